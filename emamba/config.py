@@ -1,0 +1,145 @@
+"""Configurations: the shape of a model, how it is trained, how it is quantized. Read from TOML, validated by pydantic."""
+
+import tomllib
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import EmambaError
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Config):
+    """Shape of a Mamba model.
+
+    `form` selects the block: `emamba` (SiLU on the gate only, ReLU on δ, x and z projections with bias; paper Eq. 4 and
+    the authors' hardware) or `standard` (Mamba-1: SiLU after the convolution, softplus on δ, projections without bias).
+    """
+
+    form: Literal["emamba", "standard"] = "emamba"
+    input: Literal["image", "sequence", "tokens"]
+    image: tuple[int, int, int] | None = Field(None, description="height, width, channels of an image input")
+    patch: tuple[int, int] | None = Field(None, description="height, width of a patch; each patch is one token")
+    features: int | None = Field(None, ge=1, description="values per token of a sequence input")
+    vocabulary: int | None = Field(None, ge=2, description="number of token ids of a tokens input")
+    length: int | None = Field(None, ge=1, description="tokens per sequence; derived for images")
+    d_model: int = Field(ge=1)
+    expand: int = Field(2, ge=1)
+    d_state: int = Field(8, ge=1)
+    dt_rank: int = Field(ge=1)
+    d_conv: int = Field(4, ge=1)
+    blocks: int = Field(ge=1)
+    norm: Literal["range", "layer", "rms", "none"] = "range"
+    residual: bool = True
+    pool: Literal["mean", "last", "none"] = "mean"
+    task: Literal["classification", "regression", "next_token"]
+    outputs: int = Field(ge=1, description="classes, regressed values, or vocabulary size")
+
+    @model_validator(mode="after")
+    def _check(self):
+        needed = {"image": ("image", "patch"), "sequence": ("features", "length"), "tokens": ("vocabulary", "length")}
+        for kind, keys in needed.items():
+            for key in keys:
+                given = getattr(self, key) is not None
+                if kind == self.input and not given:
+                    raise ValueError(f"input = '{self.input}' needs the key '{key}'")
+                if kind != self.input and given and key not in needed[self.input]:
+                    raise ValueError(f"the key '{key}' does not belong to input = '{self.input}'")
+        if self.input == "image":
+            (height, width, channels), (ph, pw) = self.image, self.patch
+            if min(height, width, channels, ph, pw) < 1:
+                raise ValueError("image and patch sizes must be positive")
+            if height % ph or width % pw:
+                raise ValueError(f"an image of {height}×{width} does not divide into patches of {ph}×{pw}")
+        if self.task == "next_token" and self.pool != "none":
+            raise ValueError("task = 'next_token' predicts at every token and needs pool = 'none'")
+        if self.task != "next_token" and self.pool == "none" and self.task == "classification":
+            raise ValueError("task = 'classification' needs pool = 'mean' or 'last'")
+        return self
+
+    @property
+    def d_inner(self) -> int:
+        return self.expand * self.d_model
+
+    @property
+    def tokens(self) -> int:
+        """Tokens per sequence, L."""
+        if self.input == "image":
+            return (self.image[0] // self.patch[0]) * (self.image[1] // self.patch[1])
+        return self.length
+
+    @property
+    def input_width(self) -> int:
+        """Values per token at the input (1 for token ids)."""
+        if self.input == "image":
+            return self.patch[0] * self.patch[1] * self.image[2]
+        return self.features if self.input == "sequence" else 1
+
+    @property
+    def conv_silu(self) -> bool:
+        return self.form == "standard"
+
+    @property
+    def softplus(self) -> bool:
+        return self.form == "standard"
+
+    @property
+    def projection_bias(self) -> bool:
+        return self.form == "emamba"
+
+
+class TrainConfig(Config):
+    """How a model is trained (our choice; the paper is silent)."""
+
+    epochs: int = Field(60, ge=1)
+    batch: int = Field(128, ge=1)
+    peak_lr: float = Field(6e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    seed: int = 0
+
+
+class DataConfig(Config):
+    """Which data set, and which split of it."""
+
+    name: str
+    split: str | None = None
+
+
+class Recipe(Config):
+    """A training recipe: `[data]`, `[model]` and `[train]` of a TOML file."""
+
+    data: DataConfig
+    model: ModelConfig
+    train: TrainConfig = TrainConfig()
+
+
+C = TypeVar("C", bound=BaseModel)
+
+
+def validate(cls: type[C], data: object, where: str) -> C:
+    """Validates `data` as `cls`; the first fault becomes one sentence that points at the key."""
+    try:
+        return cls.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "unknown key"
+        raise EmambaError(f"{where}: {key}: {message}") from None
+
+
+def load_toml(cls: type[C], path: Path | str) -> C:
+    """Reads the TOML file at `path` as `cls`."""
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EmambaError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EmambaError(f"{path} is not valid TOML: {error}") from None
+    return validate(cls, data, str(path))

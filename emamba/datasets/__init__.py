@@ -1,0 +1,71 @@
+"""Data sets by name. One file a data set: a function `load(split, directory) -> Dataset`, listed in `MODULES`."""
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import EmambaError
+
+MODULES = {"mars": "mars"}
+"""Data set name -> module of this package."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Inputs x and targets y of three parts, which share no frame; a part that is not there has 0 frames.
+
+    x: images [n, height, width, channels] or sequences [n, L, features] float32, or token ids [n, L] int64.
+    y: regressed values [n, outputs] float32, classes [n] int64, or next tokens [n, L] int64.
+    """
+
+    name: str
+    split: str
+    note: str
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x_validate: np.ndarray
+    y_validate: np.ndarray
+    x_test: np.ndarray
+    y_test: np.ndarray
+    test_subject: np.ndarray | None = None
+    """Person in each test frame, where a data set tells."""
+    train_subjects: tuple[int, ...] = ()
+    """Persons in the training part."""
+    unit: str = ""
+    """Unit in which figures are given."""
+    unit_scale: float = 1.0
+    """Figure in `unit` = label × unit_scale."""
+    train_remedy: str = ""
+    """What to get, and where, when the training part is empty."""
+
+    @property
+    def test_seen(self) -> np.ndarray | None:
+        """Which test frames show a person of the training part; None where all do, or nobody knows."""
+        if self.test_subject is None or not self.train_subjects:
+            return None
+        seen = np.isin(self.test_subject, self.train_subjects)
+        return None if seen.all() else seen
+
+
+def load(name: str, split: str | None = None, directory: Path | str | None = None) -> Dataset:
+    """Data set `name`; `split` None is the data set's first one, `directory` None as in `data_directory`."""
+    if name not in MODULES:
+        raise EmambaError(f"unknown data set '{name}'; known: {', '.join(sorted(MODULES))}")
+    return import_module(f".{MODULES[name]}", __name__).load(split, data_directory(directory))
+
+
+def data_directory(directory: Path | str | None = None) -> Path:
+    """`directory`, else the environment variable EMAMBA_DATA, else `data` below the current directory."""
+    return Path(directory or os.environ.get("EMAMBA_DATA") or "data")
+
+
+def choose_split(name: str, split: str | None, splits: tuple[str, ...]) -> str:
+    """`split` if it is one of `splits`, the first of them for None."""
+    if split is None:
+        return splits[0]
+    if split not in splits:
+        raise EmambaError(f"data set {name} has no split '{split}'; it has: {', '.join(splits)}")
+    return split

@@ -1,0 +1,187 @@
+"""MARS: human pose from millimetre-wave radar points (An and Ogras, ACM TECS 2021; github.com/SizheAn/MARS, MIT).
+
+x [n, 8, 8, 5]: up to 64 points of x, y, z in metres, Doppler in m/s, intensity. y [n, 57]: x of 19 joints, then y, then z,
+in metres. Three sources, the first one found is taken:
+    featuremap_*.npy, labels_*.npy   the official files
+    mars_points.npz                  all points of the official frames; feature maps are rebuilt from them
+    mars_test.npz                    the same keys, test frames only; it ships with the project
+
+Train labels of subject 1 are missing in mars_points.npz: those frames are left out.
+"""
+
+import hashlib
+import lzma
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import EmambaError
+from . import Dataset, choose_split
+
+SPLITS = ("official", "random")
+PARTS = ("train", "validate", "test")
+RANDOM_SHARES = (0.64, 0.16)
+"""Training and validation part of the random split (paper); the rest is the test part."""
+
+POINTS = 64
+JOINT_VALUES = 57
+METRES = 1 / 1024
+DOPPLER = 0.356003645
+
+OFFICIAL_SHA256 = {
+    "featuremap_train.npy": "f00c9266059e6367c688d4bff0a7f5add633994c50fe0addbc501ed6f3ea0462",
+    "featuremap_validate.npy": "13b701b45fce07b2105b3ec5fa348f70f50a64909257e8a92772915266d30807",
+    "featuremap_test.npy": "331551d42039e97a0afc260029d605dec29f4a0d11ede65e4c1328c49cb5c145",
+    "labels_train.npy": "14cc4f3e56dd2135f677fae68ba33d5973615136917cdc6b66d0a960da5324c7",
+}
+"""Of the files whose hash is known; the other two are checked for shape only."""
+
+OFFICIAL_FILES = tuple(f"{kind}_{part}.npy" for kind in ("featuremap", "labels") for part in PARTS)
+REMEDY = (
+    "get featuremap_{train,validate,test}.npy and labels_{train,validate,test}.npy from https://github.com/SizheAn/MARS, "
+    "or mars_points.npz, and name their folder with EMAMBA_DATA"
+)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """One part: x [n, 8, 8, 5], y [n, 57] (NaN: no label), subject [n] or None."""
+
+    x: np.ndarray
+    y: np.ndarray
+    subject: np.ndarray | None
+
+    def __getitem__(self, index: np.ndarray) -> "Frames":
+        return Frames(self.x[index], self.y[index], None if self.subject is None else self.subject[index])
+
+
+def load(split: str | None, directory: Path) -> Dataset:
+    split = choose_split("mars", split, SPLITS)
+    parts, note = _read(directory)
+    parts = [part[~np.isnan(part.y[:, 0])] for part in parts]
+    if split == "random":
+        if not len(parts[0].x):
+            raise EmambaError(f"{directory} has MARS test frames only, too few for split = 'random': {REMEDY}")
+        parts = _random_split(parts)
+    train, validate, test = parts
+    return Dataset(
+        name="mars", split=split, note=note,
+        x_train=train.x, y_train=train.y, x_validate=validate.x, y_validate=validate.y, x_test=test.x, y_test=test.y,
+        test_subject=test.subject,
+        train_subjects=() if train.subject is None else tuple(np.unique(train.subject).tolist()),
+        unit="cm", unit_scale=100.0, train_remedy=REMEDY,
+    )
+
+
+def feature_maps(x: np.ndarray, y: np.ndarray, z: np.ndarray, doppler: np.ndarray, intensity: np.ndarray,
+                 count: np.ndarray) -> np.ndarray:
+    """Points of all frames one after another, `count` of them a frame -> maps [n, 8, 8, 5] float32.
+
+    A frame's points ascend by (x, y, z), and zeros fill it up to 64. The official order of equal points is not published,
+    so the maps are close to the official ones and not byte-equal.
+    """
+    frame = np.repeat(np.arange(len(count)), count)
+    order = np.lexsort((z, y, x, frame))
+    position = np.arange(len(frame)) - np.repeat(np.cumsum(count, dtype=np.int64) - count, count)
+    values = np.stack([x * METRES, y * METRES, z * METRES, doppler * DOPPLER, intensity], -1)
+    maps = np.zeros((len(count), POINTS, 5), np.float32)
+    maps[frame, position] = values[order]
+    return maps.reshape(-1, 8, 8, 5)
+
+
+def _read(directory: Path) -> tuple[list[Frames], str]:
+    for folder in (directory / "mars", directory):
+        if any((folder / name).exists() for name in OFFICIAL_FILES):
+            return [_read_official(folder, part) for part in PARTS], "official feature maps"
+        for name in ("mars_points.npz", "mars_test.npz"):
+            if (folder / name).exists():
+                return _read_points(folder / name), "rebuilt feature maps"
+    raise EmambaError(f"no MARS data in {directory / 'mars'} or {directory}: {REMEDY}")
+
+
+def _read_official(folder: Path, part: str) -> Frames:
+    x = _load_array(folder / f"featuremap_{part}.npy", (8, 8, 5))
+    y = _load_array(folder / f"labels_{part}.npy", (JOINT_VALUES,))
+    if len(x) != len(y):
+        raise EmambaError(f"{folder}: featuremap_{part}.npy has {len(x)} frames, labels_{part}.npy {len(y)}: download both again")
+    return Frames(x, y, None)
+
+
+def _load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    if not path.exists():
+        raise EmambaError(f"{path} is missing beside the other official MARS files: get it from https://github.com/SizheAn/MARS")
+    known = OFFICIAL_SHA256.get(path.name)
+    if known and hashlib.sha256(path.read_bytes()).hexdigest() != known:
+        raise EmambaError(f"{path} is not the official MARS file (its sha256 is not {known}): download it again")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise EmambaError(f"{path} cannot be read ({error}): download it again") from None
+    if array.shape[1:] != shape:
+        raise EmambaError(f"{path} has the shape {array.shape} where [frames, {', '.join(map(str, shape))}] is expected")
+    if not np.isfinite(array).all():
+        raise EmambaError(f"{path} has values that are not finite: download it again")
+    return array.astype(np.float32)
+
+
+def _read_points(path: Path) -> list[Frames]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+        raise EmambaError(f"{path} is damaged or not an .npz file ({error}): copy it again") from None
+    parts = [_points_part(path, arrays, part) for part in PARTS]
+    return [part if part else _empty() for part in parts]
+
+
+def _points_part(path: Path, arrays: dict[str, np.ndarray], part: str) -> Frames | None:
+    """Frames of `part`, None where a test-only file has no such part; refused where its arrays do not fit together."""
+    if part != "test" and not any(key.startswith(f"{part}_") for key in arrays):
+        return None
+    keys = ("x", "y", "z", "doppler", "intensity", "count", "subject", "labels")
+    for key in keys:
+        if f"{part}_{key}" not in arrays:
+            raise EmambaError(f"{path} has no array '{part}_{key}': copy it again")
+    values = {key: arrays[f"{part}_{key}"] for key in keys}
+    count, labels = values["count"].astype(np.int64), values["labels"].astype(np.float32)
+    frames, points = len(count), int(count.sum())
+    if frames and not 1 <= count.min() <= count.max() <= POINTS:
+        raise EmambaError(f"{path}: {part}_count runs from {count.min()} to {count.max()}, the limit is 1 to {POINTS} points a frame")
+    for key in keys[:5]:
+        if values[key].shape != (points,):
+            raise EmambaError(f"{path}: {part}_{key} has {values[key].size} points where {part}_count adds up to {points}: copy it again")
+        if not np.isfinite(values[key]).all():
+            raise EmambaError(f"{path}: {part}_{key} has values that are not finite: copy it again")
+    if labels.shape != (frames, JOINT_VALUES) or values["subject"].shape != (frames,):
+        raise EmambaError(
+            f"{path}: {part}_labels {labels.shape} and {part}_subject {values['subject'].shape} do not fit {frames} frames "
+            f"of {JOINT_VALUES} values: copy it again"
+        )
+    bad = ~np.isfinite(labels)
+    unlabelled = np.isnan(labels).all(1) if part == "train" else np.zeros(frames, bool)
+    if bad[~unlabelled].any():
+        frame = int(np.flatnonzero(bad.any(1) & ~unlabelled)[0])
+        raise EmambaError(f"{path}: {part}_labels of frame {frame} has values that are not finite: copy it again")
+    x = feature_maps(*(values[key] for key in keys[:5]), count)
+    return Frames(x, labels, values["subject"])
+
+
+def _empty() -> Frames:
+    return Frames(np.zeros((0, 8, 8, 5), np.float32), np.zeros((0, JOINT_VALUES), np.float32), np.zeros(0, np.uint8))
+
+
+def _random_split(parts: list[Frames]) -> list[Frames]:
+    """64 / 16 / 20 % of all labelled frames, always the same (our choice of frames; the paper's are not published)."""
+    subjects = [part.subject for part in parts]
+    everything = Frames(
+        np.concatenate([part.x for part in parts]),
+        np.concatenate([part.y for part in parts]),
+        None if subjects[0] is None else np.concatenate(subjects),
+    )
+    n = len(everything.x)
+    order = np.random.RandomState(0).permutation(n)  # RandomState: numpy promises its stream never changes
+    train, validate = round(RANDOM_SHARES[0] * n), round(RANDOM_SHARES[1] * n)
+    return [everything[index] for index in np.split(order, [train, train + validate])]

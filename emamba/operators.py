@@ -1,0 +1,470 @@
+"""The integer operators: what each node of an artifact computes, with its parameters and formats.
+
+Every operator maps token arrays [batch, L, width] of int64 to one such array by the functions of `arithmetic`. The
+hardware blocks in `rtl` take the same objects as their only parameter.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import arithmetic as arith
+from .errors import EmambaError
+from .formats import IntFormat, Rounding, bits_for
+from .piecewise import Segments
+
+Array = np.ndarray
+
+
+def _same(name: str, got: object, want: object) -> None:
+    if got != want:
+        raise EmambaError(f"{name} is {got}, but the node needs {want}")
+
+
+def _check_shift(name: str, shift: int) -> None:
+    if not -40 <= shift <= 62:
+        raise EmambaError(f"{name} = {shift} is out of range; a requantization shift must lie in −40..62")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operator:
+    """Base of all nodes. `o` is the format of the output, `width` its channels per token."""
+
+    o: IntFormat
+    rounding: Rounding = Rounding.HALF_UP
+
+    inputs = 1  # number of token streams consumed
+
+    @property
+    def width(self) -> int:
+        raise NotImplementedError
+
+    def check_inputs(self, producers: "list[Operator]") -> None:
+        """Refuses producers whose width or format is not what this operator was made for."""
+
+
+def _check_input(kind: str, producer: Operator, width: int, i: IntFormat) -> None:
+    _same(f"the width of the {kind} input", producer.width, width)
+    _same(f"the format of the {kind} input", str(producer.o), str(i))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input(Operator):
+    """The accelerator's input stream: `channels` integers a token."""
+
+    channels: int
+    inputs = 0
+
+    @property
+    def width(self) -> int:
+        return self.channels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Operator):
+    """y = requantize(W·x + b), optionally clipped below at 0 (ReLU).
+
+    weight [out, in] in format `w`, bias [out] at the accumulator's scale. `multiplier` [out] makes the scale dyadic:
+    y = round(acc · multiplier · 2^−shift); all ones is the paper's power-of-two scale.
+    """
+
+    weight: Array
+    bias: Array
+    multiplier: Array
+    i: IntFormat
+    w: IntFormat
+    shift: int
+    relu: bool = False
+
+    def __post_init__(self):
+        out, _ = self.weight.shape if self.weight.ndim == 2 else _bad_shape("weight", self.weight)
+        _same("the shape of bias", self.bias.shape, (out,))
+        _same("the shape of multiplier", self.multiplier.shape, (out,))
+        arith.check_range("weight", self.weight, self.w)
+        arith.check_range("multiplier", self.multiplier, MULTIPLIER)
+        arith.check_range("bias", self.bias, BIAS)
+        _check_shift("shift", self.shift)
+
+    @property
+    def width(self) -> int:
+        return self.weight.shape[0]
+
+    @property
+    def dyadic(self) -> bool:
+        return bool((self.multiplier != 1).any())
+
+    @property
+    def bound(self) -> int:
+        """Largest |accumulator| of any input in format `i`."""
+        return int((np.abs(self.weight).sum(1) * self.i.magnitude + np.abs(self.bias)).max())
+
+    @property
+    def accumulator_bits(self) -> int:
+        return bits_for(self.bound)
+
+    def check_inputs(self, producers):
+        _check_input("linear", producers[0], self.weight.shape[1], self.i)
+
+    def __call__(self, x: Array) -> Array:
+        acc = arith.matmul(x, self.weight, self.bound) + self.bias
+        y = arith.requantize(acc, self.shift, self.o, self.rounding, self.multiplier)
+        return np.maximum(y, 0) if self.relu else y
+
+
+MULTIPLIER = IntFormat(16, False)
+BIAS = IntFormat(32)
+
+
+def _bad_shape(name: str, x: Array):
+    raise EmambaError(f"{name} has {x.ndim} dimensions, but the node needs 2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup(Operator):
+    """Token embedding: row x of `table` [vocabulary, d_model]."""
+
+    table: Array
+    i: IntFormat
+
+    def __post_init__(self):
+        if self.table.ndim != 2:
+            _bad_shape("table", self.table)
+        arith.check_range("table", self.table, self.o)
+
+    @property
+    def width(self) -> int:
+        return self.table.shape[1]
+
+    def check_inputs(self, producers):
+        _check_input("lookup", producers[0], 1, self.i)
+
+    def __call__(self, x: Array) -> Array:
+        return self.table[x[..., 0]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RangeNorm(Operator):
+    """(x − mean)/(max − min) per token; γ and β live in the Linear that follows (our choice: exact in float, and one
+    multiplier fewer per channel). `shift` is the reciprocal's exponent less the output's fraction bits."""
+
+    channels: int
+    i: IntFormat
+    index_bits: int = 8
+    entry_bits: int = 12
+
+    def __post_init__(self):
+        if self.channels < 1:
+            raise EmambaError(f"channels of a RangeNorm must be at least 1, not {self.channels}")
+        if not 1 <= self.index_bits <= 12 or not 4 <= self.entry_bits <= 16:
+            raise EmambaError(f"a RangeNorm table of {self.index_bits} index bits and {self.entry_bits} entry bits is out of "
+                              "range; 1..12 and 4..16 are possible")
+
+    @property
+    def width(self) -> int:
+        return self.channels
+
+    @property
+    def reciprocals(self) -> tuple[Array, int]:
+        return arith.reciprocal_table(self.channels, self.i.bits, self.index_bits, self.entry_bits)
+
+    @property
+    def shift(self) -> int:
+        return self.reciprocals[1] - self.o.frac
+
+    def check_inputs(self, producers):
+        _check_input("norm", producers[0], self.channels, self.i)
+
+    def __call__(self, x: Array) -> Array:
+        return arith.range_norm(x, self.i.bits, self.reciprocals[0], self.shift, self.o, self.rounding)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv1d(Operator):
+    """Causal depthwise convolution; weight [channels, taps], the last tap on the current token."""
+
+    weight: Array
+    bias: Array
+    multiplier: Array
+    i: IntFormat
+    w: IntFormat
+    shift: int
+
+    def __post_init__(self):
+        channels, _ = self.weight.shape if self.weight.ndim == 2 else _bad_shape("weight", self.weight)
+        _same("the shape of bias", self.bias.shape, (channels,))
+        _same("the shape of multiplier", self.multiplier.shape, (channels,))
+        arith.check_range("weight", self.weight, self.w)
+        arith.check_range("multiplier", self.multiplier, MULTIPLIER)
+        arith.check_range("bias", self.bias, BIAS)
+        _check_shift("shift", self.shift)
+
+    @property
+    def width(self) -> int:
+        return self.weight.shape[0]
+
+    dyadic = Linear.dyadic
+    bound = Linear.bound
+    accumulator_bits = Linear.accumulator_bits
+
+    def check_inputs(self, producers):
+        _check_input("convolution", producers[0], self.width, self.i)
+
+    def __call__(self, x: Array) -> Array:
+        acc = (arith.causal_windows(x, self.weight.shape[1]) * self.weight).sum(-1) + self.bias
+        return arith.requantize(acc, self.shift, self.o, self.rounding, self.multiplier)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Activation(Operator):
+    """A scalar function of every channel: segments, or the table of every input code."""
+
+    channels: int
+    i: IntFormat
+    segments: Segments | None = None
+    entries: Array | None = field(default=None)
+
+    def __post_init__(self):
+        _check_function("activation", self)
+
+    @property
+    def width(self) -> int:
+        return self.channels
+
+    def check_inputs(self, producers):
+        _check_input("activation", producers[0], self.channels, self.i)
+
+    def __call__(self, x: Array) -> Array:
+        return self.segments(x) if self.segments is not None else self.entries[x - self.i.min]
+
+
+def _check_function(name: str, node) -> None:
+    if (node.segments is None) == (node.entries is None):
+        raise EmambaError(f"the {name} must have either segments or entries")
+    if node.entries is not None:
+        _same(f"the number of entries of the {name}", node.entries.shape, (1 << node.i.bits,))
+        arith.check_range("entries", node.entries, node.o)
+    else:
+        _same(f"the segments' input format of the {name}", str(node.segments.i), str(node.i))
+        _same(f"the segments' output format of the {name}", str(node.segments.o), str(node.o))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scan(Operator):
+    """The selective scan of d_inner channels with d_state states each.
+
+    p = δ·A; Ā = exp(p) by `decay`; h_wide = saturate(Ā·h + b); y = requantize(C·h_wide + D·u); h = saturate(h_wide >> Ā's
+    fraction bits). The input term b is (δ·u)·B rounded to h_wide's scale (`delta_b` false, our choice: one multiplier and one
+    rounding fewer), or the paper's (requantize(δ·B)·u) << Ā's fraction bits (`delta_b` true; then `b_bar` is its format).
+
+    A [d_inner, d_state] in format `a` (A ≤ 0), D [d_inner] in format `d`. `h` is the stored state (paper: INT17), `h_wide` the
+    recurrent state that y reads (paper: INT24), with h_wide.frac = h.frac + a_bar.frac.
+    """
+
+    A: Array
+    D: Array
+    u: IntFormat
+    dt: IntFormat
+    B: IntFormat
+    C: IntFormat
+    a: IntFormat
+    d: IntFormat
+    decay: Segments
+    h: IntFormat
+    h_wide: IntFormat
+    delta_b: bool = False
+    b_bar: IntFormat = IntFormat(8)
+
+    inputs = 4  # u, dt, B, C
+
+    def __post_init__(self):
+        if self.A.ndim != 2:
+            _bad_shape("A", self.A)
+        _same("the shape of D", self.D.shape, (self.A.shape[0],))
+        arith.check_range("A", self.A, self.a)
+        if (self.A > 0).any():
+            raise EmambaError("A holds a positive value, so the state would grow without bound; A must be ≤ 0")
+        arith.check_range("D", self.D, self.d)
+        _same("the decay's input format", str(self.decay.i), str(self.p))
+        _same("the fraction bits of h_wide", self.h_wide.frac, self.h.frac + self.a_bar.frac)
+        if self.delta_b:
+            _same("the fraction bits of h", self.h.frac, self.b_bar.frac + self.u.frac)
+        for name in ("term_shift", "b_bar_shift", "y_shift"):
+            _check_shift(name, getattr(self, name))
+        if not 0 <= self.d_shift <= 40:
+            raise EmambaError(f"D's scale 2^−{self.d.frac} is out of range: D·u must align to y's accumulator by a left shift of "
+                              f"0..40, not {self.d_shift}; lower D's fraction bits")
+
+    @property
+    def width(self) -> int:
+        return self.A.shape[0]
+
+    @property
+    def d_state(self) -> int:
+        return self.A.shape[1]
+
+    @property
+    def p(self) -> IntFormat:
+        """δ·A, exact."""
+        return IntFormat(self.dt.bits + self.a.bits, True, self.dt.frac + self.a.frac)
+
+    @property
+    def a_bar(self) -> IntFormat:
+        return self.decay.o
+
+    @property
+    def term_shift(self) -> int:
+        """From (δ·u)·B's scale to h_wide's."""
+        return self.dt.frac + self.u.frac + self.B.frac - self.h_wide.frac
+
+    @property
+    def b_bar_shift(self) -> int:
+        """From δ·B's scale to b_bar's."""
+        return self.dt.frac + self.B.frac - self.b_bar.frac
+
+    @property
+    def d_shift(self) -> int:
+        """From D·u's scale (left) to y's accumulator."""
+        return self.C.frac + self.h_wide.frac - self.d.frac - self.u.frac
+
+    @property
+    def y_shift(self) -> int:
+        return self.C.frac + self.h_wide.frac - self.o.frac
+
+    @property
+    def term_bound(self) -> int:
+        """Largest |b|."""
+        if self.delta_b:
+            return (self.b_bar.magnitude * self.u.magnitude) << self.a_bar.frac
+        return int(arith.round_shift(np.int64(self.dt.magnitude * self.u.magnitude * self.B.magnitude), self.term_shift,
+                                     self.rounding)) + 1
+
+    @property
+    def y_bound(self) -> int:
+        """Largest |accumulator of y|."""
+        direct = (int(np.abs(self.D).max()) * self.u.magnitude) << self.d_shift
+        return self.d_state * self.C.magnitude * self.h_wide.magnitude + direct
+
+    def check_inputs(self, producers):
+        for name, producer, width in zip("u dt B C".split(), producers, [self.width, self.width, self.d_state, self.d_state],
+                                         strict=True):
+            _check_input(name, producer, width, getattr(self, name))
+
+    def step(self, h: Array, u: Array, dt: Array, B: Array, C: Array) -> tuple[Array, Array, Array]:
+        """One token: h, state [batch, d_inner, d_state]; u, dt [batch, d_inner]; B, C [batch, d_state] → y, h, h_wide."""
+        a_bar = self.decay(dt[..., None] * self.A)
+        if self.delta_b:
+            b_bar = arith.requantize(dt[..., None] * B[:, None], self.b_bar_shift, self.b_bar, self.rounding)
+            term = (b_bar * u[..., None]) << self.a_bar.frac
+        else:
+            term = arith.round_shift((dt * u)[..., None] * B[:, None], self.term_shift, self.rounding)
+        h_wide = arith.saturate(a_bar * h + term, self.h_wide)
+        acc = (h_wide * C[:, None]).sum(-1) + ((self.D * u) << self.d_shift)
+        y = arith.requantize(acc, self.y_shift, self.o, self.rounding)
+        return y, arith.requantize(h_wide, self.a_bar.frac, self.h, self.rounding), h_wide
+
+    def __call__(self, u: Array, dt: Array, B: Array, C: Array, state: Array | None = None) -> Array:
+        batch, length, _ = u.shape
+        h = np.zeros((batch, *self.A.shape), np.int64) if state is None else state
+        y = np.empty_like(u)
+        for t in range(length):
+            y[:, t], h, _ = self.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
+        return y
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiply(Operator):
+    """The gate: requantize(a·b), channel by channel."""
+
+    channels: int
+    a: IntFormat
+    b: IntFormat
+
+    inputs = 2
+
+    def __post_init__(self):
+        _check_shift("shift", self.shift)
+
+    @property
+    def width(self) -> int:
+        return self.channels
+
+    @property
+    def shift(self) -> int:
+        return self.a.frac + self.b.frac - self.o.frac
+
+    def check_inputs(self, producers):
+        _check_input("first", producers[0], self.channels, self.a)
+        _check_input("second", producers[1], self.channels, self.b)
+
+    def __call__(self, a: Array, b: Array) -> Array:
+        return arith.requantize(a * b, self.shift, self.o, self.rounding)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Add(Operator):
+    """The residual sum: both terms shifted left to the finer scale, added exactly, requantized."""
+
+    channels: int
+    a: IntFormat
+    b: IntFormat
+
+    inputs = 2
+
+    def __post_init__(self):
+        _check_shift("shift", self.shift)
+
+    @property
+    def width(self) -> int:
+        return self.channels
+
+    @property
+    def frac(self) -> int:
+        return max(self.a.frac, self.b.frac)
+
+    @property
+    def shift(self) -> int:
+        return self.frac - self.o.frac
+
+    check_inputs = Multiply.check_inputs
+
+    def __call__(self, a: Array, b: Array) -> Array:
+        total = (a << (self.frac - self.a.frac)) + (b << (self.frac - self.b.frac))
+        return arith.requantize(total, self.shift, self.o, self.rounding)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool(Operator):
+    """One token per sequence: the last one, or the mean of `tokens` tokens as requantize(Σx · multiplier)."""
+
+    channels: int
+    i: IntFormat
+    mean: bool
+    tokens: int = 1
+    multiplier: int = 1
+    shift: int = 0
+
+    def __post_init__(self):
+        _check_shift("shift", self.shift)
+        if not 1 <= self.multiplier <= MULTIPLIER.max:
+            raise EmambaError(f"multiplier = {self.multiplier} is out of range; it must lie in 1..{MULTIPLIER.max}")
+        if not 1 <= self.tokens <= 1 << 20:
+            raise EmambaError(f"tokens = {self.tokens} is out of range; a mean is possible over 1..{1 << 20} tokens")
+
+    @property
+    def width(self) -> int:
+        return self.channels
+
+    @property
+    def bound(self) -> int:
+        return self.i.magnitude * self.tokens
+
+    def check_inputs(self, producers):
+        _check_input("pool", producers[0], self.channels, self.i)
+
+    def __call__(self, x: Array) -> Array:
+        if not self.mean:
+            return x[:, -1:]
+        return arith.requantize(x.sum(1, keepdims=True), self.shift, self.o, self.rounding, self.multiplier)
+
+
+OPERATORS = {cls.__name__: cls for cls in (Input, Linear, Lookup, RangeNorm, Conv1d, Activation, Scan, Multiply, Add, Pool)}

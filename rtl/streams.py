@@ -1,0 +1,282 @@
+"""The stream kit. A stream is `amaranth.lib.stream`: a transfer happens in a cycle where `valid` and `ready` are both high;
+once high, `valid` stays and the payload holds until the transfer.
+
+One payload is a beat: `lanes` integers of one token, `first` on every beat of a sequence's first token, `last` on every beat
+of its last. A token of `width` channels takes ceil(width / lanes) beats; lanes beyond the width carry anything.
+
+Timing. Every block has `schedule(*arrivals)`: given the cycle at which each input beat is first valid, it returns the cycle at
+which each input beat is transferred and the cycle at which each output beat is first valid, for an output that is always
+ready. The functions are exact, so FIFO depths, latency and throughput follow from them without simulation.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from emamba.formats import IntFormat
+
+
+def shape_of(o: IntFormat) -> Shape:
+    return signed(o.bits) if o.signed else unsigned(o.bits)
+
+
+def beats(width: int, lanes: int) -> int:
+    """Beats per token."""
+    return -(-width // lanes)
+
+
+class Beat(data.StructLayout):
+    """Payload of every stream: `data[lanes]`, `first`, `last`."""
+
+    def __init__(self, format: IntFormat, lanes: int):
+        super().__init__({"data": data.ArrayLayout(shape_of(format), lanes), "first": 1, "last": 1})
+
+
+@dataclass(frozen=True)
+class Port:
+    """A stream of tokens: `width` channels of `format`, `lanes` of them a beat."""
+
+    format: IntFormat
+    width: int
+    lanes: int
+
+    @property
+    def beats(self) -> int:
+        return beats(self.width, self.lanes)
+
+    @property
+    def signature(self) -> stream.Signature:
+        return signature(self.format, self.lanes)
+
+
+class Block(wiring.Component):
+    """Base of the hardware blocks: named input streams, one output stream `o`.
+
+    `model(*tokens)` is the integer definition, on arrays [batch, L, width]; `schedule(*arrivals)` the exact timing;
+    `multipliers` the number of multiplier circuits and `cycles` the cycles a token occupies the block.
+    """
+
+    multipliers = 0
+
+    def __init__(self, inputs: dict[str, Port], output: Port):
+        self.inputs, self.output = inputs, output
+        super().__init__({name: In(port.signature) for name, port in inputs.items()} | {"o": Out(output.signature)})
+
+    @property
+    def cycles(self) -> int:
+        return max(port.beats for port in (*self.inputs.values(), self.output))
+
+
+def signature(format: IntFormat, lanes: int) -> stream.Signature:
+    return stream.Signature(Beat(format, lanes))
+
+
+def transfers(arrivals: list[int], hold: int = 1) -> list[int]:
+    """Cycle in which each beat is taken by a consumer that needs `hold` cycles a beat and takes it in the last of them."""
+    taken, free = [], 0
+    for arrival in arrivals:
+        free = max(arrival, free) + hold
+        taken.append(free - 1)
+    return taken
+
+
+class Fifo(wiring.Component):
+    """First in, first out; a beat written in one cycle can be read in the next.
+
+    `peak`: the most beats ever held, the high-water mark.
+    """
+
+    latency = 1
+
+    def __init__(self, layout: data.Layout, depth: int):
+        self.depth = depth
+        super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)), "peak": Out(range(depth + 1))})
+
+    def elaborate(self, platform):
+        m = Module()
+        layout = self.i.payload.shape()
+        m.submodules.storage = storage = Memory(shape=unsigned(Shape.cast(layout).width), depth=self.depth, init=[])
+        write, read = storage.write_port(), storage.read_port(domain="comb")
+        level = Signal(range(self.depth + 1))
+        push, pop = self.i.valid & self.i.ready, self.o.valid & self.o.ready
+
+        def advance(pointer):
+            return pointer.eq(Mux(pointer == self.depth - 1, 0, pointer + 1))
+
+        m.d.comb += [
+            self.i.ready.eq(level != self.depth),
+            self.o.valid.eq(level != 0),
+            write.data.eq(self.i.payload),
+            write.en.eq(push),
+            self.o.payload.eq(read.data),
+        ]
+        m.d.sync += level.eq(level + push - pop)
+        if self.depth > 1:
+            with m.If(push):
+                m.d.sync += advance(write.addr)
+            with m.If(pop):
+                m.d.sync += advance(read.addr)
+        with m.If(level > self.peak):
+            m.d.sync += self.peak.eq(level)
+        return m
+
+    @staticmethod
+    def depth_for(pushes: list[int], pops: list[int]) -> int:
+        """Least depth at which a push never waits: the most beats held, the one that leaves in the same cycle included."""
+        held, depth, gone = 0, 1, 0
+        for push in pushes:
+            held += 1
+            while gone < len(pops) and pops[gone] < push:
+                gone += 1
+            depth = max(depth, held - gone)
+        return depth
+
+
+class Fork(wiring.Component):
+    """Copies each beat to every output; an output that is ready takes it without waiting for the others."""
+
+    def __init__(self, layout: data.Layout, outputs: int):
+        self.outputs = outputs
+        super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)).array(outputs)})
+
+    def elaborate(self, platform):
+        m = Module()
+        taken = Signal(self.outputs)
+        served = Cat(o.ready | taken[k] for k, o in enumerate(self.o))
+        m.d.comb += self.i.ready.eq(served.all())
+        for k, o in enumerate(self.o):
+            m.d.comb += [o.payload.eq(self.i.payload), o.valid.eq(self.i.valid & ~taken[k])]
+        with m.If(self.i.valid):
+            m.d.sync += taken.eq(Mux(self.i.ready, 0, served))
+        return m
+
+
+class Gearbox(wiring.Component):
+    """Changes the number of lanes: tokens of `width` channels in beats of `in_lanes` become beats of `out_lanes`."""
+
+    def __init__(self, format: IntFormat, width: int, in_lanes: int, out_lanes: int):
+        self.format, self.width, self.in_lanes, self.out_lanes = format, width, in_lanes, out_lanes
+        self.in_beats, self.out_beats = beats(width, in_lanes), beats(width, out_lanes)
+        # The last beat of a token also counts the padding that aligns the next token to an output beat.
+        self.tail = self.out_beats * out_lanes - (self.in_beats - 1) * in_lanes
+        step = max(in_lanes, self.tail)
+        self.capacity = step + 2 * out_lanes if in_lanes > out_lanes else out_lanes - 1 + 2 * step
+        super().__init__({"i": In(signature(format, in_lanes)), "o": Out(signature(format, out_lanes))})
+
+    def elaborate(self, platform):
+        m = Module()
+        element = data.StructLayout({"value": shape_of(self.format), "first": 1, "last": 1})
+        slots = [Signal(element, name=f"slot_{k}", reset_less=True) for k in range(self.capacity)]
+        level = Signal(range(self.capacity + 1))
+        beat = Signal(range(self.in_beats))
+        final = beat == self.in_beats - 1
+        count = Mux(final, self.tail, self.in_lanes)
+        push, pop = self.i.valid & self.i.ready, self.o.valid & self.o.ready
+        m.d.comb += [
+            self.i.ready.eq(level <= self.capacity - max(self.in_lanes, self.tail)),
+            self.o.valid.eq(level >= self.out_lanes),
+            self.o.payload.first.eq(slots[0].first),
+            self.o.payload.last.eq(slots[0].last),
+            *(self.o.payload.data[k].eq(slots[k].value) for k in range(self.out_lanes)),
+        ]
+        m.d.sync += level.eq(level + Mux(push, count, 0) - Mux(pop, self.out_lanes, 0))
+        with m.If(push):
+            m.d.sync += beat.eq(Mux(final, 0, beat + 1))
+
+        incoming = []
+        for k in range(max(self.in_lanes, self.tail)):
+            item = Signal(element, name=f"incoming_{k}")
+            m.d.comb += [
+                item.value.eq(self.i.payload.data[min(k, self.in_lanes - 1)]),
+                item.first.eq(self.i.payload.first),
+                item.last.eq(self.i.payload.last),
+            ]
+            incoming.append(item)
+        base = Signal(range(self.capacity + 1))
+        m.d.comb += base.eq(level - Mux(pop, self.out_lanes, 0))
+        reachable = self._levels()
+        for k, slot in enumerate(slots):
+            shifted = slots[k + self.out_lanes] if k + self.out_lanes < self.capacity else slot
+            with m.If(pop):
+                m.d.sync += slot.eq(shifted)
+            with m.If(push), m.Switch(base):
+                for level_before in reachable:
+                    if 0 <= k - level_before < len(incoming):
+                        with m.Case(level_before):
+                            m.d.sync += slot.eq(incoming[k - level_before])
+        return m
+
+    def _levels(self) -> list[int]:
+        """Every fill level that a push can meet."""
+        seen, todo = set(), deque([(0, 0)])
+        while todo:
+            state = level, beat = todo.popleft()
+            if state in seen:
+                continue
+            seen.add(state)
+            if level >= self.out_lanes:
+                todo.append((level - self.out_lanes, beat))
+            count = self.tail if beat == self.in_beats - 1 else self.in_lanes
+            if level + count <= self.capacity:
+                todo.append((level + count, (beat + 1) % self.in_beats))
+        return sorted({level for level, _ in seen if level <= self.capacity})
+
+    def schedule(self, arrivals: list[int]) -> tuple[list[int], list[int]]:
+        pushes, departures = [], []
+        cycle = level = 0
+        room = self.capacity - max(self.in_lanes, self.tail)
+        taken = 0
+        while taken < len(arrivals) or level >= self.out_lanes:
+            if level < self.out_lanes and taken < len(arrivals):
+                cycle = max(cycle, arrivals[taken])
+            push = taken < len(arrivals) and arrivals[taken] <= cycle and level <= room
+            pop = level >= self.out_lanes
+            if push:
+                pushes.append(cycle)
+                taken += 1
+                level += self.tail if taken % self.in_beats == 0 else self.in_lanes
+            if pop:
+                departures.append(cycle)
+                level -= self.out_lanes
+            cycle += 1
+        return pushes, departures
+
+
+class Pacer(wiring.Component):
+    """Admits one token every `period` cycles, so that no stage behind it is ever blocked by a slower one."""
+
+    def __init__(self, layout: data.Layout, token_beats: int, period: int):
+        self.token_beats, self.period = token_beats, period
+        super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout))})
+
+    def elaborate(self, platform):
+        m = Module()
+        beat = Signal(range(self.token_beats))
+        wait = Signal(range(self.period))
+        admit = (beat != 0) | (wait == 0)
+        m.d.comb += [
+            self.o.payload.eq(self.i.payload),
+            self.o.valid.eq(self.i.valid & admit),
+            self.i.ready.eq(self.o.ready & admit),
+        ]
+        with m.If(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += beat.eq(Mux(beat == self.token_beats - 1, 0, beat + 1))
+            with m.If(beat == 0):
+                m.d.sync += wait.eq(self.period - 1)
+        return m
+
+    def schedule(self, arrivals: list[int]) -> tuple[list[int], list[int]]:
+        taken, free, start = [], 0, -self.period
+        for k, arrival in enumerate(arrivals):
+            cycle = max(arrival, free, start + self.period if k % self.token_beats == 0 else 0)
+            if k % self.token_beats == 0:
+                start = cycle
+            taken.append(cycle)
+            free = cycle + 1
+        return taken, taken
