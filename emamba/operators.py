@@ -121,7 +121,7 @@ def _bad_shape(name: str, x: Array):
 
 @dataclass(frozen=True, kw_only=True)
 class Lookup(Operator):
-    """Token embedding: row x of `table` [vocabulary, d_model]."""
+    """Token embedding: row x of `table` [vocabulary, d_model]; ids beyond the table give its last row."""
 
     table: Array
     i: IntFormat
@@ -139,7 +139,7 @@ class Lookup(Operator):
         _check_input("lookup", producers[0], 1, self.i)
 
     def __call__(self, x: Array) -> Array:
-        return self.table[x[..., 0]]
+        return self.table[np.minimum(x[..., 0], len(self.table) - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -345,7 +345,7 @@ class Scan(Operator):
         return self.d_state * self.C.magnitude * self.h_wide.magnitude + direct
 
     def check_inputs(self, producers):
-        for name, producer, width in zip("u dt B C".split(), producers, [self.width, self.width, self.d_state, self.d_state],
+        for name, producer, width in zip(["u", "dt", "B", "C"], producers, [self.width, self.width, self.d_state, self.d_state],
                                          strict=True):
             _check_input(name, producer, width, getattr(self, name))
 

@@ -102,7 +102,10 @@ def train(
     data = datasets.load(recipe.data.name, recipe.data.split, data_dir)
     _check(recipe, data)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmambaError(f"cannot make the folder {out}: {error.strerror}") from None
     scaling = Scaling.measure(recipe, data)
     torch.manual_seed(recipe.train.seed)
     model = Mamba(recipe.model)

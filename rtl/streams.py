@@ -71,10 +71,6 @@ class Block(wiring.Component):
         return max(port.beats for port in (*self.inputs.values(), self.output))
 
 
-def signature(format: IntFormat, lanes: int) -> stream.Signature:
-    return stream.Signature(Beat(format, lanes))
-
-
 def transfers(arrivals: list[int], hold: int = 1) -> list[int]:
     """Cycle in which each beat is taken by a consumer that needs `hold` cycles a beat and takes it in the last of them."""
     taken, free = [], 0
@@ -82,6 +78,16 @@ def transfers(arrivals: list[int], hold: int = 1) -> list[int]:
         free = max(arrival, free) + hold
         taken.append(free - 1)
     return taken
+
+
+class Elementwise(Block):
+    """A block that takes one beat of every input together and gives one beat `latency` cycles later."""
+
+    latency: int
+
+    def schedule(self, *arrivals):
+        taken = transfers([max(beat) for beat in zip(*arrivals, strict=True)])
+        return *([taken] * len(arrivals)), [t + self.latency for t in taken]
 
 
 class Fifo(wiring.Component):

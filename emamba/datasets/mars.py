@@ -10,9 +10,7 @@ Train labels of subject 1 are missing in mars_points.npz: those frames are left 
 """
 
 import hashlib
-import lzma
-import zipfile
-import zlib
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,25 +111,26 @@ def _read_official(folder: Path, part: str) -> Frames:
 def _load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if not path.exists():
         raise EmambaError(f"{path} is missing beside the other official MARS files: get it from https://github.com/SizheAn/MARS")
+    content = path.read_bytes()
     known = OFFICIAL_SHA256.get(path.name)
-    if known and hashlib.sha256(path.read_bytes()).hexdigest() != known:
+    if known and hashlib.sha256(content).hexdigest() != known:
         raise EmambaError(f"{path} is not the official MARS file (its sha256 is not {known}): download it again")
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+        array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # a damaged file raises nearly every kind of exception
         raise EmambaError(f"{path} cannot be read ({error}): download it again") from None
     if array.shape[1:] != shape:
         raise EmambaError(f"{path} has the shape {array.shape} where [frames, {', '.join(map(str, shape))}] is expected")
-    if not np.isfinite(array).all():
+    if not _finite(array):
         raise EmambaError(f"{path} has values that are not finite: download it again")
     return array.astype(np.float32)
 
 
 def _read_points(path: Path) -> list[Frames]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
+    except Exception as error:  # a damaged file raises nearly every kind of exception
         raise EmambaError(f"{path} is damaged or not an .npz file ({error}): copy it again") from None
     parts = [_points_part(path, arrays, part) for part in PARTS]
     return [part if part else _empty() for part in parts]
@@ -145,15 +144,18 @@ def _points_part(path: Path, arrays: dict[str, np.ndarray], part: str) -> Frames
     for key in keys:
         if f"{part}_{key}" not in arrays:
             raise EmambaError(f"{path} has no array '{part}_{key}': copy it again")
+        if arrays[f"{part}_{key}"].dtype.kind not in "iuf":
+            raise EmambaError(f"{path}: {part}_{key} does not hold numbers: copy it again")
     values = {key: arrays[f"{part}_{key}"] for key in keys}
     count, labels = values["count"].astype(np.int64), values["labels"].astype(np.float32)
     frames, points = len(count), int(count.sum())
     if frames and not 1 <= count.min() <= count.max() <= POINTS:
-        raise EmambaError(f"{path}: {part}_count runs from {count.min()} to {count.max()}, the limit is 1 to {POINTS} points a frame")
+        raise EmambaError(f"{path}: {part}_count runs from {count.min()} to {count.max()}, a frame has 1 to {POINTS} points")
     for key in keys[:5]:
         if values[key].shape != (points,):
-            raise EmambaError(f"{path}: {part}_{key} has {values[key].size} points where {part}_count adds up to {points}: copy it again")
-        if not np.isfinite(values[key]).all():
+            found = values[key].size
+            raise EmambaError(f"{path}: {part}_{key} has {found} points, {part}_count adds up to {points}: copy it again")
+        if not _finite(values[key]):
             raise EmambaError(f"{path}: {part}_{key} has values that are not finite: copy it again")
     if labels.shape != (frames, JOINT_VALUES) or values["subject"].shape != (frames,):
         raise EmambaError(
@@ -167,6 +169,10 @@ def _points_part(path: Path, arrays: dict[str, np.ndarray], part: str) -> Frames
         raise EmambaError(f"{path}: {part}_labels of frame {frame} has values that are not finite: copy it again")
     x = feature_maps(*(values[key] for key in keys[:5]), count)
     return Frames(x, labels, values["subject"])
+
+
+def _finite(array: np.ndarray) -> bool:
+    return array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
 
 
 def _empty() -> Frames:

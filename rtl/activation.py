@@ -1,0 +1,58 @@
+"""Scalar functions of every channel: a piecewise-linear unit, or a table of every code."""
+
+import numpy as np
+from amaranth.hdl import Cat, Module, Signal, Value
+
+from emamba.operators import Activation as Operator
+from emamba.piecewise import Segments
+
+from .datapath import Pipeline, requantize, rom, tap_format
+from .streams import Elementwise, Port, shape_of
+
+PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requantizer
+
+
+def piecewise_linear(m: Module, pipeline: Pipeline, x: Value, segments: Segments) -> Value:
+    """`segments(x)`, PIECEWISE_LATENCY steps later; one multiplier."""
+    above = pipeline.register(Cat(x >= int(knot) for knot in segments.knots), "above")
+    slope, offset = Signal(shape_of(tap_format(segments.slopes))), Signal(shape_of(tap_format(segments.offsets)))
+    count = len(segments.knots)
+    with m.Switch(above):
+        for k in reversed(range(count)):
+            with m.Case("-" * (count - 1 - k) + "1" + "-" * k):
+                m.d.comb += [slope.eq(int(segments.slopes[k + 1])), offset.eq(int(segments.offsets[k + 1]))]
+        with m.Default():
+            m.d.comb += [slope.eq(int(segments.slopes[0])), offset.eq(int(segments.offsets[0]))]
+    product = pipeline.register(pipeline.register(x, "x", stages=2) * pipeline.register(slope, "slope"), "product")
+    total = product + pipeline.register(offset, "offset", stages=2)
+    return pipeline.register(requantize(m, total, segments.shift, segments.o, segments.rounding), "y")
+
+
+class Activation(Elementwise):
+    """`lanes` channels a cycle. Segments take one multiplier a lane; a table takes none and is exact for any function of
+    few input bits. Formats: `emamba.operators.Activation`.
+    """
+
+    def __init__(self, op: Operator, lanes: int):
+        self.op = op
+        super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
+        self.multipliers = lanes if op.segments is not None else 0
+        self.latency = PIECEWISE_LATENCY if op.segments is not None else 1
+
+    def model(self, x):
+        return self.op(x)
+
+    def elaborate(self, platform):
+        m = Module()
+        op = self.op
+        pipeline = Pipeline(m, self.o)
+        valid = pipeline.join(self.i)
+        if op.segments is not None:
+            lanes = [piecewise_linear(m, pipeline, x, op.segments) for x in self.i.payload.data]
+        else:
+            lanes = []
+            by_pattern = np.roll(op.entries, op.i.min)  # two's complement: codes 0..max come first
+            for k, x in enumerate(self.i.payload.data):
+                lanes += rom(m, f"table_{k}", by_pattern.reshape(-1, 1), op.o, Value.cast(x), pipeline.advance)
+        pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, valid, self.latency)
+        return m

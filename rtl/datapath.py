@@ -1,0 +1,173 @@
+"""What the datapaths share: a stalling pipeline, requantization, adder trees, read-only memories, accumulator widths."""
+
+import numpy as np
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from emamba.formats import IntFormat, Rounding, bits_for
+
+from .streams import shape_of
+
+
+class Pipeline:
+    """Registers between a block's inputs and its output `o` that all move while `o` is empty or taken.
+
+    `advance` is high in such a cycle.
+    """
+
+    def __init__(self, m: Module, o):
+        self.m, self.o = m, o
+        self.advance = Signal(name="advance")
+        m.d.comb += self.advance.eq(~o.valid | o.ready)
+
+    def register(self, value: Value, name: str, stages: int = 1, shape: Shape | None = None) -> Value:
+        """`value` as it was `stages` steps ago."""
+        value = Value.cast(value)
+        for stage in range(stages):
+            register = Signal(shape or value.shape(), name=f"{name}_{stage + 1}" if stages > 1 else name, reset_less=True)
+            with self.m.If(self.advance):
+                self.m.d.sync += register.eq(value)
+            value = register
+        return value
+
+    def flag(self, value: Value, name: str, stages: int) -> Value:
+        """Like `register`, but cleared by reset: for valid bits."""
+        for stage in range(stages):
+            register = Signal(name=f"{name}_{stage + 1}")
+            with self.m.If(self.advance):
+                self.m.d.sync += register.eq(value)
+            value = register
+        return value
+
+    def join(self, *streams) -> Value:
+        """Takes one beat of every stream together; the flag that says so."""
+        together = Cat(s.valid for s in streams).all()
+        for s in streams:
+            self.m.d.comb += s.ready.eq(self.advance & together)
+        return together
+
+    def finish(self, lanes: list[Value], first: Value, last: Value, emits: Value, stages: int) -> None:
+        """Drives `o`: `lanes` are there already, `first`, `last` and `emits` are delayed by `stages`."""
+        self.m.d.comb += [
+            self.o.valid.eq(self.flag(emits, "emits", stages)),
+            self.o.payload.first.eq(self.register(first, "out_first", stages)),
+            self.o.payload.last.eq(self.register(last, "out_last", stages)),
+            *(lane.eq(value) for lane, value in zip(self.o.payload.data, lanes, strict=True)),
+        ]
+
+
+def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None) -> Signal:
+    """The hardware of `emamba.arithmetic.requantize`; `low` raises the lower limit (0 for a ReLU)."""
+    if shift <= 0:
+        shifted = value.shift_left(-shift)
+    elif rounding is Rounding.TRUNCATE:
+        shifted = value.shift_right(shift)
+    elif rounding is Rounding.HALF_UP:
+        shifted = (value + (1 << (shift - 1))).shift_right(shift)
+    else:
+        odd = value.shift_right(shift)[0]
+        shifted = (value + ((1 << (shift - 1)) - 1) + odd).shift_right(shift)
+    rounded = Signal(shifted.shape(), name="rounded")
+    result = Signal(shape_of(o), name="requantized")
+    low = o.min if low is None else low
+    m.d.comb += [
+        rounded.eq(shifted),
+        result.eq(Mux(rounded > o.max, o.max, Mux(rounded < low, low, rounded))),
+    ]
+    return result
+
+
+TREE_FANIN = 8
+
+
+def tree_stages(terms: int) -> int:
+    """Register stages of an adder tree: one per three levels."""
+    stages = 0
+    while terms > 1:
+        terms = -(-terms // TREE_FANIN)
+        stages += 1
+    return stages
+
+
+def adder_tree(pipeline: Pipeline, terms: list[Value], name: str) -> Value:
+    """Σ terms, `tree_stages` steps later, exact."""
+    while len(terms) > 1:
+        groups = [terms[k:k + TREE_FANIN] for k in range(0, len(terms), TREE_FANIN)]
+        terms = [pipeline.register(balanced_sum(group), name) for group in groups]
+    return terms[0]
+
+
+def balanced_sum(terms: list[Value]) -> Value:
+    while len(terms) > 1:
+        terms = [terms[k] + terms[k + 1] if k + 1 < len(terms) else terms[k] for k in range(0, len(terms), 2)]
+    return terms[0]
+
+
+def reduce_tree(terms: list[Value], pick) -> Value:
+    """A balanced tree of the two-input function `pick`."""
+    while len(terms) > 1:
+        terms = [pick(terms[k], terms[k + 1]) if k + 1 < len(terms) else terms[k] for k in range(0, len(terms), 2)]
+    return terms[0]
+
+
+class Rom(wiring.Component):
+    """Read-only memory of rows of integers: `data` holds row `addr` one step after `en`. Every constant array of a design is
+    one of these, so that a target can replace it (block RAM, gates, a macro, a loadable memory)."""
+
+    def __init__(self, rows: np.ndarray, element: IntFormat):
+        rows = np.asarray(rows, np.int64)
+        self.rows, self.element = rows, element
+        self.count, self.lanes = rows.shape
+        super().__init__({
+            "en": In(1),
+            "addr": In(range(self.count)),
+            "data": Out(unsigned(self.lanes * element.bits)),
+        })
+
+    def words(self) -> list[int]:
+        mask = (1 << self.element.bits) - 1
+        return [sum((int(value) & mask) << (k * self.element.bits) for k, value in enumerate(row)) for row in self.rows]
+
+    def elaborate(self, platform):
+        m = Module()
+        if self.count == 1:
+            m.d.comb += self.data.eq(self.words()[0])
+            return m
+        m.submodules.storage = storage = Memory(shape=unsigned(self.lanes * self.element.bits), depth=self.count,
+                                                init=self.words())
+        port = storage.read_port()
+        m.d.comb += [port.en.eq(self.en), port.addr.eq(self.addr), self.data.eq(port.data)]
+        return m
+
+
+def rom(m: Module, name: str, rows: np.ndarray, element: IntFormat, address: Value, enable: Value) -> list[Value]:
+    """A `Rom` submodule and its lanes as integers, one step after `address`."""
+    m.submodules[name] = memory = Rom(rows, element)
+    m.d.comb += [memory.addr.eq(address), memory.en.eq(enable)]
+    bits = element.bits
+    lanes = [memory.data[k * bits:(k + 1) * bits] for k in range(memory.lanes)]
+    return [lane.as_signed() if element.signed else lane for lane in lanes]
+
+
+def fold(values: np.ndarray, rows: int, lanes: int) -> np.ndarray:
+    """[n, ...] → [rows, lanes, ...], zero beyond n."""
+    padded = np.zeros((rows * lanes, *values.shape[1:]), np.int64)
+    padded[:len(values)] = values
+    return padded.reshape(rows, lanes, *values.shape[1:])
+
+
+def bounded(bound: int) -> IntFormat:
+    """The narrowest signed format that holds −bound..bound."""
+    return IntFormat(bits_for(bound))
+
+
+def width_of(bound: int) -> Shape:
+    """Shape of a signed accumulator that holds −bound..bound."""
+    return shape_of(bounded(bound))
+
+
+def tap_format(values: np.ndarray) -> IntFormat:
+    """The narrowest signed format that holds `values`."""
+    return bounded(int(np.abs(values).max()))

@@ -1,0 +1,50 @@
+"""Sums and products of two streams, channel by channel."""
+
+from amaranth.hdl import Module
+
+from emamba import operators
+
+from .datapath import Pipeline, requantize
+from .streams import Elementwise, Port
+
+
+class _Pair(Elementwise):
+    def __init__(self, op, lanes: int):
+        self.op = op
+        super().__init__({"a": Port(op.a, op.channels, lanes), "b": Port(op.b, op.channels, lanes)}, Port(op.o, op.channels, lanes))
+
+    def model(self, a, b):
+        return self.op(a, b)
+
+    def elaborate(self, platform):
+        m = Module()
+        pipeline = Pipeline(m, self.o)
+        valid = pipeline.join(self.a, self.b)
+        results = []
+        for a, b in zip(self.a.payload.data, self.b.payload.data, strict=True):
+            exact = self._combine(pipeline, a, b)
+            results.append(pipeline.register(requantize(m, exact, self.op.shift, self.op.o, self.op.rounding), "y"))
+        pipeline.finish(results, self.a.payload.first, self.a.payload.last, valid, self.latency)
+        return m
+
+
+class Multiply(_Pair):
+    """The gate, `lanes` channels a cycle, one multiplier each. Formats: `emamba.operators.Multiply`."""
+
+    latency = 3  # operands, product, requantizer
+
+    def __init__(self, op: operators.Multiply, lanes: int):
+        super().__init__(op, lanes)
+        self.multipliers = lanes
+
+    def _combine(self, pipeline, a, b):
+        return pipeline.register(pipeline.register(a, "a") * pipeline.register(b, "b"), "product")
+
+
+class Add(_Pair):
+    """The residual sum, `lanes` channels a cycle. Formats: `emamba.operators.Add`."""
+
+    latency = 2  # sum, requantizer
+
+    def _combine(self, pipeline, a, b):
+        return pipeline.register(a.shift_left(self.op.frac - self.op.a.frac) + b.shift_left(self.op.frac - self.op.b.frac), "sum")

@@ -1,0 +1,110 @@
+"""Matrix–vector product, with any folding from one multiplier to all of them."""
+
+import numpy as np
+from amaranth.hdl import Array, Module, Mux, Signal
+
+from emamba.operators import MULTIPLIER
+from emamba.operators import Linear as Operator
+
+from .datapath import Pipeline, adder_tree, fold, requantize, rom, tap_format, tree_stages, width_of
+from .streams import Block, Port, transfers
+
+
+class Linear(Block):
+    """y = requantize(W·x + b) with `in_lanes` × `out_lanes` multipliers.
+
+    A token's input arrives in `chunks` beats; each beat is held for `groups` cycles, in which it meets the weights of every
+    group of outputs. With one chunk the outputs leave group by group, each a full dot product; with one group all outputs
+    accumulate while the input arrives. Any folding in between is possible; a token takes chunks × groups cycles.
+    Formats, rounding and bounds: `emamba.operators.Linear`.
+    """
+
+    def __init__(self, op: Operator, in_lanes: int, out_lanes: int):
+        self.op = op
+        out, inputs = op.weight.shape
+        super().__init__({"i": Port(op.i, inputs, in_lanes)}, Port(op.o, out, out_lanes))
+        self.chunks, self.groups = self.inputs["i"].beats, self.output.beats
+        self.multipliers = in_lanes * out_lanes + (out_lanes if op.dyadic else 0)
+
+    def model(self, x):
+        return self.op(x)
+
+    @property
+    def cycles(self) -> int:
+        return self.chunks * self.groups
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a step to its output: weights, products, adder tree, accumulator, (multiplier,) requantizer."""
+        return 4 + tree_stages(self.inputs["i"].lanes) + self.op.dyadic
+
+    def schedule(self, arrivals):
+        taken = transfers(arrivals, self.groups)
+        final = taken[self.chunks - 1::self.chunks]
+        return taken, [t - self.groups + 1 + g + self.latency for t in final for g in range(self.groups)]
+
+    def weight_rows(self) -> np.ndarray:
+        """ROM rows, one per step: [chunks·groups, out_lanes·in_lanes]."""
+        in_lanes, out_lanes = self.inputs["i"].lanes, self.output.lanes
+        by_group = fold(self.op.weight, self.groups, out_lanes).transpose(2, 0, 1)  # in, groups, out_lanes
+        by_chunk = fold(by_group, self.chunks, in_lanes)  # chunks, in_lanes, groups, out_lanes
+        return by_chunk.transpose(0, 2, 3, 1).reshape(self.chunks * self.groups, -1)
+
+    def elaborate(self, platform):
+        m = Module()
+        op, chunks, groups = self.op, self.chunks, self.groups
+        in_lanes, out_lanes = self.inputs["i"].lanes, self.output.lanes
+        pipeline = Pipeline(m, self.o)
+        advance = pipeline.advance
+
+        step, group, chunk = Signal(range(chunks * groups)), Signal(range(groups)), Signal(range(chunks))
+        last_group, last_chunk = group == groups - 1, chunk == chunks - 1
+        m.d.comb += self.i.ready.eq(advance & last_group)
+        with m.If(self.i.valid & advance):
+            m.d.sync += [
+                step.eq(Mux(last_group & last_chunk, 0, step + 1)),
+                group.eq(Mux(last_group, 0, group + 1)),
+            ]
+            with m.If(last_group):
+                m.d.sync += chunk.eq(Mux(last_chunk, 0, chunk + 1))
+
+        weights = rom(m, "weight", self.weight_rows(), tap_format(op.weight), step, advance)
+        x = [pipeline.register(lane, "x") for lane in self.i.payload.data]
+        sums = []
+        for j in range(out_lanes):
+            products = [pipeline.register(weights[j * in_lanes + k] * x[k], "product") for k in range(in_lanes)]
+            sums.append(adder_tree(pipeline, products, "tree"))
+
+        before = self.latency - 2 - op.dyadic  # steps from the input to the accumulator's inputs
+        group_rows = fold(op.bias, groups, out_lanes)
+        bias = rom(m, "bias", group_rows, tap_format(op.bias), pipeline.register(group, "bias_group", before - 1), advance)
+        accumulated = self._accumulate(m, pipeline, sums, bias, group, chunk, before)
+
+        if op.dyadic:
+            scale = rom(m, "scale", fold(op.multiplier, groups, out_lanes), MULTIPLIER,
+                        pipeline.register(group, "scale_group", before), advance)
+            accumulated = [pipeline.register(a * s, "scaled") for a, s in zip(accumulated, scale, strict=True)]
+        lanes = [pipeline.register(requantize(m, a, op.shift, op.o, op.rounding, 0 if op.relu else None), "y")
+                 for a in accumulated]
+        pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid & last_chunk, self.latency)
+        return m
+
+    def _accumulate(self, m, pipeline, sums, bias, group, chunk, before):
+        """Per output lane, bias plus the sums of all chunks so far; one step."""
+        shape = width_of(self.op.bound)
+        if self.chunks == 1:
+            return [pipeline.register(s + b, "acc", shape=shape) for s, b in zip(sums, bias, strict=True)]
+        start = pipeline.register(chunk == 0, "acc_start", before)
+        live = pipeline.flag(self.i.valid, "acc_live", before)
+        at = pipeline.register(group, "acc_group", before)
+        accumulators = []
+        for s, b in zip(sums, bias, strict=True):
+            bank = Array(Signal(shape, name=f"acc_{g}", reset_less=True) for g in range(self.groups))
+            total = Signal(shape, name="total")
+            m.d.comb += total.eq(s + Mux(start, b, bank[at]))
+            with m.If(pipeline.advance & live):
+                m.d.sync += bank[at].eq(total)
+            accumulators.append(pipeline.register(total, "acc") if self.groups > 1 else bank[0])
+        return accumulators
+
+

@@ -1,0 +1,42 @@
+"""Token embedding: one table row per token id."""
+
+from amaranth.hdl import Module, Mux, Signal
+
+from emamba.operators import Lookup as Operator
+
+from .datapath import Pipeline, fold, rom
+from .streams import Block, Port, transfers
+
+
+class Lookup(Block):
+    """`out_lanes` channels a cycle; the id is held for the beats of its row. Formats: `emamba.operators.Lookup`."""
+
+    latency = 1
+
+    def __init__(self, op: Operator, out_lanes: int):
+        self.op = op
+        super().__init__({"i": Port(op.i, 1, 1)}, Port(op.o, op.width, out_lanes))
+
+    def model(self, x):
+        return self.op(x)
+
+    def schedule(self, arrivals):
+        count = self.output.beats
+        taken = transfers(arrivals, count)
+        return taken, [t - count + 1 + k + self.latency for t in taken for k in range(count)]
+
+    def elaborate(self, platform):
+        m = Module()
+        vocabulary, count = len(self.op.table), self.output.beats
+        pipeline = Pipeline(m, self.o)
+        beat = Signal(range(count))
+        end = beat == count - 1
+        m.d.comb += self.i.ready.eq(pipeline.advance & end)
+        with m.If(self.i.valid & pipeline.advance):
+            m.d.sync += beat.eq(Mux(end, 0, beat + 1))
+        token, = self.i.payload.data
+        row = Mux(token < vocabulary, token, vocabulary - 1)
+        rows = fold(self.op.table.T, count, self.output.lanes).transpose(2, 0, 1).reshape(vocabulary * count, -1)
+        lanes = rom(m, "table", rows, self.op.o, row * count + beat, pipeline.advance)
+        pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid, self.latency)
+        return m

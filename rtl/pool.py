@@ -1,0 +1,62 @@
+"""One token per sequence."""
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.lib.memory import Memory
+
+from emamba.operators import Pool as Operator
+
+from .datapath import Pipeline, requantize, width_of
+from .streams import Block, Port, transfers
+
+
+class Pool(Block):
+    """The last token, or the mean of the sequence, `lanes` channels a cycle; leaves with the sequence's last token.
+
+    `tokens` is the nominal sequence length, for the schedule only. Formats: `emamba.operators.Pool`.
+    """
+
+    latency = 3  # sum, product, requantizer
+
+    def __init__(self, op: Operator, lanes: int, tokens: int):
+        self.op, self.tokens = op, tokens
+        super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
+
+    def model(self, x):
+        return self.op(x)
+
+    def schedule(self, arrivals):
+        taken = transfers(arrivals)
+        count = self.output.beats
+        return taken, [t + self.latency for k, t in enumerate(taken) if k // count % self.tokens == self.tokens - 1]
+
+    def elaborate(self, platform):
+        m = Module()
+        op, lanes, count = self.op, self.output.lanes, self.output.beats
+        pipeline = Pipeline(m, self.o)
+        m.d.comb += self.i.ready.eq(pipeline.advance)
+        values = list(self.i.payload.data)
+        if op.mean:
+            shape = width_of(op.bound)
+            m.submodules.sums = sums = Memory(shape=shape.width * lanes, depth=count, init=[])
+            read, write = sums.read_port(domain="comb"), sums.write_port()
+            beat = Signal(range(count))
+            with m.If(self.i.valid & pipeline.advance):
+                m.d.sync += beat.eq(Mux(beat == count - 1, 0, beat + 1))
+            totals = []
+            for k, x in enumerate(values):
+                total = Signal(shape, name=f"total_{k}")
+                so_far = read.data[k * shape.width:(k + 1) * shape.width].as_signed()
+                m.d.comb += total.eq(x + Mux(self.i.payload.first, 0, so_far))
+                totals.append(total)
+            m.d.comb += [
+                read.addr.eq(beat), write.addr.eq(beat), write.data.eq(Cat(totals)),
+                write.en.eq(self.i.valid & pipeline.advance),
+            ]
+            values = totals
+        results = []
+        for value in values:
+            total = pipeline.register(value, "total")
+            product = pipeline.register(total * op.multiplier if op.mean else total, "product")
+            results.append(pipeline.register(requantize(m, product, op.shift if op.mean else 0, op.o, op.rounding), "y"))
+        pipeline.finish(results, Const(1), Const(1), self.i.valid & self.i.payload.last, self.latency)
+        return m

@@ -1,0 +1,89 @@
+"""Runs a block in the Amaranth simulator against its integer model and its schedule."""
+
+import numpy as np
+from amaranth.sim import Simulator
+
+from rtl.streams import Block, Port
+
+
+def random_tokens(rng, port: Port, batch: int, length: int) -> np.ndarray:
+    """[batch, length, width]; every seventh value is an extreme of the format."""
+    low, high = port.format.min, port.format.max
+    tokens = rng.integers(low, high + 1, (batch, length, port.width))
+    edges = rng.choice(np.array([low, high, 0]), tokens.shape)
+    return np.where(rng.random(tokens.shape) < 1 / 7, edges, tokens)
+
+
+def beats_of(port: Port, tokens: np.ndarray) -> list[tuple[list[int], int, int]]:
+    """(lanes, first, last) of every beat."""
+    result = []
+    for sequence in tokens:
+        for t, token in enumerate(sequence):
+            for b in range(port.beats):
+                lanes = [int(v) for v in token[b * port.lanes:(b + 1) * port.lanes]]
+                result.append((lanes, int(t == 0), int(t == len(sequence) - 1)))
+    return result
+
+
+def simulate(block: Block, inputs: list[list], beats: int, rng, stall: float):
+    """Feeds every input port; returns the output beats and the cycles of input and output transfers."""
+    received, cycles, taken = [], [], [[] for _ in inputs]
+    now = [0]
+    limit = 2000 + 60 * (sum(map(len, inputs)) + beats) * max(1, block.cycles)
+
+    async def clock(ctx):
+        while True:
+            await ctx.tick()
+            now[0] += 1
+
+    def feeder(port, items, log):
+        async def process(ctx):
+            for lanes, first, last in items:
+                while rng.random() < stall:
+                    await ctx.tick()
+                for k in range(len(port.payload.data)):
+                    ctx.set(port.payload.data[k], lanes[k] if k < len(lanes) else 0)
+                ctx.set(port.payload.first, first)
+                ctx.set(port.payload.last, last)
+                ctx.set(port.valid, 1)
+                _, _, ready = await ctx.tick().sample(port.ready)
+                while not ready:
+                    _, _, ready = await ctx.tick().sample(port.ready)
+                log.append(now[0])
+                ctx.set(port.valid, 0)
+        return process
+
+    async def sink(ctx):
+        o = block.o
+        while len(received) < beats:
+            assert now[0] < limit, f"deadlock after {len(received)} of {beats} beats"
+            ctx.set(o.ready, rng.random() >= stall)
+            *_, valid, ready, payload = await ctx.tick().sample(o.valid, o.ready, o.payload)
+            if valid and ready:
+                received.append(([int(payload.data[k]) for k in range(len(o.payload.data))], payload.first, payload.last))
+                cycles.append(now[0])
+
+    simulator = Simulator(block)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(clock, background=True)
+    for name, items, log in zip(block.inputs, inputs, taken, strict=True):
+        simulator.add_testbench(feeder(getattr(block, name), items, log), background=True)
+    simulator.add_testbench(sink)
+    simulator.run()
+    return received, taken, cycles
+
+
+def check(block: Block, *tokens: np.ndarray, seed: int = 0, stalls=(0.0, 0.3, 0.7)) -> None:
+    """The block equals its model under stalls, and its schedule at full speed, beat by beat."""
+    expected = beats_of(block.output, block.model(*tokens))
+    inputs = [beats_of(port, x) for port, x in zip(block.inputs.values(), tokens, strict=True)]
+    for stall in stalls:
+        received, taken, cycles = simulate(block, inputs, len(expected), np.random.default_rng(seed), stall)
+        for (lanes, first, last), (want, want_first, want_last) in zip(received, expected, strict=True):
+            assert lanes[:len(want)] == want
+            assert (first, last) == (want_first, want_last)
+        if stall == 0.0:
+            *transfers, departures = block.schedule(*[[0] * len(items) for items in inputs])
+            origin = taken[0][0] - transfers[0][0]
+            assert [[cycle - origin for cycle in port] for port in taken] == transfers
+            assert [cycle - origin for cycle in cycles] == departures

@@ -1,0 +1,252 @@
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from emamba.errors import EmambaError
+from emamba.formats import IntFormat, Rounding
+from emamba.piecewise import FUNCTIONS, RULES, Segments, _chords, codes, errors, exact, fit
+
+AUTHORS_SILU = (-7, -6.417, -5.821, -5.205, -4.560, -3.862, -3.033, -1.547, -0.998, -0.594, -0.294, -0.093, -0.004)
+AUTHORS_EXP = (-4, -3.513, -3.026, -2.539, -2.052, -1.565, -1.077, -0.590, -0.103, 0.384, 0.871, 1)
+TRUE = {
+    "silu": lambda x: x / (1 + math.exp(-x)) if x > -700 else 0.0,
+    "exp": lambda x: math.exp(x),
+    "softplus": lambda x: math.log1p(math.exp(x)) if x < 30 else x,
+}
+
+
+def int8(frac: int) -> IntFormat:
+    return IntFormat(8, True, frac)
+
+
+def same(a: Segments, b: Segments) -> bool:
+    return a.shift == b.shift and all(np.array_equal(getattr(a, k), getattr(b, k)) for k in ("knots", "slopes", "offsets"))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_are_true_and_safe(name):
+    x = np.linspace(-20, 20, 401)
+    assert np.allclose(FUNCTIONS[name](x), [TRUE[name](float(v)) for v in x], rtol=1e-14, atol=0)
+    assert np.isfinite(FUNCTIONS[name](np.array([-1e30, 1e30]))).all()
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("o", [int8(4), IntFormat(6, False, 3)], ids=str)
+def test_exact_is_the_rounded_function_at_every_code(name, o):
+    i = int8(4)
+    table = exact(name, i, o)
+    assert len(table) == 256
+    for code in range(i.min, i.max + 1):
+        true = TRUE[name](code / 16) * 2**o.frac
+        assert table[code - i.min] == min(max(math.floor(true + 0.5), o.min), o.max)
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("name", ["silu", "softplus"])
+@pytest.mark.parametrize("i_frac", range(2, 8))
+@pytest.mark.parametrize("o_frac", range(2, 8))
+def test_int8_within_one_step_of_the_exact_table(name, i_frac, o_frac, rounding):
+    table = fit(name, int8(i_frac), int8(o_frac), 17, rounding=rounding)
+    assert table.segments <= 17
+    assert errors(table, name)["max_table"] <= 1
+
+
+@pytest.mark.parametrize("i_frac", range(8, 15))
+@pytest.mark.parametrize("o_frac", range(2, 8))
+def test_softplus_int16_within_one_step(i_frac, o_frac):
+    table = fit("softplus", IntFormat(16, True, i_frac), int8(o_frac), 17)
+    assert errors(table, "softplus")["max_table"] <= 1
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("frac", range(8, 15))
+def test_exp_int16_within_one_step_and_saturates(frac, rounding):
+    i = IntFormat(16, True, frac)
+    table = fit("exp", i, int8(7), 11, rounding=rounding)
+    assert table.segments == 11
+    e = errors(table, "exp")
+    assert e["max_table"] <= 1
+    assert e["max_lsb"] < 0.8
+    y = table(codes(i))
+    assert y[-i.min:].min() == y.max() == 127
+    assert table.knots[-1] <= 0
+
+
+@pytest.mark.parametrize("name, i, o, worst", [
+    ("silu", int8(4), int8(4), 0.53),
+    ("silu", IntFormat(16, True, 12), int8(4), 0.55),
+    ("silu", IntFormat(12, True, 8), IntFormat(12, True, 8), 1.21),
+    ("softplus", IntFormat(12, True, 8), IntFormat(12, True, 8), 1.00),
+], ids=str)
+def test_minimax_largest_error(name, i, o, worst):
+    assert errors(fit(name, i, o, 17), name)["max_lsb"] < worst
+
+
+@pytest.mark.parametrize("name, segments", [("silu", 17), ("exp", 11), ("softplus", 17)])
+def test_minimax_is_better_than_the_paper(name, segments):
+    i, o, domain = IntFormat(16, True, 12), IntFormat(12, True, 9), (-7.0, 0.0) if name == "exp" else None
+    minimax, chord = (errors(fit(name, i, o, segments, rule), name, domain)["max_lsb"] for rule in ("minimax", "chord"))
+    assert 3 * minimax < chord
+
+
+def test_one_line_of_exp_is_the_known_minimax_line():
+    # on [0, 1] the best line of exp has slope e − 1 = 1.718 and error 0.1059; the constant e above it takes the end over
+    i, o = IntFormat(11, False, 11), IntFormat(18, True, 15)
+    table = fit("exp", i, o, 1, domain=(0.0, 1.0), slope_bits=18)
+    slope = table.slopes[1] * 2.0**(i.frac - o.frac - table.shift)
+    assert slope == pytest.approx(math.e - 1, rel=0.05)
+    assert 0.09 < errors(table, "exp")["max_real"] < 0.1059
+
+
+@pytest.mark.parametrize("name, o_frac, segments", [("silu", 4, 17), ("exp", 7, 11), ("softplus", 5, 17)])
+def test_segments_meet_their_promises(name, o_frac, segments):
+    i, o = IntFormat(12, True, 8), int8(o_frac)
+    table = fit(name, i, o, segments)
+    assert len(table.slopes) == len(table.offsets) == len(table.knots) + 1 == table.segments + 2
+    assert (np.diff(table.knots) > 0).all()
+    assert table.slopes[0] == 0 and abs(table.slopes).max() < 1 << 11
+    x = codes(i)
+    piece = np.array([sum(code >= k for k in table.knots) for code in x])
+    wide = table.slopes[piece] * x + table.offsets[piece]
+    assert table.bound == max(abs(wide).max(), abs(table.offsets).max(), abs(table.slopes[piece] * x).max())
+    assert np.array_equal(table(x), np.clip((wide + (1 << (table.shift - 1))) >> table.shift, o.min, o.max))
+    with pytest.raises(ValueError, match="read-only"):
+        table.slopes[0] = 1
+
+
+@pytest.mark.parametrize("name", ["silu", "softplus"])
+def test_identity_above_is_exact(name):
+    table = fit(name, IntFormat(12, True, 7), IntFormat(12, True, 7), 17)
+    x = np.arange(table.knots[-1], 2048)
+    assert len(x) > 100
+    assert np.array_equal(table(x), x)
+
+
+def test_truncation_is_made_up_for_by_the_offsets():
+    i = int8(4)
+    up, down = (fit("silu", i, int8(5), 17, rounding=r) for r in (Rounding.HALF_UP, Rounding.TRUNCATE))
+    assert np.array_equal(up(codes(i)), down(codes(i)))
+    assert np.array_equal(up.offsets + (1 << (up.shift - 1)), down.offsets)
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_deterministic(name):
+    arguments = (name, int8(5), int8(5), 9)
+    assert same(fit(*arguments), fit.__wrapped__(*arguments))
+
+
+def test_few_codes_take_few_segments():
+    i = IntFormat(3, True, 1)
+    table = fit("silu", i, int8(5), 17)
+    assert table.segments <= 4
+    assert errors(table, "silu")["max_table"] <= 1
+    assert table.knots[0] >= i.min and table.knots[-1] <= i.max + 1
+
+
+def test_any_formats_fit_or_are_refused():
+    rng = np.random.default_rng(0)
+    fitted = 0
+    for _ in range(300):
+        name, rule = rng.choice(list(FUNCTIONS)), rng.choice(RULES)
+        i, o = (IntFormat(int(b := rng.integers(2, 19)), bool(rng.integers(2)), int(rng.integers(-2, b + 4))) for _ in range(2))
+        slope_bits = int(rng.integers(4, 19))
+        try:
+            table = fit(str(name), i, o, 20, str(rule), slope_bits=slope_bits)
+        except EmambaError:
+            continue
+        fitted += 1
+        assert (np.diff(table.knots) > 0).all() and i.min <= table.knots[0] and table.knots[-1] <= i.max + 1
+        assert table.shift >= 0 and abs(table.slopes).max() < 1 << (slope_bits - 1)
+        y = table(codes(i))
+        assert o.min <= y.min() and y.max() <= o.max
+    assert fitted > 150
+
+
+def test_chord_rule_gives_the_papers_segments():
+    silu, m, _ = _chords("silu", -7.0, 7.0, 0.03)
+    assert len(m) == 17
+    assert np.abs(silu[:13] - AUTHORS_SILU).max() < 1.5e-3
+    exp, m, _ = _chords("exp", -4.0, 1.0, 0.03)
+    assert len(m) == 11
+    assert np.abs(exp - AUTHORS_EXP).max() < 1e-3
+    i, o = IntFormat(16, True, 11), IntFormat(16, True, 11)
+    assert fit("silu", i, o, 17, "chord").segments == 17
+    assert fit("exp", i, o, 11, "chord").segments == 11
+
+
+@pytest.mark.parametrize("name, low, high", [("silu", -7.0, 7.0), ("exp", -4.0, 1.0), ("softplus", -7.0, 7.0)])
+def test_chord_rule_keeps_three_percent(name, low, high):
+    knots, m, c = _chords(name, low, high, 0.03)
+    x = np.linspace(low, high, 40001)[:-1]
+    k = np.searchsorted(knots, x, side="right") - 1
+    true = FUNCTIONS[name](x)
+    assert (np.abs(m[k] * x + c[k] - true) <= np.maximum(0.0301 * np.abs(true), 1.01e-4)).all()
+
+
+def test_authors_slopes_at_five_fraction_bits():
+    i, o = int8(5), IntFormat(16, True, 12)
+    five = errors(fit("silu", i, o, 17, "authors_5bit", slope_bits=18), "silu")["max_real"]
+    printed = errors(fit("silu", i, o, 17, "authors", slope_bits=18), "silu")["max_real"]
+    assert 0.126 < five < 0.127
+    assert printed < 0.09
+
+
+def test_errors_counts_what_it_says():
+    i, o = int8(4), int8(4)
+    table = fit("silu", i, o, 3)
+    e = errors(table, "silu")
+    y = [int(v) for v in table(codes(i))]
+    off = [abs(y[k] - min(max(TRUE["silu"]((k - 128) / 16) * 16, -128), 127)) for k in range(256)]
+    assert e["max_lsb"] == pytest.approx(max(off)) and off[e["code"] + 128] == pytest.approx(max(off))
+    assert e["max_real"] == pytest.approx(max(off) / 16) and e["mean_real"] == pytest.approx(sum(off) / 256 / 16)
+    assert e["max_table"] == max(abs(a - b) for a, b in zip(y, exact("silu", i, o).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("arguments, options, sentence", [
+    (("tanh", int8(4), int8(4), 17), {}, "there is no piecewise-linear function 'tanh'; choose one of silu, exp, softplus"),
+    (("silu", int8(4), int8(4), 17, "best"), {},
+     "there is no rule 'best' to fit silu; choose one of minimax, chord, authors, authors_5bit"),
+    (("silu", IntFormat(20), int8(4), 17), {},
+     "the input of silu must have 2 to 18 bits, not 20; requantize to a narrower format"),
+    (("silu", int8(4), IntFormat(1), 17), {},
+     "the output of silu must have 2 to 18 bits, not 1; requantize to a narrower format"),
+    (("silu", int8(4), int8(4), 0), {}, "silu needs at least 1 segment, not 0"),
+    (("silu", int8(4), int8(4), 17), {"slope_bits": 19}, "the slopes of silu must have 4 to 18 bits, not 19"),
+    (("silu", int8(4), int8(4), 16, "chord"), {},
+     "the rule chord needs 17 segments for silu, more than 16; allow 17 or use the rule minimax"),
+    (("silu", int8(4), int8(4), 17, "chord"), {"tolerance": 0.0},
+     "the chord rule for silu needs a relative error above 0, not 0"),
+    (("silu", int8(4), int8(4), 17, "chord"), {"domain": (2.0, 1.0)},
+     "the chord rule for silu needs a finite domain, not [2, 1]"),
+    (("softplus", int8(4), int8(4), 17, "authors"), {},
+     "the authors have no table for softplus; use the rule minimax or chord"),
+    (("silu", int8(4), int8(4), 17), {"domain": (9.0, 10.0)},
+     "no code of INT8·2^-4 lies in [9, 10], the domain of silu; widen the domain"),
+    (("silu", int8(0), IntFormat(18, True, 16), 17), {"slope_bits": 8},
+     "silu from INT8·2^0 to INT18·2^-16 climbs 65536 output steps an input step, more than a slope of 8 bits holds; "
+     "use fewer fraction bits in the output, more in the input, or wider slopes"),
+    (("silu", IntFormat(8, True, 40), IntFormat(8, True, 40), 17, "chord"), {},
+     "silu from INT8·2^-40 to INT8·2^-40 needs offsets of more than 48 bits; use fewer fraction bits in the output"),
+])
+def test_refusals(arguments, options, sentence):
+    with pytest.raises(EmambaError) as refusal:
+        fit(*arguments, **options)
+    assert str(refusal.value) == sentence
+
+
+def test_errors_refuses_an_empty_domain():
+    with pytest.raises(EmambaError) as refusal:
+        errors(fit("silu", int8(4), int8(4), 17), "silu", (100.0, 101.0))
+    assert str(refusal.value) == "no code of INT8·2^-4 lies in [100, 101]; widen the domain"
+
+
+def test_main_prints_a_table():
+    run = subprocess.run([sys.executable, "-m", "emamba.piecewise"], capture_output=True, text=True, timeout=60, check=True)
+    lines = run.stdout.splitlines()
+    assert lines[1] == "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    assert len(lines) == 22 and len({line.count("|") for line in lines}) == 1
+    minimax = [line.split("|") for line in lines if "| minimax |" in line]
+    assert len(minimax) == 6 and all(cells[7].strip() in "01" for cells in minimax)

@@ -1,0 +1,207 @@
+"""Small trainings on generated data through the public functions."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from emamba import datasets, training
+from emamba.config import Recipe
+from emamba.datasets import Dataset
+from emamba.datasets.metrics import figures
+from emamba.datasets.tokens import patchify, to_tokens
+from emamba.errors import EmambaError
+from emamba.network import Mamba
+
+MODEL = {"input": "sequence", "features": 3, "length": 5, "d_model": 4, "dt_rank": 2, "d_state": 2, "blocks": 1,
+         "task": "regression", "outputs": 2}
+CLASSES = MODEL | {"task": "classification"}
+NEXT = MODEL | {"input": "tokens", "features": None, "vocabulary": 6, "task": "next_token", "pool": "none", "outputs": 6}
+
+
+def make_recipe(model=MODEL, **train) -> Recipe:
+    return Recipe(data={"name": "made"}, model=model, train={"epochs": 3, "batch": 32, **train})
+
+
+def make_data(task="regression", frames=(150, 40, 40), **changes) -> Dataset:
+    random = np.random.default_rng(3)
+    arrays = {}
+    for part, n in zip(("train", "validate", "test"), frames, strict=True):
+        if task == "next_token":
+            tokens = (random.integers(6, size=(n, 1)) + np.arange(6)) % 6
+            x, y = tokens[:, :-1], tokens[:, 1:]
+        else:
+            x = random.normal(4, 3, size=(n, 5, 3)).astype(np.float32)
+            mean = x.mean(1)
+            y = mean[:, :2] + 10 if task == "regression" else (mean[:, 0] > 4).astype(np.int64)
+        arrays |= {f"x_{part}": x, f"y_{part}": y}
+    return Dataset(**({"name": "made", "split": "only", "note": "generated", "train_remedy": "generate more"} | arrays | changes))
+
+
+@pytest.fixture
+def use(monkeypatch):
+    """Makes the given data set the one that is loaded."""
+    return lambda data: monkeypatch.setattr(datasets, "load", lambda name, split, directory: data)
+
+
+def weights(folder):
+    return load_file(folder / "checkpoint.safetensors")
+
+
+def test_regression(use, tmp_path):
+    data = make_data(unit="cm", unit_scale=100.0)
+    use(data)
+    record = training.train(make_recipe(epochs=12, peak_lr=3e-2), tmp_path, progress=False, threads=1)
+    assert record == json.loads((tmp_path / "checkpoint.json").read_text())
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert [entry["epoch"] for entry in history] == list(range(1, 13))
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert record["figures"]["validate"]["rmse"] == min(entry["rmse"] for entry in history)
+    assert history[record["epoch"] - 1]["rmse"] == record["figures"]["validate"]["rmse"]
+    assert record["figures"]["unit"] == "cm" and record["recipe"]["train"]["epochs"] == 12
+    assert record["data"] == {"note": "generated", "frames": {"train": 150, "validate": 40, "test": 40}}
+
+    model = Mamba(make_recipe().model)
+    model.load_state_dict(weights(tmp_path))
+    x = (data.x_test - record["input"]["mean"]) / record["input"]["std"]
+    output = model(torch.from_numpy(x.astype(np.float32))).detach().numpy()
+    value = record["output"]["offset"] + np.array(record["output"]["scale"]) * output
+    error = 100 * (value - data.y_test)
+    assert record["figures"]["test"]["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-4)
+    assert record["figures"]["test"]["rmse"] == pytest.approx(np.sqrt((error**2).mean(0)).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("model, figure, limit", [(CLASSES, "accuracy", 0.8), (NEXT, "perplexity", 5.0)])
+def test_other_tasks(use, tmp_path, model, figure, limit):
+    use(make_data(model["task"]))
+    record = training.train(make_recipe(model, epochs=12, peak_lr=3e-2), tmp_path, progress=False)
+    value = record["figures"]["test"][figure]
+    assert value > limit if figure == "accuracy" else 1 <= value < limit
+    assert (record["input"] is None) == (model is NEXT)
+    assert record["output"]["scale"] == [1.0] * model["outputs"]
+
+
+def test_same_seed_same_weights_and_resuming_changes_nothing(use, tmp_path, monkeypatch):
+    use(make_data())
+    recipe = make_recipe()
+    training.train(recipe, tmp_path / "whole", progress=False)
+
+    epoch = training._epoch
+
+    def interrupted(*arguments):
+        if arguments[6] == 2:
+            raise KeyboardInterrupt
+        return epoch(*arguments)
+
+    monkeypatch.setattr(training, "_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(recipe, tmp_path / "parts", progress=False)
+    assert not (tmp_path / "parts/checkpoint.json").exists()
+    monkeypatch.setattr(training, "_epoch", epoch)
+    training.train(recipe, tmp_path / "parts", progress=False)
+
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys() and all(torch.equal(whole[key], parts[key]) for key in whole)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_test_frames_of_seen_subjects(use, tmp_path):
+    subject = np.repeat([1, 2], 20)
+    use(make_data(test_subject=subject, train_subjects=(2, 3)))
+    record = training.train(make_recipe(epochs=1), tmp_path, progress=False)
+    assert record["figures"]["test_seen_subjects"].keys() == {"mae", "rmse"}
+    assert make_data(test_subject=subject, train_subjects=(1, 2)).test_seen is None
+
+
+def test_diverging(use, tmp_path, monkeypatch):
+    use(make_data())
+    losses = iter([1.0] * 5 + [float("nan")])
+    loss = training._loss
+    monkeypatch.setattr(training, "_loss", lambda *arguments: loss(*arguments) * next(losses))
+    message = (
+        f"the training diverged in epoch 2: its loss is nan; the state after epoch 1 is kept in {tmp_path / 'training.pt'}; "
+        "lower train.peak_lr (0.006) and train into another folder"
+    )
+    with pytest.raises(EmambaError, match=re.escape(message)):
+        training.train(make_recipe(), tmp_path, progress=False)
+    assert torch.load(tmp_path / "training.pt", weights_only=True)["state"]["epoch"] == 1
+    assert not (tmp_path / "checkpoint.json").exists()
+
+
+def test_wrong_recipe_in_folder(use, tmp_path):
+    use(make_data())
+    training.train(make_recipe(epochs=1), tmp_path, progress=False)
+    with pytest.raises(EmambaError, match=r"training\.pt belongs to another recipe: train into another folder, or delete it"):
+        training.train(make_recipe(epochs=2), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", None])
+def test_damaged_state(use, tmp_path, content):
+    use(make_data())
+    training.train(make_recipe(epochs=1), tmp_path, progress=False)
+    path = tmp_path / "training.pt"
+    path.write_bytes(path.read_bytes()[:-2000] if content is None else content)
+    with pytest.raises(EmambaError, match=r"training\.pt cannot be read \(\w+\): delete it to train from the start"):
+        training.train(make_recipe(epochs=1), tmp_path, progress=False)
+
+
+@pytest.mark.parametrize(
+    "data, model, message",
+    [
+        ({"frames": (0, 0, 40)}, MODEL, "data set made (generated) has no training frames here: generate more"),
+        ({"frames": (40, 0, 40)}, MODEL, "data set made has no validation or no test frames; a training needs both"),
+        ({}, MODEL | {"outputs": 3}, "model.outputs is 3, data set made needs 2"),
+        ({"task": "classification"}, CLASSES | {"outputs": 1}, "model.outputs is 1, data set made needs 2"),
+        ({}, MODEL | {"length": 9}, "the data has inputs of 5×3, the model's sequence input is 9×3: make the two agree"),
+    ],
+)
+def test_wrong_data(use, tmp_path, data, model, message):
+    use(make_data(**data))
+    with pytest.raises(EmambaError) as error:
+        training.train(make_recipe(model), tmp_path, progress=False)
+    assert str(error.value) == message
+
+
+def test_folder_cannot_be_made(use, tmp_path):
+    use(make_data())
+    (tmp_path / "file").touch()
+    with pytest.raises(EmambaError, match=r"cannot make the folder .*file: File exists"):
+        training.train(make_recipe(), tmp_path / "file", progress=False)
+
+
+def test_constant_channels_and_targets(use, tmp_path):
+    data = make_data()
+    data.x_train[..., 1] = 7
+    data.y_train[:] = 1
+    use(data)
+    record = training.train(make_recipe(epochs=1), tmp_path, progress=False)
+    assert record["input"]["std"][1] == 1 and record["output"]["scale"] == [1, 1]
+
+
+def test_patchify():
+    images = np.arange(2 * 4 * 6 * 2).reshape(2, 4, 6, 2)
+    tokens = patchify(images, (2, 3))
+    assert tokens.shape == (2, 4, 12)
+    for index in range(4):
+        row, column = 2 * (index // 2), 3 * (index % 2)
+        assert np.array_equal(tokens[1, index], images[1, row : row + 2, column : column + 3].ravel())
+
+
+def test_to_tokens_of_images():
+    config = make_recipe(MODEL | {"input": "image", "features": None, "length": None, "image": (4, 6, 2), "patch": (2, 3)}).model
+    assert to_tokens(np.zeros((3, 4, 6, 2)), config).shape == (3, config.tokens, config.input_width)
+    with pytest.raises(EmambaError, match="the data has inputs of 4×4×2, the model's image input is 4×6×2: make the two agree"):
+        to_tokens(np.zeros((3, 4, 4, 2)), config)
+
+
+def test_figures():
+    prediction, target = np.array([[1.0, 2.0], [3.0, 2.0]]), np.array([[0.0, 2.0], [0.0, 2.0]])
+    assert figures("regression", prediction, target, 100) == {
+        "mae": 100.0, "rmse": pytest.approx(100 * (np.sqrt(5) + 0) / 2)
+    }
+    assert figures("classification", np.array([[0.1, 0.9], [3, 1]]), np.array([1, 1])) == {"accuracy": 0.5}
+    uniform = figures("next_token", np.zeros((2, 3, 8)), np.zeros((2, 3), np.int64))
+    assert uniform == {"perplexity": pytest.approx(8)}
