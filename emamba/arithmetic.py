@@ -68,8 +68,8 @@ def reciprocal_table(width: int, bits: int, index_bits: int, entry_bits: int) ->
     index_bits = min(index_bits, bits - 1)
     dropped = bits - 1 - index_bits
     exponent = entry_bits - 1 + bits - 1 + (width.bit_length() - 1)
-    doubled = ((1 << index_bits) + np.arange(1 << index_bits)) * (2 << dropped)  # 2·m, to hold the midpoint's half
-    doubled = doubled + (1 << dropped if dropped else 0)
+    doubled = ((1 << index_bits) + np.arange(1 << index_bits)) * (2 << dropped)  # 2·m, which holds the midpoint's half
+    doubled = doubled + (1 << dropped) - 1
     denominator = width * doubled
     return ((4 << exponent) // denominator + 1) >> 1, exponent
 

@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import EmambaError
+from .formats import Rounding
 
 
 class Config(BaseModel):
@@ -143,3 +144,27 @@ def load_toml(cls: type[C], path: Path | str) -> C:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise EmambaError(f"{path} is not valid TOML: {error}") from None
     return validate(cls, data, str(path))
+
+
+class QuantizeConfig(Config):
+    """How a checkpoint becomes integers. The defaults keep the residual path at 12 bits and everything else at INT8; the
+    paper's form is `residual_bits = 8`."""
+
+    activation_bits: int = Field(8, ge=2, le=16, description="bits of every tensor that no other key names")
+    residual_bits: int = Field(12, ge=2, le=16, description="bits of input, embed, y, gate, out and residual")
+    output_bits: int = Field(16, ge=2, le=24, description="bits of the head's output")
+    bits: dict[str, int] = Field({}, description="bits of single tensors, by name or pattern such as 'block*.z'")
+    weight_bits: int = Field(8, ge=2, le=12)
+    weight_scale: Literal["power_of_two", "dyadic"] = Field(
+        "power_of_two", description="one power of two per tensor (paper), or an integer multiplier and a shift per channel")
+    decay_bits: int = Field(8, ge=4, le=12, description="bits of Ā, which has decay_bits − 1 fraction bits (paper: 8)")
+    state_bits: int = Field(24, ge=8, le=40, description="bits of the recurrent state that y reads (paper: 24)")
+    state_scale: Literal["certificate", "calibrated"] = Field(
+        "certificate", description="no overflow for any input, or the range seen in calibration")
+    input_term: Literal["delta_u", "delta_b"] = Field("delta_u", description="(δ·u)·B, or the paper's requantized (δ·B)·u")
+    rule: Literal["minimax", "chord", "authors", "exact"] = Field("minimax", description="how segments are fitted")
+    silu_segments: int = Field(17, ge=1, le=64)
+    exp_segments: int = Field(11, ge=1, le=64)
+    softplus_segments: int = Field(17, ge=1, le=64)
+    rounding: Rounding = Rounding.HALF_UP
+    frames: int = Field(1500, ge=1, description="calibration sequences")

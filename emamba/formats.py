@@ -1,12 +1,12 @@
 """Integer formats and rounding: the one vocabulary of the quantizer, the integer model and the hardware."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from .errors import EmambaError
 
 
-class Rounding(str, Enum):
+class Rounding(StrEnum):
     """What happens to the bits a right shift drops."""
 
     HALF_UP = "half_up"  # add half, then floor; the default
@@ -26,10 +26,10 @@ class IntFormat:
         for name, kind in (("bits", int), ("signed", bool), ("frac", int)):
             if type(getattr(self, name)) is not kind:
                 raise EmambaError(f"{name} of an integer format must be a {kind.__name__}, not {getattr(self, name)!r}")
-        if not 1 <= self.bits <= 48:
-            raise EmambaError(f"an integer format must have 1 to 48 bits, not {self.bits}")
+        if not 1 <= self.bits <= 62:
+            raise EmambaError(f"an integer format must have 1 to 62 bits, not {self.bits}")
         if not -64 <= self.frac <= 64:
-            raise EmambaError(f"the scale 2^−{self.frac} of an integer format is out of range; frac must lie in −64..64")
+            raise EmambaError(f"frac = {self.frac} of an integer format is out of range; it must lie in −64..64")
 
     @property
     def min(self) -> int:

@@ -272,7 +272,7 @@ class Scan(Operator):
     h: IntFormat
     h_wide: IntFormat
     delta_b: bool = False
-    b_bar: IntFormat = IntFormat(8)
+    b_bar: IntFormat | None = None
 
     inputs = 4  # u, dt, B, C
 
@@ -288,7 +288,7 @@ class Scan(Operator):
         _same("the fraction bits of h_wide", self.h_wide.frac, self.h.frac + self.a_bar.frac)
         if self.delta_b:
             _same("the fraction bits of h", self.h.frac, self.b_bar.frac + self.u.frac)
-        for name in ("term_shift", "b_bar_shift", "y_shift"):
+        for name in ("b_bar_shift" if self.delta_b else "term_shift", "y_shift"):
             _check_shift(name, getattr(self, name))
         if not 0 <= self.d_shift <= 40:
             raise EmambaError(f"D's scale 2^−{self.d.frac} is out of range: D·u must align to y's accumulator by a left shift of "

@@ -59,8 +59,10 @@ class Conv1d(Elementwise):
                 for k, value in enumerate(windows[lane][1:]):
                     m.d.comb += write.data[base + k * bits:base + (k + 1) * bits].eq(value)
 
-        weights = rom(m, "weight", fold(op.weight, token_beats, lanes).reshape(token_beats, -1), tap_format(op.weight), beat, advance)
-        bias = rom(m, "bias", fold(op.bias, token_beats, lanes), tap_format(op.bias), pipeline.register(beat, "bias_beat"), advance)
+        weight_rows = fold(op.weight, token_beats, lanes).reshape(token_beats, -1)
+        weights = rom(m, "weight", weight_rows, tap_format(op.weight), beat, advance)
+        bias_beat = pipeline.register(beat, "bias_beat")
+        bias = rom(m, "bias", fold(op.bias, token_beats, lanes), tap_format(op.bias), bias_beat, advance)
         sums = []
         for lane, window in enumerate(windows):
             held = [pipeline.register(tap, "tap") for tap in window]

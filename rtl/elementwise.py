@@ -11,7 +11,8 @@ from .streams import Elementwise, Port
 class _Pair(Elementwise):
     def __init__(self, op, lanes: int):
         self.op = op
-        super().__init__({"a": Port(op.a, op.channels, lanes), "b": Port(op.b, op.channels, lanes)}, Port(op.o, op.channels, lanes))
+        a, b, o = (Port(format, op.channels, lanes) for format in (op.a, op.b, op.o))
+        super().__init__({"a": a, "b": b}, o)
 
     def model(self, a, b):
         return self.op(a, b)

@@ -95,8 +95,9 @@ class Scan(Block):
         dt = [register(lane, "dt") for lane in self.dt.payload.data]
         B = [register(lane, "B") for lane in self._states(m, self.B, state_group)]
         C = [register(lane, "C") for lane in self._states(m, self.C, state_group)]
-        A_rows = fold(fold(op.A, groups, lanes).transpose(2, 0, 1), state_groups, state_lanes)  # groups', state_lanes, groups, lanes
-        A_rows = A_rows.transpose(2, 0, 3, 1).reshape(rows, lanes * state_lanes)
+        by_channel = fold(op.A, groups, lanes)  # groups, lanes, d_state
+        by_state = fold(by_channel.transpose(2, 0, 1), state_groups, state_lanes)  # state_groups, state_lanes, groups, lanes
+        A_rows = by_state.transpose(2, 0, 3, 1).reshape(rows, lanes * state_lanes)
         A = rom(m, "A", A_rows, tap_format(op.A), step, advance)
         D = rom(m, "D", fold(op.D, groups, lanes), tap_format(op.D), group, advance)
 

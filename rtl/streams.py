@@ -50,7 +50,7 @@ class Port:
 
     @property
     def signature(self) -> stream.Signature:
-        return signature(self.format, self.lanes)
+        return stream.Signature(Beat(self.format, self.lanes))
 
 
 class Block(wiring.Component):
@@ -133,9 +133,8 @@ class Fifo(wiring.Component):
     @staticmethod
     def depth_for(pushes: list[int], pops: list[int]) -> int:
         """Least depth at which a push never waits: the most beats held, the one that leaves in the same cycle included."""
-        held, depth, gone = 0, 1, 0
-        for push in pushes:
-            held += 1
+        depth, gone = 1, 0
+        for held, push in enumerate(pushes, 1):
             while gone < len(pops) and pops[gone] < push:
                 gone += 1
             depth = max(depth, held - gone)
@@ -171,7 +170,9 @@ class Gearbox(wiring.Component):
         self.tail = self.out_beats * out_lanes - (self.in_beats - 1) * in_lanes
         step = max(in_lanes, self.tail)
         self.capacity = step + 2 * out_lanes if in_lanes > out_lanes else out_lanes - 1 + 2 * step
-        super().__init__({"i": In(signature(format, in_lanes)), "o": Out(signature(format, out_lanes))})
+        super().__init__({
+            "i": In(stream.Signature(Beat(format, in_lanes))), "o": Out(stream.Signature(Beat(format, out_lanes))),
+        })
 
     def elaborate(self, platform):
         m = Module()

@@ -228,8 +228,8 @@ def test_errors_counts_what_it_says():
     (("silu", int8(0), IntFormat(18, True, 16), 17), {"slope_bits": 8},
      "silu from INT8·2^0 to INT18·2^-16 climbs 65536 output steps an input step, more than a slope of 8 bits holds; "
      "use fewer fraction bits in the output, more in the input, or wider slopes"),
-    (("silu", IntFormat(8, True, 40), IntFormat(8, True, 40), 17, "chord"), {},
-     "silu from INT8·2^-40 to INT8·2^-40 needs offsets of more than 48 bits; use fewer fraction bits in the output"),
+    (("exp", IntFormat(8, True, 40), IntFormat(8, True, 40), 11, "chord"), {},
+     "exp from INT8·2^-40 to INT8·2^-40 needs offsets of more than 48 bits; use fewer fraction bits in the output"),
 ])
 def test_refusals(arguments, options, sentence):
     with pytest.raises(EmambaError) as refusal:

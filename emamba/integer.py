@@ -1,0 +1,51 @@
+"""The integer executor, the golden model that the hardware equals bit for bit."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from .artifact import Artifact
+from .errors import EmambaError
+from .graph import build_graph
+from .operators import Scan
+
+Array = np.ndarray
+
+
+class IntegerModel:
+    """Runs an artifact's operators, node by node."""
+
+    def __init__(self, artifact: Artifact):
+        self.artifact, self.graph = artifact, build_graph(artifact.config)
+
+    def run(self, tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:
+        """tokens [batch, L, input width] of integers → int64 arrays [batch, L', width] of the nodes in `keep` (all for None)."""
+        self._check(tokens)
+        keep = {node.name for node in self.graph} if keep is None else set(keep)
+        last_reader = {name: k for k, node in enumerate(self.graph) for name in node.inputs}
+        values: dict[str, Array] = {"input": tokens.astype(np.int64)}
+        for k, node in enumerate(self.graph):
+            if node.inputs:
+                values[node.name] = self.artifact.operators[node.name](*(values[name] for name in node.inputs))
+            for name in node.inputs:
+                if name not in keep and last_reader[name] == k:
+                    values.pop(name, None)
+        return {name: value for name, value in values.items() if name in keep}
+
+    def states(self, name: str, values: dict[str, Array]) -> Array:
+        """The state h_wide of scan `name` after every token, [batch, L, d_inner, d_state], from its input nodes' values."""
+        node = next(node for node in self.graph if node.name == name)
+        u, dt, B, C = (values[key] for key in node.inputs)
+        op: Scan = self.artifact.operators[name]
+        h, trace = np.zeros((len(u), *op.A.shape), np.int64), []
+        for t in range(u.shape[1]):
+            _, h, h_wide = op.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
+            trace.append(h_wide)
+        return np.stack(trace, 1)
+
+    def _check(self, tokens: Array) -> None:
+        source = self.artifact.operators["input"]
+        if tokens.ndim != 3 or tokens.shape[2] != source.channels or not tokens.shape[1]:
+            raise EmambaError(f"the input has the shape {list(tokens.shape)}; the model reads [sequences, tokens, {source.channels}]")
+        if tokens.size and (tokens.min() < source.o.min or tokens.max() > source.o.max):
+            raise EmambaError(f"the input holds integers outside {source.o.min}..{source.o.max} of its format {source.o}")

@@ -1,0 +1,257 @@
+"""Post-training quantization: a checkpoint and calibration data become an artifact.
+
+Scales are powers of two chosen by least squares, per tensor (paper); per-channel dyadic weight scales are an option. The
+state's scale comes from the no-overflow certificate. docs/numerics.md lists every choice with its source.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from . import piecewise
+from .artifact import Artifact, Codec, check_operators
+from .certificate import certify
+from .config import ModelConfig, QuantizeConfig, Recipe, validate
+from .errors import EmambaError
+from .formats import IntFormat
+from .graph import Node
+from .operators import BIAS, Activation, Add, Conv1d, Input, Linear, Lookup, Multiply, Operator, Pool, RangeNorm, Scan
+from .reference import Reference
+
+Array = np.ndarray
+
+RESIDUAL_PATH = ("input", "embed", "y", "gate", "out", "residual")
+DYADIC_BITS = 12
+STATE_SLACK = 1.25
+"""Room above the largest state seen in calibration, for state_scale = 'calibrated' (our choice)."""
+
+
+def read_checkpoint(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec, dict]:
+    """Recipe, float weights, codec and record of a checkpoint folder."""
+    folder = Path(folder)
+    try:
+        record = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
+        weights = load_file(folder / "checkpoint.safetensors")
+    except OSError as error:
+        raise EmambaError(f"{folder} is not a finished checkpoint ({error.strerror or error}): train it first") from None
+    except (ValueError, SafetensorError) as error:
+        raise EmambaError(f"the checkpoint in {folder} is damaged ({error}): train it again") from None
+    try:
+        recipe = validate(Recipe, record["recipe"], f"{folder}/checkpoint.json: recipe")
+        width, channels = recipe.model.input_width, record["input"]
+        mean, std = (None, None) if channels is None else (
+            np.resize(np.array(channels[key], np.float64), width) for key in ("mean", "std"))
+        output = record["output"]
+        codec = Codec(mean, std, np.array(output["scale"], np.float64), np.array(output["offset"], np.float64))
+    except (KeyError, TypeError, ValueError) as error:
+        raise EmambaError(f"{folder}/checkpoint.json is damaged ({error!r}): train it again") from None
+    return recipe, weights, codec, record
+
+
+def quantize(name: str, config: ModelConfig, weights: dict[str, Array], codec: Codec, tokens: Array, settings: QuantizeConfig,
+             data: dict | None = None, record: dict | None = None) -> Artifact:
+    """Quantizes a model. tokens [n, L, input width]: calibration data in the user's unit (or ids)."""
+    if config.norm not in ("range", "none"):
+        raise EmambaError(f"norm = '{config.norm}' has no integer unit: train with norm = 'range' or 'none'")
+    if not len(tokens):
+        raise EmambaError("there is no calibration data; give at least one sequence")
+    if not np.isfinite(tokens).all():
+        raise EmambaError("the calibration data holds values that are not finite: remove or replace them")
+    reference = Reference(config, weights)
+    values = reference.run(codec.standardize(tokens[:settings.frames]))
+    quantizer = _Quantizer(reference, values, settings)
+    operators = quantizer.operators()
+    check_operators(config, operators)
+    certificates = {node.name: asdict(certify(operators[node.name])) for node in reference.graph if node.kind == "Scan"}
+    full = {"quantize": settings.model_dump(mode="json"), "calibration": quantizer.calibration, "certificate": certificates}
+    return Artifact(name, config, data or {}, codec, operators, dict(weights), (record or {}) | full)
+
+
+def best_frac(x: Array, bits: int, signed: bool = True) -> int:
+    """Fraction bits of the power-of-two scale with the least squared error on x; rounding and clipping both count."""
+    top = float(np.abs(x).max()) if x.size else 0.0
+    if top == 0.0:
+        return bits - 1
+    widest = bits - int(signed) - int(np.ceil(np.log2(top)))
+    if not -60 <= widest <= 60:
+        raise EmambaError(f"a value of {top:g} needs a scale of 2^−{widest}, out of range −60..60: rescale the data or the weights")
+    best, least = widest, np.inf
+    for frac in range(widest - 1, widest + 5):
+        o = IntFormat(bits, signed, frac)
+        error = float(((np.clip(np.floor(x * 2.0**frac + 0.5), o.min, o.max) * o.step - x) ** 2).sum())
+        if error < least:
+            best, least = frac, error
+    return best
+
+
+class _Quantizer:
+    def __init__(self, reference: Reference, values: dict[str, Array], settings: QuantizeConfig):
+        self.reference, self.values, self.settings = reference, values, settings
+        self.config = reference.config
+        self.calibration: dict[str, dict] = {}
+        self.formats: dict[str, IntFormat] = {}
+
+    def operators(self) -> dict[str, Operator]:
+        made: dict[str, Operator] = {}
+        for pattern in self.settings.bits:
+            if not any(fnmatchcase(node.name, pattern) for node in self.reference.graph):
+                raise EmambaError(f"bits: no tensor is named '{pattern}'; the names are "
+                                  f"{', '.join(node.name for node in self.reference.graph)}")
+        for node in self.reference.graph:
+            self.formats[node.name] = self._format(node)
+        for node in self.reference.graph:
+            make: Callable[[Node], Operator] = getattr(self, f"_{node.kind.lower()}")
+            try:
+                made[node.name] = make(node)
+            except EmambaError as error:
+                raise EmambaError(f"node '{node.name}': {error}") from None
+        return made
+
+    def _bits(self, node: Node) -> int:
+        for pattern, bits in self.settings.bits.items():
+            if fnmatchcase(node.name, pattern):
+                return bits
+        leaf = node.name.rsplit(".", 1)[-1]
+        if leaf in RESIDUAL_PATH:
+            return self.settings.residual_bits
+        return self.settings.output_bits if leaf == "head" else self.settings.activation_bits
+
+    def _format(self, node: Node) -> IntFormat:
+        """Format of a node's output: the calibrated one, or the one its range dictates."""
+        bits, x = self._bits(node), self.values[node.name]
+        if node.kind == "Input" and self.config.input == "tokens":
+            return IntFormat((self.config.vocabulary - 1).bit_length(), False, 0)
+        if node.kind == "RangeNorm":
+            o = IntFormat(bits, True, bits - 1)  # |(x − mean)/(max − min)| < 1
+        elif node.name.endswith(".dt"):
+            o = IntFormat(bits - 1, False, best_frac(x, bits - 1, False))  # never negative: the sign bit is not stored
+        else:
+            o = IntFormat(bits, True, best_frac(x, bits))
+        clipped = float(((x > (o.max + 0.5) * o.step) | (x < (o.min - 0.5) * o.step)).mean())
+        self.calibration[node.name] = {"min": float(x.min()), "max": float(x.max()), "rms": float(np.sqrt((x**2).mean())),
+                                       "clipped": clipped}
+        return o
+
+    def _scaled(self, node: Node, weight: Array, bias: Array, i: IntFormat, o: IntFormat) -> dict:
+        """Integer weight, bias, multiplier and shift of a product with `weight` [out, in], scaled per tensor or channel."""
+        bits = self.settings.weight_bits
+        top = (1 << (bits - 1)) - 1
+        if self.settings.weight_scale == "power_of_two":
+            w = IntFormat(bits, True, best_frac(weight, bits))
+            integers = np.clip(np.floor(weight * 2.0**w.frac + 0.5), -top, top).astype(np.int64)
+            scale = 2.0 ** -(i.frac + w.frac)
+            multiplier, shift = np.ones(len(weight), np.int64), i.frac + w.frac - o.frac
+        else:
+            w = IntFormat(bits, True, 0)
+            step = np.maximum(np.abs(weight).max(1), 1e-12) / top
+            integers = np.floor(weight / step[:, None] + 0.5).astype(np.int64)
+            scale = step * i.step
+            ratio = scale / o.step
+            shift = DYADIC_BITS - 1 - int(np.floor(np.log2(ratio.max())))
+            multiplier = np.clip(np.floor(ratio * 2.0**shift + 0.5), 1, (1 << DYADIC_BITS) - 1).astype(np.int64)
+        fixed = np.floor(bias / scale + 0.5)
+        if (np.abs(fixed) > BIAS.max).any():
+            raise EmambaError(f"its bias of {float(np.abs(bias).max()):g} is out of range at the accumulator's scale: rescale the model")
+        return {"weight": integers, "bias": fixed.astype(np.int64), "multiplier": multiplier, "shift": shift, "w": w, "i": i, "o": o}
+
+    def _common(self, node: Node) -> dict:
+        return {"o": self.formats[node.name], "rounding": self.settings.rounding}
+
+    def _input(self, node: Node) -> Input:
+        return Input(channels=node.width, **self._common(node))
+
+    def _linear(self, node: Node) -> Linear:
+        p = self.reference.parameters[node.name]
+        parts = self._scaled(node, p["weight"], p["bias"], self.formats[node.inputs[0]], self.formats[node.name])
+        return Linear(**parts, rounding=self.settings.rounding, relu=node.name.endswith(".dt"))
+
+    def _conv1d(self, node: Node) -> Conv1d:
+        p = self.reference.parameters[node.name]
+        parts = self._scaled(node, p["weight"], p["bias"], self.formats[node.inputs[0]], self.formats[node.name])
+        return Conv1d(**parts, rounding=self.settings.rounding)
+
+    def _lookup(self, node: Node) -> Lookup:
+        o = self.formats[node.name]
+        table = np.clip(np.floor(self.reference.parameters[node.name]["table"] * 2.0**o.frac + 0.5), o.min, o.max)
+        return Lookup(table=table.astype(np.int64), i=self.formats["input"], **self._common(node))
+
+    def _rangenorm(self, node: Node) -> RangeNorm:
+        o = self.formats[node.name]
+        i = self.formats[node.inputs[0]]
+        return RangeNorm(channels=node.width, i=i, index_bits=min(12, max(8, o.bits)), entry_bits=min(16, o.bits + 4),
+                         **self._common(node))
+
+    def _activation(self, node: Node) -> Activation:
+        name = "softplus" if node.name.endswith(".dt") else "silu"
+        i, o = self.formats[node.inputs[0]], self.formats[node.name]
+        if self.settings.rule == "exact":
+            return Activation(channels=node.width, i=i, entries=piecewise.exact(name, i, o), **self._common(node))
+        segments = self._fit(name, i, o)
+        return Activation(channels=node.width, i=i, segments=segments, **self._common(node))
+
+    def _fit(self, name: str, i: IntFormat, o: IntFormat) -> piecewise.Segments:
+        rule = "minimax" if self.settings.rule == "exact" or (self.settings.rule == "authors" and name == "softplus") \
+            else self.settings.rule
+        return piecewise.fit(name, i, o, getattr(self.settings, f"{name}_segments"), rule, rounding=self.settings.rounding)
+
+    def _multiply(self, node: Node) -> Multiply:
+        a, b = (self.formats[name] for name in node.inputs)
+        return Multiply(channels=node.width, a=a, b=b, **self._common(node))
+
+    def _add(self, node: Node) -> Add:
+        a, b = (self.formats[name] for name in node.inputs)
+        return Add(channels=node.width, a=a, b=b, **self._common(node))
+
+    def _pool(self, node: Node) -> Pool:
+        i, o = self.formats[node.inputs[0]], self.formats[node.name]
+        if self.config.pool == "last":
+            self.formats[node.name] = o = i
+            return Pool(channels=node.width, i=i, o=o, rounding=self.settings.rounding, mean=False)
+        tokens = self.config.tokens
+        power = tokens.bit_length() - 1
+        multiplier, extra = (1, power) if tokens == 1 << power else (round(2.0 ** (14 + power) / tokens), 14 + power)
+        return Pool(channels=node.width, i=i, mean=True, tokens=tokens, multiplier=multiplier, shift=extra + i.frac - o.frac,
+                    **self._common(node))
+
+    def _scan(self, node: Node) -> Scan:
+        settings = self.settings
+        p = self.reference.parameters[node.name]
+        u, dt, B, C = (self.formats[name] for name in node.inputs)
+        bits = settings.weight_bits
+        a = IntFormat(bits, True, best_frac(p["A"], bits))
+        A = np.clip(np.floor(p["A"] * 2.0**a.frac + 0.5), a.min, 0).astype(np.int64)
+        product = IntFormat(dt.bits + a.bits, True, dt.frac + a.frac)
+        decay = self._fit("exp", product, IntFormat(settings.decay_bits, True, settings.decay_bits - 1))
+        o, wide_bits, fraction = self.formats[node.name], settings.state_bits, settings.decay_bits - 1
+
+        def scan(h_frac: int) -> Scan:
+            d_limit = C.frac + h_frac + fraction - u.frac
+            d = IntFormat(bits, True, min(best_frac(p["D"], bits), d_limit))
+            D = np.clip(np.floor(p["D"] * 2.0**d.frac + 0.5), d.min, d.max).astype(np.int64)
+            b_bar = IntFormat(settings.activation_bits, True, h_frac - u.frac) if settings.input_term == "delta_b" else None
+            return Scan(o=o, rounding=settings.rounding, A=A, D=D, u=u, dt=dt, B=B, C=C, a=a, d=d, decay=decay,
+                        h=IntFormat(wide_bits - fraction, True, h_frac),
+                        h_wide=IntFormat(wide_bits, True, h_frac + fraction), delta_b=b_bar is not None, b_bar=b_bar)
+
+        states = self._largest_state(node)
+        self.calibration[node.name.removesuffix("y") + "h"] = {"max": states}
+        calibrated = wide_bits - 1 - int(np.ceil(np.log2(max(states, 1e-30) * STATE_SLACK))) - fraction
+        if settings.input_term == "delta_b":
+            largest = float(np.abs(self.values[node.inputs[1]].max() * self.values[node.inputs[2]]).max())
+            calibrated = min(calibrated, u.frac + settings.activation_bits - 1 - int(np.ceil(np.log2(max(largest, 1e-30)))))
+        h_frac = min(calibrated, 40)
+        if settings.state_scale == "certificate":
+            while not certify(scan(h_frac)).holds:
+                h_frac -= 1
+                if h_frac < -20:
+                    raise EmambaError("no scale of the state makes overflow impossible; use state_scale = 'calibrated'")
+        return scan(h_frac)
+
+    def _largest_state(self, node: Node) -> float:
+        return float(np.abs(self.reference.states(node.name, {key: self.values[key][:256] for key in node.inputs})).max())

@@ -1,0 +1,152 @@
+"""A bench: a block, what goes in, what must come out, and when; run by `sim.cocotb_bench` on a simulator.
+
+The bench of a `Block` needs only random tokens: `model` gives the answer, `schedule` the cycles.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+from xml.etree import ElementTree
+
+import numpy as np
+from amaranth.lib.wiring import Component
+from cocotb_tools.check_results import get_results
+from cocotb_tools.runner import VerilatorControlFile, Verilog, get_runner
+
+from emamba.errors import EmambaError
+from rtl import packing
+from rtl.emit import to_verilog
+from rtl.streams import Port
+
+from . import tools
+
+# The ports alone are visible to cocotb: all signals visible, the runner's default, would double the compilation.
+VISIBLE = """\
+`verilator_config
+public_flat_rw -module "top" -var "clk"
+public_flat_rw -module "top" -var "rst"
+public_flat_rw -module "top" -var "*__*"
+"""
+VERILATOR = ["--no-public-flat-rw", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O1"]
+
+
+@dataclass
+class Bench:
+    """Beats as rows of words (`rtl.packing`); `masks` are the bits compared; `cycles` count from the first offered beat."""
+
+    component: Component
+    stimulus: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
+    masks: dict[str, np.ndarray]
+    cycles: dict[str, list[int] | None]
+    seed: int = 0
+    idle_cycles: int = 5000
+
+    def run(self, name: str, simulator: str, build_dir: Path) -> None:
+        """Runs all tests in a folder of that name; a failed one raises."""
+        folder = (build_dir / simulator / name).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "bench.json").write_text(json.dumps(self._spec()))
+        (folder / "top.v").write_text(to_verilog(self.component))
+        (folder / "visible.vlt").write_text(VISIBLE)
+        results = folder / "results.xml"
+        results.unlink(missing_ok=True)
+        environment = tools.environment(simulator, build_dir) | {"EMAMBA_BENCH": str(folder / "bench.json")}
+        sources, arguments = [Verilog(folder / "top.v")], []
+        if simulator == "verilator":
+            sources, arguments = [VerilatorControlFile(folder / "visible.vlt"), *sources], VERILATOR
+        log = folder / "build.log"
+        with mock.patch.dict(os.environ, environment):
+            try:
+                runner = get_runner(simulator)
+                runner.build(sources=sources, hdl_toplevel="top", build_dir=folder / "obj", build_args=arguments, always=True,
+                             timescale=("1ns", "1ps"), log_file=log)
+                log = folder / "test.log"
+                runner.test("sim.cocotb_bench", "top", hdl_toplevel_lang="verilog", build_dir=folder / "obj", test_dir=folder,
+                            results_xml=str(results), seed=self.seed, log_file=log)
+            except (RuntimeError, SystemExit):
+                if not results.exists():
+                    raise EmambaError(f"bench {name} does not run on {simulator}: {_last_line(log)} (see {log})") from None
+        tests, failures = get_results(results)
+        if failures or not tests:
+            failure = _first_failure(results)
+            raise EmambaError(f"bench {name} on {simulator}: {failures} of {tests} tests failed; {failure} (see {log})")
+
+    def _spec(self) -> dict:
+        outputs = {
+            name: {"beats": _hex(words), "masks": _hex(self.masks[name]), "cycles": self.cycles.get(name)}
+            for name, words in self.expected.items()
+        }
+        beats = sum(map(len, (*self.stimulus.values(), *self.expected.values())))
+        longest = max((cycles[-1] for cycles in self.cycles.values() if cycles), default=0)
+        return {
+            "inputs": {name: _hex(words) for name, words in self.stimulus.items()},
+            "outputs": outputs,
+            "seed": self.seed,
+            "idle_cycles": self.idle_cycles,
+            "timeout_cycles": self.idle_cycles + 20 * (beats + longest),
+        }
+
+
+def bench(component: Component, *tokens: np.ndarray, inputs: dict[str, Port] | None = None,
+          outputs: dict[str, Port] | None = None, model=None, schedule=None) -> Bench:
+    """The bench of a `Block`, or of any component of which ports, `model` and `schedule` are given.
+
+    `tokens` are arrays [batch, L, width], in the order of the inputs. `model(*tokens)` returns the same for the output (all
+    outputs alike); the last that `schedule(*arrivals)` returns are the departures. `schedule=False` leaves the cycles open.
+    """
+    inputs, outputs = inputs or component.inputs, outputs or {"o": component.output}
+    model = model or component.model
+    schedule = component.schedule if schedule is None else schedule
+    rng = np.random.default_rng(0)
+    stimulus = {port: _noisy(inputs[port], array, rng) for port, array in zip(inputs, tokens, strict=True)}
+    answer = model(*tokens)
+    expected = {name: packing.pack(port, answer) for name, port in outputs.items()}
+    masks = {name: np.tile(packing.mask(port), (len(expected[name]) // port.beats, 1)) for name, port in outputs.items()}
+    departures = schedule(*([0] * len(words) for words in stimulus.values()))[-1] if schedule else None
+    cycles = {name: None if departures is None else [int(cycle) for cycle in departures] for name in outputs}
+    for port, words in expected.items():
+        if cycles[port] is not None and len(cycles[port]) != len(words):
+            raise EmambaError(f"the schedule gives {len(cycles[port])} departures for the {len(words)} beats of {port}")
+    return Bench(component, stimulus, expected, masks, cycles)
+
+
+def random_tokens(port: Port, batch: int = 3, length: int = 4, seed: int = 0) -> np.ndarray:
+    """Tokens [batch, L, width]: sequences of uniform values with extremes among them; the first tokens are min, max and 0."""
+    rng = np.random.default_rng(seed)
+    low, high = port.format.min, port.format.max
+    tokens = rng.integers(low, high + 1, (batch, length, port.width))
+    extremes = rng.choice([low, high, 0, min(1, high), max(-1, low)], tokens.shape)
+    tokens = np.where(rng.random(tokens.shape) < 0.2, extremes, tokens)
+    flat = tokens.reshape(-1, port.width)
+    for k, value in enumerate((low, high, 0)):
+        flat[k : k + 1] = value
+    return tokens
+
+
+def _noisy(port: Port, tokens: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Beats with noise in the lanes beyond the width."""
+    words = packing.pack(port, tokens)
+    used = np.tile(packing.mask(port), (len(words) // port.beats, 1))
+    bits = packing.payload_bits(port)
+    inside = packing.from_ints([(1 << bits) - 1], words.shape[1])
+    return words | (rng.integers(0, 1 << 32, words.shape, dtype=np.uint32) & ~used & inside)
+
+
+def _hex(words: np.ndarray) -> list[str]:
+    return [f"{value:x}" for value in packing.to_ints(words)]
+
+
+def _last_line(log: Path) -> str:
+    lines = [line for line in log.read_text().splitlines() if line.strip()] if log.exists() else []
+    errors = [line for line in lines if "rror" in line]
+    return (errors or lines or ["no output"])[0 if errors else -1]
+
+
+def _first_failure(results: Path) -> str:
+    for case in ElementTree.parse(results).getroot().iter("testcase"):
+        for failure in case.findall("failure"):
+            return f"{case.get('name')}: {failure.get('message') or failure.text or ''}".strip()
+    return "no test ran"

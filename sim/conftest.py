@@ -1,0 +1,31 @@
+"""Every bench runs on every simulator, or on the one that the environment variable SIM names; none is skipped."""
+
+from pathlib import Path
+
+import pytest
+
+from emamba.errors import EmambaError
+
+from . import tools
+
+
+def pytest_configure(config):
+    try:
+        for simulator in tools.chosen():
+            tools.environment(simulator, build_folder())
+    except EmambaError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_generate_tests(metafunc):
+    if "simulator" in metafunc.fixturenames:
+        metafunc.parametrize("simulator", tools.chosen())
+
+
+def build_folder() -> Path:
+    return Path(__file__).parents[1] / "build" / "sim"
+
+
+@pytest.fixture
+def build_dir() -> Path:
+    return build_folder()

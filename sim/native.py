@@ -1,0 +1,159 @@
+"""Whole designs at full speed: a Verilated model with a C++ harness around it.
+
+The design has the streams `i` and `o`. It may have `trace`, a dict of `Port` whose k-th entry has the outputs
+`trace_{k}__payload` and `trace_{k}__fire`, and `peaks`, a list of names whose k-th has the output `peak_{k}`.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from amaranth.lib.wiring import Component
+
+from emamba.errors import EmambaError
+from rtl import packing
+from rtl.emit import to_verilog
+from rtl.streams import Port
+
+from . import tools
+
+HARNESS = Path(__file__).with_name("harness.cpp")
+VERILATOR = ["--cc", "--exe", "--build", "-j", "2", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert",
+             "--output-split", "20000", "--output-split-cfuncs", "2000", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O2",
+             "--prefix", "Vtop", "--top-module", "top", "--Mdir", "obj", "-o", "../simulation"]
+SETTLE = 256  # cycles without a transfer after which the run is over
+
+
+@dataclass
+class Result:
+    """What left the design. Beats are rows of words (`rtl.packing`); cycles count from the end of the last reset."""
+
+    output: np.ndarray
+    traces: dict[str, np.ndarray]
+    input_cycles: np.ndarray  # in which each beat was taken
+    output_cycles: np.ndarray  # in which each beat left
+    cycles: int
+    peaks: dict[str, int]
+
+    @property
+    def first_input(self) -> int:
+        """Cycle in which the first beat was taken."""
+        return int(self.input_cycles[0])
+
+
+class NativeSimulation:
+    """Builds the model, or finds the one that an earlier run built of the same Verilog."""
+
+    def __init__(self, component: Component, build_dir: Path):
+        self.i, self.o = component.inputs["i"], component.output
+        self.trace: dict[str, Port] = dict(getattr(component, "trace", {}))
+        self.peaks: list[str] = list(getattr(component, "peaks", []))
+        build_dir = Path(build_dir).resolve()
+        environment = tools.verilator(build_dir)
+        files = {"top.v": to_verilog(component), "ports.h": self._ports(), "harness.cpp": HARNESS.read_text()}
+        content = "\0".join([*files.values(), *VERILATOR, Path(environment["OBJCACHE"]).parent.name])
+        self.folder = build_dir / f"native-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+        if not self.folder.exists():
+            self._build(files, environment)
+
+    def run(self, words: np.ndarray, stall_seed: int | None = None, stall_percent: int = 0, *, idle_cycles: int = 50_000,
+            reset_at: int | None = None, resume_beat: int = 0) -> Result:
+        """Feeds beats of `i` until every sequence has left.
+
+        With `stall_percent`, both ports pause at random in that share of the cycles. With `reset_at`, the design is reset in
+        that cycle, the input goes on at `resume_beat`, and the result is that of the time after the reset.
+        """
+        words = np.ascontiguousarray(words, "<u4")
+        if not 0 <= stall_percent < 100:
+            raise EmambaError(f"stall_percent must lie in 0..99, not {stall_percent}")
+        settings = {
+            "seed": stall_seed or 0,
+            "percent": stall_percent,
+            "lasts": self._lasts(words),
+            "idle_cycles": max(idle_cycles, SETTLE),
+            "settle": SETTLE,
+            "reset_at": -1 if reset_at is None else reset_at,
+            "resume_lasts": self._lasts(words[resume_beat:]),
+            "resume_beat": resume_beat,
+        }
+        with tempfile.TemporaryDirectory(dir=self.folder.parent) as folder:
+            return self._run(words, settings, Path(folder))
+
+    def _run(self, words, settings, folder):
+        words.tofile(folder / "i.bin")
+        command = [self.folder / "simulation", folder / "i.bin", folder, *(f"{name}={value}" for name, value in settings.items())]
+        process = subprocess.run(command, capture_output=True, text=True)
+        if process.returncode:
+            raise EmambaError(f"the simulation ended with status {process.returncode}: {process.stderr.strip()}")
+        summary = dict(line.split() for line in (folder / "summary.txt").read_text().splitlines())
+        result = Result(
+            output=self._beats(folder / "o.bin", self.o),
+            traces={key: self._beats(folder / f"trace_{k}.bin", port) for k, (key, port) in enumerate(self.trace.items())},
+            input_cycles=np.fromfile(folder / "i_cycles.bin", np.uint64).astype(np.int64),
+            output_cycles=np.fromfile(folder / "o_cycles.bin", np.uint64).astype(np.int64),
+            cycles=int(summary["cycles"]),
+            peaks={name: int(summary[f"peak_{k}"]) for k, name in enumerate(self.peaks)},
+        )
+        resumed = settings["reset_at"] >= 0
+        wanted = settings["resume_lasts" if resumed else "lasts"]
+        offered = len(words) - (settings["resume_beat"] if resumed else 0)
+        counts = (f"{len(result.input_cycles)} of {offered} input beats were taken and {len(result.output)} output beats left, "
+                  f"{summary['lasts']} of them a sequence's last where {wanted} should be")
+        if summary["status"] == "stuck":
+            raise EmambaError(f"the design stopped: nothing moved for {summary['idle']} cycles after cycle "
+                              f"{result.cycles - int(summary['idle'])}; {counts}")
+        if summary["status"] == "surplus":
+            raise EmambaError(f"the design gives more than its input asks for, up to cycle {result.cycles}: {counts}")
+        return result
+
+    def _lasts(self, words: np.ndarray) -> int:
+        """Output beats with `last` that an input makes."""
+        return int(packing.flags(self.i, words)[1].sum()) // self.i.beats * self.o.beats
+
+    @staticmethod
+    def _beats(path: Path, port: Port) -> np.ndarray:
+        return np.fromfile(path, "<u4").reshape(-1, packing.payload_words(port))
+
+    def _ports(self) -> str:
+        """The header that tells the harness about this design; Verilator writes a double underscore as ___05F."""
+        names = {f"{port.upper()}_{signal.upper()}": f"{port}___05F{signal}"
+                 for port in "io" for signal in ("payload", "valid", "ready")}
+        traces = " ".join(f"X({k}, {packing.payload_words(port)})" for k, port in enumerate(self.trace.values()))
+        defines = {
+            "I_WORDS": packing.payload_words(self.i),
+            "O_WORDS": packing.payload_words(self.o),
+            "O_LAST": packing.payload_bits(self.o) - 1,
+            "CLK": "clk",
+            "RST": "rst",
+            **names,
+            "TRACE_PAYLOAD(k)": "trace_##k##___05Fpayload",
+            "TRACE_FIRE(k)": "trace_##k##___05Ffire",
+            "PEAK(k)": "peak_##k",
+            "TRACES(X)": traces,
+            "PEAKS(X)": " ".join(f"X({k})" for k in range(len(self.peaks))),
+        }
+        lines = [f"#define {name} {value}" for name, value in defines.items()]
+        return "\n".join(['#include "Vtop.h"', "using Top = Vtop;", *lines, ""])
+
+    def _build(self, files: dict[str, str], environment: dict[str, str]) -> None:
+        """In a folder of its own, which takes its place when all of it is there."""
+        draft = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix="draft-"))
+        try:
+            for name, text in files.items():
+                (draft / name).write_text(text)
+            command = ["verilator", *VERILATOR, "top.v", "harness.cpp", "-CFLAGS", "-I.."]
+            process = subprocess.run(command, cwd=draft, env=os.environ | environment, capture_output=True, text=True)
+            (draft / "build.log").write_text(process.stdout + process.stderr)
+            if process.returncode:
+                errors = [line for line in (process.stdout + process.stderr).splitlines() if "rror" in line]
+                raise EmambaError(f"Verilator does not build the design: {(errors or ['no message'])[0]}")
+            shutil.rmtree(draft / "obj")
+            if not self.folder.exists():
+                draft.rename(self.folder)
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)

@@ -1,0 +1,94 @@
+"""Benches of the stream kit."""
+
+import numpy as np
+import pytest
+
+from emamba.errors import EmambaError
+from emamba.formats import IntFormat
+from rtl.streams import Beat, Fifo, Fork, Gearbox, Pacer, Port
+
+from .bench import bench, random_tokens
+
+
+def wire(component, port, outputs=("o",), schedule=None):
+    """The bench of a component that passes one port's beats on."""
+    return bench(component, random_tokens(port, length=8), inputs={"i": port}, outputs=dict.fromkeys(outputs, port),
+                 model=lambda tokens: tokens, schedule=schedule)
+
+
+def fifo(depth):
+    spacing = 2 if depth == 1 else 1
+    return wire(Fifo(Beat(IntFormat(8), 3), depth), Port(IntFormat(8), 7, 3),
+                schedule=lambda arrivals: (None, [1 + spacing * k for k in range(len(arrivals))]))
+
+
+def fork(outputs):
+    return wire(Fork(Beat(IntFormat(8), 2), outputs), Port(IntFormat(8), 5, 2), [f"o__{k}" for k in range(outputs)],
+                schedule=lambda arrivals: (None, list(range(len(arrivals)))))
+
+
+def gearbox(bits, width, in_lanes, out_lanes):
+    format = IntFormat(bits, signed=bits == 8)
+    i, o = Port(format, width, in_lanes), Port(format, width, out_lanes)
+    return bench(Gearbox(format, width, in_lanes, out_lanes), random_tokens(i, length=7), inputs={"i": i}, outputs={"o": o},
+                 model=lambda tokens: tokens)
+
+
+def pacer(width, lanes, period):
+    port = Port(IntFormat(8), width, lanes)
+    return wire(Pacer(Beat(IntFormat(8), lanes), port.beats, period), port)
+
+
+CASES = [
+    *((fifo, depth) for depth in (1, 2, 5)),
+    *((fork, outputs) for outputs in (2, 3)),
+    *((gearbox, *shape) for shape in (
+        (8, 40, 20, 1), (8, 40, 1, 20), (5, 17, 3, 5), (5, 17, 5, 3), (8, 20, 57, 4), (8, 57, 4, 57), (8, 57, 4, 20),
+        (8, 1, 1, 1), (5, 1, 4, 3), (8, 3, 2, 7), (8, 10, 4, 4), (1, 9, 2, 4),
+    )),
+    *((pacer, *shape) for shape in ((6, 2, 3), (6, 2, 5), (1, 1, 4))),
+]
+
+
+def name_of(case):
+    make, *sizes = case
+    return "-".join([make.__name__, *map(str, sizes)])
+
+
+@pytest.mark.parametrize("case", CASES, ids=name_of)
+def test_stream(case, simulator, build_dir):
+    make, *sizes = case
+    make(*sizes).run(name_of(case), simulator, build_dir)
+
+
+def flip(case):
+    case.expected["o__1"][5, 0] ^= 1
+
+
+def drop(case):
+    for words in (case.expected, case.masks, case.cycles):
+        words["o__1"] = words["o__1"][:-1]
+
+
+def add(case):
+    for words in (case.expected, case.masks):
+        words["o__1"] = np.concatenate([words["o__1"], words["o__1"][:1]])
+    case.cycles["o__1"], case.idle_cycles = None, 200
+
+
+def delay(case):
+    case.cycles["o__0"][-1] += 1
+
+
+@pytest.mark.parametrize("fault, tests, reason", [
+    (flip, 8, "beat 5 is 0x1616b, not 0x1616a"),
+    (drop, 8, "surplus"),
+    (add, 8, "nothing moved for 200 cycles"),
+    (delay, 2, "off schedule"),
+], ids=["wrong beat", "beat too many", "beat too few", "late beat"])
+def test_a_fault_fails(fault, tests, reason, simulator, build_dir):
+    """The bench itself: what is not as expected fails every test that can see it."""
+    case = fork(2)
+    fault(case)
+    with pytest.raises(EmambaError, match=rf"{tests} of 8 tests failed; .*{reason}"):
+        case.run(f"fault-{fault.__name__}", simulator, build_dir)

