@@ -101,6 +101,8 @@ class TrainConfig(Config):
     peak_lr: float = Field(6e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     seed: int = 0
+    noise_bits: int | None = Field(None, ge=2, le=16, description="train with the rounding noise of this many bits on y, gate, out "
+                                   "and residual, which the integer model will round")
 
 
 class DataConfig(Config):
@@ -157,6 +159,7 @@ class QuantizeConfig(Config):
     weight_bits: int = Field(8, ge=2, le=12)
     weight_scale: Literal["power_of_two", "dyadic"] = Field(
         "power_of_two", description="one power of two per tensor (paper), or an integer multiplier and a shift per channel")
+    a_bits: int = Field(8, ge=4, le=12, description="bits of A")
     decay_bits: int = Field(8, ge=4, le=12, description="bits of Ā, which has decay_bits − 1 fraction bits (paper: 8)")
     state_bits: int = Field(24, ge=8, le=40, description="bits of the recurrent state that y reads (paper: 24)")
     state_scale: Literal["certificate", "calibrated"] = Field(

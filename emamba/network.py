@@ -44,6 +44,17 @@ def rms_normalize(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPSILON)
 
 
+def rounding_noise(x: Tensor, bits: int | None) -> Tensor:
+    """x plus uniform noise of one step of a `bits`-bit format over its range: what rounding will do to it (our choice).
+
+    The step depends on x, so training learns to keep outliers, which cost every other value its resolution, small.
+    """
+    if bits is None:
+        return x
+    step = x.abs().amax() / (1 << (bits - 1))
+    return x + (torch.rand_like(x) - 0.5) * step
+
+
 class Norm(nn.Module):
     """weight · normalized(x) + bias per token over the channels; `rms` has no bias, `none` passes x through.
 
@@ -94,6 +105,7 @@ class Block(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         self.config = config
+        self.noise_bits: int | None = None
         d, e, n, r = config.d_model, config.d_inner, config.d_state, config.dt_rank
         self.norm = Norm(config.norm, d)
         self.x = nn.Linear(d, e, bias=config.projection_bias)
@@ -117,7 +129,7 @@ class Block(nn.Module):
             self.dt.bias.copy_(inverse_softplus if self.config.softplus else dt)
 
     def forward(self, r: Tensor, trace: dict | None = None, name: str = "block") -> Tensor:
-        config = self.config
+        config, noise = self.config, self.noise_bits if self.training else None
         h = self.norm(r, trace, f"{name}.norm")  # [b, l, d]
         x = self.x(h)  # [b, l, e]
         z = self.z(h)  # [b, l, e]
@@ -128,11 +140,11 @@ class Block(nn.Module):
         dt = F.softplus(dt) if config.softplus else F.relu(dt)  # [b, l, e]
         B = self.B(u)  # [b, l, n]
         C = self.C(u)  # [b, l, n]
-        y = self.scan(u, dt, B, C)  # [b, l, e]
+        y = rounding_noise(self.scan(u, dt, B, C), noise)  # [b, l, e]
         silu = F.silu(z)  # [b, l, e]
-        gate = y * silu  # [b, l, e]
-        out = self.out(gate)  # [b, l, d]
-        residual = r + out if config.residual else out  # [b, l, d]
+        gate = rounding_noise(y * silu, noise)  # [b, l, e]
+        out = rounding_noise(self.out(gate), noise)  # [b, l, d]
+        residual = rounding_noise(r + out, noise) if config.residual else out  # [b, l, d]
 
         values = {"x": x, "z": z, "conv": conv, "dt_low": dt_low, "dt": dt, "B": B, "C": C, "y": y,
                   "silu": silu, "gate": gate, "out": out, "residual": residual}

@@ -224,8 +224,8 @@ class _Quantizer:
         p = self.reference.parameters[node.name]
         u, dt, B, C = (self.formats[name] for name in node.inputs)
         bits = settings.weight_bits
-        a = IntFormat(bits, True, best_frac(p["A"], bits))
-        A = np.clip(np.floor(p["A"] * 2.0**a.frac + 0.5), a.min, 0).astype(np.int64)
+        a = IntFormat(settings.a_bits, True, self._decay_frac(p["A"], settings.a_bits, self.values[node.inputs[1]]))
+        A = self._integer_a(p["A"], a)
         product = IntFormat(dt.bits + a.bits, True, dt.frac + a.frac)
         decay = self._fit("exp", product, IntFormat(settings.decay_bits, True, settings.decay_bits - 1))
         o, wide_bits, fraction = self.formats[node.name], settings.state_bits, settings.decay_bits - 1
@@ -252,6 +252,24 @@ class _Quantizer:
                 if h_frac < -20:
                     raise EmambaError("no scale of the state makes overflow impossible; use state_scale = 'calibrated'")
         return scan(h_frac)
+
+    @staticmethod
+    def _integer_a(A: Array, a: IntFormat) -> Array:
+        """A rounded, at most −1: a state that never decays is no longer the model's."""
+        return np.clip(np.floor(A * 2.0**a.frac + 0.5), a.min, -1).astype(np.int64)
+
+    def _decay_frac(self, A: Array, bits: int, dt: Array) -> int:
+        """Fraction bits of A with the least squared error of exp(δ·A) over the calibrated δ; clipping a fast decay is free."""
+        widest = bits - 1 - int(np.ceil(np.log2(np.abs(A).max())))
+        dt = dt.reshape(-1, len(A))
+        dt = dt[:: max(1, len(dt) // 256), :, None]
+        exact = np.exp(dt * A)
+
+        def error(frac: int) -> float:
+            a = IntFormat(bits, True, frac)
+            return float(((np.exp(dt * self._integer_a(A, a) * a.step) - exact) ** 2).sum())
+
+        return min(range(widest, widest + 8), key=error)
 
     def _largest_state(self, node: Node) -> float:
         return float(np.abs(self.reference.states(node.name, {key: self.values[key][:256] for key in node.inputs})).max())

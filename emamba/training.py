@@ -109,6 +109,8 @@ def train(
     scaling = Scaling.measure(recipe, data)
     torch.manual_seed(recipe.train.seed)
     model = Mamba(recipe.model)
+    for block in model.blocks:
+        block.noise_bits = recipe.train.noise_bits
     state = _fit(recipe, model, data, scaling, out, progress)
     model.load_state_dict(state.best_weights)
     return _write_checkpoint(recipe, model, data, scaling, state, out)

@@ -256,9 +256,9 @@ class Gearbox(wiring.Component):
 class Pacer(wiring.Component):
     """Admits one token every `period` cycles, so that no stage behind it is ever blocked by a slower one."""
 
-    def __init__(self, layout: data.Layout, token_beats: int, period: int):
-        self.token_beats, self.period = token_beats, period
-        super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout))})
+    def __init__(self, port: Port, period: int):
+        self.token_beats, self.period = port.beats, period
+        super().__init__({"i": In(port.signature), "o": Out(port.signature)})
 
     def elaborate(self, platform):
         m = Module()

@@ -34,8 +34,8 @@ template <std::size_t N> void set(VlWide<N>& port, const Words& words) { std::me
 
 struct Settings {
     uint64_t seed = 0, percent = 0;          // of the stalls on both ports
-    uint64_t lasts = 0;                      // beats with `last` that must leave
-    uint64_t idle_cycles = 0, settle = 0;    // without a transfer: the design is stuck; the run is over
+    uint64_t lasts = 0, most = 0;            // beats with `last` that must leave; beats that may leave
+    uint64_t idle_cycles = 0, settle = 0;    // cycles without a transfer on `i` and `o`: the design is stuck; the run is over
     int64_t reset_at = -1;                   // cycle of the reset
     uint64_t resume_lasts = 0, resume_beat = 0;  // as `lasts`, and the first beat of the input, after the reset
 
@@ -46,6 +46,7 @@ struct Settings {
         if (name == "seed") seed = value;
         else if (name == "percent") percent = value;
         else if (name == "lasts") lasts = value;
+        else if (name == "most") most = value;
         else if (name == "idle_cycles") idle_cycles = value;
         else if (name == "settle") settle = value;
         else if (name == "reset_at") reset_at = value;
@@ -138,14 +139,14 @@ int main(int argc, char** argv) {
             lasts += output.words[O_LAST / 32] >> (O_LAST % 32) & 1, idle = 0;
         }
 #define X(index, width) \
-    if (top->TRACE_FIRE(index)) get(top->TRACE_PAYLOAD(index), traces[index]->words), traces[index]->write(), idle = 0;
+    if (top->TRACE_FIRE(index)) get(top->TRACE_PAYLOAD(index), traces[index]->words), traces[index]->write();
         TRACES(X)
 #undef X
         clock();
         ++cycle;
 
         const bool complete = !offered && !more && lasts == settings.lasts && (was_reset || settings.reset_at < 0);
-        if (lasts > settings.lasts) status = "surplus";
+        if (lasts > settings.lasts || output.count > settings.most) status = "surplus";
         else if (complete && idle >= settings.settle) status = "complete";
         else if (idle >= settings.idle_cycles) status = "stuck";
     }

@@ -75,6 +75,7 @@ class NativeSimulation:
             "seed": stall_seed or 0,
             "percent": stall_percent,
             "lasts": self._lasts(words),
+            "most": -(-len(words) // self.i.beats) * self.o.beats,  # no block makes a sequence longer
             "idle_cycles": max(idle_cycles, SETTLE),
             "settle": SETTLE,
             "reset_at": -1 if reset_at is None else reset_at,

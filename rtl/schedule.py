@@ -1,0 +1,265 @@
+# amaranth: UnusedElaboratable=no
+"""From one number, the cycles a token may take, to every block's parallelism, and from that to exact timing and FIFO depths.
+
+`fold` gives each block the fewest multipliers with which it takes at most T cycles a token. `Schedule` then follows the
+beats of a few tokens through the graph by the blocks' own `schedule` functions. Nothing is simulated: since the pacer admits
+one token every `period` cycles and every FIFO is as deep as its timetable needs, no stage ever waits for a later one, so
+each beat's cycle follows from those of the stage's inputs.
+"""
+
+from dataclasses import dataclass, field
+from math import ceil
+
+from emamba import operators as ops
+from emamba.artifact import Artifact
+from emamba.errors import EmambaError
+from emamba.graph import Node, build_graph
+
+from .activation import Activation
+from .conv1d import Conv1d
+from .elementwise import Add, Multiply
+from .linear import Linear
+from .lookup import Lookup
+from .pool import Pool
+from .range_norm import RangeNorm
+from .scan import Scan
+from .streams import Block, Fifo, Gearbox, Pacer, Port, beats
+
+EMITTING = ("x", "z", "dt", "dt_raw", "head")
+"""Linears that hold a whole token and emit output by output; the others accumulate all outputs while their input arrives.
+The two alternate along the pipeline, so that neighbours overlap."""
+
+HEAD_PERIODS = 3
+"""Token periods the head may take once per sequence: between few multipliers and a short latency (our choice)."""
+
+WINDOW = 24
+"""Tokens followed per sequence; longer sequences continue at one token a period."""
+
+MAX_CYCLES = 1 << 20
+
+
+def fold_linear(inputs: int, outputs: int, budget: int, emit: bool) -> tuple[int, int]:
+    """(in_lanes, out_lanes) with the fewest multipliers such that chunks × groups ≤ budget."""
+    best = None
+    for chunks in range(1, min(inputs, budget) + 1):
+        in_lanes = ceil(inputs / chunks)
+        groups = budget // beats(inputs, in_lanes)
+        out_lanes = ceil(outputs / min(groups, outputs))
+        key = (in_lanes * out_lanes, in_lanes if not emit else out_lanes)
+        if best is None or key < best[0]:
+            best = key, (in_lanes, out_lanes)
+    return best[1]
+
+
+def fold_scan(channels: int, states: int, budget: int) -> tuple[int, int]:
+    """(lanes, state_lanes) with the fewest multipliers such that their groups' product ≤ budget."""
+    best = None
+    for groups in range(1, min(states, budget) + 1):
+        state_lanes = ceil(states / groups)
+        lanes = ceil(channels / min(channels, budget // beats(states, state_lanes)))
+        key = (5 * lanes * state_lanes + 2 * lanes, lanes)
+        if best is None or key < best[0]:
+            best = key, (lanes, state_lanes)
+    return best[1]
+
+
+def fold(node: Node, op: ops.Operator, cycles_per_token: int, tokens: int) -> Block:
+    """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers."""
+    leaf = node.name.rsplit(".", 1)[-1]
+    budget = cycles_per_token
+    lanes = ceil(node.width / budget)
+    match op:
+        case ops.Linear():
+            if leaf == "head":
+                budget *= min(tokens, HEAD_PERIODS)
+            outputs, inputs = op.weight.shape
+            return Linear(op, *fold_linear(inputs, outputs, budget, leaf in EMITTING))
+        case ops.Lookup():
+            return Lookup(op, lanes)
+        case ops.RangeNorm():
+            return RangeNorm(op, lanes)
+        case ops.Conv1d():
+            return Conv1d(op, lanes)
+        case ops.Activation():
+            return Activation(op, lanes)
+        case ops.Scan():
+            return Scan(op, *fold_scan(op.width, op.d_state, budget))
+        case ops.Multiply():
+            return Multiply(op, lanes)
+        case ops.Add():
+            return Add(op, lanes)
+        case ops.Pool():
+            return Pool(op, lanes, tokens)
+    raise EmambaError(f"node '{node.name}': there is no block for a {node.kind}")
+
+
+def multiplies(op: ops.Operator) -> int:
+    """Multiplications the operator does per token."""
+    match op:
+        case ops.Linear() | ops.Conv1d():
+            return op.weight.size + (op.width if op.dyadic else 0)
+        case ops.Scan():
+            per_state, per_channel = (6, 1) if op.delta_b else (5, 2)
+            return op.width * (per_state * op.d_state + per_channel)
+        case ops.RangeNorm() | ops.Multiply():
+            return op.width
+        case ops.Activation():
+            return op.width if op.segments is not None else 0
+    return 0
+
+
+@dataclass
+class Queue:
+    """A FIFO of the design; depth 0 where none is needed."""
+
+    name: str
+    port: Port
+    depth: int
+
+
+@dataclass
+class Edge:
+    """From a producer's fork to one input of a consumer: an own gearbox with the FIFO before it, if lanes differ only here,
+    and the FIFO at the consumer."""
+
+    source: str
+    sink: str
+    index: int
+    gearbox: Gearbox | None = None
+    before: Queue | None = None
+    queue: Queue | None = None
+
+
+@dataclass
+class Output:
+    """What follows a producer: a gearbox that all its readers share, with the FIFO before it, then the edges."""
+
+    port: Port
+    gearbox: Gearbox | None = None
+    before: Queue | None = None
+    edges: list[Edge] = field(default_factory=list)
+
+
+class Schedule:
+    """Blocks, connections, depths and exact timing of an artifact at `cycles_per_token`."""
+
+    def __init__(self, artifact: Artifact, cycles_per_token: int):
+        if not 1 <= cycles_per_token <= MAX_CYCLES:
+            raise EmambaError(f"cycles_per_token = {cycles_per_token} is out of range; it must lie in 1..{MAX_CYCLES}")
+        self.artifact, self.requested = artifact, cycles_per_token
+        self.graph = build_graph(artifact.config)
+        self.tokens = artifact.config.tokens
+        self.blocks: dict[str, Block] = {
+            node.name: fold(node, artifact.operators[node.name], cycles_per_token, self.tokens) for node in self.graph[1:]
+        }
+        self.period = max(max(ceil(self.per_token(name)) for name in self.blocks), self.blocks["embed"].inputs["i"].beats)
+        self.input = self.blocks["embed"].inputs["i"]
+        self.output = self.blocks["head"].output
+        self.outputs = {node.name: self._connect(node) for node in self.graph}
+        self._follow()
+
+    def per_token(self, name: str) -> float:
+        """Cycles a token occupies the block; the head's are spread over the sequence it works for."""
+        once = name == "head" and self.artifact.config.pool != "none"
+        return self.blocks[name].cycles / (self.tokens if once else 1)
+
+    @property
+    def cycles_per_frame(self) -> int:
+        """Steady state, from the last output beat of one sequence to that of the next."""
+        return self.period * self.tokens
+
+    def _connect(self, node: Node) -> Output:
+        port = self.blocks[node.name].output if node.name in self.blocks else self.input
+        readers = [(reader.name, k) for reader in self.graph for k, name in enumerate(reader.inputs) if name == node.name]
+        wanted = [list(self.blocks[name].inputs.values())[k] for name, k in readers]
+        output = Output(port)
+        shared = len({p.lanes for p in wanted}) == 1 and wanted[0].lanes != port.lanes
+        if shared:
+            output.gearbox = Gearbox(port.format, port.width, port.lanes, wanted[0].lanes)
+            output.before = Queue(f"{node.name}.narrow", port, 0)
+        for (name, k), want in zip(readers, wanted, strict=True):
+            edge = Edge(node.name, name, k, queue=Queue(f"{node.name}→{name}", want, 0))
+            if not shared and want.lanes != port.lanes:
+                edge.gearbox = Gearbox(port.format, port.width, port.lanes, want.lanes)
+                edge.before = Queue(f"{node.name}→{name}.narrow", port, 0)
+            output.edges.append(edge)
+        return output
+
+    def _follow(self) -> None:
+        """Follows the beats of two sequences from an input that never pauses; sets every depth and the latency."""
+        window = min(self.tokens, WINDOW)
+        offered = [0] * (2 * window * self.input.beats)
+        entered, departures = Pacer(self.input, self.period).schedule(offered)
+        arrivals: dict[str, list[list[int]]] = {node.name: [[]] * len(node.inputs) for node in self.graph}
+        for node in self.graph:
+            pushes: list[tuple[Edge, list[int]]] = []
+            if node.name != "input":
+                block = self.blocks[node.name]
+                if isinstance(block, Pool):
+                    block = Pool(block.op, block.output.lanes, window)
+                *taken, departures = block.schedule(*arrivals[node.name])
+                for source in dict.fromkeys(node.inputs):
+                    for edge in self.outputs[source].edges:
+                        if edge.sink == node.name:
+                            ahead = [cycle - Fifo.latency for cycle in arrivals[node.name][edge.index]]
+                            edge.queue.depth = Fifo.depth_for(ahead, taken[edge.index])
+            output = self.outputs[node.name]
+            flow = self._through(output.gearbox, output.before, departures)
+            for edge in output.edges:
+                pushes.append((edge, self._through(edge.gearbox, edge.before, flow)))
+            for edge, cycles in pushes:
+                arrivals[edge.sink][edge.index] = [cycle + Fifo.latency for cycle in cycles]
+        frame = len(departures) // 2
+        self.latency = departures[frame - 1] - entered[0] + (self.tokens - window) * self.period
+        self.first_output = departures[0] - entered[0]
+
+    @staticmethod
+    def _through(gearbox: Gearbox | None, before: Queue | None, pushes: list[int]) -> list[int]:
+        """Beats behind a gearbox; the FIFO before it is as deep as the gearbox makes beats wait."""
+        if gearbox is None:
+            return pushes
+        taken, departures = gearbox.schedule(pushes)
+        if taken != pushes:
+            taken, departures = gearbox.schedule([cycle + Fifo.latency for cycle in pushes])
+            before.depth = Fifo.depth_for(pushes, taken)
+        return departures
+
+    def queues(self) -> list[Queue]:
+        """Every FIFO of the design."""
+        result = []
+        for output in self.outputs.values():
+            result += [output.before, *(queue for edge in output.edges for queue in (edge.before, edge.queue))]
+        return [queue for queue in result if queue is not None and queue.depth]
+
+    @property
+    def multipliers(self) -> int:
+        return sum(block.multipliers for block in self.blocks.values())
+
+    @property
+    def multiplies_per_frame(self) -> int:
+        once = self.artifact.config.pool != "none"
+        return sum(multiplies(op) * (1 if once and name == "head" else self.tokens)
+                   for name, op in self.artifact.operators.items())
+
+    def report(self) -> dict:
+        """The keys of report.json that the schedule knows."""
+        def utilization(work: int, multipliers: int) -> float:
+            return round(work / (multipliers * self.cycles_per_frame), 4) if multipliers else 0.0
+
+        once = self.artifact.config.pool != "none"
+        stages = []
+        for node in self.graph[1:]:
+            block = self.blocks[node.name]
+            work = multiplies(block.op) * (1 if once and node.name == "head" else self.tokens)
+            stages.append({
+                "name": node.name, "kind": node.kind, "lanes": {name: port.lanes for name, port in block.inputs.items()}
+                | {"o": block.output.lanes}, "cycles": block.cycles, "cycles_per_frame": block.cycles * (
+                    1 if once and node.name == "head" else self.tokens),
+                "multipliers": block.multipliers, "multiplies_per_frame": work, "utilization": utilization(work, block.multipliers),
+            })
+        return {
+            "cycles_per_token": self.period, "cycles_per_frame": self.cycles_per_frame, "latency_cycles": self.latency,
+            "tokens": self.tokens, "multipliers": self.multipliers, "multiplies_per_frame": self.multiplies_per_frame,
+            "utilization": utilization(self.multiplies_per_frame, self.multipliers), "stages": stages,
+            "fifo": [{"name": q.name, "depth": q.depth, "bits": q.depth * q.port.lanes * q.port.format.bits} for q in self.queues()],
+        }
