@@ -114,7 +114,11 @@ class Queue:
 
     name: str
     port: Port
-    depth: int
+    depth: int = 0
+
+    def require(self, pushes: list[int], pops: list[int]) -> None:
+        """Makes the FIFO deep enough for beats that come and go in these cycles."""
+        self.depth = max(self.depth, Fifo.depth_for(pushes, pops))
 
 
 @dataclass
@@ -152,16 +156,11 @@ class Schedule:
         self.blocks: dict[str, Block] = {
             node.name: fold(node, artifact.operators[node.name], cycles_per_token, self.tokens) for node in self.graph[1:]
         }
-        self.period = max(max(ceil(self.per_token(name)) for name in self.blocks), self.blocks["embed"].inputs["i"].beats)
+        self.period = max(ceil(block.cycles * self._per_frame(name) / self.tokens) for name, block in self.blocks.items())
         self.input = self.blocks["embed"].inputs["i"]
         self.output = self.blocks["head"].output
         self.outputs = {node.name: self._connect(node) for node in self.graph}
-        self._follow()
-
-    def per_token(self, name: str) -> float:
-        """Cycles a token occupies the block; the head's are spread over the sequence it works for."""
-        once = name == "head" and self.artifact.config.pool != "none"
-        return self.blocks[name].cycles / (self.tokens if once else 1)
+        self._set_depths()
 
     @property
     def cycles_per_frame(self) -> int:
@@ -176,42 +175,50 @@ class Schedule:
         shared = len({p.lanes for p in wanted}) == 1 and wanted[0].lanes != port.lanes
         if shared:
             output.gearbox = Gearbox(port.format, port.width, port.lanes, wanted[0].lanes)
-            output.before = Queue(f"{node.name}.narrow", port, 0)
+            output.before = Queue(f"{node.name}.narrow", port)
         for (name, k), want in zip(readers, wanted, strict=True):
-            edge = Edge(node.name, name, k, queue=Queue(f"{node.name}→{name}", want, 0))
+            edge = Edge(node.name, name, k, queue=Queue(f"{node.name}→{name}", want))
             if not shared and want.lanes != port.lanes:
                 edge.gearbox = Gearbox(port.format, port.width, port.lanes, want.lanes)
-                edge.before = Queue(f"{node.name}→{name}.narrow", port, 0)
+                edge.before = Queue(f"{node.name}→{name}.narrow", port)
             output.edges.append(edge)
         return output
 
-    def _follow(self) -> None:
-        """Follows the beats of two sequences from an input that never pauses; sets every depth and the latency."""
+    def _set_depths(self) -> None:
+        """Every FIFO as deep as two sequences need, and the latency of one."""
         window = min(self.tokens, WINDOW)
-        offered = [0] * (2 * window * self.input.beats)
+        entered, departures = self._follow(2, window)
+        frame = len(departures) // 2
+        self.latency = departures[frame - 1] - entered[0] + (self.tokens - window) * self.period
+
+    def timetable(self, sequences: int) -> list[int]:
+        """Cycle of every output beat, counted from the first input beat, of sequences that follow each other at once."""
+        entered, departures = self._follow(sequences, self.tokens)
+        return [cycle - entered[0] for cycle in departures]
+
+    def _follow(self, sequences: int, tokens: int) -> tuple[list[int], list[int]]:
+        """Cycles in which the input beats of sequences of `tokens` tokens enter and their output beats leave; on the way,
+        raises each FIFO's depth to what this timetable needs."""
+        offered = [0] * (sequences * tokens * self.input.beats)
         entered, departures = Pacer(self.input, self.period).schedule(offered)
         arrivals: dict[str, list[list[int]]] = {node.name: [[]] * len(node.inputs) for node in self.graph}
         for node in self.graph:
-            pushes: list[tuple[Edge, list[int]]] = []
             if node.name != "input":
                 block = self.blocks[node.name]
                 if isinstance(block, Pool):
-                    block = Pool(block.op, block.output.lanes, window)
+                    block = Pool(block.op, block.output.lanes, tokens)
                 *taken, departures = block.schedule(*arrivals[node.name])
                 for source in dict.fromkeys(node.inputs):
                     for edge in self.outputs[source].edges:
                         if edge.sink == node.name:
-                            ahead = [cycle - Fifo.latency for cycle in arrivals[node.name][edge.index]]
-                            edge.queue.depth = Fifo.depth_for(ahead, taken[edge.index])
+                            pushes = [cycle - Fifo.latency for cycle in arrivals[node.name][edge.index]]
+                            edge.queue.require(pushes, taken[edge.index])
             output = self.outputs[node.name]
             flow = self._through(output.gearbox, output.before, departures)
             for edge in output.edges:
-                pushes.append((edge, self._through(edge.gearbox, edge.before, flow)))
-            for edge, cycles in pushes:
+                cycles = self._through(edge.gearbox, edge.before, flow)
                 arrivals[edge.sink][edge.index] = [cycle + Fifo.latency for cycle in cycles]
-        frame = len(departures) // 2
-        self.latency = departures[frame - 1] - entered[0] + (self.tokens - window) * self.period
-        self.first_output = departures[0] - entered[0]
+        return entered, departures
 
     @staticmethod
     def _through(gearbox: Gearbox | None, before: Queue | None, pushes: list[int]) -> list[int]:
@@ -221,7 +228,7 @@ class Schedule:
         taken, departures = gearbox.schedule(pushes)
         if taken != pushes:
             taken, departures = gearbox.schedule([cycle + Fifo.latency for cycle in pushes])
-            before.depth = Fifo.depth_for(pushes, taken)
+            before.require(pushes, taken)
         return departures
 
     def queues(self) -> list[Queue]:
@@ -231,35 +238,38 @@ class Schedule:
             result += [output.before, *(queue for edge in output.edges for queue in (edge.before, edge.queue))]
         return [queue for queue in result if queue is not None and queue.depth]
 
+    def _per_frame(self, name: str) -> int:
+        """How often a node works on a token in one sequence."""
+        return 1 if name == "head" and self.artifact.config.pool != "none" else self.tokens
+
     @property
     def multipliers(self) -> int:
         return sum(block.multipliers for block in self.blocks.values())
 
     @property
     def multiplies_per_frame(self) -> int:
-        once = self.artifact.config.pool != "none"
-        return sum(multiplies(op) * (1 if once and name == "head" else self.tokens)
-                   for name, op in self.artifact.operators.items())
+        return sum(multiplies(block.op) * self._per_frame(name) for name, block in self.blocks.items())
+
+    def utilization(self, work: int, multipliers: int) -> float:
+        """Share of the multiplier cycles of a frame that do `work` multiplications."""
+        return round(work / (multipliers * self.cycles_per_frame), 4) if multipliers else 0.0
 
     def report(self) -> dict:
         """The keys of report.json that the schedule knows."""
-        def utilization(work: int, multipliers: int) -> float:
-            return round(work / (multipliers * self.cycles_per_frame), 4) if multipliers else 0.0
-
-        once = self.artifact.config.pool != "none"
         stages = []
         for node in self.graph[1:]:
-            block = self.blocks[node.name]
-            work = multiplies(block.op) * (1 if once and node.name == "head" else self.tokens)
+            block, times = self.blocks[node.name], self._per_frame(node.name)
+            work = multiplies(block.op) * times
             stages.append({
-                "name": node.name, "kind": node.kind, "lanes": {name: port.lanes for name, port in block.inputs.items()}
-                | {"o": block.output.lanes}, "cycles": block.cycles, "cycles_per_frame": block.cycles * (
-                    1 if once and node.name == "head" else self.tokens),
-                "multipliers": block.multipliers, "multiplies_per_frame": work, "utilization": utilization(work, block.multipliers),
+                "name": node.name, "kind": node.kind,
+                "lanes": {name: port.lanes for name, port in block.inputs.items()} | {"o": block.output.lanes},
+                "cycles": block.cycles, "cycles_per_frame": block.cycles * times, "multipliers": block.multipliers,
+                "multiplies_per_frame": work, "utilization": self.utilization(work, block.multipliers),
             })
         return {
             "cycles_per_token": self.period, "cycles_per_frame": self.cycles_per_frame, "latency_cycles": self.latency,
             "tokens": self.tokens, "multipliers": self.multipliers, "multiplies_per_frame": self.multiplies_per_frame,
-            "utilization": utilization(self.multiplies_per_frame, self.multipliers), "stages": stages,
-            "fifo": [{"name": q.name, "depth": q.depth, "bits": q.depth * q.port.lanes * q.port.format.bits} for q in self.queues()],
+            "utilization": self.utilization(self.multiplies_per_frame, self.multipliers), "stages": stages,
+            "fifo": [{"name": q.name, "depth": q.depth, "bits": q.depth * q.port.lanes * q.port.format.bits}
+                     for q in self.queues()],
         }

@@ -29,7 +29,7 @@ public_flat_rw -module "top" -var "clk"
 public_flat_rw -module "top" -var "rst"
 public_flat_rw -module "top" -var "*__*"
 """
-VERILATOR = ["--no-public-flat-rw", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O1"]
+VERILATOR = ["--no-public-flat-rw", "--output-split", "0", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O1"]
 
 
 @dataclass
@@ -148,5 +148,5 @@ def _last_line(log: Path) -> str:
 def _first_failure(results: Path) -> str:
     for case in ElementTree.parse(results).getroot().iter("testcase"):
         for failure in case.findall("failure"):
-            return f"{case.get('name')}: {failure.get('message') or failure.text or ''}".strip()
+            return f"{case.get('name')}: {failure.get('message', '').splitlines()[0]}"
     return "no test ran"

@@ -36,7 +36,7 @@ def gearbox(bits, width, in_lanes, out_lanes):
 
 def pacer(width, lanes, period):
     port = Port(IntFormat(8), width, lanes)
-    return wire(Pacer(Beat(IntFormat(8), lanes), port.beats, period), port)
+    return wire(Pacer(port, period), port)
 
 
 CASES = [
@@ -81,9 +81,9 @@ def delay(case):
 
 
 @pytest.mark.parametrize("fault, tests, reason", [
-    (flip, 8, "beat 5 is 0x1616b, not 0x1616a"),
-    (drop, 8, "surplus"),
-    (add, 8, "nothing moved for 200 cycles"),
+    (flip, 8, "beat 5 is 0x7f, not 0x7e"),
+    (drop, 8, "wasn't expecting anything"),
+    (add, 8, "nothing moved"),
     (delay, 2, "off schedule"),
 ], ids=["wrong beat", "beat too many", "beat too few", "late beat"])
 def test_a_fault_fails(fault, tests, reason, simulator, build_dir):

@@ -6,14 +6,6 @@ from amaranth.sim import Simulator
 from rtl.streams import Block, Port
 
 
-def random_tokens(rng, port: Port, batch: int, length: int) -> np.ndarray:
-    """[batch, length, width]; every seventh value is an extreme of the format."""
-    low, high = port.format.min, port.format.max
-    tokens = rng.integers(low, high + 1, (batch, length, port.width))
-    edges = rng.choice(np.array([low, high, 0]), tokens.shape)
-    return np.where(rng.random(tokens.shape) < 1 / 7, edges, tokens)
-
-
 def beats_of(port: Port, tokens: np.ndarray) -> list[tuple[list[int], int, int]]:
     """(lanes, first, last) of every beat."""
     result = []

@@ -1,0 +1,217 @@
+"""The command line: `emamba train | quantize | evaluate | compare`. Exit status 0 only where everything asked for was done."""
+
+import argparse
+import json
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+from . import datasets
+from .artifact import Artifact, load, save
+from .config import QuantizeConfig, Recipe, load_toml, validate
+from .datasets.metrics import BETTER, figures
+from .datasets.tokens import to_tokens
+from .errors import EmambaError
+from .executors import BACKENDS, make_executor, predict
+from .files import write_file
+
+PARTS = ("test", "validate", "train")
+CALIBRATION_SEED = 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; every failure is one sentence on standard error."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except EmambaError as error:
+        print(f"emamba: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("emamba: interrupted; nothing half-written is left", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("emamba", description="From a trained Mamba to integer-only, bit-exact hardware.",
+                                     epilog="Hardware: python -m rtl.build --help")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run, text: str, example: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+        sub.set_defaults(run=run)
+        sub.add_argument("--data", type=Path, help="folder of the data sets (default: $EMAMBA_DATA, else ./data)")
+        return sub
+
+    sub = command("train", _train, "train a float model from a recipe", "emamba train models/recipes/mars.toml --out runs/mars")
+    sub.add_argument("recipe", type=Path, help="TOML file with [data], [model] and [train]")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an interrupted training in it goes on")
+    sub.add_argument("--threads", type=int, help="processor threads (default: all)")
+
+    sub = command("quantize", _quantize, "turn a checkpoint into an integer artifact",
+                  "emamba quantize runs/mars --out models/mars --set residual_bits=8")
+    sub.add_argument("checkpoint", type=Path, help="folder that `emamba train` wrote")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the artifact")
+    sub.add_argument("--config", type=Path, help="TOML file of quantization settings")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
+
+    def measured(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("artifact", type=Path, help="folder of the artifact")
+        sub.add_argument("--split", choices=PARTS, default="test", help="part of the data set (default: test)")
+        sub.add_argument("--limit", type=int, help="first N sequences only")
+        sub.add_argument("--json", type=Path, help="also write the result to this file")
+        sub.add_argument("--cycles-per-token", type=int, default=20, help="of the rtl backend (default: 20)")
+
+    sub = command("evaluate", _evaluate, "the task's figures on real data", "emamba evaluate models/mars --backend int")
+    measured(sub)
+    sub.add_argument("--backend", choices=BACKENDS, default="int")
+    sub = command("compare", _compare, "compare two executors at every trace key", "emamba compare models/mars --backends int,rtl")
+    measured(sub)
+    sub.add_argument("--backends", default="int,rtl", help="two of float, int, rtl (default: int,rtl)")
+    return parser
+
+
+def _train(options: argparse.Namespace) -> int:
+    try:
+        from .training import train
+    except ImportError as error:
+        raise EmambaError(f"training needs the extra [train] ({error}): pip install 'emamba[train]'") from None
+    recipe = load_toml(Recipe, options.recipe)
+    record = train(recipe, options.out, options.data, threads=options.threads)
+    for part in ("validate", "test"):
+        print(f"{part}: {_words(record['figures'][part], record['figures']['unit'])}")
+    return 0
+
+
+def _quantize(options: argparse.Namespace) -> int:
+    from .quantize import quantize, read_checkpoint
+
+    settings = _settings(options)
+    recipe, weights, codec, record = read_checkpoint(options.checkpoint)
+    data = datasets.load(recipe.data.name, recipe.data.split, options.data)
+    if not len(data.x_train):
+        raise EmambaError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
+    order = np.random.default_rng(CALIBRATION_SEED).permutation(len(data.x_train))[:settings.frames]
+    source = {"name": data.name, "split": data.split, "note": data.note, "unit": data.unit, "unit_scale": data.unit_scale}
+    trained = {key: record[key] for key in ("recipe", "parameters", "epoch", "seed", "torch") if key in record}
+    artifact = quantize(options.out.name, recipe.model, weights, codec, _tokens(data.x_train[order], recipe.model), settings,
+                        source, {"training": trained})
+    tokens = _tokens(data.x_test, recipe.model)
+    measured = {"note": f"{data.name}, {data.split} split, {data.note}; {len(tokens)} test sequences"}
+    for backend in ("float", "int"):
+        values = predict(artifact, backend, make_executor(artifact, backend), tokens)
+        measured[backend] = figures(recipe.model.task, values, data.y_test, data.unit_scale)
+        print(f"{backend}: {_words(measured[backend], data.unit)}")
+    artifact.record["figures"] = measured
+    for name, certificate in artifact.record["certificate"].items():
+        holds = "cannot overflow" if certificate["holds"] else "may saturate"
+        print(f"{name}: the state {holds} (bound {certificate['bound']} of {certificate['limit']})")
+    print(f"{options.out}: digest {save(artifact, options.out)[:16]}")
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> QuantizeConfig:
+    settings = load_toml(QuantizeConfig, options.config).model_dump() if options.config else {}
+    for item in options.set:
+        key, equals, value = item.partition("=")
+        try:
+            settings[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key] = value
+        if not equals:
+            raise EmambaError(f"--set {item}: write KEY=VALUE")
+    return validate(QuantizeConfig, settings, "quantization settings")
+
+
+def _part(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarray, np.ndarray, datasets.Dataset]:
+    """Tokens and targets of the asked part of the artifact's data set."""
+    if options.limit is not None and options.limit < 1:
+        raise EmambaError(f"--limit must be at least 1, not {options.limit}")
+    if not {"name", "split"} <= set(artifact.data):
+        raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to run it on")
+    data = datasets.load(artifact.data["name"], artifact.data["split"], options.data)
+    x, y = getattr(data, f"x_{options.split}")[:options.limit], getattr(data, f"y_{options.split}")[:options.limit]
+    if not len(x):
+        raise EmambaError(f"data set {data.name} has no {options.split} part here: {data.train_remedy}")
+    return _tokens(x, artifact.config), y, data
+
+
+def _tokens(x: np.ndarray, model) -> np.ndarray:
+    tokens = to_tokens(x, model)
+    return tokens[..., None] if model.input == "tokens" else tokens.astype(np.float64)
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    artifact = load(options.artifact)
+    tokens, targets, data = _part(options, artifact)
+    executor = make_executor(artifact, options.backend, cycles_per_token=options.cycles_per_token)
+    start = time.monotonic()
+    values = predict(artifact, options.backend, executor, tokens, _progress(len(tokens)))
+    seconds = time.monotonic() - start
+    measured = figures(artifact.config.task, values, targets, data.unit_scale)
+    metric, _ = BETTER[artifact.config.task]
+    result = {"metric": metric, "value": measured[metric], "unit": data.unit, "figures": measured, "samples": len(tokens),
+              "backend": options.backend, "seconds": round(seconds, 3), "data": f"{data.name}, {data.split} split, {data.note}"}
+    _write_json(options.json, result)
+    print(f"{options.backend}: {_words(measured, data.unit)} on {len(tokens)} sequences ({result['data']})")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from .compare import compare
+
+    backends = tuple(options.backends.split(","))
+    if len(backends) != 2 or not set(backends) <= set(BACKENDS):
+        raise EmambaError(f"--backends {options.backends}: name two of {', '.join(BACKENDS)}, separated by a comma")
+    artifact = load(options.artifact)
+    tokens, _, data = _part(options, artifact)
+    executors = tuple(make_executor(artifact, backend, cycles_per_token=options.cycles_per_token, trace=True) for backend in backends)
+    result = compare(artifact, backends, executors, tokens, _progress(len(tokens)))
+    print(f"{' against '.join(backends)}, {result.frames} sequences ({data.name}, {data.split} split, {data.note})")
+    if result.exact:
+        print(f"{'key':20} {'values':>12} {'mismatches':>12} {'largest':>10}  first")
+        for name, key in result.keys.items():
+            first = "" if key.first is None else (f"sequence {key.first['at'][0]}, token {key.first['at'][1]}, channel "
+                                                  f"{key.first['at'][2]}: {key.first['values']} in {key.first['format']}")
+            print(f"{name:20} {key.values:12} {key.mismatches:12} {key.largest:10.0f}  {first}")
+        print(f"{result.mismatches} mismatches")
+    else:
+        print(f"{'key':20} {'values':>12} {'rms':>12} {'largest':>12}")
+        for name, key in result.keys.items():
+            print(f"{name:20} {key.values:12} {key.rms:12.4g} {key.largest:12.4g}")
+    _write_json(options.json, {
+        "frames": result.frames, "backends": list(backends), "mismatches": result.mismatches,
+        "keys": {name: {"values": key.values, "mismatches": key.mismatches, "largest": key.largest, "rms": key.rms,
+                        "first": key.first} for name, key in result.keys.items()},
+    })
+    return 1 if result.mismatches else 0
+
+
+def _progress(total: int):
+    """A line on a terminal that is rewritten as work goes on; nothing in a pipe."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int) -> None:
+        print(f"\r{done} of {total} sequences", end="\n" if done == total else "", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _words(measured: dict[str, float], unit: str) -> str:
+    names = {"mae": "MAE", "rmse": "RMSE"}
+    return ", ".join(f"{names.get(key, key)} {value:.4g}{' ' + unit if key in names and unit else ''}"
+                     for key, value in measured.items())
+
+
+def _write_json(path: Path | None, value: dict) -> None:
+    if path is not None:
+        write_file(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""Random operators of any shape, and the blocks that every test bench runs."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from emamba.formats import IntFormat, Rounding
+from emamba.operators import Activation, Add, Conv1d, Linear, Lookup, Multiply, Pool, RangeNorm, Scan
+from emamba.piecewise import exact, fit
+from rtl import activation as rtl_activation
+from rtl import conv1d as rtl_conv1d
+from rtl import elementwise as rtl_elementwise
+from rtl import linear as rtl_linear
+from rtl import lookup as rtl_lookup
+from rtl import pool as rtl_pool
+from rtl import range_norm as rtl_range_norm
+from rtl import scan as rtl_scan
+from rtl.streams import Block
+
+I8 = IntFormat(8, True, 5)
+I12 = IntFormat(12, True, 9)
+W8 = IntFormat(8, True, 7)
+
+
+def _weights(rng, rows, columns, dyadic):
+    multiplier = rng.integers(1, 1 << 12, rows) if dyadic else np.ones(rows, np.int64)
+    return {"weight": rng.integers(-127, 128, (rows, columns)), "bias": rng.integers(-9999, 9999, rows),
+            "multiplier": multiplier, "w": W8, "shift": 5 + (columns.bit_length() // 2) + (11 if dyadic else 0)}
+
+
+def linear(rng, inputs, outputs, *, relu=False, dyadic=False, i=I8, o=I8, rounding=Rounding.HALF_UP) -> Linear:
+    return Linear(o=o, rounding=rounding, i=i, relu=relu, **_weights(rng, outputs, inputs, dyadic))
+
+
+def conv1d(rng, channels, taps, *, dyadic=False, i=I8, o=I8, rounding=Rounding.HALF_UP) -> Conv1d:
+    return Conv1d(o=o, rounding=rounding, i=i, **_weights(rng, channels, taps, dyadic))
+
+
+def range_norm(channels, i=I12, *, index_bits=8) -> RangeNorm:
+    return RangeNorm(channels=channels, i=i, o=IntFormat(8, True, 7), index_bits=index_bits)
+
+
+def activation(name, channels, *, i=I8, o=I8, table=False, segments=17) -> Activation:
+    if table:
+        return Activation(channels=channels, i=i, o=o, entries=exact(name, i, o))
+    return Activation(channels=channels, i=i, o=o, segments=fit(name, i, o, segments))
+
+
+def scan(rng, channels, states, *, delta_b=False, o=I12, rounding=Rounding.HALF_UP) -> Scan:
+    dt, a, u, b = IntFormat(8, True, 8), IntFormat(8, True, 3), IntFormat(8, True, 5), IntFormat(8, True, 5)
+    b_bar = IntFormat(8, True, 8) if delta_b else None
+    h = IntFormat(17, True, b_bar.frac + u.frac if delta_b else 11)
+    decay = fit("exp", IntFormat(16, True, dt.frac + a.frac), IntFormat(8, True, 7), 11)
+    return Scan(
+        o=o, rounding=rounding, A=-rng.integers(0, 128, (channels, states)), D=rng.integers(-127, 128, channels), u=u, dt=dt, B=b,
+        C=IntFormat(8, True, 5), a=a, d=IntFormat(8, True, 6), decay=decay, h=h, h_wide=IntFormat(24, True, h.frac + 7),
+        delta_b=delta_b, b_bar=b_bar,
+    )
+
+
+def multiply(channels) -> Multiply:
+    return Multiply(channels=channels, a=I12, b=I8, o=IntFormat(12, True, 10))
+
+
+def add(channels) -> Add:
+    return Add(channels=channels, a=I12, b=IntFormat(8, True, 3), o=IntFormat(12, True, 7))
+
+
+def pool(channels, tokens, *, mean=True) -> Pool:
+    multiplier, shift = (1, 0) if not mean else (round(2**14 / tokens), 14)
+    return Pool(channels=channels, i=I8, o=I8, mean=mean, tokens=tokens, multiplier=multiplier, shift=shift)
+
+
+def lookup(rng, vocabulary, width) -> Lookup:
+    return Lookup(table=rng.integers(-128, 128, (vocabulary, width)), i=IntFormat(7, False, 0), o=I8)
+
+
+TOKENS = 4
+"""Tokens of every sequence that a bench feeds."""
+
+
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+BLOCKS: dict[str, Callable[[], Block]] = {}
+"""Every block in several shapes: odd widths, one channel, lanes that do not divide, each folding, each rounding."""
+
+for _shape in ((20, 6, 20, 2), (5, 7, 1, 7), (17, 5, 4, 2), (1, 1, 1, 1), (3, 4, 1, 1), (65, 2, 65, 2)):
+    for _dyadic in (False, True):
+        BLOCKS[f"linear-{'-'.join(map(str, _shape))}{'-dyadic' * _dyadic}"] = lambda s=_shape, d=_dyadic: rtl_linear.Linear(
+            linear(rng(), *s[:2], dyadic=d), *s[2:])
+for _rounding in Rounding:
+    BLOCKS[f"linear-relu-{_rounding}"] = lambda r=_rounding: rtl_linear.Linear(
+        linear(rng(), 4, 3, relu=True, i=I12, o=IntFormat(7, False, 5), rounding=r), 2, 3)
+for _shape in ((8, 4, 2), (5, 3, 2), (3, 1, 1), (4, 2, 4), (1, 7, 1)):
+    for _dyadic in (False, True):
+        BLOCKS[f"conv1d-{'-'.join(map(str, _shape))}{'-dyadic' * _dyadic}"] = lambda s=_shape, d=_dyadic: rtl_conv1d.Conv1d(
+            conv1d(rng(), *s[:2], dyadic=d), s[2])
+for _shape in ((20, 1), (20, 20), (17, 4), (1, 1), (5, 2)):
+    for _bits in (8, 12):
+        BLOCKS[f"range_norm-{'-'.join(map(str, _shape))}-int{_bits}"] = lambda s=_shape, b=_bits: rtl_range_norm.RangeNorm(
+            range_norm(s[0], IntFormat(b, True, b - 3)), s[1])
+for _name, _o in (("silu", I8), ("softplus", IntFormat(8, True, 4)), ("exp", IntFormat(8, True, 7))):
+    for _table in (False, True):
+        BLOCKS[f"{_name}-{'table' if _table else 'segments'}"] = lambda n=_name, o=_o, t=_table: rtl_activation.Activation(
+            activation(n, 5, o=o, table=t), 2)
+for _shape in ((4, 3, 1, 3), (5, 4, 2, 2), (3, 5, 3, 2), (2, 3, 2, 3), (1, 1, 1, 1), (4, 8, 2, 8), (3, 3, 1, 1)):
+    for _delta_b in (False, True):
+        BLOCKS[f"scan-{'-'.join(map(str, _shape))}{'-delta_b' * _delta_b}"] = lambda s=_shape, d=_delta_b: rtl_scan.Scan(
+            scan(rng(), *s[:2], delta_b=d), *s[2:])
+for _shape in ((6, 2), (5, 3), (1, 1)):
+    BLOCKS[f"multiply-{'-'.join(map(str, _shape))}"] = lambda s=_shape: rtl_elementwise.Multiply(multiply(s[0]), s[1])
+    BLOCKS[f"add-{'-'.join(map(str, _shape))}"] = lambda s=_shape: rtl_elementwise.Add(add(s[0]), s[1])
+    for _mean in (False, True):
+        BLOCKS[f"pool-{'-'.join(map(str, _shape))}-{'mean' if _mean else 'last'}"] = lambda s=_shape, m=_mean: rtl_pool.Pool(
+            pool(s[0], TOKENS, mean=m), s[1], TOKENS)
+for _shape in ((11, 5, 2), (128, 3, 3), (2, 1, 1)):
+    BLOCKS[f"lookup-{'-'.join(map(str, _shape))}"] = lambda s=_shape: rtl_lookup.Lookup(lookup(rng(), *s[:2]), s[2])

@@ -1,0 +1,35 @@
+"""The RTL executor: the Verilated accelerator of an artifact."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from emamba.artifact import Artifact
+from rtl import packing
+from rtl.accelerator import Accelerator
+from rtl.schedule import Schedule
+
+from .native import NativeSimulation, Result
+
+Array = np.ndarray
+
+
+class RtlExecutor:
+    """Builds the design, or finds it built. `last` is the simulation's latest result: cycles, high-water marks."""
+
+    def __init__(self, artifact: Artifact, cycles_per_token: int, build: Path, *, trace: bool = False):
+        self.artifact = artifact
+        self.schedule = Schedule(artifact, cycles_per_token)
+        self.simulation = NativeSimulation(Accelerator(self.schedule, trace=trace), build)
+        self.last: Result | None = None
+
+    def run(self, tokens: Array, keep: Iterable[str] | None = None, **stalls) -> dict[str, Array]:
+        """tokens [batch, L, input width] of integers → int64 arrays [batch, L', width] of the nodes visible and in `keep`."""
+        self.last = result = self.simulation.run(packing.pack(self.schedule.input, tokens), **stalls)
+        beats = {"head": (self.schedule.output, result.output)}
+        beats |= {name: (port, result.traces[name]) for name, port in self.simulation.trace.items()}
+        return {
+            name: packing.unpack(port, words).reshape(len(tokens), -1, port.width)
+            for name, (port, words) in beats.items() if keep is None or name in keep
+        }
