@@ -5,7 +5,8 @@ from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 
 # `proc` turns every process into assigns and flip-flops: event-driven simulators keep the `always @*` blocks, which Yosys would
-# write without it, at X until an input changes.
+# write without it, at X until an input changes. Names that Yosys made are renumbered: Icarus takes a function with such an
+# escaped name for a system function.
 SCRIPT = """\
 read_rtlil <<rtlil
 {rtlil}
@@ -13,7 +14,7 @@ rtlil
 hierarchy -check
 proc
 {memories}clean
-write_verilog -noattr -norename
+write_verilog -noattr
 """
 
 

@@ -29,7 +29,7 @@ public_flat_rw -module "top" -var "clk"
 public_flat_rw -module "top" -var "rst"
 public_flat_rw -module "top" -var "*__*"
 """
-VERILATOR = ["--no-public-flat-rw", "--output-split", "0", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O1"]
+VERILATOR = ["--no-public-flat-rw", "--output-split", "0", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O0"]
 
 
 @dataclass
