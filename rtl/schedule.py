@@ -185,11 +185,12 @@ class Schedule:
         return output
 
     def _set_depths(self) -> None:
-        """Every FIFO as deep as two sequences need, and the latency of one."""
+        """The latency of one sequence, and every FIFO as deep as a stream of sequences needs: followed until the first one has
+        left and another window has passed, when the pipeline is as full as it gets."""
         window = min(self.tokens, WINDOW)
-        entered, departures = self._follow(2, window)
-        frame = len(departures) // 2
-        self.latency = departures[frame - 1] - entered[0] + (self.tokens - window) * self.period
+        entered, departures = self._follow(1, window)
+        self.latency = departures[-1] - entered[0] + (self.tokens - window) * self.period
+        self._follow(ceil((departures[-1] - entered[0]) / (window * self.period)) + 2, window)
 
     def timetable(self, sequences: int) -> list[int]:
         """Cycle of every output beat, counted from the first input beat, of sequences that follow each other at once."""

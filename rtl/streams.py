@@ -169,7 +169,8 @@ class Gearbox(wiring.Component):
         # The last beat of a token also counts the padding that aligns the next token to an output beat.
         self.tail = self.out_beats * out_lanes - (self.in_beats - 1) * in_lanes
         step = max(in_lanes, self.tail)
-        self.capacity = step + 2 * out_lanes if in_lanes > out_lanes else out_lanes - 1 + 2 * step
+        self.room = 2 * out_lanes if in_lanes > out_lanes else out_lanes - 1 + step  # highest level at which a beat may enter
+        self.capacity = self.room + step
         super().__init__({
             "i": In(stream.Signature(Beat(format, in_lanes))), "o": Out(stream.Signature(Beat(format, out_lanes))),
         })
@@ -184,7 +185,7 @@ class Gearbox(wiring.Component):
         count = Mux(final, self.tail, self.in_lanes)
         push, pop = self.i.valid & self.i.ready, self.o.valid & self.o.ready
         m.d.comb += [
-            self.i.ready.eq(level <= self.capacity - max(self.in_lanes, self.tail)),
+            self.i.ready.eq(level <= self.room),
             self.o.valid.eq(level >= self.out_lanes),
             self.o.payload.first.eq(slots[0].first),
             self.o.payload.last.eq(slots[0].last),
@@ -218,29 +219,30 @@ class Gearbox(wiring.Component):
         return m
 
     def _levels(self) -> list[int]:
-        """Every fill level that a push can meet."""
+        """Every fill level after the pop, if any, of a cycle with a push."""
+        found: set[int] = set()
         seen, todo = set(), deque([(0, 0)])
         while todo:
             state = level, beat = todo.popleft()
             if state in seen:
                 continue
             seen.add(state)
-            if level >= self.out_lanes:
-                todo.append((level - self.out_lanes, beat))
             count = self.tail if beat == self.in_beats - 1 else self.in_lanes
-            if level + count <= self.capacity:
-                todo.append((level + count, (beat + 1) % self.in_beats))
-        return sorted({level for level, _ in seen if level <= self.capacity})
+            after = {level, level - self.out_lanes} if level >= self.out_lanes else {level}
+            todo += [(base, beat) for base in after]
+            if level <= self.room:
+                found |= after
+                todo += [(base + count, (beat + 1) % self.in_beats) for base in after]
+        return sorted(found)
 
     def schedule(self, arrivals: list[int]) -> tuple[list[int], list[int]]:
         pushes, departures = [], []
         cycle = level = 0
-        room = self.capacity - max(self.in_lanes, self.tail)
         taken = 0
         while taken < len(arrivals) or level >= self.out_lanes:
             if level < self.out_lanes and taken < len(arrivals):
                 cycle = max(cycle, arrivals[taken])
-            push = taken < len(arrivals) and arrivals[taken] <= cycle and level <= room
+            push = taken < len(arrivals) and arrivals[taken] <= cycle and level <= self.room
             pop = level >= self.out_lanes
             if push:
                 pushes.append(cycle)

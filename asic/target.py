@@ -1,0 +1,148 @@
+"""The target `asic`: Verilog without initial values, timing constraints, and a list of the memories that want macros."""
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from amaranth.hdl import Const, Elaboratable, Fragment, MemoryInstance, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from rtl.accelerator import Accelerator
+from rtl.emit import to_verilog
+from rtl.schedule import Schedule
+
+CLOCK_MHZ = 100.0
+IO_SHARE = 0.2
+"""Share of the clock period that input and output delays take (our choice)."""
+NOTES = [
+    "OpenROAD scripts are an own deliverable; not run here",
+    "top.v has no initial values: hold rst for a cycle after power-on",
+    "RAMs are written on the clock edge and read without a clock: a macro with a clocked read port needs another schedule",
+]
+
+KINDS = {"Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer", "Pool": "pool sum"}
+
+
+@dataclass(frozen=True)
+class Ram:
+    """A RAM of top.v: `path` of its instance, its Verilog `module`, which holds nothing else, and what it is for."""
+
+    path: str
+    module: str
+    kind: str
+    words: int
+    width: int
+    write_ports: int
+    read_ports: int
+    read: str = "asynchronous"
+
+
+class RamCell(wiring.Component):
+    """One RAM and nothing else, so that a macro can stand in its module's place."""
+
+    def __init__(self, memory: Memory):
+        self.memory = memory
+        (write,), (read,) = memory.write_ports, memory.read_ports
+        super().__init__({
+            "w_en": In(write.en.shape()), "w_addr": In(write.addr.shape()), "w_data": In(write.data.shape()),
+            "r_addr": In(read.addr.shape()), "r_data": Out(read.data.shape()),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.cells = cells = MemoryInstance(data=self.memory.data)
+        cells.write_port(domain="sync", addr=self.w_addr, data=self.w_data, en=self.w_en)
+        cells.read_port(domain="comb", addr=self.r_addr, data=self.r_data, en=Const(1), transparent_for=())
+        return m
+
+
+class Platform:
+    """Read-only memories become logic, since nothing on a chip is initialized; each RAM becomes a module of its own."""
+
+    def get_memory(self, memory: Memory):
+        return self._ram(memory) if memory.write_ports else self._rom(memory)
+
+    @staticmethod
+    def _ram(memory):
+        m = Module()
+        m.submodules.ram = ram = RamCell(memory)
+        (write,), (read,) = memory.write_ports, memory.read_ports
+        m.d.comb += [
+            ram.w_en.eq(write.en), ram.w_addr.eq(write.addr), ram.w_data.eq(write.data),
+            ram.r_addr.eq(read.addr), read.data.eq(ram.r_data),
+        ]
+        return m
+
+    @staticmethod
+    def _rom(memory):
+        m = Module()
+        port, = memory.read_ports
+        rows = [int(row) for row in memory.data.init]
+        held = Signal.like(port.data, name="held", reset_less=True)
+        # A tree of multiplexers: Yosys makes a memory of a switch with as many constants.
+        for bit in port.addr:
+            pairs = [rows[k:k + 2] for k in range(0, len(rows), 2)]
+            rows = [Mux(bit, pair[-1], pair[0]) if len(pair) == 2 else pair[0] for pair in pairs]
+        with m.If(port.en):
+            m.d.sync += held.eq(rows[0])
+        m.d.comb += port.data.eq(held)
+        return m
+
+
+class OnChip(Elaboratable):
+    """A component, elaborated for `Platform`."""
+
+    def __init__(self, component: wiring.Component):
+        self.component, self.signature = component, component.signature
+        for name in component.signature.members:
+            setattr(self, name, getattr(component, name))
+
+    def elaborate(self, platform):
+        return Fragment.get(self.component, Platform())
+
+
+def write(folder: Path, schedule: Schedule, clock_mhz: float) -> tuple[dict, list[str]]:
+    """Writes the target's files; returns resources and notes for the report."""
+    top = without_initial_values(to_verilog(OnChip(Accelerator(schedule))))
+    memories = find_memories(top, {node.name.replace(".", "_"): node.kind for node in schedule.graph})
+    (folder / "top.v").write_text(top, encoding="utf-8")
+    (folder / "memories.json").write_text(json.dumps([asdict(memory) for memory in memories], indent=1) + "\n", encoding="utf-8")
+    template = Environment(loader=PackageLoader("asic", "."), undefined=StrictUndefined, keep_trailing_newline=True,
+                           autoescape=False).get_template("top.sdc.j2")
+    period = 1000 / clock_mhz
+    (folder / "top.sdc").write_text(template.render(period=f"{period:.3f}", delay=f"{IO_SHARE * period:.3f}"), encoding="utf-8")
+    bits = sum(memory.words * memory.width for memory in memories)
+    return {"memories": len(memories), "memory_bits": bits}, NOTES
+
+
+def without_initial_values(verilog: str) -> str:
+    """The Verilog without what sets memories and registers before the first clock, which a chip does not do."""
+    verilog = re.sub(r"^  initial begin\n(?:    \S+\[\d+\] = \d+'[hd]0+;\n)*  end\n", "", verilog, flags=re.M)
+    verilog = re.sub(r"^(  reg (?:signed )?(?:\[\d+:\d+\] )?(?:\\\S+ |\w+)) = \d+'[hd][0-9a-f]+;$", r"\1;", verilog, flags=re.M)
+    left = re.search(r"^  (initial\b|reg\b.*=).*$", verilog, re.M)
+    assert not left, f"an initial value is left: {left[0]}"
+    return verilog
+
+
+def find_memories(verilog: str, kinds: dict[str, str]) -> list[Ram]:
+    """Every RAM instance below module `top`, in the order of the instances; `kinds` gives the node kind of a block's instance."""
+    modules = {name: body for name, body in re.findall(r"^module \\?(\S+?) ?\(.*?\);\n(.*?)^endmodule$", verilog, re.M | re.S)}
+    instances = {name: re.findall(r"^  \\?([\w.]+) +\\?([\w.]+) \($", body, re.M) for name, body in modules.items()}
+    found = []
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        body = modules[module]
+        for high, low, name, last, first in re.findall(r"^  reg \[(\d+):(\d+)\] \\?(\S+) +\[(\d+):(\d+)\];$", body, re.M):
+            writes = len(re.findall(rf"^\s*{re.escape(name)}\[.*\] <=", body, re.M))
+            reads = len(re.findall(rf"= {re.escape(name)}\[", body))
+            kind = "FIFO" if path[0].endswith("_fifo") else KINDS[kinds[path[0]]]
+            found.append(Ram(".".join(path), module, kind, int(last) - int(first) + 1, int(high) - int(low) + 1, writes, reads))
+        for child, instance in instances[module]:
+            walk(child, (*path, instance))
+
+    walk("top", ())
+    return found

@@ -1,0 +1,146 @@
+"""The target `zcu102`: a self-test for the board and an out-of-context synthesis of the accelerator, for Vivado.
+
+`top.v` is the accelerator as `rtl.emit` wrote it, once, and what Vivado reads in both. The self-test instantiates it and AMD's
+buffers; that shell comes from the board's platform, whose Verilog keeps the attributes on which Vivado's constraints rely.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal, Value
+from amaranth.lib import io, wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import In, Out
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from emamba.artifact import Artifact
+from emamba.errors import EmambaError
+from emamba.integer import IntegerModel
+from rtl.accelerator import Accelerator
+from rtl.emit import to_verilog
+from rtl.schedule import Schedule
+
+from .platform import ZCU102Platform
+from .self_test import SelfTest
+
+CLOCK_MHZ = 125.0
+CLOCKS = {"clk74": 74.25, "clk125": 125.0, "clk300": 300.0}
+SCRIPTS = ("self_test.tcl", "out_of_context.tcl")
+UNRUN = "not run in Vivado here; no UltraScale+ timing or power is known"
+GOLDEN_FRAMES = 4
+SEED = 0
+
+
+class Emitted(wiring.Component):
+    """The module of top.v, as a black box."""
+
+    def __init__(self, schedule: Schedule):
+        super().__init__({"i": In(schedule.input.signature), "o": Out(schedule.output.signature)})
+
+    def elaborate(self, platform):
+        m = Module()
+        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        for path, member, value in self.signature.flatten(self):
+            ports[f"{'i' if member.flow is In else 'o'}_{'__'.join(path)}"] = Value.cast(value)
+        m.submodules.top = Instance("top", **ports)
+        return m
+
+
+class Board(Elaboratable):
+    """The self-test between LEDs 0 heartbeat, 1 passed, 2 failed, 3 to 7 frames done, and DIP switch 0, which injects a fault."""
+
+    def __init__(self, test: SelfTest, hertz: float):
+        self.test, self.hertz = test, hertz
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.test = test = self.test
+        switch, heartbeat = Signal(), Signal(max(1, int(self.hertz).bit_length()))
+        # The slowest of the five changes about every 4 s, whatever the frame rate.
+        frames = max(1, int(self.hertz / test.schedule.cycles_per_frame))
+        low = max(0, min(frames.bit_length() - 2, len(test.done) - 5))
+        m.submodules.inject_sync = FFSynchronizer(switch, test.inject)
+        m.d.sync += heartbeat.eq(heartbeat + 1)
+        lit = [heartbeat[-1], test.passed, test.failed, *test.done[low:low + 5]]
+        for k, value in enumerate(lit):
+            m.submodules[f"led_{k}"] = led = io.Buffer("o", platform.request("led", k, dir="-"))
+            m.d.comb += led.o.eq(value)
+        m.submodules.switch = pin = io.Buffer("i", platform.request("switch", 0, dir="-"))
+        m.d.comb += switch.eq(pin.i)
+        return m
+
+
+def write(folder: Path, schedule: Schedule, clock_mhz: float) -> tuple[dict, list[str]]:
+    """Writes the target's files; returns resources and notes for the report."""
+    clock = _clock(clock_mhz)
+    frames = golden_frames(schedule.artifact)
+    answers = IntegerModel(schedule.artifact).run(frames, ["head"])["head"]
+    top = to_verilog(Accelerator(schedule))
+    (folder / "top.v").write_text(top, encoding="utf-8")
+    board = Board(SelfTest(Emitted(schedule), schedule, frames, answers), CLOCKS[clock] * 1e6)
+    for name, content in shell(board, clock, top).items():
+        (folder / name).write_text(content, encoding="utf-8")
+    templates = Environment(loader=PackageLoader("boards.zcu102", "."), undefined=StrictUndefined, keep_trailing_newline=True,
+                            trim_blocks=True, autoescape=False)
+    values = {"part": part(), "clock_mhz": clock_mhz, "period": f"{1000 / clock_mhz:.3f}", "clock": clock, "unrun": UNRUN,
+              "board_mhz": CLOCKS[clock], "frames": len(frames), "scripts": SCRIPTS, "artifact": schedule.artifact}
+    for name in ("out_of_context.tcl", "out_of_context.xdc", "program.tcl", "README.txt"):
+        (folder / name).write_text(templates.get_template(f"{name}.j2").render(values), encoding="utf-8")
+    return {}, [UNRUN, f"clocks: {CLOCKS[clock]:g} MHz, one of the board's, in the self-test, {clock_mhz:g} MHz out of context"]
+
+
+def run(folder: Path) -> list[str]:
+    """Runs Vivado where it is on PATH, and returns notes for the report in place of those of `write`; else says what to run."""
+    vivado = shutil.which("vivado")
+    if vivado is None:
+        commands = " and ".join(f"vivado -mode batch -source {name}" for name in SCRIPTS)
+        print(f"Vivado is not on PATH: in {folder}, run {commands}")
+        return []
+    for name in SCRIPTS:
+        log = Path(name).with_suffix(".log")
+        command = [vivado, "-mode", "batch", "-nojournal", "-log", str(log), "-source", name]
+        process = subprocess.run(command, cwd=folder, stdout=None if sys.stdout.isatty() else subprocess.DEVNULL)
+        if process.returncode:
+            raise EmambaError(f"Vivado ended with status {process.returncode} in {name}: see {folder / log}")
+    return ["Vivado ran on self_test.tcl and out_of_context.tcl: its own reports here hold utilization and timing"]
+
+
+def shell(board: Board, clock: str, top: str) -> dict[str, str]:
+    """The Verilog, constraints and script of the self-test around `top.v`."""
+    platform = ZCU102Platform()
+    platform.default_clk = clock
+    platform.add_file("top.v", top)
+    plan = platform.build(board, "self_test", do_build=False,
+                          script_before_bitstream="set_property BITSTREAM.GENERAL.COMPRESS TRUE [current_design]")
+    files = {name: plan.files[name] for name in ("self_test.v", "self_test.xdc", "self_test.tcl")}
+    return files | {name: f"# {UNRUN}\n{files[name]}\n" for name in ("self_test.xdc", "self_test.tcl")}
+
+
+def golden_frames(artifact: Artifact) -> np.ndarray:
+    """Quantized inputs [n, L, input width]: the artifact's own, else random ones."""
+    config, i = artifact.config, artifact.input
+    shape = (config.tokens, config.input_width)
+    kept = artifact.record.get("golden")
+    if kept is None:
+        top = config.vocabulary - 1 if config.input == "tokens" else i.max
+        return np.random.default_rng(SEED).integers(i.min, top + 1, (GOLDEN_FRAMES, *shape))
+    frames = np.array(kept, object)
+    if frames.shape[1:] != shape or not all(type(value) is int for value in frames.flat):
+        raise EmambaError(f"the artifact's golden frames are not integers [frames, {shape[0]} tokens, {shape[1]} values]: "
+                          "quantize the checkpoint again")
+    return frames[:GOLDEN_FRAMES].astype(np.int64)
+
+
+def part() -> str:
+    return f"{ZCU102Platform.device}-{ZCU102Platform.package}-{ZCU102Platform.speed}"
+
+
+def _clock(clock_mhz: float) -> str:
+    """The board's fastest clock that is not above `clock_mhz`."""
+    usable = [name for name, mhz in CLOCKS.items() if mhz <= clock_mhz]
+    if not usable:
+        raise EmambaError(f"--clock-mhz {clock_mhz:g}: the board's slowest clock has {min(CLOCKS.values())} MHz; ask for no less")
+    return max(usable, key=CLOCKS.get)

@@ -1,0 +1,25 @@
+"""Benches of whole small models: the accelerator against the integer model and the timetable."""
+
+import pytest
+
+from emamba.integer import IntegerModel
+from rtl.accelerator import Accelerator
+from rtl.schedule import Schedule
+
+from .bench import bench
+from .models import random_artifact, random_inputs
+
+CASES = [("emamba-image", 3), ("standard-sequence", 8), ("emamba-per-token", 1), ("standard-one-channel", 2)]
+
+
+@pytest.mark.parametrize("shape, cycles_per_token", CASES)
+def test_model(shape, cycles_per_token, simulator, build_dir):
+    artifact = random_artifact(shape)
+    schedule = Schedule(artifact, cycles_per_token)
+    tokens = artifact.codec.encode(random_inputs(artifact.config, 3), artifact.input)
+    model = IntegerModel(artifact)
+    bench(
+        Accelerator(schedule), tokens,
+        model=lambda tokens: model.run(tokens, ["head"])["head"],
+        schedule=lambda arrivals: (None, schedule.timetable(len(tokens))),
+    ).run(f"model-{shape}-{cycles_per_token}", simulator, build_dir)
