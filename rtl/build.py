@@ -127,8 +127,9 @@ def _for_rate(artifact: Artifact, frames_per_second: float, clock_mhz: float | N
     tokens = artifact.config.tokens
     cycles = math.floor(clock_mhz * 1e6 / (frames_per_second * tokens))
     if cycles < 1:
-        raise EmambaError(f"--frames-per-second {frames_per_second:g}: {clock_mhz:g} MHz allow at most {clock_mhz * 1e6 / tokens:g}, "
-                          f"with {tokens} tokens and a cycle for each; ask for less or name a faster clock")
+        most = clock_mhz * 1e6 / tokens
+        raise EmambaError(f"--frames-per-second {frames_per_second:g}: at {clock_mhz:g} MHz the most is {most:g}, a cycle for each of "
+                          f"{tokens} tokens; ask for less or name a faster clock")
     return min(cycles, MAX_CYCLES)
 
 
