@@ -16,6 +16,7 @@ from rtl.emit import to_verilog
 from rtl.schedule import Schedule
 
 CLOCK_MHZ = 100.0
+LEAST_CLOCK_MHZ = 0.0
 IO_SHARE = 0.2
 """Share of the clock period that input and output delays take (our choice)."""
 NOTES = [

@@ -303,6 +303,11 @@ class Scan(Operator):
         return self.A.shape[1]
 
     @property
+    def multiplies(self) -> tuple[int, int]:
+        """Multiplications per state (δ·A, exp's slope, the input term's, Ā·h, C·h) and per channel (D·u, perhaps δ·u)."""
+        return (6, 1) if self.delta_b else (5, 2)
+
+    @property
     def p(self) -> IntFormat:
         """δ·A, exact."""
         return IntFormat(self.dt.bits + self.a.bits, True, self.dt.frac + self.a.frac)

@@ -27,8 +27,8 @@ def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> 
     return {}, ["Verilog only: no tool has estimated resources or timing"]
 
 
-TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, write=write_verilog), "zcu102": zcu102, "asic": asic}
-"""A target has a default clock in MHz, or None; `write(folder, schedule, clock_mhz)`, which returns resources and notes for the
+TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, write=write_verilog), "zcu102": zcu102, "asic": asic}
+"""A target has a default clock in MHz, or None, and the least that it can do; `write(folder, schedule, clock_mhz)`, which returns resources and notes for the
 report; and perhaps `run(folder)`, which runs tools on the finished folder and returns the notes that then hold instead."""
 
 
@@ -71,7 +71,7 @@ def build(options: argparse.Namespace) -> None:
     if options.target not in TARGETS:
         raise EmambaError(f"there is no target '{options.target}'; choose one of {', '.join(TARGETS)}")
     target = TARGETS[options.target]
-    clock_mhz = _clock(options, target.CLOCK_MHZ)
+    clock_mhz = _clock(options, target.CLOCK_MHZ, target.LEAST_CLOCK_MHZ)
     out = (options.out or Path("build") / options.target).resolve()
     _check_replaceable(out)
     artifact = load(options.artifact)
@@ -128,17 +128,19 @@ def _for_rate(artifact: Artifact, frames_per_second: float, clock_mhz: float | N
     cycles = math.floor(clock_mhz * 1e6 / (frames_per_second * tokens))
     if cycles < 1:
         most = clock_mhz * 1e6 / tokens
-        raise EmambaError(f"--frames-per-second {frames_per_second:g}: at {clock_mhz:g} MHz the most is {most:g}, a cycle for each of "
+        raise EmambaError(f"--frames-per-second {frames_per_second:g}: {clock_mhz:g} MHz give at most {most:g}, a cycle for each of "
                           f"{tokens} tokens; ask for less or name a faster clock")
     return min(cycles, MAX_CYCLES)
 
 
-def _clock(options: argparse.Namespace, default: float | None) -> float | None:
+def _clock(options: argparse.Namespace, default: float | None, least: float) -> float | None:
     """The clock in MHz, checked; None where nothing depends on one."""
     if options.clock_mhz is None:
         return default
     if not (math.isfinite(options.clock_mhz) and options.clock_mhz > 0):
         raise EmambaError(f"--clock-mhz must be a number above 0, not {options.clock_mhz:g}")
+    if options.clock_mhz < least:
+        raise EmambaError(f"--clock-mhz {options.clock_mhz:g}: the target {options.target} has no clock below {least:g} MHz")
     if default is None and options.frames_per_second is None:
         raise EmambaError(f"--clock-mhz changes nothing in the target {options.target}; it goes with --frames-per-second")
     return options.clock_mhz

@@ -29,8 +29,7 @@ class Scan(Block):
         }, Port(op.o, op.width, lanes))
         self.channel_groups = self.output.beats
         self.state_groups = beats(op.d_state, state_lanes)
-        # Per state: δ·A, exp's slope, B, Ā·h, C·h, and in the paper's form δ·B; per channel: D·u, and in ours δ·u.
-        per_state, per_channel = (6, 1) if op.delta_b else (5, 2)
+        per_state, per_channel = op.multiplies
         self.multipliers = lanes * (per_state * state_lanes + per_channel)
 
     def model(self, u, dt, B, C):

@@ -38,26 +38,28 @@ WINDOW = 24
 MAX_CYCLES = 1 << 20
 
 
-def fold_linear(inputs: int, outputs: int, budget: int, emit: bool) -> tuple[int, int]:
+def fold_linear(op: ops.Linear, budget: int, emit: bool) -> tuple[int, int]:
     """(in_lanes, out_lanes) with the fewest multipliers such that chunks × groups ≤ budget."""
+    outputs, inputs = op.weight.shape
     best = None
     for chunks in range(1, min(inputs, budget) + 1):
         in_lanes = ceil(inputs / chunks)
         groups = budget // beats(inputs, in_lanes)
         out_lanes = ceil(outputs / min(groups, outputs))
-        key = (in_lanes * out_lanes, in_lanes if not emit else out_lanes)
+        key = ((in_lanes + op.dyadic) * out_lanes, out_lanes if emit else in_lanes)
         if best is None or key < best[0]:
             best = key, (in_lanes, out_lanes)
     return best[1]
 
 
-def fold_scan(channels: int, states: int, budget: int) -> tuple[int, int]:
+def fold_scan(op: ops.Scan, budget: int) -> tuple[int, int]:
     """(lanes, state_lanes) with the fewest multipliers such that their groups' product ≤ budget."""
+    per_state, per_channel = op.multiplies
     best = None
-    for groups in range(1, min(states, budget) + 1):
-        state_lanes = ceil(states / groups)
-        lanes = ceil(channels / min(channels, budget // beats(states, state_lanes)))
-        key = (5 * lanes * state_lanes + 2 * lanes, lanes)
+    for groups in range(1, min(op.d_state, budget) + 1):
+        state_lanes = ceil(op.d_state / groups)
+        lanes = ceil(op.width / min(op.width, budget // beats(op.d_state, state_lanes)))
+        key = (lanes * (per_state * state_lanes + per_channel), lanes)
         if best is None or key < best[0]:
             best = key, (lanes, state_lanes)
     return best[1]
@@ -72,8 +74,7 @@ def fold(node: Node, op: ops.Operator, cycles_per_token: int, tokens: int) -> Bl
         case ops.Linear():
             if leaf == "head":
                 budget *= min(tokens, HEAD_PERIODS)
-            outputs, inputs = op.weight.shape
-            return Linear(op, *fold_linear(inputs, outputs, budget, leaf in EMITTING))
+            return Linear(op, *fold_linear(op, budget, leaf in EMITTING))
         case ops.Lookup():
             return Lookup(op, lanes)
         case ops.RangeNorm():
@@ -83,7 +84,7 @@ def fold(node: Node, op: ops.Operator, cycles_per_token: int, tokens: int) -> Bl
         case ops.Activation():
             return Activation(op, lanes)
         case ops.Scan():
-            return Scan(op, *fold_scan(op.width, op.d_state, budget))
+            return Scan(op, *fold_scan(op, budget))
         case ops.Multiply():
             return Multiply(op, lanes)
         case ops.Add():
@@ -99,7 +100,7 @@ def multiplies(op: ops.Operator) -> int:
         case ops.Linear() | ops.Conv1d():
             return op.weight.size + (op.width if op.dyadic else 0)
         case ops.Scan():
-            per_state, per_channel = (6, 1) if op.delta_b else (5, 2)
+            per_state, per_channel = op.multiplies
             return op.width * (per_state * op.d_state + per_channel)
         case ops.RangeNorm() | ops.Multiply():
             return op.width

@@ -1,0 +1,27 @@
+# make demo    everything from a fresh checkout: real radar frames through float, integer model and RTL, and the board's files
+# make test    everything that CI checks
+# make bench   measures, and writes docs/benchmarks.md
+.PHONY: setup demo test lint bench clean
+.DEFAULT_GOAL := demo
+PYTHON_BIN := .venv/bin/python
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt tools/setup.sh
+	tools/setup.sh
+
+demo: setup
+	$(PYTHON_BIN) demo.py
+
+test: setup lint
+	$(PYTHON_BIN) -m pytest -q -n 2 --dist loadfile tests
+	$(MAKE) -C sim test
+
+lint: setup
+	$(PYTHON_BIN) -m ruff check .
+
+bench: setup
+	$(PYTHON_BIN) -m benchmarks
+
+clean:
+	rm -rf build

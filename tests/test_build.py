@@ -1,0 +1,336 @@
+# amaranth: UnusedElaboratable=no
+"""`python -m rtl.build`: its files, its options, its refusals."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_zcu102 import SMALL
+
+from asic import target as asic
+from emamba import artifact as artifacts
+from emamba.integer import IntegerModel
+from rtl import packing
+from rtl.accelerator import Accelerator
+from rtl.build import main
+from rtl.emit import to_verilog
+from rtl.schedule import MAX_CYCLES, Schedule
+from sim.models import random_artifact, random_inputs
+
+FILES = {
+    "verilog": {"top.v"},
+    "zcu102": {"top.v", "self_test.v", "self_test.xdc", "self_test.tcl", "out_of_context.xdc", "out_of_context.tcl",
+               "program.tcl", "README.txt"},
+    "asic": {"top.v", "top.sdc", "memories.json"},
+}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Folder of a small artifact."""
+    folder = tmp_path_factory.mktemp("artifact") / "small"
+    artifacts.save(random_artifact(SMALL), folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def without_vivado(monkeypatch):
+    monkeypatch.setattr("boards.zcu102.target.shutil.which", lambda name: None)
+
+
+@pytest.fixture
+def refuse(small, tmp_path, capsys, monkeypatch):
+    """Runs a command that must fail, and write nothing; returns its sentence."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str, artifact: Path = small) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        assert main([*arguments, "--artifact", str(artifact)]) == 1
+        captured = capsys.readouterr()
+        assert sorted(tmp_path.rglob("*")) == before
+        assert captured.out == "" and captured.err.count("\n") == 1
+        return captured.err.removeprefix("rtl.build: ").rstrip("\n")
+    return run
+
+
+def built(out: Path) -> dict:
+    return json.loads((out / "report.json").read_text())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_target(name, small, tmp_path, capsys):
+    out = tmp_path / "deep" / "out"
+    assert main([name, "--artifact", str(small), "--out", str(out), "--cycles-per-token", "8"]) == 0
+    assert {path.name for path in out.iterdir()} == FILES[name] | {"report.json"}
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    artifact = artifacts.load(small)
+    report, expected = built(out), Schedule(artifact, 8).report()
+    assert {key: report[key] for key in expected} == json.loads(json.dumps(expected))
+    assert report["target"] == name and report["artifact"] == {"name": "random", "digest": artifact.digest}
+    assert report["certificate"] == artifact.record["certificate"] and report["notes"]
+    assert set(report) == set(expected) | {"target", "artifact", "clock_mhz", "certificate", "resources", "notes"}
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert f"{name} of random: 8 cycles per token, 32 per frame, latency {report['latency_cycles']} cycles, " in captured.out
+    assert all(file in captured.out for file in FILES[name]) and all(note in captured.out for note in report["notes"])
+
+
+def test_an_earlier_output_is_replaced(small, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for cycles in (8, 16):
+        assert main(["verilog", "--artifact", str(small), "--out", str(out), "--cycles-per-token", str(cycles)]) == 0
+        assert built(out)["cycles_per_token"] == cycles
+        (out / "left.txt").touch()
+    assert main(["asic", "--artifact", str(small), "--out", str(out)]) == 0
+    assert {path.name for path in out.iterdir()} == FILES["asic"] | {"report.json"}
+
+
+def test_default_folders(small, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("models").mkdir()
+    Path("models/mars").symlink_to(small)
+    assert main(["verilog"]) == 0
+    assert built(Path("build/verilog"))["cycles_per_token"] == Schedule(artifacts.load(small), 20).period
+
+
+@pytest.mark.parametrize("shape", ["standard-sequence", "emamba-image", "emamba-three-blocks"])
+def test_multipliers(shape, tmp_path):
+    """The fastest design within the limit, of all that there are."""
+    artifact = random_artifact(shape)
+    artifacts.save(artifact, tmp_path / "artifact")
+    needed = [Schedule(artifact, cycles).multipliers for cycles in range(1, 60)]
+    for limit in {needed[0], needed[3], needed[3] + 1, needed[20]}:
+        out = tmp_path / f"out-{limit}"
+        assert main(["verilog", "--artifact", str(tmp_path / "artifact"), "--out", str(out), "--multipliers", str(limit)]) == 0
+        fastest = Schedule(artifact, next(cycles for cycles, count in enumerate(needed, 1) if count <= limit))
+        assert built(out)["multipliers"] == fastest.multipliers <= limit
+        assert built(out)["cycles_per_token"] == fastest.period
+
+
+def test_more_cycles_never_need_more_multipliers():
+    for shape in ("standard-sequence", "emamba-image", "emamba-three-blocks"):
+        artifact = random_artifact(shape)
+        needed = [Schedule(artifact, cycles).multipliers for cycles in range(1, 40)]
+        assert needed == sorted(needed, reverse=True)
+
+
+def test_too_few_multipliers(refuse, small):
+    artifact = artifacts.load(small)
+    least = Schedule(artifact, MAX_CYCLES).multipliers
+    sentence = refuse("verilog", "--multipliers", "3")
+    match = re.fullmatch(r"--multipliers 3: this model needs at least (\d+), which do at (\d+) cycles per token", sentence)
+    assert int(match[1]) == least
+    assert Schedule(artifact, int(match[2])).multipliers == least < Schedule(artifact, int(match[2]) - 1).multipliers
+
+
+def test_frames_per_second(small, tmp_path):
+    out = tmp_path / "out"
+    rate = ["--frames-per-second", "1e6", "--clock-mhz", "50"]
+    assert main(["verilog", "--artifact", str(small), "--out", str(out), *rate]) == 0
+    report = built(out)
+    assert report["cycles_per_token"] == 12  # 50e6 / (1e6 · 4 tokens) = 12.5
+    assert report["clock_mhz"] * 1e6 / report["cycles_per_frame"] >= 1e6
+
+
+def test_refused_rates(refuse):
+    assert refuse("verilog", "--frames-per-second", "100") == \
+        "--frames-per-second needs --clock-mhz, the clock that the design will run at"
+    assert refuse("asic", "--frames-per-second", "1e9", "--clock-mhz", "200") == \
+        "--frames-per-second 1e+09: 200 MHz give at most 5e+07, a cycle for each of 4 tokens; ask for less or name a faster clock"
+    for value in ("0", "-1", "nan", "inf"):
+        assert refuse("asic", "--frames-per-second", value, "--clock-mhz", "200").startswith(
+            "--frames-per-second must be a number above 0, not ")
+        assert refuse("asic", "--clock-mhz", value).startswith("--clock-mhz must be a number above 0, not ")
+    assert refuse("verilog", "--clock-mhz", "100") == \
+        "--clock-mhz changes nothing in the target verilog; it goes with --frames-per-second"
+    assert refuse("zcu102", "--clock-mhz", "50") == \
+        "--clock-mhz 50: the target zcu102 has no clock below 74.25 MHz"
+
+
+def test_refused_arguments(refuse):
+    assert refuse("ulx3s") == "there is no target 'ulx3s'; choose one of verilog, zcu102, asic"
+    assert refuse() == "the following arguments are required: TARGET (see --help)"
+    assert refuse("verilog", "--cycles-per-token", "x") == "argument --cycles-per-token: invalid int value: 'x' (see --help)"
+    assert refuse("verilog", "--cycles-per-token", "0") == f"cycles_per_token = 0 is out of range; it must lie in 1..{MAX_CYCLES}"
+    assert refuse("verilog", "--multipliers", "9", "--cycles-per-token", "9") == \
+        "argument --cycles-per-token: not allowed with argument --multipliers (see --help)"
+    assert refuse("verilog", "--speed", "9") == "unrecognized arguments: --speed 9 (see --help)"
+
+
+def test_refused_artifacts(refuse, small, tmp_path):
+    assert refuse("verilog", artifact=Path("nowhere")) == "nowhere is not an artifact: it has no manifest.json"
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    for file in small.iterdir():
+        (damaged / file.name).write_bytes(file.read_bytes())
+    with open(damaged / "weights.safetensors", "r+b") as file:
+        file.truncate(100)
+    assert "weights.safetensors is truncated or was altered" in refuse("verilog", artifact=damaged)
+
+
+def test_refused_folders(refuse, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "thesis.txt").touch()
+    assert refuse("verilog", "--out", str(theirs)) == \
+        f"{theirs} is no earlier output, since it has no report.json: name another folder with --out"
+    assert refuse("verilog", "--out", str(theirs / "thesis.txt")).startswith(f"{theirs}/thesis.txt is no earlier output")
+    below = theirs / "thesis.txt" / "out"
+    assert refuse("verilog", "--out", str(below)).startswith(f"cannot write {below}: ")
+
+
+def test_nothing_half_written(refuse, small, tmp_path, monkeypatch, capsys):
+    def fail(folder, *_):
+        (folder / "top.v").write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(asic, "write", fail)
+    assert refuse("asic", "--out", str(tmp_path / "out")) == \
+        f"cannot write {tmp_path}/out: No space left on device; name a folder you may write to"
+
+    def interrupt(folder, *_):
+        (folder / "top.v").write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(asic, "write", interrupt)
+    assert main(["asic", "--artifact", str(small), "--out", str(tmp_path / "out")]) == 130
+    assert capsys.readouterr().err == "rtl.build: interrupted; nothing half-written is left\n" and not list(tmp_path.iterdir())
+
+
+def test_no_torch(small, tmp_path):
+    """The hardware side is complete without the training side's libraries."""
+    script = (
+        "import sys, rtl.build\n"
+        f"status = rtl.build.main(['zcu102', '--artifact', {str(small)!r}, '--out', {str(tmp_path / 'out')!r}])\n"
+        "sys.exit(status or any(name.split('.')[0] in ('torch', 'optuna', 'matplotlib', 'cocotb') for name in sys.modules))\n"
+    )
+    process = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True)
+    assert process.returncode == 0 and process.stderr == ""
+    command = [sys.executable, "-m", "rtl.build", "nowhere"]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert (process.returncode, process.stdout) == (1, "")
+    assert process.stderr.startswith("rtl.build: there is no target 'nowhere'")
+
+
+@pytest.fixture(scope="module", params=["emamba-image", "standard-tokens", "emamba-three-blocks"])
+def chip(request, tmp_path_factory):
+    """An artifact's schedule and the folder of its ASIC files."""
+    schedule = Schedule(random_artifact(request.param), 7)
+    folder = tmp_path_factory.mktemp("asic")
+    asic.write(folder, schedule, 250.0)
+    return schedule, folder
+
+
+BENCH = """\
+module bench;
+  reg clk = 0, rst = 1;
+  reg [{i_bits} - 1:0] beats [0:{i_beats} - 1];
+  integer sent = 0, received = 0, wait_cycles = 0;
+  wire ready, valid;
+  wire [{o_bits} - 1:0] payload;
+  always #1 clk = ~clk;
+  top dut(.clk(clk), .rst(rst), .i__payload(sent < {i_beats} ? beats[sent] : {i_bits}'bx), .i__valid(!rst && sent < {i_beats}),
+          .i__ready(ready), .o__payload(payload), .o__valid(valid), .o__ready(1'b1));
+  initial $readmemh("beats.hex", beats);
+  always @(posedge clk) begin
+    rst <= 0;
+    if (!rst) begin
+      if (ready === 1'b1 && sent < {i_beats}) sent <= sent + 1;
+      if (valid === 1'bx || ready === 1'bx) begin $display("x"); $finish; end
+      if (valid) begin $display("%b", payload); received <= received + 1; end
+      wait_cycles <= wait_cycles + 1;
+      if (received == {o_beats} || wait_cycles == {limit}) $finish;
+    end
+  end
+endmodule
+"""
+
+
+def test_chip_needs_no_initial_value(chip, tmp_path):
+    """Every register and memory starts unknown; after one cycle of reset every bit of the answers is the integer model's."""
+    schedule, folder = chip
+    artifact = schedule.artifact
+    frames = artifact.codec.encode(random_inputs(artifact.config, 3, seed=9), artifact.input)
+    answers = IntegerModel(artifact).run(frames, ["head"])["head"]
+    beats = packing.to_ints(packing.pack(schedule.input, frames))
+    expected = packing.to_ints(packing.pack(schedule.output, answers))
+    masks = packing.to_ints(packing.mask(schedule.output))
+    (tmp_path / "beats.hex").write_text("\n".join(f"{beat:x}" for beat in beats))
+    o_bits = packing.payload_bits(schedule.output)
+    (tmp_path / "bench.v").write_text(BENCH.format(
+        i_bits=packing.payload_bits(schedule.input), i_beats=len(beats), o_bits=o_bits, o_beats=len(expected),
+        limit=schedule.latency + 4 * schedule.cycles_per_frame))
+    sources = [str(folder / "top.v"), "bench.v"]
+    subprocess.run(["iverilog", "-g2005", "-o", "bench", *sources], cwd=tmp_path, check=True)
+    lines = subprocess.run(["vvp", "-n", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
+    assert len(lines) == len(expected)
+    for k, (line, beat) in enumerate(zip(lines, expected, strict=True)):
+        counted = "".join(bit for bit, used in zip(line, f"{masks[k % len(masks)]:0{o_bits}b}", strict=True) if used == "1")
+        wanted = "".join(bit for bit, used in zip(f"{beat:0{o_bits}b}", f"{masks[k % len(masks)]:0{o_bits}b}", strict=True)
+                         if used == "1")
+        assert counted == wanted
+
+
+def test_chip_verilog(chip):
+    _, folder = chip
+    top = (folder / "top.v").read_text()
+    assert "always @*" not in top and not re.search(r"\binitial\b|^ *reg\b.*=", top, re.M)
+
+
+def test_memories(chip):
+    """All of the design's RAMs, by the sizes that the blocks ask for."""
+    schedule, folder = chip
+    memories = json.loads((folder / "memories.json").read_text())
+    top = (folder / "top.v").read_text()
+    assert len(memories) == len(re.findall(r"^  reg .*\];$", top, re.M))
+    found = {memory["path"]: (memory["kind"], memory["words"], memory["width"]) for memory in memories}
+    expected, fifos = {}, {}
+    for name, block in schedule.blocks.items():
+        at, op = name.replace(".", "_"), block.op
+        lanes = block.output.lanes
+        match type(block).__name__:
+            case "Scan":
+                expected[f"{at}.states.ram"] = ("state", block.cycles, op.h.bits * block.lanes * block.state_lanes)
+            case "Conv1d" if block.taps > 1:
+                expected[f"{at}.history.ram"] = ("convolution history", block.output.beats, lanes * (block.taps - 1) * op.i.bits)
+            case "Pool" if op.mean:
+                expected[f"{at}.sums.ram"] = ("pool sum", block.output.beats, found[f"{at}.sums.ram"][2])
+    for path, (kind, words, width) in found.items():
+        if kind == "FIFO":
+            fifos.setdefault((words, width), []).append(path)
+    assert {path: size for path, size in found.items() if size[0] not in ("FIFO", "norm buffer")} == expected
+    queues = sorted((queue.depth, packing.payload_bits(queue.port)) for queue in schedule.queues())
+    assert sorted(size for size, paths in fifos.items() for _ in paths) == queues
+    norms = [path.rsplit(".", 3)[-3] for path, size in found.items() if size[0] == "norm buffer"]
+    kinds = [type(block).__name__ for block in schedule.blocks.values()]
+    assert sorted(norms) == sorted(["statistics", "tokens"] * kinds.count("RangeNorm"))
+    for memory in memories:
+        body = re.search(rf"^module \\{re.escape(memory['module'])} \(.*?^endmodule", top, re.M | re.S)[0]
+        assert (memory["write_ports"], memory["read_ports"], memory["read"]) == (1, 1, "asynchronous")
+        assert "always" in body and body.count("assign") == 1  # nothing but the memory
+
+
+def test_read_only_memories_are_logic(chip):
+    schedule, folder = chip
+    assert "initial begin" in to_verilog(Accelerator(schedule))
+    assert not re.search(r"^  reg \[.*\] storage ", (folder / "top.v").read_text(), re.M)
+
+
+def test_timing_constraints(chip):
+    _, folder = chip
+    constraints = (folder / "top.sdc").read_text()
+    assert "create_clock -name clk -period 4.000 [get_ports clk]" in constraints
+    assert constraints.count("0.800 -clock clk") == 2
+    named = {name.rstrip("*") for group in re.findall(r"get_ports \{(.*?)\}", constraints) for name in group.split()} | {"clk"}
+    assert named == set(re.search(r"^module top\((.*?)\);", (folder / "top.v").read_text(), re.M)[1].split(", "))
+
+
+def test_initial_values_that_cannot_go():
+    with pytest.raises(AssertionError, match="an initial value is left:   initial begin"):
+        asic.without_initial_values("  initial begin\n    a[0] = 2'h1;\n  end\n")
+    text = "  reg [3:0] a [1:0];\n  initial begin\n    a[0] = 4'h0;\n    a[1] = 4'h0;\n  end\n  reg [31:0] \\x$1  = 32'd7;\n"
+    assert asic.without_initial_values(text) == "  reg [3:0] a [1:0];\n  reg [31:0] \\x$1 ;\n"

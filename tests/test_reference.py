@@ -1,0 +1,153 @@
+"""The float executor against the torch network at every trace key, and the sentences about wrong checkpoints."""
+
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from emamba import datasets
+from emamba.artifact import load
+from emamba.config import ModelConfig
+from emamba.datasets.tokens import to_tokens
+from emamba.errors import EmambaError
+from emamba.network import Mamba
+from emamba.reference import Reference, check_weights, expected_shapes
+
+ROOT = Path(__file__).parents[1]
+BASE = {"d_model": 5, "d_state": 3, "dt_rank": 2, "d_conv": 3, "blocks": 2, "task": "regression", "outputs": 4}
+INPUTS = {
+    "image": {"input": "image", "image": (4, 6, 2), "patch": (2, 3)},
+    "sequence": {"input": "sequence", "features": 3, "length": 6},
+    "tokens": {"input": "tokens", "vocabulary": 7, "length": 6},
+}
+FORMS, NORMS = ("emamba", "standard"), ("range", "layer", "rms", "none")
+POOLS, RESIDUALS = ("mean", "last", "none"), (True, False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny tensors: threads only cost."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def make(kind: str, **changes) -> tuple[ModelConfig, Mamba, dict[str, np.ndarray]]:
+    """A float64 network whose every parameter is random, and its weights."""
+    config = ModelConfig(**BASE | INPUTS[kind] | changes)
+    torch.manual_seed(3)
+    model = Mamba(config).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.3 * torch.randn_like(parameter)
+    return config, model, {name: value.detach().numpy() for name, value in model.state_dict().items()}
+
+
+def make_tokens(config: ModelConfig, batch: int = 3) -> np.ndarray:
+    """[batch, L, input width], as the executors read them."""
+    rng = np.random.default_rng(4)
+    if config.input == "tokens":
+        return rng.integers(0, config.vocabulary, (batch, config.tokens, 1))
+    return rng.normal(0, 1, (batch, config.tokens, config.input_width))
+
+
+def torch_trace(model: Mamba, tokens: np.ndarray) -> dict[str, np.ndarray]:
+    trace: dict[str, torch.Tensor] = {}
+    ids = model.config.input == "tokens"
+    with torch.no_grad():
+        model(torch.from_numpy(tokens[..., 0] if ids else tokens), trace)
+    values = {name: value.numpy() for name, value in trace.items()}
+    values["input"] = tokens
+    if values["head"].ndim == 2:
+        values["head"] = values["head"][:, None]
+    return values
+
+
+@pytest.mark.parametrize("form, kind", list(itertools.product(FORMS, INPUTS)))
+@pytest.mark.parametrize("norm, pool, residual", list(itertools.product(NORMS, POOLS, RESIDUALS)))
+def test_equals_the_network_at_every_trace_key(form, kind, norm, pool, residual):
+    config, model, weights = make(kind, form=form, norm=norm, pool=pool, residual=residual)
+    tokens = make_tokens(config)
+    expected, values = torch_trace(model, tokens), Reference(config, weights).run(tokens)
+    only_torch = {"norm", "block0.norm", "block1.norm"} if norm == "none" else set()
+    only_torch |= set() if residual else {"block0.residual", "block1.residual"}
+    only_here = ({"pool"} if pool != "none" else set()) | ({"block0.dt_raw", "block1.dt_raw"} if form == "standard" else set())
+    assert set(expected) - set(values) == only_torch
+    assert set(values) - set(expected) == only_here
+    if pool != "none":
+        last = expected["norm"]
+        expected["pool"] = last.mean(1, keepdims=True) if pool == "mean" else last[:, -1:]
+    if form == "standard":
+        for k in range(2):
+            expected[f"block{k}.dt_raw"] = np.log(np.expm1(expected[f"block{k}.dt"]))
+    for name, value in values.items():
+        assert value.shape == expected[name].shape, name
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-9, err_msg=name)
+
+
+def test_shipped_weights_on_real_frames():
+    artifact = load(ROOT / "models" / "mars")
+    frames = datasets.load("mars", "official", ROOT / "data").x_test[::500]
+    tokens = artifact.codec.standardize(to_tokens(frames, artifact.config).astype(np.float64))
+    model = Mamba(artifact.config)
+    model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
+    expected, values = torch_trace(model.double(), tokens), Reference(artifact.config, artifact.weights).run(tokens)
+    for name in expected:
+        np.testing.assert_allclose(values[name], expected[name], rtol=1e-5, atol=1e-7, err_msg=name)
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_keep_selects_and_changes_nothing(kind):
+    config, _, weights = make(kind)
+    reference, tokens = Reference(config, weights), make_tokens(config)
+    everything = reference.run(tokens)
+    assert list(everything) == [node.name for node in reference.graph]
+    for keep in (["head"], ["input", "block0.dt", "block1.residual"], []):
+        kept = reference.run(tokens, keep)
+        assert set(kept) == set(keep)
+        assert all(np.array_equal(kept[name], everything[name]) for name in keep)
+
+
+def test_states_are_those_that_y_reads():
+    config, _, weights = make("sequence")
+    reference = Reference(config, weights)
+    values = reference.run(make_tokens(config))
+    states = reference.states("block1.y", values)
+    assert states.shape == (3, 6, config.d_inner, config.d_state)
+    y = (states * values["block1.C"][:, :, None]).sum(-1) + weights["blocks.1.D"] * values["block1.conv"]
+    np.testing.assert_allclose(y, values["block1.y"], rtol=1e-12)
+    u, dt, B = (values[f"block1.{name}"] for name in ("conv", "dt", "B"))
+    np.testing.assert_allclose(states[:, 0], (dt[:, 0] * u[:, 0])[..., None] * B[:, 0, None], rtol=1e-12)
+
+
+@pytest.mark.parametrize("form, kind, norm", list(itertools.product(FORMS, INPUTS, NORMS)))
+def test_expected_shapes_are_the_networks(form, kind, norm):
+    config, _, weights = make(kind, form=form, norm=norm)
+    assert expected_shapes(config) == {name: value.shape for name, value in weights.items()}
+
+
+@pytest.mark.parametrize("change, sentence", [
+    (lambda w: w.pop("blocks.1.conv.bias"),
+     "here has no tensor 'blocks.1.conv.bias' of shape [10]: it is not a checkpoint of this model"),
+    (lambda w: w.update({"head.weight": np.zeros((4, 6))}),
+     "here: tensor 'head.weight' has the shape [4, 6], the model needs [4, 5]"),
+    (lambda w: w.update({"blocks.0.D": np.zeros(())}), "here: tensor 'blocks.0.D' has the shape [], the model needs [10]"),
+    (lambda w: w.update({"norm.bias": np.array([0, 1, np.nan, 0, 0])}),
+     "here: tensor 'norm.bias' holds values that are not finite: train again"),
+    (lambda w: w.update({"embed.bias": np.full(5, np.inf)}),
+     "here: tensor 'embed.bias' holds values that are not finite: train again"),
+    (lambda w: w.update({"head.scale": np.ones(4), "zero": np.ones(4)}),
+     "here has a tensor 'head.scale' that this model does not know"),
+])
+def test_wrong_checkpoints_are_refused(change, sentence):
+    config, _, weights = make("sequence")
+    check_weights(config, weights, "here")
+    change(weights)
+    with pytest.raises(EmambaError, match=f"^{re.escape(sentence)}$"):
+        check_weights(config, weights, "here")
+    with pytest.raises(EmambaError, match=f"^{re.escape(sentence.replace('here', 'the checkpoint', 1))}$"):
+        Reference(config, weights)
