@@ -47,7 +47,7 @@ def main() -> None:
     per_frame = set(np.diff(cycles[schedule.output.beats - 1::schedule.output.beats]).tolist())
     latency = int(cycles[schedule.output.beats - 1] - rtl.last.first_input)
     print(f"cycles a frame: {per_frame} measured, {schedule.cycles_per_frame} scheduled; latency: {latency} measured, "
-          f"{schedule.latency} scheduled; {schedule.multipliers} multipliers, {schedule.utilization(schedule.multiplies_per_frame, schedule.multipliers):.1%} busy")
+          f"{schedule.latency} scheduled; {schedule.multipliers} multipliers, {schedule.report()['utilization']:.1%} busy")
     if different or per_frame != {schedule.cycles_per_frame} or latency != schedule.latency:
         raise EmambaError("the hardware's simulation is not what the integer model and the schedule say")
 

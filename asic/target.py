@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from amaranth.hdl import Const, Elaboratable, Fragment, MemoryInstance, Module, Mux, Signal
+from amaranth.hdl import Const, MemoryInstance, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -30,7 +30,8 @@ KINDS = {"Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm bu
 
 @dataclass(frozen=True)
 class Ram:
-    """A RAM of top.v: `path` of its instance, its Verilog `module`, which holds nothing else, and what it is for."""
+    """A RAM of top.v: `path` of its instance, its Verilog `module`, which holds nothing else and has these `ports`. Where both
+    addresses are one net there is only `r_addr`; a RAM of one word has none."""
 
     path: str
     module: str
@@ -39,7 +40,8 @@ class Ram:
     width: int
     write_ports: int
     read_ports: int
-    read: str = "asynchronous"
+    read: str
+    ports: list[str]
 
 
 class RamCell(wiring.Component):
@@ -94,21 +96,9 @@ class Platform:
         return m
 
 
-class OnChip(Elaboratable):
-    """A component, elaborated for `Platform`."""
-
-    def __init__(self, component: wiring.Component):
-        self.component, self.signature = component, component.signature
-        for name in component.signature.members:
-            setattr(self, name, getattr(component, name))
-
-    def elaborate(self, platform):
-        return Fragment.get(self.component, Platform())
-
-
 def write(folder: Path, schedule: Schedule, clock_mhz: float) -> tuple[dict, list[str]]:
     """Writes the target's files; returns resources and notes for the report."""
-    top = without_initial_values(to_verilog(OnChip(Accelerator(schedule))))
+    top = without_initial_values(to_verilog(Accelerator(schedule), platform=Platform()))
     memories = find_memories(top, {node.name.replace(".", "_"): node.kind for node in schedule.graph})
     (folder / "top.v").write_text(top, encoding="utf-8")
     (folder / "memories.json").write_text(json.dumps([asdict(memory) for memory in memories], indent=1) + "\n", encoding="utf-8")
@@ -141,7 +131,9 @@ def find_memories(verilog: str, kinds: dict[str, str]) -> list[Ram]:
             writes = len(re.findall(rf"^\s*{re.escape(name)}\[.*\] <=", body, re.M))
             reads = len(re.findall(rf"= {re.escape(name)}\[", body))
             kind = "FIFO" if path[0].endswith("_fifo") else KINDS[kinds[path[0]]]
-            found.append(Ram(".".join(path), module, kind, int(last) - int(first) + 1, int(high) - int(low) + 1, writes, reads))
+            ports = [port for port in re.findall(r"^  (?:in|out)put (?:\[\d+:\d+\] )?(\w+);$", body, re.M) if port != "rst"]
+            words, width = int(last) - int(first) + 1, int(high) - int(low) + 1
+            found.append(Ram(".".join(path), module, kind, words, width, writes, reads, "asynchronous", ports))
         for child, instance in instances[module]:
             walk(child, (*path, instance))
 

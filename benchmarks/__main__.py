@@ -37,7 +37,8 @@ def main() -> None:
         "sweep": [_scheduled(artifact, cycles) for cycles in SWEEP],
         "measured": [_measured(artifact, tokens, cycles) for cycles in MEASURED],
         "frames_per_second_over_float": _speed(artifact, tokens),
-        "artifacts": {path.parent.name: load(path.parent).record["figures"] for path in sorted(Path("models").glob("*/manifest.json"))},
+        "artifacts": {path.parent.name: load(path.parent).record["figures"]
+                      for path in sorted(Path("models").glob("*/manifest.json"))},
         "segments": {name: _segments(artifact, name) for name in ("block0.silu", "block1.silu", "block0.y", "block1.y")},
     }
     write_file(DOCS / "benchmarks.json", lambda path: path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"))
@@ -99,7 +100,8 @@ def _page(result: dict) -> str:
     lines += [f"| {row['requested']} | {row['frames']:,} | {row['cycles_per_frame']:g} | {row['latency_cycles']} "
               f"| {row['mismatches']} |" for row in result["measured"]]
     lines += ["", "Others, for the same task:", "", PEERS, "## Accuracy of the shipped artifacts", "",
-              "| artifact | data | float RMSE / MAE, cm | integer RMSE / MAE, cm | integer − float |", "| --- | --- | --- | --- | --- |"]
+              "| artifact | data | float RMSE / MAE, cm | integer RMSE / MAE, cm | integer − float |",
+              "| --- | --- | --- | --- | --- |"]
     for name, measured in result["artifacts"].items():
         f, i = measured["float"], measured["int"]
         lines.append(f"| {name} | {measured['note']} | {f['rmse']:.3f} / {f['mae']:.3f} | {i['rmse']:.3f} / {i['mae']:.3f} "
@@ -111,10 +113,11 @@ def _page(result: dict) -> str:
               "| --- | --- | --- | --- | --- | --- | --- |"]
     for node, unit in result["segments"].items():
         e = unit["max_lsb"]
-        lines.append(f"| {node} | {unit['function']} | {unit['i']} → {unit['o']} | {e['shipped']} | {e['chord']} | {e['authors']} "
-                     f"| {e['authors_5bit']} |")
+        figures = " | ".join(str(e[rule]) for rule in ("shipped", "chord", "authors", "authors_5bit"))
+        lines.append(f"| {node} | {unit['function']} | {unit['i']} → {unit['o']} | {figures} |")
     speed = result["frames_per_second_over_float"]["int"]
-    lines += ["", "## Software", "", f"Frames per second of the integer model over the NumPy float executor, same run: {speed:.2f}.", ""]
+    lines += ["", "## Software", "",
+              f"Frames per second of the integer model over the NumPy float executor, same run: {speed:.2f}.", ""]
     return "\n".join(lines)
 
 

@@ -253,7 +253,8 @@ def _load_codec(codec: Any, config: ModelConfig) -> Codec:
 def _load_tensors(folder: Path, name: str, hashes: Any) -> dict[str, Array]:
     content = _read(folder / name)
     if not isinstance(hashes, dict) or _sha256(content) != hashes.get(name):
-        raise EmambaError(f"{folder}/{name} is truncated or was altered: its SHA-256 is not the manifest's; copy the artifact again")
+        raise EmambaError(f"{folder}/{name} is truncated or was altered: its SHA-256 is not the manifest's; "
+                          "copy the artifact again")
     try:
         return load_tensors(content)
     except (SafetensorError, ValueError, KeyError) as error:

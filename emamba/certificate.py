@@ -44,7 +44,7 @@ def input_terms(op: Scan, codes: np.ndarray) -> np.ndarray:
 def certify(op: Scan) -> Certificate:
     """Bounds the state of `op` over all its A and every code of δ."""
     codes = np.arange(op.dt.min, op.dt.max + 1, dtype=np.int64)
-    decay = op.decay(codes[:, None] * np.unique(op.A)).max(1)  # the slowest decay bounds the others
+    decay = np.abs(op.decay(codes[:, None] * np.unique(op.A))).max(1)  # the slowest decay bounds the others
     terms = input_terms(op, codes)
     one = 1 << op.a_bar.frac
     if (decay >= one).any():

@@ -20,6 +20,8 @@ from .files import write_file
 
 PARTS = ("test", "validate", "train")
 CALIBRATION_SEED = 0
+GOLDEN = 4
+"""Test sequences that an artifact carries, as integers, for the self-tests of boards."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("evaluate", _evaluate, "the task's figures on real data", "emamba evaluate models/mars --backend int")
     measured(sub)
     sub.add_argument("--backend", choices=BACKENDS, default="int")
-    sub = command("compare", _compare, "compare two executors at every trace key", "emamba compare models/mars --backends int,rtl")
+    sub = command("compare", _compare, "compare two executors at every trace key",
+                  "emamba compare models/mars --backends int,rtl")
     measured(sub)
     sub.add_argument("--backends", default="int,rtl", help="two of float, int, rtl (default: int,rtl)")
     return parser
@@ -107,6 +110,7 @@ def _quantize(options: argparse.Namespace) -> int:
         measured[backend] = figures(recipe.model.task, values, data.y_test, data.unit_scale)
         print(f"{backend}: {_words(measured[backend], data.unit)}")
     artifact.record["figures"] = measured
+    artifact.record["golden"] = codec.encode(tokens[:GOLDEN], artifact.input).tolist()
     for name, certificate in artifact.record["certificate"].items():
         holds = "cannot overflow" if certificate["holds"] else "may saturate"
         print(f"{name}: the state {holds} (bound {certificate['bound']} of {certificate['limit']})")
@@ -169,7 +173,8 @@ def _compare(options: argparse.Namespace) -> int:
         raise EmambaError(f"--backends {options.backends}: name two of {', '.join(BACKENDS)}, separated by a comma")
     artifact = load(options.artifact)
     tokens, _, data = _part(options, artifact)
-    executors = tuple(make_executor(artifact, backend, cycles_per_token=options.cycles_per_token, trace=True) for backend in backends)
+    executors = tuple(make_executor(artifact, backend, cycles_per_token=options.cycles_per_token, trace=True)
+                      for backend in backends)
     result = compare(artifact, backends, executors, tokens, _progress(len(tokens)))
     print(f"{' against '.join(backends)}, {result.frames} sequences ({data.name}, {data.split} split, {data.note})")
     if result.exact:

@@ -101,8 +101,8 @@ class TrainConfig(Config):
     peak_lr: float = Field(6e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     seed: int = 0
-    noise_bits: int | None = Field(None, ge=2, le=16, description="train with the rounding noise of this many bits on y, gate, out "
-                                   "and residual, which the integer model will round")
+    noise_bits: int | None = Field(None, ge=2, le=16, description="train with the rounding noise of so many bits on y, "
+                                   "gate, out and residual, as the integer model will round them")
 
 
 class DataConfig(Config):

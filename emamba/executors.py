@@ -39,7 +39,8 @@ def make_executor(artifact: Artifact, backend: str, *, cycles_per_token: int = 2
     raise EmambaError(f"there is no backend '{backend}'; choose one of {', '.join(BACKENDS)}")
 
 
-def predict(artifact: Artifact, backend: str, executor: Executor, tokens: Array, progress: Callable[[int], None] | None = None) -> Array:
+def predict(artifact: Artifact, backend: str, executor: Executor, tokens: Array,
+            progress: Callable[[int], None] | None = None) -> Array:
     """Head outputs in the user's unit (or logits): [batch, outputs] of a pooled model, else [batch, L, outputs]."""
     parts = []
     for start in range(0, len(tokens), BATCH):

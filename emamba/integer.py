@@ -46,6 +46,7 @@ class IntegerModel:
     def _check(self, tokens: Array) -> None:
         source = self.artifact.operators["input"]
         if tokens.ndim != 3 or tokens.shape[2] != source.channels or not tokens.shape[1]:
-            raise EmambaError(f"the input has the shape {list(tokens.shape)}; the model reads [sequences, tokens, {source.channels}]")
+            raise EmambaError(f"the input has the shape {list(tokens.shape)}; "
+                              f"the model reads [sequences, tokens, {source.channels}]")
         if tokens.size and (tokens.min() < source.o.min or tokens.max() > source.o.max):
             raise EmambaError(f"the input holds integers outside {source.o.min}..{source.o.max} of its format {source.o}")

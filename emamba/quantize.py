@@ -80,7 +80,8 @@ def best_frac(x: Array, bits: int, signed: bool = True) -> int:
         return bits - 1
     widest = bits - int(signed) - int(np.ceil(np.log2(top)))
     if not -60 <= widest <= 60:
-        raise EmambaError(f"a value of {top:g} needs a scale of 2^−{widest}, out of range −60..60: rescale the data or the weights")
+        raise EmambaError(f"a value of {top:g} needs a scale of 2^−{widest}, out of range −60..60: "
+                          "rescale the data or the weights")
     best, least = widest, np.inf
     for frac in range(widest - 1, widest + 5):
         o = IntFormat(bits, signed, frac)
@@ -157,8 +158,10 @@ class _Quantizer:
             multiplier = np.clip(np.floor(ratio * 2.0**shift + 0.5), 1, (1 << DYADIC_BITS) - 1).astype(np.int64)
         fixed = np.floor(bias / scale + 0.5)
         if (np.abs(fixed) > BIAS.max).any():
-            raise EmambaError(f"its bias of {float(np.abs(bias).max()):g} is out of range at the accumulator's scale: rescale the model")
-        return {"weight": integers, "bias": fixed.astype(np.int64), "multiplier": multiplier, "shift": shift, "w": w, "i": i, "o": o}
+            raise EmambaError(f"its bias of {float(np.abs(bias).max()):g} is out of range at the accumulator's scale: "
+                              "rescale the model")
+        return {"weight": integers, "bias": fixed.astype(np.int64), "multiplier": multiplier, "shift": shift, "w": w,
+                "i": i, "o": o}
 
     def _common(self, node: Node) -> dict:
         return {"o": self.formats[node.name], "rounding": self.settings.rounding}

@@ -63,7 +63,8 @@ def check_weights(config: ModelConfig, weights: dict[str, Array], where: str) ->
         if name not in weights:
             raise EmambaError(f"{where} has no tensor '{name}' of shape {list(shape)}: it is not a checkpoint of this model")
         if weights[name].shape != shape:
-            raise EmambaError(f"{where}: tensor '{name}' has the shape {list(weights[name].shape)}, the model needs {list(shape)}")
+            raise EmambaError(f"{where}: tensor '{name}' has the shape {list(weights[name].shape)}, "
+                              f"the model needs {list(shape)}")
         if not np.isfinite(weights[name]).all():
             raise EmambaError(f"{where}: tensor '{name}' holds values that are not finite: train again")
     for name in sorted(set(weights) - set(shapes)):

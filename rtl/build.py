@@ -28,8 +28,9 @@ def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> 
 
 
 TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, write=write_verilog), "zcu102": zcu102, "asic": asic}
-"""A target has a default clock in MHz, or None, and the least that it can do; `write(folder, schedule, clock_mhz)`, which returns resources and notes for the
-report; and perhaps `run(folder)`, which runs tools on the finished folder and returns the notes that then hold instead."""
+"""A target has a default clock in MHz, or None, and the least that it can do; `write(folder, schedule, clock_mhz)`, which returns
+resources and notes for the report; and perhaps `run(folder)`, which runs tools on the finished folder and returns the notes that
+then hold instead."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -105,10 +106,10 @@ def cycles_per_token(artifact: Artifact, options: argparse.Namespace) -> int:
 
 def _for_multipliers(artifact: Artifact, limit: int) -> int:
     """The smallest T that needs at most `limit` multipliers; more cycles never need more multipliers."""
-    nodes, tokens = build_graph(artifact.config)[1:], artifact.config.tokens
+    nodes, tokens, pooled = build_graph(artifact.config)[1:], artifact.config.tokens, artifact.config.pool != "none"
 
     def needed(cycles: int) -> int:
-        return sum(fold(node, artifact.operators[node.name], cycles, tokens).multipliers for node in nodes)
+        return sum(fold(node, artifact.operators[node.name], cycles, tokens, pooled).multipliers for node in nodes)
 
     every = range(1, MAX_CYCLES + 1)
     least = needed(MAX_CYCLES)
@@ -125,12 +126,12 @@ def _for_rate(artifact: Artifact, frames_per_second: float, clock_mhz: float | N
     if not (math.isfinite(frames_per_second) and frames_per_second > 0):
         raise EmambaError(f"--frames-per-second must be a number above 0, not {frames_per_second:g}")
     tokens = artifact.config.tokens
-    cycles = math.floor(clock_mhz * 1e6 / (frames_per_second * tokens))
+    cycles = math.floor(min(clock_mhz * 1e6 / (frames_per_second * tokens), MAX_CYCLES))
     if cycles < 1:
         most = clock_mhz * 1e6 / tokens
-        raise EmambaError(f"--frames-per-second {frames_per_second:g}: {clock_mhz:g} MHz give at most {most:g}, a cycle for each of "
-                          f"{tokens} tokens; ask for less or name a faster clock")
-    return min(cycles, MAX_CYCLES)
+        raise EmambaError(f"--frames-per-second {frames_per_second:g}: {clock_mhz:g} MHz give at most {most:g}, a cycle for each "
+                          f"of {tokens} tokens; ask for less or name a faster clock")
+    return cycles
 
 
 def _clock(options: argparse.Namespace, default: float | None, least: float) -> float | None:

@@ -65,14 +65,14 @@ def fold_scan(op: ops.Scan, budget: int) -> tuple[int, int]:
     return best[1]
 
 
-def fold(node: Node, op: ops.Operator, cycles_per_token: int, tokens: int) -> Block:
+def fold(node: Node, op: ops.Operator, cycles_per_token: int, tokens: int, pooled: bool) -> Block:
     """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers."""
     leaf = node.name.rsplit(".", 1)[-1]
     budget = cycles_per_token
     lanes = ceil(node.width / budget)
     match op:
         case ops.Linear():
-            if leaf == "head":
+            if leaf == "head" and pooled:
                 budget *= min(tokens, HEAD_PERIODS)
             return Linear(op, *fold_linear(op, budget, leaf in EMITTING))
         case ops.Lookup():
@@ -153,9 +153,10 @@ class Schedule:
             raise EmambaError(f"cycles_per_token = {cycles_per_token} is out of range; it must lie in 1..{MAX_CYCLES}")
         self.artifact, self.requested = artifact, cycles_per_token
         self.graph = build_graph(artifact.config)
-        self.tokens = artifact.config.tokens
+        self.tokens, self.pooled = artifact.config.tokens, artifact.config.pool != "none"
         self.blocks: dict[str, Block] = {
-            node.name: fold(node, artifact.operators[node.name], cycles_per_token, self.tokens) for node in self.graph[1:]
+            node.name: fold(node, artifact.operators[node.name], cycles_per_token, self.tokens, self.pooled)
+            for node in self.graph[1:]
         }
         self.period = max(ceil(block.cycles * self._per_frame(name) / self.tokens) for name, block in self.blocks.items())
         self.input = self.blocks["embed"].inputs["i"]
@@ -242,7 +243,7 @@ class Schedule:
 
     def _per_frame(self, name: str) -> int:
         """How often a node works on a token in one sequence."""
-        return 1 if name == "head" and self.artifact.config.pool != "none" else self.tokens
+        return 1 if name == "head" and self.pooled else self.tokens
 
     @property
     def multipliers(self) -> int:

@@ -24,7 +24,7 @@ from . import tools
 
 HARNESS = Path(__file__).with_name("harness.cpp")
 VERILATOR = ["--cc", "--exe", "--build", "-j", "2", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert",
-             "--output-split", "20000", "--output-split-cfuncs", "2000", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O2",
+             "--output-split", "20000", "--output-split-cfuncs", "2000", *tools.YOSYS_WARNINGS,
              "--prefix", "Vtop", "--top-module", "top", "--Mdir", "obj", "-o", "../simulation"]
 SETTLE = 256  # cycles without a transfer after which the run is over
 
@@ -47,16 +47,20 @@ class Result:
 
 
 class NativeSimulation:
-    """Builds the model, or finds the one that an earlier run built of the same Verilog."""
+    """Builds the model, or finds the one that an earlier run built of the same Verilog.
 
-    def __init__(self, component: Component, build_dir: Path):
+    `fast` spends compile time on simulation speed: for whole data sets, not for a few sequences of a small design.
+    """
+
+    def __init__(self, component: Component, build_dir: Path, *, fast: bool = True):
         self.i, self.o = component.inputs["i"], component.output
         self.trace: dict[str, Port] = dict(getattr(component, "trace", {}))
         self.peaks: list[str] = list(getattr(component, "peaks", []))
         build_dir = Path(build_dir).resolve()
         environment = tools.verilator(build_dir)
+        self._arguments = [*VERILATOR, "-CFLAGS", "-O2" if fast else "-O0"]
         files = {"top.v": to_verilog(component), "ports.h": self._ports(), "harness.cpp": HARNESS.read_text()}
-        content = "\0".join([*files.values(), *VERILATOR, Path(environment["OBJCACHE"]).parent.name])
+        content = "\0".join([*files.values(), *self._arguments, Path(environment["OBJCACHE"]).parent.name])
         self.folder = build_dir / f"native-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
         if not self.folder.exists():
             self._build(files, environment)
@@ -147,7 +151,7 @@ class NativeSimulation:
         try:
             for name, text in files.items():
                 (draft / name).write_text(text)
-            command = ["verilator", *VERILATOR, "top.v", "harness.cpp", "-CFLAGS", "-I.."]
+            command = ["verilator", *self._arguments, "top.v", "harness.cpp", "-CFLAGS", "-I.."]
             process = subprocess.run(command, cwd=draft, env=os.environ | environment, capture_output=True, text=True)
             (draft / "build.log").write_text(process.stdout + process.stderr)
             if process.returncode:

@@ -101,7 +101,7 @@ def test_reciprocal_table(width, bits, index_bits, entry_bits):
     assert 1 << (entry_bits - 3) <= table.min() and table.max() <= 1 << (entry_bits - 1)
     assert (np.diff(table) <= 0).all()
     for i, entry in enumerate(table.tolist()):
-        ranges = Fraction(2 * (((1 << index_bits) + i) << dropped) + ((1 << dropped) if dropped else 0), 2)
+        ranges = Fraction(2 * (((1 << index_bits) + i) << dropped) + (1 << dropped) - 1, 2)
         assert abs(entry - Fraction(1 << exponent) / (width * ranges)) <= Fraction(1, 2)
 
 

@@ -1,7 +1,9 @@
 # amaranth: UnusedElaboratable=no
 """`python -m rtl.build`: its files, its options, its refusals."""
 
+import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,9 +16,7 @@ from asic import target as asic
 from emamba import artifact as artifacts
 from emamba.integer import IntegerModel
 from rtl import packing
-from rtl.accelerator import Accelerator
-from rtl.build import main
-from rtl.emit import to_verilog
+from rtl.build import cycles_per_token, main
 from rtl.schedule import MAX_CYCLES, Schedule
 from sim.models import random_artifact, random_inputs
 
@@ -97,25 +97,22 @@ def test_default_folders(small, tmp_path, monkeypatch):
     assert built(Path("build/verilog"))["cycles_per_token"] == Schedule(artifacts.load(small), 20).period
 
 
-@pytest.mark.parametrize("shape", ["standard-sequence", "emamba-image", "emamba-three-blocks"])
-def test_multipliers(shape, tmp_path):
+@pytest.mark.parametrize("shape", ["standard-sequence", "emamba-image"])
+def test_multipliers(shape):
     """The fastest design within the limit, of all that there are."""
     artifact = random_artifact(shape)
-    artifacts.save(artifact, tmp_path / "artifact")
-    needed = [Schedule(artifact, cycles).multipliers for cycles in range(1, 60)]
+    needed = [Schedule(artifact, cycles).multipliers for cycles in range(1, 25)]
+    assert needed == sorted(needed, reverse=True)
     for limit in {needed[0], needed[3], needed[3] + 1, needed[20]}:
-        out = tmp_path / f"out-{limit}"
-        assert main(["verilog", "--artifact", str(tmp_path / "artifact"), "--out", str(out), "--multipliers", str(limit)]) == 0
-        fastest = Schedule(artifact, next(cycles for cycles, count in enumerate(needed, 1) if count <= limit))
-        assert built(out)["multipliers"] == fastest.multipliers <= limit
-        assert built(out)["cycles_per_token"] == fastest.period
+        options = argparse.Namespace(multipliers=limit, frames_per_second=None, cycles_per_token=None, clock_mhz=None)
+        assert cycles_per_token(artifact, options) == next(k for k, count in enumerate(needed, 1) if count <= limit)
 
 
-def test_more_cycles_never_need_more_multipliers():
-    for shape in ("standard-sequence", "emamba-image", "emamba-three-blocks"):
-        artifact = random_artifact(shape)
-        needed = [Schedule(artifact, cycles).multipliers for cycles in range(1, 40)]
-        assert needed == sorted(needed, reverse=True)
+def test_multipliers_option(small, tmp_path):
+    out = tmp_path / "out"
+    assert main(["verilog", "--artifact", str(small), "--out", str(out), "--multipliers", "40"]) == 0
+    artifact, report = artifacts.load(small), built(out)
+    assert report["multipliers"] <= 40 < Schedule(artifact, report["cycles_per_token"] - 1).multipliers
 
 
 def test_too_few_multipliers(refuse, small):
@@ -134,6 +131,8 @@ def test_frames_per_second(small, tmp_path):
     report = built(out)
     assert report["cycles_per_token"] == 12  # 50e6 / (1e6 · 4 tokens) = 12.5
     assert report["clock_mhz"] * 1e6 / report["cycles_per_frame"] >= 1e6
+    options = argparse.Namespace(multipliers=None, frames_per_second=1e-320, clock_mhz=1e300)
+    assert cycles_per_token(artifacts.load(small), options) == MAX_CYCLES
 
 
 def test_refused_rates(refuse):
@@ -208,7 +207,8 @@ def test_no_torch(small, tmp_path):
         f"status = rtl.build.main(['zcu102', '--artifact', {str(small)!r}, '--out', {str(tmp_path / 'out')!r}])\n"
         "sys.exit(status or any(name.split('.')[0] in ('torch', 'optuna', 'matplotlib', 'cocotb') for name in sys.modules))\n"
     )
-    process = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True)
+    environment = os.environ | {"PATH": ""}  # without Vivado
+    process = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, env=environment)
     assert process.returncode == 0 and process.stderr == ""
     command = [sys.executable, "-m", "rtl.build", "nowhere"]
     process = subprocess.run(command, capture_output=True, text=True)
@@ -216,7 +216,7 @@ def test_no_torch(small, tmp_path):
     assert process.stderr.startswith("rtl.build: there is no target 'nowhere'")
 
 
-@pytest.fixture(scope="module", params=["emamba-image", "standard-tokens", "emamba-three-blocks"])
+@pytest.fixture(scope="module", params=["emamba-image", "standard-tokens"])
 def chip(request, tmp_path_factory):
     """An artifact's schedule and the folder of its ASIC files."""
     schedule = Schedule(random_artifact(request.param), 7)
@@ -309,14 +309,16 @@ def test_memories(chip):
     kinds = [type(block).__name__ for block in schedule.blocks.values()]
     assert sorted(norms) == sorted(["statistics", "tokens"] * kinds.count("RangeNorm"))
     for memory in memories:
-        body = re.search(rf"^module \\{re.escape(memory['module'])} \(.*?^endmodule", top, re.M | re.S)[0]
+        name = re.escape(memory["module"])
+        header, body = re.search(rf"^module \\{name} \((.*?)\);\n(.*?)^endmodule", top, re.M | re.S).groups()
         assert (memory["write_ports"], memory["read_ports"], memory["read"]) == (1, 1, "asynchronous")
-        assert "always" in body and body.count("assign") == 1  # nothing but the memory
+        assert set(header.split(", ")) == {*memory["ports"], "rst"}
+        assert set(memory["ports"]) - {"w_addr", "r_addr"} == {"clk", "w_en", "w_data", "r_data"}
+        assert all(re.fullmatch(r" *assign \w+ = [\w'\[\]]+;", line) for line in body.splitlines() if "assign" in line)
 
 
 def test_read_only_memories_are_logic(chip):
-    schedule, folder = chip
-    assert "initial begin" in to_verilog(Accelerator(schedule))
+    _, folder = chip
     assert not re.search(r"^  reg \[.*\] storage ", (folder / "top.v").read_text(), re.M)
 
 

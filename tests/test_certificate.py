@@ -20,23 +20,26 @@ from emamba.reference import Reference
 ROOT = Path(__file__).parents[1]
 
 
-def make_scan(seed: int, *, delta_b: bool = False, rounding: Rounding = Rounding.HALF_UP, wide: int = 44, states: int = 3) -> Scan:
+def make_scan(seed: int, *, delta_b: bool = False, rounding: Rounding = Rounding.HALF_UP, wide: int = 44) -> Scan:
     """A scan of one channel with random A and formats, small enough to try everything; `wide` bits of h_wide."""
     rng = np.random.default_rng(seed)
-    frac = lambda low, high: int(rng.integers(low, high))  # noqa: E731
+
+    def frac(low: int, high: int) -> int:
+        return int(rng.integers(low, high))
+
     u, B = IntFormat(6, True, frac(2, 6)), IntFormat(5, True, frac(2, 5))
     dt = IntFormat(6, False, frac(2, 6)) if seed % 2 else IntFormat(6, True, frac(3, 6))
     a, a_bar = IntFormat(8, True, frac(3, 6)), IntFormat(7, True, 6)
     b_bar = IntFormat(6, True, frac(2, 5)) if delta_b else None
     h_frac = b_bar.frac + u.frac if delta_b else frac(5, 9)
     decay = fit("exp", IntFormat(dt.bits + a.bits, True, dt.frac + a.frac), a_bar, 9, rounding=rounding)
-    return Scan(o=IntFormat(12, True, 4), rounding=rounding, A=-rng.integers(1, 129, (1, states)), D=np.ones(1, np.int64), u=u,
-                dt=dt, B=B, C=IntFormat(5, True, 3), a=a, d=IntFormat(5, True, 2), decay=decay, h=IntFormat(wide - 6, True, h_frac),
-                h_wide=IntFormat(wide, True, h_frac + 6), delta_b=delta_b, b_bar=b_bar)
+    return Scan(o=IntFormat(12, True, 4), rounding=rounding, A=-rng.integers(1, 129, (1, 3)), D=np.ones(1, np.int64), u=u,
+                dt=dt, B=B, C=IntFormat(5, True, 3), a=a, d=IntFormat(5, True, 2), decay=decay,
+                h=IntFormat(wide - 6, True, h_frac), h_wide=IntFormat(wide, True, h_frac + 6), delta_b=delta_b, b_bar=b_bar)
 
 
 SCANS = [{"seed": seed, "delta_b": delta_b, "rounding": rounding}
-         for rounding in Rounding for delta_b in (False, True) for seed in (1, 2, 3)]
+         for rounding in Rounding for delta_b in (False, True) for seed in (1, 2)]
 each_scan = pytest.mark.parametrize("case", SCANS, ids=lambda c: f"{c['rounding']}{'-delta_b' * c['delta_b']}-{c['seed']}")
 
 
@@ -85,7 +88,7 @@ def test_no_held_input_exceeds_the_bound(case):
 @each_scan
 def test_the_worst_sequence_comes_near_the_bound_and_not_over(case):
     op = make_scan(**case)
-    worst, bound = greedy(op, 1500), certify(op).bound
+    worst, bound = greedy(op, 1000), certify(op).bound
     assert 0.9 * bound < worst <= bound
 
 
@@ -101,7 +104,7 @@ def test_random_inputs_stay_within_the_bound(case):
         return np.where(rng.random((batch, width)) < extreme, np.where(plain < 0, o.min, o.max), plain)
 
     token = [draw(op.u, 1), draw(op.dt, 1), draw(op.B, op.d_state)]
-    for _ in range(400):
+    for _ in range(300):
         fresh = [draw(op.u, 1), draw(op.dt, 1), draw(op.B, op.d_state)]
         keep = rng.random((batch, 1)) < still
         token = [np.where(keep, old, new) for old, new in zip(token, fresh, strict=True)]
@@ -195,7 +198,8 @@ def long_run():
     frames = datasets.load("mars", "official", ROOT / "data").x_test
     parts = [to_tokens(frames[start:start + tokens // 16], artifact.config) for start in (0, 4000)]
     inputs = np.stack([part.reshape(tokens, -1) for part in parts]).astype(np.float64)
-    model, reference = IntegerModel(artifact), Reference(artifact.config, artifact.weights)
+    per_token = artifact.config.model_copy(update={"pool": "none"})  # a mean is over one frame only
+    model, reference = IntegerModel(replace(artifact, config=per_token)), Reference(artifact.config, artifact.weights)
     names = [f"block{k}.{leaf}" for k in (0, 1) for leaf in ("conv", "dt", "B", "C")]
     values = model.run(artifact.codec.encode(inputs, artifact.input), names)
     result = {}
@@ -204,7 +208,7 @@ def long_run():
         u, dt, B, C = (values[f"block{k}.{leaf}"] for leaf in ("conv", "dt", "B", "C"))
         h = np.zeros((2, *A.shape), np.int64)
         true, plain = h.astype(np.float64), h.astype(np.float64)
-        rms, largest = np.empty((3, tokens)), 0
+        rms, largest = np.empty((3, tokens)), {"state": 0, "rounding": 0.0}
         for t in range(tokens):
             _, h, wide = op.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
             delta = dt[:, t, :, None] * op.dt.step
@@ -213,7 +217,8 @@ def long_run():
             plain = op.decay(dt[:, t, :, None] * op.A) * op.a_bar.step * plain + term
             state = wide * op.h_wide.step
             rms[:, t] = [np.sqrt((x**2).mean()) for x in (true, state - true, state - plain)]
-            largest = max(largest, int(abs(wide).max()))
+            largest = {"state": max(largest["state"], int(abs(wide).max())),
+                       "rounding": max(largest["rounding"], float(abs(state - plain).max()))}
         if k == 0:  # the loop is what the executors do
             few = {name: value[:, :60] for name, value in values.items()}
             dequantized = {name: few[name] * artifact.operators[name].o.step for name in names}
@@ -234,11 +239,33 @@ def last_tenth(rms: np.ndarray, length: int) -> float:
 
 
 @pytest.mark.parametrize("block", [0, 1])
-def test_show(long_run, block):
-    (true, error, rounding), largest, op = long_run[block]
-    for n in LENGTHS:
-        print(block, n, last_tenth(true, n), last_tenth(error, n), last_tenth(rounding, n) / op.h.step, last_tenth(error, n)/last_tenth(true, n))
-    for s in range(0, 10000, 1000):
-        print(s, over(error, s, s+1000)/over(true, s, s+1000), over(rounding,s,s+1000)/op.h.step)
-    print(largest)
-    assert 0
+def test_rounding_does_not_add_up(long_run, block):
+    """Against the same recurrence without rounding: each token rounds by half a step of h, and Ā ≤ 127/128 forgets it."""
+    rms, largest, op = long_run[block]
+    rounding = rms[2] / op.h.step
+    assert largest["rounding"] <= 64.5 * op.h.step
+    assert 1 < last_tenth(rounding, 1000) < 10 and 1 < last_tenth(rounding, 10_000) < 11
+    assert last_tenth(rounding, 10_000) <= 1.15 * last_tenth(rounding, 1000)
+    assert over(rounding, 5500, 10_000) <= 1.15 * over(rounding, 1000, 5500)
+
+
+@pytest.mark.parametrize("block, limit", [(0, 0.21), (1, 0.42)])
+def test_the_error_of_h_levels_off(long_run, block, limit):
+    """Against the float recurrence the RMS error, as a share of the RMS of h, grows to the length that the slowest Ā remembers
+    (1/(1 − 127/128) tokens; the float model remembers longer where δ = 0), and from 1000 tokens on no more."""
+    (true, error, _), _, _ = long_run[block]
+    share = {length: last_tenth(error, length) / last_tenth(true, length) for length in LENGTHS}
+    assert share[10] < 0.1
+    assert max(share.values()) < limit
+    assert share[10_000] <= 1.25 * share[1000]
+    thousands = [over(error, k, k + 1000) / over(true, k, k + 1000) for k in range(0, 10_000, 1000)]
+    assert max(thousands) < limit
+    assert np.mean(thousands[5:]) <= 1.1 * np.mean(thousands[1:5])
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_no_state_saturates_in_ten_thousand_tokens(long_run, block):
+    _, largest, op = long_run[block]
+    certificate = certify(op)
+    assert certificate.holds
+    assert 0.05 * op.h_wide.max < largest["state"] <= certificate.bound <= op.h_wide.max

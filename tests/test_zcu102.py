@@ -228,7 +228,8 @@ def test_every_file_says_that_it_was_not_run(folder):
 
 
 def test_clock():
-    assert [target.board_clock(mhz) for mhz in (74.25, 124.9, 125.0, 299.0, 500.0)] == ["clk74", "clk74", "clk125", "clk125", "clk300"]
+    chosen = {mhz: target.board_clock(mhz) for mhz in (74.25, 124.9, 125.0, 299.0, 500.0)}
+    assert chosen == {74.25: "clk74", 124.9: "clk74", 125.0: "clk125", 299.0: "clk125", 500.0: "clk300"}
     for name, mhz in target.CLOCKS.items():
         assert target.ZCU102Platform().lookup(name).clock.frequency == mhz * 1e6
 

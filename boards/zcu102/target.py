@@ -86,8 +86,8 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float) -> tuple[dict, lis
         (folder / name).write_text(content, encoding="utf-8")
     templates = Environment(loader=PackageLoader("boards.zcu102", "."), undefined=StrictUndefined, keep_trailing_newline=True,
                             trim_blocks=True, autoescape=False)
-    values = {"part": part(), "clock_mhz": clock_mhz, "period": f"{1000 / clock_mhz:.3f}", "clock": clock, "unrun": UNRUN,
-              "board_mhz": CLOCKS[clock], "frames": len(frames), "scripts": SCRIPTS, "artifact": schedule.artifact}
+    values = {"name": schedule.artifact.name, "part": part(), "frames": len(frames), "unrun": UNRUN,
+              "board_mhz": f"{CLOCKS[clock]:g}", "clock_mhz": f"{clock_mhz:g}", "period": f"{1000 / clock_mhz:.3f}"}
     for name in ("out_of_context.tcl", "out_of_context.xdc", "program.tcl", "README.txt"):
         (folder / name).write_text(templates.get_template(f"{name}.j2").render(values), encoding="utf-8")
     return {}, [UNRUN, f"clocks: {CLOCKS[clock]:g} MHz, one of the board's, in the self-test, {clock_mhz:g} MHz out of context"]
