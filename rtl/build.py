@@ -5,15 +5,18 @@ import json
 import math
 import sys
 from bisect import bisect_left
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 from asic import target as asic
 from boards.zcu102 import target as zcu102
 from emamba.artifact import Artifact, load
+from emamba.certificate import certify
 from emamba.errors import EmambaError
 from emamba.files import write_file, write_folder
 from emamba.graph import build_graph
+from emamba.operators import Scan
 
 from .accelerator import Accelerator
 from .emit import to_verilog
@@ -78,15 +81,19 @@ def build(options: argparse.Namespace) -> None:
     artifact = load(options.artifact)
     schedule = Schedule(artifact, cycles_per_token(artifact, options))
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
+    certificates = {name: certify(op) for name, op in artifact.operators.items() if isinstance(op, Scan)}
+    caveats = [f"{name}: no certificate excludes that the state saturates"
+               for name, certificate in certificates.items() if not certificate.holds]
     with write_folder(out) as temporary:
         resources, notes = target.write(temporary, schedule, clock_mhz)
         report = schedule.report() | {
             "target": options.target, "artifact": {"name": artifact.name, "digest": artifact.digest}, "clock_mhz": clock_mhz,
-            "certificate": artifact.record.get("certificate", {}), "resources": resources, "notes": [*notes, *_caveats(artifact)],
+            "certificate": {name: asdict(certificate) for name, certificate in certificates.items()}, "resources": resources,
+            "notes": [*notes, *caveats],
         }
         (temporary / "report.json").write_text(_text(report), encoding="utf-8")
     if hasattr(target, "run") and (notes := target.run(out)):
-        report["notes"] = [*notes, *_caveats(artifact)]
+        report["notes"] = [*notes, *caveats]
         write_file(out / "report.json", lambda path: path.write_text(_text(report), encoding="utf-8"))
     print(f"{options.target} of {artifact.name}: {schedule.period} cycles per token, {schedule.cycles_per_frame} per frame, "
           f"latency {schedule.latency} cycles, {schedule.multipliers} multipliers, utilization {report['utilization']:.1%}")
@@ -154,13 +161,6 @@ def _check_replaceable(out: Path) -> None:
             raise EmambaError(f"{out} is no earlier output, since it has no report.json: name another folder with --out")
     except OSError as error:
         raise EmambaError(f"cannot read {out}: {error.strerror}; name another folder with --out") from None
-
-
-def _caveats(artifact: Artifact) -> list[str]:
-    """What the artifact leaves open."""
-    certificates = artifact.record.get("certificate", {})
-    return [f"{name}: no certificate excludes that the state saturates" for name, certificate in certificates.items()
-            if not certificate["holds"]]
 
 
 def _text(report: dict) -> str:

@@ -55,7 +55,8 @@ def test_best_frac_of_nothing_and_of_too_much():
 
 
 OPTIONS = [
-    {"activation_bits": 3}, {"activation_bits": 16, "residual_bits": 16, "bits": {"block*.dt": 11}}, {"residual_bits": 2}, {"residual_bits": 8},
+    {"activation_bits": 3}, {"activation_bits": 16, "residual_bits": 16, "bits": {"block*.dt": 11}},
+    {"residual_bits": 2}, {"residual_bits": 8},
     {"output_bits": 2}, {"output_bits": 24}, {"bits": {"block*.z": 6, "head": 10, "embed": 9}}, {"weight_bits": 2},
     {"weight_bits": 12}, {"weight_scale": "dyadic"}, {"weight_scale": "dyadic", "weight_bits": 4}, {"a_bits": 4}, {"a_bits": 11},
     {"decay_bits": 4}, {"decay_bits": 12}, {"state_bits": 16}, {"state_bits": 40}, {"state_scale": "calibrated"},

@@ -1,0 +1,62 @@
+"""The shipped MARS artifact in hardware, over the whole official test set."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from emamba import datasets
+from emamba.artifact import load
+from emamba.cli import main
+from emamba.datasets.tokens import to_tokens
+from rtl import packing
+from rtl.schedule import Schedule
+from sim.executor import RtlExecutor
+
+MARS = "models/mars"
+BUILD = Path("build/native")
+
+
+def test_rtl_equals_the_integer_model_on_every_test_frame(tmp_path):
+    result = tmp_path / "compare.json"
+    assert main(["compare", MARS, "--backends", "int,rtl", "--cycles-per-token", "20", "--json", str(result)]) == 0
+    report = json.loads(result.read_text())
+    assert (report["frames"], report["mismatches"]) == (7984, 0)
+    assert set(report["keys"]) == set(Schedule(load(MARS), 20).blocks)
+    assert all(key["values"] and not key["mismatches"] for key in report["keys"].values())
+
+
+@pytest.fixture(scope="module")
+def rtl():
+    return RtlExecutor(load(MARS), 20, BUILD, trace=True)
+
+
+def frames(artifact, count):
+    x = datasets.load("mars", "official").x_test[:count]
+    return artifact.codec.encode(to_tokens(x, artifact.config).astype(np.float64), artifact.input)
+
+
+def test_cycles(rtl):
+    rtl.run(frames(rtl.artifact, 5), ["head"])
+    cycles = (rtl.last.output_cycles - rtl.last.first_input).tolist()
+    assert cycles == rtl.schedule.timetable(5)
+    leaves = cycles[rtl.schedule.output.beats - 1::rtl.schedule.output.beats]
+    assert np.diff(leaves).tolist() == [320] * 4 and rtl.schedule.cycles_per_frame == 320
+    assert leaves[0] == rtl.schedule.latency == 693
+
+
+def test_frames_do_not_see_each_other(rtl):
+    two = frames(rtl.artifact, 2)
+    alone = [rtl.run(two[k:k + 1], ["head"])["head"][0] for k in range(2)]
+    np.testing.assert_array_equal(rtl.run(two, ["head"])["head"], alone)
+    np.testing.assert_array_equal(rtl.run(two, ["head"], stall_seed=1, stall_percent=30)["head"], alone)
+
+
+@pytest.mark.parametrize("cycle", [7, 200, 350, 600])
+def test_a_frame_after_a_reset_is_as_if_alone(rtl, cycle):
+    two = frames(rtl.artifact, 2)
+    alone = rtl.run(two[1:], ["head"])["head"]
+    beats = rtl.artifact.config.tokens * rtl.schedule.input.beats
+    result = rtl.simulation.run(packing.pack(rtl.schedule.input, two), reset_at=cycle, resume_beat=beats)
+    np.testing.assert_array_equal(packing.unpack(rtl.schedule.output, result.output), alone[0])
