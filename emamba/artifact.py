@@ -25,7 +25,7 @@ from .errors import EmambaError
 from .files import write_folder
 from .formats import IntFormat, Rounding
 from .graph import build_graph
-from .operators import OPERATORS, Operator
+from .operators import OPERATORS, Conv1d, Lookup, Operator, Pool
 from .piecewise import Segments
 
 FORMAT = "emamba-artifact"
@@ -50,14 +50,14 @@ class Codec:
 
     def standardize(self, tokens: Array) -> Array:
         """tokens [batch, L, input width] in the user's unit → what the float model reads."""
+        if not np.isfinite(tokens).all():
+            index = [int(k) for k in np.argwhere(~np.isfinite(tokens))[0]]
+            raise EmambaError(f"the input holds a value that is not finite at [sequence, token, value] = {index}: "
+                              "remove or replace such values")
         return tokens if self.mean is None else (tokens - self.mean) / self.std
 
     def encode(self, tokens: Array, i: IntFormat) -> Array:
         """tokens in the user's unit → integers of format `i`."""
-        if not np.isfinite(tokens).all():
-            index = tuple(int(k) for k in np.argwhere(~np.isfinite(tokens))[0])
-            raise EmambaError(f"the input holds a value that is not finite at [sequence, token, value] = {list(index)}: "
-                              "remove or replace such values")
         values = np.floor(self.standardize(tokens) * 2.0**i.frac + 0.5)
         return np.clip(values, i.min, i.max).astype(np.int64)
 
@@ -115,7 +115,7 @@ def save(artifact: Artifact, folder: Path | str) -> str:
         "record": artifact.record,
     }
     manifest["digest"] = _digest(manifest)
-    with write_folder(Path(folder)) as temporary:
+    with write_folder(Path(folder), "manifest.json") as temporary:
         (temporary / "weights.safetensors").write_bytes(weights)
         (temporary / "float.safetensors").write_bytes(reference)
         (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -141,7 +141,13 @@ def load(folder: Path | str) -> Artifact:
         raise EmambaError(f"{folder}/manifest.json: the key '{odd}' is {'unknown' if odd in manifest else 'missing'}")
     if manifest["digest"] != _digest({key: value for key, value in manifest.items() if key != "digest"}):
         raise EmambaError(f"{folder}/manifest.json was altered: its digest does not match; quantize the checkpoint again")
+    for key, kind in (("name", str), ("data", dict), ("record", dict)):
+        if not isinstance(manifest[key], kind):
+            raise EmambaError(f"{folder}/manifest.json: {key} must be a {'text' if kind is str else 'table'}")
     arrays = _load_tensors(folder, "weights.safetensors", manifest["files"])
+    for name, array in arrays.items():
+        if array.dtype.kind != "i" or not array.size:
+            raise EmambaError(f"{folder}/weights.safetensors: the array '{name}' must hold integers")
     reference = _load_tensors(folder, "float.safetensors", manifest["files"])
     try:
         config = validate(ModelConfig, manifest["model"], "model")
@@ -161,8 +167,20 @@ def check_operators(config: ModelConfig, operators: dict[str, Operator]) -> None
             if operator.width != node.width:
                 raise EmambaError(f"it has {operator.width} channels, the model needs {node.width}")
             operator.check_inputs([operators[name] for name in node.inputs])
+            _check_config(operator, config)
         except EmambaError as error:
             raise EmambaError(f"node '{node.name}': {error}") from None
+
+
+def _check_config(operator: Operator, config: ModelConfig) -> None:
+    """Refuses sizes that no neighbour checks."""
+    match operator:
+        case Conv1d() if operator.weight.shape[1] != config.d_conv:
+            raise EmambaError(f"it has {operator.weight.shape[1]} taps, the model needs {config.d_conv}")
+        case Lookup() if len(operator.table) != config.vocabulary:
+            raise EmambaError(f"it has {len(operator.table)} rows, the model needs {config.vocabulary}")
+        case Pool() if operator.mean != (config.pool == "mean") or (operator.mean and operator.tokens != config.tokens):
+            raise EmambaError(f"it is not the model's pool, which is '{config.pool}' over {config.tokens} tokens")
 
 
 def _load_operators(nodes: Any, arrays: dict[str, Array], config: ModelConfig) -> dict[str, Operator]:
@@ -244,7 +262,7 @@ def _load_codec(codec: Any, config: ModelConfig) -> Codec:
             parts[key] = None
             continue
         numbers = isinstance(value, list) and len(value) == width and all(type(v) in (int, float) for v in value)
-        if not numbers or not np.isfinite(value).all() or (key == "std" and min(value) <= 0):
+        if not numbers or not all(abs(v) <= 1e300 for v in value) or (key == "std" and min(value) <= 0):
             raise EmambaError(f"codec.{key}: must be a list of {width} finite numbers{' above 0' if key == 'std' else ''}")
         parts[key] = np.array(value, np.float64)
     return Codec(**parts)

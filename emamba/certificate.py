@@ -1,7 +1,7 @@
 """The no-overflow certificate of the scan: a bound on the recurrent state for any input of any length (our choice).
 
 The same δ drives the decay and the input, so with r(H) the largest stored |h| that follows from |h_wide| ≤ H,
-    |h_wide'| ≤ Ā(δ)·r(H) + b(δ)      for every code of δ,
+    |h_wide'| ≤ |Ā(δ)|·r(H) + b(δ)      for every code of δ,
 where b(δ) is the largest input term over all codes of u and B. An H that is not exceeded on the right for any δ is an
 inductive bound. It is found in closed form and then verified, both in exact integers.
 """
@@ -47,10 +47,13 @@ def certify(op: Scan) -> Certificate:
     decay = np.abs(op.decay(codes[:, None] * np.unique(op.A))).max(1)  # the slowest decay bounds the others
     terms = input_terms(op, codes)
     one = 1 << op.a_bar.frac
-    if (decay >= one).any():
+    moving = codes != 0 if op.hold else np.full(len(codes), True)
+    if (decay[moving] >= one).any():
         return Certificate(bound=-1, stored=-1, limit=op.h_wide.max, holds=False)
     slack = one if op.rounding is Rounding.TRUNCATE else one // 2
-    bound = int((-(-(one * terms + decay * slack) // (one - decay))).max())
+    bound = int((-(-(one * terms + decay * slack)[moving] // (one - decay[moving]))).max())
+    decay = np.where(moving, decay, one)
+    bound = -(-bound // one) * one  # a multiple of one, which δ = 0 holds exactly
     while int((decay * stored_bound(bound, op) + terms).max()) > bound:
         bound += one
     stored = stored_bound(bound, op)

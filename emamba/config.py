@@ -25,20 +25,20 @@ class ModelConfig(Config):
     input: Literal["image", "sequence", "tokens"]
     image: tuple[int, int, int] | None = Field(None, description="height, width, channels of an image input")
     patch: tuple[int, int] | None = Field(None, description="height, width of a patch; each patch is one token")
-    features: int | None = Field(None, ge=1, description="values per token of a sequence input")
-    vocabulary: int | None = Field(None, ge=2, description="number of token ids of a tokens input")
-    length: int | None = Field(None, ge=1, description="tokens per sequence; derived for images")
-    d_model: int = Field(ge=1)
-    expand: int = Field(2, ge=1)
-    d_state: int = Field(8, ge=1)
-    dt_rank: int = Field(ge=1)
-    d_conv: int = Field(4, ge=1)
-    blocks: int = Field(ge=1)
+    features: int | None = Field(None, ge=1, le=1 << 16, description="values per token of a sequence input")
+    vocabulary: int | None = Field(None, ge=2, le=1 << 20, description="number of token ids of a tokens input")
+    length: int | None = Field(None, ge=1, le=1 << 20, description="tokens per sequence; derived for images")
+    d_model: int = Field(ge=1, le=1 << 14)
+    expand: int = Field(2, ge=1, le=64)
+    d_state: int = Field(8, ge=1, le=1024)
+    dt_rank: int = Field(ge=1, le=1 << 14)
+    d_conv: int = Field(4, ge=1, le=64)
+    blocks: int = Field(ge=1, le=256)
     norm: Literal["range", "layer", "rms", "none"] = "range"
     residual: bool = True
     pool: Literal["mean", "last", "none"] = "mean"
     task: Literal["classification", "regression", "next_token"]
-    outputs: int = Field(ge=1, description="classes, regressed values, or vocabulary size")
+    outputs: int = Field(ge=1, le=1 << 20, description="classes, regressed values, or vocabulary size")
 
     @model_validator(mode="after")
     def _check(self):
@@ -52,8 +52,8 @@ class ModelConfig(Config):
                     raise ValueError(f"the key '{key}' does not belong to input = '{self.input}'")
         if self.input == "image":
             (height, width, channels), (ph, pw) = self.image, self.patch
-            if min(height, width, channels, ph, pw) < 1:
-                raise ValueError("image and patch sizes must be positive")
+            if min(height, width, channels, ph, pw) < 1 or max(height, width, channels) > 1 << 14:
+                raise ValueError("image and patch sizes must lie in 1..16384")
             if height % ph or width % pw:
                 raise ValueError(f"an image of {height}×{width} does not divide into patches of {ph}×{pw}")
         if self.task == "next_token" and self.pool != "none":
@@ -162,6 +162,7 @@ class QuantizeConfig(Config):
     a_bits: int = Field(8, ge=4, le=12, description="bits of A")
     decay_bits: int = Field(8, ge=4, le=12, description="bits of Ā, which has decay_bits − 1 fraction bits (paper: 8)")
     state_bits: int = Field(24, ge=8, le=40, description="bits of the recurrent state that y reads (paper: 24)")
+    hold: bool = Field(True, description="δ = 0 keeps the state exactly; false is the paper's INT8 Ā ≤ 127/128")
     state_scale: Literal["certificate", "calibrated"] = Field(
         "certificate", description="no overflow for any input, or the range seen in calibration")
     input_term: Literal["delta_u", "delta_b"] = Field("delta_u", description="(δ·u)·B, or the paper's requantized (δ·B)·u")

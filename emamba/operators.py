@@ -43,6 +43,15 @@ class Operator:
         """Refuses producers whose width or format is not what this operator was made for."""
 
 
+def _check_bound(name: str, bound: int) -> None:
+    if bound >= ACCUMULATOR_LIMIT:
+        raise EmambaError(f"{name} can reach {bound.bit_length()} bits; at most 62 are possible: use narrower formats")
+
+
+ACCUMULATOR_LIMIT = 1 << 61
+"""Above every accumulator, so that 64-bit integers compute it."""
+
+
 def _check_input(kind: str, producer: Operator, width: int, i: IntFormat) -> None:
     _same(f"the width of the {kind} input", producer.width, width)
     _same(f"the format of the {kind} input", str(producer.o), str(i))
@@ -84,6 +93,7 @@ class Linear(Operator):
         arith.check_range("multiplier", self.multiplier, MULTIPLIER)
         arith.check_range("bias", self.bias, BIAS)
         _check_shift("shift", self.shift)
+        _check_bound("the accumulator", self.bound * int(self.multiplier.max(initial=1)))
 
     @property
     def width(self) -> int:
@@ -96,7 +106,8 @@ class Linear(Operator):
     @property
     def bound(self) -> int:
         """Largest |accumulator| of any input in format `i`."""
-        return int((np.abs(self.weight).sum(1) * self.i.magnitude + np.abs(self.bias)).max())
+        rows = np.abs(self.weight).sum(1).tolist()
+        return max(row * self.i.magnitude + abs(b) for row, b in zip(rows, self.bias.tolist(), strict=True))
 
     @property
     def accumulator_bits(self) -> int:
@@ -197,6 +208,7 @@ class Conv1d(Operator):
         arith.check_range("multiplier", self.multiplier, MULTIPLIER)
         arith.check_range("bias", self.bias, BIAS)
         _check_shift("shift", self.shift)
+        _check_bound("the accumulator", self.bound * int(self.multiplier.max(initial=1)))
 
     @property
     def width(self) -> int:
@@ -252,8 +264,9 @@ def _check_function(name: str, node) -> None:
 class Scan(Operator):
     """The selective scan of d_inner channels with d_state states each.
 
-    p = δ·A; Ā = exp(p) by `decay`; h_wide = saturate(Ā·h + b); y = requantize(C·h_wide + D·u); h = saturate(h_wide >> Ā's
-    fraction bits). The input term b is (δ·u)·B rounded to h_wide's scale (`delta_b` false, our choice: one multiplier and one
+    p = δ·A; Ā = exp(p) by `decay`, and exactly 1 where δ = 0 if `hold` (our choice: the float state then keeps its value, while
+    the paper's INT8 Ā cannot exceed 127/128); h_wide = saturate(Ā·h + b); y = requantize(C·h_wide + D·u);
+    h = saturate(h_wide >> Ā's fraction bits). The input term b is (δ·u)·B rounded to h_wide's scale (`delta_b` false, our choice: one multiplier and one
     rounding fewer), or the paper's (requantize(δ·B)·u) << Ā's fraction bits (`delta_b` true; then `b_bar` is its format).
 
     A [d_inner, d_state] in format `a` (A ≤ 0), D [d_inner] in format `d`. `h` is the stored state (paper: INT17), `h_wide` the
@@ -273,6 +286,7 @@ class Scan(Operator):
     h_wide: IntFormat
     delta_b: bool = False
     b_bar: IntFormat | None = None
+    hold: bool = True
 
     inputs = 4  # u, dt, B, C
 
@@ -291,8 +305,10 @@ class Scan(Operator):
         for name in ("b_bar_shift" if self.delta_b else "term_shift", "y_shift"):
             _check_shift(name, getattr(self, name))
         if not 0 <= self.d_shift <= 40:
-            raise EmambaError(f"D's scale 2^−{self.d.frac} is out of range: D·u must align to y's accumulator by a left shift of "
-                              f"0..40, not {self.d_shift}; lower D's fraction bits")
+            raise EmambaError(f"D's {self.d.frac} fraction bits are out of range: D·u must align to y's accumulator by a left "
+                              f"shift of 0..40, not {self.d_shift}; lower D's fraction bits")
+        _check_bound("y's accumulator", self.y_bound)
+        _check_bound("the recurrent state", (self.h.magnitude << self.a_bar.bits) + self.term_bound)
 
     @property
     def width(self) -> int:
@@ -340,8 +356,7 @@ class Scan(Operator):
         """Largest |b|."""
         if self.delta_b:
             return (self.b_bar.magnitude * self.u.magnitude) << self.a_bar.frac
-        return int(arith.round_shift(np.int64(self.dt.magnitude * self.u.magnitude * self.B.magnitude), self.term_shift,
-                                     self.rounding)) + 1
+        return int(arith.round_shift(self.dt.magnitude * self.u.magnitude * self.B.magnitude, self.term_shift, self.rounding)) + 1
 
     @property
     def y_bound(self) -> int:
@@ -354,9 +369,14 @@ class Scan(Operator):
                                          strict=True):
             _check_input(name, producer, width, getattr(self, name))
 
+    def decays(self, dt: Array) -> Array:
+        """Ā [..., d_inner, d_state] for δ [..., d_inner]."""
+        a_bar = self.decay(dt[..., None] * self.A)
+        return np.where(dt[..., None] == 0, 1 << self.a_bar.frac, a_bar) if self.hold else a_bar
+
     def step(self, h: Array, u: Array, dt: Array, B: Array, C: Array) -> tuple[Array, Array, Array]:
         """One token: h, state [batch, d_inner, d_state]; u, dt [batch, d_inner]; B, C [batch, d_state] → y, h, h_wide."""
-        a_bar = self.decay(dt[..., None] * self.A)
+        a_bar = self.decays(dt)
         if self.delta_b:
             b_bar = arith.requantize(dt[..., None] * B[:, None], self.b_bar_shift, self.b_bar, self.rounding)
             term = (b_bar * u[..., None]) << self.a_bar.frac
@@ -469,6 +489,8 @@ class Pool(Operator):
     def __call__(self, x: Array) -> Array:
         if not self.mean:
             return x[:, -1:]
+        if x.shape[1] != self.tokens:
+            raise EmambaError(f"a sequence has {x.shape[1]} tokens, but this model takes the mean of {self.tokens}")
         return arith.requantize(x.sum(1, keepdims=True), self.shift, self.o, self.rounding, self.multiplier)
 
 

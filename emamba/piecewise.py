@@ -58,7 +58,7 @@ _AUTHORS = {
     ),
 }
 
-_MAX_BITS = 18  # tables over every code stay small, and a slope fits one DSP multiplier
+MAX_BITS = 18  # tables over every code stay small, and a slope fits one DSP multiplier
 _MAX_SHIFT = 28  # finer slopes than 2^−28 LSB a code change nothing over 2^18 codes; the accumulator stays within 48 bits
 _ACCUMULATOR_BITS = 48
 
@@ -81,6 +81,16 @@ class Segments:
     rounding: Rounding
 
     def __post_init__(self):
+        count = len(self.knots)
+        if not count or len(self.slopes) != count + 1 or len(self.offsets) != count + 1:
+            raise EmambaError(f"{count} knots, {len(self.slopes)} slopes and {len(self.offsets)} offsets make no segments; "
+                              "K knots, at least one, need K + 1 slopes and offsets")
+        if (np.diff(self.knots) <= 0).any():
+            raise EmambaError("the knots of segments must ascend")
+        if not 0 <= self.shift <= _ACCUMULATOR_BITS:
+            raise EmambaError(f"the shift of segments must lie in 0..{_ACCUMULATOR_BITS}, not {self.shift}")
+        if self.i.bits > 32 or np.abs(self.slopes).max() > 1 << 30:
+            raise EmambaError("the products of segments are wider than 62 bits: use fewer input bits or smaller slopes")
         for array in (self.knots, self.slopes, self.offsets):
             array.setflags(write=False)
 
@@ -113,8 +123,8 @@ def _function(name: str) -> Callable[[Array], Array]:
 
 
 def _check(name: str, side: str, f: IntFormat) -> None:
-    if not 2 <= f.bits <= _MAX_BITS:
-        raise EmambaError(f"the {side} of {name} must have 2 to {_MAX_BITS} bits, not {f.bits}; requantize to a narrower format")
+    if not 2 <= f.bits <= MAX_BITS:
+        raise EmambaError(f"the {side} of {name} must have 2 to {MAX_BITS} bits, not {f.bits}; requantize to a narrower format")
 
 
 def _target(name: str, i: IntFormat, o: IntFormat) -> Array:
@@ -170,8 +180,8 @@ def fit(name: str, i: IntFormat, o: IntFormat, segments: int, rule: str = "minim
         raise EmambaError(f"there is no rule {rule!r} to fit {name}; choose one of {', '.join(RULES)}")
     if segments < 1:
         raise EmambaError(f"{name} needs at least 1 segment, not {segments}")
-    if not 4 <= slope_bits <= _MAX_BITS:
-        raise EmambaError(f"the slopes of {name} must have 4 to {_MAX_BITS} bits, not {slope_bits}")
+    if not 4 <= slope_bits <= MAX_BITS:
+        raise EmambaError(f"the slopes of {name} must have 4 to {MAX_BITS} bits, not {slope_bits}")
     if rule == "minimax":
         return _minimax(name, i, o, segments, domain or _ARGUMENTS[name], rounding, slope_bits)
     if rule == "chord":

@@ -80,7 +80,7 @@ def best_frac(x: Array, bits: int, signed: bool = True) -> int:
         return bits - 1
     widest = bits - int(signed) - int(np.ceil(np.log2(top)))
     if not -60 <= widest <= 60:
-        raise EmambaError(f"a value of {top:g} needs a scale of 2^−{widest}, out of range −60..60: "
+        raise EmambaError(f"a value of {top:g} needs a scale of 2^{-widest}, out of range 2^−60..2^60: "
                           "rescale the data or the weights")
     best, least = widest, np.inf
     for frac in range(widest - 1, widest + 5):
@@ -121,6 +121,8 @@ class _Quantizer:
         leaf = node.name.rsplit(".", 1)[-1]
         if leaf in RESIDUAL_PATH:
             return self.settings.residual_bits
+        if leaf == "dt":  # exp's unit reads δ·A, whose bits are those of both
+            return min(self.settings.activation_bits, piecewise.MAX_BITS - self.settings.a_bits + 1)
         return self.settings.output_bits if leaf == "head" else self.settings.activation_bits
 
     def _format(self, node: Node) -> IntFormat:
@@ -240,7 +242,8 @@ class _Quantizer:
             b_bar = IntFormat(settings.activation_bits, True, h_frac - u.frac) if settings.input_term == "delta_b" else None
             return Scan(o=o, rounding=settings.rounding, A=A, D=D, u=u, dt=dt, B=B, C=C, a=a, d=d, decay=decay,
                         h=IntFormat(wide_bits - fraction, True, h_frac),
-                        h_wide=IntFormat(wide_bits, True, h_frac + fraction), delta_b=b_bar is not None, b_bar=b_bar)
+                        h_wide=IntFormat(wide_bits, True, h_frac + fraction), delta_b=b_bar is not None, b_bar=b_bar,
+                        hold=settings.hold)
 
         states = self._largest_state(node)
         self.calibration[node.name.removesuffix("y") + "h"] = {"max": states}

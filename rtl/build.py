@@ -14,7 +14,7 @@ from boards.zcu102 import target as zcu102
 from emamba.artifact import Artifact, load
 from emamba.certificate import certify
 from emamba.errors import EmambaError
-from emamba.files import write_file, write_folder
+from emamba.files import check_replaceable, write_file, write_folder
 from emamba.graph import build_graph
 from emamba.operators import Scan
 
@@ -77,14 +77,14 @@ def build(options: argparse.Namespace) -> None:
     target = TARGETS[options.target]
     clock_mhz = _clock(options, target.CLOCK_MHZ, target.LEAST_CLOCK_MHZ)
     out = (options.out or Path("build") / options.target).resolve()
-    _check_replaceable(out)
+    check_replaceable(out, "report.json")
     artifact = load(options.artifact)
     schedule = Schedule(artifact, cycles_per_token(artifact, options))
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
     certificates = {name: certify(op) for name, op in artifact.operators.items() if isinstance(op, Scan)}
     caveats = [f"{name}: no certificate excludes that the state saturates"
                for name, certificate in certificates.items() if not certificate.holds]
-    with write_folder(out) as temporary:
+    with write_folder(out, "report.json") as temporary:
         resources, notes = target.write(temporary, schedule, clock_mhz)
         report = schedule.report() | {
             "target": options.target, "artifact": {"name": artifact.name, "digest": artifact.digest}, "clock_mhz": clock_mhz,
@@ -152,15 +152,6 @@ def _clock(options: argparse.Namespace, default: float | None, least: float) -> 
     if default is None and options.frames_per_second is None:
         raise EmambaError(f"--clock-mhz changes nothing in the target {options.target}; it goes with --frames-per-second")
     return options.clock_mhz
-
-
-def _check_replaceable(out: Path) -> None:
-    """Refuses a folder that holds something else than an earlier output."""
-    try:
-        if out.exists() and not (out.is_dir() and (not any(out.iterdir()) or (out / "report.json").is_file())):
-            raise EmambaError(f"{out} is no earlier output, since it has no report.json: name another folder with --out")
-    except OSError as error:
-        raise EmambaError(f"cannot read {out}: {error.strerror}; name another folder with --out") from None
 
 
 def _text(report: dict) -> str:

@@ -110,6 +110,9 @@ class Scan(Block):
         for k in range(lanes * state_lanes):
             p = register(dt[k // state_lanes] * A[k], "p", shape=shape_of(op.p))
             decays.append(piecewise_linear(m, pipeline, p, op.decay))
+        if op.hold:
+            held = [register(lane == 0, "held", DECAY_LATENCY) for lane in self.dt.payload.data]
+            decays = [Mux(held[k // state_lanes], 1 << op.a_bar.frac, decay) for k, decay in enumerate(decays)]
         states = self._recurrence(m, pipeline, decays, terms, first, live, address)
 
         # y = C·h + D·u.

@@ -54,7 +54,7 @@ def scan(rng, channels, states, *, delta_b=False, o=I12, rounding=Rounding.HALF_
     return Scan(
         o=o, rounding=rounding, A=-rng.integers(0, 128, (channels, states)), D=rng.integers(-127, 128, channels), u=u, dt=dt, B=b,
         C=IntFormat(8, True, 5), a=a, d=IntFormat(8, True, 6), decay=decay, h=h, h_wide=IntFormat(24, True, h.frac + 7),
-        delta_b=delta_b, b_bar=b_bar,
+        delta_b=delta_b, b_bar=b_bar, hold=not delta_b,
     )
 
 

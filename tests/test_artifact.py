@@ -313,8 +313,8 @@ def put_array(key, value):
 
 
 ARRAYS = [
-    (put_array("block0.x.colour", np.zeros(2)), "weights.safetensors has an array 'block0.x.colour' that no node reads"),
-    (put_array("pool.weight", np.zeros(2)), "weights.safetensors has an array 'pool.weight' that no node reads"),
+    (put_array("block0.x.colour", np.zeros(2, np.int8)), "weights.safetensors has an array 'block0.x.colour' that no node reads"),
+    (put_array("pool.weight", np.zeros(2, np.int8)), "weights.safetensors has an array 'pool.weight' that no node reads"),
     (pop("block0.x.weight"), node("block0.x", "its parameters do not make a Linear (Linear.__init__() missing 1 required "
                                               "keyword-only argument: 'weight')")),
     (put_array("block0.x.weight", np.zeros(12, np.int8)), node("block0.x", "weight has 1 dimensions, but the node needs 2")),
@@ -399,7 +399,6 @@ def mutations(original: Path):
         yield mutated
 
 
-@pytest.mark.xfail(strict=True, reason="_load_codec: np.isfinite raises TypeError on integers of 2^64 and more")
 def test_no_mutation_is_anything_but_refused_or_loaded(original, tmp_path):
     folder = Path(shutil.copytree(original, tmp_path / "m"))
     loaded = refused = 0
@@ -441,9 +440,8 @@ ARRAY_GAPS = {
 }
 
 
-@pytest.mark.xfail(strict=True, raises=pytest.fail.Exception, reason="load does not check this yet")
 @pytest.mark.parametrize("what", [*GAPS, *ARRAY_GAPS])
-def test_artifacts_that_load_but_should_not(folder, what):
+def test_what_no_digest_would_catch(folder, what):
     if what in GAPS:
         change(folder, GAPS[what])
     else:

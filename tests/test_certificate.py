@@ -135,7 +135,7 @@ def test_a_state_that_holds_never_saturates_and_a_narrower_one_does(case):
 def test_a_decay_of_one_has_no_bound():
     op = make_scan(1)
     a_bar = IntFormat(8, True, 6)  # holds 1 itself
-    op = replace(op, decay=fit("exp", op.p, a_bar, 9))
+    op = replace(op, decay=fit("exp", op.p, a_bar, 9), hold=False)
     certificate = certify(op)
     assert not certificate.holds and certificate.bound == certificate.stored == -1
 
@@ -214,7 +214,7 @@ def long_run():
             delta = dt[:, t, :, None] * op.dt.step
             term = delta * (u[:, t, :, None] * op.u.step) * (B[:, t, None] * op.B.step)
             true = np.exp(delta * A) * true + term
-            plain = op.decay(dt[:, t, :, None] * op.A) * op.a_bar.step * plain + term
+            plain = op.decays(dt[:, t]) * op.a_bar.step * plain + term
             state = wide * op.h_wide.step
             rms[:, t] = [np.sqrt((x**2).mean()) for x in (true, state - true, state - plain)]
             largest = {"state": max(largest["state"], int(abs(wide).max())),
@@ -240,24 +240,22 @@ def last_tenth(rms: np.ndarray, length: int) -> float:
 
 @pytest.mark.parametrize("block", [0, 1])
 def test_rounding_does_not_add_up(long_run, block):
-    """Against the same recurrence without rounding: each token rounds by half a step of h, and Ā ≤ 127/128 forgets it."""
+    """Against the same recurrence without rounding: Ā forgets what each token rounds, and δ = 0 rounds nothing."""
     rms, largest, op = long_run[block]
     rounding = rms[2] / op.h.step
     assert largest["rounding"] <= 64.5 * op.h.step
-    assert 1 < last_tenth(rounding, 1000) < 10 and 1 < last_tenth(rounding, 10_000) < 11
+    assert 0.1 < last_tenth(rounding, 1000) < 0.5 and 0.1 < last_tenth(rounding, 10_000) < 0.5
     assert last_tenth(rounding, 10_000) <= 1.15 * last_tenth(rounding, 1000)
     assert over(rounding, 5500, 10_000) <= 1.15 * over(rounding, 1000, 5500)
 
 
-@pytest.mark.parametrize("block, limit", [(0, 0.21), (1, 0.42)])
+@pytest.mark.parametrize("block, limit", [(0, 0.21), (1, 0.16)])
 def test_the_error_of_h_levels_off(long_run, block, limit):
-    """Against the float recurrence the RMS error, as a share of the RMS of h, grows to the length that the slowest Ā remembers
-    (1/(1 − 127/128) tokens; the float model remembers longer where δ = 0), and from 1000 tokens on no more."""
+    """Against the float recurrence: the RMS error, as a share of the RMS of h, does not grow with the number of tokens."""
     (true, error, _), _, _ = long_run[block]
     share = {length: last_tenth(error, length) / last_tenth(true, length) for length in LENGTHS}
     assert share[10] < 0.1
     assert max(share.values()) < limit
-    assert share[10_000] <= 1.25 * share[1000]
     thousands = [over(error, k, k + 1000) / over(true, k, k + 1000) for k in range(0, 10_000, 1000)]
     assert max(thousands) < limit
     assert np.mean(thousands[5:]) <= 1.1 * np.mean(thousands[1:5])

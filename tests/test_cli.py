@@ -224,7 +224,6 @@ def test_result_file_that_cannot_be_written(run, small, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.xfail(strict=True, reason="files.write_file: the unlink in `finally` raises NotADirectoryError")
 def test_result_file_below_a_file(run, small, tmp_path):
     (tmp_path / "file").write_text("x")
     run("evaluate", small, "--data", DATA, "--limit", 1, "--json", tmp_path / "file" / "r.json",

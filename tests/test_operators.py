@@ -68,7 +68,7 @@ GOOD = {
 SILU = fit("silu", I8, I8, 5)
 SHIFT = "is out of range; a requantization shift must lie in −40..62"
 POSITIVE = "A holds a positive value, so the state would grow without bound; A must be ≤ 0"
-D_SCALE = "is out of range: D·u must align to y's accumulator by a left shift of 0..40, not"
+D_SCALE = "are out of range: D·u must align to y's accumulator by a left shift of 0..40, not"
 
 BAD = [
     *[(kind, change, sentence) for kind in ("Linear", "Conv1d") for change, sentence in [
@@ -114,8 +114,8 @@ BAD = [
     ("Scan", {"o": IntFormat(12, True, 61)}, f"y_shift = -41 {SHIFT}"),
     ("Scan", scan_parts(delta_b=True) | {"b_bar": IntFormat(8, True, 50), "h": IntFormat(17, True, 55),
                                          "h_wide": IntFormat(24, True, 62)}, f"b_bar_shift = -41 {SHIFT}"),
-    ("Scan", {"d": IntFormat(8, True, 16)}, f"D's scale 2^−16 {D_SCALE} -1; lower D's fraction bits"),
-    ("Scan", {"d": IntFormat(8, True, -26)}, f"D's scale 2^−-26 {D_SCALE} 41; lower D's fraction bits"),
+    ("Scan", {"d": IntFormat(8, True, 16)}, f"D's 16 fraction bits {D_SCALE} -1; lower D's fraction bits"),
+    ("Scan", {"d": IntFormat(8, True, -26)}, f"D's -26 fraction bits {D_SCALE} 41; lower D's fraction bits"),
     ("Multiply", {"o": IntFormat(8, True, 53)}, f"shift = -41 {SHIFT}"),
     ("Add", {"o": IntFormat(8, True, 48)}, f"shift = -41 {SHIFT}"),
     ("Pool", {"shift": 63}, f"shift = 63 {SHIFT}"),
@@ -261,6 +261,8 @@ def big_integer_step(op: Scan, h: list, u: list, dt: list, B: list, C: list):
             piece = sum(p >= int(knot) for knot in op.decay.knots)
             line = int(op.decay.slopes[piece]) * p + int(op.decay.offsets[piece])
             a_bar = to_format(line * power(-op.decay.shift), op.a_bar, op.rounding)
+            if op.hold and dt[e] == 0:
+                a_bar = one
             if op.delta_b:
                 value = dt[e] * B[n] * power(-op.dt.frac - op.B.frac)
                 b_bar = to_format(value * power(op.b_bar.frac), op.b_bar, op.rounding)
@@ -280,8 +282,9 @@ def big_integer_step(op: Scan, h: list, u: list, dt: list, B: list, C: list):
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("delta_b", [False, True])
 @pytest.mark.parametrize("h_bits", [17, 10])
-def test_scan_step_against_big_integers(h_bits, delta_b, rounding):
-    op = Scan(**scan_parts(delta_b=delta_b, rounding=rounding, h_bits=h_bits, seed=h_bits))
+@pytest.mark.parametrize("hold", [False, True])
+def test_scan_step_against_big_integers(hold, h_bits, delta_b, rounding):
+    op = Scan(**scan_parts(delta_b=delta_b, rounding=rounding, h_bits=h_bits, seed=h_bits), hold=hold)
     rng = np.random.default_rng(5)
     tokens, batch = 60, 2
     u = rng.integers(op.u.min, op.u.max + 1, (batch, tokens, 2))
