@@ -266,8 +266,9 @@ class Scan(Operator):
 
     p = δ·A; Ā = exp(p) by `decay`, and exactly 1 where δ = 0 if `hold` (our choice: the float state then keeps its value, while
     the paper's INT8 Ā cannot exceed 127/128); h_wide = saturate(Ā·h + b); y = requantize(C·h_wide + D·u);
-    h = saturate(h_wide >> Ā's fraction bits). The input term b is (δ·u)·B rounded to h_wide's scale (`delta_b` false, our choice: one multiplier and one
-    rounding fewer), or the paper's (requantize(δ·B)·u) << Ā's fraction bits (`delta_b` true; then `b_bar` is its format).
+    h = saturate(h_wide >> Ā's fraction bits). The input term b is (δ·u)·B rounded to h_wide's scale (`delta_b` false, our
+    choice: one multiplier and one rounding fewer), or the paper's (requantize(δ·B)·u) << Ā's fraction bits (`delta_b` true;
+    then `b_bar` is its format).
 
     A [d_inner, d_state] in format `a` (A ≤ 0), D [d_inner] in format `d`. `h` is the stored state (paper: INT17), `h_wide` the
     recurrent state that y reads (paper: INT24), with h_wide.frac = h.frac + a_bar.frac.
