@@ -29,8 +29,13 @@ EMITTING = ("x", "z", "dt", "dt_raw", "head")
 """Linears that hold a whole token and emit output by output; the others accumulate all outputs while their input arrives.
 The two alternate along the pipeline, so that neighbours overlap."""
 
-HEAD_PERIODS = 3
-"""Token periods the head may take once per sequence: between few multipliers and a short latency (our choice)."""
+NORM_SHARE = 5
+"""A norm reads and emits a token in this part of a period, and so do the residual sums and the pool beside it: nothing can
+overlap with it, so its time is pure latency, and it has few multipliers (our choice)."""
+
+HEAD_PERIODS, HEAD_CYCLES = 3, 8
+"""Token periods, and cycles at least, that the head may take once per sequence: between few multipliers and a short latency
+(our choice)."""
 
 WINDOW = 24
 """Tokens followed per sequence; longer sequences continue at one token a period."""
@@ -69,16 +74,16 @@ def fold(node: Node, op: ops.Operator, cycles_per_token: int, tokens: int, poole
     """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers."""
     leaf = node.name.rsplit(".", 1)[-1]
     budget = cycles_per_token
-    lanes = ceil(node.width / budget)
+    lanes, quick_lanes = ceil(node.width / budget), ceil(node.width / max(1, budget // NORM_SHARE))
     match op:
         case ops.Linear():
             if leaf == "head" and pooled:
-                budget *= min(tokens, HEAD_PERIODS)
+                budget = min(tokens * budget, max(HEAD_PERIODS * budget, HEAD_CYCLES))
             return Linear(op, *fold_linear(op, budget, leaf in EMITTING))
         case ops.Lookup():
             return Lookup(op, lanes)
         case ops.RangeNorm():
-            return RangeNorm(op, lanes)
+            return RangeNorm(op, quick_lanes)
         case ops.Conv1d():
             return Conv1d(op, lanes)
         case ops.Activation():
@@ -88,9 +93,9 @@ def fold(node: Node, op: ops.Operator, cycles_per_token: int, tokens: int, poole
         case ops.Multiply():
             return Multiply(op, lanes)
         case ops.Add():
-            return Add(op, lanes)
+            return Add(op, quick_lanes)
         case ops.Pool():
-            return Pool(op, lanes, tokens)
+            return Pool(op, quick_lanes, tokens)
     raise EmambaError(f"node '{node.name}': there is no block for a {node.kind}")
 
 

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The RTL executor: the Verilated accelerator of an artifact."""
 
 from collections.abc import Iterable
