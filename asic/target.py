@@ -75,7 +75,8 @@ class Platform:
         m.submodules.ram = ram = RamCell(memory)
         (write,), (read,) = memory.write_ports, memory.read_ports
         m.d.comb += [
-            ram.w_en.eq(write.en), ram.w_addr.eq(write.addr), ram.w_data.eq(write.data),
+            ram.w_en.eq(write.en), ram.w_addr.eq(write.addr),
+            ram.w_data.eq(write.data | 0),  # an operator makes the word one net; else each of its sources is a nameless port
             ram.r_addr.eq(read.addr), read.data.eq(ram.r_data),
         ]
         return m

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import arithmetic as arith
 from .errors import EmambaError
-from .formats import IntFormat, Rounding, bits_for
+from .formats import IntFormat, Rounding
 from .piecewise import Segments
 
 Array = np.ndarray
@@ -70,10 +70,10 @@ class Input(Operator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Linear(Operator):
-    """y = requantize(W·x + b), optionally clipped below at 0 (ReLU).
+class Weighted(Operator):
+    """What a Linear and a Conv1d share: y = requantize(Σ weight·x + bias).
 
-    weight [out, in] in format `w`, bias [out] at the accumulator's scale. `multiplier` [out] makes the scale dyadic:
+    weight [out, ...] in format `w`, bias [out] at the accumulator's scale. `multiplier` [out] makes the scale dyadic:
     y = round(acc · multiplier · 2^−shift); all ones is the paper's power-of-two scale.
     """
 
@@ -83,7 +83,6 @@ class Linear(Operator):
     i: IntFormat
     w: IntFormat
     shift: int
-    relu: bool = False
 
     def __post_init__(self):
         out, _ = self.weight.shape if self.weight.ndim == 2 else _bad_shape("weight", self.weight)
@@ -109,9 +108,12 @@ class Linear(Operator):
         rows = np.abs(self.weight).sum(1).tolist()
         return max(row * self.i.magnitude + abs(b) for row, b in zip(rows, self.bias.tolist(), strict=True))
 
-    @property
-    def accumulator_bits(self) -> int:
-        return bits_for(self.bound)
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(Weighted):
+    """y = requantize(W·x + b), weight [out, in], optionally clipped below at 0 (ReLU)."""
+
+    relu: bool = False
 
     def check_inputs(self, producers):
         _check_input("linear", producers[0], self.weight.shape[1], self.i)
@@ -190,33 +192,8 @@ class RangeNorm(Operator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv1d(Operator):
+class Conv1d(Weighted):
     """Causal depthwise convolution; weight [channels, taps], the last tap on the current token."""
-
-    weight: Array
-    bias: Array
-    multiplier: Array
-    i: IntFormat
-    w: IntFormat
-    shift: int
-
-    def __post_init__(self):
-        channels, _ = self.weight.shape if self.weight.ndim == 2 else _bad_shape("weight", self.weight)
-        _same("the shape of bias", self.bias.shape, (channels,))
-        _same("the shape of multiplier", self.multiplier.shape, (channels,))
-        arith.check_range("weight", self.weight, self.w)
-        arith.check_range("multiplier", self.multiplier, MULTIPLIER)
-        arith.check_range("bias", self.bias, BIAS)
-        _check_shift("shift", self.shift)
-        _check_bound("the accumulator", self.bound * int(self.multiplier.max(initial=1)))
-
-    @property
-    def width(self) -> int:
-        return self.weight.shape[0]
-
-    dyadic = Linear.dyadic
-    bound = Linear.bound
-    accumulator_bits = Linear.accumulator_bits
 
     def check_inputs(self, producers):
         _check_input("convolution", producers[0], self.width, self.i)
@@ -398,8 +375,8 @@ class Scan(Operator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Multiply(Operator):
-    """The gate: requantize(a·b), channel by channel."""
+class Pair(Operator):
+    """What Multiply and Add share: one channel of format `a` with one of format `b`."""
 
     channels: int
     a: IntFormat
@@ -414,34 +391,26 @@ class Multiply(Operator):
     def width(self) -> int:
         return self.channels
 
-    @property
-    def shift(self) -> int:
-        return self.a.frac + self.b.frac - self.o.frac
-
     def check_inputs(self, producers):
         _check_input("first", producers[0], self.channels, self.a)
         _check_input("second", producers[1], self.channels, self.b)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiply(Pair):
+    """The gate: requantize(a·b), channel by channel."""
+
+    @property
+    def shift(self) -> int:
+        return self.a.frac + self.b.frac - self.o.frac
 
     def __call__(self, a: Array, b: Array) -> Array:
         return arith.requantize(a * b, self.shift, self.o, self.rounding)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Add(Operator):
+class Add(Pair):
     """The residual sum: both terms shifted left to the finer scale, added exactly, requantized."""
-
-    channels: int
-    a: IntFormat
-    b: IntFormat
-
-    inputs = 2
-
-    def __post_init__(self):
-        _check_shift("shift", self.shift)
-
-    @property
-    def width(self) -> int:
-        return self.channels
 
     @property
     def frac(self) -> int:
@@ -450,8 +419,6 @@ class Add(Operator):
     @property
     def shift(self) -> int:
         return self.frac - self.o.frac
-
-    check_inputs = Multiply.check_inputs
 
     def __call__(self, a: Array, b: Array) -> Array:
         total = (a << (self.frac - self.a.frac)) + (b << (self.frac - self.b.frac))
