@@ -116,15 +116,17 @@ def multiplies(op: ops.Operator) -> int:
 
 @dataclass
 class Queue:
-    """A FIFO of the design; depth 0 where none is needed."""
+    """A FIFO of the design; depth 0 where none is needed. `peak` is its high-water mark when neither end of the design stalls."""
 
     name: str
     port: Port
     depth: int = 0
+    peak: int = 0
 
     def require(self, pushes: list[int], pops: list[int]) -> None:
         """Makes the FIFO deep enough for beats that come and go in these cycles."""
-        self.depth = max(self.depth, Fifo.depth_for(pushes, pops))
+        depth, peak = Fifo.needs(pushes, pops)
+        self.depth, self.peak = max(self.depth, depth), max(self.peak, peak)
 
 
 @dataclass
@@ -278,6 +280,6 @@ class Schedule:
             "cycles_per_token": self.period, "cycles_per_frame": self.cycles_per_frame, "latency_cycles": self.latency,
             "tokens": self.tokens, "multipliers": self.multipliers, "multiplies_per_frame": self.multiplies_per_frame,
             "utilization": self.utilization(self.multiplies_per_frame, self.multipliers), "stages": stages,
-            "fifo": [{"name": q.name, "depth": q.depth, "bits": q.depth * q.port.lanes * q.port.format.bits}
+            "fifo": [{"name": q.name, "depth": q.depth, "high_water": q.peak, "bits": q.depth * q.port.lanes * q.port.format.bits}
                      for q in self.queues()],
         }

@@ -131,14 +131,16 @@ class Fifo(wiring.Component):
         return m
 
     @staticmethod
-    def depth_for(pushes: list[int], pops: list[int]) -> int:
-        """Least depth at which a push never waits: the most beats held, the one that leaves in the same cycle included."""
-        depth, gone = 1, 0
-        for held, push in enumerate(pushes, 1):
-            while gone < len(pops) and pops[gone] < push:
-                gone += 1
-            depth = max(depth, held - gone)
-        return depth
+    def needs(pushes: list[int], pops: list[int]) -> tuple[int, int]:
+        """Least depth at which a push never waits, and the most beats ever held. The depth counts a beat that leaves in the
+        cycle of a push, since `ready` does not look at it."""
+        depth, peak, before, gone = 1, 0, 0, 0
+        for pushed, push in enumerate(pushes, 1):
+            while before < len(pops) and pops[before] < push:
+                before += 1
+            gone = before + (before < len(pops) and pops[before] == push)
+            depth, peak = max(depth, pushed - before), max(peak, pushed - gone)
+        return depth, peak
 
 
 class Fork(wiring.Component):
