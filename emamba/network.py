@@ -15,12 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import ModelConfig
+from .reference import NORM_EPSILON
 
 RANGE_NORM_WEIGHT = 3.125
 """Start of RangeNorm's weight, 25/8 as in Range Batch Normalization; our choice, the paper is silent."""
-
-NORM_EPSILON = 1e-5
-"""Constant under the square root of LayerNorm and RMSNorm. RangeNorm has none (paper)."""
 
 DT_RANGE = (1e-3, 1e-1)
 """Range of δ at the start, uniform in its logarithm (Mamba)."""

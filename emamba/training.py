@@ -10,10 +10,8 @@ The paper is silent on how it trained: all of this is our choice.
 """
 
 import json
-import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +28,7 @@ from .datasets import Dataset
 from .datasets.metrics import BETTER, figures
 from .datasets.tokens import to_tokens
 from .errors import EmambaError
+from .files import write_file
 from .network import Mamba
 
 FORMAT_VERSION = 1
@@ -233,7 +232,7 @@ def _save_state(recipe: Recipe, model: Mamba, optimizer, schedule, state: State,
         "schedule": schedule.state_dict(),
         "state": vars(state),
     }
-    _write(out / "training.pt", lambda path: torch.save(saved, path))
+    write_file(out / "training.pt", lambda path: torch.save(saved, path))
     _write_json(out / "history.json", state.history)
 
 
@@ -265,17 +264,10 @@ def _write_checkpoint(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scal
         "seed": recipe.train.seed,
     }
     weights = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
-    _write(out / "checkpoint.safetensors", lambda path: save_file(weights, path))
+    write_file(out / "checkpoint.safetensors", lambda path: save_file(weights, path))
     _write_json(out / "checkpoint.json", record)
     return record
 
 
 def _write_json(path: Path, value: object):
-    _write(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
-
-
-def _write(path: Path, write: Callable[[Path], object]):
-    """Writes a temporary file and moves it, so that an interruption never leaves half a file."""
-    temporary = path.with_name(path.name + ".tmp")
-    write(temporary)
-    os.replace(temporary, path)
+    write_file(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
