@@ -103,9 +103,13 @@ def _page(result: dict) -> str:
               "| artifact | data | float RMSE / MAE, cm | integer RMSE / MAE, cm | integer − float |",
               "| --- | --- | --- | --- | --- |"]
     for name, measured in result["artifacts"].items():
-        f, i = measured["float"], measured["int"]
-        lines.append(f"| {name} | {measured['note']} | {f['rmse']:.3f} / {f['mae']:.3f} | {i['rmse']:.3f} / {i['mae']:.3f} "
-                     f"| {i['rmse'] - f['rmse']:+.3f} |")
+        rows = [(name, measured["note"], measured)]
+        if "subjects_of_training" in measured:
+            rows.append(("", "of it, the subjects of the training", measured["subjects_of_training"]))
+        for title, note, part in rows:
+            f, i = part["float"], part["int"]
+            lines.append(f"| {title} | {note} | {f['rmse']:.3f} / {f['mae']:.3f} | {i['rmse']:.3f} / {i['mae']:.3f} "
+                         f"| {i['rmse'] - f['rmse']:+.3f} |")
     lines += ["", "The paper: 7.85 / 5.66 float, 8.83 INT8 RMSE, on its own random split.", "",
               "## Piecewise-linear units: largest error over every input code, in output steps", "",
               "Against the correctly rounded table; exp for arguments ≤ 0, the only ones that occur.", "",

@@ -109,6 +109,9 @@ def _quantize(options: argparse.Namespace) -> int:
         values = predict(artifact, backend, make_executor(artifact, backend), tokens)
         measured[backend] = figures(recipe.model.task, values, data.y_test, data.unit_scale)
         print(f"{backend}: {_words(measured[backend], data.unit)}")
+        if data.test_seen is not None:
+            seen = figures(recipe.model.task, values[data.test_seen], data.y_test[data.test_seen], data.unit_scale)
+            measured.setdefault("subjects_of_training", {})[backend] = seen
     artifact.record["figures"] = measured
     artifact.record["golden"] = codec.encode(tokens[:GOLDEN], artifact.input).tolist()
     for name, certificate in artifact.record["certificate"].items():
