@@ -1,6 +1,7 @@
 """Random operators of any shape, and the blocks that every test bench runs."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -83,37 +84,70 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-BLOCKS: dict[str, Callable[[], Block]] = {}
+def linear_block(inputs, outputs, in_lanes, out_lanes, **options) -> Block:
+    return rtl_linear.Linear(linear(rng(), inputs, outputs, **options), in_lanes, out_lanes)
+
+
+def conv1d_block(channels, taps, lanes, **options) -> Block:
+    return rtl_conv1d.Conv1d(conv1d(rng(), channels, taps, **options), lanes)
+
+
+def range_norm_block(channels, lanes, bits) -> Block:
+    return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3)), lanes)
+
+
+def activation_block(name, *, o=I8, table=False) -> Block:
+    return rtl_activation.Activation(activation(name, 5, o=o, table=table), 2)
+
+
+def scan_block(channels, states, lanes, state_lanes, **options) -> Block:
+    return rtl_scan.Scan(scan(rng(), channels, states, **options), lanes, state_lanes)
+
+
+def multiply_block(channels, lanes) -> Block:
+    return rtl_elementwise.Multiply(multiply(channels), lanes)
+
+
+def add_block(channels, lanes) -> Block:
+    return rtl_elementwise.Add(add(channels), lanes)
+
+
+def pool_block(channels, lanes, mean) -> Block:
+    return rtl_pool.Pool(pool(channels, TOKENS, mean=mean), lanes, TOKENS)
+
+
+def lookup_block(vocabulary, width, lanes) -> Block:
+    return rtl_lookup.Lookup(lookup(rng(), vocabulary, width), lanes)
+
+
+RELU = {"relu": True, "i": I12, "o": IntFormat(7, False, 5)}
+CASES = [
+    *((linear_block, shape, {}) for shape in (
+        (20, 6, 20, 2), (5, 7, 1, 7), (17, 5, 4, 2), (1, 1, 1, 1), (3, 4, 1, 1), (65, 2, 65, 2))),
+    *((linear_block, shape, {"dyadic": True}) for shape in ((20, 6, 20, 2), (17, 5, 4, 2))),
+    *((linear_block, (4, 3, 2, 3), {"rounding": rounding} | RELU) for rounding in Rounding),
+    *((conv1d_block, shape, {}) for shape in ((8, 4, 2), (5, 3, 2), (3, 1, 1), (4, 2, 4), (1, 7, 1))),
+    (conv1d_block, (5, 3, 2), {"dyadic": True}),
+    *((range_norm_block, shape, {}) for shape in (
+        (20, 1, 12), (20, 20, 12), (17, 4, 12), (1, 1, 12), (5, 2, 12), (17, 4, 8), (1, 1, 8))),
+    *((activation_block, (name,), {"o": o, "table": table}) for table in (False, True) for name, o in (
+        ("silu", I8), ("softplus", IntFormat(8, True, 4)), ("exp", IntFormat(8, True, 7)))),
+    *((scan_block, shape, {}) for shape in (
+        (4, 3, 1, 3), (5, 4, 2, 2), (3, 5, 3, 2), (2, 3, 2, 3), (1, 1, 1, 1), (4, 8, 2, 8), (3, 3, 1, 1))),
+    *((scan_block, shape, {"delta_b": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
+    *((scan_block, (4, 3, 1, 3), {"rounding": rounding}) for rounding in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),
+    *((make, shape, {}) for make in (multiply_block, add_block) for shape in ((6, 2), (5, 3), (1, 1))),
+    *((pool_block, (*shape, mean), {}) for mean in (False, True) for shape in ((6, 2), (5, 3), (1, 1))),
+    *((lookup_block, shape, {}) for shape in ((11, 5, 2), (128, 3, 3), (2, 1, 1))),
+]
 """Every block in several shapes: odd widths, one channel, lanes that do not divide, each folding, each rounding."""
 
-for _shape in ((20, 6, 20, 2), (5, 7, 1, 7), (17, 5, 4, 2), (1, 1, 1, 1), (3, 4, 1, 1), (65, 2, 65, 2)):
-    for _dyadic in (False, True)[:1 + (_shape[0] in (17, 20))]:
-        BLOCKS[f"linear-{'-'.join(map(str, _shape))}{'-dyadic' * _dyadic}"] = lambda s=_shape, d=_dyadic: rtl_linear.Linear(
-            linear(rng(), *s[:2], dyadic=d), *s[2:])
-for _rounding in Rounding:
-    BLOCKS[f"linear-relu-{_rounding}"] = lambda r=_rounding: rtl_linear.Linear(
-        linear(rng(), 4, 3, relu=True, i=I12, o=IntFormat(7, False, 5), rounding=r), 2, 3)
-for _shape in ((8, 4, 2), (5, 3, 2), (3, 1, 1), (4, 2, 4), (1, 7, 1)):
-    for _dyadic in (False, True)[:1 + (_shape[0] == 5)]:
-        BLOCKS[f"conv1d-{'-'.join(map(str, _shape))}{'-dyadic' * _dyadic}"] = lambda s=_shape, d=_dyadic: rtl_conv1d.Conv1d(
-            conv1d(rng(), *s[:2], dyadic=d), s[2])
-for _shape in ((20, 1), (20, 20), (17, 4), (1, 1), (5, 2)):
-    for _bits in (8, 12)[_shape[0] not in (1, 17):]:
-        BLOCKS[f"range_norm-{'-'.join(map(str, _shape))}-int{_bits}"] = lambda s=_shape, b=_bits: rtl_range_norm.RangeNorm(
-            range_norm(s[0], IntFormat(b, True, b - 3)), s[1])
-for _name, _o in (("silu", I8), ("softplus", IntFormat(8, True, 4)), ("exp", IntFormat(8, True, 7))):
-    for _table in (False, True):
-        BLOCKS[f"{_name}-{'table' if _table else 'segments'}"] = lambda n=_name, o=_o, t=_table: rtl_activation.Activation(
-            activation(n, 5, o=o, table=t), 2)
-for _shape in ((4, 3, 1, 3), (5, 4, 2, 2), (3, 5, 3, 2), (2, 3, 2, 3), (1, 1, 1, 1), (4, 8, 2, 8), (3, 3, 1, 1)):
-    for _delta_b in (False, True)[:1 + (_shape[0] == 5 or _shape[0] == 2)]:
-        BLOCKS[f"scan-{'-'.join(map(str, _shape))}{'-delta_b' * _delta_b}"] = lambda s=_shape, d=_delta_b: rtl_scan.Scan(
-            scan(rng(), *s[:2], delta_b=d), *s[2:])
-for _shape in ((6, 2), (5, 3), (1, 1)):
-    BLOCKS[f"multiply-{'-'.join(map(str, _shape))}"] = lambda s=_shape: rtl_elementwise.Multiply(multiply(s[0]), s[1])
-    BLOCKS[f"add-{'-'.join(map(str, _shape))}"] = lambda s=_shape: rtl_elementwise.Add(add(s[0]), s[1])
-    for _mean in (False, True):
-        BLOCKS[f"pool-{'-'.join(map(str, _shape))}-{'mean' if _mean else 'last'}"] = lambda s=_shape, m=_mean: rtl_pool.Pool(
-            pool(s[0], TOKENS, mean=m), s[1], TOKENS)
-for _shape in ((11, 5, 2), (128, 3, 3), (2, 1, 1)):
-    BLOCKS[f"lookup-{'-'.join(map(str, _shape))}"] = lambda s=_shape: rtl_lookup.Lookup(lookup(rng(), *s[:2]), s[2])
+
+def _name(make, shape, options) -> str:
+    kind = make.__name__.removesuffix("_block")
+    shown = {key: value for key, value in options.items() if key not in ("i", "o") and value is not False}
+    words = [key if value is True else str(value) for key, value in shown.items()]
+    return "-".join([kind, *map(str, shape), *words])
+
+
+BLOCKS: dict[str, Callable[[], Block]] = {_name(*case): partial(case[0], *case[1], **case[2]) for case in CASES}
