@@ -1,5 +1,7 @@
 """What the datapaths share: a stalling pipeline, requantization, adder trees, read-only memories, accumulator widths."""
 
+import operator
+
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, unsigned
 from amaranth.lib import wiring
@@ -100,9 +102,7 @@ def adder_tree(pipeline: Pipeline, terms: list[Value], name: str) -> Value:
 
 
 def balanced_sum(terms: list[Value]) -> Value:
-    while len(terms) > 1:
-        terms = [terms[k] + terms[k + 1] if k + 1 < len(terms) else terms[k] for k in range(0, len(terms), 2)]
-    return terms[0]
+    return reduce_tree(terms, operator.add)
 
 
 def reduce_tree(terms: list[Value], pick) -> Value:
