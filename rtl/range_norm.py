@@ -42,8 +42,8 @@ class RangeNorm(Block):
         table, _ = op.reciprocals
         x_shape, sum_shape = shape_of(op.i), width_of(op.channels * op.i.magnitude)
         statistics = data.StructLayout({"total": sum_shape, "high": x_shape, "low": x_shape})
-        m.submodules.tokens = tokens = Fifo(Beat(op.i, lanes), count + 2)
-        m.submodules.statistics = stats = Fifo(statistics, 2)
+        m.submodules.tokens = tokens = Fifo(Beat(op.i, lanes), count + 2, through=False)
+        m.submodules.statistics = stats = Fifo(statistics, 2, through=False)
 
         beat = Signal(range(count))
         start, end = beat == 0, beat == count - 1

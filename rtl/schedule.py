@@ -221,13 +221,11 @@ class Schedule:
                 for source in dict.fromkeys(node.inputs):
                     for edge in self.outputs[source].edges:
                         if edge.sink == node.name:
-                            pushes = [cycle - Fifo.latency for cycle in arrivals[node.name][edge.index]]
-                            edge.queue.require(pushes, taken[edge.index])
+                            edge.queue.require(arrivals[node.name][edge.index], taken[edge.index])
             output = self.outputs[node.name]
             flow = self._through(output.gearbox, output.before, departures)
             for edge in output.edges:
-                cycles = self._through(edge.gearbox, edge.before, flow)
-                arrivals[edge.sink][edge.index] = [cycle + Fifo.latency for cycle in cycles]
+                arrivals[edge.sink][edge.index] = self._through(edge.gearbox, edge.before, flow)
         return entered, departures
 
     @staticmethod
@@ -237,7 +235,6 @@ class Schedule:
             return pushes
         taken, departures = gearbox.schedule(pushes)
         if taken != pushes:
-            taken, departures = gearbox.schedule([cycle + Fifo.latency for cycle in pushes])
             before.require(pushes, taken)
         return departures
 

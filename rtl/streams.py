@@ -91,15 +91,14 @@ class Elementwise(Block):
 
 
 class Fifo(wiring.Component):
-    """First in, first out; a beat written in one cycle can be read in the next.
+    """First in, first out. With `through`, a beat that finds it empty can be read in the cycle in which it comes, so that the
+    FIFO costs no latency; else in the next. `ready` never depends on the reader's.
 
     `peak`: the most beats ever held, the high-water mark.
     """
 
-    latency = 1
-
-    def __init__(self, layout: data.Layout, depth: int):
-        self.depth = depth
+    def __init__(self, layout: data.Layout, depth: int, *, through: bool = True):
+        self.depth, self.through = depth, through
         super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)), "peak": Out(range(depth + 1))})
 
     def elaborate(self, platform):
@@ -108,17 +107,21 @@ class Fifo(wiring.Component):
         m.submodules.storage = storage = Memory(shape=unsigned(Shape.cast(layout).width), depth=self.depth, init=[])
         write, read = storage.write_port(), storage.read_port(domain="comb")
         level = Signal(range(self.depth + 1))
-        push, pop = self.i.valid & self.i.ready, self.o.valid & self.o.ready
+        empty, push, pop = Signal(), Signal(), Signal()
+        passes = self.i.valid & self.o.ready & empty if self.through else 0
 
         def advance(pointer):
             return pointer.eq(Mux(pointer == self.depth - 1, 0, pointer + 1))
 
         m.d.comb += [
+            empty.eq(level == 0),
+            push.eq(self.i.valid & self.i.ready & ~passes),
+            pop.eq(self.o.ready & ~empty),
             self.i.ready.eq(level != self.depth),
-            self.o.valid.eq(level != 0),
+            self.o.valid.eq(~empty | self.i.valid if self.through else ~empty),
             write.data.eq(self.i.payload),
             write.en.eq(push),
-            self.o.payload.eq(read.data),
+            self.o.payload.eq(Mux(empty, self.i.payload.as_value(), read.data) if self.through else read.data),
         ]
         m.d.sync += level.eq(level + push - pop)
         if self.depth > 1:
@@ -132,8 +135,8 @@ class Fifo(wiring.Component):
 
     @staticmethod
     def needs(pushes: list[int], pops: list[int]) -> tuple[int, int]:
-        """Least depth at which a push never waits, and the most beats ever held. The depth counts a beat that leaves in the
-        cycle of a push, since `ready` does not look at it."""
+        """Of a FIFO with `through`: least depth at which a push never waits, and the most beats ever held. The depth counts a
+        beat that leaves in the cycle of a push, since `ready` does not look at it."""
         depth, peak, before, gone = 1, 0, 0, 0
         for pushed, push in enumerate(pushes, 1):
             while before < len(pops) and pops[before] < push:
