@@ -103,6 +103,11 @@ class Weighted(Operator):
         return bool((self.multiplier != 1).any())
 
     @property
+    def multiplies(self) -> int:
+        """Multiplications per token."""
+        return self.weight.size + (self.width if self.dyadic else 0)
+
+    @property
     def bound(self) -> int:
         """Largest |accumulator| of any input in format `i`."""
         rows = np.abs(self.weight).sum(1).tolist()
@@ -295,11 +300,6 @@ class Scan(Operator):
     @property
     def d_state(self) -> int:
         return self.A.shape[1]
-
-    @property
-    def multiplies(self) -> tuple[int, int]:
-        """Multiplications per state (δ·A, exp's slope, the input term's, Ā·h, C·h) and per channel (D·u, perhaps δ·u)."""
-        return (6, 1) if self.delta_b else (5, 2)
 
     @property
     def p(self) -> IntFormat:

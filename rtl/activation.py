@@ -29,15 +29,15 @@ def piecewise_linear(m: Module, pipeline: Pipeline, x: Value, segments: Segments
 
 
 class Activation(Elementwise):
-    """`lanes` channels a cycle. Segments take one multiplier a lane; a table takes none and is exact for any function of
-    few input bits. Formats: `emamba.operators.Activation`.
+    """`lanes` channels a cycle. Segments take one multiplier a lane; with `table`, their value at every input code is a table,
+    which takes none. Formats: `emamba.operators.Activation`.
     """
 
-    def __init__(self, op: Operator, lanes: int):
-        self.op = op
+    def __init__(self, op: Operator, lanes: int, *, table: bool = False):
+        self.op, self.table = op, table or op.segments is None
         super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
-        self.multipliers = lanes if op.segments is not None else 0
-        self.latency = PIECEWISE_LATENCY if op.segments is not None else 1
+        self.multipliers, self.multiplies = (0, 0) if self.table else (lanes, op.channels)
+        self.latency = 1 if self.table else PIECEWISE_LATENCY
 
     def model(self, x):
         return self.op(x)
@@ -47,12 +47,13 @@ class Activation(Elementwise):
         op = self.op
         pipeline = Pipeline(m, self.o)
         valid = pipeline.join(self.i)
-        if op.segments is not None:
-            lanes = [piecewise_linear(m, pipeline, x, op.segments) for x in self.i.payload.data]
-        else:
+        if self.table:
             lanes = []
-            by_pattern = np.roll(op.entries, op.i.min)  # two's complement: codes 0..max come first
+            codes = np.arange(1 << op.i.bits)  # two's complement: codes 0..max come first
+            entries = op(np.where(codes > op.i.max, codes - (1 << op.i.bits), codes))
             for k, x in enumerate(self.i.payload.data):
-                lanes += rom(m, f"table_{k}", by_pattern.reshape(-1, 1), op.o, Value.cast(x), pipeline.advance)
+                lanes += rom(m, f"table_{k}", entries.reshape(-1, 1), op.o, Value.cast(x), pipeline.advance)
+        else:
+            lanes = [piecewise_linear(m, pipeline, x, op.segments) for x in self.i.payload.data]
         pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, valid, self.latency)
         return m

@@ -20,7 +20,7 @@ from emamba.operators import Scan
 
 from .accelerator import Accelerator
 from .emit import to_verilog
-from .schedule import MAX_CYCLES, Schedule, fold
+from .schedule import MAX_CYCLES, REALIZATION, Schedule, fold
 
 CYCLES_PER_TOKEN = 20
 
@@ -113,10 +113,10 @@ def cycles_per_token(artifact: Artifact, options: argparse.Namespace) -> int:
 
 def _for_multipliers(artifact: Artifact, limit: int) -> int:
     """The smallest T that needs at most `limit` multipliers; more cycles never need more multipliers."""
-    nodes, tokens, pooled = build_graph(artifact.config)[1:], artifact.config.tokens, artifact.config.pool != "none"
+    nodes = build_graph(artifact.config)[1:]
 
     def needed(cycles: int) -> int:
-        return sum(fold(node, artifact.operators[node.name], cycles, tokens, pooled).multipliers for node in nodes)
+        return sum(fold(artifact, node, cycles, REALIZATION).multipliers for node in nodes)
 
     every = range(1, MAX_CYCLES + 1)
     least = needed(MAX_CYCLES)

@@ -60,8 +60,10 @@ class Pipeline:
         ]
 
 
-def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None) -> Signal:
-    """The hardware of `emamba.arithmetic.requantize`; `low` raises the lower limit (0 for a ReLU)."""
+def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None, *,
+               fits: bool = False) -> Signal:
+    """The hardware of `emamba.arithmetic.requantize`; `low` raises the lower limit (0 for a ReLU). `fits` says that the result
+    is known to lie within `o`, so that nothing clips it."""
     if shift <= 0:
         shifted = value.shift_left(-shift)
     elif rounding is Rounding.TRUNCATE:
@@ -76,7 +78,7 @@ def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Roun
     low = o.min if low is None else low
     m.d.comb += [
         rounded.eq(shifted),
-        result.eq(Mux(rounded > o.max, o.max, Mux(rounded < low, low, rounded))),
+        result.eq(rounded if fits else Mux(rounded > o.max, o.max, Mux(rounded < low, low, rounded))),
     ]
     return result
 
@@ -110,6 +112,26 @@ def reduce_tree(terms: list[Value], pick) -> Value:
     while len(terms) > 1:
         terms = [pick(terms[k], terms[k + 1]) if k + 1 < len(terms) else terms[k] for k in range(0, len(terms), 2)]
     return terms[0]
+
+
+def choose(m: Module, values: list[Value], group: Value, groups: int, lanes: int) -> list[Value]:
+    """The `lanes` values of group number `group`; zero beyond the last value."""
+    if groups == 1:
+        return values
+    chosen = [Signal(values[0].shape(), name=f"chosen_{k}") for k in range(lanes)]
+    with m.Switch(group):
+        for k in range(groups):
+            with m.Case(k):
+                m.d.comb += [c.eq(value) for c, value in zip(chosen, values[k * lanes:(k + 1) * lanes], strict=False)]
+    return chosen
+
+
+def accumulate(m: Module, pipeline: Pipeline, value: Value, initial: Value, start: Value, live: Value, shape: Shape) -> Signal:
+    """A register that takes `initial` + `value` where `start` is high, else adds `value`; one step, only where `live`."""
+    total = Signal(shape, name="acc", reset_less=True)
+    with m.If(pipeline.advance & live):
+        m.d.sync += total.eq(value + Mux(start, initial, total))
+    return total
 
 
 class Rom(wiring.Component):
@@ -169,5 +191,7 @@ def width_of(bound: int) -> Shape:
 
 
 def tap_format(values: np.ndarray) -> IntFormat:
-    """The narrowest signed format that holds `values`."""
+    """The narrowest format that holds `values`."""
+    if values.min() >= 0:
+        return IntFormat(max(1, int(values.max()).bit_length()), False)
     return bounded(int(np.abs(values).max()))

@@ -36,7 +36,7 @@ class Multiply(_Pair):
 
     def __init__(self, op: operators.Multiply, lanes: int):
         super().__init__(op, lanes)
-        self.multipliers = lanes
+        self.multipliers, self.multiplies = lanes, op.channels
 
     def _combine(self, pipeline, a, b):
         return pipeline.register(pipeline.register(a, "a") * pipeline.register(b, "b"), "product")

@@ -25,6 +25,7 @@ class Linear(Block):
         super().__init__({"i": Port(op.i, inputs, in_lanes)}, Port(op.o, out, out_lanes))
         self.chunks, self.groups = self.inputs["i"].beats, self.output.beats
         self.multipliers = in_lanes * out_lanes + (out_lanes if op.dyadic else 0)
+        self.multiplies = op.multiplies
 
     def model(self, x):
         return self.op(x)

@@ -21,7 +21,7 @@ class RangeNorm(Block):
     def __init__(self, op: Operator, lanes: int):
         self.op = op
         super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
-        self.multipliers = lanes
+        self.multipliers, self.multiplies = lanes, op.channels
 
     def model(self, x):
         return self.op(x)

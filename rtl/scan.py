@@ -1,15 +1,29 @@
 """The selective scan: the recurrent heart of Mamba."""
 
-from amaranth.hdl import Module, Mux, Signal, unsigned
+import numpy as np
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 
+from emamba.certificate import certify
 from emamba.operators import Scan as Operator
 
 from .activation import PIECEWISE_LATENCY, piecewise_linear
-from .datapath import Pipeline, adder_tree, bounded, fold, requantize, rom, tap_format, tree_stages, width_of
+from .datapath import Pipeline, accumulate, adder_tree, bounded, choose, fold, requantize, rom, tap_format, tree_stages, width_of
 from .streams import Block, Port, beats, shape_of
 
-DECAY_LATENCY = 2 + PIECEWISE_LATENCY  # operands, δ·A, exp
+SEGMENTS_LEAD, TABLE_LEAD = 2 + PIECEWISE_LATENCY, 4
+"""Steps before the recurrence: operands, δ·A and exp; or operands, δ·u, its product with B, and the requantizer."""
+
+
+def multiplies(op: Operator, table: bool) -> int:
+    """Multiplications per state: the input term's one or two, Ā·h, C·h, and without a table δ·A and exp's slope."""
+    return 3 + op.delta_b + (0 if table else 2)
+
+
+def multipliers(op: Operator, lanes: int, state_lanes: int, table: bool) -> int:
+    """Those of a block: one a channel, beside the states', does δ·u and then D·u, where a channel takes several cycles."""
+    per_channel = 1 if op.delta_b or state_lanes < op.d_state else 2
+    return lanes * (multiplies(op, table) * state_lanes + per_channel)
 
 
 class Scan(Block):
@@ -18,19 +32,24 @@ class Scan(Block):
     Inputs: u and dt by `lanes` channels, B and C one beat of d_state values a token. The stored states of a token form the
     rows of one memory, one row a cycle. The loop from a row's read to its write is pipelined over as many cycles as pass
     before the row is needed again, at most three, so that the recurrence never waits and never limits the rate.
+
+    Ā is exp's segments at δ·A; or, with `table`, a table of δ for every state, as A is constant (`positive`: δ is never
+    negative, so half a table). Where the certificate excludes that the state saturates, nothing clips it.
     Formats, rounding and saturation: `emamba.operators.Scan`.
     """
 
-    def __init__(self, op: Operator, lanes: int, state_lanes: int):
-        self.op, self.lanes, self.state_lanes = op, lanes, state_lanes
+    def __init__(self, op: Operator, lanes: int, state_lanes: int, *, table: bool = False, positive: bool = False):
+        self.op, self.lanes, self.state_lanes, self.table = op, lanes, state_lanes, table
+        self.code_bits = op.dt.bits - (op.dt.signed and positive)
         super().__init__({
             "u": Port(op.u, op.width, lanes), "dt": Port(op.dt, op.width, lanes),
             "B": Port(op.B, op.d_state, op.d_state), "C": Port(op.C, op.d_state, op.d_state),
         }, Port(op.o, op.width, lanes))
         self.channel_groups = self.output.beats
         self.state_groups = beats(op.d_state, state_lanes)
-        per_state, per_channel = op.multiplies
-        self.multipliers = lanes * (per_state * state_lanes + per_channel)
+        self.lead = TABLE_LEAD if table else SEGMENTS_LEAD
+        self.multipliers = multipliers(op, lanes, state_lanes, table)
+        self.multiplies = op.width * (op.d_state * multiplies(op, table) + (1 if op.delta_b else 2))
 
     def model(self, u, dt, B, C):
         return self.op(u, dt, B, C)
@@ -46,8 +65,8 @@ class Scan(Block):
 
     @property
     def latency(self) -> int:
-        """Decay, recurrence, C·h, adder tree, accumulator, requantizer."""
-        return DECAY_LATENCY + self.loop + 1 + tree_stages(self.state_lanes) + 2
+        """Decay and input term, recurrence, C·h, adder tree, accumulator, requantizer."""
+        return self.lead + self.loop + 1 + tree_stages(self.state_lanes) + 2
 
     def schedule(self, u, dt, B, C):
         taken = {name: [] for name in self.inputs}
@@ -92,81 +111,108 @@ class Scan(Block):
         # Step 1: operands.
         u = [register(lane, "u") for lane in self.u.payload.data]
         dt = [register(lane, "dt") for lane in self.dt.payload.data]
-        B = [register(lane, "B") for lane in self._states(m, self.B, state_group)]
-        C = [register(lane, "C") for lane in self._states(m, self.C, state_group)]
-        by_channel = fold(op.A, groups, lanes)  # groups, lanes, d_state
-        by_state = fold(by_channel.transpose(2, 0, 1), state_groups, state_lanes)  # state_groups, state_lanes, groups, lanes
-        A_rows = by_state.transpose(2, 0, 3, 1).reshape(rows, lanes * state_lanes)
-        A = rom(m, "A", A_rows, tap_format(op.A), step, advance)
+        B = [register(lane, "B") for lane in choose(m, list(self.B.payload.data), state_group, state_groups, state_lanes)]
+        C = [register(lane, "C") for lane in choose(m, list(self.C.payload.data), state_group, state_groups, state_lanes)]
         D = rom(m, "D", fold(op.D, groups, lanes), tap_format(op.D), group, advance)
 
-        # Steps 2 to DECAY_LATENCY: Ā and the input term, then the recurrence.
-        direct = [register(d * x, "direct") for d, x in zip(D, u, strict=True)]
-        terms = self._terms(m, pipeline, u, dt, B)
-        first = register(self.u.payload.first, "first", DECAY_LATENCY)
-        live = pipeline.flag(valid, "live", DECAY_LATENCY)
-        address = register(step, "row", DECAY_LATENCY)
-        decays = []
-        for k in range(lanes * state_lanes):
-            p = register(dt[k // state_lanes] * A[k], "p", shape=shape_of(op.p))
-            decays.append(piecewise_linear(m, pipeline, p, op.decay))
-        if op.hold:
-            held = [register(lane == 0, "held", DECAY_LATENCY) for lane in self.dt.payload.data]
-            decays = [Mux(held[k // state_lanes], 1 << op.a_bar.frac, decay) for k, decay in enumerate(decays)]
-        states = self._recurrence(m, pipeline, decays, terms, first, live, address)
+        # Steps 2 to `lead`: Ā and the input term, then the recurrence.
+        start = register(state_group == 0, "start")
+        products = [self._channel_products(m, pipeline, *operands, start) for operands in zip(u, dt, D, strict=True)]
+        terms = self._terms(m, pipeline, u, dt, B, [du for du, _ in products])
+        first = register(self.u.payload.first, "first", self.lead)
+        live = pipeline.flag(valid, "live", self.lead)
+        row = register(step, "row", self.lead - 1)
+        decays = self._table(m, pipeline, row) if self.table else self._segments(m, pipeline, dt, step)
+        states = self._recurrence(m, pipeline, decays, terms, first, live, register(row, "address"))
 
         # y = C·h + D·u.
-        wait = DECAY_LATENCY + self.loop
+        wait = self.lead + self.loop
         C_held = [register(c, "C_held", wait - 1) for c in C]
-        start = register(state_group == 0, "y_start", wait + 1 + tree_stages(state_lanes))
-        y_live = pipeline.flag(valid, "y_live", wait + 1 + tree_stages(state_lanes))
+        before = wait + 1 + tree_stages(state_lanes)
+        y_start, y_live = register(start, "y_start", before - 1), pipeline.flag(valid, "y_live", before)
         results = []
-        for lane in range(lanes):
-            products = [register(C_held[k] * states[lane * state_lanes + k], "ch") for k in range(state_lanes)]
-            total = adder_tree(pipeline, products, "tree")
-            bypass = register(direct[lane], "direct_held", wait - 1 + tree_stages(state_lanes)).shift_left(op.d_shift)
-            accumulator = Signal(width_of(op.y_bound), name="acc", reset_less=True)
-            with m.If(advance & y_live):
-                m.d.sync += accumulator.eq(total + Mux(start, bypass, accumulator))
-            results.append(register(requantize(m, accumulator, op.y_shift, op.o, op.rounding), "y"))
+        for lane, (_, (direct, age)) in enumerate(products):
+            parts = [register(C_held[k] * states[lane * state_lanes + k], "ch") for k in range(state_lanes)]
+            total = adder_tree(pipeline, parts, "tree")
+            bypass = register(direct, "direct_held", before - age).shift_left(op.d_shift)
+            y = accumulate(m, pipeline, total, bypass, y_start, y_live, width_of(op.y_bound))
+            results.append(register(requantize(m, y, op.y_shift, op.o, op.rounding), "y"))
         pipeline.finish(results, self.u.payload.first, self.u.payload.last, valid & last_state, self.latency)
         return m
 
-    def _states(self, m, port, state_group):
-        """The state_lanes values of the current state group."""
-        values = list(port.payload.data)
-        if self.state_groups == 1:
-            return values
-        chosen = [Signal(v.shape(), name=f"chosen_{k}") for k, v in enumerate(values[:self.state_lanes])]
-        with m.Switch(state_group):
-            for group in range(self.state_groups):
-                with m.Case(group):
-                    for k, lane in enumerate(values[group * self.state_lanes:(group + 1) * self.state_lanes]):
-                        m.d.comb += chosen[k].eq(lane)
-        return chosen
+    def _by_step(self, values: np.ndarray) -> np.ndarray:
+        """[d_inner, d_state, ...] → [rows, lanes, state_lanes, ...], one row a step."""
+        by_channel = fold(values, self.channel_groups, self.lanes)
+        by_state = fold(np.moveaxis(by_channel, 2, 0), self.state_groups, self.state_lanes)  # state: group, lane; channel: same
+        return np.moveaxis(by_state, (2, 0, 3, 1), (0, 1, 2, 3)).reshape(self.cycles, self.lanes, self.state_lanes,
+                                                                        *values.shape[2:])
 
-    def _terms(self, m, pipeline, u, dt, B):
-        """The input terms b at h_wide's scale, from operands at step 1, ready at step DECAY_LATENCY."""
+    def _channel_products(self, m, pipeline, u, dt, D, start):
+        """δ·u for the input terms, and D·u with its age in steps; of operands at step 1, of which `start` marks the first of a
+        channel. If a channel takes several steps, one multiplier does both, one after the other."""
+        register = pipeline.register
+        if self.op.delta_b:
+            return None, (register(D * u, "direct"), 2)
+        if self.state_groups == 1:
+            return register(dt * u, "du"), (register(D * u, "direct"), 2)
+        product = register(Mux(start, dt, D) * u, "product")
+        fresh, held = register(start, "fresh"), Signal(product.shape(), name="du_held", reset_less=True)
+        du = Mux(fresh, product, held)
+        with m.If(pipeline.advance):
+            m.d.sync += held.eq(du)
+        return du, (product, 3)
+
+    def _terms(self, m, pipeline, u, dt, B, du):
+        """The input terms b at h_wide's scale, from operands at step 1 and δ·u at step 2, ready at step `lead`."""
         op, register = self.op, pipeline.register
         terms = []
         for lane in range(self.lanes):
-            if not op.delta_b:
-                du = register(dt[lane] * u[lane], "du")
-            else:
+            if op.delta_b:
                 u_held = register(u[lane], "u_held", 2)
             for k in range(self.state_lanes):
                 if op.delta_b:
                     b_bar = requantize(m, register(dt[lane] * B[k], "db"), op.b_bar_shift, op.b_bar, op.rounding)
-                    term = register(register(b_bar, "b_bar") * u_held, "bu", DECAY_LATENCY - 3).shift_left(op.a_bar.frac)
+                    term = register(register(b_bar, "b_bar") * u_held, "bu", self.lead - 3).shift_left(op.a_bar.frac)
                 else:
-                    exact = register(du * register(B[k], "B_held"), "dub", DECAY_LATENCY - 3)
-                    term = register(requantize(m, exact, op.term_shift, bounded(op.term_bound), op.rounding), "term")
+                    exact = register(du[lane] * register(B[k], "B_held"), "dub", self.lead - 3)
+                    term = register(requantize(m, exact, op.term_shift, bounded(op.term_bound), op.rounding, fits=True), "term")
                 terms.append(term)
         return terms
+
+    def _segments(self, m, pipeline, dt, step):
+        """Ā of every lane at step `lead`, from δ at step 1."""
+        op, register = self.op, pipeline.register
+        A = rom(m, "A", self._by_step(op.A).reshape(self.cycles, -1), tap_format(op.A), step, pipeline.advance)
+        decays = []
+        for k, a in enumerate(A):
+            p = register(dt[k // self.state_lanes] * a, "p", shape=shape_of(op.p))
+            decays.append(piecewise_linear(m, pipeline, p, op.decay))
+        if op.hold:
+            held = [register(lane == 0, "held", self.lead) for lane in self.dt.payload.data]
+            decays = [Mux(held[k // self.state_lanes], 1 << op.a_bar.frac, decay) for k, decay in enumerate(decays)]
+        return decays
+
+    def _table(self, m, pipeline, row):
+        """The same by tables, each addressed by δ and the number of the row."""
+        op = self.op
+        codes = np.arange(1 << self.code_bits)
+        if op.dt.signed and self.code_bits == op.dt.bits:
+            codes = np.where(codes > op.dt.max, codes - (1 << op.dt.bits), codes)
+        by_code = np.moveaxis(op.decays(codes[:, None].repeat(op.width, 1)), 0, -1)  # d_inner, d_state, codes
+        entries = np.moveaxis(self._by_step(by_code), 3, 1)  # rows, codes, lanes, state_lanes
+        element = tap_format(entries)
+        decays = []
+        for lane, x in enumerate(self.dt.payload.data):
+            code = pipeline.register(Value.cast(x)[:self.code_bits], "code", self.lead - 1)
+            address = Cat(code, row) if self.cycles > 1 else code
+            rows = entries[:, :, lane].reshape(-1, self.state_lanes)
+            decays += rom(m, f"decay_{lane}", rows, element, address, pipeline.advance)
+        return decays
 
     def _recurrence(self, m, pipeline, decays, terms, first, live, address):
         """h_wide of every lane, `loop` steps later; the stored state is written in the last of them."""
         op, loop, register, advance = self.op, self.loop, pipeline.register, pipeline.advance
+        fits = certify(op).holds
         bits, count = op.h.bits, self.lanes * self.state_lanes
         row = unsigned(bits * count)
         m.submodules.states = memory = Memory(shape=row, depth=self.cycles, init=[])
@@ -185,7 +231,8 @@ class Scan(Block):
             product = a * h
             if loop >= 2:
                 product, term = register(product, "ah"), register(term, "b_2")
-            h_wide = requantize(m, product + term, 0, op.h_wide, op.rounding)
-            m.d.comb += write.data[k * bits:(k + 1) * bits].eq(requantize(m, h_wide, op.a_bar.frac, op.h, op.rounding))
+            h_wide = requantize(m, product + term, 0, op.h_wide, op.rounding, fits=fits)
+            stored = requantize(m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits)
+            m.d.comb += write.data[k * bits:(k + 1) * bits].eq(stored)
             results.append(register(h_wide, "h_wide"))
         return results

@@ -10,11 +10,14 @@ each beat's cycle follows from those of the stage's inputs.
 from dataclasses import dataclass, field
 from math import ceil
 
+import numpy as np
+
 from emamba import operators as ops
 from emamba.artifact import Artifact
 from emamba.errors import EmambaError
 from emamba.graph import Node, build_graph
 
+from . import scan
 from .activation import Activation
 from .conv1d import Conv1d
 from .elementwise import Add, Multiply
@@ -22,7 +25,6 @@ from .linear import Linear
 from .lookup import Lookup
 from .pool import Pool
 from .range_norm import RangeNorm
-from .scan import Scan
 from .streams import Block, Fifo, Gearbox, Pacer, Port, beats
 
 EMITTING = ("x", "z", "dt", "dt_raw", "head")
@@ -33,9 +35,12 @@ NORM_SHARE = 5
 """A norm reads and emits a token in this part of a period, and so do the residual sums and the pool beside it: nothing can
 overlap with it, so its time is pure latency, and it has few multipliers (our choice)."""
 
-HEAD_PERIODS, HEAD_CYCLES = 3, 8
-"""Token periods, and cycles at least, that the head may take once per sequence: between few multipliers and a short latency
-(our choice)."""
+HEAD_CYCLES, HEAD_SHORT, HEAD_PERIODS = 8, 32, 3
+"""The head works once per sequence. Up to T = HEAD_SHORT it takes one period, HEAD_CYCLES at least, for a short latency; above,
+HEAD_PERIODS of them, for few multipliers (our choice)."""
+
+TABLE_BITS = 8
+"""Input bits up to which a table of a function takes less logic than comparisons, slopes and a multiplier."""
 
 WINDOW = 24
 """Tokens followed per sequence; longer sequences continue at one token a period."""
@@ -57,39 +62,70 @@ def fold_linear(op: ops.Linear, budget: int, emit: bool) -> tuple[int, int]:
     return best[1]
 
 
-def fold_scan(op: ops.Scan, budget: int) -> tuple[int, int]:
+def fold_conv1d(op: ops.Conv1d, budget: int) -> tuple[int, int]:
+    """(lanes, tap_lanes) with the fewest multipliers such that their groups' product ≤ budget."""
+    width, taps = op.weight.shape
+    best = None
+    for groups in range(1, min(taps, budget) + 1):
+        tap_lanes = ceil(taps / groups)
+        lanes = ceil(width / min(width, budget // beats(taps, tap_lanes)))
+        key = (lanes * (tap_lanes + op.dyadic), lanes)
+        if best is None or key < best[0]:
+            best = key, (lanes, tap_lanes)
+    return best[1]
+
+
+def fold_scan(op: ops.Scan, budget: int, table: bool) -> tuple[int, int]:
     """(lanes, state_lanes) with the fewest multipliers such that their groups' product ≤ budget."""
-    per_state, per_channel = op.multiplies
     best = None
     for groups in range(1, min(op.d_state, budget) + 1):
         state_lanes = ceil(op.d_state / groups)
         lanes = ceil(op.width / min(op.width, budget // beats(op.d_state, state_lanes)))
-        key = (lanes * (per_state * state_lanes + per_channel), lanes)
+        key = (scan.multipliers(op, lanes, state_lanes, table), lanes)
         if best is None or key < best[0]:
             best = key, (lanes, state_lanes)
     return best[1]
 
 
-def fold(node: Node, op: ops.Operator, cycles_per_token: int, tokens: int, pooled: bool) -> Block:
+@dataclass(frozen=True)
+class Realization:
+    """How operators become circuits where there is a choice. The integers are the same.
+
+    `tables`: functions of few bits, SiLU and softplus, are tables of every code instead of segments; `decay_tables`: so is Ā as
+    a function of δ, for every state.
+    """
+
+    tables: bool = True
+    decay_tables: bool = False
+
+
+REALIZATION = Realization()
+
+
+def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Realization) -> Block:
     """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers."""
-    leaf = node.name.rsplit(".", 1)[-1]
+    op, leaf = artifact.operators[node.name], node.name.rsplit(".", 1)[-1]
+    tokens, pooled = artifact.config.tokens, artifact.config.pool != "none"
     budget = cycles_per_token
     lanes, quick_lanes = ceil(node.width / budget), ceil(node.width / max(1, budget // NORM_SHARE))
     match op:
         case ops.Linear():
             if leaf == "head" and pooled:
-                budget = min(tokens * budget, max(HEAD_PERIODS * budget, HEAD_CYCLES))
+                periods = 1 if budget <= HEAD_SHORT else HEAD_PERIODS
+                budget = min(tokens * budget, max(periods * budget, HEAD_CYCLES))
             return Linear(op, *fold_linear(op, budget, leaf in EMITTING))
         case ops.Lookup():
             return Lookup(op, lanes)
         case ops.RangeNorm():
             return RangeNorm(op, quick_lanes)
         case ops.Conv1d():
-            return Conv1d(op, lanes)
+            return Conv1d(op, *fold_conv1d(op, budget))
         case ops.Activation():
-            return Activation(op, lanes)
+            return Activation(op, lanes, table=realization.tables and op.i.bits <= TABLE_BITS)
         case ops.Scan():
-            return Scan(op, *fold_scan(op, budget))
+            positive = _never_negative(artifact.operators[node.inputs[1]])
+            table = realization.decay_tables
+            return scan.Scan(op, *fold_scan(op, budget, table), table=table, positive=positive)
         case ops.Multiply():
             return Multiply(op, lanes)
         case ops.Add():
@@ -99,19 +135,11 @@ def fold(node: Node, op: ops.Operator, cycles_per_token: int, tokens: int, poole
     raise EmambaError(f"node '{node.name}': there is no block for a {node.kind}")
 
 
-def multiplies(op: ops.Operator) -> int:
-    """Multiplications the operator does per token."""
-    match op:
-        case ops.Linear() | ops.Conv1d():
-            return op.weight.size + (op.width if op.dyadic else 0)
-        case ops.Scan():
-            per_state, per_channel = op.multiplies
-            return op.width * (per_state * op.d_state + per_channel)
-        case ops.RangeNorm() | ops.Multiply():
-            return op.width
-        case ops.Activation():
-            return op.width if op.segments is not None else 0
-    return 0
+def _never_negative(op: ops.Operator) -> bool:
+    """Whether the operator's output is known to be ≥ 0."""
+    if isinstance(op, ops.Linear):
+        return op.relu
+    return isinstance(op, ops.Activation) and bool((op(np.arange(op.i.min, op.i.max + 1)) >= 0).all())
 
 
 @dataclass
@@ -155,15 +183,14 @@ class Output:
 class Schedule:
     """Blocks, connections, depths and exact timing of an artifact at `cycles_per_token`."""
 
-    def __init__(self, artifact: Artifact, cycles_per_token: int):
+    def __init__(self, artifact: Artifact, cycles_per_token: int, realization: Realization = REALIZATION):
         if not 1 <= cycles_per_token <= MAX_CYCLES:
             raise EmambaError(f"cycles_per_token = {cycles_per_token} is out of range; it must lie in 1..{MAX_CYCLES}")
         self.artifact, self.requested = artifact, cycles_per_token
         self.graph = build_graph(artifact.config)
         self.tokens, self.pooled = artifact.config.tokens, artifact.config.pool != "none"
         self.blocks: dict[str, Block] = {
-            node.name: fold(node, artifact.operators[node.name], cycles_per_token, self.tokens, self.pooled)
-            for node in self.graph[1:]
+            node.name: fold(artifact, node, cycles_per_token, realization) for node in self.graph[1:]
         }
         self.period = max(ceil(block.cycles * self._per_frame(name) / self.tokens) for name, block in self.blocks.items())
         self.input = self.blocks["embed"].inputs["i"]
@@ -255,7 +282,7 @@ class Schedule:
 
     @property
     def multiplies_per_frame(self) -> int:
-        return sum(multiplies(block.op) * self._per_frame(name) for name, block in self.blocks.items())
+        return sum(block.multiplies * self._per_frame(name) for name, block in self.blocks.items())
 
     def utilization(self, work: int, multipliers: int) -> float:
         """Share of the multiplier cycles of a frame that do `work` multiplications."""
@@ -266,7 +293,7 @@ class Schedule:
         stages = []
         for node in self.graph[1:]:
             block, times = self.blocks[node.name], self._per_frame(node.name)
-            work = multiplies(block.op) * times
+            work = block.multiplies * times
             stages.append({
                 "name": node.name, "kind": node.kind,
                 "lanes": {name: port.lanes for name, port in block.inputs.items()} | {"o": block.output.lanes},

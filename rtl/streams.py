@@ -57,10 +57,11 @@ class Block(wiring.Component):
     """Base of the hardware blocks: named input streams, one output stream `o`.
 
     `model(*tokens)` is the integer definition, on arrays [batch, L, width]; `schedule(*arrivals)` the exact timing;
-    `multipliers` the number of multiplier circuits and `cycles` the cycles a token occupies the block.
+    `multipliers` the number of multiplier circuits, `multiplies` how many multiplications a token takes, and `cycles` the cycles
+    that it occupies the block.
     """
 
-    multipliers = 0
+    multipliers = multiplies = 0
 
     def __init__(self, inputs: dict[str, Port], output: Port):
         self.inputs, self.output = inputs, output

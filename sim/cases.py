@@ -47,14 +47,15 @@ def activation(name, channels, *, i=I8, o=I8, table=False, segments=17) -> Activ
     return Activation(channels=channels, i=i, o=o, segments=fit(name, i, o, segments))
 
 
-def scan(rng, channels, states, *, delta_b=False, o=I12, rounding=Rounding.HALF_UP) -> Scan:
+def scan(rng, channels, states, *, delta_b=False, certified=False, o=I12, rounding=Rounding.HALF_UP) -> Scan:
+    """With `certified`, the state has so many bits that it never saturates."""
     dt, a, u, b = IntFormat(8, True, 8), IntFormat(8, True, 3), IntFormat(8, True, 5), IntFormat(8, True, 5)
     b_bar = IntFormat(8, True, 8) if delta_b else None
-    h = IntFormat(17, True, b_bar.frac + u.frac if delta_b else 11)
+    h = IntFormat(30 if certified else 17, True, b_bar.frac + u.frac if delta_b else 11)
     decay = fit("exp", IntFormat(16, True, dt.frac + a.frac), IntFormat(8, True, 7), 11)
     return Scan(
         o=o, rounding=rounding, A=-rng.integers(0, 128, (channels, states)), D=rng.integers(-127, 128, channels), u=u, dt=dt, B=b,
-        C=IntFormat(8, True, 5), a=a, d=IntFormat(8, True, 6), decay=decay, h=h, h_wide=IntFormat(24, True, h.frac + 7),
+        C=IntFormat(8, True, 5), a=a, d=IntFormat(8, True, 6), decay=decay, h=h, h_wide=IntFormat(h.bits + 7, True, h.frac + 7),
         delta_b=delta_b, b_bar=b_bar, hold=not delta_b,
     )
 
@@ -88,20 +89,20 @@ def linear_block(inputs, outputs, in_lanes, out_lanes, **options) -> Block:
     return rtl_linear.Linear(linear(rng(), inputs, outputs, **options), in_lanes, out_lanes)
 
 
-def conv1d_block(channels, taps, lanes, **options) -> Block:
-    return rtl_conv1d.Conv1d(conv1d(rng(), channels, taps, **options), lanes)
+def conv1d_block(channels, taps, lanes, tap_lanes, **options) -> Block:
+    return rtl_conv1d.Conv1d(conv1d(rng(), channels, taps, **options), lanes, tap_lanes)
 
 
 def range_norm_block(channels, lanes, bits) -> Block:
     return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3)), lanes)
 
 
-def activation_block(name, *, o=I8, table=False) -> Block:
-    return rtl_activation.Activation(activation(name, 5, o=o, table=table), 2)
+def activation_block(name, *, o=I8, entries=False, table=False) -> Block:
+    return rtl_activation.Activation(activation(name, 5, o=o, table=entries), 2, table=table)
 
 
-def scan_block(channels, states, lanes, state_lanes, **options) -> Block:
-    return rtl_scan.Scan(scan(rng(), channels, states, **options), lanes, state_lanes)
+def scan_block(channels, states, lanes, state_lanes, *, table=False, **options) -> Block:
+    return rtl_scan.Scan(scan(rng(), channels, states, **options), lanes, state_lanes, table=table)
 
 
 def multiply_block(channels, lanes) -> Block:
@@ -126,15 +127,19 @@ CASES = [
         (20, 6, 20, 2), (5, 7, 1, 7), (17, 5, 4, 2), (1, 1, 1, 1), (3, 4, 1, 1), (65, 2, 65, 2))),
     *((linear_block, shape, {"dyadic": True}) for shape in ((20, 6, 20, 2), (17, 5, 4, 2))),
     *((linear_block, (4, 3, 2, 3), {"rounding": rounding} | RELU) for rounding in Rounding),
-    *((conv1d_block, shape, {}) for shape in ((8, 4, 2), (5, 3, 2), (3, 1, 1), (4, 2, 4), (1, 7, 1))),
-    (conv1d_block, (5, 3, 2), {"dyadic": True}),
+    *((conv1d_block, shape, {}) for shape in (
+        (8, 4, 2, 4), (5, 3, 2, 3), (3, 1, 1, 1), (4, 2, 4, 2), (1, 7, 1, 7), (8, 4, 2, 2), (5, 3, 2, 2), (1, 7, 1, 1))),
+    *((conv1d_block, (5, 3, 2, tap_lanes), {"dyadic": True}) for tap_lanes in (3, 2)),
     *((range_norm_block, shape, {}) for shape in (
         (20, 1, 12), (20, 20, 12), (17, 4, 12), (1, 1, 12), (5, 2, 12), (17, 4, 8), (1, 1, 8))),
-    *((activation_block, (name,), {"o": o, "table": table}) for table in (False, True) for name, o in (
+    *((activation_block, (name,), {"o": o} | options) for options in ({}, {"entries": True}, {"table": True}) for name, o in (
         ("silu", I8), ("softplus", IntFormat(8, True, 4)), ("exp", IntFormat(8, True, 7)))),
     *((scan_block, shape, {}) for shape in (
         (4, 3, 1, 3), (5, 4, 2, 2), (3, 5, 3, 2), (2, 3, 2, 3), (1, 1, 1, 1), (4, 8, 2, 8), (3, 3, 1, 1))),
+    *((scan_block, shape, {"table": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (4, 3, 1, 3), (3, 3, 1, 1))),
     *((scan_block, shape, {"delta_b": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
+    (scan_block, (5, 4, 2, 2), {"delta_b": True, "table": True}),
+    *((scan_block, shape, {"certified": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
     *((scan_block, (4, 3, 1, 3), {"rounding": rounding}) for rounding in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),
     *((make, shape, {}) for make in (multiply_block, add_block) for shape in ((6, 2), (5, 3), (1, 1))),
     *((pool_block, (*shape, mean), {}) for mean in (False, True) for shape in ((6, 2), (5, 3), (1, 1))),
