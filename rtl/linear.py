@@ -6,7 +6,8 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from emamba.operators import MULTIPLIER
 from emamba.operators import Linear as Operator
 
-from .datapath import Pipeline, adder_tree, fold, requantize, rom, tap_format, tree_stages, width_of
+from . import pairs
+from .datapath import Pipeline, adder_tree, bounded, fold, requantize, rom, tap_format, tree_stages, width_of
 from .streams import Block, Port, transfers
 
 
@@ -16,11 +17,12 @@ class Linear(Block):
     A token's input arrives in `chunks` beats; each beat is held for `groups` cycles, in which it meets the weights of every
     group of outputs. With one chunk the outputs leave group by group, each a full dot product; with one group all outputs
     accumulate while the input arrives. Any folding in between is possible; a token takes chunks × groups cycles.
+    With `paired`, outputs two by two share a multiplier where their formats fit it (`rtl.pairs`).
     Formats, rounding and bounds: `emamba.operators.Linear`.
     """
 
-    def __init__(self, op: Operator, in_lanes: int, out_lanes: int):
-        self.op = op
+    def __init__(self, op: Operator, in_lanes: int, out_lanes: int, *, paired: bool = False):
+        self.op, self.paired = op, paired and pairs.possible(op.weight, op.i)
         out, inputs = op.weight.shape
         super().__init__({"i": Port(op.i, inputs, in_lanes)}, Port(op.o, out, out_lanes))
         self.chunks, self.groups = self.inputs["i"].beats, self.output.beats
@@ -69,12 +71,7 @@ class Linear(Block):
             with m.If(last_group):
                 m.d.sync += chunk.eq(Mux(last_chunk, 0, chunk + 1))
 
-        weights = rom(m, "weight", self.weight_rows(), tap_format(op.weight), step, advance)
-        x = [pipeline.register(lane, "x") for lane in self.i.payload.data]
-        sums = []
-        for j in range(out_lanes):
-            products = [pipeline.register(weights[j * in_lanes + k] * x[k], "product") for k in range(in_lanes)]
-            sums.append(adder_tree(pipeline, products, "tree"))
+        sums = [adder_tree(pipeline, products, "tree") for products in self._products(m, pipeline, step)]
 
         before = self.latency - 2 - op.dyadic  # steps from the input to the accumulator's inputs
         group_rows = fold(op.bias, groups, out_lanes)
@@ -89,6 +86,26 @@ class Linear(Block):
                  for a in accumulated]
         pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid & last_chunk, self.latency)
         return m
+
+    def _products(self, m, pipeline, step):
+        """Of every output lane its in_lanes products, two steps later."""
+        op, in_lanes, out_lanes = self.op, self.inputs["i"].lanes, self.output.lanes
+        rows = self.weight_rows().reshape(-1, out_lanes, in_lanes)
+        twice = out_lanes // 2 * 2 if self.paired else 0
+        if twice:
+            rows[:, 1:twice:2] = pairs.encode(rows[:, :twice:2], rows[:, 1:twice:2])
+        element = bounded(int(np.abs(op.weight).max()))
+        weights = rom(m, "weight", rows.reshape(len(rows), -1), element, step, pipeline.advance)
+        x = [pipeline.register(lane, "x") for lane in self.i.payload.data]
+        field = pairs.field_bits(op.weight, op.i)
+        products = []
+        for j in range(0, twice, 2):
+            both = [pairs.products(pipeline, weights[j * in_lanes + k], weights[(j + 1) * in_lanes + k], x[k], field)
+                    for k in range(in_lanes)]
+            products += zip(*both, strict=True)
+        for j in range(twice, out_lanes):
+            products.append([pipeline.register(weights[j * in_lanes + k] * x[k], "product") for k in range(in_lanes)])
+        return [list(lane) for lane in products]
 
     def _accumulate(self, m, pipeline, sums, bias, group, chunk, before):
         """Per output lane, bias plus the sums of all chunks so far; one step."""

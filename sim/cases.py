@@ -85,8 +85,8 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def linear_block(inputs, outputs, in_lanes, out_lanes, **options) -> Block:
-    return rtl_linear.Linear(linear(rng(), inputs, outputs, **options), in_lanes, out_lanes)
+def linear_block(inputs, outputs, in_lanes, out_lanes, *, paired=False, **options) -> Block:
+    return rtl_linear.Linear(linear(rng(), inputs, outputs, **options), in_lanes, out_lanes, paired=paired)
 
 
 def conv1d_block(channels, taps, lanes, tap_lanes, **options) -> Block:
@@ -126,6 +126,8 @@ CASES = [
     *((linear_block, shape, {}) for shape in (
         (20, 6, 20, 2), (5, 7, 1, 7), (17, 5, 4, 2), (1, 1, 1, 1), (3, 4, 1, 1), (65, 2, 65, 2))),
     *((linear_block, shape, {"dyadic": True}) for shape in ((20, 6, 20, 2), (17, 5, 4, 2))),
+    *((linear_block, shape, {"paired": True}) for shape in ((20, 6, 20, 2), (5, 7, 1, 7), (9, 3, 3, 3))),
+    (linear_block, (9, 4, 3, 2), {"paired": True, "i": I12}),
     *((linear_block, (4, 3, 2, 3), {"rounding": rounding} | RELU) for rounding in Rounding),
     *((conv1d_block, shape, {}) for shape in (
         (8, 4, 2, 4), (5, 3, 2, 3), (3, 1, 1, 1), (4, 2, 4, 2), (1, 7, 1, 7), (8, 4, 2, 2), (5, 3, 2, 2), (1, 7, 1, 1))),
