@@ -19,7 +19,7 @@ from .datapath import Pipeline
 
 
 class Term(NamedTuple):
-    """±(value of `node`)·2^shift."""
+    """±(value of `node`)·2^shift; `shift` may be negative where all values of the node are even."""
 
     node: int
     shift: int = 0
@@ -27,12 +27,11 @@ class Term(NamedTuple):
 
 
 class Adder(NamedTuple):
-    """left·2^left_shift ± right·2^right_shift; at least one of the shifts is 0."""
+    """left ± right·2^shift."""
 
     left: int
-    left_shift: int
     right: int
-    right_shift: int
+    shift: int
     subtract: bool
 
 
@@ -54,8 +53,8 @@ class Graph:
         """The values of all nodes."""
         values = list(np.moveaxis(np.asarray(x, np.int64), -1, 0))
         for a in self.nodes:
-            left, right = values[a.left] << a.left_shift, values[a.right] << a.right_shift
-            values.append(left - right if a.subtract else left + right)
+            right = values[a.right] << a.shift
+            values.append(values[a.left] - right if a.subtract else values[a.left] + right)
         return values
 
     @property
@@ -84,7 +83,7 @@ class Graph:
 
     def adder_bits(self, i: IntFormat) -> int:
         """Σ widths of the adders, without the low bits that only the left side has: these are wires."""
-        return sum(shape.width - a.right_shift for a, shape in zip(self.nodes, self.shapes(i)[self.inputs:], strict=True))
+        return sum(shape.width - a.shift for a, shape in zip(self.nodes, self.shapes(i)[self.inputs:], strict=True))
 
     def register_bits(self, i: IntFormat, levels: int = 2) -> int:
         """Σ widths of the pipeline registers in `hardware`."""
@@ -100,7 +99,7 @@ class Graph:
         return sum(shape.width * (end - step) for shape, step, end in zip(self.shapes(i), steps, ends, strict=True))
 
     def steps(self, i: IntFormat, levels: int) -> list[int]:
-        """Per node, the pipeline step in which it is added: of as early as possible and as late as possible, what needs fewer
+        """Per node, the pipeline step in which it is added: as early as possible or as late as possible, whichever needs fewer
         registers. Early, a sum replaces its two terms; late, the few inputs are kept instead of many sums."""
         late = [stages(self, levels) * levels] * len(self.levels)
         for node, a in reversed(list(enumerate(self.nodes, self.inputs))):
@@ -132,11 +131,10 @@ def hardware(pipeline: Pipeline, graph: Graph, inputs: list[Value], i: IntFormat
         chain = chains[node]
         while len(chain) <= step - steps[node]:
             chain.append(pipeline.register(chain[-1], "held"))
-        value = chain[step - steps[node]]
-        return value.shift_left(shift) if shift >= 0 else value.shift_right(-shift)
+        return chain[step - steps[node]].shift_left(shift)
 
     for node, (a, shape) in enumerate(zip(graph.nodes, graph.shapes(i)[graph.inputs:], strict=True), graph.inputs):
-        left, right = read(a.left, a.left_shift, steps[node]), read(a.right, a.right_shift, steps[node])
+        left, right = read(a.left, 0, steps[node]), read(a.right, a.shift, steps[node])
         total = Signal(shape, name="sum")
         pipeline.m.d.comb += total.eq(left - right if a.subtract else left + right)
         chains.append([total])
@@ -156,11 +154,17 @@ def solve(matrix: np.ndarray, i: IntFormat, *, solver: str | None = None) -> Gra
     `solver`: "csd", our own, or "da4ml", the library of that name; None takes the library where it is installed.
     """
     if solver is None:
-        solver = "da4ml" if importlib.util.find_spec("da4ml") else "csd"
+        solver = "da4ml" if _installed() else "csd"
     if solver not in SOLVERS:
         raise EmambaError(f"solver {solver!r} of an adder graph is unknown; there are {', '.join(SOLVERS)}")
     matrix = np.ascontiguousarray(matrix, np.int64)
+    if matrix.ndim != 2 or not matrix.size:
+        raise EmambaError(f"an adder graph needs a matrix with at least one weight, not one of shape {matrix.shape}")
     return _solve(matrix.tobytes(), matrix.shape, i, solver)
+
+
+def _installed() -> bool:
+    return importlib.util.find_spec("da4ml") is not None
 
 
 @lru_cache(maxsize=256)
@@ -181,17 +185,16 @@ class _Builder:
         self.levels, self.reach = [0] * inputs, [1] * inputs
 
     def add(self, a: Term | None, b: Term | None) -> Term | None:
-        """a + b. Their common sign and power of two go to the result; a sum has the less shifted term on its left."""
+        """a + b. The less shifted term is on the left; its sign and power of two go to the result."""
         if a is None or b is None:
             return a or b
-        a, b = sorted((a, b), key=lambda term: (term.negate, term.shift, term.node))
-        low = min(a.shift, b.shift)
-        adder = Adder(a.node, a.shift - low, b.node, b.shift - low, a.negate != b.negate)
+        a, b = sorted((a, b), key=lambda term: (term.shift, term.negate, term.node))
+        adder = Adder(a.node, b.node, b.shift - a.shift, a.negate != b.negate)
         if adder not in self.nodes:
             self.nodes[adder] = len(self.levels)
             self.levels.append(1 + max(self.levels[a.node], self.levels[b.node]))
-            self.reach.append((self.reach[a.node] << adder.left_shift) + (self.reach[b.node] << adder.right_shift))
-        return Term(self.nodes[adder], low, a.negate)
+            self.reach.append(self.reach[a.node] + (self.reach[b.node] << adder.shift))
+        return Term(self.nodes[adder], a.shift, a.negate)
 
     def tree(self, terms: list[Term]) -> Term | None:
         """Σ terms, in as few levels as there can be."""
@@ -275,10 +278,10 @@ def _pattern(a, b) -> tuple[int, int, int, int]:
 def _da4ml(matrix: np.ndarray, i: IntFormat) -> Graph:
     """By da4ml, as two graphs in a row. One more level than a balanced tree (`hard_dc`): more save few adders, and cost many
     registers."""
-    try:
-        from da4ml.cmvm import solve
-    except ImportError as error:
-        raise EmambaError(f"solver 'da4ml' needs the library da4ml ({error}): pip install 'emamba[constants]'") from None
+    if not _installed():
+        raise EmambaError("solver 'da4ml' needs the library da4ml: pip install 'emamba[constants]'")
+    from da4ml.cmvm import solve
+
     kernel = np.ascontiguousarray(matrix.T, np.float32)
     solution = solve(kernel, method0="mc", hard_dc=1, qintervals=[(i.min, i.max, 1)] * len(kernel))
     builder = _Builder(len(kernel))

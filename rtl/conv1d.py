@@ -1,28 +1,35 @@
 """Causal depthwise convolution over tokens."""
 
+import numpy as np
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib.memory import Memory
 
 from emamba.operators import MULTIPLIER
 from emamba.operators import Conv1d as Operator
 
-from .datapath import Pipeline, accumulate, adder_tree, choose, fold, requantize, rom, tap_format, tree_stages, width_of
+from . import adder_graph
+from .datapath import (
+    Pipeline, Products, accumulate, adder_tree, choose, fold, requantize, rom, rounded_bias, tap_format, tree_stages, width_of,
+)
 from .streams import Block, Port, beats, transfers
 
 
 class Conv1d(Block):
     """`lanes` channels × `tap_lanes` taps a cycle; a token takes ceil(channels / lanes) · ceil(taps / tap_lanes) cycles. The
-    taps − 1 tokens before the current one are kept per channel and count as zero where `first` is set. Formats, rounding and
-    bounds: `emamba.operators.Conv1d`.
+    taps − 1 tokens before the current one are kept per channel and count as zero where `first` is set. With `constants`, where a
+    token takes one cycle, the weights are wired in as one graph of adders. Formats, rounding and bounds:
+    `emamba.operators.Conv1d`.
     """
 
-    def __init__(self, op: Operator, lanes: int, tap_lanes: int):
+    def __init__(self, op: Operator, lanes: int, tap_lanes: int, products: Products = Products.MULTIPLIERS):
         self.op, self.tap_lanes = op, tap_lanes
         super().__init__({"i": Port(op.i, op.width, lanes)}, Port(op.o, op.width, lanes))
         self.taps = op.weight.shape[1]
         self.groups = beats(self.taps, tap_lanes)
-        self.multipliers = lanes * (tap_lanes + op.dyadic)
-        self.multiplies = op.multiplies
+        constant = products is Products.CONSTANTS and self.cycles == 1
+        self.graph = adder_graph.solve(_of_channels(op.weight), op.i) if constant else None
+        self.multipliers = lanes * ((0 if constant else tap_lanes) + op.dyadic)
+        self.multiplies = op.multiplies - (op.weight.size if constant else 0)
 
     def model(self, x):
         return self.op(x)
@@ -33,9 +40,10 @@ class Conv1d(Block):
 
     @property
     def latency(self) -> int:
-        """Cycles from a beat's last group of taps to its output: taps, products, adder tree, (sum of the groups,)
-        (multiplier,) requantizer."""
-        return 3 + tree_stages(self.tap_lanes + (self.groups == 1)) + (self.groups > 1) + self.op.dyadic
+        """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of the
+        groups, (multiplier,) requantizer."""
+        sums = 1 + adder_graph.stages(self.graph) if self.graph else 2 + tree_stages(self.tap_lanes)
+        return sums + 2 + self.op.dyadic
 
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)
@@ -75,28 +83,37 @@ class Conv1d(Block):
                 for k, value in enumerate(windows[lane][1:]):
                     m.d.comb += write.data[base + k * bits:base + (k + 1) * bits].eq(value)
 
-        by_lane = fold(op.weight, token_beats, lanes).transpose(2, 0, 1)  # taps, beats, lanes
-        weight_rows = fold(by_lane, groups, tap_lanes).transpose(2, 0, 3, 1).reshape(self.cycles, -1)
-        weights = rom(m, "weight", weight_rows, tap_format(op.weight), step, advance)
-        sums = []
-        for lane, window in enumerate(windows):
-            held = [register(tap, "tap") for tap in choose(m, window, group, groups, tap_lanes)]
-            sums.append([register(weights[lane * tap_lanes + k] * tap, "product") for k, tap in enumerate(held)])
-        bias_rows, bias_format = fold(op.bias, token_beats, lanes), tap_format(op.bias)
-        if groups == 1:
-            bias = rom(m, "bias", bias_rows, bias_format, register(beat, "bias_beat"), advance)
-            sums = [adder_tree(pipeline, [*products, b], "tree") for products, b in zip(sums, bias, strict=True)]
+        held = [[register(tap, "tap") for tap in choose(m, window, group, groups, tap_lanes)] for window in windows]
+        if self.graph:
+            sums = adder_graph.hardware(pipeline, self.graph, [tap for lane in held for tap in lane], op.i)
         else:
-            before = 2 + tree_stages(tap_lanes)
-            bias = rom(m, "bias", bias_rows, bias_format, register(beat, "bias_beat", before - 1), advance)
-            start = register(group == 0, "start", before)
-            live = pipeline.flag(self.i.valid, "live", before)
-            sums = [accumulate(m, pipeline, adder_tree(pipeline, products, "tree"), b, start, live, width_of(op.bound))
-                    for products, b in zip(sums, bias, strict=True)]
+            by_lane = fold(op.weight, token_beats, lanes).transpose(2, 0, 1)  # taps, beats, lanes
+            weight_rows = fold(by_lane, groups, tap_lanes).transpose(2, 0, 3, 1).reshape(self.cycles, -1)
+            weights = rom(m, "weight", weight_rows, tap_format(op.weight), step, advance)
+            sums = []
+            for lane, values in enumerate(held):
+                factors = zip(weights[lane * tap_lanes:], values, strict=False)
+                sums.append(adder_tree(pipeline, [register(w * tap, "product") for w, tap in factors], "tree"))
+        before = self.latency - 2 - op.dyadic
+        bias, rounding = rounded_bias(op)
+        biases = rom(m, "bias", fold(bias, token_beats, lanes), tap_format(bias), register(beat, "bias_beat", before - 1), advance)
+        start = register(group == 0, "start", before)
+        live = pipeline.flag(self.i.valid, "live", before)
+        shape = width_of(op.bound + int((bias - op.bias).max()))
+        sums = [accumulate(m, pipeline, s, b, start, live, shape) if groups > 1 else register(s + b, "acc", shape=shape)
+                for s, b in zip(sums, biases, strict=True)]
         if op.dyadic:
             scale = rom(m, "scale", fold(op.multiplier, token_beats, lanes), MULTIPLIER,
                         register(beat, "scale_beat", self.latency - 3), advance)
             sums = [register(s * k, "scaled") for s, k in zip(sums, scale, strict=True)]
-        results = [register(requantize(m, s, op.shift, op.o, op.rounding), "y") for s in sums]
+        results = [register(requantize(m, s, op.shift, op.o, rounding), "y") for s in sums]
         pipeline.finish(results, self.i.payload.first, self.i.payload.last, self.i.valid & last_group, self.latency)
         return m
+
+
+def _of_channels(weight: np.ndarray) -> np.ndarray:
+    """[channels, channels · taps], so that channel by channel its taps meet its weights."""
+    channels, taps = weight.shape
+    matrix = np.zeros((channels, channels, taps), np.int64)
+    matrix[np.arange(channels), np.arange(channels)] = weight
+    return matrix.reshape(channels, -1)

@@ -1,16 +1,27 @@
 """What the datapaths share: a stalling pipeline, requantization, adder trees, read-only memories, accumulator widths."""
 
 import operator
+from collections.abc import Iterator
+from enum import StrEnum
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from emamba.formats import IntFormat, Rounding, bits_for
+from emamba.operators import Weighted
 
 from .streams import shape_of
+
+
+class Products(StrEnum):
+    """How the products with weights become circuits."""
+
+    MULTIPLIERS = "multipliers"
+    PAIRS = "pairs"  # two with a shared factor from one wide multiplier, where their formats fit
+    CONSTANTS = "constants"  # graphs of adders where a token takes one cycle, elsewhere pairs
 
 
 class Pipeline:
@@ -83,6 +94,31 @@ def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Roun
     return result
 
 
+def times(value: Value, constant: int) -> Value:
+    """value · constant as a sum of shifts by its canonical signed digits: no multiplier."""
+    terms = [value.shift_left(shift) if sign > 0 else -value.shift_left(shift) for shift, sign in signed_digits(constant)]
+    return balanced_sum(terms) if terms else Const(0)
+
+
+def signed_digits(value: int) -> Iterator[tuple[int, int]]:
+    """(shift, sign) of the canonical signed digits: the fewest digits ±1, no two of them neighbours."""
+    shift = 0
+    while value:
+        if value & 1:
+            sign = 2 - (value & 3)
+            yield shift, sign
+            value -= sign
+        value >>= 1
+        shift += 1
+
+
+def rounded_bias(op: Weighted) -> tuple[np.ndarray, Rounding]:
+    """The bias that rounds too, where half a step is all that rounding adds, and what rounding is left."""
+    if op.dyadic or op.rounding is not Rounding.HALF_UP or op.shift <= 0:
+        return op.bias, op.rounding
+    return op.bias + (1 << (op.shift - 1)), Rounding.TRUNCATE
+
+
 TREE_FANIN = 8
 
 
@@ -136,11 +172,12 @@ def accumulate(m: Module, pipeline: Pipeline, value: Value, initial: Value, star
 
 class Rom(wiring.Component):
     """Read-only memory of rows of integers: `data` holds row `addr` one step after `en`. Every constant array of a design is
-    one of these, so that a target can replace it (block RAM, gates, a macro, a loadable memory)."""
+    one of these, so that a target can replace it (block RAM, gates, a macro, a loadable memory). `style`, "block" or none, is
+    what an FPGA's tools are asked for."""
 
-    def __init__(self, rows: np.ndarray, element: IntFormat):
+    def __init__(self, rows: np.ndarray, element: IntFormat, style: str | None = None):
         rows = np.asarray(rows, np.int64)
-        self.rows, self.element = rows, element
+        self.rows, self.element, self.style = rows, element, style
         self.count, self.lanes = rows.shape
         super().__init__({
             "en": In(1),
@@ -158,15 +195,16 @@ class Rom(wiring.Component):
             m.d.comb += self.data.eq(self.words()[0])
             return m
         m.submodules.storage = storage = Memory(shape=unsigned(self.lanes * self.element.bits), depth=self.count,
-                                                init=self.words())
+                                                init=self.words(), attrs={"rom_style": self.style} if self.style else {})
         port = storage.read_port()
         m.d.comb += [port.en.eq(self.en), port.addr.eq(self.addr), self.data.eq(port.data)]
         return m
 
 
-def rom(m: Module, name: str, rows: np.ndarray, element: IntFormat, address: Value, enable: Value) -> list[Value]:
+def rom(m: Module, name: str, rows: np.ndarray, element: IntFormat, address: Value, enable: Value,
+        style: str | None = None) -> list[Value]:
     """A `Rom` submodule and its lanes as integers, one step after `address`."""
-    m.submodules[name] = memory = Rom(rows, element)
+    m.submodules[name] = memory = Rom(rows, element, style)
     m.d.comb += [memory.addr.eq(address), memory.en.eq(enable)]
     bits = element.bits
     lanes = [memory.data[k * bits:(k + 1) * bits] for k in range(memory.lanes)]

@@ -1,5 +1,7 @@
 """Verilog emission: the only place that calls Yosys."""
 
+import re
+
 from amaranth._toolchain.yosys import YosysError, find_yosys
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
@@ -16,14 +18,18 @@ rtlil
 hierarchy -check
 proc
 clean
-write_verilog -noattr
+write_verilog
 """
+
+FOREIGN = re.compile(r"^ *\(\* (?!rom_style).*\*\)\n", re.M)
+"""Attributes of Amaranth and Yosys; those for an FPGA's tools stay."""
 
 
 def to_verilog(component: Elaboratable, name: str = "top", platform=None) -> str:
     """Verilog-2005 of `component`, elaborated for `platform`."""
     text = rtlil.convert(component, name=name, platform=platform, emit_src=False)
     try:
-        return find_yosys(lambda version: version >= (0, 40)).run(["-q", "-"], SCRIPT.format(rtlil=text))
+        verilog = find_yosys(lambda version: version >= (0, 40)).run(["-q", "-"], SCRIPT.format(rtlil=text))
     except YosysError as error:
         raise EmambaError(f"Yosys does not write the design: {str(error).splitlines()[0]}") from None
+    return FOREIGN.sub("", verilog)

@@ -6,8 +6,10 @@ from amaranth.hdl import Array, Module, Mux, Signal
 from emamba.operators import MULTIPLIER
 from emamba.operators import Linear as Operator
 
-from . import pairs
-from .datapath import Pipeline, adder_tree, bounded, fold, requantize, rom, tap_format, tree_stages, width_of
+from . import adder_graph, pairs
+from .datapath import (
+    Pipeline, Products, adder_tree, bounded, fold, requantize, rom, rounded_bias, tap_format, tree_stages, width_of,
+)
 from .streams import Block, Port, transfers
 
 
@@ -17,17 +19,21 @@ class Linear(Block):
     A token's input arrives in `chunks` beats; each beat is held for `groups` cycles, in which it meets the weights of every
     group of outputs. With one chunk the outputs leave group by group, each a full dot product; with one group all outputs
     accumulate while the input arrives. Any folding in between is possible; a token takes chunks × groups cycles.
-    With `paired`, outputs two by two share a multiplier where their formats fit it (`rtl.pairs`).
+    With `pairs`, outputs two by two share a multiplier where their formats fit it. With `constants`, where a token takes one
+    cycle, the weights are wired in as one graph of adders.
     Formats, rounding and bounds: `emamba.operators.Linear`.
     """
 
-    def __init__(self, op: Operator, in_lanes: int, out_lanes: int, *, paired: bool = False):
-        self.op, self.paired = op, paired and pairs.possible(op.weight, op.i)
+    def __init__(self, op: Operator, in_lanes: int, out_lanes: int, products: Products = Products.MULTIPLIERS):
+        self.op = op
         out, inputs = op.weight.shape
+        constant = products is Products.CONSTANTS and (in_lanes, out_lanes) == (inputs, out)
+        self.graph = adder_graph.solve(op.weight, op.i) if constant else None
+        self.paired = products is not Products.MULTIPLIERS and pairs.possible(op.weight, op.i)
         super().__init__({"i": Port(op.i, inputs, in_lanes)}, Port(op.o, out, out_lanes))
         self.chunks, self.groups = self.inputs["i"].beats, self.output.beats
-        self.multipliers = in_lanes * out_lanes + (out_lanes if op.dyadic else 0)
-        self.multiplies = op.multiplies
+        self.multipliers = out_lanes * ((0 if constant else in_lanes) + op.dyadic)
+        self.multiplies = op.multiplies - (op.weight.size if constant else 0)
 
     def model(self, x):
         return self.op(x)
@@ -38,8 +44,10 @@ class Linear(Block):
 
     @property
     def latency(self) -> int:
-        """Cycles from a step to its output: weights, products, adder tree, accumulator, (multiplier,) requantizer."""
-        return 4 + tree_stages(self.inputs["i"].lanes) + self.op.dyadic
+        """Cycles from a step to its output: weights, products and adder tree, or adder graph; accumulator, (multiplier,)
+        requantizer."""
+        sums = 1 + adder_graph.stages(self.graph) if self.graph else 2 + tree_stages(self.inputs["i"].lanes)
+        return sums + 2 + self.op.dyadic
 
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)
@@ -71,45 +79,47 @@ class Linear(Block):
             with m.If(last_group):
                 m.d.sync += chunk.eq(Mux(last_chunk, 0, chunk + 1))
 
-        sums = [adder_tree(pipeline, products, "tree") for products in self._products(m, pipeline, step)]
+        sums = self._sums(m, pipeline, step)
 
         before = self.latency - 2 - op.dyadic  # steps from the input to the accumulator's inputs
-        group_rows = fold(op.bias, groups, out_lanes)
-        bias = rom(m, "bias", group_rows, tap_format(op.bias), pipeline.register(group, "bias_group", before - 1), advance)
-        accumulated = self._accumulate(m, pipeline, sums, bias, group, chunk, before)
+        bias, rounding = rounded_bias(op)
+        group_rows = fold(bias, groups, out_lanes)
+        biases = rom(m, "bias", group_rows, tap_format(bias), pipeline.register(group, "bias_group", before - 1), advance)
+        shape = width_of(op.bound + int((bias - op.bias).max()))
+        accumulated = self._accumulate(m, pipeline, sums, biases, group, chunk, before, shape)
 
         if op.dyadic:
             scale = rom(m, "scale", fold(op.multiplier, groups, out_lanes), MULTIPLIER,
                         pipeline.register(group, "scale_group", before), advance)
             accumulated = [pipeline.register(a * s, "scaled") for a, s in zip(accumulated, scale, strict=True)]
-        lanes = [pipeline.register(requantize(m, a, op.shift, op.o, op.rounding, 0 if op.relu else None), "y")
+        lanes = [pipeline.register(requantize(m, a, op.shift, op.o, rounding, 0 if op.relu else None), "y")
                  for a in accumulated]
         pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid & last_chunk, self.latency)
         return m
 
-    def _products(self, m, pipeline, step):
-        """Of every output lane its in_lanes products, two steps later."""
+    def _sums(self, m, pipeline, step):
+        """Of every output lane the sum of its in_lanes products."""
         op, in_lanes, out_lanes = self.op, self.inputs["i"].lanes, self.output.lanes
+        x = [pipeline.register(lane, "x") for lane in self.i.payload.data]
+        if self.graph:
+            return adder_graph.hardware(pipeline, self.graph, x, op.i)
         rows = self.weight_rows().reshape(-1, out_lanes, in_lanes)
         twice = out_lanes // 2 * 2 if self.paired else 0
-        if twice:
-            rows[:, 1:twice:2] = pairs.encode(rows[:, :twice:2], rows[:, 1:twice:2])
+        rows[:, 1:twice:2] = pairs.encode(rows[:, :twice:2], rows[:, 1:twice:2])
         element = bounded(int(np.abs(op.weight).max()))
         weights = rom(m, "weight", rows.reshape(len(rows), -1), element, step, pipeline.advance)
-        x = [pipeline.register(lane, "x") for lane in self.i.payload.data]
-        field = pairs.field_bits(op.weight, op.i)
+        by_lane = [weights[j * in_lanes:(j + 1) * in_lanes] for j in range(out_lanes)]
         products = []
-        for j in range(0, twice, 2):
-            both = [pairs.products(pipeline, weights[j * in_lanes + k], weights[(j + 1) * in_lanes + k], x[k], field)
-                    for k in range(in_lanes)]
+        for low, stored in zip(by_lane[:twice:2], by_lane[1:twice:2], strict=True):
+            field = pairs.field_bits(op.weight, op.i)
+            both = [pairs.products(pipeline, *factors, field) for factors in zip(low, stored, x, strict=True)]
             products += zip(*both, strict=True)
-        for j in range(twice, out_lanes):
-            products.append([pipeline.register(weights[j * in_lanes + k] * x[k], "product") for k in range(in_lanes)])
-        return [list(lane) for lane in products]
+        for lane in by_lane[twice:]:
+            products.append([pipeline.register(w * value, "product") for w, value in zip(lane, x, strict=True)])
+        return [adder_tree(pipeline, list(lane), "tree") for lane in products]
 
-    def _accumulate(self, m, pipeline, sums, bias, group, chunk, before):
+    def _accumulate(self, m, pipeline, sums, bias, group, chunk, before, shape):
         """Per output lane, bias plus the sums of all chunks so far; one step."""
-        shape = width_of(self.op.bound)
         if self.chunks == 1:
             return [pipeline.register(s + b, "acc", shape=shape) for s, b in zip(sums, bias, strict=True)]
         start = pipeline.register(chunk == 0, "acc_start", before)

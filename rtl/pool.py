@@ -5,7 +5,7 @@ from amaranth.lib.memory import Memory
 
 from emamba.operators import Pool as Operator
 
-from .datapath import Pipeline, requantize, width_of
+from .datapath import Pipeline, requantize, times, width_of
 from .streams import Block, Port, transfers
 
 
@@ -56,7 +56,7 @@ class Pool(Block):
         results = []
         for value in values:
             total = pipeline.register(value, "total")
-            product = pipeline.register(total * op.multiplier if op.mean else total, "product")
+            product = pipeline.register(times(total, op.multiplier) if op.mean else total, "product")
             results.append(pipeline.register(requantize(m, product, op.shift if op.mean else 0, op.o, op.rounding), "y"))
         pipeline.finish(results, Const(1), Const(1), self.i.valid & self.i.payload.last, self.latency)
         return m

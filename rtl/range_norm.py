@@ -6,17 +6,17 @@ from amaranth.lib import data
 from emamba.formats import IntFormat
 from emamba.operators import RangeNorm as Operator
 
-from .datapath import Pipeline, balanced_sum, reduce_tree, requantize, rom, width_of
+from .datapath import Pipeline, balanced_sum, reduce_tree, requantize, rom, times, width_of
 from .streams import Beat, Block, Fifo, Port, shape_of, transfers
 
 
 class RangeNorm(Block):
     """`lanes` channels a cycle, one multiplier each. A token is stored while its sum, maximum and minimum form; then it is
-    read back as n = D·x − Σx, shifted left by the zeros above the leading one of max − min, and multiplied by a table's
-    1/(D·R). Formats and rounding: `emamba.operators.RangeNorm`.
+    read back as n = D·x − Σx and multiplied by a table's 1/(D·R), which alone is shifted left by the zeros above the leading one
+    of R = max − min. Formats and rounding: `emamba.operators.RangeNorm`.
     """
 
-    latency = 5  # n and the range, zeros, shift and table, product, requantizer
+    latency = 6  # n and the range, zeros, table, factor, product, requantizer
 
     def __init__(self, op: Operator, lanes: int):
         self.op = op
@@ -98,12 +98,13 @@ class RangeNorm(Block):
         address = normalized[bits - 1 - index_bits:bits - 1] if index_bits else 0
         entry, = rom(m, "reciprocal", table.reshape(-1, 1), IntFormat(op.entry_bits, False), address, advance)
 
-        n_shape = width_of(op.channels << bits)
+        zeros_late = pipeline.register(zeros_held, "zeros_late")
+        factor = pipeline.register(entry << zeros_late, "factor", shape=unsigned(op.entry_bits + bits - 1))
+        product_shape = width_of(op.channels << bits + op.entry_bits)
         results = []
         for x in tokens.o.payload.data:
-            n = pipeline.register(op.channels * x - stats.o.payload.total, "n", stages=2)
-            shifted = pipeline.register(n << zeros_held, "n_shifted", shape=n_shape)
-            product = pipeline.register(shifted * entry, "product")
+            n = pipeline.register(times(x, op.channels) - stats.o.payload.total, "n", stages=4)
+            product = pipeline.register(n * factor, "product", shape=product_shape)
             results.append(pipeline.register(requantize(m, product, op.shift, op.o, op.rounding), "y"))
         pipeline.finish(results, tokens.o.payload.first, tokens.o.payload.last, step, self.latency)
         return m

@@ -119,11 +119,11 @@ class Scan(Block):
         start = register(state_group == 0, "start")
         products = [self._channel_products(m, pipeline, *operands, start) for operands in zip(u, dt, D, strict=True)]
         terms = self._terms(m, pipeline, u, dt, B, [du for du, _ in products])
-        first = register(self.u.payload.first, "first", self.lead)
+        first, last = (register(flag, "flag", self.lead) for flag in (self.u.payload.first, self.u.payload.last))
         live = pipeline.flag(valid, "live", self.lead)
         row = register(step, "row", self.lead - 1)
         decays = self._table(m, pipeline, row) if self.table else self._segments(m, pipeline, dt, step)
-        states = self._recurrence(m, pipeline, decays, terms, first, live, register(row, "address"))
+        states = self._recurrence(m, pipeline, decays, terms, first, last, live, register(row, "address"))
 
         # y = C·h + D·u.
         wait = self.lead + self.loop
@@ -206,25 +206,18 @@ class Scan(Block):
             code = pipeline.register(Value.cast(x)[:self.code_bits], "code", self.lead - 1)
             address = Cat(code, row) if self.cycles > 1 else code
             rows = entries[:, :, lane].reshape(-1, self.state_lanes)
-            decays += rom(m, f"decay_{lane}", rows, element, address, pipeline.advance)
+            decays += rom(m, f"decay_{lane}", rows, element, address, pipeline.advance, "block")
         return decays
 
-    def _recurrence(self, m, pipeline, decays, terms, first, live, address):
+    def _recurrence(self, m, pipeline, decays, terms, first, last, live, address):
         """h_wide of every lane, `loop` steps later; the stored state is written in the last of them."""
-        op, loop, register, advance = self.op, self.loop, pipeline.register, pipeline.advance
+        op, loop, register = self.op, self.loop, pipeline.register
         fits = certify(op).holds
-        bits, count = op.h.bits, self.lanes * self.state_lanes
-        row = unsigned(bits * count)
-        m.submodules.states = memory = Memory(shape=row, depth=self.cycles, init=[])
-        read, write = memory.read_port(domain="comb"), memory.write_port()
-        m.d.comb += [
-            read.addr.eq(address),
-            write.addr.eq(register(address, "write_row", loop - 1)),
-            write.en.eq(advance & pipeline.flag(live, "write_live", loop - 1)),
-        ]
+        count = self.lanes * self.state_lanes
+        stored = [Signal(shape_of(op.h), name="stored") for _ in range(count)]
+        states = self._states(m, pipeline, stored, first, last, live, address)
         results = []
-        for k in range(count):
-            h = Mux(first, 0, read.data[k * bits:(k + 1) * bits]).as_signed()
+        for k, h in enumerate(states):
             a, term = decays[k], terms[k]
             if loop == 3:
                 h, a, term = register(h, "h"), register(a, "a_bar"), register(term, "b_1")
@@ -232,7 +225,26 @@ class Scan(Block):
             if loop >= 2:
                 product, term = register(product, "ah"), register(term, "b_2")
             h_wide = requantize(m, product + term, 0, op.h_wide, op.rounding, fits=fits)
-            stored = requantize(m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits)
-            m.d.comb += write.data[k * bits:(k + 1) * bits].eq(stored)
+            m.d.comb += stored[k].eq(requantize(m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits))
             results.append(register(h_wide, "h_wide"))
         return results
+
+    def _states(self, m, pipeline, stored, first, last, live, address):
+        """The states of row `address`, 0 where `first`; `stored` are those to write, `loop` − 1 steps later."""
+        op, advance, bits = self.op, pipeline.advance, self.op.h.bits
+        if self.cycles == 1:  # registers, cleared behind the last token: clearing costs nothing there
+            states = [Signal(shape_of(op.h), name="state") for _ in stored]
+            with m.If(advance & live & last):
+                m.d.sync += [h.eq(0) for h in states]
+            with m.Elif(advance & live):
+                m.d.sync += [h.eq(value) for h, value in zip(states, stored, strict=True)]
+            return states
+        m.submodules.states = memory = Memory(shape=unsigned(bits * len(stored)), depth=self.cycles, init=[])
+        read, write = memory.read_port(domain="comb"), memory.write_port()
+        m.d.comb += [
+            read.addr.eq(address),
+            write.addr.eq(pipeline.register(address, "write_row", self.loop - 1)),
+            write.en.eq(advance & pipeline.flag(live, "write_live", self.loop - 1)),
+            write.data.eq(Cat(stored)),
+        ]
+        return [Mux(first, 0, read.data[k * bits:(k + 1) * bits]).as_signed() for k in range(len(stored))]

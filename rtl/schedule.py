@@ -20,6 +20,7 @@ from emamba.graph import Node, build_graph
 from . import scan
 from .activation import Activation
 from .conv1d import Conv1d
+from .datapath import Products
 from .elementwise import Add, Multiply
 from .linear import Linear
 from .lookup import Lookup
@@ -95,6 +96,7 @@ class Realization:
     a function of δ, for every state.
     """
 
+    products: Products = Products.MULTIPLIERS
     tables: bool = True
     decay_tables: bool = False
 
@@ -113,13 +115,13 @@ def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Rea
             if leaf == "head" and pooled:
                 periods = 1 if budget <= HEAD_SHORT else HEAD_PERIODS
                 budget = min(tokens * budget, max(periods * budget, HEAD_CYCLES))
-            return Linear(op, *fold_linear(op, budget, leaf in EMITTING))
+            return Linear(op, *fold_linear(op, budget, leaf in EMITTING), realization.products)
         case ops.Lookup():
             return Lookup(op, lanes)
         case ops.RangeNorm():
             return RangeNorm(op, quick_lanes)
         case ops.Conv1d():
-            return Conv1d(op, *fold_conv1d(op, budget))
+            return Conv1d(op, *fold_conv1d(op, budget), realization.products)
         case ops.Activation():
             return Activation(op, lanes, table=realization.tables and op.i.bits <= TABLE_BITS)
         case ops.Scan():

@@ -16,6 +16,7 @@ from rtl import lookup as rtl_lookup
 from rtl import pool as rtl_pool
 from rtl import range_norm as rtl_range_norm
 from rtl import scan as rtl_scan
+from rtl.datapath import Products
 from rtl.streams import Block
 
 I8 = IntFormat(8, True, 5)
@@ -85,12 +86,12 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def linear_block(inputs, outputs, in_lanes, out_lanes, *, paired=False, **options) -> Block:
-    return rtl_linear.Linear(linear(rng(), inputs, outputs, **options), in_lanes, out_lanes, paired=paired)
+def linear_block(inputs, outputs, in_lanes, out_lanes, *, products=Products.MULTIPLIERS, **options) -> Block:
+    return rtl_linear.Linear(linear(rng(), inputs, outputs, **options), in_lanes, out_lanes, products)
 
 
-def conv1d_block(channels, taps, lanes, tap_lanes, **options) -> Block:
-    return rtl_conv1d.Conv1d(conv1d(rng(), channels, taps, **options), lanes, tap_lanes)
+def conv1d_block(channels, taps, lanes, tap_lanes, *, products=Products.MULTIPLIERS, **options) -> Block:
+    return rtl_conv1d.Conv1d(conv1d(rng(), channels, taps, **options), lanes, tap_lanes, products)
 
 
 def range_norm_block(channels, lanes, bits) -> Block:
@@ -126,12 +127,15 @@ CASES = [
     *((linear_block, shape, {}) for shape in (
         (20, 6, 20, 2), (5, 7, 1, 7), (17, 5, 4, 2), (1, 1, 1, 1), (3, 4, 1, 1), (65, 2, 65, 2))),
     *((linear_block, shape, {"dyadic": True}) for shape in ((20, 6, 20, 2), (17, 5, 4, 2))),
-    *((linear_block, shape, {"paired": True}) for shape in ((20, 6, 20, 2), (5, 7, 1, 7), (9, 3, 3, 3))),
-    (linear_block, (9, 4, 3, 2), {"paired": True, "i": I12}),
+    *((linear_block, shape, {"products": Products.PAIRS}) for shape in ((20, 6, 20, 2), (5, 7, 1, 7), (9, 3, 3, 3))),
+    (linear_block, (9, 4, 3, 2), {"products": Products.PAIRS, "i": I12}),
+    *((linear_block, shape, {"products": Products.CONSTANTS}) for shape in ((7, 5, 7, 5), (1, 1, 1, 1), (7, 4, 7, 2))),
+    (linear_block, (5, 3, 5, 3), {"products": Products.CONSTANTS, "dyadic": True}),
     *((linear_block, (4, 3, 2, 3), {"rounding": rounding} | RELU) for rounding in Rounding),
     *((conv1d_block, shape, {}) for shape in (
         (8, 4, 2, 4), (5, 3, 2, 3), (3, 1, 1, 1), (4, 2, 4, 2), (1, 7, 1, 7), (8, 4, 2, 2), (5, 3, 2, 2), (1, 7, 1, 1))),
     *((conv1d_block, (5, 3, 2, tap_lanes), {"dyadic": True}) for tap_lanes in (3, 2)),
+    *((conv1d_block, shape, {"products": Products.CONSTANTS}) for shape in ((5, 3, 5, 3), (1, 1, 1, 1))),
     *((range_norm_block, shape, {}) for shape in (
         (20, 1, 12), (20, 20, 12), (17, 4, 12), (1, 1, 12), (5, 2, 12), (17, 4, 8), (1, 1, 8))),
     *((activation_block, (name,), {"o": o} | options) for options in ({}, {"entries": True}, {"table": True}) for name, o in (
