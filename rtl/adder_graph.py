@@ -2,7 +2,6 @@
 
 import importlib.util
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from heapq import heapify, heappop, heappush
@@ -15,7 +14,7 @@ from amaranth.hdl import Const, Shape, Signal, Value
 from emamba.errors import EmambaError
 from emamba.formats import IntFormat
 
-from .datapath import Pipeline
+from .datapath import Pipeline, signed_digits
 
 
 class Term(NamedTuple):
@@ -148,23 +147,17 @@ def hardware(pipeline: Pipeline, graph: Graph, inputs: list[Value], i: IntFormat
     return [output(term) for term in graph.outputs]
 
 
-def solve(matrix: np.ndarray, i: IntFormat, *, solver: str | None = None) -> Graph:
+def solve(matrix: np.ndarray, i: IntFormat, *, solver: str = "csd") -> Graph:
     """The adder graph of an integer matrix [outputs, inputs] for inputs of format `i`; the same at every call.
 
-    `solver`: "csd", our own, or "da4ml", the library of that name; None takes the library where it is installed.
+    `solver`: "csd", our own, or "da4ml", the library of that name, which finds graphs of about the same size.
     """
-    if solver is None:
-        solver = "da4ml" if _installed() else "csd"
     if solver not in SOLVERS:
         raise EmambaError(f"solver {solver!r} of an adder graph is unknown; there are {', '.join(SOLVERS)}")
     matrix = np.ascontiguousarray(matrix, np.int64)
     if matrix.ndim != 2 or not matrix.size:
         raise EmambaError(f"an adder graph needs a matrix with at least one weight, not one of shape {matrix.shape}")
     return _solve(matrix.tobytes(), matrix.shape, i, solver)
-
-
-def _installed() -> bool:
-    return importlib.util.find_spec("da4ml") is not None
 
 
 @lru_cache(maxsize=256)
@@ -218,7 +211,7 @@ def _csd(matrix: np.ndarray, i: IntFormat) -> Graph:
     choice.
     """
     builder = _Builder(matrix.shape[1])
-    rows = [{(shift, column): sign for column, weight in enumerate(row) for shift, sign in _digits(int(weight))}
+    rows = [{(shift, column): sign for column, weight in enumerate(row) for shift, sign in signed_digits(int(weight))}
             for row in matrix]
     counts = Counter(_pattern(*pair) for row in rows for pair in combinations(row.items(), 2))
 
@@ -257,18 +250,6 @@ def _csd(matrix: np.ndarray, i: IntFormat) -> Graph:
     return builder.graph([builder.tree([Term(node, shift, sign < 0) for (shift, node), sign in row.items()]) for row in rows])
 
 
-def _digits(value: int) -> Iterator[tuple[int, int]]:
-    """(shift, sign) of the canonical signed digits: the fewest digits ±1, no two of them neighbours."""
-    shift = 0
-    while value:
-        if value & 1:
-            sign = 2 - (value & 3)
-            yield shift, sign
-            value -= sign
-        value >>= 1
-        shift += 1
-
-
 def _pattern(a, b) -> tuple[int, int, int, int]:
     """What two digits ((shift, node), sign) have without their common shift and sign: two nodes, shift and sign between them."""
     ((low, left), sign), ((high, right), other) = (a, b) if a < b else (b, a)
@@ -278,7 +259,7 @@ def _pattern(a, b) -> tuple[int, int, int, int]:
 def _da4ml(matrix: np.ndarray, i: IntFormat) -> Graph:
     """By da4ml, as two graphs in a row. One more level than a balanced tree (`hard_dc`): more save few adders, and cost many
     registers."""
-    if not _installed():
+    if importlib.util.find_spec("da4ml") is None:
         raise EmambaError("solver 'da4ml' needs the library da4ml: pip install 'emamba[constants]'")
     from da4ml.cmvm import solve
 

@@ -9,7 +9,18 @@ from emamba.operators import Conv1d as Operator
 
 from . import adder_graph
 from .datapath import (
-    Pipeline, Products, accumulate, adder_tree, choose, fold, requantize, rom, rounded_bias, tap_format, tree_stages, width_of,
+    Pipeline,
+    Products,
+    accumulate,
+    adder_tree,
+    choose,
+    fold,
+    requantize,
+    rom,
+    rounded_bias,
+    tap_format,
+    tree_stages,
+    width_of,
 )
 from .streams import Block, Port, beats, transfers
 
@@ -40,8 +51,8 @@ class Conv1d(Block):
 
     @property
     def latency(self) -> int:
-        """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of the
-        groups, (multiplier,) requantizer."""
+        """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of
+        the groups, (multiplier,) requantizer."""
         sums = 1 + adder_graph.stages(self.graph) if self.graph else 2 + tree_stages(self.tap_lanes)
         return sums + 2 + self.op.dyadic
 
@@ -96,7 +107,8 @@ class Conv1d(Block):
                 sums.append(adder_tree(pipeline, [register(w * tap, "product") for w, tap in factors], "tree"))
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
-        biases = rom(m, "bias", fold(bias, token_beats, lanes), tap_format(bias), register(beat, "bias_beat", before - 1), advance)
+        bias_beat = register(beat, "bias_beat", before - 1)
+        biases = rom(m, "bias", fold(bias, token_beats, lanes), tap_format(bias), bias_beat, advance)
         start = register(group == 0, "start", before)
         live = pipeline.flag(self.i.valid, "live", before)
         shape = width_of(op.bound + int((bias - op.bias).max()))

@@ -8,7 +8,17 @@ from emamba.operators import Linear as Operator
 
 from . import adder_graph, pairs
 from .datapath import (
-    Pipeline, Products, adder_tree, bounded, fold, requantize, rom, rounded_bias, tap_format, tree_stages, width_of,
+    Pipeline,
+    Products,
+    adder_tree,
+    bounded,
+    fold,
+    requantize,
+    rom,
+    rounded_bias,
+    tap_format,
+    tree_stages,
+    width_of,
 )
 from .streams import Block, Port, transfers
 
@@ -64,7 +74,7 @@ class Linear(Block):
     def elaborate(self, platform):
         m = Module()
         op, chunks, groups = self.op, self.chunks, self.groups
-        in_lanes, out_lanes = self.inputs["i"].lanes, self.output.lanes
+        out_lanes = self.output.lanes
         pipeline = Pipeline(m, self.o)
         advance = pipeline.advance
 
