@@ -6,6 +6,7 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from emamba.operators import Activation as Operator
 from emamba.piecewise import Segments
 
+from . import inventory as inv
 from .datapath import Pipeline, requantize, rom, tap_format
 from .streams import Elementwise, Port, shape_of
 
@@ -28,6 +29,15 @@ def piecewise_linear(m: Module, pipeline: Pipeline, x: Value, segments: Segments
     return pipeline.register(requantize(m, total, segments.shift, segments.o, segments.rounding), "y")
 
 
+def piecewise_inventory(bits: int, segments: Segments) -> inv.Inventory:
+    """Of `piecewise_linear` for an x of `bits`."""
+    knots, slope, offset = len(segments.knots), tap_format(segments.slopes), tap_format(segments.offsets)
+    a, b = slope.bits + (not slope.signed), offset.bits
+    return (inv.Inventory(comparisons=knots * bits, muxes=knots * (slope.bits + b), registers=knots + 2 * bits + slope.bits + 2 * b)
+            + inv.product(bits, a) + inv.Inventory(adders=bits + a, registers=segments.o.bits)
+            + inv.requantizer(max(bits + a, b) + 1, segments.shift, segments.o, segments.rounding))
+
+
 class Activation(Elementwise):
     """`lanes` channels a cycle. Segments take one multiplier a lane; with `table`, their value at every input code is a table,
     which takes none. Formats: `emamba.operators.Activation`.
@@ -42,6 +52,13 @@ class Activation(Elementwise):
     def model(self, x):
         return self.op(x)
 
+    @property
+    def inventory(self) -> inv.Inventory:
+        op = self.op
+        lane = (inv.rom(1 << op.i.bits, op.o.bits, "block") if self.table
+                else piecewise_inventory(inv.signed_bits(op.i), op.segments))
+        return self.output.lanes * lane + inv.finish(self.latency)
+
     def elaborate(self, platform):
         m = Module()
         op = self.op
@@ -52,7 +69,7 @@ class Activation(Elementwise):
             codes = np.arange(1 << op.i.bits)  # two's complement: codes 0..max come first
             entries = op(np.where(codes > op.i.max, codes - (1 << op.i.bits), codes))
             for k, x in enumerate(self.i.payload.data):
-                lanes += rom(m, f"table_{k}", entries.reshape(-1, 1), op.o, Value.cast(x), pipeline.advance)
+                lanes += rom(m, f"table_{k}", entries.reshape(-1, 1), op.o, Value.cast(x), pipeline.advance, "block")
         else:
             lanes = [piecewise_linear(m, pipeline, x, op.segments) for x in self.i.payload.data]
         pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, valid, self.latency)

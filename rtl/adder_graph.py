@@ -14,6 +14,7 @@ from amaranth.hdl import Const, Shape, Signal, Value
 from emamba.errors import EmambaError
 from emamba.formats import IntFormat
 
+from . import inventory as inv
 from .datapath import Pipeline, signed_digits
 
 
@@ -145,6 +146,11 @@ def hardware(pipeline: Pipeline, graph: Graph, inputs: list[Value], i: IntFormat
         return -value if term.negate else value
 
     return [output(term) for term in graph.outputs]
+
+
+def inventory(graph: Graph, i: IntFormat) -> inv.Inventory:
+    """Of `hardware`."""
+    return inv.Inventory(adders=graph.adder_bits(i), registers=graph.register_bits(i))
 
 
 def solve(matrix: np.ndarray, i: IntFormat, *, solver: str = "csd") -> Graph:

@@ -8,7 +8,9 @@ from emamba.operators import MULTIPLIER
 from emamba.operators import Conv1d as Operator
 
 from . import adder_graph
+from . import inventory as inv
 from .datapath import (
+    TREE_FANIN,
     Pipeline,
     Products,
     accumulate,
@@ -60,6 +62,34 @@ class Conv1d(Block):
         taken = transfers(arrivals, self.groups)
         return taken, [t + self.latency for t in taken]
 
+    @property
+    def inventory(self) -> inv.Inventory:
+        op, lanes, taps, groups, tap_lanes = self.op, self.output.lanes, self.taps, self.groups, self.tap_lanes
+        token_beats, before = self.output.beats, self.latency - 2 - self.op.dyadic
+        history = lanes * (taps - 1) * op.i.bits
+        held = inv.ram(token_beats, history) if taps > 1 else inv.Inventory()
+        held += inv.Inventory(muxes=history * (token_beats > 1) + (groups - 1) * lanes * tap_lanes * op.i.bits,
+                              registers=lanes * tap_lanes * op.i.bits)
+        a, b = inv.signed_bits(tap_format(op.weight)), inv.signed_bits(op.i)
+        if self.graph:
+            sums = adder_graph.inventory(self.graph, op.i)
+        else:
+            tree, _ = inv.tree([a + b] * tap_lanes, TREE_FANIN)
+            products = inv.product(a, b) * (tap_lanes * lanes) if self.cycles > 1 else inv.constants(op.weight.ravel(), b)
+            sums = products + tree * lanes + inv.rom(self.cycles, lanes * tap_lanes * tap_format(op.weight).bits)
+        bias, rounding = rounded_bias(op)
+        bits = width_of(op.bound + int((bias - op.bias).max())).width
+        lane = inv.Inventory(adders=bits, muxes=bits * (groups > 1), registers=bits + op.o.bits)
+        scaled = bits
+        if op.dyadic:
+            scaled = bits + inv.signed_bits(MULTIPLIER)
+            lane += inv.product(bits, inv.signed_bits(MULTIPLIER))
+        lane += inv.requantizer(scaled, op.shift, op.o, rounding)
+        start = inv.register(1, before) + inv.register(1) * before if groups > 1 else inv.Inventory()
+        return (held + sums + lane * lanes + start + inv.rom(token_beats, lanes * tap_format(bias).bits)
+                + inv.rom(token_beats, lanes * MULTIPLIER.bits * op.dyadic) + inv.register(inv.width(token_beats), before - 1)
+                + inv.counter(self.cycles) + inv.counter(token_beats) + inv.counter(groups) + inv.finish(self.latency))
+
     def elaborate(self, platform):
         m = Module()
         op, lanes, taps, groups, tap_lanes = self.op, self.output.lanes, self.taps, self.groups, self.tap_lanes
@@ -80,19 +110,14 @@ class Conv1d(Block):
         windows = [[x] for x in self.i.payload.data]
         if taps > 1:
             row = unsigned(lanes * (taps - 1) * bits)
-            m.submodules.history = history = Memory(shape=row, depth=token_beats, init=[])
-            read, write = history.read_port(domain="comb"), history.write_port()
-            past = Signal(row)
-            m.d.comb += [
-                read.addr.eq(beat), write.addr.eq(beat), write.en.eq(self.i.valid & self.i.ready),
-                past.eq(Mux(self.i.payload.first, 0, read.data)),
-            ]
+            past, kept = Signal(row, name="past"), Signal(row, name="kept")
+            self._history(m, past, kept, beat)
             for lane, x in enumerate(self.i.payload.data):
                 base = lane * (taps - 1) * bits
                 slices = [past[base + k * bits:base + (k + 1) * bits] for k in range(taps - 1)]
                 windows[lane] = [s.as_signed() if op.i.signed else s for s in slices] + [x]
                 for k, value in enumerate(windows[lane][1:]):
-                    m.d.comb += write.data[base + k * bits:base + (k + 1) * bits].eq(value)
+                    m.d.comb += kept[base + k * bits:base + (k + 1) * bits].eq(value)
 
         held = [[register(tap, "tap") for tap in choose(m, window, group, groups, tap_lanes)] for window in windows]
         if self.graph:
@@ -121,6 +146,22 @@ class Conv1d(Block):
         results = [register(requantize(m, s, op.shift, op.o, rounding), "y") for s in sums]
         pipeline.finish(results, self.i.payload.first, self.i.payload.last, self.i.valid & last_group, self.latency)
         return m
+
+    def _history(self, m, past, kept, beat):
+        """`past` are the taps before the token, 0 before the first; `kept` those before the next one."""
+        taken = self.i.valid & self.i.ready
+        if self.output.beats == 1:  # registers, cleared behind the last token: clearing costs nothing there
+            with m.If(taken & self.i.payload.last):
+                m.d.sync += past.eq(0)
+            with m.Elif(taken):
+                m.d.sync += past.eq(kept)
+            return
+        m.submodules.history = history = Memory(shape=past.shape(), depth=self.output.beats, init=[])
+        read, write = history.read_port(domain="comb"), history.write_port()
+        m.d.comb += [
+            read.addr.eq(beat), write.addr.eq(beat), write.en.eq(taken), write.data.eq(kept),
+            past.eq(Mux(self.i.payload.first, 0, read.data)),
+        ]
 
 
 def _of_channels(weight: np.ndarray) -> np.ndarray:

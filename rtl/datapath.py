@@ -119,24 +119,25 @@ def rounded_bias(op: Weighted) -> tuple[np.ndarray, Rounding]:
     return op.bias + (1 << (op.shift - 1)), Rounding.TRUNCATE
 
 
-TREE_FANIN = 8
+TREE_FANIN, TREE_REST = 4, 2
+"""Terms that meet between two registers of an adder tree, and terms that it leaves to the adder behind it: two levels each."""
 
 
 def tree_stages(terms: int) -> int:
-    """Register stages of an adder tree: one per three levels."""
+    """Register stages of an adder tree."""
     stages = 0
-    while terms > 1:
+    while terms > TREE_REST:
         terms = -(-terms // TREE_FANIN)
         stages += 1
     return stages
 
 
 def adder_tree(pipeline: Pipeline, terms: list[Value], name: str) -> Value:
-    """Σ terms, `tree_stages` steps later, exact."""
-    while len(terms) > 1:
+    """Σ terms, `tree_stages` steps later, exact; for an adder with a register behind it."""
+    while len(terms) > TREE_REST:
         groups = [terms[k:k + TREE_FANIN] for k in range(0, len(terms), TREE_FANIN)]
         terms = [pipeline.register(balanced_sum(group), name) for group in groups]
-    return terms[0]
+    return balanced_sum(terms)
 
 
 def balanced_sum(terms: list[Value]) -> Value:

@@ -4,6 +4,7 @@ from amaranth.hdl import Module
 
 from emamba import operators
 
+from . import inventory as inv
 from .datapath import Pipeline, requantize
 from .streams import Elementwise, Port
 
@@ -38,6 +39,13 @@ class Multiply(_Pair):
         super().__init__(op, lanes)
         self.multipliers, self.multiplies = lanes, op.channels
 
+    @property
+    def inventory(self) -> inv.Inventory:
+        op, a, b = self.op, inv.signed_bits(self.op.a), inv.signed_bits(self.op.b)
+        lane = (inv.register(op.a.bits + op.b.bits + op.o.bits) + inv.product(a, b)
+                + inv.requantizer(a + b, op.shift, op.o, op.rounding))
+        return self.output.lanes * lane + inv.finish(self.latency)
+
     def _combine(self, pipeline, a, b):
         return pipeline.register(pipeline.register(a, "a") * pipeline.register(b, "b"), "product")
 
@@ -46,6 +54,13 @@ class Add(_Pair):
     """The residual sum, `lanes` channels a cycle. Formats: `emamba.operators.Add`."""
 
     latency = 2  # sum, requantizer
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        op = self.op
+        bits = max(inv.signed_bits(x) + op.frac - x.frac for x in (op.a, op.b)) + 1
+        lane = (inv.Inventory(adders=bits, registers=bits + op.o.bits) + inv.requantizer(bits, op.shift, op.o, op.rounding))
+        return self.output.lanes * lane + inv.finish(self.latency)
 
     def _combine(self, pipeline, a, b):
         return pipeline.register(a.shift_left(self.op.frac - self.op.a.frac) + b.shift_left(self.op.frac - self.op.b.frac), "sum")

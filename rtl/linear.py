@@ -7,7 +7,9 @@ from emamba.operators import MULTIPLIER
 from emamba.operators import Linear as Operator
 
 from . import adder_graph, pairs
+from . import inventory as inv
 from .datapath import (
+    TREE_FANIN,
     Pipeline,
     Products,
     adder_tree,
@@ -70,6 +72,47 @@ class Linear(Block):
         by_group = fold(self.op.weight, self.groups, out_lanes).transpose(2, 0, 1)  # in, groups, out_lanes
         by_chunk = fold(by_group, self.chunks, in_lanes)  # chunks, in_lanes, groups, out_lanes
         return by_chunk.transpose(0, 2, 3, 1).reshape(self.chunks * self.groups, -1)
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        op, groups, out_lanes = self.op, self.groups, self.output.lanes
+        before = self.latency - 2 - op.dyadic
+        bias, rounding = rounded_bias(op)
+        bits = width_of(op.bound + int((bias - op.bias).max())).width
+        start = (inv.register(1, before) + inv.register(1) * before + inv.register(inv.width(groups), before)
+                 if self.chunks > 1 else inv.Inventory())
+        bank = inv.Inventory(muxes=bits * groups, registers=bits * groups) if self.chunks > 1 else inv.Inventory()
+        held = inv.register(bits) if self.chunks == 1 or groups > 1 else inv.Inventory()
+        scaled, scale = bits, inv.Inventory()
+        if op.dyadic:
+            scaled = bits + inv.signed_bits(MULTIPLIER)
+            scale = inv.product(bits, inv.signed_bits(MULTIPLIER))
+        lane = (inv.Inventory(adders=bits) + bank + held + scale + inv.register(op.o.bits)
+                + inv.requantizer(scaled, op.shift, op.o, rounding))
+        return (self._sums_inventory() + lane * out_lanes + start + inv.rom(groups, out_lanes * tap_format(bias).bits)
+                + inv.rom(groups, out_lanes * MULTIPLIER.bits * op.dyadic) + inv.register(inv.width(groups), before - 1)
+                + inv.counter(self.cycles) + inv.counter(groups) + inv.counter(self.chunks) + inv.finish(self.latency))
+
+    def _sums_inventory(self) -> inv.Inventory:
+        op, in_lanes, out_lanes = self.op, self.inputs["i"].lanes, self.output.lanes
+        x = inv.register(op.i.bits * in_lanes)
+        if self.graph:
+            return x + adder_graph.inventory(self.graph, op.i)
+        a, b = bounded(int(np.abs(op.weight).max())).bits, inv.signed_bits(op.i)
+        if self.paired and out_lanes > 1:
+            field = pairs.field_bits(op.weight, op.i)
+            low, _ = inv.tree([field] * in_lanes, TREE_FANIN)
+            high, _ = inv.tree([a + b] * in_lanes, TREE_FANIN)
+            pair = inv.product(field + a, b) * in_lanes + low + high + inv.Inventory(compressors=in_lanes)
+            sums = pair * (out_lanes // 2)
+        else:
+            sums = inv.Inventory()
+        alone = out_lanes % 2 if self.paired else out_lanes
+        tree, _ = inv.tree([a + b] * in_lanes, TREE_FANIN)
+        sums += (inv.product(a, b) * in_lanes + tree) * alone
+        if self.cycles == 1 and not self.paired:
+            sums += inv.product(a, b) * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b)
+        return x + sums + inv.rom(self.cycles, in_lanes * out_lanes * a)
 
     def elaborate(self, platform):
         m = Module()

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 
 from emamba.operators import Lookup as Operator
 
+from . import inventory as inv
 from .datapath import Pipeline, fold, rom
 from .streams import Block, Port, transfers
 
@@ -24,6 +25,12 @@ class Lookup(Block):
         count = self.output.beats
         taken = transfers(arrivals, count)
         return taken, [t - count + 1 + k + self.latency for t in taken for k in range(count)]
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        vocabulary, count, bits = len(self.op.table), self.output.beats, self.op.i.bits
+        return (inv.rom(vocabulary * count, self.op.o.bits * self.output.lanes) + inv.counter(count) + inv.finish(self.latency)
+                + inv.Inventory(comparisons=bits, muxes=bits, adders=2 * bits if count > 1 else 0))
 
     def elaborate(self, platform):
         m = Module()

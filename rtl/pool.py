@@ -5,7 +5,8 @@ from amaranth.lib.memory import Memory
 
 from emamba.operators import Pool as Operator
 
-from .datapath import Pipeline, requantize, times, width_of
+from . import inventory as inv
+from .datapath import Pipeline, requantize, signed_digits, times, width_of
 from .streams import Block, Port, transfers
 
 
@@ -28,6 +29,19 @@ class Pool(Block):
         taken = transfers(arrivals)
         count = self.output.beats
         return taken, [t + self.latency for k, t in enumerate(taken) if k // count % self.tokens == self.tokens - 1]
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        op, lanes, count = self.op, self.output.lanes, self.output.beats
+        if not op.mean:
+            bits = op.i.bits
+            return lanes * (inv.register(2 * bits + op.o.bits)) + inv.finish(self.latency)
+        bits = width_of(op.bound).width
+        terms = [bits + shift for shift, _ in signed_digits(op.multiplier)]
+        product, product_bits = inv.total(terms)
+        lane = (inv.Inventory(adders=bits, muxes=bits, registers=bits + product_bits + op.o.bits) + product
+                + inv.requantizer(product_bits, op.shift, op.o, op.rounding))
+        return lanes * lane + inv.ram(count, bits * lanes) + inv.counter(count) + inv.finish(self.latency)
 
     def elaborate(self, platform):
         m = Module()

@@ -6,7 +6,8 @@ from amaranth.lib import data
 from emamba.formats import IntFormat
 from emamba.operators import RangeNorm as Operator
 
-from .datapath import Pipeline, balanced_sum, reduce_tree, requantize, rom, times, width_of
+from . import inventory as inv
+from .datapath import Pipeline, balanced_sum, reduce_tree, requantize, rom, signed_digits, times, width_of
 from .streams import Beat, Block, Fifo, Port, shape_of, transfers
 
 
@@ -35,6 +36,23 @@ class RangeNorm(Block):
             steps += range(start, start + count)
             free = start + count
         return taken, [step + self.latency for step in steps]
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        op, lanes, count, bits = self.op, self.output.lanes, self.output.beats, self.op.i.bits
+        table, _ = op.reciprocals
+        total = width_of(op.channels * op.i.magnitude).width
+        tokens, statistics = Fifo(Beat(op.i, lanes), count + 2, through=False), Fifo(unsigned(total + 2 * bits), 2, through=False)
+        sums, _ = inv.total([bits] * lanes + [total])
+        read = inv.Inventory(comparisons=2 * lanes * bits, muxes=(2 * lanes + 2) * bits + total, registers=total + 2 * bits)
+        span = inv.Inventory(adders=bits, muxes=2 * bits * inv.width(bits) + (op.entry_bits + bits) * inv.width(bits),
+                             registers=2 * bits + 2 * inv.width(bits) + op.entry_bits + bits - 1)
+        n, n_bits = inv.total([inv.signed_bits(op.i) + shift for shift, _ in signed_digits(op.channels)] + [total])
+        factor, product = op.entry_bits + bits, width_of(op.channels << bits + op.entry_bits).width
+        lane = (n + inv.register(n_bits, 4) + inv.product(n_bits, factor, registered=False) + inv.register(product)
+                + inv.requantizer(product, op.shift, op.o, op.rounding) + inv.register(op.o.bits))
+        return (tokens.inventory + statistics.inventory + sums + read + span + inv.rom(len(table), op.entry_bits) + lanes * lane
+                + 2 * inv.counter(count) + inv.finish(self.latency))
 
     def elaborate(self, platform):
         m = Module()

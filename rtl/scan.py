@@ -7,8 +7,22 @@ from amaranth.lib.memory import Memory
 from emamba.certificate import certify
 from emamba.operators import Scan as Operator
 
-from .activation import PIECEWISE_LATENCY, piecewise_linear
-from .datapath import Pipeline, accumulate, adder_tree, bounded, choose, fold, requantize, rom, tap_format, tree_stages, width_of
+from . import inventory as inv
+from .activation import PIECEWISE_LATENCY, piecewise_inventory, piecewise_linear
+from .datapath import (
+    TREE_FANIN,
+    Pipeline,
+    accumulate,
+    adder_tree,
+    bounded,
+    choose,
+    fold,
+    requantize,
+    rom,
+    tap_format,
+    tree_stages,
+    width_of,
+)
 from .streams import Block, Port, beats, shape_of
 
 SEGMENTS_LEAD, TABLE_LEAD = 2 + PIECEWISE_LATENCY, 4
@@ -81,6 +95,69 @@ class Scan(Block):
                 taken["B"].append(free - 1)
                 taken["C"].append(free - 1)
         return *taken.values(), departures
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        op, lanes, states = self.op, self.lanes, self.state_lanes
+        u, dt, B, C = (inv.signed_bits(x) for x in (op.u, op.dt, op.B, op.C))
+        D = inv.signed_bits(tap_format(op.D))
+        wait, before = self.lead + self.loop, self.lead + self.loop + 1 + tree_stages(states)
+        bits = width_of(op.y_bound).width
+        parts, _ = inv.tree([C + op.h_wide.bits] * states, TREE_FANIN)
+        several = self.state_groups > 1
+        channel = (inv.register(op.u.bits + op.dt.bits) + self._channel_inventory(u, dt, D, before) + self._state_inventory() * states
+                   + inv.product(C, op.h_wide.bits) * states + parts + inv.register(bits + op.o.bits)
+                   + inv.Inventory(adders=bits, muxes=bits) + inv.requantizer(bits, op.y_shift, op.o, op.rounding))
+        shared = (inv.register(states * op.B.bits) + inv.register(states * op.B.bits) + inv.register(states * op.C.bits, wait)
+                  + inv.Inventory(muxes=(self.state_groups - 1) * states * (op.B.bits + op.C.bits)) * several
+                  + inv.register(1, before) + inv.register(1) * before + inv.register(1, self.lead) * 2 + inv.register(1) * self.lead
+                  + inv.register(inv.width(self.cycles), self.lead + self.loop - 1)
+                  + inv.rom(self.channel_groups, lanes * tap_format(op.D).bits))
+        if self.table:
+            words = self.cycles << self.code_bits
+            decays = inv.rom(words, states * op.a_bar.bits, "block") * lanes + inv.register(self.code_bits, self.lead - 1) * lanes
+        else:
+            decays = inv.rom(self.cycles, lanes * states * tap_format(op.A).bits)
+        memory = inv.ram(self.cycles, op.h.bits * lanes * states)
+        if self.cycles > 1:
+            memory += inv.Inventory(muxes=op.h.bits * lanes * states)
+        counters = inv.counter(self.cycles) + inv.counter(self.channel_groups) + inv.counter(self.state_groups)
+        return channel * lanes + shared + decays + memory + counters + inv.finish(self.latency)
+
+    def _channel_inventory(self, u: int, dt: int, D: int, before: int) -> inv.Inventory:
+        """δ·u and D·u of a channel."""
+        if self.op.delta_b:
+            return inv.product(D, u) + inv.register(D + u, before - 2) + inv.register(u, 2)
+        if self.state_groups == 1:
+            return inv.product(dt, u) + inv.product(D, u) + inv.register(D + u, before - 2)
+        a = max(dt, D)
+        return inv.product(a, u) + inv.register(a + u, before - 3) + inv.Inventory(muxes=2 * a + u, registers=a + u)
+
+    def _state_inventory(self) -> inv.Inventory:
+        """Decay, input term and recurrence of a state."""
+        op = self.op
+        u, dt, B, a_bar = (inv.signed_bits(x) for x in (op.u, op.dt, op.B, op.a_bar))
+        if op.delta_b:
+            term = op.b_bar.bits + u
+            state = (inv.product(dt, B) + inv.requantizer(dt + B, op.b_bar_shift, op.b_bar, op.rounding)
+                     + inv.register(op.b_bar.bits) + inv.product(op.b_bar.bits, u, False) + inv.register(term, self.lead - 3))
+            term += op.a_bar.frac
+        else:
+            term = bounded(op.term_bound).bits
+            exact = max(dt, inv.signed_bits(tap_format(op.D))) * (self.state_groups > 1) or dt
+            state = (inv.product(exact + u, B, False) + inv.register(exact + u + B, self.lead - 3)
+                     + inv.requantizer(exact + u + B, op.term_shift, bounded(op.term_bound), op.rounding, True) + inv.register(term))
+        if not self.table:
+            state += (inv.product(dt, inv.signed_bits(tap_format(op.A)), False) + inv.register(op.p.bits)
+                      + piecewise_inventory(inv.signed_bits(op.p), op.decay))
+        if op.hold:
+            state += inv.Inventory(muxes=op.a_bar.bits)
+        if self.loop == 3:
+            state += inv.register(op.h.bits + op.a_bar.bits)
+        wide, fits = op.h.bits + a_bar, certify(op).holds
+        state += inv.product(op.h.bits, a_bar, self.loop >= 2) + inv.register(term, self.loop - 1)
+        return (state + inv.Inventory(adders=max(wide, term) + 1) + inv.requantizer(max(wide, term) + 1, 0, op.h_wide, op.rounding, fits)
+                + inv.requantizer(op.h_wide.bits, op.a_bar.frac, op.h, op.rounding, fits) + inv.register(op.h_wide.bits))
 
     def elaborate(self, platform):
         m = Module()

@@ -32,13 +32,15 @@ EMITTING = ("x", "z", "dt", "dt_raw", "head")
 """Linears that hold a whole token and emit output by output; the others accumulate all outputs while their input arrives.
 The two alternate along the pipeline, so that neighbours overlap."""
 
-NORM_SHARE = 5
-"""A norm reads and emits a token in this part of a period, and so do the residual sums and the pool beside it: nothing can
-overlap with it, so its time is pure latency, and it has few multipliers (our choice)."""
+SHORT = 32
+"""T up to which a short latency counts for more than few multipliers: the first of the two figures below holds (our choice)."""
 
-HEAD_CYCLES, HEAD_SHORT, HEAD_PERIODS = 8, 32, 3
-"""The head works once per sequence. Up to T = HEAD_SHORT it takes one period, HEAD_CYCLES at least, for a short latency; above,
-HEAD_PERIODS of them, for few multipliers (our choice)."""
+NORM_SHARE = (7, 5)
+"""A norm reads and emits a token in this part of a period, and so do the residual sums and the pool beside it: nothing can
+overlap with it, so its time is pure latency, and it has few multipliers."""
+
+HEAD_PERIODS, HEAD_CYCLES = (1.5, 3), 16
+"""Token periods, and cycles at least, that the head may take: it works once per sequence."""
 
 TABLE_BITS = 8
 """Input bits up to which a table of a function takes less logic than comparisons, slopes and a multiplier."""
@@ -109,12 +111,12 @@ def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Rea
     op, leaf = artifact.operators[node.name], node.name.rsplit(".", 1)[-1]
     tokens, pooled = artifact.config.tokens, artifact.config.pool != "none"
     budget = cycles_per_token
-    lanes, quick_lanes = ceil(node.width / budget), ceil(node.width / max(1, budget // NORM_SHARE))
+    small = budget > SHORT
+    lanes, quick_lanes = ceil(node.width / budget), ceil(node.width / max(1, budget // NORM_SHARE[small]))
     match op:
         case ops.Linear():
             if leaf == "head" and pooled:
-                periods = 1 if budget <= HEAD_SHORT else HEAD_PERIODS
-                budget = min(tokens * budget, max(periods * budget, HEAD_CYCLES))
+                budget = min(tokens * budget, max(int(HEAD_PERIODS[small] * budget), HEAD_CYCLES))
             return Linear(op, *fold_linear(op, budget, leaf in EMITTING), realization.products)
         case ops.Lookup():
             return Lookup(op, lanes)

@@ -19,6 +19,8 @@ from amaranth.lib.wiring import In, Out
 
 from emamba.formats import IntFormat
 
+from . import inventory as inv
+
 
 def shape_of(o: IntFormat) -> Shape:
     return signed(o.bits) if o.signed else unsigned(o.bits)
@@ -62,6 +64,7 @@ class Block(wiring.Component):
     """
 
     multipliers = multiplies = 0
+    inventory: inv.Inventory  # what it is made of
 
     def __init__(self, inputs: dict[str, Port], output: Port):
         self.inputs, self.output = inputs, output
@@ -134,6 +137,13 @@ class Fifo(wiring.Component):
             m.d.sync += self.peak.eq(level)
         return m
 
+    @property
+    def inventory(self) -> inv.Inventory:
+        bits, level = Shape.cast(self.i.payload.shape()).width, inv.width(self.depth + 1)
+        pointers = 2 * inv.counter(self.depth) if self.depth > 1 else inv.Inventory()
+        return (inv.ram(self.depth, bits) + pointers + inv.Inventory(
+            adders=2 * level, comparisons=2 * level, muxes=bits * self.through, registers=level, control=1))
+
     @staticmethod
     def needs(pushes: list[int], pops: list[int]) -> tuple[int, int]:
         """Of a FIFO with `through`: least depth at which a push never waits, and the most beats ever held. The depth counts a
@@ -164,6 +174,10 @@ class Fork(wiring.Component):
         with m.If(self.i.valid):
             m.d.sync += taken.eq(Mux(self.i.ready, 0, served))
         return m
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        return inv.Inventory(muxes=2 * self.outputs, registers=self.outputs, control=1)
 
 
 class Gearbox(wiring.Component):
@@ -223,6 +237,17 @@ class Gearbox(wiring.Component):
                         with m.Case(level_before):
                             m.d.sync += slot.eq(incoming[k - level_before])
         return m
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        bits, level = self.format.bits, inv.width(self.capacity + 1)
+        count = max(self.in_lanes, self.tail)
+        places = sum(0 <= k - before < count for before in self._levels() for k in range(self.capacity))
+        heads = beats(self.capacity, self.out_lanes)  # `first` and `last` are read only where a beat may begin
+        shifts = self.capacity - self.out_lanes
+        return inv.counter(self.in_beats) + inv.Inventory(
+            adders=2 * level, comparisons=2 * level, muxes=(places + shifts) * bits + 2 * 2 * heads,
+            registers=self.capacity * bits + 2 * heads + level, control=1)
 
     def _levels(self) -> list[int]:
         """Every fill level after the pop, if any, of a cycle with a push."""
@@ -285,6 +310,10 @@ class Pacer(wiring.Component):
             with m.If(beat == 0):
                 m.d.sync += wait.eq(self.period - 1)
         return m
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        return inv.counter(self.token_beats) + inv.counter(self.period) + inv.Inventory(control=1)
 
     def schedule(self, arrivals: list[int]) -> tuple[list[int], list[int]]:
         taken, free, start = [], 0, -self.period

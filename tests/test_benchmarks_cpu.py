@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from benchmarks import integer
+from benchmarks import cpu, integer
 from benchmarks.integer import IntegerLoop
 from emamba import datasets
 from emamba.artifact import load
@@ -81,3 +81,12 @@ def test_refusals(build, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda command: None)
     with pytest.raises(EmambaError, match="needs the C compiler cc"):
         IntegerLoop(artifact, build)
+
+
+def test_table():
+    candidate = cpu.Candidate("plain C", 1, 1, len, ["frame", "frame"], 1, {"mismatches": 0})
+    candidate.repeat()
+    row = candidate.row()
+    assert 0 < row["us_per_frame"] < 1000 and row["frames_per_second"] > 1000
+    assert cpu.table({"rows": [row | {"us_per_frame": 1234.56, "frames_per_second": 810}]})[2:] == [
+        "| plain C | 1 | 1 | 1,234.6 | 810 | 0 |"]

@@ -1,5 +1,6 @@
 """Every operator: the sentences about wrong parameters and inputs, and its integers against plain Python numbers."""
 
+import itertools
 import math
 import re
 from dataclasses import replace
@@ -8,11 +9,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from emamba.arithmetic import EXACT_FLOAT, matmul
+from emamba import integer, operators
+from emamba.arithmetic import EXACT_FLOAT, EXACT_FLOAT32, matmul, requantize, word
 from emamba.errors import EmambaError
 from emamba.formats import IntFormat, Rounding
+from emamba.integer import IntegerModel
 from emamba.operators import OPERATORS, Activation, Add, Conv1d, Input, Linear, Lookup, Multiply, Pool, RangeNorm, Scan
-from emamba.piecewise import exact, fit
+from emamba.piecewise import codes, exact, fit
+from sim.models import random_artifact, random_inputs
 
 I8, I12, U7 = IntFormat(8, True, 5), IntFormat(12, True, 7), IntFormat(7, False, 4)
 RNG = np.random.default_rng(11)
@@ -182,8 +186,22 @@ def test_matmul_is_exact_on_both_sides_of_the_float_bound():
     x = RNG.integers(-(1 << 25), 1 << 25, (50, 4))
     weight = RNG.integers(-(1 << 25), 1 << 25, (30, 4))
     assert np.array_equal(matmul(x, weight, 4 << 50), x @ weight.T)
-    odd = np.array([[1 << 30, 1]]), np.array([[1 << 25, 1]])
-    assert matmul(*odd, (1 << 55) + 1).tolist() == [[(1 << 55) + 1]]  # float64 would lose the 1
+    for a, b, limit in ((1 << 12, 1 << 12, EXACT_FLOAT32), (1 << 26, 1 << 27, EXACT_FLOAT)):
+        for one in (-1, 1):  # above the limit the float would lose it
+            assert matmul(np.array([[a, 1]]), np.array([[b, one]]), limit + one).tolist() == [[limit + one]]
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("shift", [-5, 0, 1, 7, 30])
+def test_int32_requantizes_up_to_its_bound(shift, rounding):
+    bound = ((1 << 31) - 1) >> -shift if shift < 0 else (1 << 31) - 1 - (1 << shift)
+    for o in (IntFormat(31), IntFormat(31, False), IntFormat(8)):
+        assert word(bound, shift, o) == np.int32 and word(bound + 1, shift, o) == np.int64
+        x = np.array([-bound, 1 - bound, -1, 0, 1, bound - 1, bound], np.int32)
+        y = requantize(x, shift, o, rounding)
+        assert y.dtype == np.int32
+        assert y.tolist() == [to_format(value * power(-shift), o, rounding) for value in x.tolist()]
+    assert word(1, 0, IntFormat(32)) == word(1, 0, IntFormat(32, False)) == word(1, 31) == np.int64
 
 
 @pytest.mark.parametrize("rounding", Rounding)
@@ -191,9 +209,9 @@ def test_matmul_is_exact_on_both_sides_of_the_float_bound():
 @pytest.mark.parametrize("relu", [False, True])
 def test_linear_against_fractions(rounding, dyadic, relu):
     rng = np.random.default_rng(1)
-    multiplier = rng.integers(1, 4096, 5) if dyadic else ones(5)
+    multiplier = rng.integers(1, 1 << 16, 5) if dyadic else ones(5)
     op = Linear(o=I8, rounding=rounding, weight=rng.integers(-128, 128, (5, 7)), bias=rng.integers(-3000, 3000, 5),
-                multiplier=multiplier, i=I8, w=I8, shift=19 if dyadic else 8, relu=relu)
+                multiplier=multiplier, i=I8, w=I8, shift=23 if dyadic else 8, relu=relu)
     assert op.dyadic == dyadic
     x = rng.integers(-128, 128, (4, 6, 7))
     x[0, 0], x[0, 1] = 127 * np.sign(op.weight[0]), -128 * np.sign(op.weight[0])
@@ -206,7 +224,22 @@ def test_linear_against_fractions(rounding, dyadic, relu):
     assert y.max() == 127 and y.min() == (0 if relu else -128)
 
 
-@pytest.mark.parametrize("taps", [1, 2, 4])
+@pytest.mark.parametrize("above", [0, 1])
+@pytest.mark.parametrize("limit, bits", [(EXACT_FLOAT32 - 1, 31), ((1 << 31) - 17, 31), (EXACT_FLOAT - 1, 51)])
+@pytest.mark.parametrize("kind", [Linear, Conv1d])
+def test_weighted_at_the_limits_of_its_types(kind, limit, bits, above):
+    """Accumulators that reach a bound just inside or outside float32, int32 and float64."""
+    o, weight = IntFormat(bits), (limit - (1 << 20)) // 128
+    op = kind(o=o, weight=np.array([[weight]]), bias=np.array([128 * weight - limit - above]), multiplier=ones(1), i=I8,
+              w=IntFormat(50), shift=4)
+    assert op.bound == limit + above
+    assert op.word == (np.int32 if op.bound < (1 << 31) - 16 else np.int64)
+    x = codes(I8)[:, None, None]
+    expected = [to_format(Fraction(int(weight * v + op.bias[0]), 16), o, Rounding.HALF_UP) for v in x.ravel().tolist()]
+    assert op(x).ravel().tolist() == op(x.astype(np.int32)).ravel().tolist() == expected
+
+
+@pytest.mark.parametrize("taps", [1, 2, 4, 9])
 def test_conv1d_against_a_loop(taps):
     rng = np.random.default_rng(taps)
     op = Conv1d(o=I8, weight=rng.integers(-128, 128, (3, taps)), bias=rng.integers(-3000, 3000, 3), multiplier=ones(3), i=I8,
@@ -228,13 +261,16 @@ def test_lookup_clamps_ids_to_its_last_row():
     assert op(np.array([[[0], [4], [5], [7]]])).tolist() == [table[[0, 4, 4, 4]].tolist()]
 
 
-def test_activation_by_segments_and_by_entries():
-    codes = np.arange(-128, 128)[None, :, None]
+@pytest.mark.parametrize("size", [255, 256])
+def test_activation_by_segments_and_by_entries(size, monkeypatch):
+    monkeypatch.setattr(operators, "TABLE_SIZE", size)
+    x = codes(I8)[None, :, None]
     table = Activation(o=I8, channels=1, i=I8, entries=exact("silu", I8, I8))
-    assert table(codes).ravel().tolist() == exact("silu", I8, I8).tolist()
+    assert table(x).ravel().tolist() == exact("silu", I8, I8).tolist()
     lines = Activation(o=I8, channels=1, i=I8, segments=SILU)
-    assert np.array_equal(lines(codes), SILU(codes))
-    assert 0 < abs(lines(codes) - table(codes)).max() <= 4
+    assert (lines.table is None) == (size < 256)
+    assert np.array_equal(lines(x), SILU(x))
+    assert 0 < abs(lines(x) - table(x)).max() <= 4
 
 
 @pytest.mark.parametrize("channels", [1, 3, 20])
@@ -310,6 +346,42 @@ def test_scan_step_against_big_integers(hold, h_bits, delta_b, rounding):
     assert np.array_equal(op(u, dt, B, C), np.stack(ys, 1))
 
 
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("delta_b", [False, True])
+@pytest.mark.parametrize("B, C", [(I8, I8), (IntFormat(26, True, 23), IntFormat(20, True, 17))])
+@pytest.mark.parametrize("h_bits", [10, 17, 23, 24, 30])
+def test_scan_step_at_the_extremes_of_its_formats(h_bits, B, C, delta_b, rounding):
+    op = Scan(**scan_parts(delta_b=delta_b, rounding=rounding, h_bits=h_bits, B=B, C=C))
+    assert op.word == (np.int32 if h_bits < 24 and B is I8 else np.int64)
+    assert word(op.y_bound, op.y_shift, op.o) == (np.int32 if h_bits == 10 and C is I8 else np.int64)
+    edges = list(itertools.product(*((f.min, f.max) for f in (op.h, op.u, op.dt, op.B, op.C))))
+    h, u, dt, B, C = (np.array(x)[:, None] for x in zip(*edges, strict=True))
+    h = np.broadcast_to(h[..., None], (len(edges), 2, 3))
+    u, dt, B, C = (np.repeat(x, width, 1) for x, width in ((u, 2), (dt, 2), (B, 3), (C, 3)))
+    results = [x.tolist() for x in op.step(h, u, dt, B, C)]
+    for k, result in enumerate(zip(*results, strict=True)):
+        assert result == big_integer_step(op, *(x[k].tolist() for x in (h, u, dt, B, C)))
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("dt", [U7, IntFormat(7, True, 4), IntFormat(18, False, 15)])
+def test_the_table_of_decays_changes_nothing(dt, hold, monkeypatch):
+    decay = fit("exp", IntFormat(15, True, dt.frac + 3), IntFormat(8, True, 7), 11)
+    parts = scan_parts(dt=dt, hold=hold, decay=replace(decay, i=IntFormat(dt.bits + 8, True, dt.frac + 3)))
+    op, rng = Scan(**parts), np.random.default_rng(4)
+    assert (op.decay_table is None) == (dt.bits == 18)
+    x = [rng.integers(f.min, f.max + 1, (3, 200, width)) for f, width in ((op.u, 2), (dt, 2), (op.B, 3), (op.C, 3))]
+    x[1][:, :3] = [[dt.min], [dt.max], [0]]
+    y = op(*x)
+    monkeypatch.setattr(operators, "TABLE_SIZE", 0)
+    direct = Scan(**parts)
+    assert direct.decay_table is None
+    assert np.array_equal(direct(*x), y)
+    if op.decay_table is not None:
+        table = op.decay_table.reshape(3, 2, -1)
+        assert np.array_equal(table.transpose(2, 1, 0), direct.decays(np.repeat(codes(dt)[:, None], 2, 1)))
+
+
 @pytest.mark.parametrize("delta_b", [False, True])
 def test_scan_goes_on_from_a_state(delta_b):
     op, rng = Scan(**scan_parts(delta_b=delta_b)), np.random.default_rng(6)
@@ -362,7 +434,10 @@ def test_scan_bounds_hold_at_the_extremes(rounding):
 
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("a, b, o", [(I12, I8, IntFormat(12, True, 8)), (I8, I12, IntFormat(8, True, 3)),
-                                     (U7, IntFormat(6, True, -2), IntFormat(14, True, 4)), (I8, I8, IntFormat(16, True, 13))])
+                                     (U7, IntFormat(6, True, -2), IntFormat(14, True, 4)), (I8, I8, IntFormat(16, True, 13)),
+                                     (IntFormat(16), IntFormat(16), IntFormat(31)), (IntFormat(17), IntFormat(16), IntFormat(31)),
+                                     (IntFormat(30), IntFormat(30, True, 1), IntFormat(31, True, -4)),
+                                     (IntFormat(30), IntFormat(30, True, 2), IntFormat(31, True, -4))])
 @pytest.mark.parametrize("kind", [Multiply, Add])
 def test_elementwise_against_fractions(kind, a, b, o, rounding):
     rng = np.random.default_rng(8)
@@ -371,6 +446,7 @@ def test_elementwise_against_fractions(kind, a, b, o, rounding):
     x[0, :2], y[0, :2] = [[a.max], [a.min]], b.max
     x[0, 2:4], y[0, 2:4] = [[a.max], [a.min]], b.min
     result = op(x, y)
+    assert np.array_equal(op(x.astype(np.int32), y.astype(np.int32)), result)
     for p, q, r in zip(x.ravel().tolist(), y.ravel().tolist(), result.ravel().tolist(), strict=True):
         left, right = p * power(-a.frac), q * power(-b.frac)
         true = left * right if kind is Multiply else left + right
@@ -397,3 +473,18 @@ def test_pool_against_fractions(tokens, rounding):
                                                                                          else Fraction(1, 2)) + Fraction(1, 50)
     last = Pool(o=I8, rounding=rounding, channels=4, i=I8, mean=False, tokens=tokens)
     assert np.array_equal(last(x), x[:, -1:])
+
+
+# -- the integer model --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", ["emamba-image", "emamba-per-token", "standard-sequence"])
+def test_blocks_of_sequences_change_nothing(shape, monkeypatch):
+    artifact = random_artifact(shape)
+    model, tokens = IntegerModel(artifact), artifact.codec.encode(random_inputs(artifact.config, 8), artifact.input)
+    whole = model.run(tokens)
+    monkeypatch.setattr(integer, "BLOCK", 3)
+    for batch in (8, 3, 1, 0):
+        for name, value in model.run(tokens[:batch]).items():
+            assert value.dtype == np.int64 and value.flags.c_contiguous
+            assert np.array_equal(value, whole[name][:batch])

@@ -1,0 +1,248 @@
+"""Resources by Yosys, place and route by nextpnr: figures without vendor tools, from `pip install emamba[synthesis]`.
+
+A count of Yosys is no count of a vendor's tool: it is the same for everybody, and it shows what a change costs. Every result is
+kept in build/synthesis under the hash of the Verilog, the commands and the tools' versions.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from amaranth.hdl import Elaboratable
+
+from emamba.errors import EmambaError
+from emamba.files import write_file
+from rtl.accelerator import Accelerator
+from rtl.emit import to_verilog
+from rtl.schedule import Schedule
+
+CACHE = Path("build/synthesis")
+
+FLOWS = {
+    "xcup": ["scratchpad -set abc9.D 5000", "synth_xilinx -family xcup -flatten -noiopad -noclkbuf -top top"],
+    "xc7": ["scratchpad -set abc9.D 5000", "synth_xilinx -family xc7 -flatten -noiopad -noclkbuf -top top"],
+    "ecp5": ["scratchpad -set abc9.D 5000", "synth_ecp5 -top top"],
+    "ice40": ["scratchpad -set abc9.D 20000", "synth_ice40 -device u -dsp -top top"],
+    "gates": ["synth -flatten -top top -run begin:fine", "memory_map -rom-only", "opt -full", "techmap", "opt",
+              "dfflegalize -cell $_DFF_P_ 01", "opt -nodffe -nosdff", "abc -g NAND,NOR,XOR,XNOR,MUX,AOI3,OAI3,AOI4", "opt_clean"],
+}
+"""Yosys commands from the Verilog of a module `top` to a netlist. The delay asked of abc9, in ps, lets it save area where it has
+time; else it makes a small module as fast as can be, and up to four times as large as the same module within a design. For xcup
+Yosys puts no register or adder into a DSP48E2; for xc7 (DSP48E1) it does, which is closer to what Vivado makes. In `gates` a ROM
+becomes gates, other memories stay whole, and a clock enable or reset is gates before a plain flip-flop."""
+
+LUTRAM = {
+    "RAM32X1S": 1, "RAM32X1D": 2, "RAM32M": 4, "RAM32M16": 8, "RAM64X1S": 1, "RAM64X1D": 2, "RAM64M": 4, "RAM64M8": 8,
+    "RAM64X8SW": 8, "RAM128X1S": 2, "RAM128X1D": 4, "RAM256X1S": 4, "RAM256X1D": 8, "RAM512X1S": 8,
+    "SRL16E": 1, "SRLC16E": 1, "SRLC32E": 1,
+}
+XILINX = {
+    "lut": {"LUT[1-6]": 1, "INV": 1, **LUTRAM}, "lutram": LUTRAM, "ff": {"FD[RSCP]E*": 1}, "carry": {"CARRY4": 0.5, "CARRY8": 1},
+    "dsp": {"DSP48E[12]": 1}, "bram36": {"RAMB36E[12]": 1, "RAMB18E[12]": 0.5}, "uram": {"URAM288": 1},
+}
+COUNTS = {
+    "xcup": XILINX,
+    "xc7": XILINX,
+    "ecp5": {
+        "lut": {"LUT4": 1, "CCU2C": 2, "TRELLIS_DPR16X4": 6}, "lutram": {"TRELLIS_DPR16X4": 6}, "ff": {"TRELLIS_FF": 1},
+        "carry": {"CCU2C": 1}, "dsp": {"MULT18X18D": 1}, "ebr": {"DP16KD": 1, "PDPW16KD": 1},
+    },
+    "ice40": {
+        "lut": {"SB_LUT4": 1}, "ff": {"SB_DFF*": 1}, "carry": {"SB_CARRY": 1}, "dsp": {"SB_MAC16": 1},
+        "ebr": {"SB_RAM40_4K*": 1}, "spram": {"SB_SPRAM256KA": 1},
+    },
+    "gates": {
+        "nand2": {"$_NOT_": 0.75, "$_NAND_": 1, "$_NOR_": 1, "$_AOI3_": 1.25, "$_OAI3_": 1.25, "$_AOI4_": 1.5, "$_XOR_": 2,
+                  "$_XNOR_": 2, "$_MUX_": 2.5},
+        "ff": {"$_DFF_P_": 1},
+    },
+}
+"""What a cell counts for. xcup, xc7: LUT6, of them memory and shift registers; carries of 8 bits. ecp5: LUT4 as nextpnr counts
+before it packs; MULT18X18D; 18 kbit EBR. ice40: LUT4; SB_MAC16; 4 kbit EBR. gates: areas over that of a NAND2, from the smallest
+cells of IHP SG13G2, whose flip-flop would count 6.75."""
+
+YOSYS = """\
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for line in sys.stdin.read().splitlines():
+    libyosys.run_pass(line, design)
+"""
+NEXTPNR = "import sys, yowasp_nextpnr_{0} as tool; sys.exit(tool.run_nextpnr_{0}(sys.argv[1:]))"
+
+
+def synthesize(design: str | Elaboratable | Schedule, flow: str) -> dict:
+    """Resources of a Verilog text with the module `top`, a component or a whole accelerator; the keys are those of COUNTS[flow],
+    `memory_bits` (gates only), `cells` by type, `seconds` and `tool`."""
+    if flow not in FLOWS:
+        raise EmambaError(f"there is no flow '{flow}'; choose one of {', '.join(FLOWS)}")
+    verilog = _verilog(design)
+    return _kept([verilog, flow, *FLOWS[flow], json.dumps(COUNTS[flow]), _version("pyosys")], lambda: _synthesize(verilog, flow))
+
+
+def by_module(schedule: Schedule, flow: str, workers: int | None = None) -> dict:
+    """Resources of an accelerator, every block and piece between blocks synthesized alone; equal ones once. `modules` gives
+    those of each, `total` their sum."""
+    parts = split(to_verilog(Accelerator(schedule)))
+    distinct = list(dict.fromkeys(parts.values()))
+    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+        found = dict(zip(distinct, pool.map(lambda text: synthesize(text, flow), distinct), strict=True))
+    modules = {name: found[text] for name, text in parts.items()}
+    keys = [key for key in next(iter(found.values())) if key not in ("cells", "seconds", "tool")]
+    return {"total": {key: sum(module[key] for module in modules.values()) for key in keys}, "modules": modules,
+            "distinct": len(distinct), "tool": _version("pyosys")}
+
+
+def split(verilog: str) -> dict[str, str]:
+    """Verilog text of each instance in `top`, as a module `top` of its own."""
+    modules = {match[1].strip(): match[0] for match in
+               re.finditer(r"^module (\\\S+ |\w+)\(.*?^endmodule\n", verilog, re.MULTILINE | re.DOTALL)}
+    parts = {}
+    for kind, name in re.findall(r"^  (\\\S+|\w+)\s+(\\\S+|\w+) \($", modules["top"], re.MULTILINE):
+        text = "".join(text for module, text in modules.items() if module == kind or module.startswith(f"{kind}."))
+        parts[name] = text.replace(f"{kind} ", "top").replace(f"{kind}.", r"\top.")
+    return parts
+
+
+def place_and_route_ecp5(design: str | Elaboratable | Schedule, device: str = "85k", package: str = "CABGA381", speed: int = 6,
+                         seeds: tuple[int, ...] = (1,), mhz: float = 100) -> dict:
+    """Utilization and clock rates of a design on a Lattice ECP5, behind the few pins of `behind_pins`."""
+    return _place_and_route("ecp5", design, [f"--{device}", "--package", package, "--speed", str(speed)], seeds, mhz)
+
+
+def place_and_route_ice40(design: str | Elaboratable | Schedule, device: str = "up5k", package: str = "sg48",
+                          seeds: tuple[int, ...] = (1,), mhz: float = 24) -> dict:
+    """The same on a Lattice iCE40."""
+    return _place_and_route("ice40", design, [f"--{device}", "--package", package], seeds, mhz)
+
+
+def behind_pins(verilog: str) -> str:
+    """`verilog` with its module `top` behind four pins: a shift register drives all inputs, and a rotating sum modulo 2 of all
+    outputs drives the output pin, so that every path starts and ends in a flip-flop and nothing is optimized away."""
+    body = re.search(r"^module top\(.*?^endmodule\n", verilog, re.MULTILINE | re.DOTALL)[0]
+    ports = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\\\S+|\w+) ?;", body, re.MULTILINE)
+    connections, width = [".clk(clk)"], Counter()
+    for direction, high, name in ports:
+        if name != "clk":
+            bits, at = int(high or 0) + 1, width[direction]
+            connections.append(f".{name} ({direction}s[{at + bits - 1}:{at}])")
+            width[direction] += bits
+    return re.sub(r"(?m)(?<=^module )top(?=\()", "inside", verilog) + f"""\
+module top(input clk, input pin, output out);
+  reg [{width["input"] - 1}:0] inputs;
+  reg [{width["output"] - 1}:0] sum;
+  wire [{width["output"] - 1}:0] outputs;
+  inside inside({", ".join(connections)});
+  always @(posedge clk) begin
+    inputs <= {{inputs, pin}};
+    sum <= {{sum, sum[{width["output"] - 1}]}} ^ outputs;
+  end
+  assign out = sum[{width["output"] - 1}];
+endmodule
+"""
+
+
+def _place_and_route(family: str, design, options: list[str], seeds: tuple[int, ...], mhz: float) -> dict:
+    verilog = behind_pins(_verilog(design))
+    package = f"yowasp-nextpnr-{family}"
+    common = [verilog, *FLOWS[family], *options, str(mhz), _version("pyosys"), _version(package)]
+    runs = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+
+        def run(seed):
+            netlist = folder / "top.json"
+            if not netlist.exists():
+                _yosys(verilog, FLOWS[family], netlist)
+            return _nextpnr(family, folder, [*options, "--freq", str(mhz), "--seed", str(seed)])
+
+        for seed in seeds:
+            runs[seed] = _kept([*common, str(seed)], lambda seed=seed: run(seed))
+    rates = [run["mhz"] for run in runs.values()]
+    return {"utilization": runs[seeds[0]]["utilization"], "mhz": {"least": min(rates), "best": max(rates)}, "runs": runs,
+            "options": options, "tools": [f"pyosys {_version('pyosys')}", f"{package} {_version(package)}"]}
+
+
+def _nextpnr(family: str, folder: Path, options: list[str]) -> dict:
+    start = time.monotonic()
+    _run([sys.executable, "-c", NEXTPNR.format(family), "--json", "top.json", "--report", "report.json", "--timing-allow-fail",
+          *options], folder, f"nextpnr-{family}")
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    clock, = report["fmax"].values()
+    path = next(path["path"] for path in report["critical_paths"] if path["from"] == path["to"])  # within the clock
+    return {
+        "mhz": round(clock["achieved"], 2),
+        "utilization": {name: count for name, count in report["utilization"].items() if count["used"]},
+        "critical_path": [{"ns": step["delay"], "kind": step["type"], "net": step.get("net", ""), "to": step["to"]["cell"]}
+                          for step in path if step["delay"]],
+        "seconds": round(time.monotonic() - start, 1),
+    }
+
+
+def _synthesize(verilog: str, flow: str) -> dict:
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        netlist = Path(name) / "top.json"
+        _yosys(verilog, FLOWS[flow], netlist)
+        cells = json.loads(netlist.read_text(encoding="utf-8"))["modules"]["top"]["cells"].values()
+    memories = [cell["parameters"] for cell in cells if cell["type"] == "$mem_v2"]
+    kinds = Counter(cell["type"] for cell in cells)
+    del kinds["$scopeinfo"], kinds["$mem_v2"]
+    counts = COUNTS[flow]
+    known = {kind for weights in counts.values() for kind in weights}
+    left = [kind for kind in kinds if kind.startswith("$") and kind not in known]
+    if left or (memories and flow != "gates"):
+        raise EmambaError(f"Yosys leaves {', '.join(left) or '$mem_v2'} unmapped in flow '{flow}'")
+    result = {key: sum(weight * count for pattern, weight in weights.items() for kind, count in kinds.items()
+                       if fnmatchcase(kind, pattern)) for key, weights in counts.items()}
+    if flow == "gates":
+        result["memory_bits"] = sum(int(memory["SIZE"], 2) * int(memory["WIDTH"], 2) for memory in memories)
+    return result | {"cells": dict(kinds.most_common()), "seconds": round(time.monotonic() - start, 1),
+                     "tool": f"pyosys {_version('pyosys')}"}
+
+
+def _yosys(verilog: str, commands: list[str], netlist: Path) -> None:
+    """Runs Yosys in a process of its own, which may grow or crash without harm."""
+    source = netlist.with_suffix(".v")
+    source.write_text(verilog, encoding="utf-8")
+    script = [f"read_verilog {source.name}", *commands, f"write_json {netlist.name}"]
+    _run([sys.executable, "-c", YOSYS], netlist.parent, "Yosys", "\n".join(script))
+
+
+def _run(command: list[str], folder: Path, what: str, script: str = "") -> None:
+    done = subprocess.run(command, cwd=folder, input=script, capture_output=True, text=True)
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line] or [f"status {done.returncode}"]
+        raise EmambaError(f"{what} does not finish: {said[0]}")
+
+
+def _verilog(design: str | Elaboratable | Schedule) -> str:
+    if isinstance(design, str):
+        return design
+    return to_verilog(Accelerator(design) if isinstance(design, Schedule) else design)
+
+
+def _kept(key: list[str], make) -> dict:
+    """The result of `make`, kept on disk."""
+    path = CACHE / f"{sha256(chr(0).join(key).encode()).hexdigest()[:32]}.json"
+    if not path.exists():
+        result = make()
+        write_file(path, lambda target: target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise EmambaError(f"{package} is not installed: pip install emamba[synthesis]") from None
