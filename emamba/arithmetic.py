@@ -1,7 +1,7 @@
-"""Integer arithmetic on NumPy int64, the single definition that calibration, the integer model and the hardware share.
+"""Integer arithmetic on NumPy, the single definition that calibration, the integer model and the hardware share.
 
-Every function takes integers and returns integers; nothing here knows a scale except as a shift. docs/numerics.md is the
-prose of this file.
+Every function takes integers and returns integers, in the type of its arguments: int64, or int32 where `word` proves it wide
+enough. Nothing here knows a scale except as a shift. docs/numerics.md is the prose of this file.
 """
 
 import numpy as np
@@ -11,7 +11,13 @@ from .formats import IntFormat, Rounding
 
 Array = np.ndarray
 
-EXACT_FLOAT = 1 << 53  # integers up to here are exact in float64, in every partial sum
+EXACT_FLOAT32, EXACT_FLOAT = 1 << 24, 1 << 53  # integers up to here are exact in float32 and float64, in every partial sum
+
+
+def word(bound: int, shift: int = 0, o: IntFormat | None = None) -> np.dtype:
+    """The type for |x| ≤ bound and its requantization by `shift` to `o`: int32 where that holds every step of it, else int64."""
+    largest = max(bound << max(-shift, 0), bound + (1 << max(shift, 0)), o.magnitude if o else 0)
+    return np.dtype(np.int32 if largest < 1 << 31 else np.int64)
 
 
 def round_shift(x: Array, shift: int, rounding: Rounding = Rounding.HALF_UP) -> Array:
@@ -21,35 +27,40 @@ def round_shift(x: Array, shift: int, rounding: Rounding = Rounding.HALF_UP) -> 
     if rounding is Rounding.TRUNCATE:
         return x >> shift
     half = 1 << (shift - 1)
-    if rounding is Rounding.HALF_UP:
-        return (x + half) >> shift
-    odd = (x >> shift) & 1
-    return (x + half - 1 + odd) >> shift
+    if rounding is Rounding.HALF_EVEN:
+        half = half - 1 + ((x >> shift) & 1)
+    x = x + half
+    x >>= shift  # in place: one pass over memory less
+    return x
 
 
 def saturate(x: Array, o: IntFormat) -> Array:
     return np.clip(x, o.min, o.max)
 
 
-def requantize(x: Array, shift: int, o: IntFormat, rounding: Rounding = Rounding.HALF_UP, multiplier: Array | int = 1) -> Array:
+def requantize(x: Array, shift: int, o: IntFormat, rounding: Rounding = Rounding.HALF_UP,
+               multiplier: Array | int | None = None) -> Array:
     """Accumulator → format `o`: multiply (dyadic scales only), shift with rounding, saturate."""
-    return saturate(round_shift(x * multiplier, shift, rounding), o)
+    return saturate(round_shift(x if multiplier is None else x * multiplier, shift, rounding), o)
 
 
 def matmul(x: Array, weight: Array, bound: int) -> Array:
-    """x [..., in] · weightᵀ [out, in], exact. `bound` is the largest |partial sum|.
+    """x [batch, ..., in] · weightᵀ [out, in], exact. `bound` is the largest |partial sum|.
 
-    Runs in float64 BLAS where the bound proves every partial sum exact, else in int64.
+    Runs in float32 or float64 BLAS where the bound proves every partial sum exact, else in int64.
     """
-    if bound < EXACT_FLOAT:
-        return (x.astype(np.float64) @ weight.T.astype(np.float64)).astype(np.int64)
-    return x @ weight.T
+    exact = np.float32 if bound < EXACT_FLOAT32 else np.float64 if bound < EXACT_FLOAT else np.int64
+    product = weight.astype(exact) @ np.moveaxis(x.astype(exact), 0, -1)
+    return np.moveaxis(product, -1, 0).astype(word(bound), copy=False)
 
 
-def causal_windows(x: Array, taps: int) -> Array:
-    """x [batch, L, C] → [batch, L, C, taps]; the last tap is the current token, tokens before the first are zero."""
-    padded = np.pad(x, ((0, 0), (taps - 1, 0), (0, 0)))
-    return np.lib.stride_tricks.sliding_window_view(padded, taps, axis=1)
+def causal_conv(x: Array, weight: Array) -> Array:
+    """Depthwise: x [batch, L, C], weight [C, taps], the last tap on the current token; tokens before the first are zero."""
+    length, taps = x.shape[1], weight.shape[1]
+    y = np.zeros_like(x)
+    for past in reversed(range(min(taps, length))):
+        y[:, past:] += x[:, :length - past] * weight[:, taps - 1 - past]
+    return y
 
 
 def piecewise_linear(x: Array, knots: Array, slopes: Array, offsets: Array, shift: int, o: IntFormat,
@@ -77,7 +88,7 @@ def reciprocal_table(width: int, bits: int, index_bits: int, entry_bits: int) ->
 def leading_zeros(x: Array, bits: int) -> Array:
     """Zeros above the leading one of a `bits`-bit unsigned integer; 0 where x = 0."""
     length = np.frexp(x.astype(np.float64))[1]
-    return np.where(x > 0, bits - length, 0).astype(np.int64)
+    return np.where(x > 0, bits - length, 0).astype(x.dtype)
 
 
 def range_norm(x: Array, bits: int, table: Array, shift: int, o: IntFormat, rounding: Rounding = Rounding.HALF_UP) -> Array:
@@ -87,7 +98,9 @@ def range_norm(x: Array, bits: int, table: Array, shift: int, o: IntFormat, roun
     small table holds 1/(D·R). R = 0 gives 0.
     """
     width = x.shape[-1]
-    total = x.sum(-1, keepdims=True)
+    table = table.astype(word((width << bits) * int(table.max()), shift, o))  # |n| ≤ D·R, before and after the shift
+    x = x.astype(table.dtype, copy=False)
+    total = x.sum(-1, keepdims=True, dtype=x.dtype)
     span = x.max(-1, keepdims=True) - x.min(-1, keepdims=True)
     zeros = leading_zeros(span, bits)
     index_bits = len(table).bit_length() - 1

@@ -1,6 +1,8 @@
 """The integer executor, the golden model that the hardware equals bit for bit."""
 
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -10,6 +12,9 @@ from .graph import build_graph
 from .operators import Scan
 
 Array = np.ndarray
+
+BLOCK, THREADS = 256, min(4, os.cpu_count() or 1)
+"""Sequences computed at a time by one thread, and threads: NumPy works outside Python's lock."""
 
 
 class IntegerModel:
@@ -22,15 +27,22 @@ class IntegerModel:
         """tokens [batch, L, input width] of integers → int64 arrays [batch, L', width] of the nodes in `keep` (all for None)."""
         self._check(tokens)
         keep = {node.name for node in self.graph} if keep is None else set(keep)
+        blocks = [tokens[k:k + BLOCK] for k in range(0, len(tokens), BLOCK)] or [tokens]
+        with ThreadPoolExecutor(THREADS) as pool:
+            parts = list(pool.map(lambda block: self._run(block, keep), blocks))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _run(self, tokens: Array, keep: set[str]) -> dict[str, Array]:
         last_reader = {name: k for k, node in enumerate(self.graph) for name in node.inputs}
-        values: dict[str, Array] = {"input": tokens.astype(np.int64)}
+        values = {"input": _batch_innermost(tokens.astype(np.int64))}
         for k, node in enumerate(self.graph):
             if node.inputs:
-                values[node.name] = self.artifact.operators[node.name](*(values[name] for name in node.inputs))
+                value = self.artifact.operators[node.name](*(values[name] for name in node.inputs))
+                values[node.name] = _batch_innermost(value)
             for name in node.inputs:
                 if name not in keep and last_reader[name] == k:
                     values.pop(name, None)
-        return {name: value for name, value in values.items() if name in keep}
+        return {name: value.astype(np.int64, order="C") for name, value in values.items() if name in keep}
 
     def states(self, name: str, values: dict[str, Array]) -> Array:
         """The state h_wide of scan `name` after every token, [batch, L, d_inner, d_state], from its input nodes' values."""
@@ -41,7 +53,7 @@ class IntegerModel:
         for t in range(u.shape[1]):
             _, h, h_wide = op.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
             trace.append(h_wide)
-        return np.stack(trace, 1)
+        return np.stack(trace, 1, dtype=np.int64)
 
     def _check(self, tokens: Array) -> None:
         source = self.artifact.operators["input"]
@@ -50,3 +62,8 @@ class IntegerModel:
                               f"the model reads [sequences, tokens, {source.channels}]")
         if tokens.size and (tokens.min() < source.o.min or tokens.max() > source.o.max):
             raise EmambaError(f"the input holds integers outside {source.o.min}..{source.o.max} of its format {source.o}")
+
+
+def _batch_innermost(x: Array) -> Array:
+    """x [batch, L, width], in memory [L, width, batch]: every pass runs along the batch, and a Linear is one product a token."""
+    return np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 0, -1)), -1, 0)

@@ -1,17 +1,19 @@
 """The integer operators: what each node of an artifact computes, with its parameters and formats.
 
-Every operator maps token arrays [batch, L, width] of int64 to one such array by the functions of `arithmetic`. The
-hardware blocks in `rtl` take the same objects as their only parameter.
+Every operator maps token arrays [batch, L, width] of int32 or int64 to one such array by the functions of `arithmetic`, in the
+type that its bounds allow (`arithmetic.word`). It keeps their layout in memory; the batch innermost is the fastest. The hardware
+blocks in `rtl` take the same objects as their only parameter.
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from . import arithmetic as arith
 from .errors import EmambaError
 from .formats import IntFormat, Rounding
-from .piecewise import Segments
+from .piecewise import Segments, codes
 
 Array = np.ndarray
 
@@ -107,11 +109,21 @@ class Weighted(Operator):
         """Multiplications per token."""
         return self.weight.size + (self.width if self.dyadic else 0)
 
-    @property
+    @cached_property
     def bound(self) -> int:
         """Largest |accumulator| of any input in format `i`."""
         rows = np.abs(self.weight).sum(1).tolist()
         return max(row * self.i.magnitude + abs(b) for row, b in zip(rows, self.bias.tolist(), strict=True))
+
+    @cached_property
+    def word(self) -> np.dtype:
+        return arith.word(self.bound * int(self.multiplier.max(initial=1)), self.shift, self.o)
+
+    def _requantize(self, product: Array) -> Array:
+        """Σ weight·x → y."""
+        acc = product.astype(self.word, copy=False) + self.bias.astype(self.word)
+        multiplier = self.multiplier.astype(self.word) if self.dyadic else None
+        return arith.requantize(acc, self.shift, self.o, self.rounding, multiplier)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,8 +136,7 @@ class Linear(Weighted):
         _check_input("linear", producers[0], self.weight.shape[1], self.i)
 
     def __call__(self, x: Array) -> Array:
-        acc = arith.matmul(x, self.weight, self.bound) + self.bias
-        y = arith.requantize(acc, self.shift, self.o, self.rounding, self.multiplier)
+        y = self._requantize(arith.matmul(x, self.weight, self.bound))
         return np.maximum(y, 0) if self.relu else y
 
 
@@ -157,7 +168,7 @@ class Lookup(Operator):
         _check_input("lookup", producers[0], 1, self.i)
 
     def __call__(self, x: Array) -> Array:
-        return self.table[np.minimum(x[..., 0], len(self.table) - 1)]
+        return self.table.astype(arith.word(self.o.magnitude))[np.minimum(x[..., 0], len(self.table) - 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +192,7 @@ class RangeNorm(Operator):
     def width(self) -> int:
         return self.channels
 
-    @property
+    @cached_property
     def reciprocals(self) -> tuple[Array, int]:
         return arith.reciprocal_table(self.channels, self.i.bits, self.index_bits, self.entry_bits)
 
@@ -204,8 +215,7 @@ class Conv1d(Weighted):
         _check_input("convolution", producers[0], self.width, self.i)
 
     def __call__(self, x: Array) -> Array:
-        acc = (arith.causal_windows(x, self.weight.shape[1]) * self.weight).sum(-1) + self.bias
-        return arith.requantize(acc, self.shift, self.o, self.rounding, self.multiplier)
+        return self._requantize(arith.causal_conv(x.astype(self.word, copy=False), self.weight.astype(self.word)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,8 +237,20 @@ class Activation(Operator):
     def check_inputs(self, producers):
         _check_input("activation", producers[0], self.channels, self.i)
 
+    @cached_property
+    def table(self) -> Array | None:
+        """The output for every input code; None where there are too many."""
+        if self.segments is not None and 1 << self.i.bits > TABLE_SIZE:
+            return None
+        entries = self.entries if self.segments is None else self.segments(codes(self.i))
+        return entries.astype(arith.word(self.o.magnitude))
+
     def __call__(self, x: Array) -> Array:
-        return self.segments(x) if self.segments is not None else self.entries[x - self.i.min]
+        return self.segments(x) if self.table is None else self.table[x - self.i.min]
+
+
+TABLE_SIZE = 1 << 20
+"""Entries of the largest table that is made of segments: 4 MB, in some tens of milliseconds."""
 
 
 def _check_function(name: str, node) -> None:
@@ -336,7 +358,7 @@ class Scan(Operator):
             return (self.b_bar.magnitude * self.u.magnitude) << self.a_bar.frac
         return int(arith.round_shift(self.dt.magnitude * self.u.magnitude * self.B.magnitude, self.term_shift, self.rounding)) + 1
 
-    @property
+    @cached_property
     def y_bound(self) -> int:
         """Largest |accumulator of y|."""
         direct = (int(np.abs(self.D).max()) * self.u.magnitude) << self.d_shift
@@ -347,28 +369,56 @@ class Scan(Operator):
                                          strict=True):
             _check_input(name, producer, width, getattr(self, name))
 
+    @cached_property
+    def word(self) -> np.dtype:
+        """Type of the state and its input term."""
+        if self.delta_b:
+            term = arith.word(self.dt.magnitude * self.B.magnitude, self.b_bar_shift, self.b_bar)
+        else:
+            term = arith.word(self.dt.magnitude * self.u.magnitude * self.B.magnitude, self.term_shift)
+        state = arith.word((self.h.magnitude << self.a_bar.bits) + self.term_bound, self.a_bar.frac, self.h_wide)
+        return np.promote_types(term, state)
+
     def decays(self, dt: Array) -> Array:
         """Ā [..., d_inner, d_state] for δ [..., d_inner]."""
         a_bar = self.decay(dt[..., None] * self.A)
         return np.where(dt[..., None] == 0, 1 << self.a_bar.frac, a_bar) if self.hold else a_bar
 
+    @cached_property
+    def decay_table(self) -> Array | None:
+        """Ā of every channel and code of δ, [d_state, d_inner · codes]; None where there are too many."""
+        if self.A.size << self.dt.bits > TABLE_SIZE:
+            return None
+        return self.decays(codes(self.dt)[:, None]).T.astype(self.word).reshape(self.d_state, -1)
+
+    def _look_up_decays(self, dt: Array) -> Array:
+        """Ā [d_state, d_inner, batch] for δ [d_inner, batch]."""
+        if self.decay_table is None:
+            return self.decays(dt.T).T
+        index = dt - self.dt.min + (np.arange(self.width) << self.dt.bits)[:, None]
+        return self.decay_table.take(index, 1, mode="wrap")  # the fastest mode; nothing wraps
+
     def step(self, h: Array, u: Array, dt: Array, B: Array, C: Array) -> tuple[Array, Array, Array]:
         """One token: h, state [batch, d_inner, d_state]; u, dt [batch, d_inner]; B, C [batch, d_state] → y, h, h_wide."""
-        a_bar = self.decays(dt)
+        h, u, dt, B = (x.T.astype(self.word, copy=False) for x in (h, u, dt, B))  # [d_state, d_inner, batch]: the fastest
+        y_word = arith.word(self.y_bound, self.y_shift, self.o)
         if self.delta_b:
-            b_bar = arith.requantize(dt[..., None] * B[:, None], self.b_bar_shift, self.b_bar, self.rounding)
-            term = (b_bar * u[..., None]) << self.a_bar.frac
+            b_bar = arith.requantize(dt * B[:, None], self.b_bar_shift, self.b_bar, self.rounding)
+            term = (b_bar * u) << self.a_bar.frac
         else:
-            term = arith.round_shift((dt * u)[..., None] * B[:, None], self.term_shift, self.rounding)
-        h_wide = arith.saturate(a_bar * h + term, self.h_wide)
-        acc = (h_wide * C[:, None]).sum(-1) + ((self.D * u) << self.d_shift)
+            term = arith.round_shift((dt * u) * B[:, None], self.term_shift, self.rounding)
+        h_wide = self._look_up_decays(dt) * h
+        h_wide += term
+        h_wide = arith.saturate(h_wide, self.h_wide)
+        product = np.multiply(h_wide, C.T[:, None], dtype=arith.word(self.C.magnitude * self.h_wide.magnitude))
+        acc = product.sum(0, dtype=y_word) + (np.multiply(self.D[:, None], u, dtype=y_word) << self.d_shift)
         y = arith.requantize(acc, self.y_shift, self.o, self.rounding)
-        return y, arith.requantize(h_wide, self.a_bar.frac, self.h, self.rounding), h_wide
+        return y.T, arith.requantize(h_wide, self.a_bar.frac, self.h, self.rounding).T, h_wide.T
 
     def __call__(self, u: Array, dt: Array, B: Array, C: Array, state: Array | None = None) -> Array:
         batch, length, _ = u.shape
-        h = np.zeros((batch, *self.A.shape), np.int64) if state is None else state
-        y = np.empty_like(u)
+        h = np.zeros((batch, *self.A.shape), self.word, order="F") if state is None else state
+        y = np.empty_like(u, dtype=arith.word(self.o.magnitude))
         for t in range(length):
             y[:, t], h, _ = self.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
         return y
@@ -405,7 +455,8 @@ class Multiply(Pair):
         return self.a.frac + self.b.frac - self.o.frac
 
     def __call__(self, a: Array, b: Array) -> Array:
-        return arith.requantize(a * b, self.shift, self.o, self.rounding)
+        word = arith.word(self.a.magnitude * self.b.magnitude, self.shift, self.o)
+        return arith.requantize(np.multiply(a, b, dtype=word), self.shift, self.o, self.rounding)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -421,7 +472,9 @@ class Add(Pair):
         return self.frac - self.o.frac
 
     def __call__(self, a: Array, b: Array) -> Array:
-        total = (a << (self.frac - self.a.frac)) + (b << (self.frac - self.b.frac))
+        left, right = self.frac - self.a.frac, self.frac - self.b.frac
+        word = arith.word((self.a.magnitude << left) + (self.b.magnitude << right), self.shift, self.o)
+        total = (a.astype(word, copy=False) << left) + (b.astype(word, copy=False) << right)
         return arith.requantize(total, self.shift, self.o, self.rounding)
 
 
@@ -459,7 +512,7 @@ class Pool(Operator):
             return x[:, -1:]
         if x.shape[1] != self.tokens:
             raise EmambaError(f"a sequence has {x.shape[1]} tokens, but this model takes the mean of {self.tokens}")
-        return arith.requantize(x.sum(1, keepdims=True), self.shift, self.o, self.rounding, self.multiplier)
+        return arith.requantize(x.sum(1, keepdims=True, dtype=np.int64), self.shift, self.o, self.rounding, self.multiplier)
 
 
 OPERATORS = {cls.__name__: cls for cls in (Input, Linear, Lookup, RangeNorm, Conv1d, Activation, Scan, Multiply, Add, Pool)}

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from .arithmetic import causal_windows
+from .arithmetic import causal_conv
 from .config import ModelConfig
 from .errors import EmambaError
 from .graph import Node, build_graph
@@ -127,7 +127,7 @@ class Reference:
             case "Lookup":
                 return p["table"][x[..., 0]]
             case "Conv1d":
-                return (causal_windows(x, p["weight"].shape[1]) * p["weight"]).sum(-1) + p["bias"]
+                return causal_conv(x, p["weight"]) + p["bias"]
             case "Activation":
                 return FUNCTIONS["softplus" if node.name.endswith(".dt") else "silu"](x)
             case "Scan":

@@ -7,7 +7,7 @@ from emamba.operators import Activation as Operator
 from emamba.piecewise import Segments
 
 from . import inventory as inv
-from .datapath import Pipeline, requantize, rom, tap_format
+from .datapath import Pipeline, requantize, rom, rom_inventory, rom_latency, tap_format
 from .streams import Elementwise, Port, shape_of
 
 PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requantizer
@@ -32,8 +32,10 @@ def piecewise_linear(m: Module, pipeline: Pipeline, x: Value, segments: Segments
 def piecewise_inventory(bits: int, segments: Segments) -> inv.Inventory:
     """Of `piecewise_linear` for an x of `bits`."""
     knots, slope, offset = len(segments.knots), tap_format(segments.slopes), tap_format(segments.offsets)
-    a, b = slope.bits + (not slope.signed), offset.bits
-    return (inv.Inventory(comparisons=knots * bits, muxes=knots * (slope.bits + b), registers=knots + 2 * bits + slope.bits + 2 * b)
+    a, b = inv.signed_bits(slope), offset.bits
+    slopes, offsets = inv.columns(segments.slopes, slope.bits), inv.columns(segments.offsets, b)
+    return (inv.Inventory(comparisons=knots * bits, muxes=knots * (slopes + offsets))
+            + inv.Inventory(registers=knots + 2 * bits + slopes + 2 * offsets)
             + inv.product(bits, a) + inv.Inventory(adders=bits + a, registers=segments.o.bits)
             + inv.requantizer(max(bits + a, b) + 1, segments.shift, segments.o, segments.rounding))
 
@@ -47,15 +49,19 @@ class Activation(Elementwise):
         self.op, self.table = op, table or op.segments is None
         super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
         self.multipliers, self.multiplies = (0, 0) if self.table else (lanes, op.channels)
-        self.latency = 1 if self.table else PIECEWISE_LATENCY
+        self.latency = rom_latency(1 << op.i.bits) if self.table else PIECEWISE_LATENCY
 
     def model(self, x):
         return self.op(x)
 
+    def _entries(self) -> np.ndarray:
+        codes = np.arange(1 << self.op.i.bits)  # two's complement: codes 0..max come first
+        return self.op(np.where(codes > self.op.i.max, codes - (1 << self.op.i.bits), codes)).reshape(-1, 1)
+
     @property
     def inventory(self) -> inv.Inventory:
         op = self.op
-        lane = (inv.rom(1 << op.i.bits, op.o.bits, "block") if self.table
+        lane = (rom_inventory(self._entries(), op.o, self.latency, "block") if self.table
                 else piecewise_inventory(inv.signed_bits(op.i), op.segments))
         return self.output.lanes * lane + inv.finish(self.latency)
 
@@ -66,10 +72,8 @@ class Activation(Elementwise):
         valid = pipeline.join(self.i)
         if self.table:
             lanes = []
-            codes = np.arange(1 << op.i.bits)  # two's complement: codes 0..max come first
-            entries = op(np.where(codes > op.i.max, codes - (1 << op.i.bits), codes))
             for k, x in enumerate(self.i.payload.data):
-                lanes += rom(m, f"table_{k}", entries.reshape(-1, 1), op.o, Value.cast(x), pipeline.advance, "block")
+                lanes += rom(pipeline, f"table_{k}", self._entries(), op.o, Value.cast(x), self.latency, "block")
         else:
             lanes = [piecewise_linear(m, pipeline, x, op.segments) for x in self.i.payload.data]
         pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, valid, self.latency)

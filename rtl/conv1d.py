@@ -10,7 +10,6 @@ from emamba.operators import Conv1d as Operator
 from . import adder_graph
 from . import inventory as inv
 from .datapath import (
-    TREE_FANIN,
     Pipeline,
     Products,
     accumulate,
@@ -19,8 +18,11 @@ from .datapath import (
     fold,
     requantize,
     rom,
+    rom_inventory,
+    rom_latency,
     rounded_bias,
     tap_format,
+    tree_inventory,
     tree_stages,
     width_of,
 )
@@ -52,15 +54,25 @@ class Conv1d(Block):
         return self.output.beats * self.groups
 
     @property
+    def lookup(self) -> int:
+        """Steps to the weights."""
+        return 1 if self.graph else rom_latency(self.cycles)
+
+    @property
     def latency(self) -> int:
         """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of
         the groups, (multiplier,) requantizer."""
-        sums = 1 + adder_graph.stages(self.graph) if self.graph else 2 + tree_stages(self.tap_lanes)
-        return sums + 2 + self.op.dyadic
+        sums = adder_graph.stages(self.graph) if self.graph else 1 + tree_stages(self.tap_lanes)
+        return self.lookup + sums + 2 + self.op.dyadic
 
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)
         return taken, [t + self.latency for t in taken]
+
+    def _weight_rows(self) -> np.ndarray:
+        """[cycles, lanes·tap_lanes]."""
+        by_lane = fold(self.op.weight, self.output.beats, self.output.lanes).transpose(2, 0, 1)  # taps, beats, lanes
+        return fold(by_lane, self.groups, self.tap_lanes).transpose(2, 0, 3, 1).reshape(self.cycles, -1)
 
     @property
     def inventory(self) -> inv.Inventory:
@@ -68,26 +80,28 @@ class Conv1d(Block):
         token_beats, before = self.output.beats, self.latency - 2 - self.op.dyadic
         history = lanes * (taps - 1) * op.i.bits
         held = inv.ram(token_beats, history) if taps > 1 else inv.Inventory()
-        held += inv.Inventory(muxes=history * (token_beats > 1) + (groups - 1) * lanes * tap_lanes * op.i.bits,
-                              registers=lanes * tap_lanes * op.i.bits)
+        held += inv.Inventory(muxes=history * (token_beats > 1) + (groups - 1) * lanes * tap_lanes * op.i.bits)
+        held += inv.register(lanes * tap_lanes * op.i.bits, self.lookup)
         a, b = inv.signed_bits(tap_format(op.weight)), inv.signed_bits(op.i)
-        if self.graph:
-            sums = adder_graph.inventory(self.graph, op.i)
-        else:
-            tree, _ = inv.tree([a + b] * tap_lanes, TREE_FANIN)
-            products = inv.product(a, b) * (tap_lanes * lanes) if self.cycles > 1 else inv.constants(op.weight.ravel(), b)
-            sums = products + tree * lanes + inv.rom(self.cycles, lanes * tap_lanes * tap_format(op.weight).bits)
         bias, rounding = rounded_bias(op)
         bits = width_of(op.bound + int((bias - op.bias).max())).width
-        lane = inv.Inventory(adders=bits, muxes=bits * (groups > 1), registers=bits + op.o.bits)
+        if self.graph:
+            sums = adder_graph.inventory(self.graph, op.i) + inv.Inventory(adders=bits * lanes)
+        else:
+            tree, left = tree_inventory([a + b] * tap_lanes)
+            tree += inv.total([*left, bits])[0]
+            products = inv.product(a, b) * (tap_lanes * lanes) if self.cycles > 1 else inv.constants(op.weight.ravel(), b)
+            sums = products + tree * lanes + rom_inventory(self._weight_rows(), tap_format(op.weight), self.lookup)
+        lane = inv.Inventory(muxes=bits * (groups > 1), registers=bits + op.o.bits)
         scaled = bits
         if op.dyadic:
             scaled = bits + inv.signed_bits(MULTIPLIER)
             lane += inv.product(bits, inv.signed_bits(MULTIPLIER))
         lane += inv.requantizer(scaled, op.shift, op.o, rounding)
+        if op.dyadic:
+            held += rom_inventory(fold(op.multiplier, token_beats, lanes), MULTIPLIER, before + 1)
         start = inv.register(1, before) + inv.register(1) * before if groups > 1 else inv.Inventory()
-        return (held + sums + lane * lanes + start + inv.rom(token_beats, lanes * tap_format(bias).bits)
-                + inv.rom(token_beats, lanes * MULTIPLIER.bits * op.dyadic) + inv.register(inv.width(token_beats), before - 1)
+        return (held + sums + lane * lanes + start + rom_inventory(fold(bias, token_beats, lanes), tap_format(bias), before)
                 + inv.counter(self.cycles) + inv.counter(token_beats) + inv.counter(groups) + inv.finish(self.latency))
 
     def elaborate(self, platform):
@@ -119,29 +133,25 @@ class Conv1d(Block):
                 for k, value in enumerate(windows[lane][1:]):
                     m.d.comb += kept[base + k * bits:base + (k + 1) * bits].eq(value)
 
-        held = [[register(tap, "tap") for tap in choose(m, window, group, groups, tap_lanes)] for window in windows]
+        held = [[register(tap, "tap", self.lookup) for tap in choose(m, window, group, groups, tap_lanes)] for window in windows]
         if self.graph:
             sums = adder_graph.hardware(pipeline, self.graph, [tap for lane in held for tap in lane], op.i)
         else:
-            by_lane = fold(op.weight, token_beats, lanes).transpose(2, 0, 1)  # taps, beats, lanes
-            weight_rows = fold(by_lane, groups, tap_lanes).transpose(2, 0, 3, 1).reshape(self.cycles, -1)
-            weights = rom(m, "weight", weight_rows, tap_format(op.weight), step, advance)
+            weights = rom(pipeline, "weight", self._weight_rows(), tap_format(op.weight), step, self.lookup)
             sums = []
             for lane, values in enumerate(held):
                 factors = zip(weights[lane * tap_lanes:], values, strict=False)
                 sums.append(adder_tree(pipeline, [register(w * tap, "product") for w, tap in factors], "tree"))
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
-        bias_beat = register(beat, "bias_beat", before - 1)
-        biases = rom(m, "bias", fold(bias, token_beats, lanes), tap_format(bias), bias_beat, advance)
+        biases = rom(pipeline, "bias", fold(bias, token_beats, lanes), tap_format(bias), beat, before)
         start = register(group == 0, "start", before)
         live = pipeline.flag(self.i.valid, "live", before)
         shape = width_of(op.bound + int((bias - op.bias).max()))
         sums = [accumulate(m, pipeline, s, b, start, live, shape) if groups > 1 else register(s + b, "acc", shape=shape)
                 for s, b in zip(sums, biases, strict=True)]
         if op.dyadic:
-            scale = rom(m, "scale", fold(op.multiplier, token_beats, lanes), MULTIPLIER,
-                        register(beat, "scale_beat", self.latency - 3), advance)
+            scale = rom(pipeline, "scale", fold(op.multiplier, token_beats, lanes), MULTIPLIER, beat, before + 1)
             sums = [register(s * k, "scaled") for s, k in zip(sums, scale, strict=True)]
         results = [register(requantize(m, s, op.shift, op.o, rounding), "y") for s in sums]
         pipeline.finish(results, self.i.payload.first, self.i.payload.last, self.i.valid & last_group, self.latency)

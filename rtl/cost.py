@@ -12,7 +12,7 @@ from functools import cache
 from math import ceil
 from pathlib import Path
 
-from .inventory import Inventory, distinct
+from .inventory import Inventory
 from .schedule import Schedule
 from .streams import Beat, Fifo, Fork, Pacer
 
@@ -107,11 +107,10 @@ def mapped(inventory: Inventory, family: str) -> Mapped:
         known["dsp"] += count * blocks
         fitted["adders"] += count * adders
         fitted["products"] += count * logic
-    for (words, bits, style), count in inventory.roms.items():
+    for (words, bits, style, columns), count in inventory.roms.items():
         blocks = rules.rom_blocks(words, bits, style)
         known[rules.block] += count * blocks * rules.block_share
         if not blocks:
-            columns = distinct(words, bits)
             flipflops += count * columns
             fitted["roms"] += count * columns * max(1, words / rules.rom_words)
     for (words, bits), count in inventory.rams.items():

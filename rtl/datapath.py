@@ -1,6 +1,7 @@
 """What the datapaths share: a stalling pipeline, requantization, adder trees, read-only memories, accumulator widths."""
 
 import operator
+from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 from emamba.formats import IntFormat, Rounding, bits_for
 from emamba.operators import Weighted
 
+from . import inventory as inv
 from .streams import shape_of
 
 
@@ -140,6 +142,16 @@ def adder_tree(pipeline: Pipeline, terms: list[Value], name: str) -> Value:
     return balanced_sum(terms)
 
 
+def tree_inventory(widths: list[int]) -> tuple[inv.Inventory, list[int]]:
+    """Of `adder_tree` for terms of these widths, without the adder behind it; and the widths of the terms that it leaves."""
+    result = inv.Inventory()
+    while len(widths) > TREE_REST:
+        sums = [inv.total(widths[k:k + TREE_FANIN]) for k in range(0, len(widths), TREE_FANIN)]
+        widths = [bits for _, bits in sums]
+        result = sum((part for part, _ in sums), result) + inv.register(sum(widths))
+    return result, widths
+
+
 def balanced_sum(terms: list[Value]) -> Value:
     return reduce_tree(terms, operator.add)
 
@@ -171,10 +183,19 @@ def accumulate(m: Module, pipeline: Pipeline, value: Value, initial: Value, star
     return total
 
 
+SHALLOW_ROM = 64
+"""Words up to which a memory is read fast; a deeper one, in a block RAM, gets a register at its output."""
+
+
+def rom_latency(words: int) -> int:
+    """Steps from the address to the data of a `Rom`."""
+    return 1 + (words > SHALLOW_ROM)
+
+
 class Rom(wiring.Component):
-    """Read-only memory of rows of integers: `data` holds row `addr` one step after `en`. Every constant array of a design is
-    one of these, so that a target can replace it (block RAM, gates, a macro, a loadable memory). `style`, "block" or none, is
-    what an FPGA's tools are asked for."""
+    """Read-only memory of rows of integers: `data` holds row `addr` `rom_latency` steps, which `en` marks, later. Every constant
+    array of a design is one of these, so that a target can replace it (block RAM, gates, a macro, a loadable memory). `style`,
+    "block" or none, is what an FPGA's tools are asked for."""
 
     def __init__(self, rows: np.ndarray, element: IntFormat, style: str | None = None):
         rows = np.asarray(rows, np.int64)
@@ -198,18 +219,39 @@ class Rom(wiring.Component):
         m.submodules.storage = storage = Memory(shape=unsigned(self.lanes * self.element.bits), depth=self.count,
                                                 init=self.words(), attrs={"rom_style": self.style} if self.style else {})
         port = storage.read_port()
-        m.d.comb += [port.en.eq(self.en), port.addr.eq(self.addr), self.data.eq(port.data)]
+        m.d.comb += [port.en.eq(self.en), port.addr.eq(self.addr)]
+        if rom_latency(self.count) == 1:
+            m.d.comb += self.data.eq(port.data)
+        else:
+            held = Signal.like(self.data, name="held", reset_less=True)
+            with m.If(self.en):
+                m.d.sync += held.eq(port.data)
+            m.d.comb += self.data.eq(held)
         return m
 
 
-def rom(m: Module, name: str, rows: np.ndarray, element: IntFormat, address: Value, enable: Value,
+def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, address: Value, steps: int,
         style: str | None = None) -> list[Value]:
-    """A `Rom` submodule and its lanes as integers, one step after `address`."""
-    m.submodules[name] = memory = Rom(rows, element, style)
-    m.d.comb += [memory.addr.eq(address), memory.en.eq(enable)]
+    """A `Rom` submodule and its lanes as integers, `steps` after `address`."""
+    pipeline.m.submodules[name] = memory = Rom(rows, element, style)
+    if memory.count > 1:
+        address = pipeline.register(address, f"{name}_address", steps - rom_latency(memory.count))
+    pipeline.m.d.comb += [memory.addr.eq(address), memory.en.eq(pipeline.advance)]
     bits = element.bits
     lanes = [memory.data[k * bits:(k + 1) * bits] for k in range(memory.lanes)]
     return [lane.as_signed() if element.signed else lane for lane in lanes]
+
+
+def rom_inventory(rows: np.ndarray, element: IntFormat, steps: int, style: str | None = None) -> inv.Inventory:
+    """Of `rom`; a single row is constants."""
+    words = len(rows)
+    if words == 1:
+        return inv.Inventory()
+    rows = np.asarray(rows, np.int64).reshape(words, -1)
+    held, latency = inv.columns(rows, element.bits), rom_latency(words)
+    key = words, rows.shape[1] * element.bits, style, held
+    return (inv.Inventory(roms=Counter({key: 1}), registers=held * (latency - 1))
+            + inv.register(inv.width(words), steps - latency))
 
 
 def fold(values: np.ndarray, rows: int, lanes: int) -> np.ndarray:

@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
-from math import expm1, log1p
+
+import numpy as np
 
 from emamba.formats import IntFormat, Rounding
 
@@ -19,7 +20,7 @@ class Inventory:
     `adders`: of two-input adders and subtractors; `compressors`: of each term beyond the second of a sum within one cycle, which
     tools add carry-save; `comparisons`; `muxes`: of two-to-one multiplexers; `registers`; `delays`: (stages, bits) of delay lines
     without reset of LONG_DELAY stages or more. `products`: (bits, bits) of signed multipliers, the wider first; `roms`: (words,
-    bits, style); `rams`: (words, bits), read asynchronously; `control`: the components, each with its handshake.
+    bits, style, different columns of bits); `rams`: (words, bits), read asynchronously; `control`: the components, each with its handshake.
     """
 
     adders: int = 0
@@ -67,11 +68,6 @@ def product(a: int, b: int, registered: bool = True) -> Inventory:
     return Inventory(products=Counter({(max(a, b), min(a, b)): 1}), registers=a + b if registered else 0)
 
 
-def rom(words: int, bits: int, style: str | None = None) -> Inventory:
-    """`datapath.rom`; a single word is a constant."""
-    return Inventory(roms=Counter({(words, bits, style): 1})) if words > 1 else Inventory()
-
-
 def ram(words: int, bits: int) -> Inventory:
     """A memory with one write port and one asynchronous read port; a single word is a register."""
     return Inventory(rams=Counter({(words, bits): 1})) if words > 1 else Inventory(registers=bits)
@@ -87,18 +83,6 @@ def total(widths: list[int]) -> tuple[Inventory, int]:
     return Inventory(adders=terms[0], compressors=sum(sorted(widths)[:-2])), terms[0]
 
 
-def tree(widths: list[int], fanin: int) -> tuple[Inventory, int]:
-    """`datapath.adder_tree`, and the width of the sum."""
-    result = Inventory()
-    while len(widths) > TREE_REST:
-        sums = [total(widths[k:k + fanin]) for k in range(0, len(widths), fanin)]
-        for inventory, bits in sums:
-            result += inventory + register(bits)
-        widths = [bits for _, bits in sums]
-    rest, bits = total(widths)
-    return result + rest, bits
-
-
 def requantizer(bits: int, shift: int, o: IntFormat, rounding: Rounding, fits: bool = False) -> Inventory:
     """`datapath.requantize` of a value of `bits`."""
     rounds = shift > 0 and rounding is not Rounding.TRUNCATE
@@ -107,10 +91,12 @@ def requantizer(bits: int, shift: int, o: IntFormat, rounding: Rounding, fits: b
     return result if fits else result + Inventory(comparisons=2 * rounded, muxes=2 * o.bits)
 
 
-def distinct(words: int, bits: int) -> float:
-    """Expected number of different columns of a ROM of random contents, without constants: equal ones become one circuit."""
-    functions = 2.0**min(words, 50)
-    return -functions * expm1(bits * log1p(-1 / functions)) * (1 - 2 / functions)
+def columns(rows: np.ndarray, bits: int) -> int:
+    """Different columns of bits of a table, without constant ones: equal columns become one circuit."""
+    rows = np.asarray(rows, np.int64).reshape(len(rows), -1)
+    signature = np.random.default_rng(0).integers(0, 1 << 63, len(rows), np.uint64)
+    found = np.unique([(rows >> bit & 1).astype(np.uint64).T @ signature for bit in range(bits)])
+    return len(found) - int(np.isin([np.uint64(0), signature.sum()], found).sum())
 
 
 def signed_bits(format: IntFormat) -> int:

@@ -1,7 +1,8 @@
 """Matrix–vector product, with any folding from one multiplier to all of them."""
 
 import numpy as np
-from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib.memory import Memory
 
 from emamba.operators import MULTIPLIER
 from emamba.operators import Linear as Operator
@@ -9,16 +10,19 @@ from emamba.operators import Linear as Operator
 from . import adder_graph, pairs
 from . import inventory as inv
 from .datapath import (
-    TREE_FANIN,
     Pipeline,
     Products,
+    accumulate,
     adder_tree,
     bounded,
     fold,
     requantize,
     rom,
+    rom_inventory,
+    rom_latency,
     rounded_bias,
     tap_format,
+    tree_inventory,
     tree_stages,
     width_of,
 )
@@ -55,11 +59,16 @@ class Linear(Block):
         return self.chunks * self.groups
 
     @property
+    def lookup(self) -> int:
+        """Steps to the weights."""
+        return 1 if self.graph else rom_latency(self.cycles)
+
+    @property
     def latency(self) -> int:
         """Cycles from a step to its output: weights, products and adder tree, or adder graph; accumulator, (multiplier,)
         requantizer."""
-        sums = 1 + adder_graph.stages(self.graph) if self.graph else 2 + tree_stages(self.inputs["i"].lanes)
-        return sums + 2 + self.op.dyadic
+        sums = adder_graph.stages(self.graph) if self.graph else 1 + tree_stages(self.inputs["i"].lanes)
+        return self.lookup + sums + 2 + self.op.dyadic
 
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)
@@ -73,46 +82,58 @@ class Linear(Block):
         by_chunk = fold(by_group, self.chunks, in_lanes)  # chunks, in_lanes, groups, out_lanes
         return by_chunk.transpose(0, 2, 3, 1).reshape(self.chunks * self.groups, -1)
 
+    def _stored_rows(self) -> np.ndarray:
+        """The rows as the ROM holds them: [chunks·groups, out_lanes, in_lanes]."""
+        out_lanes = self.output.lanes
+        rows, twice = self.weight_rows().reshape(-1, out_lanes, self.inputs["i"].lanes), out_lanes // 2 * 2 if self.paired else 0
+        rows[:, 1:twice:2] = pairs.encode(rows[:, :twice:2], rows[:, 1:twice:2])
+        return rows
+
     @property
     def inventory(self) -> inv.Inventory:
         op, groups, out_lanes = self.op, self.groups, self.output.lanes
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
         bits = width_of(op.bound + int((bias - op.bias).max())).width
-        start = (inv.register(1, before) + inv.register(1) * before + inv.register(inv.width(groups), before)
-                 if self.chunks > 1 else inv.Inventory())
-        bank = inv.Inventory(muxes=bits * groups, registers=bits * groups) if self.chunks > 1 else inv.Inventory()
-        held = inv.register(bits) if self.chunks == 1 or groups > 1 else inv.Inventory()
+        shared = rom_inventory(fold(bias, groups, out_lanes), tap_format(bias), before)
+        if self.chunks > 1:
+            shared += inv.register(1, before) + inv.register(1) * before + inv.Inventory(muxes=bits * out_lanes)
+            if groups > 1:
+                shared += (inv.ram(groups, bits * out_lanes) + inv.register(inv.width(groups), before - 1)
+                           + inv.register(inv.width(groups) + bits * out_lanes))
         scaled, scale = bits, inv.Inventory()
         if op.dyadic:
             scaled = bits + inv.signed_bits(MULTIPLIER)
             scale = inv.product(bits, inv.signed_bits(MULTIPLIER))
-        lane = (inv.Inventory(adders=bits) + bank + held + scale + inv.register(op.o.bits)
+            shared += rom_inventory(fold(op.multiplier, groups, out_lanes), MULTIPLIER, before + 1)
+        lane = (inv.register(bits) + scale + inv.register(op.o.bits)
                 + inv.requantizer(scaled, op.shift, op.o, rounding))
-        return (self._sums_inventory() + lane * out_lanes + start + inv.rom(groups, out_lanes * tap_format(bias).bits)
-                + inv.rom(groups, out_lanes * MULTIPLIER.bits * op.dyadic) + inv.register(inv.width(groups), before - 1)
+        return (self._sums_inventory(bits) + lane * out_lanes + shared
                 + inv.counter(self.cycles) + inv.counter(groups) + inv.counter(self.chunks) + inv.finish(self.latency))
 
-    def _sums_inventory(self) -> inv.Inventory:
+    def _sums_inventory(self, bits: int) -> inv.Inventory:
+        """Products and sums, up to the adder of the bias or of the sum so far, which has `bits`."""
+        def summed(widths):
+            tree, left = tree_inventory(widths)
+            return tree + inv.total([*left, bits])[0]
+
         op, in_lanes, out_lanes = self.op, self.inputs["i"].lanes, self.output.lanes
-        x = inv.register(op.i.bits * in_lanes)
+        x = inv.register(op.i.bits * in_lanes, self.lookup)
         if self.graph:
-            return x + adder_graph.inventory(self.graph, op.i)
+            return x + inv.Inventory(adders=bits * out_lanes) + adder_graph.inventory(self.graph, op.i)
         a, b = bounded(int(np.abs(op.weight).max())).bits, inv.signed_bits(op.i)
         if self.paired and out_lanes > 1:
             field = pairs.field_bits(op.weight, op.i)
-            low, _ = inv.tree([field] * in_lanes, TREE_FANIN)
-            high, _ = inv.tree([a + b] * in_lanes, TREE_FANIN)
-            pair = inv.product(field + a, b) * in_lanes + low + high + inv.Inventory(compressors=in_lanes)
+            pair = (inv.product(field + a, b) * in_lanes + summed([field] * in_lanes) + summed([a + b] * in_lanes)
+                    + inv.Inventory(compressors=in_lanes))
             sums = pair * (out_lanes // 2)
         else:
             sums = inv.Inventory()
         alone = out_lanes % 2 if self.paired else out_lanes
-        tree, _ = inv.tree([a + b] * in_lanes, TREE_FANIN)
-        sums += (inv.product(a, b) * in_lanes + tree) * alone
+        sums += (inv.product(a, b) * in_lanes + summed([a + b] * in_lanes)) * alone
         if self.cycles == 1 and not self.paired:
             sums += inv.product(a, b) * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b)
-        return x + sums + inv.rom(self.cycles, in_lanes * out_lanes * a)
+        return x + sums + rom_inventory(self._stored_rows(), bounded(int(np.abs(op.weight).max())), self.lookup)
 
     def elaborate(self, platform):
         m = Module()
@@ -137,13 +158,12 @@ class Linear(Block):
         before = self.latency - 2 - op.dyadic  # steps from the input to the accumulator's inputs
         bias, rounding = rounded_bias(op)
         group_rows = fold(bias, groups, out_lanes)
-        biases = rom(m, "bias", group_rows, tap_format(bias), pipeline.register(group, "bias_group", before - 1), advance)
+        biases = rom(pipeline, "bias", group_rows, tap_format(bias), group, before)
         shape = width_of(op.bound + int((bias - op.bias).max()))
         accumulated = self._accumulate(m, pipeline, sums, biases, group, chunk, before, shape)
 
         if op.dyadic:
-            scale = rom(m, "scale", fold(op.multiplier, groups, out_lanes), MULTIPLIER,
-                        pipeline.register(group, "scale_group", before), advance)
+            scale = rom(pipeline, "scale", fold(op.multiplier, groups, out_lanes), MULTIPLIER, group, before + 1)
             accumulated = [pipeline.register(a * s, "scaled") for a, s in zip(accumulated, scale, strict=True)]
         lanes = [pipeline.register(requantize(m, a, op.shift, op.o, rounding, 0 if op.relu else None), "y")
                  for a in accumulated]
@@ -153,14 +173,12 @@ class Linear(Block):
     def _sums(self, m, pipeline, step):
         """Of every output lane the sum of its in_lanes products."""
         op, in_lanes, out_lanes = self.op, self.inputs["i"].lanes, self.output.lanes
-        x = [pipeline.register(lane, "x") for lane in self.i.payload.data]
+        x = [pipeline.register(lane, "x", self.lookup) for lane in self.i.payload.data]
         if self.graph:
             return adder_graph.hardware(pipeline, self.graph, x, op.i)
-        rows = self.weight_rows().reshape(-1, out_lanes, in_lanes)
         twice = out_lanes // 2 * 2 if self.paired else 0
-        rows[:, 1:twice:2] = pairs.encode(rows[:, :twice:2], rows[:, 1:twice:2])
         element = bounded(int(np.abs(op.weight).max()))
-        weights = rom(m, "weight", rows.reshape(len(rows), -1), element, step, pipeline.advance)
+        weights = rom(pipeline, "weight", self._stored_rows().reshape(self.cycles, -1), element, step, self.lookup)
         by_lane = [weights[j * in_lanes:(j + 1) * in_lanes] for j in range(out_lanes)]
         products = []
         for low, stored in zip(by_lane[:twice:2], by_lane[1:twice:2], strict=True):
@@ -177,15 +195,20 @@ class Linear(Block):
             return [pipeline.register(s + b, "acc", shape=shape) for s, b in zip(sums, bias, strict=True)]
         start = pipeline.register(chunk == 0, "acc_start", before)
         live = pipeline.flag(self.i.valid, "acc_live", before)
-        at = pipeline.register(group, "acc_group", before)
+        # A group's sum is read a step before it is needed: its last write was at least `groups` steps ago.
+        if self.groups > 1:
+            m.submodules.accumulators = memory = Memory(shape=unsigned(shape.width * len(sums)), depth=self.groups, init=[])
+            read, write = memory.read_port(domain="comb"), memory.write_port()
+            at = pipeline.register(group, "acc_group", before - 1)
+            word = pipeline.register(read.data, "so_far")
+            m.d.comb += [read.addr.eq(at), write.addr.eq(pipeline.register(at, "acc_row")), write.en.eq(pipeline.advance & live)]
+            so_far = [word[k * shape.width:(k + 1) * shape.width].as_signed() for k in range(len(sums))]
         accumulators = []
-        for s, b in zip(sums, bias, strict=True):
-            bank = Array(Signal(shape, name=f"acc_{g}", reset_less=True) for g in range(self.groups))
+        for k, (s, b) in enumerate(zip(sums, bias, strict=True)):
+            if self.groups == 1:
+                accumulators.append(accumulate(m, pipeline, s, b, start, live, shape))
+                continue
             total = Signal(shape, name="total")
-            m.d.comb += total.eq(s + Mux(start, b, bank[at]))
-            with m.If(pipeline.advance & live):
-                m.d.sync += bank[at].eq(total)
-            accumulators.append(pipeline.register(total, "acc") if self.groups > 1 else bank[0])
+            m.d.comb += [total.eq(s + Mux(start, b, so_far[k])), write.data[k * shape.width:(k + 1) * shape.width].eq(total)]
+            accumulators.append(pipeline.register(total, "acc"))
         return accumulators
-
-

@@ -5,18 +5,20 @@ from amaranth.hdl import Module, Mux, Signal
 from emamba.operators import Lookup as Operator
 
 from . import inventory as inv
-from .datapath import Pipeline, fold, rom
+from .datapath import Pipeline, fold, rom, rom_inventory, rom_latency
 from .streams import Block, Port, transfers
 
 
 class Lookup(Block):
     """`out_lanes` channels a cycle; the id is held for the beats of its row. Formats: `emamba.operators.Lookup`."""
 
-    latency = 1
-
     def __init__(self, op: Operator, out_lanes: int):
         self.op = op
         super().__init__({"i": Port(op.i, 1, 1)}, Port(op.o, op.width, out_lanes))
+
+    @property
+    def latency(self) -> int:
+        return rom_latency(len(self.op.table) * self.output.beats)
 
     def model(self, x):
         return self.op(x)
@@ -26,10 +28,14 @@ class Lookup(Block):
         taken = transfers(arrivals, count)
         return taken, [t - count + 1 + k + self.latency for t in taken for k in range(count)]
 
+    def _rows(self):
+        rows = fold(self.op.table.T, self.output.beats, self.output.lanes).transpose(2, 0, 1)
+        return rows.reshape(len(self.op.table) * self.output.beats, -1)
+
     @property
     def inventory(self) -> inv.Inventory:
-        vocabulary, count, bits = len(self.op.table), self.output.beats, self.op.i.bits
-        return (inv.rom(vocabulary * count, self.op.o.bits * self.output.lanes) + inv.counter(count) + inv.finish(self.latency)
+        count, bits = self.output.beats, self.op.i.bits
+        return (rom_inventory(self._rows(), self.op.o, self.latency) + inv.counter(count) + inv.finish(self.latency)
                 + inv.Inventory(comparisons=bits, muxes=bits, adders=2 * bits if count > 1 else 0))
 
     def elaborate(self, platform):
@@ -43,7 +49,6 @@ class Lookup(Block):
             m.d.sync += beat.eq(Mux(end, 0, beat + 1))
         token, = self.i.payload.data
         row = Mux(token < vocabulary, token, vocabulary - 1)
-        rows = fold(self.op.table.T, count, self.output.lanes).transpose(2, 0, 1).reshape(vocabulary * count, -1)
-        lanes = rom(m, "table", rows, self.op.o, row * count + beat, pipeline.advance)
+        lanes = rom(pipeline, "table", self._rows(), self.op.o, row * count + beat, self.latency)
         pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid, self.latency)
         return m

@@ -7,7 +7,18 @@ from emamba.formats import IntFormat
 from emamba.operators import RangeNorm as Operator
 
 from . import inventory as inv
-from .datapath import Pipeline, balanced_sum, reduce_tree, requantize, rom, signed_digits, times, width_of
+from .datapath import (
+    Pipeline,
+    balanced_sum,
+    reduce_tree,
+    requantize,
+    rom,
+    rom_inventory,
+    rom_latency,
+    signed_digits,
+    times,
+    width_of,
+)
 from .streams import Beat, Block, Fifo, Port, shape_of, transfers
 
 
@@ -17,12 +28,16 @@ class RangeNorm(Block):
     of R = max − min. Formats and rounding: `emamba.operators.RangeNorm`.
     """
 
-    latency = 6  # n and the range, zeros, table, factor, product, requantizer
-
     def __init__(self, op: Operator, lanes: int):
         self.op = op
         super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
+        self.lookup = rom_latency(len(op.reciprocals[0]))  # steps to the table's entry
         self.multipliers, self.multiplies = lanes, op.channels
+
+    @property
+    def latency(self) -> int:
+        """n and the range, zeros, table, factor, product, requantizer."""
+        return 5 + self.lookup
 
     def model(self, x):
         return self.op(x)
@@ -46,13 +61,13 @@ class RangeNorm(Block):
         sums, _ = inv.total([bits] * lanes + [total])
         read = inv.Inventory(comparisons=2 * lanes * bits, muxes=(2 * lanes + 2) * bits + total, registers=total + 2 * bits)
         span = inv.Inventory(adders=bits, muxes=2 * bits * inv.width(bits) + (op.entry_bits + bits) * inv.width(bits),
-                             registers=2 * bits + 2 * inv.width(bits) + op.entry_bits + bits - 1)
+                             registers=2 * bits + (1 + self.lookup) * inv.width(bits) + op.entry_bits + bits - 1)
         n, n_bits = inv.total([inv.signed_bits(op.i) + shift for shift, _ in signed_digits(op.channels)] + [total])
         factor, product = op.entry_bits + bits, width_of(op.channels << bits + op.entry_bits).width
-        lane = (n + inv.register(n_bits, 4) + inv.product(n_bits, factor, registered=False) + inv.register(product)
+        lane = (n + inv.register(n_bits, 3 + self.lookup) + inv.product(n_bits, factor, registered=False) + inv.register(product)
                 + inv.requantizer(product, op.shift, op.o, op.rounding) + inv.register(op.o.bits))
-        return (tokens.inventory + statistics.inventory + sums + read + span + inv.rom(len(table), op.entry_bits) + lanes * lane
-                + 2 * inv.counter(count) + inv.finish(self.latency))
+        entries = rom_inventory(table.reshape(-1, 1), IntFormat(op.entry_bits, False), self.lookup)
+        return (tokens.inventory + statistics.inventory + sums + read + span + entries + lanes * lane + 2 * inv.counter(count) + inv.finish(self.latency))
 
     def elaborate(self, platform):
         m = Module()
@@ -114,14 +129,14 @@ class RangeNorm(Block):
         m.d.comb += normalized.eq(span_held << zeros_held)
         index_bits = len(table).bit_length() - 1
         address = normalized[bits - 1 - index_bits:bits - 1] if index_bits else 0
-        entry, = rom(m, "reciprocal", table.reshape(-1, 1), IntFormat(op.entry_bits, False), address, advance)
+        entry, = rom(pipeline, "reciprocal", table.reshape(-1, 1), IntFormat(op.entry_bits, False), address, self.lookup)
 
-        zeros_late = pipeline.register(zeros_held, "zeros_late")
+        zeros_late = pipeline.register(zeros_held, "zeros_late", self.lookup)
         factor = pipeline.register(entry << zeros_late, "factor", shape=unsigned(op.entry_bits + bits - 1))
         product_shape = width_of(op.channels << bits + op.entry_bits)
         results = []
         for x in tokens.o.payload.data:
-            n = pipeline.register(times(x, op.channels) - stats.o.payload.total, "n", stages=4)
+            n = pipeline.register(times(x, op.channels) - stats.o.payload.total, "n", stages=3 + self.lookup)
             product = pipeline.register(n * factor, "product", shape=product_shape)
             results.append(pipeline.register(requantize(m, product, op.shift, op.o, op.rounding), "y"))
         pipeline.finish(results, tokens.o.payload.first, tokens.o.payload.last, step, self.latency)

@@ -1,5 +1,7 @@
 """The selective scan: the recurrent heart of Mamba."""
 
+from collections import Counter
+
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
@@ -10,7 +12,6 @@ from emamba.operators import Scan as Operator
 from . import inventory as inv
 from .activation import PIECEWISE_LATENCY, piecewise_inventory, piecewise_linear
 from .datapath import (
-    TREE_FANIN,
     Pipeline,
     accumulate,
     adder_tree,
@@ -19,14 +20,20 @@ from .datapath import (
     fold,
     requantize,
     rom,
+    rom_inventory,
+    rom_latency,
     tap_format,
+    tree_inventory,
     tree_stages,
     width_of,
 )
 from .streams import Block, Port, beats, shape_of
 
-SEGMENTS_LEAD, TABLE_LEAD = 2 + PIECEWISE_LATENCY, 4
-"""Steps before the recurrence: operands, δ·A and exp; or operands, δ·u, its product with B, and the requantizer."""
+SEGMENTS_LEAD, TABLE_LEAD = 1 + PIECEWISE_LATENCY, 3
+"""Steps from the operands to the recurrence: δ·A and exp; or δ·u, its product with B, and the requantizer."""
+
+LOOP = 4
+"""Steps of the recurrence, where a row has so much time: read, first token or not, Ā·h, sum and write."""
 
 
 def multiplies(op: Operator, table: bool) -> int:
@@ -45,7 +52,7 @@ class Scan(Block):
 
     Inputs: u and dt by `lanes` channels, B and C one beat of d_state values a token. The stored states of a token form the
     rows of one memory, one row a cycle. The loop from a row's read to its write is pipelined over as many cycles as pass
-    before the row is needed again, at most three, so that the recurrence never waits and never limits the rate.
+    before the row is needed again, at most LOOP, so that the recurrence never waits and never limits the rate.
 
     Ā is exp's segments at δ·A; or, with `table`, a table of δ for every state, as A is constant (`positive`: δ is never
     negative, so half a table). Where the certificate excludes that the state saturates, nothing clips it.
@@ -61,7 +68,8 @@ class Scan(Block):
         }, Port(op.o, op.width, lanes))
         self.channel_groups = self.output.beats
         self.state_groups = beats(op.d_state, state_lanes)
-        self.lead = TABLE_LEAD if table else SEGMENTS_LEAD
+        self.operands = rom_latency(self.cycles)  # steps to them
+        self.lead = self.operands + (TABLE_LEAD if table else SEGMENTS_LEAD)
         self.multipliers = multipliers(op, lanes, state_lanes, table)
         self.multiplies = op.width * (op.d_state * multiplies(op, table) + (1 if op.delta_b else 2))
 
@@ -75,11 +83,11 @@ class Scan(Block):
     @property
     def loop(self) -> int:
         """Cycles from the read of a state to its write."""
-        return min(3, self.cycles)
+        return min(LOOP, self.cycles)
 
     @property
     def latency(self) -> int:
-        """Decay and input term, recurrence, C·h, adder tree, accumulator, requantizer."""
+        """Operands, decay and input term, recurrence, C·h, adder tree, accumulator, requantizer."""
         return self.lead + self.loop + 1 + tree_stages(self.state_lanes) + 2
 
     def schedule(self, u, dt, B, C):
@@ -98,66 +106,68 @@ class Scan(Block):
 
     @property
     def inventory(self) -> inv.Inventory:
-        op, lanes, states = self.op, self.lanes, self.state_lanes
-        u, dt, B, C = (inv.signed_bits(x) for x in (op.u, op.dt, op.B, op.C))
-        D = inv.signed_bits(tap_format(op.D))
+        op, lanes, states, operands = self.op, self.lanes, self.state_lanes, self.operands
         wait, before = self.lead + self.loop, self.lead + self.loop + 1 + tree_stages(states)
-        bits = width_of(op.y_bound).width
-        parts, _ = inv.tree([C + op.h_wide.bits] * states, TREE_FANIN)
-        several = self.state_groups > 1
-        channel = (inv.register(op.u.bits + op.dt.bits) + self._channel_inventory(u, dt, D, before) + self._state_inventory() * states
-                   + inv.product(C, op.h_wide.bits) * states + parts + inv.register(bits + op.o.bits)
-                   + inv.Inventory(adders=bits, muxes=bits) + inv.requantizer(bits, op.y_shift, op.o, op.rounding))
-        shared = (inv.register(states * op.B.bits) + inv.register(states * op.B.bits) + inv.register(states * op.C.bits, wait)
-                  + inv.Inventory(muxes=(self.state_groups - 1) * states * (op.B.bits + op.C.bits)) * several
-                  + inv.register(1, before) + inv.register(1) * before + inv.register(1, self.lead) * 2 + inv.register(1) * self.lead
-                  + inv.register(inv.width(self.cycles), self.lead + self.loop - 1)
-                  + inv.rom(self.channel_groups, lanes * tap_format(op.D).bits))
+        bits, C = width_of(op.y_bound).width, inv.signed_bits(op.C)
+        parts, left = tree_inventory([C + op.h_wide.bits] * states)
+        channel = (inv.register(op.u.bits + op.dt.bits, operands) + self._channel_inventory(before)
+                   + (self._state_inventory() + inv.product(C, op.h_wide.bits)) * states
+                   + parts + inv.total([*left, bits])[0] + inv.Inventory(muxes=bits)
+                   + inv.register(bits + op.o.bits) + inv.requantizer(bits, op.y_shift, op.o, op.rounding))
+        row = inv.width(self.cycles)  # its delay is also the addresses' of the tables; `valid`'s that of all flags
+        shared = (inv.register(states * op.B.bits, operands) + inv.register(states * op.B.bits * (not op.delta_b))
+                  + inv.register(states * op.C.bits, wait) + inv.register(1, before) + inv.register(row, self.lead)
+                  + inv.Inventory(muxes=(self.state_groups - 1) * states * (op.B.bits + op.C.bits), registers=before)
+                  + inv.register(row, self.loop - 1) + inv.ram(self.cycles, op.h.bits * lanes * states)
+                  + rom_inventory(fold(op.D, self.channel_groups, lanes), tap_format(op.D), operands))
         if self.table:
             words = self.cycles << self.code_bits
-            decays = inv.rom(words, states * op.a_bar.bits, "block") * lanes + inv.register(self.code_bits, self.lead - 1) * lanes
+            bits = op.a_bar.bits * states  # block RAM: what it holds matters not
+            decays = lanes * (inv.Inventory(roms=Counter({(words, bits, "block", bits): 1}), registers=bits)
+                              + inv.register(self.code_bits, self.lead - rom_latency(words)))
         else:
-            decays = inv.rom(self.cycles, lanes * states * tap_format(op.A).bits)
-        memory = inv.ram(self.cycles, op.h.bits * lanes * states)
-        if self.cycles > 1:
-            memory += inv.Inventory(muxes=op.h.bits * lanes * states)
+            decays = rom_inventory(self._by_step(op.A), tap_format(op.A), operands)
         counters = inv.counter(self.cycles) + inv.counter(self.channel_groups) + inv.counter(self.state_groups)
-        return channel * lanes + shared + decays + memory + counters + inv.finish(self.latency)
+        return channel * lanes + shared + decays + counters + inv.finish(self.latency)
 
-    def _channel_inventory(self, u: int, dt: int, D: int, before: int) -> inv.Inventory:
+    def _channel_inventory(self, before: int) -> inv.Inventory:
         """δ·u and D·u of a channel."""
-        if self.op.delta_b:
-            return inv.product(D, u) + inv.register(D + u, before - 2) + inv.register(u, 2)
+        op, operands = self.op, self.operands
+        u, dt, D = inv.signed_bits(op.u), inv.signed_bits(op.dt), inv.signed_bits(tap_format(op.D))
+        held = inv.register(1, self.lead) if op.hold and not self.table else inv.Inventory()
+        if op.delta_b:
+            return held + inv.product(D, u, False) + inv.register(D + u, before - operands) + inv.register(u, 2)
         if self.state_groups == 1:
-            return inv.product(dt, u) + inv.product(D, u) + inv.register(D + u, before - 2)
+            return held + inv.product(dt, u) + inv.product(D, u, False) + inv.register(D + u, before - operands)
         a = max(dt, D)
-        return inv.product(a, u) + inv.register(a + u, before - 3) + inv.Inventory(muxes=2 * a + u, registers=a + u)
+        return (held + inv.product(a, u) + inv.register(a + u, before - operands - 2)
+                + inv.Inventory(muxes=2 * a + u, registers=a + u))
 
     def _state_inventory(self) -> inv.Inventory:
         """Decay, input term and recurrence of a state."""
-        op = self.op
+        op, rest = self.op, self.lead - self.operands - 2
         u, dt, B, a_bar = (inv.signed_bits(x) for x in (op.u, op.dt, op.B, op.a_bar))
+        A, D = inv.signed_bits(tap_format(op.A)), inv.signed_bits(tap_format(op.D))
         if op.delta_b:
-            term = op.b_bar.bits + u
             state = (inv.product(dt, B) + inv.requantizer(dt + B, op.b_bar_shift, op.b_bar, op.rounding)
-                     + inv.register(op.b_bar.bits) + inv.product(op.b_bar.bits, u, False) + inv.register(term, self.lead - 3))
-            term += op.a_bar.frac
+                     + inv.register(op.b_bar.bits) + inv.product(op.b_bar.bits, u, False)
+                     + inv.register(op.b_bar.bits + u, rest + self.loop - 1))
+            term = op.b_bar.bits + u + op.a_bar.frac
         else:
-            term = bounded(op.term_bound).bits
-            exact = max(dt, inv.signed_bits(tap_format(op.D))) * (self.state_groups > 1) or dt
-            state = (inv.product(exact + u, B, False) + inv.register(exact + u + B, self.lead - 3)
-                     + inv.requantizer(exact + u + B, op.term_shift, bounded(op.term_bound), op.rounding, True) + inv.register(term))
+            term, du = bounded(op.term_bound), u + (max(dt, D) if self.state_groups > 1 else dt)
+            state = (inv.product(du, B, False) + inv.register(du + B, rest)
+                     + inv.requantizer(du + B, op.term_shift, term, op.rounding, True) + inv.register(term.bits, self.loop))
+            term = term.bits
         if not self.table:
-            state += (inv.product(dt, inv.signed_bits(tap_format(op.A)), False) + inv.register(op.p.bits)
-                      + piecewise_inventory(inv.signed_bits(op.p), op.decay))
-        if op.hold:
-            state += inv.Inventory(muxes=op.a_bar.bits)
-        if self.loop == 3:
-            state += inv.register(op.h.bits + op.a_bar.bits)
-        wide, fits = op.h.bits + a_bar, certify(op).holds
-        state += inv.product(op.h.bits, a_bar, self.loop >= 2) + inv.register(term, self.loop - 1)
-        return (state + inv.Inventory(adders=max(wide, term) + 1) + inv.requantizer(max(wide, term) + 1, 0, op.h_wide, op.rounding, fits)
-                + inv.requantizer(op.h_wide.bits, op.a_bar.frac, op.h, op.rounding, fits) + inv.register(op.h_wide.bits))
+            state += (inv.product(dt, A, False) + inv.register(op.p.bits) + piecewise_inventory(inv.signed_bits(op.p), op.decay)
+                      + inv.Inventory(muxes=op.a_bar.bits * op.hold))
+        if self.loop >= 3:
+            state += inv.register(op.h.bits * (self.loop - 2)) + inv.register(op.a_bar.bits, self.loop - 2)
+        bits, fits = max(op.h.bits + a_bar, term) + 1, certify(op).holds
+        return (state + inv.product(op.h.bits, a_bar, self.loop >= 2) + inv.register(op.h_wide.bits)
+                + inv.Inventory(adders=bits, muxes=op.h.bits * (self.cycles > 1))
+                + inv.requantizer(bits, 0, op.h_wide, op.rounding, fits)
+                + inv.requantizer(op.h_wide.bits, op.a_bar.frac, op.h, op.rounding, fits))
 
     def elaborate(self, platform):
         m = Module()
@@ -185,28 +195,27 @@ class Scan(Block):
             with m.If(last_state):
                 m.d.sync += group.eq(Mux(last_group, 0, group + 1))
 
-        # Step 1: operands.
-        u = [register(lane, "u") for lane in self.u.payload.data]
-        dt = [register(lane, "dt") for lane in self.dt.payload.data]
-        B = [register(lane, "B") for lane in choose(m, list(self.B.payload.data), state_group, state_groups, state_lanes)]
-        C = [register(lane, "C") for lane in choose(m, list(self.C.payload.data), state_group, state_groups, state_lanes)]
-        D = rom(m, "D", fold(op.D, groups, lanes), tap_format(op.D), group, advance)
+        u = [register(lane, "u", self.operands) for lane in self.u.payload.data]
+        dt = [register(lane, "dt", self.operands) for lane in self.dt.payload.data]
+        B, C = ([register(lane, name, self.operands) for lane in
+                 choose(m, list(port.payload.data), state_group, state_groups, state_lanes)]
+                for name, port in (("B", self.B), ("C", self.C)))
+        D = rom(pipeline, "D", fold(op.D, groups, lanes), tap_format(op.D), group, self.operands)
 
-        # Steps 2 to `lead`: Ā and the input term, then the recurrence.
-        start = register(state_group == 0, "start")
+        # Ā and the input term, then the recurrence.
+        start = register(state_group == 0, "start", self.operands)
         products = [self._channel_products(m, pipeline, *operands, start) for operands in zip(u, dt, D, strict=True)]
         terms = self._terms(m, pipeline, u, dt, B, [du for du, _ in products])
         first, last = (register(flag, "flag", self.lead) for flag in (self.u.payload.first, self.u.payload.last))
         live = pipeline.flag(valid, "live", self.lead)
-        row = register(step, "row", self.lead - 1)
-        decays = self._table(m, pipeline, row) if self.table else self._segments(m, pipeline, dt, step)
-        states = self._recurrence(m, pipeline, decays, terms, first, last, live, register(row, "address"))
+        decays = self._table(pipeline, step) if self.table else self._segments(m, pipeline, dt, step)
+        states = self._recurrence(m, pipeline, decays, terms, first, last, live, register(step, "row", self.lead))
 
         # y = C·h + D·u.
         wait = self.lead + self.loop
-        C_held = [register(c, "C_held", wait - 1) for c in C]
+        C_held = [register(c, "C_held", wait - self.operands) for c in C]
         before = wait + 1 + tree_stages(state_lanes)
-        y_start, y_live = register(start, "y_start", before - 1), pipeline.flag(valid, "y_live", before)
+        y_start, y_live = register(start, "y_start", before - self.operands), pipeline.flag(valid, "y_live", before)
         results = []
         for lane, (_, (direct, age)) in enumerate(products):
             parts = [register(C_held[k] * states[lane * state_lanes + k], "ch") for k in range(state_lanes)]
@@ -225,23 +234,23 @@ class Scan(Block):
                                                                         *values.shape[2:])
 
     def _channel_products(self, m, pipeline, u, dt, D, start):
-        """δ·u for the input terms, and D·u with its age in steps; of operands at step 1, of which `start` marks the first of a
+        """δ·u for the input terms, and D·u with its age in steps; of the operands, of which `start` marks the first of a
         channel. If a channel takes several steps, one multiplier does both, one after the other."""
         register = pipeline.register
         if self.op.delta_b:
-            return None, (register(D * u, "direct"), 2)
+            return None, (register(D * u, "direct"), self.operands + 1)
         if self.state_groups == 1:
-            return register(dt * u, "du"), (register(D * u, "direct"), 2)
+            return register(dt * u, "du"), (register(D * u, "direct"), self.operands + 1)
         product = register(Mux(start, dt, D) * u, "product")
         fresh, held = register(start, "fresh"), Signal(product.shape(), name="du_held", reset_less=True)
         du = Mux(fresh, product, held)
         with m.If(pipeline.advance):
             m.d.sync += held.eq(du)
-        return du, (product, 3)
+        return du, (product, self.operands + 2)
 
     def _terms(self, m, pipeline, u, dt, B, du):
-        """The input terms b at h_wide's scale, from operands at step 1 and δ·u at step 2, ready at step `lead`."""
-        op, register = self.op, pipeline.register
+        """The input terms b at h_wide's scale, from the operands and δ·u, ready at step `lead`."""
+        op, register, rest = self.op, pipeline.register, self.lead - self.operands - 2
         terms = []
         for lane in range(self.lanes):
             if op.delta_b:
@@ -249,17 +258,17 @@ class Scan(Block):
             for k in range(self.state_lanes):
                 if op.delta_b:
                     b_bar = requantize(m, register(dt[lane] * B[k], "db"), op.b_bar_shift, op.b_bar, op.rounding)
-                    term = register(register(b_bar, "b_bar") * u_held, "bu", self.lead - 3).shift_left(op.a_bar.frac)
+                    term = register(register(b_bar, "b_bar") * u_held, "bu", rest).shift_left(op.a_bar.frac)
                 else:
-                    exact = register(du[lane] * register(B[k], "B_held"), "dub", self.lead - 3)
+                    exact = register(du[lane] * register(B[k], "B_held"), "dub", rest)
                     term = register(requantize(m, exact, op.term_shift, bounded(op.term_bound), op.rounding, fits=True), "term")
                 terms.append(term)
         return terms
 
     def _segments(self, m, pipeline, dt, step):
-        """Ā of every lane at step `lead`, from δ at step 1."""
+        """Ā of every lane at step `lead`."""
         op, register = self.op, pipeline.register
-        A = rom(m, "A", self._by_step(op.A).reshape(self.cycles, -1), tap_format(op.A), step, pipeline.advance)
+        A = rom(pipeline, "A", self._by_step(op.A).reshape(self.cycles, -1), tap_format(op.A), step, self.operands)
         decays = []
         for k, a in enumerate(A):
             p = register(dt[k // self.state_lanes] * a, "p", shape=shape_of(op.p))
@@ -269,7 +278,7 @@ class Scan(Block):
             decays = [Mux(held[k // self.state_lanes], 1 << op.a_bar.frac, decay) for k, decay in enumerate(decays)]
         return decays
 
-    def _table(self, m, pipeline, row):
+    def _table(self, pipeline, step):
         """The same by tables, each addressed by δ and the number of the row."""
         op = self.op
         codes = np.arange(1 << self.code_bits)
@@ -280,10 +289,10 @@ class Scan(Block):
         element = tap_format(entries)
         decays = []
         for lane, x in enumerate(self.dt.payload.data):
-            code = pipeline.register(Value.cast(x)[:self.code_bits], "code", self.lead - 1)
-            address = Cat(code, row) if self.cycles > 1 else code
+            code = Value.cast(x)[:self.code_bits]
+            address = Cat(code, step) if self.cycles > 1 else code
             rows = entries[:, :, lane].reshape(-1, self.state_lanes)
-            decays += rom(m, f"decay_{lane}", rows, element, address, pipeline.advance, "block")
+            decays += rom(pipeline, f"decay_{lane}", rows, element, address, self.lead, "block")
         return decays
 
     def _recurrence(self, m, pipeline, decays, terms, first, last, live, address):
@@ -292,12 +301,16 @@ class Scan(Block):
         fits = certify(op).holds
         count = self.lanes * self.state_lanes
         stored = [Signal(shape_of(op.h), name="stored") for _ in range(count)]
-        states = self._states(m, pipeline, stored, first, last, live, address)
+        states = self._states(m, pipeline, stored, last, live, address)
+        if loop == 4:
+            states, first = [register(h, "read") for h in states], register(first, "first_read")
+        if self.cycles > 1:
+            states = [Mux(first, 0, h).as_signed() for h in states]
         results = []
         for k, h in enumerate(states):
             a, term = decays[k], terms[k]
-            if loop == 3:
-                h, a, term = register(h, "h"), register(a, "a_bar"), register(term, "b_1")
+            if loop >= 3:
+                h, a, term = register(h, "h"), register(a, "a_bar", loop - 2), register(term, "b_1", loop - 2)
             product = a * h
             if loop >= 2:
                 product, term = register(product, "ah"), register(term, "b_2")
@@ -306,8 +319,8 @@ class Scan(Block):
             results.append(register(h_wide, "h_wide"))
         return results
 
-    def _states(self, m, pipeline, stored, first, last, live, address):
-        """The states of row `address`, 0 where `first`; `stored` are those to write, `loop` − 1 steps later."""
+    def _states(self, m, pipeline, stored, last, live, address):
+        """The states of row `address`; `stored` are those to write, `loop` − 1 steps later."""
         op, advance, bits = self.op, pipeline.advance, self.op.h.bits
         if self.cycles == 1:  # registers, cleared behind the last token: clearing costs nothing there
             states = [Signal(shape_of(op.h), name="state") for _ in stored]
@@ -324,4 +337,4 @@ class Scan(Block):
             write.en.eq(advance & pipeline.flag(live, "write_live", self.loop - 1)),
             write.data.eq(Cat(stored)),
         ]
-        return [Mux(first, 0, read.data[k * bits:(k + 1) * bits]).as_signed() for k in range(len(stored))]
+        return [read.data[k * bits:(k + 1) * bits].as_signed() for k in range(len(stored))]

@@ -348,7 +348,7 @@ def test_scan_step_against_big_integers(hold, h_bits, delta_b, rounding):
 
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("delta_b", [False, True])
-@pytest.mark.parametrize("B, C", [(I8, I8), (IntFormat(26, True, 23), IntFormat(20, True, 17))])
+@pytest.mark.parametrize("B, C", [(I8, I8), (I8, IntFormat(20, True, 17)), (IntFormat(26, True, 23), I8)])
 @pytest.mark.parametrize("h_bits", [10, 17, 23, 24, 30])
 def test_scan_step_at_the_extremes_of_its_formats(h_bits, B, C, delta_b, rounding):
     op = Scan(**scan_parts(delta_b=delta_b, rounding=rounding, h_bits=h_bits, B=B, C=C))

@@ -1,0 +1,148 @@
+"""Fits the cost model to Yosys, and writes rtl/costs.json: `python -m benchmarks.calibrate [FAMILY ...]`.
+
+Components of some accelerators and the small blocks of the benches are synthesized, each alone. Other accelerators test the fit.
+"""
+
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emamba.artifact import load
+from emamba.files import write_file
+from rtl import cost
+from rtl.accelerator import Accelerator
+from rtl.datapath import Products
+from rtl.emit import to_verilog
+from rtl.inventory import Inventory
+from rtl.schedule import Realization, Schedule
+from sim.cases import BLOCKS
+
+from .synthesis import split, synthesize
+
+PATH = Path(cost.__file__).with_name("costs.json")
+MULTIPLIERS, PAIRS = Realization(), Realization(Products.PAIRS)
+TABLES = Realization(Products.PAIRS, decay_tables=True)
+FITTED = {
+    "xcup": [("models/mars", 32, PAIRS), ("models/mars_int8", 64, TABLES)],
+    "ecp5": [("models/mars", 64, MULTIPLIERS)],
+    "ice40": [("models/mars", 256, MULTIPLIERS)],
+    "gates": [("models/mars", 256, MULTIPLIERS)],
+}
+HELD_OUT = {
+    "xcup": [("models/mars", 20, PAIRS), ("models/mars", 128, MULTIPLIERS)],
+    "ecp5": [("models/mars", 128, MULTIPLIERS)],
+    "ice40": [],
+    "gates": [],
+}
+"""Accelerators whose components are fitted, and those that only test the fit: artifact, T, realization."""
+SMALL = {"xcup": 1, "ecp5": 2, "ice40": 4, "gates": 4}
+"""Of the blocks of the benches every how manieth is fitted."""
+LIMITS = {"lut": 0.10, "nand2": 0.25, "ff": 0.05, "dsp": 0.0, "bram36": 0.0, "ebr": 0.0, "memory_bits": 0.0}
+LARGE = 100
+"""Lookup tables or flip-flops from which a component's relative error counts."""
+
+
+@dataclass
+class Sample:
+    """A component: its name, what it is made of, and what Yosys makes of it."""
+
+    name: str
+    inventory: Inventory
+    measured: dict
+
+
+def samples(where: str, cycles: int, realization: Realization, family: str) -> dict[str, Sample]:
+    """Every component of an accelerator, synthesized alone, by instance name; equal ones are one sample."""
+    schedule = Schedule(load(where), cycles, realization)
+    texts, found = split(to_verilog(Accelerator(schedule))), {}
+    known = {}
+    for name, (_, component) in cost.components(schedule).items():
+        text = texts[name.replace(".", "_")]
+        if text not in known:
+            known[text] = Sample(f"{Path(where).name} T={cycles} {name}", component.inventory, synthesize(text, family))
+        found[name] = known[text]
+    return found
+
+
+def small(family: str) -> list[Sample]:
+    return [Sample(name, make().inventory, synthesize(make(), family)) for name, make in list(BLOCKS.items())[::SMALL[family]]]
+
+
+def nonnegative(A: np.ndarray, b: np.ndarray, steps: int = 20000) -> np.ndarray:
+    """The x ≥ 0 with the least |A·x − b|², by coordinate descent."""
+    gram, right, x = A.T @ A, A.T @ b, np.zeros(A.shape[1])
+    for k in range(steps):
+        j = k % len(x)
+        if gram[j, j]:
+            x[j] = max(0.0, x[j] + (right[j] - gram[j] @ x) / gram[j, j])
+    return x
+
+
+def fit(found: list[Sample], family: str) -> dict[str, float]:
+    """Coefficients of the logic. A component counts by the root of its size, so that small and large ones do."""
+    key = cost.RESOURCES[family][0]
+    rows = [cost.mapped(sample.inventory, family) for sample in found]
+    names = [name for name in cost.FITTED if name != "registers" or family == "gates"]
+    A = np.array([[row.fitted[name] for name in names] for row in rows])
+    b = np.array([sample.measured[key] - row.known[key] for sample, row in zip(found, rows, strict=True)])
+    weight = 1 / np.sqrt([max(10, sample.measured[key]) for sample in found])
+    return dict.fromkeys(cost.FITTED, 0.0) | dict(zip(names, nonnegative(A * weight[:, None], b * weight).round(4), strict=True))
+
+
+def component_errors(found: list[Sample], family: str) -> dict[str, dict]:
+    """Per resource the mean and the largest relative error over the large components; of exact ones, of all."""
+    errors = {}
+    for key in cost.RESOURCES[family]:
+        least = LARGE if LIMITS[key] else 1
+        pairs = [(cost.resources(s.inventory, family)[key] / s.measured[key] - 1, s.name) for s in found if s.measured[key] >= least]
+        worst = max(pairs, key=lambda pair: abs(pair[0]), default=(0, ""))
+        errors[key] = {"components": len(pairs), "mean": round(float(np.mean([abs(e) for e, _ in pairs] or [0])), 4),
+                       "largest": round(worst[0], 4), "of": worst[1]}
+    return errors
+
+
+def design_errors(designs: list[tuple], family: str) -> list[dict]:
+    result = []
+    for where, cycles, realization in designs:
+        found = samples(where, cycles, realization, family).values()
+        row = {"artifact": Path(where).name, "cycles_per_token": cycles, "products": str(realization.products),
+               "decay_tables": realization.decay_tables}
+        for key in cost.RESOURCES[family]:
+            estimate = sum(cost.resources(sample.inventory, family)[key] for sample in found)
+            measured = sum(sample.measured[key] for sample in found)
+            row[key] = {"estimate": round(estimate, 1), "yosys": measured,
+                        "error": round(estimate / measured - 1, 4) if measured else round(estimate, 1)}
+        result.append(row)
+    return result
+
+
+def main(families: list[str]) -> None:
+    for family in families or list(cost.FAMILIES):
+        found = {id(sample): sample for design in FITTED[family] for sample in samples(*design, family).values()}
+        found = [*found.values(), *small(family)]
+        entry = cost.COSTS["families"].setdefault(family, {})
+        entry["coefficients"] = fit(found, family)
+        entry |= {"fitted_components": len(found), "errors": component_errors(found, family),
+                  "fitted_designs": design_errors(FITTED[family], family), "held_out": design_errors(HELD_OUT[family], family)}
+        cost.COSTS["tool"] = found[0].measured["tool"]
+        report(family, entry)
+        write_file(PATH, lambda path: path.write_text(json.dumps(cost.COSTS, indent=1) + "\n", encoding="utf-8"))
+
+
+def report(family: str, entry: dict) -> None:
+    print(family, entry["coefficients"])
+    for key, error in entry["errors"].items():
+        print(f"  {key:12} {error['components']:4} components  mean {error['mean']:6.1%}  largest {error['largest']:+7.1%} {error['of']}")
+    for kind in ("fitted_designs", "held_out"):
+        for row in entry[kind]:
+            shown = "  ".join(f"{key} {row[key]['estimate']:.0f} / {row[key]['yosys']:.0f} ({row[key]['error']:+.1%})"
+                              for key in cost.RESOURCES[family])
+            print(f"  {kind}: {row['artifact']} T = {row['cycles_per_token']} {row['products']}: {shown}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
