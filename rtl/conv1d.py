@@ -24,6 +24,7 @@ from .datapath import (
     tap_format,
     tree_inventory,
     tree_stages,
+    weighted,
     width_of,
 )
 from .streams import Block, Port, beats, transfers
@@ -37,7 +38,7 @@ class Conv1d(Block):
     """
 
     def __init__(self, op: Operator, lanes: int, tap_lanes: int, products: Products = Products.MULTIPLIERS):
-        self.op, self.tap_lanes = op, tap_lanes
+        self.op, self.tap_lanes, self.products = op, tap_lanes, products
         super().__init__({"i": Port(op.i, op.width, lanes)}, Port(op.o, op.width, lanes))
         self.taps = op.weight.shape[1]
         self.groups = beats(self.taps, tap_lanes)
@@ -141,7 +142,7 @@ class Conv1d(Block):
             sums = []
             for lane, values in enumerate(held):
                 factors = zip(weights[lane * tap_lanes:], values, strict=False)
-                sums.append(adder_tree(pipeline, [register(w * tap, "product") for w, tap in factors], "tree"))
+                sums.append(adder_tree(pipeline, [weighted(pipeline, w, tap, self.products) for w, tap in factors], "tree"))
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
         biases = rom(pipeline, "bias", fold(bias, token_beats, lanes), tap_format(bias), beat, before)

@@ -24,6 +24,7 @@ class Products(StrEnum):
     MULTIPLIERS = "multipliers"
     PAIRS = "pairs"  # two with a shared factor from one wide multiplier, where their formats fit
     CONSTANTS = "constants"  # graphs of adders where a token takes one cycle, elsewhere pairs
+    LOGIC = "logic"  # adders of shifted copies, where a device has too few multipliers
 
 
 class Pipeline:
@@ -119,6 +120,19 @@ def rounded_bias(op: Weighted) -> tuple[np.ndarray, Rounding]:
     if op.dyadic or op.rounding is not Rounding.HALF_UP or op.shift <= 0:
         return op.bias, op.rounding
     return op.bias + (1 << (op.shift - 1)), Rounding.TRUNCATE
+
+
+def logic_product(value: Value, weight: Value) -> Value:
+    """value · weight from adders of shifted copies."""
+    copies = [Mux(bit, value, 0).shift_left(k) for k, bit in enumerate(weight)]
+    if weight.shape().signed:
+        copies[-1] = -copies[-1]
+    return balanced_sum(copies)
+
+
+def weighted(pipeline: Pipeline, weight: Value, value: Value, products: Products) -> Value:
+    """weight · value, a step later."""
+    return pipeline.register(logic_product(value, weight) if products is Products.LOGIC else weight * value, "product")
 
 
 TREE_FANIN, TREE_REST = 4, 2

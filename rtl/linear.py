@@ -24,6 +24,7 @@ from .datapath import (
     tap_format,
     tree_inventory,
     tree_stages,
+    weighted,
     width_of,
 )
 from .streams import Block, Port, transfers
@@ -35,17 +36,17 @@ class Linear(Block):
     A token's input arrives in `chunks` beats; each beat is held for `groups` cycles, in which it meets the weights of every
     group of outputs. With one chunk the outputs leave group by group, each a full dot product; with one group all outputs
     accumulate while the input arrives. Any folding in between is possible; a token takes chunks × groups cycles.
-    With `pairs`, outputs two by two share a multiplier where their formats fit it. With `constants`, where a token takes one
-    cycle, the weights are wired in as one graph of adders.
+    `products`: with pairs, outputs two by two share a multiplier where their formats fit it; with constants, where a token takes
+    one cycle, the weights are wired in as one graph of adders.
     Formats, rounding and bounds: `emamba.operators.Linear`.
     """
 
     def __init__(self, op: Operator, in_lanes: int, out_lanes: int, products: Products = Products.MULTIPLIERS):
-        self.op = op
+        self.op, self.products = op, products
         out, inputs = op.weight.shape
         constant = products is Products.CONSTANTS and (in_lanes, out_lanes) == (inputs, out)
         self.graph = adder_graph.solve(op.weight, op.i) if constant else None
-        self.paired = products is not Products.MULTIPLIERS and pairs.possible(op.weight, op.i)
+        self.paired = products in (Products.PAIRS, Products.CONSTANTS) and pairs.possible(op.weight, op.i)
         super().__init__({"i": Port(op.i, inputs, in_lanes)}, Port(op.o, out, out_lanes))
         self.chunks, self.groups = self.inputs["i"].beats, self.output.beats
         self.multipliers = out_lanes * ((0 if constant else in_lanes) + op.dyadic)
@@ -186,7 +187,7 @@ class Linear(Block):
             both = [pairs.products(pipeline, *factors, field) for factors in zip(low, stored, x, strict=True)]
             products += zip(*both, strict=True)
         for lane in by_lane[twice:]:
-            products.append([pipeline.register(w * value, "product") for w, value in zip(lane, x, strict=True)])
+            products.append([weighted(pipeline, w, value, self.products) for w, value in zip(lane, x, strict=True)])
         return [adder_tree(pipeline, list(lane), "tree") for lane in products]
 
     def _accumulate(self, m, pipeline, sums, bias, group, chunk, before, shape):

@@ -94,13 +94,14 @@ def fold_scan(op: ops.Scan, budget: int, table: bool) -> tuple[int, int]:
 class Realization:
     """How operators become circuits where there is a choice. The integers are the same.
 
-    `tables`: functions of few bits, SiLU and softplus, are tables of every code instead of segments; `decay_tables`: so is Ā as
-    a function of δ, for every state.
+    `products` with weights; those of the nodes in `logic` are adders. `tables`: functions of few bits, SiLU and softplus, are
+    tables of every code instead of segments; `decay_tables`: so is Ā as a function of δ, for every state.
     """
 
     products: Products = Products.MULTIPLIERS
     tables: bool = True
     decay_tables: bool = False
+    logic: frozenset[str] = frozenset()
 
 
 REALIZATION = Realization()
@@ -110,20 +111,20 @@ def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Rea
     """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers."""
     op, leaf = artifact.operators[node.name], node.name.rsplit(".", 1)[-1]
     tokens, pooled = artifact.config.tokens, artifact.config.pool != "none"
-    budget = cycles_per_token
+    budget, products = cycles_per_token, Products.LOGIC if node.name in realization.logic else realization.products
     small = budget > SHORT
     lanes, quick_lanes = ceil(node.width / budget), ceil(node.width / max(1, budget // NORM_SHARE[small]))
     match op:
         case ops.Linear():
             if leaf == "head" and pooled:
                 budget = min(tokens * budget, max(int(HEAD_PERIODS[small] * budget), HEAD_CYCLES))
-            return Linear(op, *fold_linear(op, budget, leaf in EMITTING), realization.products)
+            return Linear(op, *fold_linear(op, budget, leaf in EMITTING), products)
         case ops.Lookup():
             return Lookup(op, lanes)
         case ops.RangeNorm():
             return RangeNorm(op, quick_lanes)
         case ops.Conv1d():
-            return Conv1d(op, *fold_conv1d(op, budget), realization.products)
+            return Conv1d(op, *fold_conv1d(op, budget), products)
         case ops.Activation():
             return Activation(op, lanes, table=realization.tables and op.i.bits <= TABLE_BITS)
         case ops.Scan():
