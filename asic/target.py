@@ -17,6 +17,7 @@ from rtl.schedule import Schedule
 
 CLOCK_MHZ = 100.0
 LEAST_CLOCK_MHZ = 0.0
+DEVICE = None
 IO_SHARE = 0.2
 """Share of the clock period that input and output delays take (our choice)."""
 NOTES = [
@@ -25,7 +26,7 @@ NOTES = [
     "RAMs are written on the clock edge and read without a clock: a macro with a clocked read port needs another schedule",
 ]
 
-KINDS = {"Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer", "Pool": "pool sum"}
+KINDS = {"Linear": "accumulators", "Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer", "Pool": "pool sum"}
 
 
 @dataclass(frozen=True)

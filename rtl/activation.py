@@ -7,7 +7,7 @@ from emamba.operators import Activation as Operator
 from emamba.piecewise import Segments
 
 from . import inventory as inv
-from .datapath import Pipeline, requantize, rom, rom_inventory, rom_latency, tap_format
+from .datapath import Pipeline, requantize, rom, rom_inventory, rom_latency, rounded_offsets, tap_format
 from .streams import Elementwise, Port, shape_of
 
 PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requantizer
@@ -16,25 +16,26 @@ PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requant
 def piecewise_linear(m: Module, pipeline: Pipeline, x: Value, segments: Segments) -> Value:
     """`segments(x)`, PIECEWISE_LATENCY steps later; one multiplier."""
     above = pipeline.register(Cat(x >= int(knot) for knot in segments.knots), "above")
-    slope, offset = Signal(shape_of(tap_format(segments.slopes))), Signal(shape_of(tap_format(segments.offsets)))
+    offsets, rounding = rounded_offsets(segments.offsets, segments.shift, segments.rounding)
+    slope, offset = Signal(shape_of(tap_format(segments.slopes))), Signal(shape_of(tap_format(offsets)))
     count = len(segments.knots)
     with m.Switch(above):
         for k in reversed(range(count)):
             with m.Case("-" * (count - 1 - k) + "1" + "-" * k):
-                m.d.comb += [slope.eq(int(segments.slopes[k + 1])), offset.eq(int(segments.offsets[k + 1]))]
+                m.d.comb += [slope.eq(int(segments.slopes[k + 1])), offset.eq(int(offsets[k + 1]))]
         with m.Default():
-            m.d.comb += [slope.eq(int(segments.slopes[0])), offset.eq(int(segments.offsets[0]))]
+            m.d.comb += [slope.eq(int(segments.slopes[0])), offset.eq(int(offsets[0]))]
     product = pipeline.register(pipeline.register(x, "x", stages=2) * pipeline.register(slope, "slope"), "product")
     total = product + pipeline.register(offset, "offset", stages=2)
-    return pipeline.register(requantize(m, total, segments.shift, segments.o, segments.rounding), "y")
+    return pipeline.register(requantize(m, total, segments.shift, segments.o, rounding), "y")
 
 
 def piecewise_inventory(bits: int, segments: Segments) -> inv.Inventory:
     """Of `piecewise_linear` for an x of `bits`."""
     knots, slope, offset = len(segments.knots), tap_format(segments.slopes), tap_format(segments.offsets)
     a, b = inv.signed_bits(slope), offset.bits
-    slopes, offsets = inv.columns(segments.slopes, slope.bits), inv.columns(segments.offsets, b)
-    return (inv.Inventory(comparisons=knots * bits, muxes=knots * (slopes + offsets))
+    slopes, offsets = inv.columns(segments.slopes, slope.bits)[1], inv.columns(segments.offsets, b)[1]
+    return (inv.Inventory(comparisons=knots * bits, selects=knots * (slopes + offsets) // 4)
             + inv.Inventory(registers=knots + 2 * bits + slopes + 2 * offsets)
             + inv.product(bits, a) + inv.Inventory(adders=bits + a, registers=segments.o.bits)
             + inv.requantizer(max(bits + a, b) + 1, segments.shift, segments.o, segments.rounding))

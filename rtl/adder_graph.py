@@ -148,6 +148,7 @@ def hardware(pipeline: Pipeline, graph: Graph, inputs: list[Value], i: IntFormat
     return [output(term) for term in graph.outputs]
 
 
+@lru_cache(maxsize=256)
 def inventory(graph: Graph, i: IntFormat) -> inv.Inventory:
     """Of `hardware`."""
     return inv.Inventory(adders=graph.adder_bits(i), registers=graph.register_bits(i))

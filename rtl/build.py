@@ -4,25 +4,24 @@ import argparse
 import json
 import math
 import sys
-from bisect import bisect_left
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 from asic import target as asic
 from boards.zcu102 import target as zcu102
-from emamba.artifact import Artifact, load
+from emamba.artifact import load
 from emamba.certificate import certify
 from emamba.errors import EmambaError
 from emamba.files import check_replaceable, write_file, write_folder
-from emamba.graph import build_graph
 from emamba.operators import Scan
 
+from . import devices
 from .accelerator import Accelerator
+from .datapath import Products
 from .emit import to_verilog
-from .schedule import MAX_CYCLES, REALIZATION, Schedule, fold
-
-CYCLES_PER_TOKEN = 20
+from .plan import CYCLES_PER_TOKEN, FILL, Request, plan
+from .schedule import Schedule
 
 
 def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> tuple[dict, list[str]]:
@@ -30,10 +29,11 @@ def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> 
     return {}, ["Verilog only: no tool has estimated resources or timing"]
 
 
-TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, write=write_verilog), "zcu102": zcu102, "asic": asic}
-"""A target has a default clock in MHz, or None, and the least that it can do; `write(folder, schedule, clock_mhz)`, which returns
-resources and notes for the report; and perhaps `run(folder)`, which runs tools on the finished folder and returns the notes that
-then hold instead."""
+TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog), "zcu102": zcu102,
+           "asic": asic}
+"""A target has a default clock in MHz, or None, and the least that it can do; the device that it is for, or None;
+`write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; and perhaps `run(folder)`, which runs
+tools on the finished folder and returns the notes that then hold instead."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -65,6 +65,15 @@ def _parser() -> argparse.ArgumentParser:
                       help=f"cycles a token may take: few are fast, many are small (default: {CYCLES_PER_TOKEN})")
     rate.add_argument("--multipliers", type=int, metavar="N", help="the fastest design with at most N multipliers")
     rate.add_argument("--frames-per-second", type=float, metavar="F", help="the smallest design that does F sequences a second")
+    parser.add_argument("--device", metavar="D", help="the device: alone it asks for the smallest T that fits; "
+                        f"{', '.join(devices.DEVICES)} (the target zcu102 is for its own)")
+    parser.add_argument("--fill", type=float, metavar="SHARE", default=FILL,
+                        help=f"share of the device that --device may fill, by estimate (default: {FILL:g})")
+    parser.add_argument("--products", choices=[kind.value for kind in Products],
+                        help="products with weights: one multiplier each, pairs in a wide one, adder graphs at T = 1 "
+                        "(default: what the estimate favours)")
+    parser.add_argument("--decays", choices=["segments", "tables"], help="the scan's exp (default: what the estimate favours)")
+    parser.add_argument("--activations", choices=["segments", "tables"], help="SiLU and softplus (default: tables up to 8 bits)")
     parser.add_argument("--clock-mhz", type=float, metavar="C", help="clock of --frames-per-second and of the timing constraints "
                         "(default: " + ", ".join(f"{target.CLOCK_MHZ:g} for {name}" for name, target in TARGETS.items()
                                                  if target.CLOCK_MHZ) + ")")
@@ -79,7 +88,8 @@ def build(options: argparse.Namespace) -> None:
     out = (options.out or Path("build") / options.target).resolve()
     check_replaceable(out, "report.json")
     artifact = load(options.artifact)
-    schedule = Schedule(artifact, cycles_per_token(artifact, options))
+    planned = plan(artifact, request(options, target.DEVICE))
+    schedule = planned.schedule
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
     certificates = {name: certify(op) for name, op in artifact.operators.items() if isinstance(op, Scan)}
     caveats = [f"{name}: no certificate excludes that the state saturates"
@@ -88,7 +98,8 @@ def build(options: argparse.Namespace) -> None:
         resources, notes = target.write(temporary, schedule, clock_mhz)
         report = schedule.report() | {
             "target": options.target, "artifact": {"name": artifact.name, "digest": artifact.digest}, "clock_mhz": clock_mhz,
-            "certificate": {name: asdict(certificate) for name, certificate in certificates.items()}, "resources": resources,
+            "certificate": {name: asdict(certificate) for name, certificate in certificates.items()},
+            "resources": resources | planned.report(),
             "notes": [*notes, *caveats],
         }
         (temporary / "report.json").write_text(_text(report), encoding="utf-8")
@@ -102,43 +113,21 @@ def build(options: argparse.Namespace) -> None:
         print(f"note: {note}")
 
 
-def cycles_per_token(artifact: Artifact, options: argparse.Namespace) -> int:
-    """T, as given or as what the other options ask for."""
-    if options.multipliers is not None:
-        return _for_multipliers(artifact, options.multipliers)
-    if options.frames_per_second is not None:
-        return _for_rate(artifact, options.frames_per_second, options.clock_mhz)
-    return CYCLES_PER_TOKEN if options.cycles_per_token is None else options.cycles_per_token
-
-
-def _for_multipliers(artifact: Artifact, limit: int) -> int:
-    """The smallest T that needs at most `limit` multipliers; more cycles never need more multipliers."""
-    nodes = build_graph(artifact.config)[1:]
-
-    def needed(cycles: int) -> int:
-        return sum(fold(artifact, node, cycles, REALIZATION).multipliers for node in nodes)
-
-    every = range(1, MAX_CYCLES + 1)
-    least = needed(MAX_CYCLES)
-    if limit < least:
-        slowest = every[bisect_left(every, -least, key=lambda cycles: -needed(cycles))]
-        raise EmambaError(f"--multipliers {limit}: this model needs at least {least}, which do at {slowest} cycles per token")
-    return every[bisect_left(every, -limit, key=lambda cycles: -needed(cycles))]
-
-
-def _for_rate(artifact: Artifact, frames_per_second: float, clock_mhz: float | None) -> int:
-    """The largest T at which the clock gives `frames_per_second`."""
-    if clock_mhz is None:
-        raise EmambaError("--frames-per-second needs --clock-mhz, the clock that the design will run at")
-    if not (math.isfinite(frames_per_second) and frames_per_second > 0):
-        raise EmambaError(f"--frames-per-second must be a number above 0, not {frames_per_second:g}")
-    tokens = artifact.config.tokens
-    cycles = math.floor(min(clock_mhz * 1e6 / (frames_per_second * tokens), MAX_CYCLES))
-    if cycles < 1:
-        most = clock_mhz * 1e6 / tokens
-        raise EmambaError(f"--frames-per-second {frames_per_second:g}: {clock_mhz:g} MHz give at most {most:g}, a cycle for each "
-                          f"of {tokens} tokens; ask for less or name a faster clock")
-    return cycles
+def request(options: argparse.Namespace, device: str | None) -> Request:
+    """What the options ask of a target for `device`."""
+    fixed = {}
+    if options.products:
+        fixed["products"] = Products(options.products)
+    for name, choice in (("decay_tables", options.decays), ("tables", options.activations)):
+        if choice:
+            fixed[name] = choice == "tables"
+    cycles = options.cycles_per_token
+    if cycles is None and options.device is None:
+        cycles = CYCLES_PER_TOKEN
+    device = options.device or device
+    return Request(cycles_per_token=cycles, multipliers=options.multipliers, frames_per_second=options.frames_per_second,
+                   clock_mhz=options.clock_mhz, device=devices.find(device) if device else None, fill=options.fill,
+                   realization=fixed)
 
 
 def _clock(options: argparse.Namespace, default: float | None, least: float) -> float | None:

@@ -81,7 +81,7 @@ class Conv1d(Block):
         token_beats, before = self.output.beats, self.latency - 2 - self.op.dyadic
         history = lanes * (taps - 1) * op.i.bits
         held = inv.ram(token_beats, history) if taps > 1 else inv.Inventory()
-        held += inv.Inventory(muxes=history * (token_beats > 1) + (groups - 1) * lanes * tap_lanes * op.i.bits)
+        held += inv.Inventory(muxes=history * (token_beats > 1)) + inv.chosen(lanes * tap_lanes * op.i.bits, groups)
         held += inv.register(lanes * tap_lanes * op.i.bits, self.lookup)
         a, b = inv.signed_bits(tap_format(op.weight)), inv.signed_bits(op.i)
         bias, rounding = rounded_bias(op)
@@ -89,15 +89,18 @@ class Conv1d(Block):
         if self.graph:
             sums = adder_graph.inventory(self.graph, op.i) + inv.Inventory(adders=bits * lanes)
         else:
-            tree, left = tree_inventory([a + b] * tap_lanes)
+            logic = self.products is Products.LOGIC
+            tree, left = tree_inventory([inv.weighted_bits(a, b, logic)] * tap_lanes)
             tree += inv.total([*left, bits])[0]
-            products = inv.product(a, b) * (tap_lanes * lanes) if self.cycles > 1 else inv.constants(op.weight.ravel(), b)
+            products = (inv.weighted(a, b, logic) * (tap_lanes * lanes) if self.cycles > 1
+                        else inv.constants(op.weight.ravel(), b, logic))
             sums = products + tree * lanes + rom_inventory(self._weight_rows(), tap_format(op.weight), self.lookup)
-        lane = inv.Inventory(muxes=bits * (groups > 1), registers=bits + op.o.bits)
-        scaled = bits
+        lane, scaled, unread = inv.Inventory(operand_muxes=bits * (groups > 1), registers=bits + op.o.bits), bits, groups == 1
         if op.dyadic:
-            scaled = bits + inv.signed_bits(MULTIPLIER)
+            scaled, unread = bits + inv.signed_bits(MULTIPLIER), True
             lane += inv.product(bits, inv.signed_bits(MULTIPLIER))
+        if unread:
+            lane += inv.Inventory(registers=-inv.unread(op.shift, rounding))
         lane += inv.requantizer(scaled, op.shift, op.o, rounding)
         if op.dyadic:
             held += rom_inventory(fold(op.multiplier, token_beats, lanes), MULTIPLIER, before + 1)

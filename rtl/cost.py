@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Resources of an accelerator from its schedule, at once: nothing is elaborated or synthesized.
 
 Each component says what it is made of (`rtl.inventory`). Multipliers and memories map to a family's macros by the rules of Yosys;
@@ -14,12 +15,13 @@ from pathlib import Path
 
 from .inventory import Inventory
 from .schedule import Schedule
-from .streams import Beat, Fifo, Fork, Pacer
+from .streams import Beat, Fifo, Fork, Pacer, Port
 
 COSTS = json.loads((Path(__file__).parent / "costs.json").read_text(encoding="utf-8"))
 TOOL = COSTS["tool"]
 
-FITTED = ("adders", "compressors", "comparisons", "muxes", "roms", "products", "registers", "control")
+COUNTED = ("adders", "increments", "compressors", "comparisons", "muxes", "operand_muxes", "selects", "partials", "control")
+FITTED = (*COUNTED, "rom_columns", "rom_bits", "registers")
 """What the lookup tables are fitted to."""
 
 
@@ -56,33 +58,48 @@ class Multiplier:
 
 @dataclass(frozen=True)
 class Family:
-    """How Yosys maps macros for a family. `shapes`: (words, bits) of a ROM block, and `rom_bits` that make one worthwhile;
-    `rams`: (words, bits, lookup tables) of a RAM in lookup tables; `rom_words` of one lookup table."""
+    """How Yosys maps macros for a family. `shapes`: (words, bits) of a block RAM; `styled`, whether a ROM may ask for one;
+    `block_cost` against `ram_cost` of a RAM in lookup tables and 1 of `rom_words` bits of a ROM in them; `rams`: (words, bits,
+    lookup tables) of such a RAM; `shift_register`: stages of a delay line in one lookup table."""
 
     multiplier: Multiplier | None = None
     block: str = ""
     block_share: float = 1
     shapes: tuple[tuple[int, int], ...] = ()
-    rom_bits: int = 0
+    block_cost: int = 0
+    rom_words: int = 0
     styled: bool = True
     rams: tuple[tuple[int, int, int], ...] = ()
-    rom_words: int = 16
-    shift_register: int = 0  # stages of a delay line in one lookup table
+    ram_cost: int = 0
+    shift_register: int = 0
 
     def rom_blocks(self, words: int, bits: int, style: str | None) -> int:
-        """Block RAMs of a ROM; 0 where it becomes logic."""
-        if not self.shapes:
-            return 0
-        blocks = min(ceil(words / w) * ceil(bits / b) for w, b in self.shapes)
-        return blocks if (style == "block" and self.styled) or words * bits > self.rom_bits * blocks else 0
+        """Block RAMs of a ROM; 0 where it becomes logic, if that costs less."""
+        blocks = self._blocks(words, bits)
+        asked = style == "block" and self.styled
+        return blocks if asked or words * bits > self.block_cost * self.rom_words * blocks else 0
+
+    def ram(self, words: int, bits: int, held: bool) -> tuple[int, int, int]:
+        """Of a RAM: block RAMs, or lookup tables and banks. A block RAM needs a register behind it, which it takes
+        in, for as many that order reads and writes of the same word."""
+        blocks = self._blocks(words, bits)
+        if not self.rams:
+            return (blocks if held else 0), 0, words
+        cells, banks, luts = min((ceil(words / w) * ceil(bits / b), ceil(words / w), luts) for w, b, luts in self.rams)
+        if held and cells * self.ram_cost + (banks - 1) * bits / 2 > self.block_cost * blocks:
+            return blocks, 0, 1
+        return 0, cells * luts, banks
+
+    def _blocks(self, words: int, bits: int) -> int:
+        return min((ceil(words / w) * ceil(bits / b) for w, b in self.shapes), default=0)
 
 
+DEPTHS = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 FAMILIES = {
-    "xcup": Family(Multiplier(27, 18, 18, 1, 9), "bram36", 0.5, ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
-                   64 * 129, rams=((64, 7, 8), (32, 14, 8)), rom_words=64, shift_register=32),
-    "ecp5": Family(Multiplier(18, 18, 18, 0, 0), "ebr", 1, ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
-                   16 * 128, rams=((16, 4, 6),)),
-    "ice40": Family(Multiplier(16, 16, 16, 0, 11), "ebr", 1, ((256, 16), (512, 8), (1024, 4), (2048, 2)), 16 * 64, styled=False),
+    "xcup": Family(Multiplier(27, 18, 18, 1, 9), "bram36", 0.5, DEPTHS, 129, 64, rams=((64, 7, 8), (32, 14, 8)), ram_cost=16,
+                   shift_register=32),
+    "ecp5": Family(Multiplier(18, 18, 18, 0, 0), "ebr", 1, DEPTHS, 128, 16, rams=((16, 4, 6),), ram_cost=4),
+    "ice40": Family(Multiplier(16, 16, 16, 0, 11), "ebr", 1, ((256, 16), (512, 8), (1024, 4), (2048, 2)), 64, 16, styled=False),
     "gates": Family(),
 }
 """xcup: DSP48E2, RAMB18E2, RAM32M16 and RAM64M8; ecp5: MULT18X18D, DP16KD, TRELLIS_DPR16X4; ice40: SB_MAC16, SB_RAM40_4K."""
@@ -99,29 +116,28 @@ class Mapped:
 def mapped(inventory: Inventory, family: str) -> Mapped:
     """The macros of an inventory, and what is left for lookup tables."""
     rules, known = FAMILIES[family], Counter()
-    fitted = {name: float(getattr(inventory, name)) for name in FITTED if name not in ("roms", "products")} | {
-        "roms": 0.0, "products": 0.0}
+    fitted = {name: float(getattr(inventory, name)) for name in COUNTED} | {"rom_columns": 0.0, "rom_bits": 0.0}
     flipflops = float(inventory.registers)
     for (a, b), count in inventory.products.items():
         blocks, adders, logic = rules.multiplier.blocks(a, b) if rules.multiplier else (0, 0, a * b)
         known["dsp"] += count * blocks
         fitted["adders"] += count * adders
-        fitted["products"] += count * logic
+        fitted["partials"] += count * logic
     for (words, bits, style, columns), count in inventory.roms.items():
         blocks = rules.rom_blocks(words, bits, style)
         known[rules.block] += count * blocks * rules.block_share
         if not blocks:
             flipflops += count * columns
-            fitted["roms"] += count * columns * max(1, words / rules.rom_words)
-    for (words, bits), count in inventory.rams.items():
+            fitted["rom_columns"] += count * columns
+            fitted["rom_bits"] += count * columns * words
+    for (words, bits, held), count in inventory.rams.items():
         known["memory_bits"] += count * words * bits
-        if rules.rams:
-            luts, banks = min((ceil(words / w) * ceil(bits / b) * cost, ceil(words / w)) for w, b, cost in rules.rams)
-            known["lut"] += count * luts
+        blocks, luts, banks = rules.ram(words, bits, held)
+        known[rules.block] += count * blocks * rules.block_share
+        known["lut"] += count * luts
+        if luts or (family == "ice40" and not blocks):
             fitted["muxes"] += count * (banks - 1) * bits
-        elif family == "ice40":
-            flipflops += count * words * bits
-            fitted["muxes"] += count * (words - 1) * bits
+            flipflops += 0 if luts else count * words * bits
     for (stages, bits), count in inventory.delays.items():
         if rules.shift_register:
             known["lut"] += count * bits * ceil(stages / rules.shift_register)
@@ -146,10 +162,6 @@ def resources(inventory: Inventory, family: str) -> dict[str, float]:
 
 def components(schedule: Schedule) -> dict[str, tuple[str, object]]:
     """Every instance in `Accelerator`, by name: its node, or "streams" before the first one, and the component."""
-    @cache
-    def fifo(port, depth):
-        return Fifo(Beat(port.format, port.lanes), depth)
-
     found = {"pacer": ("streams", Pacer(schedule.input, schedule.period))}
     found |= {name: (name, block) for name, block in schedule.blocks.items()}
     for name, output in schedule.outputs.items():
@@ -159,13 +171,22 @@ def components(schedule: Schedule) -> dict[str, tuple[str, object]]:
             if place.gearbox is not None:
                 found[f"{at}.gearbox"] = node, place.gearbox
                 if place.before.depth:
-                    found[f"{at}.gearbox.fifo"] = node, fifo(place.before.port, place.before.depth)
+                    found[f"{at}.gearbox.fifo"] = node, _fifo(place.before.port, place.before.depth)
             if at != name:
-                found[f"{at}.fifo"] = node, fifo(place.queue.port, place.queue.depth)
+                found[f"{at}.fifo"] = node, _fifo(place.queue.port, place.queue.depth)
         if len(output.edges) > 1:
-            port = output.edges[0].queue.port if output.gearbox else output.port
-            found[f"{name}.fork"] = node, Fork(Beat(port.format, port.lanes), len(output.edges))
+            found[f"{name}.fork"] = node, _fork(output.edges[0].queue.port if output.gearbox else output.port, len(output.edges))
     return found
+
+
+@cache
+def _fifo(port: Port, depth: int) -> Fifo:
+    return Fifo(Beat(port.format, port.lanes), depth)
+
+
+@cache
+def _fork(port: Port, outputs: int) -> Fork:
+    return Fork(Beat(port.format, port.lanes), outputs)
 
 
 def estimate(schedule: Schedule, family: str, *, by_node: bool = False) -> dict:

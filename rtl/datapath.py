@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -87,13 +87,18 @@ def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Roun
     else:
         odd = value.shift_right(shift)[0]
         shifted = (value + ((1 << (shift - 1)) - 1) + odd).shift_right(shift)
-    rounded = Signal(shifted.shape(), name="rounded")
+    rounded = Signal(signed(max(Value.cast(shifted).shape().width + 1, o.bits + 1)), name="rounded")
     result = Signal(shape_of(o), name="requantized")
     low = o.min if low is None else low
-    m.d.comb += [
-        rounded.eq(shifted),
-        result.eq(rounded if fits else Mux(rounded > o.max, o.max, Mux(rounded < low, low, rounded))),
-    ]
+    # The bits from the result's sign upwards tell whether it fits: no comparison.
+    top, negative = rounded[o.bits - 1 if low < 0 or o.signed else o.bits:], rounded[-1]
+    m.d.comb += rounded.eq(shifted)
+    if fits:
+        m.d.comb += result.eq(rounded)
+    elif low < 0:
+        m.d.comb += result.eq(Mux(top.all() | ~top.any(), rounded, Mux(negative, o.min, o.max)))
+    else:
+        m.d.comb += result.eq(Mux(negative, 0, Mux(top.any(), o.max, rounded)))
     return result
 
 
@@ -115,11 +120,16 @@ def signed_digits(value: int) -> Iterator[tuple[int, int]]:
         shift += 1
 
 
+def rounded_offsets(offsets: np.ndarray, shift: int, rounding: Rounding) -> tuple[np.ndarray, Rounding]:
+    """Offsets that round too, where half a step is all that rounding adds, and what rounding is left."""
+    if rounding is not Rounding.HALF_UP or shift <= 0:
+        return offsets, rounding
+    return offsets + (1 << (shift - 1)), Rounding.TRUNCATE
+
+
 def rounded_bias(op: Weighted) -> tuple[np.ndarray, Rounding]:
-    """The bias that rounds too, where half a step is all that rounding adds, and what rounding is left."""
-    if op.dyadic or op.rounding is not Rounding.HALF_UP or op.shift <= 0:
-        return op.bias, op.rounding
-    return op.bias + (1 << (op.shift - 1)), Rounding.TRUNCATE
+    """The same of a bias; a dyadic multiplier comes between it and the rounding."""
+    return (op.bias, op.rounding) if op.dyadic else rounded_offsets(op.bias, op.shift, op.rounding)
 
 
 def logic_product(value: Value, weight: Value) -> Value:
@@ -262,9 +272,8 @@ def rom_inventory(rows: np.ndarray, element: IntFormat, steps: int, style: str |
     if words == 1:
         return inv.Inventory()
     rows = np.asarray(rows, np.int64).reshape(words, -1)
-    held, latency = inv.columns(rows, element.bits), rom_latency(words)
-    key = words, rows.shape[1] * element.bits, style, held
-    return (inv.Inventory(roms=Counter({key: 1}), registers=held * (latency - 1))
+    (bits, different), latency = inv.columns(rows, element.bits), rom_latency(words)
+    return (inv.Inventory(roms=Counter({(words, bits, style, different): 1}), registers=different * (latency - 1))
             + inv.register(inv.width(words), steps - latency))
 
 

@@ -42,7 +42,7 @@ class Multiply(_Pair):
     @property
     def inventory(self) -> inv.Inventory:
         op, a, b = self.op, inv.signed_bits(self.op.a), inv.signed_bits(self.op.b)
-        lane = (inv.register(op.a.bits + op.b.bits + op.o.bits) + inv.product(a, b)
+        lane = (inv.register(op.a.bits + op.b.bits + op.o.bits - inv.unread(op.shift, op.rounding)) + inv.product(a, b)
                 + inv.requantizer(a + b, op.shift, op.o, op.rounding))
         return self.output.lanes * lane + inv.finish(self.latency)
 
@@ -59,7 +59,8 @@ class Add(_Pair):
     def inventory(self) -> inv.Inventory:
         op = self.op
         bits = max(inv.signed_bits(x) + op.frac - x.frac for x in (op.a, op.b)) + 1
-        lane = (inv.Inventory(adders=bits, registers=bits + op.o.bits) + inv.requantizer(bits, op.shift, op.o, op.rounding))
+        lane = (inv.Inventory(adders=bits, registers=bits + op.o.bits - inv.unread(op.shift, op.rounding))
+                + inv.requantizer(bits, op.shift, op.o, op.rounding))
         return self.output.lanes * lane + inv.finish(self.latency)
 
     def _combine(self, pipeline, a, b):

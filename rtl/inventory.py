@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,16 +17,23 @@ LONG_DELAY = 3
 class Inventory:
     """Bits of each kind; inventories add up and multiply by an integer.
 
-    `adders`: of two-input adders and subtractors; `compressors`: of each term beyond the second of a sum within one cycle, which
-    tools add carry-save; `comparisons`; `muxes`: of two-to-one multiplexers; `registers`; `delays`: (stages, bits) of delay lines
-    without reset of LONG_DELAY stages or more. `products`: (bits, bits) of signed multipliers, the wider first; `roms`: (words,
-    bits, style, different columns of bits); `rams`: (words, bits), read asynchronously; `control`: the components, each with its handshake.
+    `adders`: of adders, subtractors and comparators of two values; `increments`: of adders of a constant; `compressors`: of each
+    term beyond the second of a sum within one cycle, which tools add carry-save; `comparisons`: with constants; `muxes`: of
+    two-to-one multiplexers; `operand_muxes`: of those before an adder; `selects`: of each input of wider ones; `partials`: of the
+    partial products of multipliers made of logic; `registers`; `control`: components, each with its handshake; `delays`: (stages,
+    bits) of delay lines without reset of LONG_DELAY stages or more; `products`: (bits, bits) of signed multipliers, the wider
+    first; `roms`: (words, bits without constant ones, style, different columns of bits); `rams`: (words, bits, whether a register
+    follows). No inventory is changed once it is made.
     """
 
     adders: int = 0
+    increments: int = 0
     compressors: int = 0
     comparisons: int = 0
     muxes: int = 0
+    operand_muxes: int = 0
+    selects: int = 0
+    partials: int = 0
     registers: int = 0
     control: int = 0
     delays: Counter = field(default_factory=Counter)
@@ -35,14 +42,21 @@ class Inventory:
     rams: Counter = field(default_factory=Counter)
 
     def __add__(self, other: "Inventory") -> "Inventory":
-        return Inventory(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+        return Inventory(*map(_sum, vars(self).values(), vars(other).values()))
 
     def __mul__(self, count: int) -> "Inventory":
-        def scaled(value):
-            return Counter({key: number * count for key, number in value.items()}) if isinstance(value, Counter) else value * count
-        return Inventory(**{f.name: scaled(getattr(self, f.name)) for f in fields(self)})
+        return Inventory(*(Counter({key: number * count for key, number in value.items()}) if isinstance(value, Counter)
+                           else value * count for value in vars(self).values()))
 
     __rmul__ = __mul__
+
+
+def _sum(a, b):
+    if not isinstance(a, Counter):
+        return a + b
+    if a and b:
+        return Counter({key: a[key] + b[key] for key in {*a, *b}})
+    return a or b
 
 
 def width(values: int) -> int:
@@ -60,7 +74,7 @@ def register(bits: int, stages: int = 1) -> Inventory:
 def counter(values: int) -> Inventory:
     """A register that counts to `values` and wraps."""
     bits = width(values)
-    return Inventory(adders=bits, comparisons=bits, muxes=bits, registers=bits)
+    return Inventory(increments=bits, comparisons=bits, muxes=bits, registers=bits)
 
 
 def product(a: int, b: int, registered: bool = True) -> Inventory:
@@ -68,9 +82,26 @@ def product(a: int, b: int, registered: bool = True) -> Inventory:
     return Inventory(products=Counter({(max(a, b), min(a, b)): 1}), registers=a + b if registered else 0)
 
 
-def ram(words: int, bits: int) -> Inventory:
-    """A memory with one write port and one asynchronous read port; a single word is a register."""
-    return Inventory(rams=Counter({(words, bits): 1})) if words > 1 else Inventory(registers=bits)
+def ram(words: int, bits: int, held: bool = False) -> Inventory:
+    """A memory with one write port and one asynchronous read port, behind which there may be a register, which `held` counts;
+    a single word is a register."""
+    rams = Inventory(rams=Counter({(words, bits, held): 1})) if words > 1 else Inventory(registers=bits)
+    return rams + Inventory(registers=bits * held)
+
+
+def chosen(bits: int, groups: int) -> Inventory:
+    """`datapath.choose`."""
+    return Inventory(selects=bits * groups) if groups > 1 else Inventory()
+
+
+def weighted(a: int, b: int, logic: bool) -> Inventory:
+    """`datapath.weighted`: a multiplier, or logic, and the register of its result."""
+    return Inventory(partials=a * b, registers=weighted_bits(a, b, logic)) if logic else product(a, b)
+
+
+def weighted_bits(a: int, b: int, logic: bool) -> int:
+    """Bits of the result of `weighted`; logic adds shifted copies of b, the last of them negated."""
+    return total([b + k for k in range(a - 1)] + [a + b])[1] if logic else a + b
 
 
 def total(widths: list[int]) -> tuple[Inventory, int]:
@@ -86,17 +117,24 @@ def total(widths: list[int]) -> tuple[Inventory, int]:
 def requantizer(bits: int, shift: int, o: IntFormat, rounding: Rounding, fits: bool = False) -> Inventory:
     """`datapath.requantize` of a value of `bits`."""
     rounds = shift > 0 and rounding is not Rounding.TRUNCATE
-    result = Inventory(adders=bits if rounds else 0)
+    result = Inventory(increments=(bits - unread(shift, rounding)) * rounds)
     rounded = max(1, bits + rounds - shift)
-    return result if fits else result + Inventory(comparisons=2 * rounded, muxes=2 * o.bits)
+    return result if fits else result + Inventory(comparisons=2 * rounded, muxes=o.bits)
 
 
-def columns(rows: np.ndarray, bits: int) -> int:
-    """Different columns of bits of a table, without constant ones: equal columns become one circuit."""
+def unread(shift: int, rounding: Rounding) -> int:
+    """Low bits of a value that `datapath.requantize` does not read, and for which a register before it is not made."""
+    return max(0, shift - (rounding is Rounding.HALF_UP)) * (rounding is not Rounding.HALF_EVEN)
+
+
+def columns(rows: np.ndarray, bits: int) -> tuple[int, int]:
+    """Columns of bits of a table without constant ones; and how many of these differ, since equal ones become one circuit."""
     rows = np.asarray(rows, np.int64).reshape(len(rows), -1)
-    signature = np.random.default_rng(0).integers(0, 1 << 63, len(rows), np.uint64)
-    found = np.unique([(rows >> bit & 1).astype(np.uint64).T @ signature for bit in range(bits)])
-    return len(found) - int(np.isin([np.uint64(0), signature.sum()], found).sum())
+    # A column's sum of random integers stands for it; they are so small that sums in floating point are exact.
+    marks = np.random.default_rng(0).integers(1, 1 << (52 - len(rows).bit_length()), len(rows)).astype(np.float64)
+    sums = [mark for bit in range(bits) for mark in (marks @ (rows >> bit & 1).astype(np.float64)).tolist()]
+    constant = {0.0, float(marks.sum())}
+    return sum(mark not in constant for mark in sums), len(set(sums) - constant)
 
 
 def signed_bits(format: IntFormat) -> int:
@@ -109,7 +147,8 @@ def finish(latency: int) -> Inventory:
     return Inventory(control=1) + register(1, 1) * latency + register(2, latency)
 
 
-def constants(values: Iterable[int], bits: int) -> Inventory:
+def constants(values: Iterable[int], bits: int, logic: bool) -> Inventory:
     """Products of constants and an operand of `bits`: none for 0 and powers of two."""
-    return sum((product(abs(int(v)).bit_length() + 1, bits) if v & (v - 1) else register(abs(int(v)).bit_length() + bits)
-                for v in map(int, values)), Inventory())
+    kinds = Counter((abs(v).bit_length() + 1, abs(v).bit_count() > 1, (v & -v).bit_length() - 1) for v in map(int, values) if v)
+    return sum((((weighted(a, bits, logic) if several else register(a - 1 + bits)) + Inventory(registers=-zeros)) * count
+                for (a, several, zeros), count in kinds.items()), Inventory())

@@ -98,16 +98,17 @@ class Linear(Block):
         bits = width_of(op.bound + int((bias - op.bias).max())).width
         shared = rom_inventory(fold(bias, groups, out_lanes), tap_format(bias), before)
         if self.chunks > 1:
-            shared += inv.register(1, before) + inv.register(1) * before + inv.Inventory(muxes=bits * out_lanes)
+            shared += inv.register(1, before) + inv.register(1) * before + inv.Inventory(operand_muxes=bits * out_lanes)
             if groups > 1:
-                shared += (inv.ram(groups, bits * out_lanes) + inv.register(inv.width(groups), before - 1)
-                           + inv.register(inv.width(groups) + bits * out_lanes))
+                shared += (inv.ram(groups, bits * out_lanes, held=True) + inv.register(inv.width(groups), before - 1)
+                           + inv.register(inv.width(groups)))
         scaled, scale = bits, inv.Inventory()
         if op.dyadic:
             scaled = bits + inv.signed_bits(MULTIPLIER)
             scale = inv.product(bits, inv.signed_bits(MULTIPLIER))
             shared += rom_inventory(fold(op.multiplier, groups, out_lanes), MULTIPLIER, before + 1)
-        lane = (inv.register(bits) + scale + inv.register(op.o.bits)
+        unread = inv.unread(op.shift, rounding) if op.dyadic or groups > 1 or self.chunks == 1 else 0
+        lane = (inv.register(bits) + scale + inv.register(op.o.bits) + inv.Inventory(registers=-unread)
                 + inv.requantizer(scaled, op.shift, op.o, rounding))
         return (self._sums_inventory(bits) + lane * out_lanes + shared
                 + inv.counter(self.cycles) + inv.counter(groups) + inv.counter(self.chunks) + inv.finish(self.latency))
@@ -122,18 +123,18 @@ class Linear(Block):
         x = inv.register(op.i.bits * in_lanes, self.lookup)
         if self.graph:
             return x + inv.Inventory(adders=bits * out_lanes) + adder_graph.inventory(self.graph, op.i)
-        a, b = bounded(int(np.abs(op.weight).max())).bits, inv.signed_bits(op.i)
+        a, b, logic = bounded(int(np.abs(op.weight).max())).bits, inv.signed_bits(op.i), self.products is Products.LOGIC
         if self.paired and out_lanes > 1:
             field = pairs.field_bits(op.weight, op.i)
             pair = (inv.product(field + a, b) * in_lanes + summed([field] * in_lanes) + summed([a + b] * in_lanes)
-                    + inv.Inventory(compressors=in_lanes))
+                    + inv.Inventory(compressors=in_lanes * (a + b)))
             sums = pair * (out_lanes // 2)
         else:
             sums = inv.Inventory()
         alone = out_lanes % 2 if self.paired else out_lanes
-        sums += (inv.product(a, b) * in_lanes + summed([a + b] * in_lanes)) * alone
+        sums += (inv.weighted(a, b, logic) * in_lanes + summed([inv.weighted_bits(a, b, logic)] * in_lanes)) * alone
         if self.cycles == 1 and not self.paired:
-            sums += inv.product(a, b) * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b)
+            sums += inv.weighted(a, b, logic) * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b, logic)
         return x + sums + rom_inventory(self._stored_rows(), bounded(int(np.abs(op.weight).max())), self.lookup)
 
     def elaborate(self, platform):

@@ -39,7 +39,9 @@ class Pool(Block):
         bits = width_of(op.bound).width
         terms = [bits + shift for shift, _ in signed_digits(op.multiplier)]
         product, product_bits = inv.total(terms)
-        lane = (inv.Inventory(adders=bits, muxes=bits, registers=bits + product_bits + op.o.bits) + product
+        zeros = min(shift for shift, _ in signed_digits(op.multiplier))
+        idle = max(zeros, inv.unread(op.shift, op.rounding))
+        lane = (inv.Inventory(adders=bits, operand_muxes=bits, registers=bits + product_bits - idle + op.o.bits) + product
                 + inv.requantizer(product_bits, op.shift, op.o, op.rounding))
         return lanes * lane + inv.ram(count, bits * lanes) + inv.counter(count) + inv.finish(self.latency)
 

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """RangeNorm without a divider."""
 
 from amaranth.hdl import Module, Mux, Signal, unsigned
@@ -59,15 +60,17 @@ class RangeNorm(Block):
         total = width_of(op.channels * op.i.magnitude).width
         tokens, statistics = Fifo(Beat(op.i, lanes), count + 2, through=False), Fifo(unsigned(total + 2 * bits), 2, through=False)
         sums, _ = inv.total([bits] * lanes + [total])
-        read = inv.Inventory(comparisons=2 * lanes * bits, muxes=(2 * lanes + 2) * bits + total, registers=total + 2 * bits)
+        read = inv.Inventory(adders=2 * lanes * bits, muxes=2 * lanes * bits, operand_muxes=total, registers=total + 2 * bits)
         span = inv.Inventory(adders=bits, muxes=2 * bits * inv.width(bits) + (op.entry_bits + bits) * inv.width(bits),
                              registers=2 * bits + (1 + self.lookup) * inv.width(bits) + op.entry_bits + bits - 1)
         n, n_bits = inv.total([inv.signed_bits(op.i) + shift for shift, _ in signed_digits(op.channels)] + [total])
         factor, product = op.entry_bits + bits, width_of(op.channels << bits + op.entry_bits).width
-        lane = (n + inv.register(n_bits, 3 + self.lookup) + inv.product(n_bits, factor, registered=False) + inv.register(product)
+        lane = (n + inv.register(n_bits, 3 + self.lookup) + inv.product(n_bits, factor, registered=False)
+                + inv.register(product - inv.unread(op.shift, op.rounding))
                 + inv.requantizer(product, op.shift, op.o, op.rounding) + inv.register(op.o.bits))
         entries = rom_inventory(table.reshape(-1, 1), IntFormat(op.entry_bits, False), self.lookup)
-        return (tokens.inventory + statistics.inventory + sums + read + span + entries + lanes * lane + 2 * inv.counter(count) + inv.finish(self.latency))
+        return (tokens.inventory + statistics.inventory + sums + read + span + entries + lanes * lane + 2 * inv.counter(count)
+                + inv.finish(self.latency))
 
     def elaborate(self, platform):
         m = Module()

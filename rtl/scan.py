@@ -112,18 +112,18 @@ class Scan(Block):
         parts, left = tree_inventory([C + op.h_wide.bits] * states)
         channel = (inv.register(op.u.bits + op.dt.bits, operands) + self._channel_inventory(before)
                    + (self._state_inventory() + inv.product(C, op.h_wide.bits)) * states
-                   + parts + inv.total([*left, bits])[0] + inv.Inventory(muxes=bits)
+                   + parts + inv.total([*left, bits])[0] + inv.Inventory(operand_muxes=bits)
                    + inv.register(bits + op.o.bits) + inv.requantizer(bits, op.y_shift, op.o, op.rounding))
         row = inv.width(self.cycles)  # its delay is also the addresses' of the tables; `valid`'s that of all flags
         shared = (inv.register(states * op.B.bits, operands) + inv.register(states * op.B.bits * (not op.delta_b))
                   + inv.register(states * op.C.bits, wait) + inv.register(1, before) + inv.register(row, self.lead)
-                  + inv.Inventory(muxes=(self.state_groups - 1) * states * (op.B.bits + op.C.bits), registers=before)
-                  + inv.register(row, self.loop - 1) + inv.ram(self.cycles, op.h.bits * lanes * states)
+                  + inv.Inventory(registers=before) + inv.chosen(states * (op.B.bits + op.C.bits), self.state_groups)
+                  + inv.register(row, self.loop - 1) + inv.ram(self.cycles, op.h.bits * lanes * states, held=self.loop == LOOP)
                   + rom_inventory(fold(op.D, self.channel_groups, lanes), tap_format(op.D), operands))
         if self.table:
             words = self.cycles << self.code_bits
             bits = op.a_bar.bits * states  # block RAM: what it holds matters not
-            decays = lanes * (inv.Inventory(roms=Counter({(words, bits, "block", bits): 1}), registers=bits)
+            decays = lanes * (inv.Inventory(roms=Counter({(words, bits, "block", bits): 1}))
                               + inv.register(self.code_bits, self.lead - rom_latency(words)))
         else:
             decays = rom_inventory(self._by_step(op.A), tap_format(op.A), operands)
@@ -161,8 +161,8 @@ class Scan(Block):
         if not self.table:
             state += (inv.product(dt, A, False) + inv.register(op.p.bits) + piecewise_inventory(inv.signed_bits(op.p), op.decay)
                       + inv.Inventory(muxes=op.a_bar.bits * op.hold))
-        if self.loop >= 3:
-            state += inv.register(op.h.bits * (self.loop - 2)) + inv.register(op.a_bar.bits, self.loop - 2)
+        waits = max(0, self.loop - 2)
+        state += inv.register(op.h.bits * min(waits, 1)) + inv.register(op.a_bar.bits, waits + self.table)
         bits, fits = max(op.h.bits + a_bar, term) + 1, certify(op).holds
         return (state + inv.product(op.h.bits, a_bar, self.loop >= 2) + inv.register(op.h_wide.bits)
                 + inv.Inventory(adders=bits, muxes=op.h.bits * (self.cycles > 1))

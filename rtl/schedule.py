@@ -191,7 +191,7 @@ class Schedule:
     def __init__(self, artifact: Artifact, cycles_per_token: int, realization: Realization = REALIZATION):
         if not 1 <= cycles_per_token <= MAX_CYCLES:
             raise EmambaError(f"cycles_per_token = {cycles_per_token} is out of range; it must lie in 1..{MAX_CYCLES}")
-        self.artifact, self.requested = artifact, cycles_per_token
+        self.artifact, self.requested, self.realization = artifact, cycles_per_token, realization
         self.graph = build_graph(artifact.config)
         self.tokens, self.pooled = artifact.config.tokens, artifact.config.pool != "none"
         self.blocks: dict[str, Block] = {

@@ -142,7 +142,7 @@ class Fifo(wiring.Component):
         bits, level = Shape.cast(self.i.payload.shape()).width, inv.width(self.depth + 1)
         pointers = 2 * inv.counter(self.depth) if self.depth > 1 else inv.Inventory()
         return (inv.ram(self.depth, bits) + pointers + inv.Inventory(
-            adders=2 * level, comparisons=2 * level, muxes=bits * self.through, registers=level, control=1))
+            increments=level, comparisons=2 * level, muxes=bits * self.through, registers=level, control=1))
 
     @staticmethod
     def needs(pushes: list[int], pops: list[int]) -> tuple[int, int]:
@@ -246,7 +246,7 @@ class Gearbox(wiring.Component):
         heads = beats(self.capacity, self.out_lanes)  # `first` and `last` are read only where a beat may begin
         shifts = self.capacity - self.out_lanes
         return inv.counter(self.in_beats) + inv.Inventory(
-            adders=2 * level, comparisons=2 * level, muxes=(places + shifts) * bits + 2 * 2 * heads,
+            adders=2 * level, comparisons=2 * level, selects=(places + shifts) * bits + 2 * 2 * heads,
             registers=self.capacity * bits + 2 * heads + level, control=1)
 
     def _levels(self) -> list[int]:

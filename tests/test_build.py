@@ -1,7 +1,6 @@
 # amaranth: UnusedElaboratable=no
 """`python -m rtl.build`: its files, its options, its refusals."""
 
-import argparse
 import json
 import os
 import re
@@ -15,9 +14,10 @@ from test_zcu102 import SMALL
 from asic import target as asic
 from emamba import artifact as artifacts
 from emamba.integer import IntegerModel
-from rtl import packing
-from rtl.build import cycles_per_token, main
-from rtl.schedule import MAX_CYCLES, Schedule
+from rtl import devices, packing
+from rtl.build import main
+from rtl.plan import Request, plan
+from rtl.schedule import MAX_CYCLES, Realization, Schedule
 from sim.models import random_artifact, random_inputs
 
 FILES = {
@@ -67,7 +67,8 @@ def test_target(name, small, tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == FILES[name] | {"report.json"}
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     artifact = artifacts.load(small)
-    report, expected = built(out), Schedule(artifact, 8).report()
+    device = devices.find("zcu102") if name == "zcu102" else None
+    report, expected = built(out), plan(artifact, Request(cycles_per_token=8, device=device)).schedule.report()
     assert {key: report[key] for key in expected} == json.loads(json.dumps(expected))
     assert report["target"] == name and report["artifact"] == {"name": "random", "digest": artifact.digest}
     assert report["certificate"] == artifact.record["certificate"] and report["notes"]
@@ -97,17 +98,6 @@ def test_default_folders(small, tmp_path, monkeypatch):
     assert built(Path("build/verilog"))["cycles_per_token"] == Schedule(artifacts.load(small), 20).period
 
 
-@pytest.mark.parametrize("shape", ["standard-sequence", "emamba-image"])
-def test_multipliers(shape):
-    """The fastest design within the limit, of all that there are."""
-    artifact = random_artifact(shape)
-    needed = [Schedule(artifact, cycles).multipliers for cycles in range(1, 25)]
-    assert needed == sorted(needed, reverse=True)
-    for limit in {needed[0], needed[3], needed[3] + 1, needed[20]}:
-        options = argparse.Namespace(multipliers=limit, frames_per_second=None, cycles_per_token=None, clock_mhz=None)
-        assert cycles_per_token(artifact, options) == next(k for k, count in enumerate(needed, 1) if count <= limit)
-
-
 def test_multipliers_option(small, tmp_path):
     out = tmp_path / "out"
     assert main(["verilog", "--artifact", str(small), "--out", str(out), "--multipliers", "40"]) == 0
@@ -115,13 +105,25 @@ def test_multipliers_option(small, tmp_path):
     assert report["multipliers"] <= 40 < Schedule(artifact, report["cycles_per_token"] - 1).multipliers
 
 
-def test_too_few_multipliers(refuse, small):
-    artifact = artifacts.load(small)
-    least = Schedule(artifact, MAX_CYCLES).multipliers
-    sentence = refuse("verilog", "--multipliers", "3")
-    match = re.fullmatch(r"--multipliers 3: this model needs at least (\d+), which do at (\d+) cycles per token", sentence)
-    assert int(match[1]) == least
-    assert Schedule(artifact, int(match[2])).multipliers == least < Schedule(artifact, int(match[2]) - 1).multipliers
+def test_too_few_multipliers(refuse):
+    assert refuse("verilog", "--multipliers", "3").startswith("--multipliers 3: this model needs at least ")
+
+
+def test_device(small, tmp_path):
+    """The smallest T that fits the device, with the estimate in the report."""
+    out = tmp_path / "out"
+    assert main(["verilog", "--artifact", str(small), "--out", str(out), "--device", "ulx3s-25f", "--fill", "0.6"]) == 0
+    report, found = built(out), plan(artifacts.load(small), Request(device=devices.find("ulx3s-25f"), fill=0.6))
+    assert report["cycles_per_token"] == found.schedule.period and report["resources"] == json.loads(json.dumps(found.report()))
+    assert all(report["resources"][name]["share"] <= 0.6 for name in ("lut", "ff", "dsp", "ebr"))
+
+
+def test_chosen_circuits(small, tmp_path):
+    out = tmp_path / "out"
+    choices = ["--products", "multipliers", "--decays", "segments", "--activations", "segments"]
+    assert main(["zcu102", "--artifact", str(small), "--out", str(out), *choices]) == 0
+    expected = Schedule(artifacts.load(small), 20, Realization(tables=False)).report()
+    assert built(out)["stages"] == json.loads(json.dumps(expected["stages"]))
 
 
 def test_frames_per_second(small, tmp_path):
@@ -131,15 +133,14 @@ def test_frames_per_second(small, tmp_path):
     report = built(out)
     assert report["cycles_per_token"] == 12  # 50e6 / (1e6 · 4 tokens) = 12.5
     assert report["clock_mhz"] * 1e6 / report["cycles_per_frame"] >= 1e6
-    options = argparse.Namespace(multipliers=None, frames_per_second=1e-320, clock_mhz=1e300)
-    assert cycles_per_token(artifacts.load(small), options) == MAX_CYCLES
 
 
 def test_refused_rates(refuse):
     assert refuse("verilog", "--frames-per-second", "100") == \
         "--frames-per-second needs --clock-mhz, the clock that the design will run at"
     assert refuse("asic", "--frames-per-second", "1e9", "--clock-mhz", "200") == \
-        "--frames-per-second 1e+09: 200 MHz give at most 5e+07, a cycle for each of 4 tokens; ask for less or name a faster clock"
+        "--frames-per-second 1e+09: 200 MHz give at most 5e+07, a cycle for each of 4 tokens in every stage; ask for less " \
+        "or name a faster clock"
     for value in ("0", "-1", "nan", "inf"):
         assert refuse("asic", "--frames-per-second", value, "--clock-mhz", "200").startswith(
             "--frames-per-second must be a number above 0, not ")
@@ -157,6 +158,9 @@ def test_refused_arguments(refuse):
     assert refuse("verilog", "--cycles-per-token", "0") == f"cycles_per_token = 0 is out of range; it must lie in 1..{MAX_CYCLES}"
     assert refuse("verilog", "--multipliers", "9", "--cycles-per-token", "9") == \
         "argument --cycles-per-token: not allowed with argument --multipliers (see --help)"
+    assert refuse("verilog", "--device", "de10") == \
+        "there is no device 'de10'; choose one of zcu102, kv260, ulx3s-85f, ulx3s-45f, ulx3s-25f, icebreaker"
+    assert refuse("verilog", "--device", "zcu102", "--fill", "2") == "--fill must be a share above 0 and at most 1, not 2"
     assert refuse("verilog", "--speed", "9") == "unrecognized arguments: --speed 9 (see --help)"
 
 

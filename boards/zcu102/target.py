@@ -27,6 +27,7 @@ from .platform import ZCU102Platform
 from .self_test import SelfTest
 
 CLOCK_MHZ = 125.0
+DEVICE = "zcu102"
 CLOCKS = {"clk74": 74.25, "clk125": 125.0, "clk300": 300.0}
 LEAST_CLOCK_MHZ = min(CLOCKS.values())
 SCRIPTS = ("self_test.tcl", "out_of_context.tcl")

@@ -1,0 +1,120 @@
+"""The cost model: what components say that they are made of against their Verilog, rules of the families, the fitted errors."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from emamba.artifact import load
+from rtl import cost, inventory
+from rtl.accelerator import Accelerator
+from rtl.cost import COSTS, FAMILIES, FITTED, RESOURCES, components, estimate
+from rtl.datapath import Products
+from rtl.emit import to_verilog
+from rtl.schedule import Realization, Schedule
+from rtl.streams import Gearbox, Pacer, Port
+from sim.cases import BLOCKS, I8, I12
+from sim.models import random_artifact
+
+MARS = load(Path("models/mars"))
+REGISTER = re.compile(r"^\s+reg (?:signed )?(?:\[(\d+):0\] )?(?:\\\S+|\w+)\s*(?:= [^;]*)?;", re.M)
+MULTIPLIER = re.compile(r"\$signed\([^;]*\) \* \$signed\(|\S+ \* \S+")
+
+
+def registers(verilog: str) -> int:
+    """Bits of the registers of a Verilog text; memories are not among them."""
+    return sum(int(high or 0) + 1 for high in REGISTER.findall(verilog))
+
+
+def counted(made: inventory.Inventory) -> int:
+    """The same of an inventory, with the registers behind its ROMs."""
+    return (made.registers + sum(stages * bits * count for (stages, bits), count in made.delays.items())
+            + sum(bits * count for (_, bits, _, _), count in made.roms.items()))
+
+
+@pytest.mark.parametrize("name", list(BLOCKS)[::2])
+def test_registers(name, monkeypatch):
+    """Within 7 %, and 40 bits, of the Verilog, from which no unread bit is removed."""
+    monkeypatch.setattr(inventory, "unread", lambda shift, rounding: 0)
+    block = BLOCKS[name]()
+    expected = registers(to_verilog(block))
+    assert counted(block.inventory) == pytest.approx(expected, rel=0.07, abs=40)
+
+
+@pytest.mark.parametrize("name", [name for name in BLOCKS if re.match(r"linear-(20|9|17)|multiply|conv1d-8|range", name)])
+def test_products(name):
+    """As many products as multiplication signs in the Verilog."""
+    block = BLOCKS[name]()
+    assert block.inventory.products.total() == len(MULTIPLIER.findall(to_verilog(block)))
+
+
+@pytest.mark.parametrize("component", [Gearbox(I8, 20, 4, 5), Gearbox(I8, 20, 10, 3), Pacer(Port(I12, 20, 4), 9)])
+def test_registers_between_blocks(component):
+    assert component.inventory.registers == pytest.approx(registers(to_verilog(component)), rel=0.15)
+
+
+def test_components():
+    """Every instance of the accelerator, and no other."""
+    schedule = Schedule(random_artifact("emamba-image"), 4)
+    top = re.search(r"^module top\(.*?^endmodule", to_verilog(Accelerator(schedule)), re.M | re.S)[0]
+    instances = [name for _, name in re.findall(r"^  (\\\S+|\w+)\s+(\w+) \($", top, re.M)]
+    assert sorted(instances) == sorted(name.replace(".", "_") for name in components(schedule))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_estimate(family):
+    """The parts make the whole; more cycles never take more multipliers."""
+    found = [estimate(Schedule(MARS, cycles), family) for cycles in (1, 2, 5, 8, 20, 32, 128, 800)]
+    assert all(list(row) == list(RESOURCES[family]) and min(row.values()) >= 0 for row in found)
+    if FAMILIES[family].multiplier:
+        assert [row["dsp"] for row in found[1:]] == sorted((row["dsp"] for row in found[1:]), reverse=True)
+    schedule = Schedule(MARS, 20)
+    nodes = estimate(schedule, family, by_node=True)
+    assert set(nodes) == {"streams", *schedule.blocks}
+    for name, value in estimate(schedule, family).items():
+        assert sum(node[name] for node in nodes.values()) == pytest.approx(value)
+
+
+def test_pairs():
+    """Two products a multiplier on xcup, where it is wide enough, and none saved on ice40, where it is not."""
+    alone, paired = (Schedule(MARS, 20, Realization(products)) for products in (Products.MULTIPLIERS, Products.PAIRS))
+    assert estimate(paired, "xcup")["dsp"] < 0.75 * estimate(alone, "xcup")["dsp"]
+    assert estimate(paired, "ice40")["dsp"] >= estimate(alone, "ice40")["dsp"]
+
+
+@pytest.mark.parametrize(("family", "bits", "blocks"), [
+    ("xcup", (4, 4), 0), ("xcup", (5, 4), 1), ("xcup", (27, 18), 1), ("xcup", (28, 8), 2),
+    ("ecp5", (2, 2), 1), ("ecp5", (18, 18), 1), ("ecp5", (19, 8), 1), ("ecp5", (24, 16), 2), ("ecp5", (30, 20), 4),
+    ("ecp5", (40, 18), 3),
+])
+def test_multiplier_blocks(family, bits, blocks):
+    """As Yosys maps a registered product of these widths."""
+    assert FAMILIES[family].multiplier.blocks(*bits)[0] == blocks
+
+
+@pytest.mark.parametrize(("family", "rom", "blocks"), [
+    ("xcup", (1024, 8, None), 0), ("xcup", (64, 100, "block"), 3), ("xcup", (512, 72, "block"), 2), ("ecp5", (64, 72, None), 2),
+    ("ecp5", (512, 8, None), 1), ("ecp5", (256, 8, None), 0), ("ecp5", (32, 256, None), 0), ("ecp5", (64, 100, "block"), 3),
+])
+def test_rom_blocks(family, rom, blocks):
+    """As Yosys maps a ROM of (words, bits); halves of a RAMB36E2 on xcup."""
+    assert FAMILIES[family].rom_blocks(*rom) == blocks
+
+
+def test_inventories():
+    a, b = inventory.product(8, 12), inventory.register(7, 4)
+    assert (2 * a + b).products == {(12, 8): 2} and (2 * a + b).registers == 40 and (a + 3 * b).delays == {(4, 7): 3}
+    assert inventory.columns([[0, 5], [0, 5], [0, 2]], 3) == (3, 2)  # constants, and two equal columns
+
+
+def test_costs():
+    """Every coefficient is there; the errors are those that the documentation names."""
+    assert json.loads(Path(cost.__file__).with_name("costs.json").read_text()) == COSTS and COSTS["tool"].startswith("pyosys")
+    for family in FAMILIES:
+        assert set(COSTS["families"][family]["coefficients"]) == set(FITTED)
+    for family in ("xcup", "ecp5"):
+        for design in COSTS["families"][family]["fitted_designs"] + COSTS["families"][family]["held_out"]:
+            for name, limit in COSTS["limits"].items():
+                if name in design:
+                    assert abs(design[name]["error"]) <= limit

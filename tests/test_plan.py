@@ -1,0 +1,108 @@
+# amaranth: UnusedElaboratable=no
+"""From what a user asks for to a schedule: multipliers, rates, devices, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+
+from emamba.artifact import load
+from emamba.errors import EmambaError
+from rtl import devices
+from rtl.datapath import Products
+from rtl.devices import Device
+from rtl.plan import CYCLES_PER_TOKEN, Request, at, plan
+from rtl.schedule import MAX_CYCLES, Schedule
+from sim.models import random_artifact
+
+
+@pytest.fixture(scope="module")
+def small():
+    return random_artifact("emamba-image")
+
+
+def ultrascale(**limits) -> Device:
+    return Device("small", "xcup", {"lut": 10**6, "ff": 10**6, "dsp": 10**6, "bram36": 10**6} | limits)
+
+
+@pytest.mark.parametrize("shape", ["standard-sequence", "emamba-image"])
+def test_multipliers(shape):
+    """The fastest design within the limit, of all that there are."""
+    artifact = random_artifact(shape)
+    needed = [Schedule(artifact, cycles).multipliers for cycles in range(1, 25)]
+    assert needed == sorted(needed, reverse=True)
+    for limit in {needed[0], needed[3], needed[3] + 1, needed[20]}:
+        found = plan(artifact, Request(multipliers=limit)).schedule
+        assert found.requested == next(k for k, count in enumerate(needed, 1) if count <= limit)
+
+
+def test_too_few_multipliers(small):
+    least = Schedule(small, MAX_CYCLES)
+    stage = max(least.blocks, key=lambda name: least.blocks[name].multipliers)
+    with pytest.raises(EmambaError) as refused:
+        plan(small, Request(multipliers=3))
+    assert str(refused.value) == (
+        f"--multipliers 3: this model needs at least {least.multipliers}, {least.blocks[stage].multipliers} of them in {stage}, "
+        f"which do at {least.period} cycles per token")
+
+
+def test_rates(small):
+    assert plan(small, Request(frames_per_second=1e6, clock_mhz=50)).schedule.requested == 12  # 50e6 / (1e6 · 4 tokens) = 12.5
+    assert plan(small, Request(frames_per_second=1e-320, clock_mhz=1e300)).schedule.requested == MAX_CYCLES
+    with pytest.raises(EmambaError, match=r"200 MHz give at most 5e\+07, a cycle for each of 4 tokens in every"):
+        plan(small, Request(frames_per_second=1e9, clock_mhz=200))
+
+
+def test_nothing_asked(small):
+    assert plan(small, Request()).schedule.requested == CYCLES_PER_TOKEN
+
+
+@pytest.mark.parametrize("limits", [{"dsp": 40}, {"dsp": 200}, {"lut": 4000}, {"lut": 9000}, {}])
+def test_smallest_that_fits(small, limits):
+    request = Request(device=ultrascale(**limits), fill=0.9)
+    found = plan(small, request)
+    assert found.load <= 0.9
+    fitting = [cycles for cycles in range(1, found.schedule.requested + 1) if at(small, cycles, request).load <= 0.9]
+    assert fitting == [found.schedule.requested]
+
+
+def test_logic_where_multipliers_are_too_few(small):
+    free = plan(small, Request(cycles_per_token=4, device=ultrascale()))
+    assert not free.schedule.realization.logic
+    tight = plan(small, Request(cycles_per_token=4, device=ultrascale(dsp=int(free.resources["dsp"]))))
+    assert tight.schedule.realization.logic and tight.resources["dsp"] <= 0.8 * int(free.resources["dsp"])
+    assert tight.resources["lut"] > free.resources["lut"] and tight.schedule.requested == 4
+
+
+def test_what_the_user_fixes_stays(small):
+    fixed = {"products": Products.MULTIPLIERS, "decay_tables": False}
+    found = plan(small, Request(cycles_per_token=4, device=devices.find("zcu102"), realization=fixed))
+    assert found.schedule.realization.products is Products.MULTIPLIERS and not found.schedule.realization.decay_tables
+
+
+def test_too_small_a_device(small):
+    with pytest.raises(EmambaError) as refused:
+        plan(small, Request(device=ultrascale(lut=100)))
+    assert "LUT of small, " in str(refused.value) and "the nearest that fits is kv260 at " in str(refused.value)
+    with pytest.raises(EmambaError, match=r"at 1 cycles per token the design takes an estimated .* the nearest that fits is"):
+        plan(small, Request(cycles_per_token=1, device=ultrascale(lut=9000)))
+
+
+@pytest.mark.parametrize("fill", [0, -1, 1.01, float("nan")])
+def test_refused_shares(small, fill):
+    with pytest.raises(EmambaError, match="--fill must be a share above 0 and at most 1"):
+        plan(small, Request(device=ultrascale(), fill=fill))
+
+
+def test_unknown_device():
+    with pytest.raises(EmambaError, match="there is no device 'zcu999'; choose one of zcu102, kv260, "):
+        devices.find("zcu999")
+
+
+def test_the_board_has_room_for_mars():
+    """Every cycle a token at T = 1 on the ZCU102, by estimate; the default build far below its limits."""
+    mars = load("models/mars")
+    request = Request(device=devices.find("zcu102"))
+    default = plan(mars, replace(request, cycles_per_token=20))
+    assert default.load < 0.4 and default.schedule.realization.products is Products.PAIRS
+    fastest = plan(mars, replace(request, fill=0.9))
+    assert fastest.schedule.requested == 1 and fastest.schedule.realization.products is Products.CONSTANTS
