@@ -46,6 +46,11 @@ class Conv1d(Block):
         self.graph = adder_graph.solve(_of_channels(op.weight), op.i) if constant else None
         self.multipliers = lanes * ((0 if constant else tap_lanes) + op.dyadic)
         self.multiplies = op.multiplies - (op.weight.size if constant else 0)
+        self.lookup = 1 if constant else rom_latency(self.cycles)  # steps to the weights
+        sums = adder_graph.stages(self.graph) if constant else 1 + tree_stages(tap_lanes)
+        self.latency = self.lookup + sums + 2 + op.dyadic
+        """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of
+        the groups, (multiplier,) requantizer."""
 
     def model(self, x):
         return self.op(x)
@@ -53,18 +58,6 @@ class Conv1d(Block):
     @property
     def cycles(self) -> int:
         return self.output.beats * self.groups
-
-    @property
-    def lookup(self) -> int:
-        """Steps to the weights."""
-        return 1 if self.graph else rom_latency(self.cycles)
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of
-        the groups, (multiplier,) requantizer."""
-        sums = adder_graph.stages(self.graph) if self.graph else 1 + tree_stages(self.tap_lanes)
-        return self.lookup + sums + 2 + self.op.dyadic
 
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)

@@ -132,6 +132,20 @@ def rounded_bias(op: Weighted) -> tuple[np.ndarray, Rounding]:
     return (op.bias, op.rounding) if op.dyadic else rounded_offsets(op.bias, op.shift, op.rounding)
 
 
+NARROW_BITS = 18
+"""Operands of the multipliers of a device with narrow ones."""
+
+
+def wide_product(pipeline: Pipeline, a: Value, b: Value, narrow: bool, name: str) -> list[Value]:
+    """Terms of a · b, a step later: one, or where `narrow` multipliers cannot take all of b at once, one of its lower and one of
+    its upper bits, so that no adder lies between a multiplier and its register."""
+    cut = NARROW_BITS - 1
+    if not narrow or len(b) <= NARROW_BITS:
+        return [pipeline.register(a * b, name)]
+    upper = b[cut:].as_signed() if b.shape().signed else b[cut:]
+    return [pipeline.register(a * b[:cut], name), pipeline.register(a * upper, name).shift_left(cut)]
+
+
 def logic_product(value: Value, weight: Value) -> Value:
     """value · weight from adders of shifted copies."""
     copies = [Mux(bit, value, 0).shift_left(k) for k, bit in enumerate(weight)]

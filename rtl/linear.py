@@ -51,6 +51,11 @@ class Linear(Block):
         self.chunks, self.groups = self.inputs["i"].beats, self.output.beats
         self.multipliers = out_lanes * ((0 if constant else in_lanes) + op.dyadic)
         self.multiplies = op.multiplies - (op.weight.size if constant else 0)
+        self.lookup = 1 if constant else rom_latency(self.cycles)  # steps to the weights
+        sums = adder_graph.stages(self.graph) if constant else 1 + tree_stages(in_lanes)
+        self.latency = self.lookup + sums + 2 + op.dyadic
+        """Cycles from a step to its output: weights, products and adder tree, or adder graph; accumulator, (multiplier,)
+        requantizer."""
 
     def model(self, x):
         return self.op(x)
@@ -58,18 +63,6 @@ class Linear(Block):
     @property
     def cycles(self) -> int:
         return self.chunks * self.groups
-
-    @property
-    def lookup(self) -> int:
-        """Steps to the weights."""
-        return 1 if self.graph else rom_latency(self.cycles)
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a step to its output: weights, products and adder tree, or adder graph; accumulator, (multiplier,)
-        requantizer."""
-        sums = adder_graph.stages(self.graph) if self.graph else 1 + tree_stages(self.inputs["i"].lanes)
-        return self.lookup + sums + 2 + self.op.dyadic
 
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)

@@ -79,9 +79,9 @@ def at(artifact: Artifact, cycles_per_token: int, request: Request) -> Plan:
         return Plan(Schedule(artifact, cycles_per_token, Realization(**request.realization)))
     plans = []
     for realization in _realizations(request, cycles_per_token):
-        plans.append(_estimated(artifact, cycles_per_token, realization, request.device))
-    best = min(plans, key=lambda candidate: candidate.load)
-    return best if "products" in request.realization else _with_logic(artifact, cycles_per_token, best, request)
+        found = _estimated(artifact, cycles_per_token, realization, request.device)
+        plans.append(found if "products" in request.realization else _with_logic(artifact, cycles_per_token, found, request))
+    return min(plans, key=lambda candidate: candidate.load)
 
 
 def _estimated(artifact: Artifact, cycles_per_token: int, realization: Realization, device: Device) -> Plan:
@@ -109,12 +109,13 @@ def _with_logic(artifact: Artifact, cycles_per_token: int, best: Plan, request: 
 
 
 def _realizations(request: Request, cycles_per_token: int) -> Iterator[Realization]:
-    products = [Products.PAIRS if request.device.family == "xcup" else Products.MULTIPLIERS]
+    wide = request.device.family == "xcup"
+    products = [Products.PAIRS if wide else Products.MULTIPLIERS]
     if cycles_per_token == 1:
         products.append(Products.CONSTANTS)
     for kind in products:
         for decay_tables in (False, True):
-            yield replace(Realization(kind, decay_tables=decay_tables), **request.realization)
+            yield replace(Realization(kind, decay_tables=decay_tables, narrow=not wide), **request.realization)
 
 
 def _for_device(artifact: Artifact, request: Request) -> Plan:

@@ -9,6 +9,7 @@ from emamba.operators import RangeNorm as Operator
 
 from . import inventory as inv
 from .datapath import (
+    NARROW_BITS,
     Pipeline,
     balanced_sum,
     reduce_tree,
@@ -18,27 +19,29 @@ from .datapath import (
     rom_latency,
     signed_digits,
     times,
+    wide_product,
     width_of,
 )
 from .streams import Beat, Block, Fifo, Port, shape_of, transfers
 
 
 class RangeNorm(Block):
-    """`lanes` channels a cycle, one multiplier each. A token is stored while its sum, maximum and minimum form; then it is
-    read back as n = D·x − Σx and multiplied by a table's 1/(D·R), which alone is shifted left by the zeros above the leading one
-    of R = max − min. Formats and rounding: `emamba.operators.RangeNorm`.
+    """`lanes` channels a cycle, one multiplier each, or two `narrow` ones. A token is stored while its sum, maximum and minimum
+    form; then it is read back as n = D·x − Σx and multiplied by a table's 1/(D·R), which alone is shifted left by the zeros above
+    the leading one of R = max − min. Formats and rounding: `emamba.operators.RangeNorm`.
     """
 
-    def __init__(self, op: Operator, lanes: int):
+    def __init__(self, op: Operator, lanes: int, *, narrow: bool = False):
         self.op = op
+        self.split = narrow and op.entry_bits + op.i.bits - 1 > NARROW_BITS
         super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
         self.lookup = rom_latency(len(op.reciprocals[0]))  # steps to the table's entry
         self.multipliers, self.multiplies = lanes, op.channels
 
     @property
     def latency(self) -> int:
-        """n and the range, zeros, table, factor, product, requantizer."""
-        return 5 + self.lookup
+        """n and the range, zeros, table, factor, product, (sum of its parts,) requantizer."""
+        return 5 + self.lookup + self.split
 
     def model(self, x):
         return self.op(x)
@@ -140,7 +143,8 @@ class RangeNorm(Block):
         results = []
         for x in tokens.o.payload.data:
             n = pipeline.register(times(x, op.channels) - stats.o.payload.total, "n", stages=3 + self.lookup)
-            product = pipeline.register(n * factor, "product", shape=product_shape)
+            parts = wide_product(pipeline, n, factor, self.split, "product")
+            product = pipeline.register(balanced_sum(parts), "product_sum", int(self.split), product_shape)
             results.append(pipeline.register(requantize(m, product, op.shift, op.o, op.rounding), "y"))
         pipeline.finish(results, tokens.o.payload.first, tokens.o.payload.last, step, self.latency)
         return m

@@ -12,6 +12,7 @@ from emamba.operators import Scan as Operator
 from . import inventory as inv
 from .activation import PIECEWISE_LATENCY, piecewise_inventory, piecewise_linear
 from .datapath import (
+    NARROW_BITS,
     Pipeline,
     accumulate,
     adder_tree,
@@ -25,6 +26,7 @@ from .datapath import (
     tap_format,
     tree_inventory,
     tree_stages,
+    wide_product,
     width_of,
 )
 from .streams import Block, Port, beats, shape_of
@@ -55,12 +57,14 @@ class Scan(Block):
     before the row is needed again, at most LOOP, so that the recurrence never waits and never limits the rate.
 
     Ā is exp's segments at δ·A; or, with `table`, a table of δ for every state, as A is constant (`positive`: δ is never
-    negative, so half a table). Where the certificate excludes that the state saturates, nothing clips it.
+    negative, so half a table). `narrow` multipliers get C·h in two parts. Where the certificate excludes that the state
+    saturates, nothing clips it.
     Formats, rounding and saturation: `emamba.operators.Scan`.
     """
 
-    def __init__(self, op: Operator, lanes: int, state_lanes: int, *, table: bool = False, positive: bool = False):
-        self.op, self.lanes, self.state_lanes, self.table = op, lanes, state_lanes, table
+    def __init__(self, op: Operator, lanes: int, state_lanes: int, *, table: bool = False, positive: bool = False,
+                 narrow: bool = False):
+        self.op, self.lanes, self.state_lanes, self.table, self.narrow = op, lanes, state_lanes, table, narrow
         self.code_bits = op.dt.bits - (op.dt.signed and positive)
         super().__init__({
             "u": Port(op.u, op.width, lanes), "dt": Port(op.dt, op.width, lanes),
@@ -88,7 +92,12 @@ class Scan(Block):
     @property
     def latency(self) -> int:
         """Operands, decay and input term, recurrence, C·h, adder tree, accumulator, requantizer."""
-        return self.lead + self.loop + 1 + tree_stages(self.state_lanes) + 2
+        return self.lead + self.loop + 1 + self._tree_stages + 2
+
+    @property
+    def _tree_stages(self) -> int:
+        split = self.narrow and self.op.h_wide.bits > NARROW_BITS
+        return tree_stages(self.state_lanes * (1 + split))
 
     def schedule(self, u, dt, B, C):
         taken = {name: [] for name in self.inputs}
@@ -214,11 +223,12 @@ class Scan(Block):
         # y = C·h + D·u.
         wait = self.lead + self.loop
         C_held = [register(c, "C_held", wait - self.operands) for c in C]
-        before = wait + 1 + tree_stages(state_lanes)
+        before = wait + 1 + self._tree_stages
         y_start, y_live = register(start, "y_start", before - self.operands), pipeline.flag(valid, "y_live", before)
         results = []
         for lane, (_, (direct, age)) in enumerate(products):
-            parts = [register(C_held[k] * states[lane * state_lanes + k], "ch") for k in range(state_lanes)]
+            parts = [term for c, h in zip(C_held, states[lane * state_lanes:], strict=False)
+                     for term in wide_product(pipeline, c, h, self.narrow, "ch")]
             total = adder_tree(pipeline, parts, "tree")
             bypass = register(direct, "direct_held", before - age).shift_left(op.d_shift)
             y = accumulate(m, pipeline, total, bypass, y_start, y_live, width_of(op.y_bound))

@@ -95,13 +95,15 @@ class Realization:
     """How operators become circuits where there is a choice. The integers are the same.
 
     `products` with weights; those of the nodes in `logic` are adders. `tables`: functions of few bits, SiLU and softplus, are
-    tables of every code instead of segments; `decay_tables`: so is Ā as a function of δ, for every state.
+    tables of every code instead of segments; `decay_tables`: so is Ā as a function of δ, for every state. `narrow` multipliers,
+    of 18 bits, get wider factors in two parts.
     """
 
     products: Products = Products.MULTIPLIERS
     tables: bool = True
     decay_tables: bool = False
     logic: frozenset[str] = frozenset()
+    narrow: bool = False
 
 
 REALIZATION = Realization()
@@ -122,7 +124,7 @@ def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Rea
         case ops.Lookup():
             return Lookup(op, lanes)
         case ops.RangeNorm():
-            return RangeNorm(op, quick_lanes)
+            return RangeNorm(op, quick_lanes, narrow=realization.narrow)
         case ops.Conv1d():
             return Conv1d(op, *fold_conv1d(op, budget), products)
         case ops.Activation():
@@ -130,7 +132,7 @@ def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Rea
         case ops.Scan():
             positive = _never_negative(artifact.operators[node.inputs[1]])
             table = realization.decay_tables
-            return scan.Scan(op, *fold_scan(op, budget, table), table=table, positive=positive)
+            return scan.Scan(op, *fold_scan(op, budget, table), table=table, positive=positive, narrow=realization.narrow)
         case ops.Multiply():
             return Multiply(op, lanes)
         case ops.Add():

@@ -94,16 +94,16 @@ def conv1d_block(channels, taps, lanes, tap_lanes, *, products=Products.MULTIPLI
     return rtl_conv1d.Conv1d(conv1d(rng(), channels, taps, **options), lanes, tap_lanes, products)
 
 
-def range_norm_block(channels, lanes, bits) -> Block:
-    return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3)), lanes)
+def range_norm_block(channels, lanes, bits, *, narrow=False) -> Block:
+    return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3)), lanes, narrow=narrow)
 
 
 def activation_block(name, *, o=I8, entries=False, table=False) -> Block:
     return rtl_activation.Activation(activation(name, 5, o=o, table=entries), 2, table=table)
 
 
-def scan_block(channels, states, lanes, state_lanes, *, table=False, **options) -> Block:
-    return rtl_scan.Scan(scan(rng(), channels, states, **options), lanes, state_lanes, table=table)
+def scan_block(channels, states, lanes, state_lanes, *, table=False, narrow=False, **options) -> Block:
+    return rtl_scan.Scan(scan(rng(), channels, states, **options), lanes, state_lanes, table=table, narrow=narrow)
 
 
 def multiply_block(channels, lanes) -> Block:
@@ -147,6 +147,8 @@ CASES = [
     *((scan_block, shape, {"table": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (4, 3, 1, 3), (3, 3, 1, 1))),
     *((scan_block, shape, {"delta_b": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
     (scan_block, (5, 4, 2, 2), {"delta_b": True, "table": True}),
+    (scan_block, (4, 3, 1, 3), {"narrow": True}),
+    (range_norm_block, (17, 4, 12), {"narrow": True}),
     *((scan_block, shape, {"certified": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
     *((scan_block, (4, 3, 1, 3), {"rounding": rounding}) for rounding in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),
     *((make, shape, {}) for make in (multiply_block, add_block) for shape in ((6, 2), (5, 3), (1, 1))),
