@@ -84,6 +84,10 @@ def measure(artifact: Artifact, tokens: Array) -> dict:
 def table(result: dict) -> list[str]:
     """The rows of `measure` as Markdown."""
     return [
+        "## The CPU that a user would otherwise take", "",
+        f"{result['machine']['cpu']}, {result['machine']['cores']} cores; {result['frames']:,} MARS frames, best of repetitions "
+        "that take turns, from encoded inputs.",
+        "A mismatch would be a value of the head that differs from the integer model's.", "",
         "| executor | batch | threads | µs a frame | frames per second | mismatches |", "| --- | --- | --- | --- | --- | --- |",
         *(f"| {row['executor']} | {row['batch']:,} | {row['threads']} | {row['us_per_frame']:,.1f} "
           f"| {row['frames_per_second']:,} | {row.get('mismatches', '–')} |" for row in result["rows"])]

@@ -77,8 +77,8 @@ def table(result: dict) -> list[str]:
     shares = ", ".join(f"{row['estimate']:,} {name.upper()} ({row['share']:.0%})" for name, row in large["resources"].items()
                        if isinstance(row, dict))
     lines += ["", f"A model with d_model {large['d_model']}, d_state {large['d_state']}, {large['blocks']} blocks, "
-              f"{large['tokens']} tokens and {large['weights']:,} weights: the smallest T that fits 80 % of a {large['device']} is "
-              f"{large['cycles_per_token']} by the estimate ({shares}); {large['multipliers']:,} multipliers, "
-              f"{large['cycles_per_frame']:,} cycles a frame, latency {large['latency_cycles']:,}, utilization "
+              f"{large['tokens']} tokens and {large['weights']:,} weights: the smallest T that fits 80 % of a "
+              f"{large['device']} is {large['cycles_per_token']} by the estimate ({shares}); {large['multipliers']:,} "
+              f"multipliers, {large['cycles_per_frame']:,} cycles a frame, latency {large['latency_cycles']:,}, utilization "
               f"{large['utilization']:.3f}."]
     return lines

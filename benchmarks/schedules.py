@@ -29,8 +29,8 @@ def measure(artifact: Artifact) -> list[dict]:
 def table(rows: list[dict]) -> list[str]:
     lines = ["## Cycles against multipliers: MARS, the paper's shape", "",
              f"![cycles a frame against multipliers]({PLOT})", "",
-             "Scheduled; the measured ones below are equal. Multipliers and multiplications as the default realization has them: one",
-             "multiplier a product with a weight, SiLU as a table, exp as segments.", "",
+             "Scheduled; the measured ones below are equal. Multipliers and multiplications as the default realization has",
+             "them: one multiplier a product with a weight, SiLU as a table, exp as segments.", "",
              "| T asked | T | cycles a frame | latency | multipliers | multipliers × cycles | utilization |",
              "| --- | --- | --- | --- | --- | --- | --- |"]
     lines += [f"| {row['requested']} | {row['cycles_per_token']} | {row['cycles_per_frame']:,} | {row['latency_cycles']:,} "
@@ -54,7 +54,8 @@ def plot(rows: list[dict], folder: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     work = rows[0]["multiplies_per_frame"]
     ends = [rows[-1]["multipliers"] / 1.5, rows[0]["multipliers"] * 1.5]
-    axes.loglog(ends, [work / end for end in ends], color="black", linewidth=0.8, label=f"limit: {work:,} multiplications a frame")
+    axes.loglog(ends, [work / end for end in ends], color="black", linewidth=0.8,
+                label=f"limit: {work:,} multiplications a frame")
     axes.loglog([row["multipliers"] for row in rows], [row["cycles_per_frame"] for row in rows], "o-", color="tab:blue",
                 markersize=4, label="this design, T = 1 to 1,280")
     for row in rows:

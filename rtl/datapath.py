@@ -132,6 +132,14 @@ def rounded_bias(op: Weighted) -> tuple[np.ndarray, Rounding]:
     return (op.bias, op.rounding) if op.dyadic else rounded_offsets(op.bias, op.shift, op.rounding)
 
 
+def wide_inventory(a: int, b: int, narrow: bool) -> tuple[inv.Inventory, list[int]]:
+    """Of `wide_product` for operands of signed widths a and b; and the widths of its terms."""
+    cut = NARROW_BITS - 1
+    if not narrow or b <= NARROW_BITS:
+        return inv.product(a, b), [a + b]
+    return inv.product(a, NARROW_BITS) + inv.product(a, b - cut), [a + NARROW_BITS, a + b]
+
+
 NARROW_BITS = 18
 """Operands of the multipliers of a device with narrow ones."""
 

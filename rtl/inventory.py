@@ -119,7 +119,7 @@ def requantizer(bits: int, shift: int, o: IntFormat, rounding: Rounding, fits: b
     rounds = shift > 0 and rounding is not Rounding.TRUNCATE
     result = Inventory(increments=(bits - unread(shift, rounding)) * rounds)
     rounded = max(1, bits + rounds - shift)
-    return result if fits else result + Inventory(comparisons=2 * rounded, muxes=o.bits)
+    return result if fits else result + Inventory(comparisons=max(1, rounded - o.bits + 1), muxes=o.bits)
 
 
 def unread(shift: int, rounding: Rounding) -> int:

@@ -53,9 +53,14 @@ class Plan:
         return {"device": self.device.name, "tool": f"cost model fitted to {TOOL}"} | rows
 
     @property
+    def shares(self) -> list[float]:
+        """Of each resource of the device."""
+        return [self.resources[name] / limit for name, limit in self.device.limits.items()]
+
+    @property
     def load(self) -> float:
         """Share of the scarcest resource."""
-        return max((self.resources[name] / limit for name, limit in self.device.limits.items()), default=0.0)
+        return max(self.shares)
 
 
 def plan(artifact: Artifact, request: Request) -> Plan:
@@ -74,14 +79,15 @@ def plan(artifact: Artifact, request: Request) -> Plan:
 
 
 def at(artifact: Artifact, cycles_per_token: int, request: Request) -> Plan:
-    """The realization at T that takes the smallest share of the device's scarcest resource."""
+    """The realization at T that takes the least of the device: of those that fit, the least in sum; else the smallest share of
+    the scarcest resource."""
     if request.device is None:
         return Plan(Schedule(artifact, cycles_per_token, Realization(**request.realization)))
     plans = []
     for realization in _realizations(request, cycles_per_token):
         found = _estimated(artifact, cycles_per_token, realization, request.device)
         plans.append(found if "products" in request.realization else _with_logic(artifact, cycles_per_token, found, request))
-    return min(plans, key=lambda candidate: candidate.load)
+    return min(plans, key=lambda candidate: (max(candidate.load, request.fill), sum(candidate.shares)))
 
 
 def _estimated(artifact: Artifact, cycles_per_token: int, realization: Realization, device: Device) -> Plan:

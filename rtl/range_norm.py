@@ -19,6 +19,7 @@ from .datapath import (
     rom_latency,
     signed_digits,
     times,
+    wide_inventory,
     wide_product,
     width_of,
 )
@@ -68,8 +69,9 @@ class RangeNorm(Block):
                              registers=2 * bits + (1 + self.lookup) * inv.width(bits) + op.entry_bits + bits - 1)
         n, n_bits = inv.total([inv.signed_bits(op.i) + shift for shift, _ in signed_digits(op.channels)] + [total])
         factor, product = op.entry_bits + bits, width_of(op.channels << bits + op.entry_bits).width
-        lane = (n + inv.register(n_bits, 3 + self.lookup) + inv.product(n_bits, factor, registered=False)
-                + inv.register(product - inv.unread(op.shift, op.rounding))
+        products, terms = wide_inventory(n_bits, factor, self.split)
+        lane = (n + inv.register(n_bits, 3 + self.lookup) + products + inv.total(terms)[0]
+                + inv.Inventory(registers=product * self.split - inv.unread(op.shift, op.rounding))
                 + inv.requantizer(product, op.shift, op.o, op.rounding) + inv.register(op.o.bits))
         entries = rom_inventory(table.reshape(-1, 1), IntFormat(op.entry_bits, False), self.lookup)
         return (tokens.inventory + statistics.inventory + sums + read + span + entries + lanes * lane + 2 * inv.counter(count)

@@ -26,6 +26,7 @@ from .datapath import (
     tap_format,
     tree_inventory,
     tree_stages,
+    wide_inventory,
     wide_product,
     width_of,
 )
@@ -116,11 +117,12 @@ class Scan(Block):
     @property
     def inventory(self) -> inv.Inventory:
         op, lanes, states, operands = self.op, self.lanes, self.state_lanes, self.operands
-        wait, before = self.lead + self.loop, self.lead + self.loop + 1 + tree_stages(states)
+        wait, before = self.lead + self.loop, self.lead + self.loop + 1 + self._tree_stages
         bits, C = width_of(op.y_bound).width, inv.signed_bits(op.C)
-        parts, left = tree_inventory([C + op.h_wide.bits] * states)
+        products, terms = wide_inventory(C, op.h_wide.bits, self.narrow)
+        parts, left = tree_inventory(terms * states)
         channel = (inv.register(op.u.bits + op.dt.bits, operands) + self._channel_inventory(before)
-                   + (self._state_inventory() + inv.product(C, op.h_wide.bits)) * states
+                   + (self._state_inventory() + products) * states
                    + parts + inv.total([*left, bits])[0] + inv.Inventory(operand_muxes=bits)
                    + inv.register(bits + op.o.bits) + inv.requantizer(bits, op.y_shift, op.o, op.rounding))
         row = inv.width(self.cycles)  # its delay is also the addresses' of the tables; `valid`'s that of all flags
@@ -164,8 +166,11 @@ class Scan(Block):
             term = op.b_bar.bits + u + op.a_bar.frac
         else:
             term, du = bounded(op.term_bound), u + (max(dt, D) if self.state_groups > 1 else dt)
-            state = (inv.product(du, B, False) + inv.register(du + B, rest)
-                     + inv.requantizer(du + B, op.term_shift, term, op.rounding, True) + inv.register(term.bits, self.loop))
+            state = inv.product(du, B, False) + inv.requantizer(du + B, op.term_shift, term, op.rounding, True)
+            if op.term_shift > 0:
+                state += inv.register(du + B, rest) + inv.register(term.bits, self.loop)
+            else:
+                state += inv.register(du + B, rest + self.loop)
             term = term.bits
         if not self.table:
             state += (inv.product(dt, A, False) + inv.register(op.p.bits) + piecewise_inventory(inv.signed_bits(op.p), op.decay)

@@ -1,0 +1,114 @@
+# amaranth: UnusedElaboratable=no
+"""Resources by Yosys, place and route by nextpnr. Long at first (an hour); results are kept in build/synthesis."""
+
+from emamba.artifact import Artifact
+from rtl import devices
+from rtl.cost import COSTS
+from rtl.datapath import Products
+from rtl.linear import Linear
+from rtl.plan import Request, at
+from rtl.schedule import Realization, Schedule
+
+from .synthesis import by_module, place_and_route_ecp5, place_and_route_ice40
+
+LOGIC = frozenset({"block0.conv", "block1.conv", "head", "block0.B"})
+ZCU102 = [
+    (1, Realization(Products.CONSTANTS, decay_tables=True)),
+    (4, Realization(Products.PAIRS, decay_tables=True, logic=LOGIC)),
+    (20, Realization(Products.PAIRS, decay_tables=True)),
+]
+ECP5 = [
+    ("ulx3s-85f", "85k", 128, Realization(decay_tables=True, narrow=True), 120),
+    ("ulx3s-25f", "25k", 400, None, 110),
+]
+"""Device, nextpnr's name for it, T, realization or None for that of `rtl.plan` at 90 %, MHz asked for."""
+
+
+def measure(artifact: Artifact) -> dict:
+    return {
+        "zcu102": [_counted(artifact, *point) for point in ZCU102],
+        "ecp5": [_placed(artifact, *point) for point in ECP5],
+        "ice40": _smallest(artifact),
+        "model": {family: {key: entry.get(key) for key in ("errors", "held_out")} for family, entry in COSTS["families"].items()},
+    }
+
+
+def _counted(artifact: Artifact, cycles: int, realization: Realization) -> dict:
+    schedule = Schedule(artifact, cycles, realization)
+    found = by_module(schedule, "xcup")
+    limits = devices.find("zcu102").limits
+    paired = [name for name, block in schedule.blocks.items() if isinstance(block, Linear) and block.paired]
+    return {
+        "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame, "latency_cycles": schedule.latency,
+        "products": realization.products.value, "logic": sorted(realization.logic), "multipliers": schedule.multipliers,
+        "resources": found["total"], "shares": {name: found["total"][name] / limit for name, limit in limits.items()},
+        "dsp_per_shared_multiplier": sum(found["modules"][name.replace(".", "_")]["dsp"] for name in paired)
+        / max(1, sum(schedule.blocks[name].multipliers for name in paired)),
+        "tool": found["tool"],
+    }
+
+
+def _placed(artifact: Artifact, name: str, device: str, cycles: int, realization: Realization | None, mhz: float) -> dict:
+    if realization is None:
+        schedule = at(artifact, cycles, Request(device=devices.find(name), fill=0.9)).schedule
+    else:
+        schedule = Schedule(artifact, cycles, realization)
+    found = place_and_route_ecp5(schedule, device, mhz=mhz)
+    return {
+        "device": name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
+        "latency_cycles": schedule.latency, "multipliers": schedule.multipliers, "logic": sorted(schedule.realization.logic),
+        "utilization": found["utilization"], "mhz": found["mhz"]["best"], "tools": found["tools"],
+    }
+
+
+def _smallest(artifact: Artifact) -> dict:
+    """An iCE40 UP5K: place and route where it fits, else by how much it does not."""
+    device = devices.find("icebreaker")
+    schedule = Schedule(artifact, 1280, Realization(decay_tables=False, narrow=True))
+    counted = by_module(schedule, "ice40")["total"]
+    shares = {name: counted[name] / limit for name, limit in device.limits.items()}
+    result = {"cycles_per_token": schedule.period, "multipliers": schedule.multipliers, "resources": counted, "shares": shares}
+    if max(shares.values()) <= 1:
+        result["mhz"] = place_and_route_ice40(schedule)["mhz"]["best"]
+    return result
+
+
+def table(result: dict) -> list[str]:
+    lines = ["## Resources on the ZCU102, by Yosys", "",
+             "`synth_xilinx -family xcup`, module by module: no count of Vivado, which was not run. Yosys packs neither",
+             "registers nor adders into a DSP48E2. Shares of 274,080 LUT, 548,160 FF, 2,520 DSP and 912 BRAM36.", "",
+             "| T | cycles a frame | latency | products | LUT | FF | DSP | BRAM36 | DSP per multiplier, shared operand |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for row in result["zcu102"]:
+        cells = " | ".join(f"{row['resources'][name]:,.0f} ({row['shares'][name]:.1%})"
+                           for name in ("lut", "ff", "dsp", "bram36"))
+        kind = row["products"] + (f", logic in {', '.join(row['logic'])}" if row["logic"] else "")
+        shared = f"{row['dsp_per_shared_multiplier']:.2f}" if row["products"] == "pairs" else "–"
+        lines.append(f"| {row['cycles_per_token']} | {row['cycles_per_frame']} | {row['latency_cycles']} | {kind} "
+                     f"| {cells} | {shared} |")
+    lines += ["", "## Placed and routed on ECP5 (speed grade 6)", "",
+              "By nextpnr, between registers behind a few pins; Fmax by its own timing analysis. No board was used.", "",
+              "| device | T | cycles a frame | frames a second at Fmax | multipliers | LUT4 | FF | MULT18 | EBR | Fmax, MHz |",
+              "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+    for row in result["ecp5"]:
+        cells = " | ".join(f"{used['used']:,} ({used['used'] / used['available']:.0%})" for used in (
+            row["utilization"][name] for name in ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")))
+        lines.append(f"| {row['device']} | {row['cycles_per_token']} | {row['cycles_per_frame']:,} "
+                     f"| {row['mhz'] * 1e6 / row['cycles_per_frame']:,.0f} | {row['multipliers']} | {cells} | {row['mhz']:.1f} |")
+    small = result["ice40"]
+    shares = ", ".join(f"{small['resources'][name]:,.0f} {name.upper()} ({share:.0%})"
+                       for name, share in small["shares"].items())
+    fits = f"fits, {small['mhz']:.1f} MHz" if "mhz" in small else "does not fit"
+    lines += ["", f"iCE40 UP5K, T = {small['cycles_per_token']}, {small['multipliers']} multipliers: {fits}; {shares} by "
+              "Yosys.", "",
+              "## The cost model's error", "",
+              "Against Yosys, over the components that it was fitted to, and over whole designs that it was not.", "",
+              "| family | resource | components | mean error | largest | whole designs held out |",
+              "| --- | --- | --- | --- | --- | --- |"]
+    for family, entry in result["model"].items():
+        for name, error in (entry["errors"] or {}).items():
+            whole = ", ".join(f"{row['artifact']} T = {row['cycles_per_token']}: {row[name]['error']:+.1%}"
+                              for row in entry["held_out"]) or "–"
+            lines.append(f"| {family} | {name} | {error['components']} | {error['mean']:.1%} | {error['largest']:+.1%} "
+                         f"| {whole} |")
+    return lines
