@@ -25,9 +25,9 @@ from sim.cases import BLOCKS
 from .synthesis import split, synthesize
 
 PATH = Path(cost.__file__).with_name("costs.json")
-MULTIPLIERS, PAIRS = Realization(), Realization(Products.PAIRS)
-FITTED = {"xcup": [("models/mars", 32, PAIRS)], "ecp5": [("models/mars", 64, MULTIPLIERS)], "ice40": [], "gates": []}
-HELD_OUT = {"xcup": [("models/mars", 20, PAIRS)], "ecp5": [("models/mars", 128, MULTIPLIERS)], "ice40": [], "gates": []}
+PAIRS, NARROW = Realization(Products.PAIRS), Realization(narrow=True)
+FITTED = {"xcup": [("models/mars", 32, PAIRS)], "ecp5": [("models/mars", 64, NARROW)], "ice40": [], "gates": []}
+HELD_OUT = {"xcup": [("models/mars", 20, PAIRS)], "ecp5": [("models/mars", 128, NARROW)], "ice40": [], "gates": []}
 """Accelerators whose components are fitted, and those that only test the fit: artifact, T, realization."""
 SMALL = ("constants|dyadic|delta_b|logic|range_norm-(20-1-|5-2)|activation-silu$|scan-(4-8|3-3-1-1-table|2-3-2-3$)|pool-6-2-True"
          "|add-|multiply-5|linear-(65|5-7|9-3|17-5-4-2$)|conv1d-(8-4-2-2|4-2)|lookup-11")
@@ -110,7 +110,7 @@ def design_errors(designs: list[tuple], family: str) -> list[dict]:
     for where, cycles, realization in designs:
         found = samples(where, cycles, realization, family).values()
         row = {"artifact": Path(where).name, "cycles_per_token": cycles, "products": str(realization.products),
-               "decay_tables": realization.decay_tables}
+               "decay_tables": realization.decay_tables, "narrow": realization.narrow}
         for key in cost.RESOURCES[family]:
             estimate = sum(cost.resources(sample.inventory, family)[key] for sample in found)
             measured = sum(sample.measured[key] for sample in found)

@@ -297,9 +297,11 @@ def test_memories(chip):
         at, op = name.replace(".", "_"), block.op
         lanes = block.output.lanes
         match type(block).__name__:
-            case "Scan":
+            case "Linear" if block.chunks > 1 and block.groups > 1:
+                expected[f"{at}.accumulators.ram"] = ("accumulators", block.groups, found[f"{at}.accumulators.ram"][2])
+            case "Scan" if block.cycles > 1:
                 expected[f"{at}.states.ram"] = ("state", block.cycles, op.h.bits * block.lanes * block.state_lanes)
-            case "Conv1d" if block.taps > 1:
+            case "Conv1d" if block.taps > 1 and block.output.beats > 1:
                 expected[f"{at}.history.ram"] = ("convolution history", block.output.beats, lanes * (block.taps - 1) * op.i.bits)
             case "Pool" if op.mean:
                 expected[f"{at}.sums.ram"] = ("pool sum", block.output.beats, found[f"{at}.sums.ram"][2])

@@ -43,7 +43,7 @@ def test_cycles(rtl):
     assert cycles == rtl.schedule.timetable(5)
     leaves = cycles[rtl.schedule.output.beats - 1::rtl.schedule.output.beats]
     assert np.diff(leaves).tolist() == [320] * 4 and rtl.schedule.cycles_per_frame == 320
-    assert leaves[0] == rtl.schedule.latency == 615
+    assert leaves[0] == rtl.schedule.latency == 558
 
 
 def test_frames_do_not_see_each_other(rtl):
