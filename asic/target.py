@@ -26,7 +26,8 @@ NOTES = [
     "RAMs are written on the clock edge and read without a clock: a macro with a clocked read port needs another schedule",
 ]
 
-KINDS = {"Linear": "accumulators", "Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer", "Pool": "pool sum"}
+KINDS = {"Linear": "accumulators", "Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer",
+         "Pool": "pool sum"}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 
 from emamba.artifact import Artifact
 from rtl import devices
-from rtl.cost import COSTS
+from rtl.cost import COSTS, estimate
 from rtl.datapath import Products
 from rtl.linear import Linear
 from rtl.plan import Request, at
@@ -22,6 +22,7 @@ ECP5 = [
     ("ulx3s-25f", "25k", 400, None, 110),
 ]
 """Device, nextpnr's name for it, T, realization or None for that of `rtl.plan` at 90 %, MHz asked for."""
+CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "ebr": "DP16KD"}
 
 
 def measure(artifact: Artifact) -> dict:
@@ -29,7 +30,7 @@ def measure(artifact: Artifact) -> dict:
         "zcu102": [_counted(artifact, *point) for point in ZCU102],
         "ecp5": [_placed(artifact, *point) for point in ECP5],
         "ice40": _smallest(artifact),
-        "model": {family: {key: entry.get(key) for key in ("errors", "held_out")} for family, entry in COSTS["families"].items()},
+        "model": {family: entry.get("errors", {}) for family, entry in COSTS["families"].items()},
     }
 
 
@@ -41,7 +42,8 @@ def _counted(artifact: Artifact, cycles: int, realization: Realization) -> dict:
     return {
         "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame, "latency_cycles": schedule.latency,
         "products": realization.products.value, "logic": sorted(realization.logic), "multipliers": schedule.multipliers,
-        "resources": found["total"], "shares": {name: found["total"][name] / limit for name, limit in limits.items()},
+        "resources": found["total"], "estimate": estimate(schedule, "xcup"),
+        "shares": {name: found["total"][name] / limit for name, limit in limits.items()},
         "dsp_per_shared_multiplier": sum(found["modules"][name.replace(".", "_")]["dsp"] for name in paired)
         / max(1, sum(schedule.blocks[name].multipliers for name in paired)),
         "tool": found["tool"],
@@ -57,7 +59,8 @@ def _placed(artifact: Artifact, name: str, device: str, cycles: int, realization
     return {
         "device": name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
         "latency_cycles": schedule.latency, "multipliers": schedule.multipliers, "logic": sorted(schedule.realization.logic),
-        "utilization": found["utilization"], "mhz": found["mhz"]["best"], "tools": found["tools"],
+        "utilization": found["utilization"], "estimate": estimate(schedule, "ecp5"),
+        "mhz": found["mhz"]["best"], "tools": found["tools"],
     }
 
 
@@ -91,8 +94,8 @@ def table(result: dict) -> list[str]:
               "| device | T | cycles a frame | frames a second at Fmax | multipliers | LUT4 | FF | MULT18 | EBR | Fmax, MHz |",
               "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for row in result["ecp5"]:
-        cells = " | ".join(f"{used['used']:,} ({used['used'] / used['available']:.0%})" for used in (
-            row["utilization"][name] for name in ("TRELLIS_COMB", "TRELLIS_FF", "MULT18X18D", "DP16KD")))
+        cells = " | ".join(f"{used['used']:,} ({used['used'] / used['available']:.0%})"
+                           for used in (row["utilization"][cell] for cell in CELLS.values()))
         lines.append(f"| {row['device']} | {row['cycles_per_token']} | {row['cycles_per_frame']:,} "
                      f"| {row['mhz'] * 1e6 / row['cycles_per_frame']:,.0f} | {row['multipliers']} | {cells} | {row['mhz']:.1f} |")
     small = result["ice40"]
@@ -102,13 +105,17 @@ def table(result: dict) -> list[str]:
     lines += ["", f"iCE40 UP5K, T = {small['cycles_per_token']}, {small['multipliers']} multipliers: {fits}; {shares} by "
               "Yosys.", "",
               "## The cost model's error", "",
-              "Against Yosys, over the components that it was fitted to, and over whole designs that it was not.", "",
-              "| family | resource | components | mean error | largest | whole designs held out |",
-              "| --- | --- | --- | --- | --- | --- |"]
-    for family, entry in result["model"].items():
-        for name, error in (entry["errors"] or {}).items():
-            whole = ", ".join(f"{row['artifact']} T = {row['cycles_per_token']}: {row[name]['error']:+.1%}"
-                              for row in entry["held_out"]) or "–"
-            lines.append(f"| {family} | {name} | {error['components']} | {error['mean']:.1%} | {error['largest']:+.1%} "
-                         f"| {whole} |")
+              "Over the components that it was fitted to; then for the whole designs above, against Yosys and nextpnr.", "",
+              "| family | resource | components | mean error | largest |", "| --- | --- | --- | --- | --- |"]
+    for family, errors in result["model"].items():
+        lines += [f"| {family} | {name} | {error['components']} | {error['mean']:.1%} | {error['largest']:+.1%} |"
+                  for name, error in errors.items()]
+    lines += ["", "| design | resource | estimate | counted | error |", "| --- | --- | --- | --- | --- |"]
+    designs = [(f"zcu102, T = {row['cycles_per_token']}", row["estimate"], row["resources"]) for row in result["zcu102"]]
+    for row in result["ecp5"]:
+        used = {name: row["utilization"][cell]["used"] for name, cell in CELLS.items()}
+        designs.append((f"{row['device']}, T = {row['cycles_per_token']}", row["estimate"], used))
+    for design, estimated, counted in designs:
+        lines += [f"| {design} | {name} | {value:,.0f} | {counted[name]:,.0f} | {value / counted[name] - 1:+.1%} |"
+                  for name, value in estimated.items() if counted[name]]
     return lines

@@ -28,13 +28,15 @@ FITTED = (*COUNTED, "rom_columns", "rom_bits", "registers")
 @dataclass(frozen=True)
 class Multiplier:
     """A multiplier block of `a` × `b` signed bits; operands wider than `a` are cut into pieces of `piece` bits, each with
-    `headroom` for a sign. Operands below 2 bits, and products below `least`, become logic. The rules of Yosys' mul2dsp."""
+    `headroom` for a sign. Operands below 2 bits, and products below `least`, become logic. The rules of Yosys' mul2dsp. With
+    `absorbs`, the register of a product that takes one block goes into it."""
 
     a: int
     b: int
     piece: int
     headroom: int
     least: int
+    absorbs: bool = False
 
     def blocks(self, a: int, b: int) -> tuple[int, int, int]:
         """Of a product: multiplier blocks, bits of the adders behind them, partial products of bits in logic."""
@@ -84,7 +86,7 @@ class Family:
         in, for as many that order reads and writes of the same word."""
         blocks = self._blocks(words, bits)
         if not self.rams:
-            return (blocks if held else 0), 0, words
+            return (blocks if held and words * bits > self.block_cost * blocks else 0), 0, words
         cells, banks, luts = min((ceil(words / w) * ceil(bits / b), ceil(words / w), luts) for w, b, luts in self.rams)
         if held and cells * self.ram_cost + (banks - 1) * bits / 2 > self.block_cost * blocks:
             return blocks, 0, 1
@@ -99,7 +101,7 @@ FAMILIES = {
     "xcup": Family(Multiplier(27, 18, 18, 1, 9), "bram36", 0.5, DEPTHS, 129, 64, rams=((64, 7, 8), (32, 14, 8)), ram_cost=16,
                    shift_register=32),
     "ecp5": Family(Multiplier(18, 18, 18, 0, 0), "ebr", 1, DEPTHS, 128, 16, rams=((16, 4, 6),), ram_cost=4),
-    "ice40": Family(Multiplier(16, 16, 16, 0, 11), "ebr", 1, ((256, 16), (512, 8), (1024, 4), (2048, 2)), 64, 16, styled=False),
+    "ice40": Family(Multiplier(16, 16, 16, 0, 11, absorbs=True), "ebr", 1, ((256, 16), (512, 8), (1024, 4), (2048, 2)), 64, 16, styled=False),
     "gates": Family(),
 }
 """xcup: DSP48E2, RAMB18E2, RAM32M16 and RAM64M8; ecp5: MULT18X18D, DP16KD, TRELLIS_DPR16X4; ice40: SB_MAC16, SB_RAM40_4K."""
@@ -121,6 +123,8 @@ def mapped(inventory: Inventory, family: str) -> Mapped:
     for (a, b), count in inventory.products.items():
         blocks, adders, logic = rules.multiplier.blocks(a, b) if rules.multiplier else (0, 0, a * b)
         known["dsp"] += count * blocks
+        if blocks == 1 and rules.multiplier.absorbs:
+            flipflops -= count * (a + b)
         fitted["adders"] += count * adders
         fitted["partials"] += count * logic
     for (words, bits, style, columns), count in inventory.roms.items():

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """Random operators of any shape, and the blocks that every test bench runs."""
 
 from collections.abc import Callable
