@@ -101,7 +101,8 @@ FAMILIES = {
     "xcup": Family(Multiplier(27, 18, 18, 1, 9), "bram36", 0.5, DEPTHS, 129, 64, rams=((64, 7, 8), (32, 14, 8)), ram_cost=16,
                    shift_register=32),
     "ecp5": Family(Multiplier(18, 18, 18, 0, 0), "ebr", 1, DEPTHS, 128, 16, rams=((16, 4, 6),), ram_cost=4),
-    "ice40": Family(Multiplier(16, 16, 16, 0, 11, absorbs=True), "ebr", 1, ((256, 16), (512, 8), (1024, 4), (2048, 2)), 64, 16, styled=False),
+    "ice40": Family(Multiplier(16, 16, 16, 0, 11, absorbs=True), "ebr", 1, ((256, 16), (512, 8), (1024, 4), (2048, 2)), 64, 16,
+                    styled=False),
     "gates": Family(),
 }
 """xcup: DSP48E2, RAMB18E2, RAM32M16 and RAM64M8; ecp5: MULT18X18D, DP16KD, TRELLIS_DPR16X4; ice40: SB_MAC16, SB_RAM40_4K."""

@@ -74,9 +74,14 @@ class Scan(Block):
         self.channel_groups = self.output.beats
         self.state_groups = beats(op.d_state, state_lanes)
         self.operands = rom_latency(self.cycles)  # steps to them
-        self.lead = self.operands + (TABLE_LEAD if table else SEGMENTS_LEAD)
+        self.lead = self.operands + (TABLE_LEAD + self.shared if table else SEGMENTS_LEAD)
         self.multipliers = multipliers(op, lanes, state_lanes, table)
         self.multiplies = op.width * (op.d_state * multiplies(op, table) + (1 if op.delta_b else 2))
+
+    @property
+    def shared(self) -> bool:
+        """Whether one multiplier does δ·u and then D·u."""
+        return self.state_groups > 1 and not self.op.delta_b
 
     def model(self, u, dt, B, C):
         return self.op(u, dt, B, C)
@@ -254,18 +259,17 @@ class Scan(Block):
         register = pipeline.register
         if self.op.delta_b:
             return None, (register(D * u, "direct"), self.operands + 1)
-        if self.state_groups == 1:
+        if not self.shared:
             return register(dt * u, "du"), (register(D * u, "direct"), self.operands + 1)
         product = register(Mux(start, dt, D) * u, "product")
         fresh, held = register(start, "fresh"), Signal(product.shape(), name="du_held", reset_less=True)
-        du = Mux(fresh, product, held)
-        with m.If(pipeline.advance):
-            m.d.sync += held.eq(du)
-        return du, (product, self.operands + 2)
+        with m.If(pipeline.advance & fresh):
+            m.d.sync += held.eq(product)
+        return held, (product, self.operands + 2)
 
     def _terms(self, m, pipeline, u, dt, B, du):
         """The input terms b at h_wide's scale, from the operands and δ·u, ready at step `lead`."""
-        op, register, rest = self.op, pipeline.register, self.lead - self.operands - 2
+        op, register, rest = self.op, pipeline.register, self.lead - self.operands - 2 - self.shared
         terms = []
         for lane in range(self.lanes):
             if op.delta_b:
@@ -275,7 +279,7 @@ class Scan(Block):
                     b_bar = requantize(m, register(dt[lane] * B[k], "db"), op.b_bar_shift, op.b_bar, op.rounding)
                     term = register(register(b_bar, "b_bar") * u_held, "bu", rest).shift_left(op.a_bar.frac)
                 else:
-                    exact = register(du[lane] * register(B[k], "B_held"), "dub", rest)
+                    exact = register(du[lane] * register(B[k], "B_held", 1 + self.shared), "dub", rest)
                     term = register(requantize(m, exact, op.term_shift, bounded(op.term_bound), op.rounding, fits=True), "term")
                 terms.append(term)
         return terms
