@@ -89,7 +89,8 @@ def fit(found: list[Sample], family: str) -> dict[str, float]:
     A = np.array([[row.fitted[name] for name in names] for row in rows])
     b = np.array([sample.measured[key] - row.known[key] for sample, row in zip(found, rows, strict=True)])
     weight = 1 / np.sqrt([max(10, sample.measured[key]) for sample in found])
-    return dict.fromkeys(cost.FITTED, 0.0) | dict(zip(names, nonnegative(A * weight[:, None], b * weight).round(4).tolist(), strict=True))
+    coefficients = nonnegative(A * weight[:, None], b * weight).round(4).tolist()
+    return dict.fromkeys(cost.FITTED, 0.0) | dict(zip(names, coefficients, strict=True))
 
 
 def component_errors(found: list[Sample], family: str) -> dict[str, dict]:
