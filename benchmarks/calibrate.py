@@ -27,7 +27,8 @@ from .synthesis import split, synthesize
 PATH = Path(cost.__file__).with_name("costs.json")
 PAIRS, NARROW = Realization(Products.PAIRS), Realization(narrow=True)
 FITTED = {"xcup": [("models/mars", 32, PAIRS)], "ecp5": [("models/mars", 64, NARROW)], "ice40": [], "gates": []}
-HELD_OUT = {"xcup": [("models/mars", 20, PAIRS)], "ecp5": [("models/mars", 128, NARROW)], "ice40": [], "gates": []}
+HELD_OUT = {"xcup": [("models/mars", 20, PAIRS), ("models/mars_int8", 48, PAIRS)], "ecp5": [("models/mars", 128, NARROW)],
+            "ice40": [], "gates": []}
 """Accelerators whose components are fitted, and those that only test the fit: artifact, T, realization."""
 SMALL = ("constants|dyadic|delta_b|logic|range_norm-(20-1-|5-2)|activation-silu$|scan-(4-8|3-3-1-1-table|2-3-2-3$)|pool-6-2-True"
          "|add-|multiply-5|linear-(65|5-7|9-3|17-5-4-2$)|conv1d-(8-4-2-2|4-2)|lookup-11")
@@ -46,29 +47,35 @@ class Sample:
     measured: dict
 
 
-def samples(where: str, cycles: int, realization: Realization, family: str) -> dict[str, Sample]:
-    """Every component of an accelerator, synthesized alone, by instance name; equal ones are one sample."""
+def samples(where: str, cycles: int, realization: Realization, family: str) -> tuple[dict[str, Sample], list[str]]:
+    """Every component of an accelerator, synthesized alone, by instance name, of which equal ones are one sample; and the names
+    of those at which Yosys fails."""
     schedule = Schedule(load(where), cycles, realization)
-    texts, found = split(to_verilog(Accelerator(schedule))), {}
-    known = {}
+    texts, known = split(to_verilog(Accelerator(schedule))), {}
+    found, failed = {}, []
     for name, (_, component) in cost.components(schedule).items():
         text = texts[name.replace(".", "_")]
         if text not in known:
-            known[text] = Sample(f"{Path(where).name} T={cycles} {name}", component.inventory, synthesize(text, family))
-        found[name] = known[text]
-    return found
+            known[text] = measured(f"{Path(where).name} T={cycles} {name}", component, text, family)
+        if known[text] is None:
+            failed.append(name)
+        else:
+            found[name] = known[text]
+    return found, failed
 
 
 def small(family: str) -> list[Sample]:
     """The blocks of the benches that SMALL names, but those at which Yosys fails."""
-    found = []
-    for name, make in BLOCKS.items():
-        if re.search(SMALL, name):
-            try:
-                found.append(Sample(name, make().inventory, synthesize(make(), family)))
-            except EmambaError as error:
-                print(f"{family} {name}: {error}")
-    return found
+    found = (measured(name, make(), to_verilog(make()), family) for name, make in BLOCKS.items() if re.search(SMALL, name))
+    return [sample for sample in found if sample]
+
+
+def measured(name: str, component, text: str, family: str) -> Sample | None:
+    try:
+        return Sample(name, component.inventory, synthesize(text, family))
+    except EmambaError as error:
+        print(f"{family} {name}: {error}")
+        return None
 
 
 def nonnegative(A: np.ndarray, b: np.ndarray, steps: int = 20000) -> np.ndarray:
@@ -109,9 +116,11 @@ def component_errors(found: list[Sample], family: str) -> dict[str, dict]:
 def design_errors(designs: list[tuple], family: str) -> list[dict]:
     result = []
     for where, cycles, realization in designs:
-        found = samples(where, cycles, realization, family).values()
+        parts, failed = samples(where, cycles, realization, family)
+        found = parts.values()
         row = {"artifact": Path(where).name, "cycles_per_token": cycles, "products": str(realization.products),
-               "decay_tables": realization.decay_tables, "narrow": realization.narrow}
+               "decay_tables": realization.decay_tables, "narrow": realization.narrow,
+               "parts": len(found), "failed": failed}
         for key in cost.RESOURCES[family]:
             estimate = sum(cost.resources(sample.inventory, family)[key] for sample in found)
             measured = sum(sample.measured[key] for sample in found)
@@ -123,10 +132,9 @@ def design_errors(designs: list[tuple], family: str) -> list[dict]:
 
 def main(families: list[str]) -> None:
     for family in families or list(cost.FAMILIES):
-        found = {id(sample): sample for design in FITTED[family] for sample in samples(*design, family).values()}
+        found = {id(sample): sample for design in FITTED[family] for sample in samples(*design, family)[0].values()}
         found = [*found.values(), *small(family)]
-        entry = cost.COSTS["families"].setdefault(family, {})
-        entry["coefficients"] = fit(found, family)
+        entry = cost.COSTS["families"][family] = {"coefficients": fit(found, family)}
         entry |= {"fitted_components": len(found), "errors": component_errors(found, family),
                   "fitted_designs": design_errors(FITTED[family], family), "held_out": design_errors(HELD_OUT[family], family)}
         cost.COSTS["limits"] = LIMITS
@@ -144,7 +152,8 @@ def report(family: str, entry: dict) -> None:
         for row in entry[kind]:
             shown = "  ".join(f"{key} {row[key]['estimate']:.0f} / {row[key]['yosys']:.0f} ({row[key]['error']:+.1%})"
                               for key in cost.RESOURCES[family])
-            print(f"  {kind}: {row['artifact']} T = {row['cycles_per_token']} {row['products']}: {shown}")
+            print(f"  {kind}: {row['artifact']} T = {row['cycles_per_token']} {row['products']}: {shown}",
+                  f"without {', '.join(row['failed'])}" if row["failed"] else "")
 
 
 if __name__ == "__main__":

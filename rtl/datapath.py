@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -87,18 +87,21 @@ def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Roun
     else:
         odd = value.shift_right(shift)[0]
         shifted = (value + ((1 << (shift - 1)) - 1) + odd).shift_right(shift)
-    rounded = Signal(signed(max(Value.cast(shifted).shape().width + 1, o.bits + 1)), name="rounded")
+    rounded = Signal(Value.cast(shifted).shape(), name="rounded")
     result = Signal(shape_of(o), name="requantized")
-    low = o.min if low is None else low
-    # The bits from the result's sign upwards tell whether it fits: no comparison.
-    top, negative = rounded[o.bits - 1 if low < 0 or o.signed else o.bits:], rounded[-1]
-    m.d.comb += rounded.eq(shifted)
+    m.d.comb += [rounded.eq(shifted), result.eq(rounded)]
     if fits:
-        m.d.comb += result.eq(rounded)
-    elif low < 0:
-        m.d.comb += result.eq(Mux(top.all() | ~top.any(), rounded, Mux(negative, o.min, o.max)))
+        return result
+    # The bits above the result's tell whether it fits: no comparison.
+    low, sign = o.min if low is None else low, rounded.shape().signed
+    negative, magnitude = (rounded[-1], rounded[:-1]) if sign else (Const(0), rounded)
+    above = magnitude[o.bits - o.signed:]
+    if low < 0 and sign and not len(above):
+        return result
+    if low < 0 and sign:
+        m.d.comb += result.eq(Mux(negative, Mux(above.all(), rounded, o.min), Mux(above.any(), o.max, rounded)))
     else:
-        m.d.comb += result.eq(Mux(negative, 0, Mux(top.any(), o.max, rounded)))
+        m.d.comb += result.eq(Mux(negative, 0, Mux(above.any(), o.max, rounded)))
     return result
 
 

@@ -131,7 +131,8 @@ class Scan(Block):
                    + parts + inv.total([*left, bits])[0] + inv.Inventory(operand_muxes=bits)
                    + inv.register(bits + op.o.bits) + inv.requantizer(bits, op.y_shift, op.o, op.rounding))
         row = inv.width(self.cycles)  # its delay is also the addresses' of the tables; `valid`'s that of all flags
-        shared = (inv.register(states * op.B.bits, operands) + inv.register(states * op.B.bits * (not op.delta_b))
+        B_held = inv.register(states * op.B.bits * (not op.delta_b), 1 + self.shared)
+        shared = (inv.register(states * op.B.bits, operands) + B_held
                   + inv.register(states * op.C.bits, wait) + inv.register(1, before) + inv.register(row, self.lead)
                   + inv.Inventory(registers=before) + inv.chosen(states * (op.B.bits + op.C.bits), self.state_groups)
                   + inv.register(row, self.loop - 1) + inv.ram(self.cycles, op.h.bits * lanes * states, held=self.loop == LOOP)
@@ -157,11 +158,11 @@ class Scan(Block):
             return held + inv.product(dt, u) + inv.product(D, u, False) + inv.register(D + u, before - operands)
         a = max(dt, D)
         return (held + inv.product(a, u) + inv.register(a + u, before - operands - 2)
-                + inv.Inventory(muxes=2 * a + u, registers=a + u))
+                + inv.Inventory(muxes=a, registers=a + u))
 
     def _state_inventory(self) -> inv.Inventory:
         """Decay, input term and recurrence of a state."""
-        op, rest = self.op, self.lead - self.operands - 2
+        op, rest = self.op, self.lead - self.operands - 2 - self.shared
         u, dt, B, a_bar = (inv.signed_bits(x) for x in (op.u, op.dt, op.B, op.a_bar))
         A, D = inv.signed_bits(tap_format(op.A)), inv.signed_bits(tap_format(op.D))
         if op.delta_b:
