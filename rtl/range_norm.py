@@ -67,7 +67,8 @@ class RangeNorm(Block):
         read = inv.Inventory(adders=2 * lanes * bits, muxes=2 * lanes * bits, operand_muxes=total, registers=total + 2 * bits)
         span = inv.Inventory(adders=bits, muxes=2 * bits * inv.width(bits) + (op.entry_bits + bits) * inv.width(bits),
                              registers=2 * bits + (1 + self.lookup) * inv.width(bits) + op.entry_bits + bits - 1)
-        n, n_bits = inv.total([inv.signed_bits(op.i) + shift for shift, _ in signed_digits(op.channels)] + [total])
+        n, _ = inv.total([inv.signed_bits(op.i) + shift for shift, _ in signed_digits(op.channels)] + [total])
+        n_bits = width_of(op.channels << bits).width
         factor, product = op.entry_bits + bits, width_of(op.channels << bits + op.entry_bits).width
         products, terms = wide_inventory(n_bits, factor, self.split)
         lane = (n + inv.register(n_bits, 3 + self.lookup) + products + inv.total(terms)[0]
@@ -141,10 +142,11 @@ class RangeNorm(Block):
 
         zeros_late = pipeline.register(zeros_held, "zeros_late", self.lookup)
         factor = pipeline.register(entry << zeros_late, "factor", shape=unsigned(op.entry_bits + bits - 1))
+        n_shape = width_of(op.channels << bits)  # |D·x − Σx| ≤ D·R
         product_shape = width_of(op.channels << bits + op.entry_bits)
         results = []
         for x in tokens.o.payload.data:
-            n = pipeline.register(times(x, op.channels) - stats.o.payload.total, "n", stages=3 + self.lookup)
+            n = pipeline.register(times(x, op.channels) - stats.o.payload.total, "n", 3 + self.lookup, n_shape)
             parts = wide_product(pipeline, n, factor, self.split, "product")
             product = pipeline.register(balanced_sum(parts), "product_sum", int(self.split), product_shape)
             results.append(pipeline.register(requantize(m, product, op.shift, op.o, op.rounding), "y"))
