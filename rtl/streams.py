@@ -111,23 +111,28 @@ class Fifo(wiring.Component):
         m.submodules.storage = storage = Memory(shape=unsigned(Shape.cast(layout).width), depth=self.depth, init=[])
         write, read = storage.write_port(), storage.read_port(domain="comb")
         level = Signal(range(self.depth + 1))
-        empty, push, pop = Signal(), Signal(), Signal()
+        empty, full = Signal(init=1), Signal()  # registers, so that no path through `ready` and `valid` waits for a comparison
+        push, pop = Signal(), Signal()
         passes = self.i.valid & self.o.ready & empty if self.through else 0
 
         def advance(pointer):
             return pointer.eq(Mux(pointer == self.depth - 1, 0, pointer + 1))
 
         m.d.comb += [
-            empty.eq(level == 0),
             push.eq(self.i.valid & self.i.ready & ~passes),
             pop.eq(self.o.ready & ~empty),
-            self.i.ready.eq(level != self.depth),
+            self.i.ready.eq(~full),
             self.o.valid.eq(~empty | self.i.valid if self.through else ~empty),
             write.data.eq(self.i.payload),
             write.en.eq(push),
             self.o.payload.eq(Mux(empty, self.i.payload.as_value(), read.data) if self.through else read.data),
         ]
-        m.d.sync += level.eq(level + push - pop)
+        with m.If(push ^ pop):
+            m.d.sync += [
+                level.eq(level + Mux(push, 1, -1)),
+                empty.eq(~push & (level == 1)),
+                full.eq(push & (level == self.depth - 1)),
+            ]
         if self.depth > 1:
             with m.If(push):
                 m.d.sync += advance(write.addr)
@@ -142,7 +147,7 @@ class Fifo(wiring.Component):
         bits, level = Shape.cast(self.i.payload.shape()).width, inv.width(self.depth + 1)
         pointers = 2 * inv.counter(self.depth) if self.depth > 1 else inv.Inventory()
         return (inv.ram(self.depth, bits) + pointers + inv.Inventory(
-            increments=level, comparisons=2 * level, muxes=bits * self.through, registers=level, control=1))
+            increments=level, comparisons=2 * level, muxes=bits * self.through, registers=level + 2, control=1))
 
     @staticmethod
     def needs(pushes: list[int], pops: list[int]) -> tuple[int, int]:
