@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import ModelConfig
+from .kernels import conv, scan
 from .reference import NORM_EPSILON
 
 RANGE_NORM_WEIGHT = 3.125
@@ -42,15 +43,31 @@ def rms_normalize(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPSILON)
 
 
-def rounding_noise(x: Tensor, bits: int | None) -> Tensor:
+class RoundingNoise(torch.autograd.Function):
     """x plus uniform noise of one step of a `bits`-bit format over its range: what rounding will do to it (our choice).
 
     The step depends on x, so training learns to keep outliers, which cost every other value its resolution, small.
     """
-    if bits is None:
-        return x
-    step = x.abs().amax() / (1 << (bits - 1))
-    return x + (torch.rand_like(x) - 0.5) * step
+
+    @staticmethod
+    def forward(ctx, x, bits):
+        low, high = x.aminmax()
+        noise = torch.rand_like(x).sub_(0.5).mul_(2.0 ** (1 - bits))
+        values = x.detach().numpy(force=True)  # argmax of numpy is the faster one
+        ctx.sign, ctx.at = (1, int(values.argmax())) if high >= -low else (-1, int(values.argmin()))
+        ctx.save_for_backward(noise)
+        return torch.addcmul(x, noise, torch.maximum(high, -low))
+
+    @staticmethod
+    def backward(ctx, g):
+        (noise,) = ctx.saved_tensors
+        result = g.clone(memory_format=torch.contiguous_format)
+        result.view(-1)[ctx.at] += ctx.sign * torch.dot(g.flatten(), noise.flatten())
+        return result, None
+
+
+def rounding_noise(x: Tensor, bits: int | None) -> Tensor:
+    return x if bits is None else RoundingNoise.apply(x, bits)
 
 
 class Norm(nn.Module):
@@ -89,9 +106,7 @@ class CausalConv(nn.Module):
         self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        length, taps = x.shape[1], self.weight.shape[1]
-        padded = F.pad(x, (0, 0, taps - 1, 0))  # [b, l + k - 1, e]
-        return sum(padded[:, k : k + length] * self.weight[:, k] for k in range(taps)) + self.bias  # [b, l, e]
+        return conv(x, self.weight, self.bias)
 
 
 class Block(nn.Module):
@@ -154,16 +169,7 @@ class Block(nn.Module):
 
     def scan(self, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
         """Selective scan from a cleared state. u, dt [b, l, e]; B, C [b, l, n] -> y [b, l, e]."""
-        A = -torch.exp(self.A_log)  # [e, n]
-        decay = torch.exp(dt.unsqueeze(-1) * A)  # Ā [b, l, e, n]
-        drive = (dt * u).unsqueeze(-1) * B.unsqueeze(2)  # B̄·u [b, l, e, n]
-        h = torch.zeros_like(drive[:, 0])  # [b, e, n]
-        states = []
-        for decay_t, drive_t in zip(decay.unbind(1), drive.unbind(1), strict=True):
-            h = decay_t * h + drive_t  # [b, e, n]
-            states.append(h)
-        y = (torch.stack(states, 1) @ C.unsqueeze(-1)).squeeze(-1)  # [b, l, e]
-        return y + self.D * u  # [b, l, e]
+        return scan(u, dt, B, C, -torch.exp(self.A_log), self.D)
 
 
 class Mamba(nn.Module):

@@ -1,0 +1,98 @@
+"""The compiled loops against their definitions, and their derivatives against numeric ones and autograd's."""
+
+import pytest
+import torch
+
+from emamba import kernels, network
+from emamba.kernels import CompiledConv, CompiledScan, conv, scan, simple_conv, simple_scan
+
+SHAPES = [(3, 5, 7, 3), (2, 4, 33, 2), (1, 1, 1, 1), (2, 3, 16, 4)]
+"""Batch, tokens, channels, states or taps: channels below, at and above what one vector holds."""
+
+
+def scan_inputs(b, l, e, n, dtype):
+    torch.manual_seed(b + l + e + n)
+    shapes = [(b, l, e), (b, l, e), (b, l, n), (b, l, n), (e, n), (e,)]
+    u, dt, B, C, A, D = (torch.randn(shape, dtype=dtype) for shape in shapes)
+    return [value.requires_grad_() for value in (u, dt.relu(), B, C, -A.exp(), D)]
+
+
+def conv_inputs(b, l, e, k, dtype):
+    torch.manual_seed(b + l + e + k)
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in ((b, l, e), (e, k), (e,))]
+
+
+CASES = {"scan": (CompiledScan, scan, simple_scan, scan_inputs), "conv": (CompiledConv, conv, simple_conv, conv_inputs)}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_derivative(case, shape, threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    compiled, _, _, inputs = case
+    assert torch.autograd.gradcheck(compiled.apply, inputs(*shape, torch.float64))
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+@pytest.mark.parametrize("shape", [*SHAPES, (5, 30, 40, 8), (2, 3, 20, 6), (4, 2, 3, 5)], ids=str)
+def test_equals_simple_loop(case, dtype, tolerance, shape):
+    _, fast, simple, inputs = case
+    a, b = inputs(*shape, dtype), inputs(*shape, dtype)
+    fast_y, simple_y = fast(*a), simple(*b)
+    assert type(fast_y.grad_fn) is not type(simple_y.grad_fn)
+    close(fast_y, simple_y, tolerance)
+    torch.manual_seed(0)
+    g = torch.randn_like(simple_y)
+    fast_y.backward(g)
+    simple_y.backward(g)
+    for value, expected in zip(a, b, strict=True):
+        close(value.grad, expected.grad, tolerance)
+
+
+def close(value, expected, tolerance):
+    assert (value - expected).abs().max() <= tolerance * expected.abs().max().clamp(min=1)
+
+
+def test_strided_inputs():
+    inputs = scan_inputs(2, 6, 5, 3, torch.float64)
+    strided = [value.detach().mT.contiguous().mT if value.ndim > 1 else value.detach() for value in inputs]
+    close(scan(*strided), simple_scan(*inputs), 1e-12)
+
+
+def test_range_of_exp():
+    u, dt, B, C, D = (torch.ones(1, 3, 1), torch.ones(1, 3, 1), torch.ones(1, 3, 1), torch.ones(1, 3, 1), torch.zeros(1))
+    for exponent in (0.0, -1e-8, -0.5, -30.0, -87.5, -1e4, -3e38, 2.0):
+        A = torch.full((1, 1), exponent)
+        close(scan(u, dt, B, C, A, D), simple_scan(u, dt, B, C, A, D), 1e-6)
+    assert scan(u, dt * float("nan"), B, C, A, D).isnan().all()
+
+
+@pytest.mark.parametrize("compiler", ["no-such-compiler", "false"])
+def test_without_a_compiler(compiler, monkeypatch):
+    monkeypatch.setenv("CXX", compiler)
+    kernels.library.cache_clear()
+    try:
+        inputs = scan_inputs(2, 4, 5, 3, torch.float32)
+        assert kernels.library() is None
+        assert torch.equal(scan(*inputs), simple_scan(*inputs))
+    finally:
+        kernels.library.cache_clear()
+
+
+def test_rounding_noise():
+    for sign in (1, -1):
+        torch.manual_seed(3)
+        x = (sign * torch.randn(4, 5, 6).abs()).double().requires_grad_()
+        y = x.detach().clone().requires_grad_()
+        torch.manual_seed(4)
+        noisy = network.rounding_noise(x, 5)
+        torch.manual_seed(4)
+        expected = y + (torch.rand_like(y) - 0.5) * (y.abs().amax() / 16)
+        close(noisy, expected, 1e-12)
+        g = torch.randn_like(y)
+        noisy.backward(g)
+        expected.backward(g)
+        close(x.grad, y.grad, 1e-12)
+    assert network.rounding_noise(x, None) is x
