@@ -12,6 +12,7 @@ The paper is silent on how it trained: all of this is our choice.
 import json
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,14 +92,18 @@ def train(
     data_dir: Path | str | None = None,
     progress: bool = True,
     threads: int | None = None,
+    data: Dataset | None = None,
+    watch: Callable[[list[dict]], None] | None = None,
 ) -> dict:
     """Trains `recipe` into the folder `out` and returns what it wrote to checkpoint.json.
 
     An interrupted training in `out` goes on. `progress` shows a bar, on a terminal only. `threads` None leaves it to torch.
+    `data` replaces the recipe's data set. `watch` gets the history after each epoch; what it raises ends the training.
     """
     if threads:
         torch.set_num_threads(threads)
-    data = datasets.load(recipe.data.name, recipe.data.split, data_dir)
+    if data is None:
+        data = datasets.load(recipe.data.name, recipe.data.split, data_dir)
     _check(recipe, data)
     out = Path(out)
     try:
@@ -110,7 +115,7 @@ def train(
     model = Mamba(recipe.model)
     for block in model.blocks:
         block.noise_bits = recipe.train.noise_bits
-    state = _fit(recipe, model, data, scaling, out, progress)
+    state = _fit(recipe, model, data, scaling, out, progress, watch)
     model.load_state_dict(state.best_weights)
     return _write_checkpoint(recipe, model, data, scaling, state, out)
 
@@ -126,7 +131,8 @@ def _check(recipe: Recipe, data: Dataset):
         raise EmambaError(f"model.outputs is {model.outputs}, data set {data.name} needs {values}")
 
 
-def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Path, progress: bool) -> State:
+def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Path, progress: bool,
+         watch: Callable[[list[dict]], None] | None) -> State:
     settings = recipe.train
     inputs = torch.from_numpy(to_tokens(scaling.inputs(data.x_train), recipe.model))
     targets = torch.from_numpy(scaling.targets(data.y_train))
@@ -151,6 +157,8 @@ def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Pat
                 state.best_weights = {key: value.clone() for key, value in model.state_dict().items()}
             _save_state(recipe, model, optimizer, schedule, state, out)
             bar.set_postfix({figure: f"{validation[figure]:.4g}"})
+            if watch:
+                watch(state.history)
     return state
 
 
