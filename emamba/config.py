@@ -103,6 +103,16 @@ class TrainConfig(Config):
     seed: int = 0
     noise_bits: int | None = Field(None, ge=2, le=16, description="train with the rounding noise of so many bits on y, "
                                    "gate, out and residual, as the integer model will round them")
+    dropout: float = Field(0.0, ge=0, lt=1, description="share of the values of out that are dropped")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that all classes get alike")
+    shift: int = Field(0, ge=0, description="images are shifted by up to so many pixels, reflected at the borders")
+    flip: bool = Field(False, description="half of the images are mirrored, left to right")
+    cutout: int = Field(0, ge=0, description="side in pixels of a square that is cut out of each image")
+    recut: bool = Field(False, description="a text's windows start at other tokens in each epoch")
+
+    @property
+    def varies_images(self) -> bool:
+        return bool(self.shift or self.flip or self.cutout)
 
 
 class DataConfig(Config):
@@ -118,6 +128,19 @@ class Recipe(Config):
     data: DataConfig
     model: ModelConfig
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _check(self):
+        model, train = self.model, self.train
+        if train.varies_images and model.input != "image":
+            raise ValueError(f"train.shift, flip and cutout are for images, not for input = '{model.input}'")
+        if train.varies_images and max(train.shift, train.cutout) >= min(model.image[:2]):
+            raise ValueError(f"train.shift and cutout must be below the image's smaller side of {min(model.image[:2])} pixels")
+        if train.recut and model.task != "next_token":
+            raise ValueError(f"train.recut is for task = 'next_token', not for '{model.task}'")
+        if train.label_smoothing and model.task == "regression":
+            raise ValueError("train.label_smoothing is for classes and tokens, not for task = 'regression'")
+        return self
 
 
 C = TypeVar("C", bound=BaseModel)

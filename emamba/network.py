@@ -119,6 +119,7 @@ class Block(nn.Module):
         super().__init__()
         self.config = config
         self.noise_bits: int | None = None
+        self.dropout = 0.0
         d, e, n, r = config.d_model, config.d_inner, config.d_state, config.dt_rank
         self.norm = Norm(config.norm, d)
         self.x = nn.Linear(d, e, bias=config.projection_bias)
@@ -156,7 +157,8 @@ class Block(nn.Module):
         y = rounding_noise(self.scan(u, dt, B, C), noise)  # [b, l, e]
         silu = F.silu(z)  # [b, l, e]
         gate = rounding_noise(y * silu, noise)  # [b, l, e]
-        out = rounding_noise(self.out(gate), noise)  # [b, l, d]
+        out = F.dropout(self.out(gate), self.dropout, self.training)  # [b, l, d]
+        out = rounding_noise(out, noise)  # [b, l, d]
         residual = rounding_noise(r + out, noise) if config.residual else out  # [b, l, d]
 
         values = {"x": x, "z": z, "conv": conv, "dt_low": dt_low, "dt": dt, "B": B, "C": C, "y": y,

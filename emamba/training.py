@@ -24,10 +24,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from . import datasets
+from .augmentation import recut, vary_images
 from .config import Recipe
 from .datasets import Dataset
 from .datasets.metrics import BETTER, figures
-from .datasets.tokens import to_tokens
+from .datasets.tokens import patchify, to_tokens
 from .errors import EmambaError
 from .files import write_file
 from .network import Mamba
@@ -35,6 +36,8 @@ from .network import Mamba
 FORMAT_VERSION = 1
 GRADIENT_NORM = 1.0
 """Gradients are scaled down to this norm."""
+SLICE = 4096
+"""Samples that are standardized at a time."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,12 @@ class Scaling:
         return cls(mean, std, scale, offset)
 
     def inputs(self, x: np.ndarray) -> np.ndarray:
-        return x if self.mean is None else ((x - self.mean) / self.std).astype(np.float32)
+        if self.mean is None:
+            return x
+        result = np.empty(x.shape, np.float32)
+        for start in range(0, len(x), SLICE):  # the double precision in between would need four times the memory
+            result[start:start + SLICE] = (x[start:start + SLICE] - self.mean) / self.std
+        return result
 
     def targets(self, y: np.ndarray) -> np.ndarray:
         return y if y.dtype.kind == "i" else ((y - self.offset) / self.scale).astype(np.float32)
@@ -114,7 +122,7 @@ def train(
     torch.manual_seed(recipe.train.seed)
     model = Mamba(recipe.model)
     for block in model.blocks:
-        block.noise_bits = recipe.train.noise_bits
+        block.noise_bits, block.dropout = recipe.train.noise_bits, recipe.train.dropout
     state = _fit(recipe, model, data, scaling, out, progress, watch)
     model.load_state_dict(state.best_weights)
     return _write_checkpoint(recipe, model, data, scaling, state, out)
@@ -129,12 +137,17 @@ def _check(recipe: Recipe, data: Dataset):
     values = data.y_train.shape[-1] if model.task == "regression" else int(data.y_train.max()) + 1
     if values > model.outputs or (model.task == "regression" and values != model.outputs):
         raise EmambaError(f"model.outputs is {model.outputs}, data set {data.name} needs {values}")
+    if recipe.train.recut and (data.x_train.shape != data.y_train.shape
+                               or not np.array_equal(data.x_train[1:, 0], data.y_train[:-1, -1])):
+        raise EmambaError(f"train.recut needs windows that follow each other in a text; those of data set {data.name} do not")
 
 
 def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Path, progress: bool,
          watch: Callable[[list[dict]], None] | None) -> State:
     settings = recipe.train
-    inputs = torch.from_numpy(to_tokens(scaling.inputs(data.x_train), recipe.model))
+    images = scaling.inputs(data.x_train)
+    tokens = to_tokens(images[:1] if settings.varies_images else images, recipe.model)
+    inputs = torch.from_numpy(images if settings.varies_images else tokens)
     targets = torch.from_numpy(scaling.targets(data.y_train))
     steps = -(-len(inputs) // settings.batch)
     optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.peak_lr)
@@ -175,16 +188,22 @@ def _epoch(recipe: Recipe, model: Mamba, optimizer, schedule, inputs: Tensor, ta
            out: Path) -> float:
     """One pass over the training part; returns the mean loss."""
     model.train()
-    generator = torch.Generator().manual_seed(recipe.train.seed * 1_000_003 + epoch)
+    settings = recipe.train
+    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
     total = 0.0
-    for index in torch.randperm(len(inputs), generator=generator).split(recipe.train.batch):
-        loss = _loss(recipe.model.task, model(inputs[index]), targets[index])
+    if settings.recut:
+        inputs, targets = recut(inputs, targets, generator)
+    for index in torch.randperm(len(inputs), generator=generator).split(settings.batch):
+        batch = inputs[index]
+        if settings.varies_images:
+            batch = patchify(vary_images(batch, settings, generator), recipe.model.patch)
+        loss = _loss(recipe.model.task, model(batch), targets[index], settings.label_smoothing)
         value = loss.item()
         if not np.isfinite(value):
             kept = f"the state after epoch {epoch} is kept in {out / 'training.pt'}" if epoch else "nothing was written"
             raise EmambaError(
                 f"the training diverged in epoch {epoch + 1}: its loss is {value}; {kept}; "
-                f"lower train.peak_lr ({recipe.train.peak_lr}) and train into another folder"
+                f"lower train.peak_lr ({settings.peak_lr}) and train into another folder"
             )
         optimizer.zero_grad()
         loss.backward()
@@ -196,10 +215,10 @@ def _epoch(recipe: Recipe, model: Mamba, optimizer, schedule, inputs: Tensor, ta
     return total / len(inputs)
 
 
-def _loss(task: str, output: Tensor, target: Tensor) -> Tensor:
+def _loss(task: str, output: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     if task == "regression":
         return F.smooth_l1_loss(output, target)
-    return F.cross_entropy(output.flatten(0, -2), target.flatten())
+    return F.cross_entropy(output.flatten(0, -2), target.flatten(), label_smoothing=smoothing)
 
 
 @torch.no_grad()

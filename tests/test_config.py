@@ -42,7 +42,7 @@ def test_good_recipes(tmp_path, shape):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "models" / "recipes").glob("*.toml")), ids=lambda p: p.stem)
 def test_shipped_recipes_are_read(path):
-    assert load_toml(Recipe, path).data.name == "mars"
+    assert path.stem.startswith(load_toml(Recipe, path).data.name)
 
 
 WITHOUT = object()

@@ -23,5 +23,5 @@ if [ -n "$missing" ]; then
 fi
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[train,search,report,synthesis,constants,test,docs]'
+.venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[train,data,search,report,synthesis,constants,test,docs]'
 touch .venv/ready

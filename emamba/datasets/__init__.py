@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import EmambaError
 
-MODULES = {"mars": "mars"}
+MODULES = {name: name for name in ("mars", "fashion_mnist", "cifar10")}
 """Data set name -> module of this package."""
 
 
@@ -40,6 +40,10 @@ class Dataset:
     """Figure in `unit` = label × unit_scale."""
     train_remedy: str = ""
     """What to get, and where, when the training part is empty."""
+    token_bytes: np.ndarray | None = None
+    """Bytes of text per token id [vocabulary], where the tokens are text."""
+    bytes_per_word: float = 0.0
+    """Of the test text, a line's end counted as a word as in WikiText; 0 without text."""
 
     @property
     def test_seen(self) -> np.ndarray | None:
@@ -69,3 +73,14 @@ def choose_split(name: str, split: str | None, splits: tuple[str, ...]) -> str:
     if split not in splits:
         raise EmambaError(f"data set {name} has no split '{split}'; it has: {', '.join(splits)}")
     return split
+
+
+def find_folder(folders: tuple[Path, ...], names: tuple[str, ...]) -> Path | None:
+    """The first of `folders` that has one of the files `names`."""
+    return next((folder for folder in folders if any((folder / name).exists() for name in names)), None)
+
+
+def hold_out(n: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of 0..n−1 in two parts, the second of `count`, by a permutation that is always the same."""
+    order = np.random.RandomState(0).permutation(n)  # RandomState: numpy promises its stream never changes
+    return order[:-count], order[-count:]

@@ -9,7 +9,7 @@ from ..errors import EmambaError
 def patchify(images: np.ndarray, patch: tuple[int, int]) -> np.ndarray:
     """Cuts images into patches, one token each: row-major patches, row-major pixels inside a patch, channels last.
 
-    images [n, height, width, c], patch (ph, pw) -> [n, L, ph·pw·c].
+    images [n, height, width, c] of NumPy or torch, patch (ph, pw) -> [n, L, ph·pw·c].
     """
     n, height, width, channels = images.shape
     ph, pw = patch
