@@ -4,6 +4,9 @@ Every function takes integers and returns integers, in the type of its arguments
 enough. Nothing here knows a scale except as a shift. docs/numerics.md is the prose of this file.
 """
 
+from itertools import count
+from math import isqrt
+
 import numpy as np
 
 from .errors import EmambaError
@@ -85,9 +88,27 @@ def reciprocal_table(width: int, bits: int, index_bits: int, entry_bits: int) ->
     return ((4 << exponent) // denominator + 1) >> 1, exponent
 
 
+def rsqrt_table(gain: int, bits: int, index_bits: int, entry_bits: int) -> tuple[Array, int]:
+    """Entries and exponent E of sqrt(gain/V) for a `bits`-bit V, `bits` even, whose leading one was shifted to bit bits−1.
+
+    Entry [p, i] ≈ 2^E · sqrt(gain/m), where p is the shift modulo 2, and m·2^p carries i in the index_bits − 1 below its leading
+    one; where these drop bits of V, it is the midpoint of the V that share the entry. E is the largest at which every entry fits
+    entry_bits. The list has p above i.
+    """
+    fraction = min(index_bits, bits) - 1
+    dropped = bits - 1 - fraction
+    doubled = [(2 << dropped) * ((1 << fraction) + i) + (1 << dropped) - 1 for i in range(1 << fraction)]  # 2·m·2^p
+
+    def entry(exponent: int, odd: int, twice: int) -> int:
+        return (isqrt((gain << 2 * exponent + 3 + odd) // twice) + 1) >> 1
+
+    exponent = next(e for e in count(entry_bits + bits, -1) if entry(e, 1, doubled[0]) < 1 << entry_bits)
+    return np.array([entry(exponent, odd, twice) for odd in (0, 1) for twice in doubled]), exponent
+
+
 def leading_zeros(x: Array, bits: int) -> Array:
     """Zeros above the leading one of a `bits`-bit unsigned integer; 0 where x = 0."""
-    length = np.frexp(x.astype(np.float64))[1]
+    length = np.frexp((x & ~(x >> 1)).astype(np.float64))[1]  # no bit next to the leading one, so that no float rounds up to 2^k
     return np.where(x > 0, bits - length, 0).astype(x.dtype)
 
 
@@ -107,6 +128,26 @@ def range_norm(x: Array, bits: int, table: Array, shift: int, o: IntFormat, roun
     index = ((span << zeros) >> (bits - 1 - index_bits)) & (len(table) - 1)
     n = (width * x - total) << zeros
     return requantize(n * table[index], shift, o, rounding)
+
+
+def layer_norm(x: Array, bits: int, table: Array, shift: int, o: IntFormat, rounding: Rounding = Rounding.HALF_UP, *,
+               epsilon: int = 0, centered: bool = True) -> Array:
+    """LayerNorm, (x − mean) / sqrt(variance + ε) over the last axis, or where it is not `centered` RMSNorm,
+    x / sqrt(mean of x² + ε), without a divider or a root. The integers are our choice.
+
+    With Q = Σx² + epsilon, V = D·Q − (Σx)² is D²·(variance + ε) and n = D·x − Σx is D·(x − mean), exactly; where it is not
+    `centered`, V = Q and n = x. V is shifted left by its leading zeros, n by half of them, so that a small table holds
+    sqrt(gain/V). n = 0 gives 0, also where V = 0.
+    """
+    width, x = x.shape[-1], x.astype(table.dtype, copy=False)
+    n, v = x, (x * x).sum(-1, keepdims=True, dtype=x.dtype) + epsilon
+    if centered:
+        total = x.sum(-1, keepdims=True, dtype=x.dtype)
+        n, v = width * x - total, width * v - total * total
+    zeros = leading_zeros(v, bits)
+    half = len(table) >> 1
+    below = ((v << zeros) >> (bits - half.bit_length())) & (half - 1)
+    return requantize((n << (zeros >> 1)) * table[half * (zeros & 1) + below], shift, o, rounding)
 
 
 def check_range(name: str, x: Array, o: IntFormat) -> None:

@@ -7,6 +7,7 @@ blocks in `rtl` take the same objects as their only parameter.
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isqrt
 
 import numpy as np
 
@@ -172,9 +173,14 @@ class Lookup(Operator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RangeNorm(Operator):
-    """(x − mean)/(max − min) per token; γ and β live in the Linear that follows (our choice: exact in float, and one
-    multiplier fewer per channel). `shift` is the reciprocal's exponent less the output's fraction bits."""
+class Norm(Operator):
+    """What the norms share: n_i of each channel times a reciprocal from a table of 2^index_bits entries, that of the token's
+    spread, which is shifted until its leading one is at the top. γ and β live in the Linear that follows (our choice: exact in
+    float, and one multiplier fewer per channel). `shift` is the table's exponent less the output's fraction bits.
+
+    Each has `reciprocals`, the table's entries and exponent; `spread_bits` of the unsigned spread; and for the hardware
+    `n_bound`, the largest |n|, `shifted_bound`, the largest after its shift, and `largest_shift` of an n that is not 0.
+    """
 
     channels: int
     i: IntFormat
@@ -183,18 +189,14 @@ class RangeNorm(Operator):
 
     def __post_init__(self):
         if self.channels < 1:
-            raise EmambaError(f"channels of a RangeNorm must be at least 1, not {self.channels}")
+            raise EmambaError(f"channels of a norm must be at least 1, not {self.channels}")
         if not 1 <= self.index_bits <= 12 or not 4 <= self.entry_bits <= 16:
-            raise EmambaError(f"a RangeNorm table of {self.index_bits} index bits and {self.entry_bits} entry bits is out of "
-                              "range; 1..12 and 4..16 are possible")
+            raise EmambaError(f"a norm's table of {self.index_bits} index bits and {self.entry_bits} entry bits is out of range; "
+                              "1..12 and 4..16 are possible")
 
     @property
     def width(self) -> int:
         return self.channels
-
-    @cached_property
-    def reciprocals(self) -> tuple[Array, int]:
-        return arith.reciprocal_table(self.channels, self.i.bits, self.index_bits, self.entry_bits)
 
     @property
     def shift(self) -> int:
@@ -203,8 +205,100 @@ class RangeNorm(Operator):
     def check_inputs(self, producers):
         _check_input("norm", producers[0], self.channels, self.i)
 
+
+@dataclass(frozen=True, kw_only=True)
+class RangeNorm(Norm):
+    """(x − mean)/(max − min) per token; its spread is R = max − min. Source: paper."""
+
+    @property
+    def spread_bits(self) -> int:
+        return self.i.bits
+
+    @property
+    def n_bound(self) -> int:
+        return self.channels << self.i.bits  # |D·x − Σx| ≤ D·R
+
+    @property
+    def shifted_bound(self) -> int:
+        return self.n_bound
+
+    @property
+    def largest_shift(self) -> int:
+        return self.i.bits - 1
+
+    @cached_property
+    def reciprocals(self) -> tuple[Array, int]:
+        return arith.reciprocal_table(self.channels, self.i.bits, self.index_bits, self.entry_bits)
+
     def __call__(self, x: Array) -> Array:
         return arith.range_norm(x, self.i.bits, self.reciprocals[0], self.shift, self.o, self.rounding)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerNorm(Norm):
+    """(x − mean)/sqrt(variance + ε) per token; its spread is V = D·Q − (Σx)² with Q = Σx² + `epsilon`, where `epsilon` is D·ε in
+    squared steps of the input. The comparison to RangeNorm (our choice of the integers)."""
+
+    epsilon: int
+
+    centered = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.epsilon < 0:
+            raise EmambaError(f"epsilon of a norm must be at least 0, not {self.epsilon}")
+        _check_bound("a norm's sum of squares", self.bound)
+        _check_shift("shift", self.shift)
+
+    @property
+    def squares_bound(self) -> int:
+        """Largest Q."""
+        return self.epsilon + self.channels * self.i.magnitude**2
+
+    @property
+    def bound(self) -> int:
+        """Largest V."""
+        return self.squares_bound * (self.channels if self.centered else 1)
+
+    @property
+    def spread_bits(self) -> int:
+        return self.bound.bit_length() + self.bound.bit_length() % 2
+
+    @property
+    def n_bound(self) -> int:
+        return (self.channels - 1) * (self.i.max - self.i.min) if self.centered else self.i.magnitude
+
+    @property
+    def shifted_bound(self) -> int:
+        most = max(1, self.channels - 1) if self.centered else 1  # n² ≤ most·V, and V after its shift is below 2^spread_bits
+        return isqrt(most << self.spread_bits)
+
+    @property
+    def largest_shift(self) -> int:
+        """By the least V of a token that is not constant, or not zero."""
+        least = self.channels * self.epsilon + max(1, self.channels - 1) if self.centered else self.epsilon + 1
+        return (self.spread_bits - least.bit_length()) // 2
+
+    @cached_property
+    def reciprocals(self) -> tuple[Array, int]:
+        gain = 1 if self.centered else self.channels
+        return arith.rsqrt_table(gain, self.spread_bits, self.index_bits, self.entry_bits)
+
+    @cached_property
+    def word(self) -> np.dtype:
+        """Type of V, which is shifted to its top bit, and of the products."""
+        return arith.word(max(1 << self.spread_bits, self.shifted_bound << self.entry_bits), self.shift, self.o)
+
+    def __call__(self, x: Array) -> Array:
+        return arith.layer_norm(x, self.spread_bits, self.reciprocals[0].astype(self.word), self.shift, self.o, self.rounding,
+                                epsilon=self.epsilon, centered=self.centered)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RMSNorm(LayerNorm):
+    """x/sqrt(mean of x² + ε) per token; its spread is Q, and its table holds sqrt(D) too."""
+
+    centered = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -515,4 +609,5 @@ class Pool(Operator):
         return arith.requantize(x.sum(1, keepdims=True, dtype=np.int64), self.shift, self.o, self.rounding, self.multiplier)
 
 
-OPERATORS = {cls.__name__: cls for cls in (Input, Linear, Lookup, RangeNorm, Conv1d, Activation, Scan, Multiply, Add, Pool)}
+OPERATORS = {cls.__name__: cls for cls in (
+    Input, Linear, Lookup, RangeNorm, LayerNorm, RMSNorm, Conv1d, Activation, Scan, Multiply, Add, Pool)}

@@ -21,8 +21,24 @@ from .config import ModelConfig, QuantizeConfig, Recipe, validate
 from .errors import EmambaError
 from .formats import IntFormat
 from .graph import Node
-from .operators import BIAS, Activation, Add, Conv1d, Input, Linear, Lookup, Multiply, Operator, Pool, RangeNorm, Scan
-from .reference import Reference
+from .operators import (
+    BIAS,
+    Activation,
+    Add,
+    Conv1d,
+    Input,
+    LayerNorm,
+    Linear,
+    Lookup,
+    Multiply,
+    Norm,
+    Operator,
+    Pool,
+    RangeNorm,
+    RMSNorm,
+    Scan,
+)
+from .reference import NORM_EPSILON, Reference
 
 Array = np.ndarray
 
@@ -57,8 +73,6 @@ def read_checkpoint(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec
 def quantize(name: str, config: ModelConfig, weights: dict[str, Array], codec: Codec, tokens: Array, settings: QuantizeConfig,
              data: dict | None = None, record: dict | None = None) -> Artifact:
     """Quantizes a model. tokens [n, L, input width]: calibration data in the user's unit (or ids)."""
-    if config.norm not in ("range", "none"):
-        raise EmambaError(f"norm = '{config.norm}' has no integer unit: train with norm = 'range' or 'none'")
     if not len(tokens):
         raise EmambaError("there is no calibration data; give at least one sequence")
     if not np.isfinite(tokens).all():
@@ -186,11 +200,20 @@ class _Quantizer:
         table = np.clip(np.floor(self.reference.parameters[node.name]["table"] * 2.0**o.frac + 0.5), o.min, o.max)
         return Lookup(table=table.astype(np.int64), i=self.formats["input"], **self._common(node))
 
-    def _rangenorm(self, node: Node) -> RangeNorm:
-        o = self.formats[node.name]
-        i = self.formats[node.inputs[0]]
-        return RangeNorm(channels=node.width, i=i, index_bits=min(12, max(8, o.bits)), entry_bits=min(16, o.bits + 4),
-                         **self._common(node))
+    def _norm(self, node: Node, kind: type[Norm], **parts) -> Norm:
+        bits = self.formats[node.name].bits
+        return kind(channels=node.width, i=self.formats[node.inputs[0]], index_bits=min(12, max(8, bits)),
+                    entry_bits=min(16, bits + 4), **parts, **self._common(node))
+
+    def _rangenorm(self, node: Node) -> Norm:
+        return self._norm(node, RangeNorm)
+
+    def _layernorm(self, node: Node, kind: type[LayerNorm] = LayerNorm) -> Norm:
+        epsilon = int(np.floor(NORM_EPSILON * node.width * 4.0 ** self.formats[node.inputs[0]].frac + 0.5))
+        return self._norm(node, kind, epsilon=epsilon)
+
+    def _rmsnorm(self, node: Node) -> Norm:
+        return self._layernorm(node, RMSNorm)
 
     def _activation(self, node: Node) -> Activation:
         name = "softplus" if node.name.endswith(".dt") else "silu"

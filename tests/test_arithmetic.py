@@ -1,10 +1,20 @@
 from fractions import Fraction
+from math import isqrt
 
 import numpy as np
 import pytest
 from apytypes import APyFixedArray, OverflowMode, QuantizationMode
 
-from emamba.arithmetic import leading_zeros, range_norm, reciprocal_table, requantize, round_shift, saturate
+from emamba.arithmetic import (
+    layer_norm,
+    leading_zeros,
+    range_norm,
+    reciprocal_table,
+    requantize,
+    round_shift,
+    rsqrt_table,
+    saturate,
+)
 from emamba.formats import IntFormat, Rounding
 
 MODES = {
@@ -89,6 +99,12 @@ def test_leading_zeros_on_every_range():
     assert leading_zeros(np.arange(4096), 12).tolist() == [0] + [12 - r.bit_length() for r in range(1, 4096)]
 
 
+def test_leading_zeros_beyond_the_bits_of_a_float():
+    powers = np.array([1 << k for k in range(62)])
+    assert leading_zeros(powers, 62).tolist() == leading_zeros(2 * powers - 1, 62).tolist() == list(range(61, -1, -1))
+    assert leading_zeros((2 * powers - 1).astype(np.int32)[:30], 31).tolist() == list(range(30, 0, -1))
+
+
 @pytest.mark.parametrize("width", [*WIDTHS, 64])
 @pytest.mark.parametrize("bits, index_bits", [(8, 7), (12, 11), (12, 9), (1, 4)])
 @pytest.mark.parametrize("entry_bits", [12, 18])
@@ -158,3 +174,80 @@ def test_range_norm_of_a_flat_token_is_zero(width, bits, rounding):
     x = np.repeat(np.arange(-(1 << (bits - 1)), 1 << (bits - 1))[:, None], width, 1)
     o = IntFormat(8, True, 7)
     assert not range_norm(x, bits, table, exponent - o.frac, o, rounding).any()
+
+
+@pytest.mark.parametrize("bits, gain, index_bits, entry_bits, worst", [
+    (32, 1, 8, 12, "0.00211"),
+    (28, 20, 8, 12, "0.00223"),
+    (62, 57, 8, 12, "0.00215"),
+    (32, 1, 12, 16, "0.000131"),
+    (28, 20, 12, 16, "0.000141"),
+    (8, 3, 12, 16, "0.000018"),
+    (2, 1, 8, 12, "0.00035"),
+])
+def test_reciprocal_square_root_of_every_value(bits, gain, index_bits, entry_bits, worst):
+    """The relative error of every V: within one shift and one entry, it is largest at the least or at the largest V."""
+    table, exponent = rsqrt_table(gain, bits, index_bits, entry_bits)
+    half, worst = len(table) // 2, Fraction(worst)
+    below = half.bit_length() - 1
+    assert below == min(index_bits, bits) - 1 and 1 << (entry_bits - 2) < table.min() and table.max() < 1 << entry_bits
+    low, high = ((1 + sign * worst) ** 2 * gain * 4**exponent for sign in (-1, 1))
+    top, seen = 1 << (bits - 1), 0
+    for k in range(bits):
+        for i in range(half):
+            first, end = ((half + i) << (bits - 1 - below), (half + i + 1) << (bits - 1 - below))
+            least, most = -(-first >> k), (end - 1) >> k  # the V with `first` ≤ V << k < `end`
+            if least <= most:
+                assert top <= least << k and (most << k) < 2 * top
+                factor = int(table[half * (k & 1) + i]) << (k >> 1)
+                assert low <= factor**2 * least and factor**2 * most <= high
+                seen += most - least + 1
+    assert seen == 2 * top - 1
+
+
+ROOT = 60
+"""Fraction bits to which the exact quotients of the next tests are known."""
+
+
+def layer_norm_error(width: int, bits: int, epsilon: int, index_bits: int, entry_bits: int, o: IntFormat,
+                     centered: bool) -> float:
+    """Largest |y − exact| in output LSBs against exact quotients clipped to the format."""
+    x = norm_inputs(width, bits)
+    largest = (epsilon + width << 2 * (bits - 1)) * (width if centered else 1)
+    v_bits = largest.bit_length() + largest.bit_length() % 2
+    table, exponent = rsqrt_table(1 if centered else width, v_bits, index_bits, entry_bits)
+    y = layer_norm(x, v_bits, table, exponent - o.frac, o, epsilon=epsilon, centered=centered)
+    worst = 0.0
+    for token, normed in zip(x.tolist(), y.tolist(), strict=True):
+        mean = Fraction(sum(token), width) if centered else Fraction(0)
+        variance = (sum((value - mean) ** 2 for value in token) + epsilon) / width
+        for value, out in zip(token, normed, strict=True):
+            square = (value - mean) ** 2 / variance if value != mean else Fraction(0)
+            root = Fraction(isqrt(int(square * 4 ** (o.frac + ROOT))), 1 << ROOT)
+            true = root if value > mean else -root
+            worst = max(worst, float(abs(out - min(max(true, o.min), o.max))))
+    return worst
+
+
+@pytest.mark.parametrize("centered", [True, False])
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("bits, epsilon, index_bits, entry_bits, o, worst", [
+    (8, 0, 8, 12, IntFormat(8, True, 5), 0.61),
+    (12, 3, 8, 12, IntFormat(8, True, 5), 0.59),
+    (12, 3, 8, 12, IntFormat(8, True, 4), 0.55),
+    (12, 100, 12, 16, IntFormat(12, True, 9), 0.60),
+])
+def test_layer_norm_against_exact_quotients(width, centered, bits, epsilon, index_bits, entry_bits, o, worst):
+    assert layer_norm_error(width, bits, epsilon, index_bits, entry_bits, o, centered) < worst
+
+
+@pytest.mark.parametrize("epsilon", [0, 5])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_layer_norm_of_a_flat_token_is_zero(width, epsilon):
+    x = np.repeat(every(12)[:, None], width, 1)
+    o = IntFormat(8, True, 5)
+    table, exponent = rsqrt_table(1, 36, 8, 12)
+    assert not layer_norm(x, 36, table, exponent - o.frac, o, epsilon=epsilon).any()
+    table, exponent = rsqrt_table(width, 30, 8, 12)
+    y = layer_norm(x, 30, table, exponent - o.frac, o, centered=False)
+    assert np.array_equal(y, np.repeat(32 * np.sign(every(12))[:, None], width, 1))

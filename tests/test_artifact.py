@@ -281,7 +281,10 @@ MANIFESTS = [
     (put("model", []), "model: the whole: Input should be a valid dictionary or instance of ModelConfig"),
     (put("model", "colour", 1), "model: colour: unknown key"),
     (put("model", "patch", [3, 2]), "model: the whole: an image of 4×4 does not divide into patches of 3×2"),
-    (put("model", "norm", "layer"), node("block0.norm", "there is no integer LayerNorm")),
+    (put("model", "norm", "layer"), node(
+        "block0.norm",
+        "its parameters do not make a LayerNorm (LayerNorm.__init__() missing 1 required keyword-only argument: 'epsilon')")),
+    (put("nodes", "block0.norm", "epsilon", 1), node("block0.norm", "unknown parameter 'epsilon'")),
     (put("codec", []), "codec: must be a table with the keys mean, std, scale, offset"),
     (put("codec", "gain", [1]), "codec: must be a table with the keys mean, std, scale, offset"),
     (put("codec", "mean", [0.0] * 11), "codec.mean: must be a list of 12 finite numbers"),

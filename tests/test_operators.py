@@ -14,7 +14,21 @@ from emamba.arithmetic import EXACT_FLOAT, EXACT_FLOAT32, matmul, requantize, wo
 from emamba.errors import EmambaError
 from emamba.formats import IntFormat, Rounding
 from emamba.integer import IntegerModel
-from emamba.operators import OPERATORS, Activation, Add, Conv1d, Input, Linear, Lookup, Multiply, Pool, RangeNorm, Scan
+from emamba.operators import (
+    OPERATORS,
+    Activation,
+    Add,
+    Conv1d,
+    Input,
+    LayerNorm,
+    Linear,
+    Lookup,
+    Multiply,
+    Pool,
+    RangeNorm,
+    RMSNorm,
+    Scan,
+)
 from emamba.piecewise import codes, exact, fit
 from sim.models import random_artifact, random_inputs
 
@@ -62,6 +76,8 @@ GOOD = {
     "Linear": {"o": I8, "weight": ones(2, 3), "bias": ones(2), "multiplier": ones(2), "i": I12, "w": I8, "shift": 4},
     "Lookup": {"o": I8, "table": ones(5, 3), "i": IntFormat(3, False, 0)},
     "RangeNorm": {"o": IntFormat(8, True, 7), "channels": 4, "i": I12},
+    "LayerNorm": {"o": I8, "channels": 4, "i": I12, "epsilon": 1},
+    "RMSNorm": {"o": I8, "channels": 4, "i": I12, "epsilon": 1},
     "Conv1d": {"o": I8, "weight": ones(2, 3), "bias": ones(2), "multiplier": ones(2), "i": I12, "w": I8, "shift": 4},
     "Activation": {"o": I8, "channels": 4, "i": I8, "entries": exact("silu", I8, I8)},
     "Scan": scan_parts(),
@@ -69,6 +85,7 @@ GOOD = {
     "Add": {"o": I8, "channels": 4, "a": I12, "b": I8},
     "Pool": {"o": I8, "channels": 4, "i": I8, "mean": True, "tokens": 3, "multiplier": 5461, "shift": 14},
 }
+NORMS = ("RangeNorm", "LayerNorm", "RMSNorm")
 SILU = fit("silu", I8, I8, 5)
 SHIFT = "is out of range; a requantization shift must lie in −40..62"
 POSITIVE = "A holds a positive value, so the state would grow without bound; A must be ≤ 0"
@@ -91,10 +108,16 @@ BAD = [
     ]],
     ("Lookup", {"table": ones(3)}, "table has 1 dimensions, but the node needs 2"),
     ("Lookup", {"table": ones(3, 2) * -129}, "table holds -129, outside -128..127 of its format INT8·2^-5"),
-    ("RangeNorm", {"channels": 0}, "channels of a RangeNorm must be at least 1, not 0"),
-    *[("RangeNorm", {"index_bits": i, "entry_bits": e},
-       f"a RangeNorm table of {i} index bits and {e} entry bits is out of range; 1..12 and 4..16 are possible")
-      for i, e in ((0, 12), (13, 12), (8, 3), (8, 17))],
+    *[(kind, {"channels": 0}, "channels of a norm must be at least 1, not 0") for kind in NORMS],
+    *[(kind, {"index_bits": i, "entry_bits": e},
+       f"a norm's table of {i} index bits and {e} entry bits is out of range; 1..12 and 4..16 are possible")
+      for kind in NORMS for i, e in ((0, 12), (13, 12), (8, 3), (8, 17))],
+    *[(kind, change, sentence) for kind in ("LayerNorm", "RMSNorm") for change, sentence in [
+        ({"epsilon": -1}, "epsilon of a norm must be at least 0, not -1"),
+        ({"epsilon": 1 << 61}, f"a norm's sum of squares can reach {64 if kind == 'LayerNorm' else 62} bits; at most 62 are "
+                               "possible: use narrower formats"),
+        ({"o": IntFormat(8, True, 64), "i": I8}, f"shift = {-43 - 2 * (kind == 'RMSNorm')} {SHIFT}"),
+    ]],
     ("Activation", {"entries": None}, "the activation must have either segments or entries"),
     ("Activation", {"segments": SILU}, "the activation must have either segments or entries"),
     ("Activation", {"entries": ones(255)},
@@ -140,7 +163,7 @@ def test_wrong_parameters_are_refused(kind, change, sentence):
 INPUTS = [
     ("Linear", [Input(o=I12, channels=3)], "linear"),
     ("Lookup", [Input(o=IntFormat(3, False, 0), channels=1)], "lookup"),
-    ("RangeNorm", [Input(o=I12, channels=4)], "norm"),
+    *[(kind, [Input(o=I12, channels=4)], "norm") for kind in NORMS],
     ("Conv1d", [Input(o=I12, channels=2)], "convolution"),
     ("Activation", [Input(o=I8, channels=4)], "activation"),
     ("Scan", [Input(o=I8, channels=2), Input(o=U7, channels=2), Input(o=I8, channels=3),
@@ -281,6 +304,38 @@ def test_range_norm_near_the_fraction(channels):
         for value, out in zip(token.tolist(), op(token[None, None])[0, 0].tolist(), strict=True):
             true = Fraction((channels * value - total) * 128, channels * span) if span else Fraction(0)
             assert abs(out - min(max(true, -128), 127)) < 1
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("kind", [LayerNorm, RMSNorm])
+@pytest.mark.parametrize("channels, i, epsilon", [(1, I12, 0), (2, I8, 1), (3, I12, 0), (20, I12, 3),
+                                                  (5, IntFormat(24, True, 20), 9)])
+def test_layer_norm_in_plain_integers(channels, i, epsilon, kind, rounding):
+    """By docs/numerics.md, in Python's integers: every token's table entry from its own definition."""
+    op = kind(o=IntFormat(8, True, 4), channels=channels, i=i, epsilon=epsilon, rounding=rounding)
+    bits, exponent = op.spread_bits, op.reciprocals[1]
+    rng = np.random.default_rng(4)
+    tokens = rng.integers(i.min, i.max + 1, (60, channels)) >> rng.integers(0, i.bits, (60, 1))
+    tokens = np.concatenate([tokens, np.full((1, channels), i.min), np.full((1, channels), i.max), np.zeros((1, channels), int),
+                             rng.choice([i.min, i.max], (9, channels)), np.eye(channels, dtype=int)[:1]])
+    for token, normed in zip(tokens.tolist(), op(tokens[None])[0].tolist(), strict=True):
+        squares, total = sum(value**2 for value in token) + epsilon, sum(token)
+        spread = channels * squares - total**2 if kind is LayerNorm else squares
+        assert spread < 1 << bits
+        zeros = bits - spread.bit_length() if spread else 0
+        for value, out in zip(token, normed, strict=True):
+            n = channels * value - total if kind is LayerNorm else value
+            entry = 0
+            if spread:
+                below = 7  # bits below the leading one, which the table's 8 index bits leave beside the shift's lowest
+                first = spread << zeros >> (bits - 1 - below) << (bits - 1 - below)
+                middle = first + Fraction((1 << (bits - 1 - below)) - 1, 2)
+                gain = 1 if kind is LayerNorm else channels
+                square = 4**exponent * gain * Fraction(2) ** (zeros % 2) / middle
+                entry = (math.isqrt(math.floor(4 * square)) + 1) // 2
+            assert out == to_format((n << zeros // 2) * entry * power(op.o.frac - exponent), op.o, rounding)
+            assert abs(n << zeros // 2) <= op.shifted_bound and abs(n) <= op.n_bound
+            assert n == 0 or zeros // 2 <= op.largest_shift
 
 
 # -- the scan -----------------------------------------------------------------------------------------------------------------
