@@ -27,7 +27,7 @@ NOTES = [
 ]
 
 KINDS = {"Linear": "accumulators", "Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer",
-         "Pool": "pool sum"}
+         "LayerNorm": "norm buffer", "Pool": "pool sum"}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -28,15 +28,16 @@ class Products(StrEnum):
 
 
 class Pipeline:
-    """Registers between a block's inputs and its output `o` that all move while `o` is empty or taken.
+    """Registers between a block's inputs and its output `o` that all move while `o` is empty or taken; without `o`, always.
 
     `advance` is high in such a cycle.
     """
 
-    def __init__(self, m: Module, o):
-        self.m, self.o = m, o
-        self.advance = Signal(name="advance")
-        m.d.comb += self.advance.eq(~o.valid | o.ready)
+    def __init__(self, m: Module, o=None):
+        self.m, self.o, self.advance = m, o, Const(1)
+        if o is not None:
+            self.advance = Signal(name="advance")
+            m.d.comb += self.advance.eq(~o.valid | o.ready)
 
     def register(self, value: Value, name: str, stages: int = 1, shape: Shape | None = None) -> Value:
         """`value` as it was `stages` steps ago."""
@@ -232,13 +233,14 @@ def accumulate(m: Module, pipeline: Pipeline, value: Value, initial: Value, star
     return total
 
 
-SHALLOW_ROM = 64
-"""Words up to which a memory is read fast; a deeper one, in a block RAM, gets a register at its output."""
+SHALLOW_ROM, DEEP_ROM = 64, 2048
+"""Words up to which a memory is read fast, and up to which it is one memory. A deeper one than the first, in block RAM, gets a
+register at its output; a deeper one than the second is banks, each with such a register, and another one behind their choice."""
 
 
 def rom_latency(words: int) -> int:
     """Steps from the address to the data of a `Rom`."""
-    return 1 + (words > SHALLOW_ROM)
+    return 1 + (words > SHALLOW_ROM) + (words > DEEP_ROM)
 
 
 class Rom(wiring.Component):
@@ -265,17 +267,29 @@ class Rom(wiring.Component):
         if self.count == 1:
             m.d.comb += self.data.eq(self.words()[0])
             return m
-        m.submodules.storage = storage = Memory(shape=unsigned(self.lanes * self.element.bits), depth=self.count,
-                                                init=self.words(), attrs={"rom_style": self.style} if self.style else {})
-        port = storage.read_port()
-        m.d.comb += [port.en.eq(self.en), port.addr.eq(self.addr)]
-        if rom_latency(self.count) == 1:
-            m.d.comb += self.data.eq(port.data)
-        else:
-            held = Signal.like(self.data, name="held", reset_less=True)
+        words, depth = self.words(), min(self.count, DEEP_ROM)
+        banks = []
+        for k, start in enumerate(range(0, self.count, depth)):
+            part = words[start:start + depth]
+            m.submodules[f"storage_{k}" if self.count > depth else "storage"] = storage = Memory(
+                shape=unsigned(len(self.data)), depth=len(part), init=part, attrs={"rom_style": self.style} if self.style else {})
+            port = storage.read_port()
+            m.d.comb += [port.en.eq(self.en), port.addr.eq(self.addr[:len(port.addr)])]
+            banks.append(port.data)
+
+        def held(value: Value, name: str) -> Signal:
+            register = Signal.like(value, name=name, reset_less=True)
             with m.If(self.en):
-                m.d.sync += held.eq(port.data)
-            m.d.comb += self.data.eq(held)
+                m.d.sync += register.eq(value)
+            return register
+
+        if self.count > SHALLOW_ROM:
+            banks = [held(bank, "held") for bank in banks]
+        data = banks[0]
+        if len(banks) > 1:
+            bank = held(held(self.addr[len(Const(depth - 1)):], "bank"), "bank_held")
+            data = held(Array(banks)[bank], "chosen")
+        m.d.comb += self.data.eq(data)
         return m
 
 
@@ -297,9 +311,19 @@ def rom_inventory(rows: np.ndarray, element: IntFormat, steps: int, style: str |
     if words == 1:
         return inv.Inventory()
     rows = np.asarray(rows, np.int64).reshape(words, -1)
-    (bits, different), latency = inv.columns(rows, element.bits), rom_latency(words)
-    return (inv.Inventory(roms=Counter({(words, bits, style, different): 1}), registers=different * (latency - 1))
-            + inv.register(inv.width(words), steps - latency))
+    bits, different = inv.columns(rows, element.bits)
+    return rom_parts(words, bits, style, different) + inv.register(inv.width(words), steps - rom_latency(words))
+
+
+def rom_parts(words: int, bits: int, style: str | None, different: int) -> inv.Inventory:
+    """Of a `Rom` of `bits`-bit words with `different` columns."""
+    depths = [min(DEEP_ROM, words - start) for start in range(0, words, DEEP_ROM)]
+    parts = inv.Inventory(roms=Counter({(depth, bits, style, different): count for depth, count in Counter(depths).items()}))
+    if words > SHALLOW_ROM:
+        parts += inv.Inventory(registers=different * len(depths))
+    if len(depths) > 1:
+        parts += inv.Inventory(registers=different + 2 * inv.width(len(depths)), muxes=different * (len(depths) - 1))
+    return parts
 
 
 def fold(values: np.ndarray, rows: int, lanes: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from .activation import Activation
 from .conv1d import Conv1d
 from .datapath import Products
 from .elementwise import Add, Multiply
+from .layer_norm import LayerNorm
 from .linear import Linear
 from .lookup import Lookup
 from .pool import Pool
@@ -125,6 +126,8 @@ def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Rea
             return Lookup(op, lanes)
         case ops.RangeNorm():
             return RangeNorm(op, quick_lanes, narrow=realization.narrow)
+        case ops.LayerNorm():
+            return LayerNorm(op, quick_lanes, narrow=realization.narrow)
         case ops.Conv1d():
             return Conv1d(op, *fold_conv1d(op, budget), products)
         case ops.Activation():

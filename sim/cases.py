@@ -7,11 +7,12 @@ from functools import partial
 import numpy as np
 
 from emamba.formats import IntFormat, Rounding
-from emamba.operators import Activation, Add, Conv1d, Linear, Lookup, Multiply, Pool, RangeNorm, Scan
+from emamba.operators import Activation, Add, Conv1d, LayerNorm, Linear, Lookup, Multiply, Pool, RangeNorm, RMSNorm, Scan
 from emamba.piecewise import exact, fit
 from rtl import activation as rtl_activation
 from rtl import conv1d as rtl_conv1d
 from rtl import elementwise as rtl_elementwise
+from rtl import layer_norm as rtl_layer_norm
 from rtl import linear as rtl_linear
 from rtl import lookup as rtl_lookup
 from rtl import pool as rtl_pool
@@ -41,6 +42,11 @@ def conv1d(rng, channels, taps, *, dyadic=False, i=I8, o=I8, rounding=Rounding.H
 
 def range_norm(channels, i=I12, *, index_bits=8) -> RangeNorm:
     return RangeNorm(channels=channels, i=i, o=IntFormat(8, True, 7), index_bits=index_bits)
+
+
+def layer_norm(channels, i=I12, *, rms=False, epsilon=1, rounding=Rounding.HALF_UP) -> LayerNorm:
+    kind = RMSNorm if rms else LayerNorm
+    return kind(channels=channels, i=i, o=IntFormat(8, True, 5), epsilon=epsilon, rounding=rounding)
 
 
 def activation(name, channels, *, i=I8, o=I8, table=False, segments=17) -> Activation:
@@ -99,6 +105,10 @@ def range_norm_block(channels, lanes, bits, *, narrow=False) -> Block:
     return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3)), lanes, narrow=narrow)
 
 
+def layer_norm_block(channels, lanes, bits, *, narrow=False, **options) -> Block:
+    return rtl_layer_norm.LayerNorm(layer_norm(channels, IntFormat(bits, True, bits - 3), **options), lanes, narrow=narrow)
+
+
 def activation_block(name, *, o=I8, entries=False, table=False) -> Block:
     return rtl_activation.Activation(activation(name, 5, o=o, table=entries), 2, table=table)
 
@@ -141,11 +151,16 @@ CASES = [
     *((conv1d_block, shape, {"products": Products.CONSTANTS}) for shape in ((5, 3, 5, 3), (1, 1, 1, 1))),
     *((range_norm_block, shape, {}) for shape in (
         (20, 1, 12), (20, 20, 12), (17, 4, 12), (1, 1, 12), (5, 2, 12), (17, 4, 8), (1, 1, 8))),
+    *((layer_norm_block, shape, {"rms": rms}) for rms in (False, True) for shape in (
+        (20, 1, 12), (20, 20, 12), (17, 4, 12), (1, 1, 12), (5, 2, 12), (17, 4, 8), (2, 2, 8))),
+    (layer_norm_block, (17, 4, 12), {"narrow": True}),
+    *((layer_norm_block, (6, 3, 12), {"rms": rms, "epsilon": 0, "rounding": rounding})
+      for rms, rounding in ((False, Rounding.HALF_EVEN), (True, Rounding.TRUNCATE))),
     *((activation_block, (name,), {"o": o} | options) for options in ({}, {"entries": True}, {"table": True}) for name, o in (
         ("silu", I8), ("softplus", IntFormat(8, True, 4)), ("exp", IntFormat(8, True, 7)))),
     *((scan_block, shape, {}) for shape in (
         (4, 3, 1, 3), (5, 4, 2, 2), (3, 5, 3, 2), (2, 3, 2, 3), (1, 1, 1, 1), (4, 8, 2, 8), (3, 3, 1, 1))),
-    *((scan_block, shape, {"table": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (4, 3, 1, 3), (3, 3, 1, 1))),
+    *((scan_block, shape, {"table": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (4, 3, 1, 3), (3, 3, 1, 1), (20, 2, 1, 1))),
     *((scan_block, shape, {"delta_b": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
     (scan_block, (5, 4, 2, 2), {"delta_b": True, "table": True}),
     (scan_block, (4, 3, 1, 3), {"narrow": True}),

@@ -28,8 +28,12 @@ SHAPES: dict[str, dict] = {
                              "d_state": 1, "dt_rank": 1, "blocks": 1, "norm": "none", "task": "regression", "outputs": 1},
     "standard-thousand": {"form": "standard", "input": "sequence", "features": 2, "length": 1000, "d_model": 3, "d_state": 2,
                           "dt_rank": 2, "blocks": 1, "task": "regression", "outputs": 2},
+    "emamba-layer-norm": {"input": "sequence", "features": 2, "length": 3, "d_model": 5, "d_state": 2, "dt_rank": 1, "blocks": 1,
+                          "norm": "layer", "task": "regression", "outputs": 2},
+    "standard-rms-norm": {"form": "standard", "input": "sequence", "features": 2, "length": 3, "d_model": 4, "d_state": 2,
+                          "dt_rank": 1, "blocks": 1, "norm": "rms", "pool": "last", "task": "classification", "outputs": 3},
 }
-"""Ten shapes of both forms: odd sizes, one token, a thousand tokens, three blocks, one channel, no norm, no residual."""
+"""Twelve shapes of both forms: odd sizes, one token, a thousand tokens, three blocks, one channel, every norm, no residual."""
 
 
 def random_artifact(shape: str | ModelConfig, seed: int = 0, **settings) -> Artifact:

@@ -41,7 +41,7 @@ def test_registers(name, monkeypatch):
     assert counted(block.inventory) == pytest.approx(expected, rel=0.07, abs=40)
 
 
-@pytest.mark.parametrize("name", [name for name in BLOCKS if re.match(r"linear-(20|9|17)|multiply|conv1d-8|range", name)])
+@pytest.mark.parametrize("name", [name for name in BLOCKS if re.match(r"linear-(20|9|17)|multiply|conv1d-8|range|layer", name)])
 def test_products(name):
     """As many products as multiplication signs in the Verilog."""
     block = BLOCKS[name]()

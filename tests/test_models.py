@@ -1,4 +1,4 @@
-"""Whole models of ten shapes and both forms on the Verilated design: every trace key, timing, stalls, resets."""
+"""Whole models of twelve shapes and both forms on the Verilated design: every trace key, timing, stalls, resets."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from rtl.schedule import Schedule
 from sim.models import SHAPES, random_artifact, random_inputs
 from sim.native import NativeSimulation
 
-CYCLES = dict(zip(SHAPES, (12, 40, 14, 6, 11, 12, 4, 1, 1, 9), strict=True))
+CYCLES = dict(zip(SHAPES, (12, 40, 14, 6, 11, 12, 4, 1, 1, 9, 15, 5), strict=True))
 SETTINGS = {
     "emamba-odd": {"weight_scale": "dyadic", "rounding": "half_even"},
     "emamba-three-blocks": {"residual_bits": 8, "input_term": "delta_b", "rule": "chord"},
