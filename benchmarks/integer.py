@@ -14,7 +14,7 @@ from emamba.errors import EmambaError
 from emamba.files import write_file
 from emamba.formats import IntFormat, Rounding
 from emamba.graph import build_graph
-from emamba.operators import Activation, Add, Linear, Lookup, Multiply, Operator, Pool, RangeNorm, Scan, Weighted
+from emamba.operators import Activation, Add, LayerNorm, Linear, Lookup, Multiply, Operator, Pool, RangeNorm, Scan, Weighted
 from emamba.piecewise import codes
 
 Array = np.ndarray
@@ -116,6 +116,11 @@ class IntegerLoop:
             case RangeNorm():
                 entries, _ = op.reciprocals
                 return "range_norm", {"bits": op.i.bits, "index_bits": len(entries).bit_length() - 1, "table": p(entries, "SUM")}
+            case LayerNorm():
+                entries, _ = op.reciprocals
+                return "layer_norm" if op.centered else "rms_norm", {
+                    "bits": op.spread_bits, "index_bits": len(entries).bit_length() - 2, "least": op.epsilon,
+                    "table": p(entries, "SUM")}
             case Activation():
                 return "activation", {"least": op.i.min, "table": p(op(codes(op.i)), "VALUE")}
             case Scan():
@@ -186,6 +191,8 @@ def _sum_bound(op: Operator) -> int:
             bound = op.bound * int(np.max(op.multiplier))
         case RangeNorm():
             bound = (op.channels << op.i.bits) * int(op.reciprocals[0].max())
+        case LayerNorm():
+            bound = max(op.shifted_bound << op.entry_bits, op.n_bound, op.channels * op.i.magnitude)
         case Multiply():
             bound = op.a.magnitude * op.b.magnitude
         case Add():

@@ -1,4 +1,4 @@
-"""The plain C loop of the benchmarks is the integer model: every head's integers, of ten shapes, of wide types, of MARS."""
+"""The plain C loop of the benchmarks is the integer model: every head's integers, of twelve shapes, of wide types, of MARS."""
 
 import shutil
 
