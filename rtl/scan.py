@@ -1,7 +1,5 @@
 """The selective scan: the recurrent heart of Mamba."""
 
-from collections import Counter
-
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
@@ -23,6 +21,7 @@ from .datapath import (
     rom,
     rom_inventory,
     rom_latency,
+    rom_parts,
     tap_format,
     tree_inventory,
     tree_stages,
@@ -140,8 +139,8 @@ class Scan(Block):
         if self.table:
             words = self.cycles << self.code_bits
             bits = op.a_bar.bits * states  # block RAM: what it holds matters not
-            decays = lanes * (inv.Inventory(roms=Counter({(words, bits, "block", bits): 1}))
-                              + inv.register(self.code_bits, self.lead - rom_latency(words)))
+            address = inv.register(self.code_bits, self.lead - rom_latency(words))
+            decays = lanes * (rom_parts(words, bits, "block", bits) + address)
         else:
             decays = rom_inventory(self._by_step(op.A), tap_format(op.A), operands)
         counters = inv.counter(self.cycles) + inv.counter(self.channel_groups) + inv.counter(self.state_groups)
