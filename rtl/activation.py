@@ -15,7 +15,7 @@ PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requant
 
 def piecewise_linear(m: Module, pipeline: Pipeline, x: Value, segments: Segments) -> Value:
     """`segments(x)`, PIECEWISE_LATENCY steps later; one multiplier."""
-    above = pipeline.register(Cat(x >= int(knot) for knot in segments.knots), "above")
+    above = pipeline.register(Cat(_at_least(x, int(knot)) for knot in segments.knots), "above")
     offsets, rounding = rounded_offsets(segments.offsets, segments.shift, segments.rounding)
     slope, offset = Signal(shape_of(tap_format(segments.slopes))), Signal(shape_of(tap_format(offsets)))
     count = len(segments.knots)
@@ -30,12 +30,24 @@ def piecewise_linear(m: Module, pipeline: Pipeline, x: Value, segments: Segments
     return pipeline.register(requantize(m, total, segments.shift, segments.o, rounding), "y")
 
 
+def _at_least(x: Value, knot: int) -> Value:
+    """x ≥ knot, without the low bits of x where those of the knot are zero."""
+    low = _unread(len(x), knot)
+    return x.shift_right(low) >= (knot >> low)
+
+
+def _unread(bits: int, knot: int) -> int:
+    """Low bits of an x of `bits` that a comparison with `knot` leaves out; at 0 the sign is enough."""
+    return min((knot & -knot).bit_length() - 1, bits - 1) if knot else bits - 1
+
+
 def piecewise_inventory(bits: int, segments: Segments) -> inv.Inventory:
     """Of `piecewise_linear` for an x of `bits`."""
     knots, slope, offset = len(segments.knots), tap_format(segments.slopes), tap_format(segments.offsets)
     a, b = inv.signed_bits(slope), offset.bits
     slopes, offsets = inv.columns(segments.slopes, slope.bits)[1], inv.columns(segments.offsets, b)[1]
-    return (inv.Inventory(comparisons=knots * bits, selects=knots * (slopes + offsets) // 4)
+    compared = sum(bits - _unread(bits, int(knot)) for knot in segments.knots)
+    return (inv.Inventory(comparisons=compared, selects=knots * (slopes + offsets) // 4)
             + inv.Inventory(registers=knots + 2 * bits + slopes + 2 * offsets)
             + inv.product(bits, a) + inv.Inventory(adders=bits + a, registers=segments.o.bits)
             + inv.requantizer(max(bits + a, b) + 1, segments.shift, segments.o, segments.rounding))

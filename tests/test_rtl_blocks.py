@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 from blocks import check
 
+from emamba.formats import IntFormat
+from emamba.operators import Activation as Op
+from emamba.piecewise import codes, fit
 from rtl.activation import Activation
+from rtl.layer_norm import LayerNorm
 from rtl.linear import Linear
 from rtl.range_norm import RangeNorm
 from rtl.streams import beats
@@ -29,7 +33,36 @@ def test_range_norm_of_equal_channels_is_zero():
     check(block, np.full((1, 3, 5), -2048))
 
 
+@pytest.mark.parametrize("rms", [False, True])
+@pytest.mark.parametrize("channels, lanes, epsilon", [(5, 2, 0), (4, 4, 0), (5, 2, 3), (1, 1, 2)])
+def test_layer_norm_at_the_edges(channels, lanes, epsilon, rms):
+    """Constant tokens, the least spread, for which the shift is largest, and the greatest."""
+    block = LayerNorm(cases.layer_norm(channels, rms=rms, epsilon=epsilon), lanes)
+    low, high = block.op.i.min, block.op.i.max
+    constant = [np.full((1, channels), value) for value in (low, -1, 0, 1, high)]
+    one = np.eye(channels, dtype=np.int64)
+    ends = np.random.default_rng(0).choice([low, high], (8, channels))
+    tokens = np.concatenate([*constant, one, -one, one + 7, low + one, one * low, one * high, ends])[None]
+    expected = block.model(tokens)
+    assert rms or not expected[0, :5].any()
+    check(block, tokens)
+
+
 @pytest.mark.parametrize("name", ["silu", "softplus", "exp"])
 @pytest.mark.parametrize("table", [False, True])
 def test_activation_on_every_code(name, table):
     check(Activation(cases.activation(name, 4, table=table), 4), np.arange(-128, 128).reshape(1, 64, 4), stalls=(0.0, 0.3))
+
+
+@pytest.mark.parametrize("name, i, knot_step, rule", [
+    ("silu", IntFormat(8, True, 4), 8, "minimax"),
+    ("softplus", IntFormat(7, False, 3), 16, "least_squares"),
+    ("exp", IntFormat(11, True, 7), 32, "least_squares"),
+    ("exp", IntFormat(9, True, 4), 256, "minimax"),
+])
+def test_coarse_knots_on_every_code(name, i, knot_step, rule):
+    """The knots of the last unit are the lowest code, which x always reaches, and 0, for which the sign is enough."""
+    segments = fit(name, i, IntFormat(8, True, 5), 11, rule, knot_step=knot_step)
+    assert segments.knot_step >= knot_step
+    op = Op(channels=4, i=i, o=segments.o, segments=segments)
+    check(Activation(op, 4), codes(i).reshape(1, -1, 4), stalls=(0.0, 0.3))
