@@ -12,7 +12,7 @@ import numpy as np
 from . import datasets
 from .artifact import Artifact, load, save
 from .config import QuantizeConfig, Recipe, load_toml, validate
-from .datasets.metrics import BETTER, figures
+from .datasets.metrics import BETTER, data_figures
 from .datasets.tokens import to_tokens
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
@@ -107,10 +107,10 @@ def _quantize(options: argparse.Namespace) -> int:
     measured = {"note": f"{data.name}, {data.split} split, {data.note}; {len(tokens)} test sequences"}
     for backend in ("float", "int"):
         values = predict(artifact, backend, make_executor(artifact, backend), tokens)
-        measured[backend] = figures(recipe.model.task, values, data.y_test, data.unit_scale)
+        measured[backend] = data_figures(recipe.model.task, values, data.y_test, data)
         print(f"{backend}: {_words(measured[backend], data.unit)}")
         if data.test_seen is not None:
-            seen = figures(recipe.model.task, values[data.test_seen], data.y_test[data.test_seen], data.unit_scale)
+            seen = data_figures(recipe.model.task, values[data.test_seen], data.y_test[data.test_seen], data)
             measured.setdefault("subjects_of_training", {})[backend] = seen
     artifact.record["figures"] = measured
     artifact.record["golden"] = codec.encode(tokens[:GOLDEN], artifact.input).tolist()
@@ -159,7 +159,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     start = time.monotonic()
     values = predict(artifact, options.backend, executor, tokens, _progress(len(tokens)))
     seconds = time.monotonic() - start
-    measured = figures(artifact.config.task, values, targets, data.unit_scale)
+    measured = data_figures(artifact.config.task, values, targets, data)
     metric, _ = BETTER[artifact.config.task]
     result = {"metric": metric, "value": measured[metric], "unit": data.unit, "figures": measured, "samples": len(tokens),
               "backend": options.backend, "seconds": round(seconds, 3), "data": f"{data.name}, {data.split} split, {data.note}"}

@@ -140,7 +140,7 @@ def test_shipped_file():
 
 
 def test_wrong_names(points):
-    assert refusal("moon") == "unknown data set 'moon'; known: cifar10, fashion_mnist, mars"
+    assert refusal("moon") == "unknown data set 'moon'; known: cifar10, fashion_mnist, japanese_vowels, mars, wikitext2"
     assert refusal("mars", "third", points()) == "data set mars has no split 'third'; it has: official, random"
 
 

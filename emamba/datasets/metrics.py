@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from . import Dataset
+
 BETTER = {"regression": ("rmse", -1), "classification": ("accuracy", 1), "next_token": ("perplexity", -1)}
 """Task -> its leading figure, and +1 where larger is better, -1 where smaller is."""
 
@@ -21,8 +23,29 @@ def figures(task: str, prediction: np.ndarray, target: np.ndarray, scale: float 
     return {"perplexity": float(np.exp(-log_likelihood(prediction, target).mean()))}
 
 
+def data_figures(task: str, prediction: np.ndarray, target: np.ndarray, data: Dataset) -> dict[str, float]:
+    """`figures` in the unit of `data`; for text also those of `text_figures`."""
+    result = figures(task, prediction, target, data.unit_scale)
+    if data.token_bytes is None:
+        return result
+    return result | text_figures(np.log(result["perplexity"]), target, data.token_bytes, data.bytes_per_word)
+
+
+def text_figures(loss: float, target: np.ndarray, token_bytes: np.ndarray, bytes_per_word: float) -> dict[str, float]:
+    """Figures that do not depend on how text was cut into tokens.
+
+    `loss`: mean negative log-likelihood of a token of `target`, in nats. Bits per byte: that of the whole, in bits, by the
+    bytes of all tokens. Word perplexity follows from it: 2^(bits per byte · bytes per word of the test text).
+    """
+    bits = loss / np.log(2) * target.size / token_bytes[target].sum()
+    return {"bits_per_byte": float(bits), "word_perplexity": float(2.0 ** (bits * bytes_per_word))}
+
+
 def log_likelihood(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Logarithm of the softmax of `logits` [..., k] at `target` [...] -> [...]."""
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    chosen = np.take_along_axis(shifted, target[..., None], -1)[..., 0]
-    return chosen - np.log(np.exp(shifted).sum(-1))
+    """Logarithm of the softmax of `logits` [n, ..., k] at `target` [n, ...] -> [n, ...]."""
+    result = np.empty(target.shape)
+    for k, row in enumerate(logits):  # one by one: the double precision of all would not fit in memory
+        shifted = row.astype(np.float64) - row.max(-1, keepdims=True)
+        chosen = np.take_along_axis(shifted, target[k][..., None], -1)[..., 0]
+        result[k] = chosen - np.log(np.exp(shifted).sum(-1))
+    return result
