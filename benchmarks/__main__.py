@@ -13,13 +13,13 @@ from emamba.datasets.tokens import to_tokens
 from emamba.errors import EmambaError
 from emamba.files import write_file
 
-from . import accuracy, cpu, growth, resources, schedules, simulation
+from . import accuracy, cpu, growth, norms, resources, schedules, simulation
 
 DOCS = Path("docs")
 MODEL = Path("models/mars")
 FRAMES = 1000
-SECTIONS = {"schedules": schedules, "simulation": simulation, "resources": resources, "cpu": cpu, "growth": growth,
-            "accuracy": accuracy}
+SECTIONS = {"schedules": schedules, "simulation": simulation, "resources": resources, "norms": norms, "cpu": cpu,
+            "growth": growth, "accuracy": accuracy}
 WITH_DATA = (simulation, cpu)
 
 
