@@ -103,6 +103,8 @@ class TrainConfig(Config):
     seed: int = 0
     noise_bits: int | None = Field(None, ge=2, le=16, description="train with the rounding noise of so many bits on y, "
                                    "gate, out and residual, as the integer model will round them")
+    average: float = Field(0.0, ge=0, lt=1, description="keep a running mean of the weights, which forgets by this factor "
+                           "a step, instead of the weights themselves; 0 does not")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the values of out that are dropped")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that all classes get alike")
     shift: int = Field(0, ge=0, description="images are shifted by up to so many pixels, reflected at the borders")
@@ -189,9 +191,23 @@ class QuantizeConfig(Config):
     state_scale: Literal["certificate", "calibrated"] = Field(
         "certificate", description="no overflow for any input, or the range seen in calibration")
     input_term: Literal["delta_u", "delta_b"] = Field("delta_u", description="(δ·u)·B, or the paper's requantized (δ·B)·u")
-    rule: Literal["minimax", "chord", "authors", "exact"] = Field("minimax", description="how segments are fitted")
+    rule: Literal["minimax", "chord", "authors", "least_squares", "exact"] = Field(
+        "minimax", description="how segments are fitted; least_squares weighs errors by the calibration values")
+    knot_step: int | Literal["auto"] | dict[Literal["silu", "exp", "softplus"], int | Literal["auto"]] = Field(
+        1, description="knots are multiples of so many input codes: a power of two, or \"auto\"; or one for each function, "
+        "such as {exp = 64}")
     silu_segments: int = Field(17, ge=1, le=64)
     exp_segments: int = Field(11, ge=1, le=64)
     softplus_segments: int = Field(17, ge=1, le=64)
     rounding: Rounding = Rounding.HALF_UP
     frames: int = Field(1500, ge=1, description="calibration sequences")
+
+
+class FinetuneConfig(Config):
+    """Quantization-aware training from an artifact."""
+
+    epochs: int = Field(10, ge=1)
+    batch: int = Field(128, ge=1)
+    peak_lr: float = Field(3e-4, gt=0)
+    seed: int = 0
+    segments: bool = Field(False, description="train the slopes and offsets of the piecewise-linear units too")

@@ -21,13 +21,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from . import datasets
 from .augmentation import recut, vary_images
 from .config import Recipe
 from .datasets import Dataset
-from .datasets.metrics import BETTER, data_figures
+from .datasets.metrics import BETTER, figures
 from .datasets.tokens import patchify, to_tokens
 from .errors import EmambaError
 from .files import write_file
@@ -38,8 +39,6 @@ GRADIENT_NORM = 1.0
 """Gradients are scaled down to this norm."""
 SLICE = 4096
 """Samples that are standardized at a time."""
-TOKENS = 1 << 16
-"""Tokens that are predicted at a time, of up to 512 sequences: bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -154,23 +153,26 @@ def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Pat
     steps = -(-len(inputs) // settings.batch)
     optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.peak_lr)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.peak_lr, total_steps=settings.epochs * steps)
-    state = _resume(recipe, model, optimizer, schedule, out)
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average)) if settings.average else None
+    moving = {"model": model, "optimizer": optimizer, "schedule": schedule} | ({"average": average} if average else {})
+    kept = average.module if average else model
+    state = _resume(recipe, moving, out)
     figure, sign = BETTER[recipe.model.task]
 
     hidden = not (progress and sys.stderr.isatty())
     with tqdm(total=settings.epochs * steps, initial=state.epoch * steps, unit="step", disable=hidden) as bar:
         while state.epoch < settings.epochs:
             start = time.monotonic()
-            loss = _epoch(recipe, model, optimizer, schedule, inputs, targets, state.epoch, bar, out)
-            validation = evaluate(model, data.x_validate, data.y_validate, scaling, data)
+            loss = _epoch(recipe, model, average, optimizer, schedule, inputs, targets, state.epoch, bar, out)
+            validation = evaluate(kept, data.x_validate, data.y_validate, scaling, data.unit_scale)
             state.epoch += 1
             state.seconds += time.monotonic() - start
             best = not state.history or sign * validation[figure] > sign * state.history[state.best_epoch - 1][figure]
             state.history.append({"epoch": state.epoch, "loss": loss, **validation})
             if best:
                 state.best_epoch = state.epoch
-                state.best_weights = {key: value.clone() for key, value in model.state_dict().items()}
-            _save_state(recipe, model, optimizer, schedule, state, out)
+                state.best_weights = {key: value.clone() for key, value in kept.state_dict().items()}
+            _save_state(recipe, moving, state, out)
             bar.set_postfix({figure: f"{validation[figure]:.4g}"})
             if watch:
                 watch(state.history)
@@ -186,8 +188,8 @@ def _parameter_groups(model: Mamba, weight_decay: float) -> list[dict]:
     return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
 
 
-def _epoch(recipe: Recipe, model: Mamba, optimizer, schedule, inputs: Tensor, targets: Tensor, epoch: int, bar: tqdm,
-           out: Path) -> float:
+def _epoch(recipe: Recipe, model: Mamba, average: AveragedModel | None, optimizer, schedule, inputs: Tensor, targets: Tensor,
+           epoch: int, bar: tqdm, out: Path) -> float:
     """One pass over the training part; returns the mean loss."""
     model.train()
     settings = recipe.train
@@ -199,7 +201,7 @@ def _epoch(recipe: Recipe, model: Mamba, optimizer, schedule, inputs: Tensor, ta
         batch = inputs[index]
         if settings.varies_images:
             batch = patchify(vary_images(batch, settings, generator), recipe.model.patch)
-        loss = _loss(recipe.model.task, model(batch), targets[index], settings.label_smoothing)
+        loss = loss_of(recipe.model.task, model(batch), targets[index], settings.label_smoothing)
         value = loss.item()
         if not np.isfinite(value):
             kept = f"the state after epoch {epoch} is kept in {out / 'training.pt'}" if epoch else "nothing was written"
@@ -212,32 +214,33 @@ def _epoch(recipe: Recipe, model: Mamba, optimizer, schedule, inputs: Tensor, ta
         nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
         optimizer.step()
         schedule.step()
+        if average:
+            average.update_parameters(model)
         total += value * len(index)
         bar.update()
     return total / len(inputs)
 
 
-def _loss(task: str, output: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
+def loss_of(task: str, output: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     if task == "regression":
         return F.smooth_l1_loss(output, target)
     return F.cross_entropy(output.flatten(0, -2), target.flatten(), label_smoothing=smoothing)
 
 
 @torch.no_grad()
-def predict(model: Mamba, x: np.ndarray, scaling: Scaling) -> np.ndarray:
+def predict(model: Mamba, x: np.ndarray, scaling: Scaling, batch: int = 512) -> np.ndarray:
     """Predicted values (regression) or logits of data set inputs `x`."""
     model.eval()
     tokens = torch.from_numpy(to_tokens(scaling.inputs(x), model.config))
-    batch = min(512, max(1, TOKENS // model.config.tokens))
     return scaling.values(torch.cat([model(part) for part in tokens.split(batch)]).numpy())
 
 
-def evaluate(model: Mamba, x: np.ndarray, y: np.ndarray, scaling: Scaling, data: Dataset) -> dict[str, float]:
-    """Figures of `model` on inputs `x` and targets `y` of `data`."""
-    return data_figures(model.config.task, predict(model, x, scaling), y, data)
+def evaluate(model: Mamba, x: np.ndarray, y: np.ndarray, scaling: Scaling, unit_scale: float) -> dict[str, float]:
+    """Figures of `model` on data set inputs `x` and targets `y`."""
+    return figures(model.config.task, predict(model, x, scaling), y, unit_scale)
 
 
-def _resume(recipe: Recipe, model: Mamba, optimizer, schedule, out: Path) -> State:
+def _resume(recipe: Recipe, moving: dict, out: Path) -> State:
     path = out / "training.pt"
     if not path.exists():
         return State(epoch=0, seconds=0.0, history=[], best_epoch=0, best_weights={})
@@ -248,27 +251,21 @@ def _resume(recipe: Recipe, model: Mamba, optimizer, schedule, out: Path) -> Sta
         raise EmambaError(f"{path} cannot be read ({type(error).__name__}): delete it to train from the start") from None
     if not same:
         raise EmambaError(f"{path} belongs to another recipe: train into another folder, or delete it to train from the start")
-    model.load_state_dict(saved["model"])
-    optimizer.load_state_dict(saved["optimizer"])
-    schedule.load_state_dict(saved["schedule"])
+    for name, part in moving.items():
+        part.load_state_dict(saved[name])
     return State(**saved["state"])
 
 
-def _save_state(recipe: Recipe, model: Mamba, optimizer, schedule, state: State, out: Path):
-    saved = {
-        "recipe": recipe.model_dump_json(),
-        "model": model.state_dict(),
-        "optimizer": optimizer.state_dict(),
-        "schedule": schedule.state_dict(),
-        "state": vars(state),
-    }
+def _save_state(recipe: Recipe, moving: dict, state: State, out: Path):
+    saved = {"recipe": recipe.model_dump_json(), "state": vars(state)}
+    saved |= {name: part.state_dict() for name, part in moving.items()}
     write_file(out / "training.pt", lambda path: torch.save(saved, path))
     _write_json(out / "history.json", state.history)
 
 
 def _write_checkpoint(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, state: State, out: Path) -> dict:
     def measure(x, y):
-        return evaluate(model, x, y, scaling, data)
+        return evaluate(model, x, y, scaling, data.unit_scale)
 
     results = {
         "unit": data.unit,

@@ -84,15 +84,16 @@ def test_other_tasks(use, tmp_path, model, figure, limit):
     assert record["output"]["scale"] == [1.0] * model["outputs"]
 
 
-def test_same_seed_same_weights_and_resuming_changes_nothing(use, tmp_path, monkeypatch):
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_same_seed_same_weights_and_resuming_changes_nothing(use, tmp_path, monkeypatch, average):
     use(make_data())
-    recipe = make_recipe()
+    recipe = make_recipe(average=average)
     training.train(recipe, tmp_path / "whole", progress=False)
 
     epoch = training._epoch
 
     def interrupted(*arguments):
-        if arguments[6] == 2:
+        if arguments[7] == 2:
             raise KeyboardInterrupt
         return epoch(*arguments)
 
@@ -119,8 +120,8 @@ def test_test_frames_of_seen_subjects(use, tmp_path):
 def test_diverging(use, tmp_path, monkeypatch):
     use(make_data())
     losses = iter([1.0] * 5 + [float("nan")])
-    loss = training._loss
-    monkeypatch.setattr(training, "_loss", lambda *arguments: loss(*arguments) * next(losses))
+    loss = training.loss_of
+    monkeypatch.setattr(training, "loss_of", lambda *arguments: loss(*arguments) * next(losses))
     message = (
         f"the training diverged in epoch 2: its loss is nan; the state after epoch 1 is kept in {tmp_path / 'training.pt'}; "
         "lower train.peak_lr (0.006) and train into another folder"
