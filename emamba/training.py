@@ -28,7 +28,7 @@ from . import datasets
 from .augmentation import recut, vary_images
 from .config import Recipe
 from .datasets import Dataset
-from .datasets.metrics import BETTER, figures
+from .datasets.metrics import BETTER, data_figures
 from .datasets.tokens import patchify, to_tokens
 from .errors import EmambaError
 from .files import write_file
@@ -39,6 +39,8 @@ GRADIENT_NORM = 1.0
 """Gradients are scaled down to this norm."""
 SLICE = 4096
 """Samples that are standardized at a time."""
+TOKENS = 1 << 16
+"""Tokens that are predicted at a time, of up to 512 sequences: bounds the memory."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Pat
         while state.epoch < settings.epochs:
             start = time.monotonic()
             loss = _epoch(recipe, model, average, optimizer, schedule, inputs, targets, state.epoch, bar, out)
-            validation = evaluate(kept, data.x_validate, data.y_validate, scaling, data.unit_scale)
+            validation = evaluate(kept, data.x_validate, data.y_validate, scaling, data)
             state.epoch += 1
             state.seconds += time.monotonic() - start
             best = not state.history or sign * validation[figure] > sign * state.history[state.best_epoch - 1][figure]
@@ -228,16 +230,17 @@ def loss_of(task: str, output: Tensor, target: Tensor, smoothing: float = 0.0) -
 
 
 @torch.no_grad()
-def predict(model: Mamba, x: np.ndarray, scaling: Scaling, batch: int = 512) -> np.ndarray:
+def predict(model: Mamba, x: np.ndarray, scaling: Scaling) -> np.ndarray:
     """Predicted values (regression) or logits of data set inputs `x`."""
     model.eval()
     tokens = torch.from_numpy(to_tokens(scaling.inputs(x), model.config))
+    batch = min(512, max(1, TOKENS // model.config.tokens))
     return scaling.values(torch.cat([model(part) for part in tokens.split(batch)]).numpy())
 
 
-def evaluate(model: Mamba, x: np.ndarray, y: np.ndarray, scaling: Scaling, unit_scale: float) -> dict[str, float]:
-    """Figures of `model` on data set inputs `x` and targets `y`."""
-    return figures(model.config.task, predict(model, x, scaling), y, unit_scale)
+def evaluate(model: Mamba, x: np.ndarray, y: np.ndarray, scaling: Scaling, data: Dataset) -> dict[str, float]:
+    """Figures of `model` on inputs `x` and targets `y` of `data`."""
+    return data_figures(model.config.task, predict(model, x, scaling), y, data)
 
 
 def _resume(recipe: Recipe, moving: dict, out: Path) -> State:
@@ -265,7 +268,7 @@ def _save_state(recipe: Recipe, moving: dict, state: State, out: Path):
 
 def _write_checkpoint(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, state: State, out: Path) -> dict:
     def measure(x, y):
-        return evaluate(model, x, y, scaling, data.unit_scale)
+        return evaluate(model, x, y, scaling, data)
 
     results = {
         "unit": data.unit,
