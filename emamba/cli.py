@@ -49,6 +49,15 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--data", type=Path, help="folder of the data sets (default: $EMAMBA_DATA, else ./data)")
         return sub
 
+    def quantized(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--config", type=Path, help="TOML file of quantization settings")
+        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
+
+    def searched(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("space", type=Path, help="TOML file of the search space")
+        sub.add_argument("--storage", metavar="URL", help="database of the study, for searches on several machines "
+                         "(default: a journal in the folder of the search)")
+
     sub = command("train", _train, "train a float model from a recipe", "emamba train models/recipes/mars.toml --out runs/mars")
     sub.add_argument("recipe", type=Path, help="TOML file with [data], [model] and [train]")
     sub.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an interrupted training in it goes on")
@@ -58,8 +67,24 @@ def _parser() -> argparse.ArgumentParser:
                   "emamba quantize runs/mars --out models/mars --set residual_bits=8")
     sub.add_argument("checkpoint", type=Path, help="folder that `emamba train` wrote")
     sub.add_argument("--out", type=Path, required=True, help="folder of the artifact")
-    sub.add_argument("--config", type=Path, help="TOML file of quantization settings")
-    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
+    quantized(sub)
+
+    sub = command("search", _search, "search for shapes of a model that cost less or err less",
+                  "emamba search models/searches/mars.toml --out runs/search_mars --workers 2")
+    searched(sub)
+    sub.add_argument("--out", type=Path, required=True, help="folder of the trials; a search in it goes on")
+    sub.add_argument("--trials", type=int, help="finished trials at which it ends (default: those of the file)")
+    sub.add_argument("--workers", type=int, default=1, help="processes, each with one thread (default: 1)")
+    sub.add_argument("--show", action="store_true", help="show what was found so far, and search no further")
+    sub = command("pick", _pick, "turn a trial of a search into an artifact",
+                  "emamba pick models/searches/mars.toml 17 --search runs/search_mars --epochs 120 --out models/mars_small")
+    searched(sub)
+    sub.add_argument("trial", type=int, help="number of the trial")
+    sub.add_argument("--search", type=Path, required=True, help="folder of the search")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the artifact")
+    sub.add_argument("--epochs", type=int, help="train on all frames so long first (default: take the trial's proxy)")
+    sub.add_argument("--threads", type=int, help="processor threads of the training (default: all)")
+    quantized(sub)
 
     def measured(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("artifact", type=Path, help="folder of the artifact")
@@ -91,10 +116,14 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _quantize(options: argparse.Namespace) -> int:
+    return _make_artifact(options, options.checkpoint, _settings(options))
+
+
+def _make_artifact(options: argparse.Namespace, checkpoint: Path, settings: QuantizeConfig) -> int:
+    """Quantizes a checkpoint into options.out."""
     from .quantize import quantize, read_checkpoint
 
-    settings = _settings(options)
-    recipe, weights, codec, record = read_checkpoint(options.checkpoint)
+    recipe, weights, codec, record = read_checkpoint(checkpoint)
     data = datasets.load(recipe.data.name, recipe.data.split, options.data)
     if not len(data.x_train):
         raise EmambaError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
@@ -121,8 +150,43 @@ def _quantize(options: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace) -> QuantizeConfig:
-    settings = load_toml(QuantizeConfig, options.config).model_dump() if options.config else {}
+def _search(options: argparse.Namespace) -> int:
+    wanted = _open_search(options, options.out)
+    from .pareto import table, write
+    from .search import answering, best, finished, open_study, run
+
+    study = open_study(wanted) if options.show else run(wanted, options.trials, options.workers)
+    with answering(wanted):
+        if best(study):
+            print(table(study, wanted.space))
+        write(study, wanted.space, options.out)
+        print(f"{len(finished(study))} trials; {options.out}/search.json has them all")
+    return 0
+
+
+def _pick(options: argparse.Namespace) -> int:
+    wanted = _open_search(options, options.search)
+    from .search import checkpoint
+
+    folder, settings = checkpoint(wanted, options.trial, options.epochs, options.threads)
+    return _make_artifact(options, folder, _settings(options, settings))
+
+
+def _open_search(options: argparse.Namespace, folder: Path):
+    """The search of a file and a folder; refuses where its extras are missing."""
+    from .space import Space
+
+    space = load_toml(Space, options.space)
+    try:
+        from .search import Search
+    except ImportError as error:
+        raise EmambaError(f"a search needs the extras [search,train] ({error}): pip install 'emamba[search,train]'") from None
+    return Search(space, space.search.name or options.space.stem, folder, options.storage, options.data)
+
+
+def _settings(options: argparse.Namespace, base: QuantizeConfig | None = None) -> QuantizeConfig:
+    base = load_toml(QuantizeConfig, options.config) if options.config else base
+    settings = base.model_dump() if base else {}
     for item in options.set:
         key, equals, value = item.partition("=")
         try:
