@@ -18,7 +18,7 @@ ZCU102 = [
     (20, Realization(Products.PAIRS, decay_tables=True)),
 ]
 ECP5 = [
-    ("ulx3s-85f", "85k", 128, Realization(decay_tables=True, narrow=True), 120),
+    ("ulx3s-85f", "85k", 140, Realization(Products.LOGIC, decay_tables=True, narrow=True), 125),
     ("ulx3s-25f", "25k", 400, None, 110),
 ]
 """Device, nextpnr's name for it, T, realization or None for that of `rtl.plan` at 90 %, MHz asked for."""
@@ -58,7 +58,8 @@ def _placed(artifact: Artifact, name: str, device: str, cycles: int, realization
     found = place_and_route_ecp5(schedule, device, mhz=mhz)
     return {
         "device": name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
-        "latency_cycles": schedule.latency, "multipliers": schedule.multipliers, "logic": sorted(schedule.realization.logic),
+        "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
+        "products": schedule.realization.products.value, "logic": sorted(schedule.realization.logic),
         "utilization": found["utilization"], "estimate": estimate(schedule, "ecp5"),
         "mhz": found["mhz"]["best"], "tools": found["tools"],
     }
