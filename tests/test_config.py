@@ -109,11 +109,29 @@ def test_bad_models(tmp_path, shape, change, sentence):
     ("name = 'mars'", "noise_bits = 1", "train.noise_bits: Input should be greater than or equal to 2"),
     ("name = 'mars'", "noise_bits = 17", "train.noise_bits: Input should be less than or equal to 16"),
     ("name = 'mars'", "optimizer = 'sgd'", "train.optimizer: unknown key"),
+    ("name = 'mars'", "dropout = 1.0", "train.dropout: Input should be less than 1"),
+    ("name = 'mars'", "label_smoothing = -0.1", "train.label_smoothing: Input should be greater than or equal to 0"),
+    ("name = 'mars'", "shift = -1", "train.shift: Input should be greater than or equal to 0"),
+    ("name = 'mars'", "cutout = 1.5", "train.cutout: Input should be a valid integer, got a number with a fractional part"),
+    ("name = 'mars'", "flip = 2", "train.flip: Input should be a valid boolean, unable to interpret input"),
+    ("name = 'mars'", "flip = true", "the whole: train.shift, flip and cutout are for images, not for input = 'sequence'"),
+    ("name = 'mars'", "shift = 1", "the whole: train.shift, flip and cutout are for images, not for input = 'sequence'"),
+    ("name = 'mars'", "recut = true", "the whole: train.recut is for task = 'next_token', not for 'regression'"),
+    ("name = 'mars'", "label_smoothing = 0.1",
+     "the whole: train.label_smoothing is for classes and tokens, not for task = 'regression'"),
 ])
 def test_bad_data_and_training(tmp_path, data, train, sentence):
     path = recipe(tmp_path / "r.toml", SEQUENCE | REST, data, train)
     with refuses(f"{path}: {sentence}"):
         load_toml(Recipe, path)
+
+
+@pytest.mark.parametrize("train", ["shift = 8", "cutout = 8", "flip = true\nshift = 20"])
+def test_more_than_an_image(tmp_path, train):
+    path = recipe(tmp_path / "r.toml", IMAGE | REST, train=train)
+    with refuses(f"{path}: the whole: train.shift and cutout must be below the image's smaller side of 8 pixels"):
+        load_toml(Recipe, path)
+    assert load_toml(Recipe, recipe(path, IMAGE | REST, train="shift = 7\ncutout = 7")).train.varies_images
 
 
 def test_unknown_and_missing_tables(tmp_path):

@@ -173,6 +173,76 @@ def test_folder_cannot_be_made(use, tmp_path):
         training.train(make_recipe(), tmp_path / "file", progress=False)
 
 
+IMAGES = CLASSES | {"input": "image", "features": None, "length": None, "image": (4, 6, 2), "patch": (2, 3)}
+
+
+@pytest.mark.parametrize("task, model, options", [
+    ("classification", IMAGES, {"shift": 1, "flip": True, "cutout": 2}),
+    ("classification", CLASSES, {"label_smoothing": 0.3}),
+    ("next_token", NEXT, {"label_smoothing": 0.3}),
+    ("regression", MODEL, {"dropout": 0.5}),
+])
+def test_options_change_training_and_repeat(use, tmp_path, task, model, options):
+    data = make_data(task)
+    if model is IMAGES:
+        random = np.random.default_rng(4)
+        data = make_data(task, **{f"x_{part}": random.normal(size=(n, 4, 6, 2)).astype(np.float32)
+                                  for part, n in (("train", 150), ("validate", 40), ("test", 40))})
+    use(data)
+    recipes = {"plain": make_recipe(model), "with": make_recipe(model, **options), "again": make_recipe(model, **options)}
+    for name, recipe in recipes.items():
+        record = training.train(recipe, tmp_path / name, progress=False, threads=1)
+        assert all(record["recipe"]["train"][key] == value for key, value in recipe.train if key in options)
+    plain, first, second = (weights(tmp_path / name) for name in recipes)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert any(not torch.equal(first[key], plain[key]) for key in first)
+
+
+def test_dropout_is_for_training_only():
+    model = Mamba(make_recipe().model)
+    tokens = torch.randn(2, 5, 3)
+    before = model.eval()(tokens)
+    model.blocks[0].dropout = 0.9
+    assert torch.equal(model(tokens), before) and not torch.equal(model.train()(tokens), before)
+
+
+def test_recut(use, tmp_path):
+    text = np.arange(1001) % 6
+    x, y = text[:-1].reshape(200, 5), text[1:].reshape(200, 5)
+    use(make_data("next_token", x_train=x, y_train=y))
+    record = training.train(make_recipe(NEXT, epochs=4, peak_lr=3e-2, recut=True), tmp_path / "a", progress=False)
+    assert record["figures"]["test"]["perplexity"] < 5
+    use(make_data("next_token"))
+    message = "train.recut needs windows that follow each other in a text; those of data set made do not"
+    with pytest.raises(EmambaError, match=f"^{re.escape(message)}$"):
+        training.train(make_recipe(NEXT, recut=True), tmp_path / "b", progress=False)
+
+
+def test_figures_of_text(use, tmp_path):
+    use(make_data("next_token", token_bytes=np.arange(1, 7), bytes_per_word=5.0))
+    measured = training.train(make_recipe(NEXT, epochs=1), tmp_path, progress=False)["figures"]["test"]
+    assert measured.keys() == {"perplexity", "bits_per_byte", "word_perplexity"}
+    assert measured["word_perplexity"] == pytest.approx(2 ** (5 * measured["bits_per_byte"]))
+    assert np.log2(measured["perplexity"]) / 4 < measured["bits_per_byte"] < np.log2(measured["perplexity"]) / 3
+
+
+def test_long_sequences_are_predicted_in_small_batches(monkeypatch):
+    recipe = make_recipe()
+    model, x = Mamba(recipe.model), np.random.default_rng(1).normal(size=(9, 5, 3)).astype(np.float32)
+    scaling = training.Scaling(np.zeros(3), np.ones(3), np.ones(2), np.zeros(2))
+    whole = training.predict(model, x, scaling)
+    for limit in (1, 12):
+        monkeypatch.setattr(training, "TOKENS", limit)
+        assert np.allclose(training.predict(model, x, scaling), whole, atol=1e-6)
+
+
+def test_standardizing_in_slices(monkeypatch):
+    x = np.random.default_rng(1).normal(size=(9, 5, 3)).astype(np.float32)
+    scaling = training.Scaling(np.arange(3.0), np.arange(1.0, 4.0), np.ones(2), np.zeros(2))
+    monkeypatch.setattr(training, "SLICE", 4)
+    assert np.array_equal(scaling.inputs(x), ((x - np.arange(3.0)) / np.arange(1.0, 4.0)).astype(np.float32))
+
+
 def test_constant_channels_and_targets(use, tmp_path):
     data = make_data()
     data.x_train[..., 1] = 7

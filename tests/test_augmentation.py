@@ -1,0 +1,62 @@
+"""Images and texts that vary from epoch to epoch."""
+
+import pytest
+import torch
+
+from emamba.augmentation import recut, vary_images
+from emamba.config import TrainConfig
+
+IMAGES = torch.arange(2.0 * 6 * 7 * 3).reshape(2, 6, 7, 3).repeat(40, 1, 1, 1) + 1
+
+
+def varied(images=IMAGES, seed=0, **settings):
+    return vary_images(images, TrainConfig(**settings), torch.Generator().manual_seed(seed))
+
+
+def reflect(index, size):
+    index = abs(index)
+    return index if index < size else 2 * (size - 1) - index
+
+
+def test_flip():
+    flipped = [torch.equal(image, original.flip(1)) for image, original in zip(varied(flip=True), IMAGES, strict=True)]
+    kept = [torch.equal(image, original) for image, original in zip(varied(flip=True), IMAGES, strict=True)]
+    assert all(a != b for a, b in zip(flipped, kept, strict=True)) and 20 < sum(flipped) < 60
+
+
+def test_shift():
+    shifts = [(dy, dx) for dy in range(-2, 3) for dx in range(-2, 3)]
+
+    def shifted(image, dy, dx):
+        return image[[reflect(i + dy, 6) for i in range(6)]][:, [reflect(i + dx, 7) for i in range(7)]]
+
+    seen = [[shift for shift in shifts if torch.equal(image, shifted(original, *shift))]
+            for image, original in zip(varied(shift=2), IMAGES, strict=True)]
+    assert all(len(found) == 1 for found in seen)
+    assert {found[0][0] for found in seen} == {found[0][1] for found in seen} == set(range(-2, 3))
+
+
+def test_cutout():
+    holes = varied(cutout=3) == 0
+    assert torch.equal(torch.where(holes, IMAGES, varied(cutout=3)), IMAGES)
+    for hole in holes:
+        assert torch.equal(hole, hole[..., :1].expand(-1, -1, 3))
+        rows, columns = hole[..., 0].any(1), hole[..., 0].any(0)
+        assert torch.equal(hole[..., 0], rows[:, None] & columns[None, :])
+        assert 1 <= rows.sum() <= 3 and 1 <= columns.sum() <= 3
+    assert {int(hole[..., 0].sum()) for hole in holes} >= {9, 3}
+
+
+def test_same_seed_same_images():
+    settings = {"shift": 2, "flip": True, "cutout": 2}
+    assert torch.equal(varied(**settings), varied(**settings))
+    assert not torch.equal(varied(**settings), varied(seed=1, **settings))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_recut(seed):
+    text = torch.arange(4 * 5 + 1)
+    x, y = recut(text[:-1].view(4, 5), text[1:].view(4, 5), torch.Generator().manual_seed(seed))
+    offset = int(x[0, 0])
+    assert 0 <= offset < 5 and x.shape == y.shape == ((4, 5) if offset == 0 else (3, 5))
+    assert torch.equal(x.flatten(), torch.arange(offset, offset + x.numel())) and torch.equal(y, x + 1)
