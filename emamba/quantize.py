@@ -105,6 +105,11 @@ def best_frac(x: Array, bits: int, signed: bool = True) -> int:
     return best
 
 
+def _codes(x: Array, o: IntFormat) -> Array:
+    """Real values as integers of format `o`."""
+    return np.clip(np.floor(x * 2.0**o.frac + 0.5), o.min, o.max).astype(np.int64)
+
+
 class _Quantizer:
     def __init__(self, reference: Reference, values: dict[str, Array], settings: QuantizeConfig):
         self.reference, self.values, self.settings = reference, values, settings
@@ -220,13 +225,16 @@ class _Quantizer:
         i, o = self.formats[node.inputs[0]], self.formats[node.name]
         if self.settings.rule == "exact":
             return Activation(channels=node.width, i=i, entries=piecewise.exact(name, i, o), **self._common(node))
-        segments = self._fit(name, i, o)
+        segments = self._fit(name, i, o, piecewise.histogram(_codes(self.values[node.inputs[0]], i), i))
         return Activation(channels=node.width, i=i, segments=segments, **self._common(node))
 
-    def _fit(self, name: str, i: IntFormat, o: IntFormat) -> piecewise.Segments:
+    def _fit(self, name: str, i: IntFormat, o: IntFormat, density: Array) -> piecewise.Segments:
         rule = "minimax" if self.settings.rule == "exact" or (self.settings.rule == "authors" and name == "softplus") \
             else self.settings.rule
-        return piecewise.fit(name, i, o, getattr(self.settings, f"{name}_segments"), rule, rounding=self.settings.rounding)
+        step = self.settings.knot_step
+        return piecewise.fit(name, i, o, getattr(self.settings, f"{name}_segments"), rule, rounding=self.settings.rounding,
+                             knot_step=step.get(name, 1) if isinstance(step, dict) else step,
+                             density=density if density.any() else None)
 
     def _multiply(self, node: Node) -> Multiply:
         a, b = (self.formats[name] for name in node.inputs)
@@ -255,7 +263,8 @@ class _Quantizer:
         a = IntFormat(settings.a_bits, True, self._decay_frac(p["A"], settings.a_bits, self.values[node.inputs[1]]))
         A = self._integer_a(p["A"], a)
         product = IntFormat(dt.bits + a.bits, True, dt.frac + a.frac)
-        decay = self._fit("exp", product, IntFormat(settings.decay_bits, True, settings.decay_bits - 1))
+        seen = piecewise.products(_codes(self.values[node.inputs[1]], dt), A, dt, product, hold=settings.hold)
+        decay = self._fit("exp", product, IntFormat(settings.decay_bits, True, settings.decay_bits - 1), seen)
         o, wide_bits, fraction = self.formats[node.name], settings.state_bits, settings.decay_bits - 1
 
         def scan(h_frac: int) -> Scan:

@@ -1,14 +1,19 @@
 import math
 import subprocess
 import sys
+from fractions import Fraction
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 
+from emamba.arithmetic import requantize
 from emamba.errors import EmambaError
 from emamba.formats import IntFormat, Rounding
-from emamba.piecewise import FUNCTIONS, RULES, Segments, codes, errors, exact, fit, rules
+from emamba.piecewise import FUNCTIONS, RULES, Segments, codes, errors, exact, fit, histogram, products, rules
 from emamba.piecewise.chord import chords
+from emamba.piecewise.least_squares import _Sums, best_offset, squared_error
+from emamba.piecewise.target import Target
 
 AUTHORS_SILU = (-7, -6.417, -5.821, -5.205, -4.560, -3.862, -3.033, -1.547, -0.998, -0.594, -0.294, -0.093, -0.004)
 AUTHORS_EXP = (-4, -3.513, -3.026, -2.539, -2.052, -1.565, -1.077, -0.590, -0.103, 0.384, 0.871, 1)
@@ -244,6 +249,218 @@ def test_errors_refuses_an_empty_domain():
     with pytest.raises(EmambaError) as refusal:
         errors(fit("silu", int8(4), int8(4), 17), "silu", (100.0, 101.0))
     assert str(refusal.value) == "no code of INT8·2^-4 lies in [100, 101]; widen the domain"
+
+
+# -- any scalar function ------------------------------------------------------------------------------------------------------
+
+
+def gelu(x):
+    return x / 2 * (1 + np.array([math.erf(v) for v in (x / math.sqrt(2)).ravel()]).reshape(x.shape))
+
+
+@pytest.mark.parametrize("rule", ["minimax", "least_squares"])
+@pytest.mark.parametrize("function, o, below, above", [
+    (gelu, int8(4), 0, "identity"),
+    (np.tanh, int8(7), -128, 127),
+    (lambda x: 1 / (1 + np.exp(-300 * x)), int8(6), 0, 64),
+    (lambda x: np.minimum(x, 0.5), int8(5), "identity", 16),
+], ids=["gelu", "tanh", "step", "min"])
+def test_any_function(function, o, below, above, rule):
+    i = int8(5)
+    table = fit(function, i, o, 17, rule)
+    assert errors(table, function)["max_table"] <= 1
+    for piece, wanted in ((0, below), (-1, above)):
+        slope, offset = table.slopes[piece] * 2.0**-table.shift, table.offsets[piece] * 2.0**-table.shift
+        assert (slope, offset) == ((i.step / o.step, 0.0) if wanted == "identity" else (0.0, max(wanted, o.min)))
+
+
+def test_a_callable_equals_the_named_function():
+    own = fit(FUNCTIONS["silu"], int8(4), int8(4), 17)
+    assert errors(own, "silu") == errors(own, FUNCTIONS["silu"])
+    assert same(own, fit("silu", int8(4), int8(4), 17))
+
+
+def test_chords_of_any_function():
+    table = fit(gelu, int8(4), int8(5), 40, "chord", domain=(-4.0, 4.0))
+    assert errors(table, gelu)["max_table"] <= 3
+
+
+# -- least squares ------------------------------------------------------------------------------------------------------------
+
+
+def exact_errors(target: Target, weights: np.ndarray):
+    """A function of knots: the squared error of real lines between them and of the outer pieces; all values are integers."""
+    n = len(target.x)
+    x, y, below, above = (values.astype(np.int64) for values in (target.x, target.y, target.below_error, target.above_error))
+
+    def line(a: int, b: int) -> Fraction:
+        u, v, w = x[a:b], y[a:b], weights[a:b]
+        total, wx, wy = int(w.sum()), int((w * u).sum()), int((w * v).sum())
+        xx, xy, yy = (int((w * p * q).sum()) - Fraction(r, total)
+                      for p, q, r in ((u, u, wx * wx), (u, v, wx * wy), (v, v, wy * wy)))
+        return yy - xy * xy / xx if xx else yy
+
+    lines = {(a, b): line(a, b) for a in range(n) for b in range(a + 1, n + 1)}
+
+    def error(knots) -> Fraction:
+        at = [int(target.start[k]) for k in knots]
+        outer = int((weights * below**2)[:at[0]].sum() + (weights * above**2)[at[-1]:].sum())
+        return outer + sum(lines[pair] for pair in pairwise(at))
+
+    return error
+
+
+@pytest.mark.parametrize("segments", [1, 2, 3])
+@pytest.mark.parametrize("knot_step", [1, 2])
+@pytest.mark.parametrize("seed", range(8))
+def test_knots_of_least_squares_are_optimal(seed, knot_step, segments):
+    rng = np.random.default_rng(seed)
+    i, o = IntFormat(4, True, 0), IntFormat(8, True, 0)
+    heights = rng.integers(-100, 100, 16).cumsum() // 2
+    target = Target(lambda x: heights[x.astype(int) + 8], i, o, (-8.0, 5.0), knot_step)
+    weights = rng.integers(1, 50, len(target.x))
+    found = _Sums(target, weights).knots(segments)
+    assert len(found) <= segments + 1
+    error, places = exact_errors(target, weights), range(len(target.grid))
+    assert error(found) == min(error(knots) for count in range(1, segments + 2) for knots in combinations(places, count))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_offsets_are_optimal_after_rounding_and_clipping(seed):
+    rng = np.random.default_rng(seed)
+    o, shift = IntFormat(5, True, 0), int(rng.integers(0, 6))
+    x = np.arange(-9, 12)
+    slope = int(rng.integers(-40, 40))
+    y, w = rng.integers(-64, 64, len(x)) / 4, rng.integers(1, 9, len(x)).astype(float)
+
+    def error(offset: int) -> float:
+        return float((w * (requantize(slope * x + offset, shift, o) - y) ** 2).sum())  # exact: sixteenths
+
+    least, offset = best_offset(x, y, w, slope, shift, o)
+    centre = round(float((w * (y * 2.0**shift - slope * x)).sum() / w.sum()))
+    assert least == error(offset) == min(error(centre + k) for k in range(-(1 << shift), (1 << shift) + 1))
+
+
+def density_of(i: IntFormat, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return histogram(np.clip(rng.normal(rng.uniform(-1, 1), rng.uniform(0.2, 3), 5000) // i.step, i.min, i.max).astype(int), i)
+
+
+@pytest.mark.parametrize("name, i, o", [("silu", int8(4), int8(4)), ("silu", IntFormat(11, True, 7), IntFormat(10, True, 6)),
+                                        ("exp", IntFormat(12, True, 8), int8(7)), ("softplus", int8(4), IntFormat(7, False, 4))],
+                         ids=str)
+@pytest.mark.parametrize("segments", [2, 5, 11])
+@pytest.mark.parametrize("knot_step", [1, 8])
+def test_least_squares_is_never_worse_than_minimax(name, i, o, segments, knot_step):
+    for seed in range(3):
+        density = density_of(i, seed)
+        fits = [fit(name, i, o, segments, rule, knot_step=knot_step, density=density) for rule in ("least_squares", "minimax")]
+        assert fits[0].segments <= segments and abs(fits[0].slopes).max() < 1 << 11
+        target = Target(name, i, o, rules.arguments(name))
+        weights = density[target.keep] / density[target.keep].sum() * (1 - rules.FLOOR) + rules.FLOOR / len(target.x)
+        ours, other = (squared_error(target, weights / weights.sum(), table) for table in fits)
+        assert ours <= other
+
+
+def test_least_squares_follows_the_density():
+    """Few segments lie where the inputs are; the floor keeps the rest in sight."""
+    i, o = IntFormat(10, True, 6), IntFormat(10, True, 6)
+    density = histogram(np.random.default_rng(0).normal(-64, 20, 5000).astype(int), i)
+    near, even = (fit("silu", i, o, 3, "least_squares", density=d) for d in (density, None))
+    rms = [errors(table, "silu", density=density)["rms_lsb"] for table in (near, even)]
+    assert 2 * rms[0] < rms[1]
+    worst = [errors(fit("silu", i, o, 3, "least_squares", density=density, floor=floor), "silu")["max_lsb"]
+             for floor in (1e-9, 0.5)]
+    assert worst[1] < worst[0]
+    assert same(even, fit("silu", i, o, 3, "least_squares", density=density, floor=1.0))
+
+
+def test_many_codes_are_searched_from_coarse_to_fine():
+    """2^16 codes: knots of the first, coarse candidates only would be worse."""
+    i, o = IntFormat(16, True, 12), IntFormat(16, True, 12)
+    fine, coarse = (errors(fit("silu", i, o, 17, "least_squares", knot_step=step), "silu")["rms_lsb"] for step in (1, 128))
+    assert fine < coarse
+
+
+# -- coarse knots -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", rules.FREE_KNOTS)
+@pytest.mark.parametrize("name, i, o", [("silu", int8(4), int8(4)), ("exp", IntFormat(12, True, 8), int8(7)),
+                                        ("softplus", IntFormat(7, False, 3), int8(4))], ids=str)
+def test_knots_are_multiples_of_the_step(name, i, o, rule):
+    for log in range(i.bits):
+        table = fit(name, i, o, 11, rule, knot_step=1 << log)
+        assert not (table.knots % (1 << log)).any() and table.knot_step % (1 << log) == 0
+        assert i.min <= table.knots[0] and table.knots[-1] <= i.max + 1 and 0 <= table.segments <= 11
+
+
+@pytest.mark.parametrize("rule", rules.FREE_KNOTS)
+def test_the_automatic_step_is_the_largest_that_costs_nothing(rule):
+    i, o = int8(4), int8(4)
+
+    def measure(step):
+        found = errors(fit("silu", i, o, 17, rule, knot_step=step), "silu")
+        return found["max_table"], found["rms_lsb"]
+
+    chosen, (most, rms) = fit("silu", i, o, 17, rule, knot_step="auto"), measure(1)
+    good = [step for step in (1, 2, 4, 8, 16, 32, 64, 128)
+            if measure(step)[0] <= most and measure(step)[1] <= rules.RMS_SLACK * rms]
+    assert max(good) == 8 and same(chosen, fit("silu", i, o, 17, rule, knot_step=8))
+
+
+# -- densities ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_products_count_what_exp_sees(hold):
+    rng = np.random.default_rng(3)
+    dt, p = IntFormat(4, False, 2), IntFormat(8, True, 3)
+    delta, A = rng.integers(0, 16, (2, 5, 3)), rng.integers(-4, 0, (3, 2))
+    counts = products(delta, A, dt, p, hold=hold)
+    seen = delta[..., None] * A
+    seen = seen[np.broadcast_to(delta[..., None] > 0, seen.shape)] if hold else seen
+    assert np.array_equal(counts, [(seen == code).sum() for code in codes(p)])
+    assert counts.sum() == seen.size
+
+
+def test_rms_is_weighed():
+    i, density = int8(4), density_of(int8(4), 0)
+    table = fit("silu", i, int8(4), 3)
+    off = table(codes(i)) - np.clip(FUNCTIONS["silu"](codes(i) / 16) * 16, -128, 127)
+    e = errors(table, "silu", density=density)
+    assert e["rms_lsb"] == pytest.approx(math.sqrt((density * off**2).sum() / density.sum()), rel=1e-12)
+    assert e["rms_real"] == e["rms_lsb"] / 16
+
+
+@pytest.mark.parametrize("function, options, sentence", [
+    ("silu", {"knot_step": 3}, "knot_step of silu must be \"auto\" or a power of two in 1..128, not 3"),
+    ("silu", {"knot_step": 256}, "knot_step of silu must be \"auto\" or a power of two in 1..128, not 256"),
+    ("silu", {"knot_step": True}, "knot_step of silu must be \"auto\" or a power of two in 1..128, not True"),
+    ("silu", {"rule": "chord", "knot_step": 2},
+     "the rule chord places the knots of silu itself; use knot_step = 1, or the rule minimax or least_squares"),
+    ("silu", {"rule": "least_squares", "floor": 0.0},
+     "the floor of the density of silu must lie above 0 and at most at 1, not 0"),
+    ("silu", {"rule": "least_squares", "density": np.ones(255)},
+     "the density has the shape [255]; INT8·2^-4 needs one weight for each of its 256 codes"),
+    ("silu", {"rule": "least_squares", "density": -np.ones(256)},
+     "the density holds a weight that is negative or not finite; count how often each code occurs"),
+    ("exp", {"rule": "least_squares", "density": np.arange(256) > 128},
+     "the density is zero at every code of the domain; give values that lie in it"),
+    (np.log, {}, "log(-8) is not a number; narrow the input's range or the domain"),
+    (np.sum, {}, "sum makes the shape [] from [256]; it must map an array to one of the same shape"),
+    (np.tanh, {"rule": "chord"}, "the chord rule for tanh needs a finite domain, not [-inf, inf]"),
+    (np.sign, {"rule": "chord", "domain": (-1.0, 1.0)},
+     "the chord rule takes no function that jumps, as sign does at -…; use the rule minimax"),
+    (np.reciprocal, {"rule": "chord", "domain": (0.0, 1.0)}, "reciprocal is not finite at 0; narrow the domain of its chords"),
+    (np.tanh, {"rule": "authors"}, "the authors have no table for tanh; use the rule minimax or chord"),
+])
+def test_refusals_of_densities_steps_and_functions(function, options, sentence):
+    with pytest.raises(EmambaError) as refusal:
+        fit(function, int8(4), int8(4), 17, **options)
+    start, _, end = sentence.partition("…")
+    assert str(refusal.value).startswith(start) and str(refusal.value).endswith(end)
+    assert "…" in sentence or str(refusal.value) == sentence
 
 
 def test_main_prints_a_table():

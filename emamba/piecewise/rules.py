@@ -24,8 +24,9 @@ RULES = ("minimax", "chord", "authors", "authors_5bit", "least_squares")
 FREE_KNOTS = ("minimax", "least_squares")
 """Rules that place their knots on any multiple of `knot_step`."""
 
-FLOOR = 1e-3
-"""Share of the weight that `least_squares` spreads evenly over all codes, so that unseen ones stay sane (our choice)."""
+FLOOR = 0.01
+"""Share of the weight that `least_squares` spreads evenly over all codes, so that unseen ones stay sane (our choice, measured:
+docs/numerics.md)."""
 
 RMS_SLACK = 1.05
 """Of knot_step = "auto": how much the root mean square error may grow (our choice)."""
