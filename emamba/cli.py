@@ -86,12 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--threads", type=int, help="processor threads of the training (default: all)")
     quantized(sub)
 
-    def measured(sub: argparse.ArgumentParser) -> None:
+    def measured(sub: argparse.ArgumentParser, rtl: bool = True) -> None:
         sub.add_argument("artifact", type=Path, help="folder of the artifact")
         sub.add_argument("--split", choices=PARTS, default="test", help="part of the data set (default: test)")
         sub.add_argument("--limit", type=int, help="first N sequences only")
         sub.add_argument("--json", type=Path, help="also write the result to this file")
-        sub.add_argument("--cycles-per-token", type=int, default=20, help="of the rtl backend (default: 20)")
+        if rtl:
+            sub.add_argument("--cycles-per-token", type=int, default=20, help="of the rtl backend (default: 20)")
 
     sub = command("evaluate", _evaluate, "the task's figures on real data", "emamba evaluate models/mars --backend int")
     measured(sub)
@@ -100,6 +101,10 @@ def _parser() -> argparse.ArgumentParser:
                   "emamba compare models/mars --backends int,rtl")
     measured(sub)
     sub.add_argument("--backends", default="int,rtl", help="two of float, int, rtl (default: int,rtl)")
+    sub = command("profile", _profile, "inputs of SiLU, exp and softplus against their domains and knots",
+                  "emamba profile models/mars --plot build/profile.svg")
+    measured(sub, rtl=False)
+    sub.add_argument("--plot", type=Path, help="also draw functions, segments, errors and histograms into this SVG file")
     return parser
 
 
@@ -261,6 +266,22 @@ def _compare(options: argparse.Namespace) -> int:
                         "first": key.first} for name, key in result.keys.items()},
     })
     return 1 if result.mismatches else 0
+
+
+def _profile(options: argparse.Namespace) -> int:
+    from . import profiling
+
+    if options.plot:
+        profiling.plotter()
+    artifact = load(options.artifact)
+    tokens, _, data = _part(options, artifact)
+    units = profiling.profile(artifact, tokens, _progress(len(tokens)))
+    if options.plot:
+        profiling.plot(units, options.plot)
+    _write_json(options.json, {"samples": len(tokens), "data": f"{data.name}, {data.split} split, {data.note}",
+                               "units": [unit.report() for unit in units]})
+    print("\n".join(profiling.table(units)))
+    return 0
 
 
 def _progress(total: int):
