@@ -18,6 +18,7 @@ import socket
 import sys
 import threading
 import warnings
+from bisect import bisect_left
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -32,10 +33,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from rtl.devices import find
-from rtl.plan import Request, at, plan
+from rtl.plan import Request, at
+from rtl.schedule import MAX_CYCLES, Schedule
 
 from . import datasets
-from .artifact import Codec
+from .artifact import Artifact, Codec
 from .config import QuantizeConfig, Recipe
 from .datasets import Dataset
 from .datasets.metrics import BETTER, figures
@@ -453,13 +455,34 @@ def point_costs(space: Space, recipe: Recipe, settings: QuantizeConfig, data: Da
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     artifact = quantize("costs", recipe.model, weights, Codec(mean, std, scaling.scale, scaling.offset),
                         tokens_of(data.x_train, recipe.model, SAMPLE), settings)
-    device, hardware = find(space.hardware.device), space.hardware
-    schedule = plan(artifact, Request(device=device, fill=hardware.fill)).schedule
+    hardware = space.hardware
+    request = Request(device=find(hardware.device), fill=hardware.fill)
+    schedule = fastest(artifact, request)
     return {
-        "parameters": sum(value.size for value in weights.values()), "multiplies": schedule.multiplies_per_frame,
+        "parameters": sum(value.size for value in weights.values()),
+        "multiplies": Schedule(artifact, hardware.cycles_per_token).multiplies_per_frame,
         "cycles": schedule.cycles_per_frame, "cycles_per_token": schedule.period,
-        "load": at(artifact, hardware.cycles_per_token, Request(device=device)).load,
+        "load": at(artifact, hardware.cycles_per_token, request).load,
     }
+
+
+def fastest(artifact: Artifact, request: Request) -> Schedule:
+    """The smallest T from 2 that fits the device. T = 1 is left out: there the weights are the circuit, and these are not
+    trained."""
+    found, slowest = {}, Schedule(artifact, MAX_CYCLES).period
+
+    def fits(cycles: int) -> bool:
+        found[cycles] = at(artifact, cycles, request)
+        return found[cycles].load <= request.fill
+
+    low, high = 2, 2
+    while not fits(high):
+        if high >= slowest:
+            raise EmambaError(f"{request.device.name} is too small: at {slowest} cycles per token the design takes an estimated "
+                              f"{found[high].load:.0%} of its scarcest resource, more than {request.fill:.0%}")
+        low, high = high + 1, min(2 * high, slowest)
+    cycles = low + bisect_left(range(low, high), True, key=fits)
+    return found[cycles].schedule
 
 
 def tokens_of(x: Array, model, count: int | None = None) -> Array:

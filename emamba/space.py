@@ -49,7 +49,7 @@ class SearchConfig(Config):
 
 class HardwareConfig(Config):
     """What `cycles` and `load` of a point are: `cycles` a frame in the fastest design that `device` holds, filled up to `fill`;
-    `load`, the share of the device's scarcest resource at `cycles_per_token`. Both by the cost model."""
+    `load`, the share of the device's scarcest resource at `cycles_per_token`. Both by the cost model of `rtl.cost`."""
 
     device: str = "zcu102"
     fill: float = Field(0.8, gt=0, le=1)
