@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """RangeNorm without a divider."""
 
-from amaranth.hdl import Mux, Signal
+from amaranth.hdl import Mux
 
 from emamba.operators import RangeNorm as Operator
 
@@ -13,21 +13,21 @@ from .streams import shape_of
 
 class RangeNorm(Norm):
     """The statistics are the token's sum, maximum and minimum; the spread is R = max − min, and n = D·x − Σx. Formats and
-    rounding: `emamba.operators.RangeNorm`.
+    rounding: `emamba.operators.RangeNorm`. `narrow` also puts a register before the comparisons, for slower fabrics.
     """
 
     def __init__(self, op: Operator, lanes: int, *, narrow: bool = False):
         x = shape_of(op.i)
-        super().__init__(op, lanes, {"total": width_of(op.channels * op.i.magnitude), "high": x, "low": x}, narrow=narrow)
+        super().__init__(op, lanes, {"total": width_of(op.channels * op.i.magnitude), "high": x, "low": x},
+                         delay=int(narrow), narrow=narrow)
 
     def collect(self, m, free, padded, start, kept):
-        high, low = Signal(kept.high.shape(), name="beat_high"), Signal(kept.low.shape(), name="beat_low")
-        m.d.comb += [
-            high.eq(reduce_tree(padded(self.op.i.min), lambda a, b: Mux(a > b, a, b))),
-            low.eq(reduce_tree(padded(self.op.i.max), lambda a, b: Mux(a < b, a, b))),
-        ]
+        x, op = kept.high.shape(), self.op
+        high = free.register(reduce_tree(padded(op.i.min), lambda a, b: Mux(a > b, a, b)), "beat_high", self.delay, x)
+        low = free.register(reduce_tree(padded(op.i.max), lambda a, b: Mux(a < b, a, b)), "beat_low", self.delay, x)
+        total = free.register(balanced_sum(padded(0)), "beat_total", self.delay)
         return {
-            "total": Mux(start, 0, kept.total) + balanced_sum(padded(0)),
+            "total": Mux(start, 0, kept.total) + total,
             "high": Mux(start | (high > kept.high), high, kept.high),
             "low": Mux(start | (low < kept.low), low, kept.low),
         }
@@ -42,7 +42,8 @@ class RangeNorm(Norm):
     def gathering(self) -> inv.Inventory:
         lanes, bits, total = self.output.lanes, self.op.i.bits, self.statistics["total"].width
         return inv.total([bits] * lanes + [total])[0] + inv.Inventory(
-            adders=2 * lanes * bits, muxes=2 * lanes * bits, operand_muxes=total, registers=total + 2 * bits)
+            adders=2 * lanes * bits, muxes=2 * lanes * bits, operand_muxes=total,
+            registers=total + 2 * bits + self.delay * (inv.total([bits] * lanes)[1] + 2 * bits))
 
     @property
     def spread_inventory(self) -> inv.Inventory:
