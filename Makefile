@@ -1,7 +1,8 @@
 # make demo    everything from a fresh checkout: real radar frames through float, integer model and RTL, and the board's files
 # make test    everything that CI checks
 # make bench   measures, and writes docs/benchmarks.md
-.PHONY: setup demo test lint bench clean
+# make evaluation   accuracy: data sets and ablations, into docs/evaluation.md
+.PHONY: setup demo test lint bench evaluation clean
 .DEFAULT_GOAL := demo
 PYTHON_BIN := .venv/bin/python
 
@@ -22,6 +23,9 @@ lint: setup
 
 bench: setup
 	$(PYTHON_BIN) -m benchmarks
+
+evaluation: setup
+	$(PYTHON_BIN) -m benchmarks.evaluation
 
 clean:
 	rm -rf build

@@ -5,13 +5,14 @@ import json
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from . import datasets
 from .artifact import Artifact, load, save
-from .config import QuantizeConfig, Recipe, load_toml, validate
+from .config import FinetuneConfig, QuantizeConfig, Recipe, load_toml, validate
 from .datasets.metrics import BETTER, data_figures
 from .datasets.tokens import to_tokens
 from .errors import EmambaError
@@ -68,6 +69,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("checkpoint", type=Path, help="folder that `emamba train` wrote")
     sub.add_argument("--out", type=Path, required=True, help="folder of the artifact")
     quantized(sub)
+
+    sub = command("finetune", _finetune, "train an artifact on: quantization-aware, the forward pass is the integer model",
+                  "emamba finetune models/mars_int8 --run runs/mars_qat --out models/mars_qat --epochs 10")
+    sub.add_argument("artifact", type=Path, help="folder of the artifact to start from")
+    sub.add_argument("--run", type=Path, required=True, dest="run_folder",
+                     help="folder of the training; an interrupted one in it goes on")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the new artifact")
+    sub.add_argument("--config", type=Path, help="TOML file of epochs, batch, peak_lr, seed, segments")
+    sub.add_argument("--epochs", type=int, help="passes over the training part (default: 10)")
+    sub.add_argument("--segments", action="store_true", help="train slopes and offsets of the piecewise-linear units too")
 
     sub = command("search", _search, "search for shapes of a model that cost less or err less",
                   "emamba search models/searches/mars.toml --out runs/search_mars --workers 2")
@@ -137,21 +148,46 @@ def _make_artifact(options: argparse.Namespace, checkpoint: Path, settings: Quan
     trained = {key: record[key] for key in ("recipe", "parameters", "epoch", "seed", "torch") if key in record}
     artifact = quantize(options.out.name, recipe.model, weights, codec, _tokens(data.x_train[order], recipe.model), settings,
                         source, {"training": trained})
-    tokens = _tokens(data.x_test, recipe.model)
+    return _measure_and_save(artifact, data, options.out)
+
+
+def _finetune(options: argparse.Namespace) -> int:
+    try:
+        from .qat import Part, finetune
+    except ImportError as error:
+        raise EmambaError(f"training needs the extra [train] ({error}): pip install 'emamba[train]'") from None
+    artifact = load(options.artifact)
+    if not {"name", "split"} <= set(artifact.data):
+        raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to train it on")
+    settings = load_toml(FinetuneConfig, options.config) if options.config else FinetuneConfig()
+    given = {key: getattr(options, key) for key in ("epochs", "segments") if getattr(options, key)}
+    settings = validate(FinetuneConfig, settings.model_dump() | given, "command line")
+    data = datasets.load(artifact.data["name"], artifact.data["split"], options.data)
+    if not len(data.x_train):
+        raise EmambaError(f"data set {data.name} has no training part: {data.train_remedy}")
+    train, validate_on = (Part(_tokens(x, artifact.config), y) for x, y in ((data.x_train, data.y_train),
+                                                                           (data.x_validate, data.y_validate)))
+    artifact = finetune(artifact, train, validate_on, settings, options.run_folder, data.unit_scale)
+    return _measure_and_save(replace(artifact, name=options.out.name), data, options.out)
+
+
+def _measure_and_save(artifact: Artifact, data: datasets.Dataset, folder: Path) -> int:
+    """Writes an artifact with its figures on the test part and the golden sequences."""
+    tokens = _tokens(data.x_test, artifact.config)
     measured = {"note": f"{data.name}, {data.split} split, {data.note}; {len(tokens)} test sequences"}
     for backend in ("float", "int"):
         values = predict(artifact, backend, make_executor(artifact, backend), tokens)
-        measured[backend] = data_figures(recipe.model.task, values, data.y_test, data)
+        measured[backend] = data_figures(artifact.config.task, values, data.y_test, data)
         print(f"{backend}: {_words(measured[backend], data.unit)}")
         if data.test_seen is not None:
-            seen = data_figures(recipe.model.task, values[data.test_seen], data.y_test[data.test_seen], data)
+            seen = data_figures(artifact.config.task, values[data.test_seen], data.y_test[data.test_seen], data)
             measured.setdefault("subjects_of_training", {})[backend] = seen
     artifact.record["figures"] = measured
-    artifact.record["golden"] = codec.encode(tokens[:GOLDEN], artifact.input).tolist()
+    artifact.record["golden"] = artifact.codec.encode(tokens[:GOLDEN], artifact.input).tolist()
     for name, certificate in artifact.record["certificate"].items():
         holds = "cannot overflow" if certificate["holds"] else "may saturate"
         print(f"{name}: the state {holds} (bound {certificate['bound']} of {certificate['limit']})")
-    print(f"{options.out}: digest {save(artifact, options.out)[:16]}")
+    print(f"{folder}: digest {save(artifact, folder)[:16]}")
     return 0
 
 

@@ -1,0 +1,241 @@
+"""Writes docs/evaluation.json and docs/evaluation.md: the data sets, and what each step from float to hardware costs.
+
+`make evaluation`, or `python -m benchmarks.evaluation SECTION …`, which keeps the other sections' figures. Every integer figure
+is the integer model's over the whole test part; the hardware equals it bit for bit.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from emamba import datasets
+from emamba.artifact import Artifact, load
+from emamba.config import QuantizeConfig
+from emamba.datasets.metrics import BETTER, data_figures
+from emamba.datasets.tokens import to_tokens
+from emamba.errors import EmambaError
+from emamba.executors import make_executor, predict
+from emamba.files import write_file
+from emamba.quantize import quantize
+
+DOCS, MODELS = Path("docs"), Path("models")
+BASE = "mars"
+"""The artifact whose float weights the steps start from: MARS, official split."""
+
+WIDE = {"activation_bits": 16, "residual_bits": 16, "output_bits": 24, "weight_bits": 12, "a_bits": 12, "decay_bits": 12,
+        "state_bits": 40, "weight_scale": "dyadic", "rule": "exact", "exp_segments": 64, "bits": {"*.dt": 8}}
+STEPS = [
+    ("integers wide enough to be float", {}),
+    ("SiLU in 17 segments, exp in 11", {"rule": "minimax", "exp_segments": 11}),
+    ("INT8 weights, A and Ā", {"weight_bits": 8, "a_bits": 8, "decay_bits": 8, "weight_scale": "power_of_two"}),
+    ("INT8 activations, 12 bits on the residual path",
+     {"activation_bits": 8, "residual_bits": 12, "output_bits": 16, "bits": {}}),
+    ("INT24 state, INT17 between tokens: the default", {"state_bits": 24}),
+    ("INT8 on the residual path too: the paper's", {"residual_bits": 8}),
+]
+"""What changes from one row to the next."""
+STATES = (24, 20, 16, 14, 12, 10, 8)
+SEGMENTS = [("exact", 17, 11), ("minimax", 17, 11), ("minimax", 8, 8), ("minimax", 4, 4), ("minimax", 2, 2), ("chord", 17, 11),
+            ("authors", 17, 11)]
+LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
+
+
+class Bench:
+    """An artifact's float weights, its data, and figures of what they quantize to."""
+
+    def __init__(self, name: str):
+        self.artifact = load(MODELS / name)
+        self.data = datasets.load(self.artifact.data["name"], self.artifact.data["split"])
+        if not len(self.data.x_train):
+            raise EmambaError(f"data set {self.data.name} has no training part to calibrate on: {self.data.train_remedy}")
+        self.test = self.tokens(self.data.x_test)
+
+    def tokens(self, x: np.ndarray) -> np.ndarray:
+        tokens = to_tokens(x, self.artifact.config)
+        return tokens[..., None] if self.artifact.config.input == "tokens" else tokens.astype(np.float64)
+
+    def quantized(self, **changes) -> Artifact:
+        settings = QuantizeConfig.model_validate(changes)
+        order = np.random.default_rng(0).permutation(len(self.data.x_train))[:settings.frames]
+        a = self.artifact
+        return quantize(a.name, a.config, a.weights, a.codec, self.tokens(self.data.x_train[order]), settings)
+
+    def figures(self, artifact: Artifact | None = None, backend: str = "int") -> dict[str, float]:
+        artifact = artifact or self.artifact
+        values = predict(artifact, backend, make_executor(artifact, backend), self.test)
+        return data_figures(artifact.config.task, values, self.data.y_test, self.data)
+
+
+def shipped() -> list[dict]:
+    """Every artifact in models/, as its manifest has it."""
+    rows = []
+    for path in sorted(MODELS.glob("*/manifest.json")):
+        artifact = load(path.parent)
+        rows.append({"artifact": artifact.name, "metric": BETTER[artifact.config.task][0], "unit": artifact.data.get("unit", ""),
+                     "parameters": sum(value.size for value in artifact.weights.values()), **artifact.record["figures"]})
+    return rows
+
+
+def steps() -> list[dict]:
+    bench = Bench(BASE)
+    rows, settings = [{"step": "float", **bench.figures(backend="float")}], dict(WIDE)
+    for title, changes in STEPS:
+        settings |= changes
+        rows.append({"step": title, **bench.figures(bench.quantized(**settings))})
+    return rows
+
+
+def states() -> list[dict]:
+    """Widths of the recurrent state; the certificate's scale, and the calibrated one, which may saturate."""
+    bench = Bench(BASE)
+    rows = []
+    for bits in STATES:
+        row = {"bits": bits, "stored": bits - 7}
+        for scale in ("certificate", "calibrated"):
+            try:
+                row[scale] = bench.figures(bench.quantized(state_bits=bits, state_scale=scale))
+            except EmambaError as error:
+                row[scale] = {"refused": str(error)}
+        rows.append(row)
+    return rows
+
+
+def segments() -> list[dict]:
+    bench = Bench(BASE)
+    return [{"rule": rule, "silu": silu, "exp": exp,
+             **bench.figures(bench.quantized(rule=rule, silu_segments=silu, exp_segments=exp))} for rule, silu, exp in SEGMENTS]
+
+
+def norms() -> list[dict]:
+    """The same recipe with each norm; cycles and area are in the benchmarks."""
+    names = [("range", BASE), ("layer", "mars_layer"), ("rms", "mars_rms")]
+    rows = []
+    for norm, name in names:
+        bench = Bench(name)
+        rows.append({"norm": norm, "float": bench.figures(backend="float"), "default": bench.figures(bench.quantized()),
+                     "int8": bench.figures(bench.quantized(residual_bits=8))})
+    return rows
+
+
+def training() -> list[dict]:
+    """Post-training quantization against quantization-aware training, pure INT8 activations."""
+    rows = []
+    for split, ptq, qat in (("official", "mars_int8", "mars_int8_qat"), ("random", "mars_random_int8", "mars_random_int8_qat")):
+        before, after = load(MODELS / ptq), load(MODELS / qat)
+        rows.append({"split": split, "float": before.record["figures"]["float"], "ptq": before.record["figures"]["int"],
+                     "qat": after.record["figures"]["int"], "epochs": after.record["finetuning"]["settings"]["epochs"]})
+    return rows
+
+
+def lengths() -> list[dict]:
+    """Perplexity of one model over windows of other lengths: float, integer, and their ratio."""
+    artifact = load(MODELS / "wikitext2")
+    kind = artifact.data["split"].rpartition("-")[0]
+    rows = []
+    for length in LENGTHS:
+        data = datasets.load("wikitext2", f"{kind}-{length}")
+        row = {"tokens": length}
+        for backend in ("float", "int"):
+            values = predict(artifact, backend, make_executor(artifact, backend), data.x_test[..., None])
+            row[backend] = data_figures("next_token", values, data.y_test, data)
+        rows.append(row)
+    return rows
+
+
+def table_shipped(rows: list[dict]) -> list[str]:
+    lines = ["## The shipped artifacts", "", "| artifact | data | parameters | figure | float | integer |",
+             "| --- | --- | --- | --- | --- | --- |"]
+    for row in rows:
+        lines.append(f"| {row['artifact']} | {row['note']} | {row['parameters']:,} | {row['metric']} | {_words(row['float'])} "
+                     f"| {_words(row['int'])} |")
+    return lines
+
+
+def table_steps(rows: list[dict]) -> list[str]:
+    first = rows[0]
+    return ["## From float to the default, one step after the other", "",
+            "MARS, official split, post-training quantization. Each row keeps what the rows above it changed.", "",
+            "| step | RMSE, cm | MAE, cm | RMSE − float |", "| --- | --- | --- | --- |",
+            *(f"| {row['step']} | {row['rmse']:.3f} | {row['mae']:.3f} | {row['rmse'] - first['rmse']:+.3f} |" for row in rows)]
+
+
+def table_states(rows: list[dict]) -> list[str]:
+    def cell(found: dict) -> str:
+        return f"{found['rmse']:.3f}" if "rmse" in found else "refused"
+
+    return ["## Width of the recurrent state", "",
+            "RMSE in cm with everything else as by default. The certificate's scale never saturates; the calibrated one may.", "",
+            "| h_wide, bits | h, bits | certificate | calibrated |", "| --- | --- | --- | --- |",
+            *(f"| {row['bits']} | {row['stored']} | {cell(row['certificate'])} | {cell(row['calibrated'])} |" for row in rows)]
+
+
+def table_segments(rows: list[dict]) -> list[str]:
+    return ["## Segments of SiLU and exp", "", "| rule | SiLU | exp | RMSE, cm |", "| --- | --- | --- | --- |",
+            *(f"| {row['rule']} | {row['silu'] if row['rule'] != 'exact' else 'table'} | {row['exp']} | {row['rmse']:.3f} |"
+              for row in rows)]
+
+
+def table_norms(rows: list[dict]) -> list[str]:
+    return ["## RangeNorm, LayerNorm, RMSNorm", "", "One recipe, three norms, each trained and quantized alike; RMSE in cm.",
+            "Cycles and area: [benchmarks](benchmarks.md).", "",
+            "| norm | float | default | pure INT8 |", "| --- | --- | --- | --- |",
+            *(f"| {row['norm']} | {row['float']['rmse']:.3f} | {row['default']['rmse']:.3f} | {row['int8']['rmse']:.3f} |"
+              for row in rows)]
+
+
+def table_training(rows: list[dict]) -> list[str]:
+    def cell(row: dict, kind: str) -> str:
+        return f"{row[kind]['rmse']:.3f} ({row[kind]['rmse'] - row['float']['rmse']:+.3f})"
+
+    return ["## After training, or in training", "",
+            "Pure INT8 activations: post-training quantization (PTQ), and from there quantization-aware training (QAT), whose",
+            "forward pass is the integer model. RMSE in cm; the float figures are those before.", "",
+            "| split | float | PTQ | QAT | epochs of QAT |", "| --- | --- | --- | --- | --- |",
+            *(f"| {row['split']} | {row['float']['rmse']:.3f} | {cell(row, 'ptq')} | {cell(row, 'qat')} | {row['epochs']} |"
+              for row in rows)]
+
+
+def table_lengths(rows: list[dict]) -> list[str]:
+    return ["## Perplexity over the length", "",
+            "WikiText-2, the test text in windows of L tokens. Trained on windows of 256 tokens of the validation text.", "",
+            "| L | float perplexity | integer perplexity | ratio | bits per byte | word perplexity |",
+            "| --- | --- | --- | --- | --- | --- |",
+            *(f"| {row['tokens']:,} | {row['float']['perplexity']:.3f} | {row['int']['perplexity']:.3f} "
+              f"| {row['int']['perplexity'] / row['float']['perplexity']:.4f} | {row['int']['bits_per_byte']:.4f} "
+              f"| {row['int']['word_perplexity']:,.0f} |" for row in rows)]
+
+
+SECTIONS = {"shipped": (shipped, table_shipped), "steps": (steps, table_steps), "states": (states, table_states),
+            "segments": (segments, table_segments), "norms": (norms, table_norms), "training": (training, table_training),
+            "lengths": (lengths, table_lengths)}
+
+
+def _words(found: dict[str, float]) -> str:
+    return ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in found.items())
+
+
+def main(names: list[str]) -> None:
+    unknown = set(names) - set(SECTIONS)
+    if unknown:
+        raise EmambaError(f"there is no section '{min(unknown)}'; choose some of {', '.join(SECTIONS)}")
+    path = DOCS / "evaluation.json"
+    result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    lines = ["# Evaluation", "", "Written by `make evaluation`; the same figures are in `evaluation.json`. MARS feature maps are "
+             "rebuilt from its points;", "CIFAR-10 is a JPEG copy.", ""]
+    for name, (measure, table) in SECTIONS.items():
+        if not names or name in names:
+            print(f"{name} …", file=sys.stderr, flush=True)
+            result[name] = measure()
+        if name in result:
+            lines += [*table(result[name]), ""]
+    write_file(path, lambda target: target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"))
+    write_file(DOCS / "evaluation.md", lambda target: target.write_text("\n".join(lines), encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except EmambaError as error:
+        sys.exit(f"evaluation: {error}")
