@@ -183,7 +183,7 @@ def test_quantization_limits(key):
 @pytest.mark.parametrize("settings, sentence", [
     ({"frames": 0}, "frames: Input should be greater than or equal to 1"),
     ({"rounding": "up"}, "rounding: Input should be 'half_up', 'half_even' or 'truncate'"),
-    ({"rule": "taylor"}, "rule: Input should be 'minimax', 'chord', 'authors' or 'exact'"),
+    ({"rule": "taylor"}, "rule: Input should be 'minimax', 'chord', 'authors', 'least_squares' or 'exact'"),
     ({"input_term": "u"}, "input_term: Input should be 'delta_u' or 'delta_b'"),
     ({"state_scale": "guess"}, "state_scale: Input should be 'certificate' or 'calibrated'"),
     ({"weight_scale": "float"}, "weight_scale: Input should be 'power_of_two' or 'dyadic'"),
