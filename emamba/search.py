@@ -181,8 +181,8 @@ def _storage(search: Search, create: bool) -> optuna.storages.BaseStorage:
     try:
         return optuna.storages.RDBStorage(search.storage)
     except ImportError as error:
-        raise EmambaError(f"the storage {search.place} needs a driver that is not installed ({error}): install it with pip, or "
-                          "search without --storage") from None
+        raise EmambaError(f"the storage {search.place} needs a driver that is not installed ({error.__cause__ or error}): "
+                          "install it with pip, or search without --storage") from None
 
 
 @contextmanager
@@ -279,15 +279,15 @@ def work(search: Search, trials: int, worker: int = 0) -> None:
     with answering(search):
         while True:
             every = study.get_trials(deepcopy=False)
-            known = {_key(trial.params) for trial in every if trial.params}
             running = sum(trial.state == TrialState.RUNNING for trial in every)
-            if len(finished(study)) + running >= trials or len(known) >= search.space.size:
+            if len(finished(study)) + running >= trials or len(_known(every)) >= search.space.size:
                 return
             random = np.random.default_rng([search.space.search.seed, worker, len(every)])
             study.sampler = TPESampler(seed=int(random.integers(1 << 31)))
             trial = study.ask()
             trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
             point = _point(search.space, trial)
+            known = _known(study.get_trials(deepcopy=False)[:trial.number])
             if _key(point) in known and "resumes" not in trial.user_attrs:
                 study.tell(trial, state=TrialState.FAIL)
                 if not _propose(study, search.space, point, known, random):
@@ -334,6 +334,10 @@ def _point(space: Space, trial: Trial) -> Point:
 
 def _key(point: Point) -> str:
     return json.dumps(point, sort_keys=True)
+
+
+def _known(trials: list[FrozenTrial]) -> set[str]:
+    return {_key(trial.params) for trial in trials if trial.params}
 
 
 def _propose(study: optuna.Study, space: Space, point: Point, known: set[str], random: np.random.Generator) -> bool:

@@ -1,0 +1,394 @@
+"""Searches over tiny spaces of generated data: what they find, keep, go on from, and refuse."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from emamba import cli, datasets, search, training
+from emamba.artifact import load
+from emamba.config import load_toml
+from emamba.errors import EmambaError
+from emamba.space import Space
+from tests.test_training import make_data
+
+TINY = """
+[data]
+name = "made"
+[model]
+input = "sequence"
+features = 3
+length = 5
+d_model = 4
+dt_rank = 2
+d_state = 2
+blocks = 1
+task = "regression"
+outputs = 2
+[train]
+epochs = 1
+batch = 32
+[quantize]
+frames = 50
+[search]
+trials = 4
+share = 0.5
+[hardware]
+device = "zcu102"
+cycles_per_token = 40
+[space.model]
+d_model = [3, 4, 6]
+dt_rank = { low = 1, high = 3 }
+d_conv = [2, 3, 4]
+"""
+DATA = """
+[data]
+name = "mars"
+split = "random"
+[model]
+input = "image"
+image = [8, 8, 5]
+patch = [4, 4]
+d_model = 3
+expand = 1
+d_state = 2
+dt_rank = 1
+blocks = 1
+task = "regression"
+outputs = 57
+[train]
+epochs = 1
+[hardware]
+device = "zcu102"
+[space.model]
+patch = [[4, 4], [8, 4], [4, 8]]
+d_conv = [1, 2, 3]
+"""
+
+
+@pytest.fixture
+def made(monkeypatch):
+    data = make_data(unit="m")
+    monkeypatch.setattr(datasets, "load", lambda *_: data)
+    return data
+
+
+@pytest.fixture
+def begin(tmp_path, made):
+    """A search from the text of a file, in the folder `run`."""
+
+    def make(text=TINY, **parts) -> search.Search:
+        path = tmp_path / "tiny.toml"
+        path.write_text(text)
+        return search.Search(load_toml(Space, path), "tiny", tmp_path / "run", **parts)
+
+    return make
+
+
+def states(study) -> list[str]:
+    return [trial.state.name for trial in study.get_trials()]
+
+
+def words(capsys, *arguments) -> tuple[int, str]:
+    """Exit status of a command, and what it printed, on standard error where it failed."""
+    status = cli.main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    assert (err == "") == (status == 0)
+    return status, err if status else out
+
+
+def test_what_a_search_leaves(begin, made, tmp_path, capsys):
+    wanted = begin()
+    status, printed = words(capsys, "search", tmp_path / "tiny.toml", "--out", wanted.out)
+    assert status == 0 and printed.endswith(f"4 trials; {wanted.out}/search.json has them all\n")
+    told = json.loads((wanted.out / "search.json").read_text())
+    assert told["error"] == "RMSE, m" and told["objectives"] == ["error", "cycles", "load"] and len(told["trials"]) == 4
+    first = told["trials"][0]
+    assert first["point"] == {"model.d_model": 4, "model.dt_rank": 2, "model.d_conv": 4}  # the recipe itself
+    assert first["error"] == first["int"]["rmse"] and first["multiplies"] > first["parameters"] > 100
+    assert len(first["curve"]) == 1 and first["curve"][0] == pytest.approx(first["float"]["rmse"], rel=1e-5)
+    chosen = [told["trials"][number] for number in told["best"]]
+    for one in chosen:
+        assert not any(all(other[key] <= one[key] for key in told["objectives"])
+                       and any(other[key] < one[key] for key in told["objectives"]) for other in told["trials"])
+    assert "* the recipe in the file" in printed and (wanted.out / "pareto.svg").read_text().startswith("<?xml")
+    record = json.loads((wanted.out / "trials" / "0" / "checkpoint.json").read_text())
+    assert record["data"]["frames"] == {"train": 75, "validate": 40, "test": 40}
+    assert record["figures"]["validate"] == record["figures"]["test"]  # the test part was not looked at
+
+
+def test_it_goes_on(begin):
+    first = search.run(begin(), trials=2)
+    assert len(search.finished(first)) == 2
+    second = search.run(begin(), trials=4)
+    assert len(search.finished(second)) == 4
+    assert [trial.values for trial in second.get_trials()[:2]] == [trial.values for trial in first.get_trials()[:2]]
+    assert len(search.finished(search.run(begin(), trials=3))) == 4
+
+
+def test_same_seed_same_trials(begin, tmp_path):
+    one = search.run(begin(), trials=3)
+    (tmp_path / "run").rename(tmp_path / "other")
+    two = search.run(begin(), trials=3)
+    assert [trial.params for trial in one.trials] == [trial.params for trial in two.trials]
+    assert [trial.values for trial in one.trials] == [trial.values for trial in two.trials]
+
+
+def test_an_interrupted_trial_goes_on_in_its_folder(begin, monkeypatch):
+    original = search.train
+
+    def interrupted(recipe, folder, **options):
+        folder.mkdir(parents=True)
+        (folder / "mark").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        search.run(begin())
+    monkeypatch.setattr(search, "train", original)
+    study = search.run(begin(), trials=1)
+    assert states(study) == ["FAIL", "COMPLETE"]
+    assert study.trials[1].params == study.trials[0].params and study.trials[1].user_attrs["resumes"] == 0
+    assert {path.name for path in (begin().out / "trials" / "0").iterdir()} >= {"mark", "checkpoint.json"}
+    assert not (begin().out / "trials" / "1").exists()
+
+
+def test_a_trial_whose_process_is_gone_is_tried_again(begin):
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    study = search.open_study(begin(), create=True)
+    trial = study.ask()
+    trial.set_user_attr("process", [socket.gethostname(), int(process.stdout)])
+    search._point(begin().space, trial)
+    elsewhere = study.ask()
+    elsewhere.set_user_attr("process", ["another.host", int(process.stdout)])
+    study = search.run(begin(), trials=2)
+    assert states(study) == ["FAIL", "RUNNING", "COMPLETE"] and study.trials[2].user_attrs["resumes"] == 0
+
+
+def test_a_space_that_is_exhausted(begin):
+    text = TINY[:TINY.index("[space.model]")] + "[space.model]\nd_conv = [3, 4]\n"
+    study = search.run(begin(text), trials=9)
+    assert sorted(trial.params["model.d_conv"] for trial in search.finished(study)) == [3, 4]
+
+
+def test_a_diverging_trial(begin, monkeypatch):
+    loss, calls = training.loss_of, []
+
+    def nan_at_first(*arguments):
+        calls.append(0)
+        return loss(*arguments) * (float("nan") if len(calls) == 1 else 1)
+
+    monkeypatch.setattr(training, "loss_of", nan_at_first)
+    study = search.run(begin(), trials=3)
+    assert states(study) == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert study.trials[0].user_attrs["failed"].startswith("the training diverged in epoch 1: its loss is nan")
+
+
+def test_trials_that_all_fail(begin, monkeypatch):
+    loss = training.loss_of
+    monkeypatch.setattr(training, "loss_of", lambda *arguments: loss(*arguments) * float("nan"))
+    with pytest.raises(EmambaError, match=r"^5 trials failed one after another, the last one since the training diverged"):
+        search.run(begin(), trials=20)
+
+
+def test_points_that_cannot_be(begin):
+    text = TINY.replace("d_conv = [2, 3, 4]", 'd_conv = [4]\nfeatures = [3, 0]').replace(
+        "[space.model]", "[limits]\nmultiplies = 1500\n[space.model]")
+    study = search.run(begin(text), trials=6)
+    refused = [trial.user_attrs["refused"] for trial in study.trials if trial.state == TrialState.PRUNED]
+    patterns = (r"multiplies = \d+ exceeds the limit of 1500",
+                "the point: model.features: Input should be greater than or equal to 1")
+    assert all(any(re.fullmatch(pattern, sentence) for sentence in refused) for pattern in patterns)
+    assert search.best(study) and all(trial.user_attrs["multiplies"] <= 1500 for trial in search.best(study))
+
+
+def test_no_point_can_be(begin, tmp_path, capsys):
+    begin(TINY.replace("[space.model]", "[limits]\nmultiplies = 1\n[space.model]"))
+    status, printed = words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "run", "--trials", 3)
+    sentence = (r"emamba: none of the 3 points that were tried is feasible; the last was refused since multiplies = \d+ exceeds "
+                r"the limit of 1; widen \[space\], raise \[limits\], or name a larger \[hardware\] device\n")
+    assert status == 1 and re.fullmatch(sentence, printed)
+    status, printed = words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "run", "--show")
+    assert status == 0 and printed == f"3 trials; {tmp_path}/run/search.json has them all\n"
+
+
+def test_a_device_that_is_too_small(begin):
+    text = TINY.replace("zcu102", "icebreaker").replace("[3, 4, 6]", "[24]")
+    with pytest.raises(EmambaError, match=r"icebreaker is too small: at \d+ cycles per token the design takes an estimated \d+% "
+                                          "of its scarcest resource, more than 80%"):
+        search.run(begin(text), trials=1)
+
+
+def test_hopeless(begin):
+    space = begin(TINY.replace("epochs = 1", "epochs = 8")).space
+    assert space.rungs == {2, 4}
+
+    def trial(number, curve, cycles=10, load=0.1):
+        found = optuna.trial.create_trial(values=[1, 1, 1], user_attrs={"curve": curve, "cycles": cycles, "load": load})
+        found.number = number
+        return found
+
+    others = [trial(0, [9, 7.0]), trial(1, [9, 8.1]), trial(2, [5, 9.0]), trial(3, [1, 1], load=0.3), trial(4, [1]), trial(5, [])]
+    assert search.rivals(space, [9.5, 8.2], {"cycles": 10, "load": 0.2}, others) == [0, 2]
+
+
+def test_hopeless_trials_stop(begin, monkeypatch):
+    text = TINY.replace("epochs = 1", "epochs = 4")
+    search.run(begin(text), trials=2)
+    monkeypatch.setattr(search, "rivals", lambda *_: [0, 1])
+    study = search.run(begin(text), trials=3)
+    assert study.trials[2].state == TrialState.PRUNED and len(study.trials[2].user_attrs["curve"]) == 1
+    assert study.trials[2].user_attrs["refused"] == "after 1 epochs trials 0, 1 were better at no higher cost"
+
+
+@pytest.mark.parametrize("options", [[], ["--epochs", 2]])
+def test_pick(begin, tmp_path, capsys, options):
+    wanted = begin()
+    study = search.run(wanted, trials=2)
+    number = search.best(study)[0].number
+    status, printed = words(capsys, "pick", tmp_path / "tiny.toml", number, "--search", wanted.out, "--out", tmp_path / "picked",
+                            "--set", "residual_bits=10", "--threads", 1, *options)
+    artifact = load(tmp_path / "picked")
+    assert status == 0 and printed.startswith("float: MAE ")
+    assert artifact.config == wanted.space.at(study.trials[number].params)[0].model
+    settings = artifact.record["quantize"]
+    assert (settings["frames"], settings["residual_bits"]) == (50, 10)
+    assert artifact.record["training"]["recipe"]["train"]["epochs"] == (2 if options else 1)
+
+
+def test_pick_refuses(begin, tmp_path, capsys):
+    wanted = begin()
+    search.run(wanted, trials=1)
+    arguments = ("--search", wanted.out, "--out", tmp_path / "picked")
+    assert words(capsys, "pick", tmp_path / "tiny.toml", 7, *arguments) == (
+        1, f"emamba: the search 'tiny' in {wanted.journal} has no trial 7 that became a model; `emamba search … --show` lists "
+        "the best\n")
+    (wanted.out / "trials" / "0" / "checkpoint.json").unlink()
+    assert words(capsys, "pick", tmp_path / "tiny.toml", 0, *arguments) == (
+        1, f"emamba: {wanted.out}/trials/0 holds no finished proxy of trial 0: copy it from the machine that trained it, or "
+        "train in full with --epochs\n")
+
+
+def test_a_database_instead_of_the_journal(begin, tmp_path):
+    wanted = begin(storage=f"sqlite:///{tmp_path}/search.db")
+    search.run(wanted, trials=1)
+    assert len(search.finished(search.run(wanted, trials=2))) == 2
+    assert not wanted.journal.exists() and (wanted.out / "trials" / "1" / "checkpoint.json").is_file()
+
+
+def closed_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("storage, sentence", [
+    ("postgresql://me:secret@127.0.0.1:{port}/x",
+     "the storage postgresql://me:***@127.0.0.1:{port}/x does not answer (… refused): start it or correct --storage; finished "
+     "trials are kept, and the same command goes on"),
+    ("sqlite:////nowhere/search.db",
+     "the storage sqlite:////nowhere/search.db does not answer (unable to open database file): …"),
+    ("postgresql:///x",
+     "the storage postgresql:///x needs a driver that is not installed (No module named 'psycopg…'): install it with pip, or "
+     "search without --storage"),
+    ("here", "--storage is no URL of a database, such as postgresql://user:password@host/name or sqlite:///search.db"),
+])
+def test_a_storage_that_does_not_answer(begin, storage, sentence):
+    port = closed_port()
+    pattern = re.escape(sentence.format(port=port)).replace("…", ".*")
+    with pytest.raises(EmambaError, match=f"^{pattern}$"):
+        search.run(begin(storage=storage.format(port=port)))
+
+
+def test_another_space_in_the_same_folder(begin):
+    search.run(begin(), trials=1)
+    with pytest.raises(EmambaError, match=r"the search 'tiny' in .*journal\.log has another space than the file now: undo the"):
+        search.run(begin(TINY.replace("high = 3", "high = 2")))
+    study = search.run(begin(TINY.replace("trials = 4", "trials = 2")))  # how many trials is no part of the space
+    assert len(search.finished(study)) == 2
+
+
+def test_a_damaged_journal(begin):
+    search.run(begin(), trials=1)
+    text = begin().journal.read_text()
+    begin().journal.write_text(text[:len(text) // 2] + "\n" + text[len(text) // 2:])
+    with pytest.raises(EmambaError, match=r"journal\.log is damaged .*: delete its last line if that is cut off, or search into"):
+        search.run(begin())
+
+
+@pytest.mark.parametrize("old, new, sentence", [
+    ("d_conv = [2, 3, 4]", "d_conf = [2]", "space: model has no key 'd_conf'; the keys are form, input, …"),
+    ("d_conv = [2, 3, 4]", "d_conv = []", "space: model.d_conv: give a list of values, or a range such as { low = 2, high = 8 }"),
+    ("low = 1", "low = 9", "space: model.dt_rank: the whole: low = 9 lies above high = 3"),
+    ("low = 1", "lo = 1", "space: model.dt_rank: low: Field required"),
+    ("[space.model]", "[space.modle]", "space.modle.[key]: Input should be 'model', 'train' or 'quantize'"),
+    ("trials = 4", 'objectives = ["cycles"]', "search.objectives: the first must be 'error'"),
+    ("trials = 4", 'objectives = ["error", "error"]', "search.objectives: one is named twice"),
+    ("share = 0.5", "share = 0", "search.share: Input should be greater than 0"),
+])
+def test_bad_files(begin, tmp_path, old, new, sentence):
+    with pytest.raises(EmambaError, match="^" + re.escape(f"{tmp_path}/tiny.toml: {sentence}").replace("…", ".*") + "$"):
+        begin(TINY.replace(old, new))
+
+
+def test_other_refusals(begin, made, monkeypatch, tmp_path, capsys):
+    with pytest.raises(EmambaError, match="--trials and --workers must be at least 1, not 0 and 1"):
+        search.run(begin(), trials=0)
+    with pytest.raises(EmambaError, match="there is no device 'moon'; choose one of zcu102"):
+        search.run(begin(TINY.replace("zcu102", "moon")))
+    begin()
+    assert words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "run", "--show") == (
+        1, f"emamba: {tmp_path}/run holds no search: it has no journal.log; run the search first\n")
+    (tmp_path / "file").touch()
+    assert words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "file") == (
+        1, f"emamba: cannot write {tmp_path}/file/journal.log: File exists; name another folder with --out\n")
+    monkeypatch.setattr(datasets, "load", lambda *_: make_data(x_train=np.zeros((0, 5, 3), np.float32)))
+    assert words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "run") == (
+        1, "emamba: data set made (generated) has no training part here: generate more\n")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delitem(sys.modules, "emamba.search")
+    status, printed = words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "run")
+    assert status == 1 and printed.startswith("emamba: a search needs the extras [search,train] (")
+
+
+# -- several processes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mars(tmp_path):
+    """A folder of 60 made MARS frames."""
+    random, arrays = np.random.default_rng(0), {}
+    for part in ("train", "validate", "test"):
+        arrays |= {f"{part}_{key}": random.integers(-500, 500, 20 * 8).astype(np.int16) for key in ("x", "y", "z", "doppler")}
+        arrays |= {f"{part}_intensity": random.integers(0, 99, 20 * 8), f"{part}_count": np.full(20, 8),
+                   f"{part}_subject": np.full(20, 2), f"{part}_labels": random.normal(size=(20, 57)).astype(np.float32)}
+    (tmp_path / "mars").mkdir()
+    np.savez(tmp_path / "mars" / "mars_points.npz", **arrays)
+    (tmp_path / "space.toml").write_text(DATA)
+    return tmp_path
+
+
+def test_two_workers_share_a_journal(mars):
+    wanted = search.Search(load_toml(Space, mars / "space.toml"), "space", mars / "run", data_dir=mars)
+    study = search.run(wanted, trials=5, workers=2)
+    done = search.finished(study)
+    assert len(done) >= 5 and all(trial.state == TrialState.COMPLETE for trial in done)
+    assert len({trial.user_attrs["process"][1] for trial in done}) == 2 and os.getpid() not in {
+        trial.user_attrs["process"][1] for trial in done}
+    assert len({search._key(trial.params) for trial in done}) >= len(done) - 1  # both may choose a point in the same moment
+
+
+def test_a_worker_that_fails(mars):
+    wanted = search.Search(load_toml(Space, mars / "space.toml"), "space", mars / "run", data_dir=mars)
+    (mars / "run").mkdir()
+    (mars / "run" / "trials").touch()
+    with pytest.raises(EmambaError, match="5 trials failed one after another, the last one since cannot make the folder"):
+        search.run(wanted, workers=2)
