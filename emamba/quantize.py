@@ -6,7 +6,7 @@ state's scale comes from the no-overflow certificate. docs/numerics.md lists eve
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from . import piecewise
-from .artifact import Artifact, Codec, check_operators
+from .artifact import Artifact, Codec, check_operators, load
 from .certificate import certify
 from .config import ModelConfig, QuantizeConfig, Recipe, validate
 from .errors import EmambaError
@@ -70,16 +70,49 @@ def read_checkpoint(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec
     return recipe, weights, codec, record
 
 
-def quantize(name: str, config: ModelConfig, weights: dict[str, Array], codec: Codec, tokens: Array, settings: QuantizeConfig,
-             data: dict | None = None, record: dict | None = None) -> Artifact:
-    """Quantizes a model. tokens [n, L, input width]: calibration data in the user's unit (or ids)."""
-    if not len(tokens):
-        raise EmambaError("there is no calibration data; give at least one sequence")
-    if not np.isfinite(tokens).all():
-        raise EmambaError("the calibration data holds values that are not finite: remove or replace them")
-    reference = Reference(config, weights)
-    values = reference.run(codec.standardize(tokens[:settings.frames]))
-    quantizer = _Quantizer(reference, values, settings)
+def read_model(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec, dict]:
+    """The same of a checkpoint, or of an artifact, which holds its float weights."""
+    if not (Path(folder) / "manifest.json").is_file():
+        return read_checkpoint(folder)
+    artifact = load(folder)
+    if not {"name", "split"} <= set(artifact.data):
+        raise EmambaError(f"{folder} does not name a data set, so there is nothing to calibrate it on")
+    data = {key: artifact.data[key] for key in ("name", "split")}
+    recipe = validate(Recipe, {"data": data, "model": artifact.config.model_dump()}, str(folder))
+    return recipe, artifact.weights, artifact.codec, artifact.record.get("training", {})
+
+
+@dataclass(frozen=True)
+class Traces:
+    """The float model and the values of its nodes on calibration data. Quantizations that share one are fast: `known` keeps what
+    they have in common."""
+
+    reference: Reference
+    values: dict[str, Array]
+    known: dict = field(default_factory=dict)
+
+    @classmethod
+    def record(cls, config: ModelConfig, weights: dict[str, Array], codec: Codec, tokens: Array) -> "Traces":
+        """tokens [n, L, input width]: calibration data in the user's unit (or ids)."""
+        if not len(tokens):
+            raise EmambaError("there is no calibration data; give at least one sequence")
+        if not np.isfinite(tokens).all():
+            raise EmambaError("the calibration data holds values that are not finite: remove or replace them")
+        reference = Reference(config, weights)
+        return cls(reference, reference.run(codec.standardize(tokens)))
+
+    def once(self, key: tuple, compute: Callable):
+        if key not in self.known:
+            self.known[key] = compute()
+        return self.known[key]
+
+
+def quantize(name: str, config: ModelConfig, weights: dict[str, Array], codec: Codec, tokens: Array | Traces,
+             settings: QuantizeConfig, data: dict | None = None, record: dict | None = None) -> Artifact:
+    """Quantizes a model. tokens [n, L, input width]: calibration data in the user's unit (or ids), or the traces on them."""
+    traces = tokens if isinstance(tokens, Traces) else Traces.record(config, weights, codec, tokens[:settings.frames])
+    reference = traces.reference
+    quantizer = _Quantizer(traces, settings)
     operators = quantizer.operators()
     check_operators(config, operators)
     certificates = {node.name: asdict(certify(operators[node.name])) for node in reference.graph if node.kind == "Scan"}
@@ -110,10 +143,22 @@ def _codes(x: Array, o: IntFormat) -> Array:
     return np.clip(np.floor(x * 2.0**o.frac + 0.5), o.min, o.max).astype(np.int64)
 
 
+def _calibrated(node: Node, bits: int, x: Array) -> tuple[IntFormat, dict]:
+    """Format of a node's output x, and what is recorded of it."""
+    if node.kind == "RangeNorm":
+        o = IntFormat(bits, True, bits - 1)  # |(x − mean)/(max − min)| < 1
+    elif node.name.endswith(".dt"):
+        o = IntFormat(bits - 1, False, best_frac(x, bits - 1, False))  # never negative: the sign bit is not stored
+    else:
+        o = IntFormat(bits, True, best_frac(x, bits))
+    clipped = float(((x > (o.max + 0.5) * o.step) | (x < (o.min - 0.5) * o.step)).mean())
+    return o, {"min": float(x.min()), "max": float(x.max()), "rms": float(np.sqrt((x**2).mean())), "clipped": clipped}
+
+
 class _Quantizer:
-    def __init__(self, reference: Reference, values: dict[str, Array], settings: QuantizeConfig):
-        self.reference, self.values, self.settings = reference, values, settings
-        self.config = reference.config
+    def __init__(self, traces: Traces, settings: QuantizeConfig):
+        self.traces, self.reference, self.values, self.settings = traces, traces.reference, traces.values, settings
+        self.config = self.reference.config
         self.calibration: dict[str, dict] = {}
         self.formats: dict[str, IntFormat] = {}
 
@@ -149,15 +194,7 @@ class _Quantizer:
         bits, x = self._bits(node), self.values[node.name]
         if node.kind == "Input" and self.config.input == "tokens":
             return IntFormat((self.config.vocabulary - 1).bit_length(), False, 0)
-        if node.kind == "RangeNorm":
-            o = IntFormat(bits, True, bits - 1)  # |(x − mean)/(max − min)| < 1
-        elif node.name.endswith(".dt"):
-            o = IntFormat(bits - 1, False, best_frac(x, bits - 1, False))  # never negative: the sign bit is not stored
-        else:
-            o = IntFormat(bits, True, best_frac(x, bits))
-        clipped = float(((x > (o.max + 0.5) * o.step) | (x < (o.min - 0.5) * o.step)).mean())
-        self.calibration[node.name] = {"min": float(x.min()), "max": float(x.max()), "rms": float(np.sqrt((x**2).mean())),
-                                       "clipped": clipped}
+        o, self.calibration[node.name] = self.traces.once((node.name, bits), lambda: _calibrated(node, bits, x))
         return o
 
     def _scaled(self, node: Node, weight: Array, bias: Array, i: IntFormat, o: IntFormat) -> dict:
@@ -310,4 +347,7 @@ class _Quantizer:
         return min(range(widest, widest + 8), key=error)
 
     def _largest_state(self, node: Node) -> float:
-        return float(np.abs(self.reference.states(node.name, {key: self.values[key][:256] for key in node.inputs})).max())
+        def largest() -> float:
+            return float(np.abs(self.reference.states(node.name, {key: self.values[key][:256] for key in node.inputs})).max())
+
+        return self.traces.once((node.name, "state"), largest)
