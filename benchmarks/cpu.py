@@ -1,5 +1,6 @@
-"""The CPU that a user would otherwise take: the same frames through PyTorch, NumPy and a plain C loop, in turn in one run."""
+"""The CPU that a user would otherwise take: the same frames through PyTorch, NumPy and the compiled loop, in turn in one run."""
 
+import copy
 import itertools
 import os
 import platform
@@ -12,16 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from emamba.artifact import Artifact
+from emamba.compiled import FLAGS, IntegerLoop, compiler
 from emamba.executors import BATCH, make_executor
-
-from .integer import FLAGS, IntegerLoop, compiler
+from emamba.integer import THREADS, IntegerModel
 
 Array = np.ndarray
 
-LARGE_BATCHES = (64, 128, 256)
+LARGE_BATCHES = (64, 128, 256, 512)
 """PyTorch's throughput is that of the best of them; larger ones leave the caches."""
 FRAMES = 256
-"""Of one call of the C loop, where it is not called for each."""
+"""Of one call of the compiled loop, where it is not called for each."""
 REPETITIONS = 60
 DURATION = 0.005
 """Seconds of a repetition, at least: short enough that some of them have a core of a busy machine to themselves."""
@@ -58,22 +59,26 @@ def measure(artifact: Artifact, tokens: Array) -> dict:
     """Microseconds a frame of each executor on `tokens` [frames, L, input width] in the user's unit: the best repetition, and all
     executors take turns, so that whatever else the machine does hits all alike.
 
-    PyTorch and C start from encoded inputs, as the hardware does, and run on one thread: a frame is too small to share, and other
-    cores can take other frames. NumPy's executors encode on the way, which is little of their time, and use up to `threads`.
-    `mismatches` are the head's integers that differ from the integer model's, `largest_difference` is PyTorch's from the NumPy
-    float executor in the head's own scale, both over all frames.
+    PyTorch and C start from encoded inputs, as the hardware does; the executors of NumPy and of the product encode on the way.
+    PyTorch runs on one thread, since other cores can take other frames, and at large batches on as many as the integer executor
+    too. `mismatches` are the head's integers that differ from the integer model's, `largest_difference` is PyTorch's from the
+    NumPy float executor in the head's own scale, both over all frames.
     """
     machine = _machine()
-    executors = {name: make_executor(artifact, name) for name in ("float", "int")}
-    heads = {name: np.concatenate([run(part, ["head"])["head"] for part in _split(tokens, BATCH)])
-             for name, run in executors.items()}
-    choices, compilation = _torch(artifact, tokens, heads["float"])
+    model = IntegerModel(artifact)
+    runs = {"NumPy, float64": (make_executor(artifact, "float"), _cores()),
+            "NumPy, integer model": (lambda part, keep: model.run(artifact.codec.encode(part, artifact.input), keep), THREADS),
+            "emamba's int executor": (make_executor(artifact, "int"), THREADS)}
+    heads = {title: np.concatenate([run(part, ["head"])["head"] for part in _split(tokens, BATCH)])
+             for title, (run, _) in runs.items()}
+    choices, compilation = _torch(artifact, tokens, heads["NumPy, float64"])
     batch = min(BATCH, len(tokens))
-    for name, run in executors.items():
-        title = {"float": "NumPy, float64", "int": "NumPy, integer model"}[name]
-        parts = _split(tokens[:len(tokens) // batch * batch], batch)
-        choices.append([Candidate(title, batch, _cores(), lambda part, run=run: run(part, ["head"]), parts, batch, {})])
-    choices += _c(artifact, tokens, heads["int"])
+    parts = _split(tokens[:len(tokens) // batch * batch], batch)
+    integers = heads["NumPy, integer model"]
+    for title, (run, threads) in runs.items():
+        facts = {} if heads[title].dtype != integers.dtype else {"mismatches": int((heads[title] != integers).sum())}
+        choices.append([Candidate(title, batch, threads, lambda part, run=run: run(part, ["head"]), parts, batch, facts)])
+    choices += _c(artifact, tokens, integers)
     for _ in range(REPETITIONS):
         for candidate in itertools.chain(*choices):
             candidate.repeat()
@@ -101,47 +106,69 @@ def _c(artifact: Artifact, tokens: Array, head: Array) -> list[list[Candidate]]:
     for frames in (1, min(FRAMES, len(tokens))):
         calls = [loop.prepare(part) for part in _split(integers, frames)]
         facts = {"mismatches": int((np.concatenate([call() for call in calls]) != head).sum())}
-        title = f"plain C, integers, {'a call a frame' if frames == 1 else f'a call for {frames} frames'}"
+        title = f"compiled loop, integers, {'a call a frame' if frames == 1 else f'a call for {frames} frames'}"
         choices.append([Candidate(title, 1, 1, lambda call: call(), calls[:len(tokens) // frames], frames, facts)])
     return choices
 
 
 def _torch(artifact: Artifact, tokens: Array, head: Array) -> tuple[list[list[Candidate]], dict]:
-    """PyTorch on one thread, eager and compiled, at batch 1 and at large batches; and what is known of the compilation."""
+    """PyTorch at batch 1 and at large batches, on one thread and on more: eager, with emamba's kernels, and compiled; and what
+    is known of the compilation."""
     import torch
     from torch._inductor.utils import fresh_cache
 
     from emamba.network import Mamba
 
-    torch.set_num_threads(1)
     model = Mamba(artifact.config).eval()
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in artifact.weights.items()})
+    plain = _without_kernels(model)
     inputs = artifact.codec.standardize(tokens)
     inputs = torch.from_numpy(inputs[..., 0].astype(np.int64) if artifact.config.input == "tokens" else inputs.astype(np.float32))
-    choices = [[1], sorted({min(batch, len(tokens)) for batch in LARGE_BATCHES})]
+    large = sorted({min(batch, len(tokens)) for batch in LARGE_BATCHES})
     first_calls = []
 
-    def candidate(title: str, function: Callable, batch: int) -> Candidate:
+    def candidate(title: str, function: Callable, batch: int, threads: int) -> Candidate:
         """A candidate that has run once over all frames."""
+        def run(part: torch.Tensor) -> torch.Tensor:
+            torch.set_num_threads(threads)
+            return function(part)
+
         parts = inputs[:len(inputs) // batch * batch].split(batch)
         start = time.perf_counter()
-        function(parts[0])
+        run(parts[0])
         first_calls.append(time.perf_counter() - start)
-        values = torch.cat([function(part) for part in parts]).numpy().reshape(-1, *head.shape[1:])
+        values = torch.cat([run(part) for part in parts]).numpy().reshape(-1, *head.shape[1:])
         facts = {"largest_difference": float(np.abs(values - head[:len(values)]).max())}
-        return Candidate(title, batch, 1, function, parts, batch, facts)
+        return Candidate(title, batch, threads, run, parts, batch, facts)
 
-    function = torch.inference_mode()(model)
-    eager = [[candidate("PyTorch eager, float32", function, batch) for batch in batches] for batches in choices]
+    def rows(title: str, function: Callable) -> list[list[Candidate]]:
+        cases = [([1], 1), (large, 1), (large, THREADS)]
+        return [[candidate(title, function, batch, threads) for batch in batches] for batches, threads in cases]
+
+    eager = rows("PyTorch eager, float32", torch.inference_mode()(plain))
+    title = "PyTorch eager with emamba's kernels, float32"
+    kernels = [[candidate(title, torch.inference_mode()(model), batch, THREADS) for batch in large]]
     first_calls.clear()
     with fresh_cache():
         try:
-            function = torch.inference_mode()(torch.compile(model))
-            compiled = [[candidate("PyTorch compiled, float32", function, batch) for batch in batches] for batches in choices]
+            compiled = rows("PyTorch compiled, float32", torch.inference_mode()(torch.compile(plain)))
         except Exception as error:  # a compiler that is missing or does not fit fails in many ways
             reason = str(error).strip().partition("\n")[0]
-            return eager, {"seconds": None, "failure": f"torch.compile raised {type(error).__name__}: {reason}"}
-    return eager + compiled, {"seconds": round(sum(first_calls), 1), "failure": None}
+            return eager + kernels, {"seconds": None, "failure": f"torch.compile raised {type(error).__name__}: {reason}"}
+    return eager + compiled + kernels, {"seconds": round(sum(first_calls), 1), "failure": None}
+
+
+def _without_kernels(model):
+    """A copy of the network in PyTorch alone, by the definitions of its loops: what a user has without emamba's kernels."""
+    import torch
+
+    from emamba.kernels import simple_conv, simple_scan
+
+    model = copy.deepcopy(model)
+    for block in model.blocks:
+        block.scan = lambda u, dt, B, C, block=block: simple_scan(u, dt, B, C, -torch.exp(block.A_log), block.D)
+        block.conv.forward = lambda x, conv=block.conv: simple_conv(x, conv.weight, conv.bias)
+    return model
 
 
 def _split(x: Array, batch: int) -> list[Array]:
@@ -157,6 +184,6 @@ def _machine() -> dict:
 
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-    cc = subprocess.run([compiler(), "--version"], capture_output=True, text=True).stdout.splitlines()[0]
+    cc = subprocess.run([*compiler(), "--version"], capture_output=True, text=True).stdout.splitlines()[0]
     return {"cpu": cpu, "cores": _cores(), "load_average": round(os.getloadavg()[0], 2), "torch": torch.__version__,
             "numpy": np.__version__, "cc": cc, "cc_flags": " ".join(FLAGS)}

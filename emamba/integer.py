@@ -25,7 +25,7 @@ class IntegerModel:
 
     def run(self, tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:
         """tokens [batch, L, input width] of integers → int64 arrays [batch, L', width] of the nodes in `keep` (all for None)."""
-        self._check(tokens)
+        check_tokens(self.artifact, tokens)
         keep = {node.name for node in self.graph} if keep is None else set(keep)
         blocks = [tokens[k:k + BLOCK] for k in range(0, len(tokens), BLOCK)] or [tokens]
         with ThreadPoolExecutor(THREADS) as pool:
@@ -55,13 +55,15 @@ class IntegerModel:
             trace.append(h_wide)
         return np.stack(trace, 1, dtype=np.int64)
 
-    def _check(self, tokens: Array) -> None:
-        source = self.artifact.operators["input"]
-        if tokens.ndim != 3 or tokens.shape[2] != source.channels or not tokens.shape[1]:
-            raise EmambaError(f"the input has the shape {list(tokens.shape)}; "
-                              f"the model reads [sequences, tokens, {source.channels}]")
-        if tokens.size and (tokens.min() < source.o.min or tokens.max() > source.o.max):
-            raise EmambaError(f"the input holds integers outside {source.o.min}..{source.o.max} of its format {source.o}")
+
+def check_tokens(artifact: Artifact, tokens: Array) -> None:
+    """Refuses integers that are no sequences of the artifact's input."""
+    source = artifact.operators["input"]
+    if tokens.ndim != 3 or tokens.shape[2] != source.channels or not tokens.shape[1]:
+        raise EmambaError(f"the input has the shape {list(tokens.shape)}; "
+                          f"the model reads [sequences, tokens, {source.channels}]")
+    if tokens.size and (tokens.min() < source.o.min or tokens.max() > source.o.max):
+        raise EmambaError(f"the input holds integers outside {source.o.min}..{source.o.max} of its format {source.o}")
 
 
 def _batch_innermost(x: Array) -> Array:

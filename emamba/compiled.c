@@ -1,7 +1,7 @@
-/* The integer model of an artifact as a plain C loop, one sequence after another on one thread. docs/numerics.md has the
+/* The integer model of an artifact as a plain C loop, one sequence after another; each thread has its own nodes. docs/numerics.md has the
    definitions.
 
-   benchmarks/integer.py compiles this file, and passes shapes, formats, weights and tables. By the bounds of the artifact it
+   emamba/compiled.py compiles this file, and passes shapes, formats, weights and tables. By the bounds of the artifact it
    chooses the types: VALUE of what passes between nodes, SUM of what is inside a node, STATE of the scan's recurrence. A node
    works in one type, since the compiler counts the lanes of a loop by its narrowest one. */
 

@@ -1,0 +1,190 @@
+"""The compiled loop is the integer model: every head's integers, of twelve shapes, of wide types, of MARS; and the executor
+gives the same with it and without."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from emamba import compiled, datasets, executors
+from emamba.artifact import load
+from emamba.compiled import IntegerLoop
+from emamba.datasets.tokens import to_tokens
+from emamba.errors import EmambaError
+from emamba.executors import make_executor, predict
+from emamba.formats import IntFormat
+from emamba.integer import IntegerModel
+from sim.models import SHAPES, random_artifact, random_inputs
+
+SETTINGS = {
+    "emamba-odd": {"weight_scale": "dyadic", "rounding": "half_even"},
+    "emamba-three-blocks": {"residual_bits": 8, "input_term": "delta_b", "rule": "chord"},
+    "standard-image": {"rule": "exact", "rounding": "truncate"},
+    "standard-tokens": {"activation_bits": 6, "weight_bits": 5, "state_scale": "calibrated", "state_bits": 16},
+}
+WIDE = [
+    ("emamba-three-blocks", {"state_bits": 40, "hold": False, "rounding": "half_even"}, "STATE"),
+    ("emamba-odd", {"input_term": "delta_b", "state_bits": 40, "weight_scale": "dyadic", "rounding": "truncate"}, "STATE"),
+    ("standard-image", {"activation_bits": 14, "residual_bits": 16, "output_bits": 24, "weight_bits": 12, "bits": {"*.dt": 8}},
+     "SUM"),
+]
+"""What needs 64 bits, and where."""
+
+
+THREADS = 3
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    monkeypatch.setattr(executors, "THREADS", THREADS)
+
+
+@pytest.fixture
+def fresh():
+    """Nothing is compiled before and after."""
+    compiled._compile.cache_clear()
+    yield
+    compiled._compile.cache_clear()
+
+
+@pytest.fixture
+def loops(monkeypatch):
+    """Numbers of sequences, a call, that compiled loops compute."""
+    counts, run = [], IntegerLoop.run
+
+    def counted(self, tokens, threads=1):
+        counts.append(len(tokens))
+        return run(self, tokens, threads)
+
+    monkeypatch.setattr(IntegerLoop, "run", counted)
+    return counts
+
+
+def check(artifact, tokens):
+    integers = artifact.codec.encode(tokens, artifact.input)
+    expected = IntegerModel(artifact).run(integers, ["head"])["head"]
+    loop = IntegerLoop(artifact)
+    np.testing.assert_array_equal(loop.run(integers), expected)
+    np.testing.assert_array_equal(loop.run(integers[:1]), expected[:1])
+    np.testing.assert_array_equal(loop.run(integers, THREADS), expected)
+    assert len(np.unique(expected)) > 1
+    return loop
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_shape(shape):
+    artifact = random_artifact(shape, **SETTINGS.get(shape, {}))
+    check(artifact, random_inputs(artifact.config, 12, seed=5))
+
+
+@pytest.mark.parametrize("shape, settings, kind", WIDE)
+def test_wide(shape, settings, kind):
+    artifact = random_artifact(shape, **settings)
+    loop = check(artifact, random_inputs(artifact.config, 12, seed=5))
+    assert loop.types[kind] == "int64"
+
+
+def test_mars():
+    artifact = load("models/mars")
+    frames = to_tokens(datasets.load("mars", "official").x_test[:20], artifact.config)
+    loop = check(artifact, frames.astype(np.float64))
+    assert set(loop.types.values()) == {"int32"}
+
+
+def test_limits_of_every_format():
+    """Inputs at both ends of their format, where everything saturates that can."""
+    artifact = random_artifact("emamba-image")
+    ends = np.random.default_rng(1).choice([artifact.input.min, artifact.input.max], (50, 4, artifact.config.input_width))
+    np.testing.assert_array_equal(IntegerLoop(artifact).run(ends), IntegerModel(artifact).run(ends)["head"])
+
+
+def test_refusals(monkeypatch, fresh):
+    artifact = random_artifact("emamba-image")
+    loop = IntegerLoop(artifact)
+    with pytest.raises(EmambaError, match=r"the C loop reads \[sequences, 4, 12\]"):
+        loop.run(np.zeros((1, 5, 12), np.int64))
+    with pytest.raises(EmambaError, match="outside"):
+        loop.run(np.full((1, 4, 12), artifact.input.max + 1))
+    signed = random_artifact("emamba-per-token")
+    lookup = replace(signed.operators["embed"], i=IntFormat(5))
+    with pytest.raises(EmambaError, match="unsigned token ids"):
+        IntegerLoop(replace(signed, operators=signed.operators | {"embed": lookup}))
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "LARGEST_TABLE", 100)
+        with pytest.raises(EmambaError, match="the C loop has at most 100"):
+            IntegerLoop(artifact)
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "LARGEST_MEMORY", 1000)
+        with pytest.raises(EmambaError, match="the values of 4 tokens need more than"):
+            IntegerLoop(artifact)
+    compiled._compile.cache_clear()
+    monkeypatch.setenv("CC", "false")
+    with pytest.raises(EmambaError, match=r"false cannot compile .*compiled\.c"):
+        IntegerLoop(artifact)
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(EmambaError, match="needs the C compiler cc"):
+        IntegerLoop(artifact)
+
+
+def test_one_compilation_of_the_same_types(fresh):
+    for seed in (1, 2):
+        IntegerLoop(random_artifact("emamba-image", seed))
+    assert compiled._compile.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_executor(shape, loops):
+    artifact = random_artifact(shape, **SETTINGS.get(shape, {}))
+    count = -(-executors.COMPILED_TOKENS // artifact.config.tokens) + 1
+    tokens = random_inputs(artifact.config, count, seed=6)
+    executor = make_executor(artifact, "int")
+    expected = IntegerModel(artifact).run(artifact.codec.encode(tokens, artifact.input))
+    result = executor(tokens, ["head"])
+    assert list(result) == ["head"] and result["head"].dtype == np.int64
+    np.testing.assert_array_equal(result["head"], expected["head"])
+    assert loops == [count]
+    every = executor(tokens, None)
+    assert list(every) == list(expected)
+    np.testing.assert_array_equal(every["head"], expected["head"])
+    np.testing.assert_array_equal(executor(tokens[:1], ["head"])["head"], expected["head"][:1])
+    assert loops == [count]
+
+
+@pytest.mark.parametrize("variable, value", [("CC", "no-such-compiler"), ("CC", "false"), ("PATH", "")])
+def test_executor_without_a_compiler(variable, value, monkeypatch, fresh, loops):
+    artifact = random_artifact("emamba-image")
+    tokens = random_inputs(artifact.config, 2000, seed=6)
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv(variable, value)
+    result = make_executor(artifact, "int")(tokens, ["head"])
+    expected = IntegerModel(artifact).run(artifact.codec.encode(tokens, artifact.input), ["head"])
+    np.testing.assert_array_equal(result["head"], expected["head"])
+    assert not loops
+
+
+def test_executor_on_another_length(loops):
+    artifact = random_artifact("standard-tokens")
+    longer = np.random.default_rng(1).integers(0, 5, (2000, 13, 1))
+    result = make_executor(artifact, "int")(longer, ["head"])
+    np.testing.assert_array_equal(result["head"], IntegerModel(artifact).run(longer)["head"])
+    assert not loops
+
+
+def test_batches(monkeypatch):
+    """A batch's widest node stays below the limit, and the values are those of one batch."""
+    artifact = random_artifact("emamba-per-token")
+    tokens, sizes = random_inputs(artifact.config, 20, seed=6), []
+    executor = make_executor(artifact, "int")
+
+    def counted(part, keep):
+        sizes.append(len(part))
+        return executor(part, keep)
+
+    whole = predict(artifact, "int", counted, tokens)
+    widest = max(op.width for op in artifact.operators.values())
+    monkeypatch.setattr(executors, "BATCH_VALUES", 8 * 6 * widest)
+    np.testing.assert_array_equal(predict(artifact, "int", counted, tokens), whole)
+    monkeypatch.setattr(executors, "BATCH_VALUES", 1)
+    np.testing.assert_array_equal(predict(artifact, "int", counted, tokens[:2]), whole[:2])
+    assert sizes == [20, 8, 8, 4, 1, 1] and whole.shape == (20, 6, 11)
