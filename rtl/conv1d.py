@@ -47,7 +47,8 @@ class Conv1d(Block):
         self.multipliers = lanes * ((0 if constant else tap_lanes) + op.dyadic)
         self.multiplies = op.multiplies - (op.weight.size if constant else 0)
         self.lookup = 1 if constant else rom_latency(self.cycles)  # steps to the weights
-        sums = adder_graph.stages(self.graph) if constant else 1 + tree_stages(tap_lanes)
+        self.halved = products is Products.LOGIC and self.cycles > 1  # two terms a product, since logic is slower
+        sums = adder_graph.stages(self.graph) if constant else 1 + tree_stages(tap_lanes << self.halved)
         self.latency = self.lookup + sums + 2 + op.dyadic
         """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of
         the groups, (multiplier,) requantizer."""
@@ -83,9 +84,10 @@ class Conv1d(Block):
             sums = adder_graph.inventory(self.graph, op.i) + inv.Inventory(adders=bits * lanes)
         else:
             logic = self.products is Products.LOGIC
-            tree, left = tree_inventory([inv.weighted_bits(a, b, logic)] * tap_lanes)
+            product, terms = inv.weighted(a, b, logic, self.halved)
+            tree, left = tree_inventory(terms * tap_lanes)
             tree += inv.total([*left, bits])[0]
-            products = (inv.weighted(a, b, logic) * (tap_lanes * lanes) if self.cycles > 1
+            products = (product * (tap_lanes * lanes) if self.cycles > 1
                         else inv.constants(op.weight.ravel(), b, logic))
             sums = products + tree * lanes + rom_inventory(self._weight_rows(), tap_format(op.weight), self.lookup)
         lane, scaled, unread = inv.Inventory(operand_muxes=bits * (groups > 1), registers=bits + op.o.bits), bits, groups == 1
@@ -138,7 +140,9 @@ class Conv1d(Block):
             sums = []
             for lane, values in enumerate(held):
                 factors = zip(weights[lane * tap_lanes:], values, strict=False)
-                sums.append(adder_tree(pipeline, [weighted(pipeline, w, tap, self.products) for w, tap in factors], "tree"))
+                terms = [term for w, tap in factors
+                         for term in weighted(pipeline, w, tap, self.products is Products.LOGIC, self.halved)]
+                sums.append(adder_tree(pipeline, terms, "tree"))
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
         biases = rom(pipeline, "bias", fold(bias, token_beats, lanes), tap_format(bias), beat, before)

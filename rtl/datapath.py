@@ -166,9 +166,14 @@ def logic_product(value: Value, weight: Value) -> Value:
     return balanced_sum(copies)
 
 
-def weighted(pipeline: Pipeline, weight: Value, value: Value, products: Products) -> Value:
-    """weight · value, a step later."""
-    return pipeline.register(logic_product(value, weight) if products is Products.LOGIC else weight * value, "product")
+def weighted(pipeline: Pipeline, weight: Value, value: Value, logic: bool, halved: bool) -> list[Value]:
+    """Terms of weight · value, a step later: one, or of `logic` whose path is `halved` two, of its upper and lower bits."""
+    if not logic:
+        return [pipeline.register(weight * value, "product")]
+    cut = len(weight) // 2 if halved else 0
+    upper = weight[cut:].as_signed() if weight.shape().signed else weight[cut:]
+    terms = [pipeline.register(logic_product(value, upper), "product").shift_left(cut)]
+    return terms + [pipeline.register(logic_product(value, weight[:cut]), "product")] * bool(cut)
 
 
 TREE_FANIN, TREE_REST = 4, 2

@@ -94,14 +94,15 @@ def chosen(bits: int, groups: int) -> Inventory:
     return Inventory(selects=bits * groups) if groups > 1 else Inventory()
 
 
-def weighted(a: int, b: int, logic: bool) -> Inventory:
-    """`datapath.weighted`: a multiplier, or logic, and the register of its result."""
-    return Inventory(partials=a * b, registers=weighted_bits(a, b, logic)) if logic else product(a, b)
-
-
-def weighted_bits(a: int, b: int, logic: bool) -> int:
-    """Bits of the result of `weighted`; logic adds shifted copies of b, the last of them negated."""
-    return total([b + k for k in range(a - 1)] + [a + b])[1] if logic else a + b
+def weighted(a: int, b: int, logic: bool, halved: bool = False) -> tuple[Inventory, list[int]]:
+    """`datapath.weighted`: a multiplier, or logic, and the registers of its terms; bits of the terms. Logic adds shifted copies
+    of b, the last of them negated."""
+    if not logic:
+        return product(a, b), [a + b]
+    cut = a // 2 if halved else 0
+    upper = total([b + k for k in range(a - cut - 1)] + [a - cut + b])[1]
+    lower = [total([b + k for k in range(cut)])[1]] if cut else []
+    return Inventory(partials=a * b, registers=upper + sum(lower)), [upper + cut, *lower]
 
 
 def total(widths: list[int]) -> tuple[Inventory, int]:
@@ -150,5 +151,5 @@ def finish(latency: int) -> Inventory:
 def constants(values: Iterable[int], bits: int, logic: bool) -> Inventory:
     """Products of constants and an operand of `bits`: none for 0 and powers of two."""
     kinds = Counter((abs(v).bit_length() + 1, abs(v).bit_count() > 1, (v & -v).bit_length() - 1) for v in map(int, values) if v)
-    return sum((((weighted(a, bits, logic) if several else register(a - 1 + bits)) + Inventory(registers=-zeros)) * count
+    return sum((((weighted(a, bits, logic)[0] if several else register(a - 1 + bits)) + Inventory(registers=-zeros)) * count
                 for (a, several, zeros), count in kinds.items()), Inventory())

@@ -52,7 +52,8 @@ class Linear(Block):
         self.multipliers = out_lanes * ((0 if constant else in_lanes) + op.dyadic)
         self.multiplies = op.multiplies - (op.weight.size if constant else 0)
         self.lookup = 1 if constant else rom_latency(self.cycles)  # steps to the weights
-        sums = adder_graph.stages(self.graph) if constant else 1 + tree_stages(in_lanes)
+        self.halved = products is Products.LOGIC and self.cycles > 1  # two terms a product, since logic is slower
+        sums = adder_graph.stages(self.graph) if constant else 1 + tree_stages(in_lanes << self.halved)
         self.latency = self.lookup + sums + 2 + op.dyadic
         """Cycles from a step to its output: weights, products and adder tree, or adder graph; accumulator, (multiplier,)
         requantizer."""
@@ -125,9 +126,10 @@ class Linear(Block):
         else:
             sums = inv.Inventory()
         alone = out_lanes % 2 if self.paired else out_lanes
-        sums += (inv.weighted(a, b, logic) * in_lanes + summed([inv.weighted_bits(a, b, logic)] * in_lanes)) * alone
+        product, terms = inv.weighted(a, b, logic, self.halved)
+        sums += (product * in_lanes + summed(terms * in_lanes)) * alone
         if self.cycles == 1 and not self.paired:
-            sums += inv.weighted(a, b, logic) * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b, logic)
+            sums += product * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b, logic)
         return x + sums + rom_inventory(self._stored_rows(), bounded(int(np.abs(op.weight).max())), self.lookup)
 
     def elaborate(self, platform):
@@ -181,7 +183,8 @@ class Linear(Block):
             both = [pairs.products(pipeline, *factors, field) for factors in zip(low, stored, x, strict=True)]
             products += zip(*both, strict=True)
         for lane in by_lane[twice:]:
-            products.append([weighted(pipeline, w, value, self.products) for w, value in zip(lane, x, strict=True)])
+            products.append([term for w, value in zip(lane, x, strict=True)
+                             for term in weighted(pipeline, w, value, self.products is Products.LOGIC, self.halved)])
         return [adder_tree(pipeline, list(lane), "tree") for lane in products]
 
     def _accumulate(self, m, pipeline, sums, bias, group, chunk, before, shape):
