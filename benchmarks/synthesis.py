@@ -153,7 +153,7 @@ endmodule
 
 
 def _place_and_route(family: str, design, options: list[str], seeds: tuple[int, ...], mhz: float) -> dict:
-    verilog = behind_pins(_verilog(design))
+    verilog, mhz = behind_pins(_verilog(design)), float(mhz)
     package = f"yowasp-nextpnr-{family}"
     common = [verilog, *FLOWS[family], *options, str(mhz), _version("pyosys"), _version(package)]
     runs = {}
