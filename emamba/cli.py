@@ -12,8 +12,8 @@ import numpy as np
 
 from . import datasets
 from .artifact import Artifact, load, save
-from .config import FinetuneConfig, QuantizeConfig, Recipe, load_toml, validate
-from .datasets.metrics import BETTER, data_figures
+from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, load_toml, validate
+from .datasets.metrics import BETTER, data_figures, error_name
 from .datasets.tokens import to_tokens
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
@@ -54,6 +54,9 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--config", type=Path, help="TOML file of quantization settings")
         sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
 
+    def judged(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--limit", type=int, default=1000, help="validation sequences that judge widths (default: 1000)")
+
     def searched(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("space", type=Path, help="TOML file of the search space")
         sub.add_argument("--storage", metavar="URL", help="database of the study, for searches on several machines "
@@ -66,9 +69,22 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("quantize", _quantize, "turn a checkpoint into an integer artifact",
                   "emamba quantize runs/mars --out models/mars --set residual_bits=8")
-    sub.add_argument("checkpoint", type=Path, help="folder that `emamba train` wrote")
+    sub.add_argument("checkpoint", type=Path, help="folder that `emamba train` wrote, or an artifact to quantize again")
     sub.add_argument("--out", type=Path, required=True, help="folder of the artifact")
     quantized(sub)
+    sub.add_argument("--auto-width", action="store_true", help="choose the bits of every tensor: the cheapest within --tolerance")
+    sub.add_argument("--tolerance", type=float, default=0.05, help="how far the integer model's figure may lie above the float "
+                     "model's, in the figure's unit, on the validation part (default: 0.05)")
+    sub.add_argument("--device", default="zcu102", help="device whose shares are the cost (default: zcu102)")
+    sub.add_argument("--cycles-per-token", type=int, default=20, help="of the design that is costed (default: 20)")
+    judged(sub)
+    sub = command("sensitivity", _sensitivity, "what each tensor's width alone does to the figure",
+                  "emamba sensitivity models/mars --widths 6,8,12,16")
+    sub.add_argument("checkpoint", type=Path, help="folder of a checkpoint or of an artifact")
+    sub.add_argument("--widths", default="6,8,12,16", help="bits that each tensor gets alone (default: 6,8,12,16)")
+    sub.add_argument("--json", type=Path, help="also write the result to this file")
+    quantized(sub)
+    judged(sub)
 
     sub = command("finetune", _finetune, "train an artifact on: quantization-aware, the forward pass is the integer model",
                   "emamba finetune models/mars_int8 --run runs/mars_qat --out models/mars_qat --epochs 10")
@@ -132,22 +148,90 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _quantize(options: argparse.Namespace) -> int:
-    return _make_artifact(options, options.checkpoint, _settings(options))
+    settings = _settings(options, _known_settings(options.checkpoint))
+    if options.auto_width:
+        settings = _chosen_widths(options, settings)
+    return _make_artifact(options, options.checkpoint, settings)
+
+
+def _chosen_widths(options: argparse.Namespace, settings: QuantizeConfig) -> QuantizeConfig:
+    from rtl.devices import find
+
+    from .sensitivity import area, choose_widths, narrowed
+
+    if not options.tolerance >= 0:
+        raise EmambaError(f"--tolerance must be at least 0, not {options.tolerance:g}")
+    device, (bench, error) = find(options.device), _bench(options, settings)
+    choice = choose_widths(bench, settings, options.tolerance, lambda artifact: area(artifact, device, options.cycles_per_token),
+                           _progress(len(bench.names), "tensors"))
+    print(f"{error} of {len(bench.tokens)} validation sequences: float {choice.float_error:.4g}, integer {choice.error:.4g}; "
+          f"{device.name} at {options.cycles_per_token} cycles per token: shares of {choice.cost:.4f} in sum, "
+          f"{choice.widest_cost:.4f} at the widest")
+    print(", ".join(f"{name} {bits}" for name, bits in choice.bits.items()))
+    return narrowed(settings, choice.bits)
+
+
+def _sensitivity(options: argparse.Namespace) -> int:
+    from .sensitivity import SETTINGS, sensitivity
+
+    if not all(word.strip().isdecimal() and 2 <= int(word) <= 24 for word in options.widths.split(",")):
+        raise EmambaError(f"--widths {options.widths}: name numbers of bits from 2 to 24, separated by commas")
+    widths = tuple(dict.fromkeys(int(word) for word in options.widths.split(",")))
+    settings = _settings(options, _known_settings(options.checkpoint))
+    bench, error = _bench(options, settings)
+    base, rows = sensitivity(bench, settings, widths, _progress(len(bench.names) + len(SETTINGS), "tensors"))
+    print(f"{error} of {len(bench.tokens)} validation sequences: {base:.4g}; its change when one tensor alone has other bits:")
+    print(f"{'tensor':18} {'bits':>4}" + "".join(f"{width:>10}" for width in widths))
+    for row in rows:
+        cells = ("·" if width == row.bits else "–" if change is None else f"{change:+.4f}"
+                 for width, change in row.changes.items())
+        print(f"{row.name:18} {row.bits:4}" + "".join(f"{cell:>10}" for cell in cells))
+    _write_json(options.json, {"error": error, "base": base, "sequences": len(bench.tokens), "rows": [
+        {"name": row.name, "bits": row.bits, "changes": row.changes} for row in rows]})
+    return 0
+
+
+def _known_settings(folder: Path) -> QuantizeConfig | None:
+    """How an artifact was quantized; None of a checkpoint."""
+    if not (folder / "manifest.json").is_file():
+        return None
+    return validate(QuantizeConfig, load(folder).record.get("quantize", {}), f"{folder}/manifest.json: record.quantize")
+
+
+def _bench(options: argparse.Namespace, settings: QuantizeConfig):
+    """What judges widths: the float model, calibration data, and the validation part; and what the error is."""
+    from .quantize import read_model
+    from .sensitivity import Bench
+
+    if options.limit < 1:
+        raise EmambaError(f"--limit must be at least 1, not {options.limit}")
+    recipe, weights, codec, _ = read_model(options.checkpoint)
+    data = datasets.load(recipe.data.name, recipe.data.split, options.data)
+    if not len(data.x_validate):
+        raise EmambaError(f"data set {data.name} has no validation part here, by which widths are judged: {data.train_remedy}")
+    model = recipe.model
+    return Bench(model, weights, codec, _calibration(data, model, settings), _tokens(data.x_validate[:options.limit], model),
+                 data.y_validate[:options.limit], data.unit_scale), error_name(model.task, data.unit)
+
+
+def _calibration(data: datasets.Dataset, model: ModelConfig, settings: QuantizeConfig) -> np.ndarray:
+    """Tokens of training sequences at random, always the same."""
+    if not len(data.x_train):
+        raise EmambaError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
+    order = np.random.default_rng(CALIBRATION_SEED).permutation(len(data.x_train))[:settings.frames]
+    return _tokens(data.x_train[order], model)
 
 
 def _make_artifact(options: argparse.Namespace, checkpoint: Path, settings: QuantizeConfig) -> int:
     """Quantizes a checkpoint into options.out."""
-    from .quantize import quantize, read_checkpoint
+    from .quantize import quantize, read_model
 
-    recipe, weights, codec, record = read_checkpoint(checkpoint)
+    recipe, weights, codec, record = read_model(checkpoint)
     data = datasets.load(recipe.data.name, recipe.data.split, options.data)
-    if not len(data.x_train):
-        raise EmambaError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
-    order = np.random.default_rng(CALIBRATION_SEED).permutation(len(data.x_train))[:settings.frames]
+    tokens = _calibration(data, recipe.model, settings)
     source = {"name": data.name, "split": data.split, "note": data.note, "unit": data.unit, "unit_scale": data.unit_scale}
     trained = {key: record[key] for key in ("recipe", "parameters", "epoch", "seed", "torch") if key in record}
-    artifact = quantize(options.out.name, recipe.model, weights, codec, _tokens(data.x_train[order], recipe.model), settings,
-                        source, {"training": trained})
+    artifact = quantize(options.out.name, recipe.model, weights, codec, tokens, settings, source, {"training": trained})
     return _measure_and_save(artifact, data, options.out)
 
 
@@ -320,13 +404,13 @@ def _profile(options: argparse.Namespace) -> int:
     return 0
 
 
-def _progress(total: int):
+def _progress(total: int, what: str = "sequences"):
     """A line on a terminal that is rewritten as work goes on; nothing in a pipe."""
     if not sys.stderr.isatty():
         return None
 
     def show(done: int) -> None:
-        print(f"\r{done} of {total} sequences", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        print(f"\r{done} of {total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
     return show
 

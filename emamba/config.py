@@ -190,6 +190,8 @@ class QuantizeConfig(Config):
     hold: bool = Field(True, description="δ = 0 keeps the state exactly; false is the paper's INT8 Ā ≤ 127/128")
     state_scale: Literal["certificate", "calibrated"] = Field(
         "certificate", description="no overflow for any input, or the range seen in calibration")
+    scales: Literal["tensor", "output"] = Field(
+        "tensor", description="power-of-two scales keep each tensor's squared error least, or also that of the model's outputs")
     input_term: Literal["delta_u", "delta_b"] = Field("delta_u", description="(δ·u)·B, or the paper's requantized (δ·B)·u")
     rule: Literal["minimax", "chord", "authors", "least_squares", "exact"] = Field(
         "minimax", description="how segments are fitted; least_squares weighs errors by the calibration values")

@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from .datasets.metrics import BETTER
+from .datasets.metrics import error_name
 from .errors import EmambaError
 from .files import write_file
 from .search import best, finished
@@ -16,11 +16,8 @@ COSTS = ("parameters", "multiplies", "cycles", "cycles_per_token", "load")
 AXES = {"multiplies": "multiplies a frame", "cycles": "cycles a frame at the device's budget", "load": "load of the device"}
 
 
-def error_name(study: optuna.Study, space: Space) -> str:
-    """The error as a word, with its unit."""
-    name, sign = BETTER[space.model.task]
-    unit = study.user_attrs.get("unit")
-    return f"1 − {name}" if sign > 0 else f"{name.upper() if name == 'rmse' else name}{', ' + unit if unit else ''}"
+def _error(study: optuna.Study, space: Space) -> str:
+    return error_name(space.model.task, study.user_attrs.get("unit", ""))
 
 
 def table(study: optuna.Study, space: Space) -> str:
@@ -28,7 +25,7 @@ def table(study: optuna.Study, space: Space) -> str:
     names = [name.split(".")[1] for name in space.parameters]
     chosen = best(study)
     start = [trial for trial in finished(study) if "error" in trial.user_attrs and trial.params == space.start]
-    rows = [("trial", error_name(study, space), *COSTS, *names)]
+    rows = [("trial", _error(study, space), *COSTS, *names)]
     for trial in chosen + [trial for trial in start if trial not in chosen]:
         known = trial.user_attrs
         rows.append((str(trial.number) + "*" * (trial in start), f"{known['error']:.4g}", f"{known['parameters']:,}",
@@ -43,7 +40,7 @@ def table(study: optuna.Study, space: Space) -> str:
 def summary(study: optuna.Study, space: Space) -> dict:
     """All trials, for search.json."""
     return {
-        "name": study.study_name, "error": error_name(study, space), "objectives": list(space.search.objectives),
+        "name": study.study_name, "error": _error(study, space), "objectives": list(space.search.objectives),
         "best": [trial.number for trial in best(study)],
         "trials": [{"number": trial.number, "state": trial.state.name.lower(), "point": trial.params}
                    | {key: value for key, value in trial.user_attrs.items() if key != "process"} for trial in finished(study)],
@@ -78,7 +75,7 @@ def plot(study: optuna.Study, space: Space, path: Path) -> None:
             for trial in chosen:
                 axes.annotate(str(trial.number), (trial.user_attrs[cost], trial.user_attrs["error"]), xytext=(3, 3),
                               textcoords="offset points")
-            axes.set(xlabel=AXES[cost], ylabel=error_name(study, space), xscale="log")
+            axes.set(xlabel=AXES[cost], ylabel=_error(study, space), xscale="log")
             axes.grid(alpha=0.3)
         figure.savefig(path, format="svg", metadata={"Date": None})
 

@@ -21,6 +21,7 @@ from .config import ModelConfig, QuantizeConfig, Recipe, validate
 from .errors import EmambaError
 from .formats import IntFormat
 from .graph import Node
+from .integer import IntegerModel
 from .operators import (
     BIAS,
     Activation,
@@ -44,6 +45,8 @@ Array = np.ndarray
 
 RESIDUAL_PATH = ("input", "embed", "y", "gate", "out", "residual")
 DYADIC_BITS = 12
+GAIN = 1e-3
+"""Share of the outputs' squared error by which a scale must lower it, for scales = 'output' (our choice)."""
 STATE_SLACK = 1.25
 """Room above the largest state seen in calibration, for state_scale = 'calibrated' (our choice)."""
 
@@ -111,13 +114,46 @@ def quantize(name: str, config: ModelConfig, weights: dict[str, Array], codec: C
              settings: QuantizeConfig, data: dict | None = None, record: dict | None = None) -> Artifact:
     """Quantizes a model. tokens [n, L, input width]: calibration data in the user's unit (or ids), or the traces on them."""
     traces = tokens if isinstance(tokens, Traces) else Traces.record(config, weights, codec, tokens[:settings.frames])
-    reference = traces.reference
-    quantizer = _Quantizer(traces, settings)
-    operators = quantizer.operators()
-    check_operators(config, operators)
-    certificates = {node.name: asdict(certify(operators[node.name])) for node in reference.graph if node.kind == "Scan"}
-    full = {"quantize": settings.model_dump(mode="json"), "calibration": quantizer.calibration, "certificate": certificates}
-    return Artifact(name, config, data or {}, codec, operators, dict(weights), (record or {}) | full)
+
+    def build(finer: dict[str, int]) -> Artifact:
+        quantizer = _Quantizer(traces, settings, finer)
+        operators = quantizer.operators()
+        check_operators(config, operators)
+        scans = [node.name for node in traces.reference.graph if node.kind == "Scan"]
+        full = {"quantize": settings.model_dump(mode="json"), "calibration": quantizer.calibration,
+                "certificate": {name: asdict(certify(operators[name])) for name in scans}}
+        return Artifact(name, config, data or {}, codec, operators, dict(weights), (record or {}) | full)
+
+    return build(_finer(traces, build) if settings.scales == "output" else {})
+
+
+def _finer(traces: Traces, build: Callable[[dict[str, int]], Artifact]) -> dict[str, int]:
+    """Tensors whose scale is another than that of least error, and by how many fraction bits, so that the model's outputs come
+    closer to those of the float model on the calibration data.
+
+    Each tensor alone gets half and twice its step. Those that bring the outputs closer are then kept one after another, the
+    best first, as long as they still do: once a scale loses to its like it may gain beside others (our choice).
+    """
+    target = traces.values["head"]
+
+    def error(finer: dict[str, int]) -> float:
+        try:
+            artifact = build(finer)
+        except EmambaError:
+            return np.inf
+        head = IntegerModel(artifact).run(_codes(traces.values["input"], artifact.input), ["head"])["head"]
+        return float(((head * artifact.output.step - target) ** 2).mean())
+
+    base = error({})
+    names = [node.name for node in traces.reference.graph if node.kind not in ("RangeNorm", "Lookup")]
+    alone = sorted((error({name: by}), name, by) for name in names for by in (-1, 1))
+    found, least = {}, base
+    for single, name, by in alone:
+        if single >= base * (1 - GAIN):
+            break
+        if name not in found and (now := error(found | {name: by})) < least * (1 - GAIN):
+            found, least = found | {name: by}, now
+    return found
 
 
 def best_frac(x: Array, bits: int, signed: bool = True) -> int:
@@ -143,20 +179,22 @@ def _codes(x: Array, o: IntFormat) -> Array:
     return np.clip(np.floor(x * 2.0**o.frac + 0.5), o.min, o.max).astype(np.int64)
 
 
-def _calibrated(node: Node, bits: int, x: Array) -> tuple[IntFormat, dict]:
-    """Format of a node's output x, and what is recorded of it."""
+def _calibrated(node: Node, bits: int, x: Array, finer: int) -> tuple[IntFormat, dict]:
+    """Format of a node's output x, with so many fraction bits more than those of least error, and what is recorded of it."""
     if node.kind == "RangeNorm":
         o = IntFormat(bits, True, bits - 1)  # |(x − mean)/(max − min)| < 1
     elif node.name.endswith(".dt"):
-        o = IntFormat(bits - 1, False, best_frac(x, bits - 1, False))  # never negative: the sign bit is not stored
+        o = IntFormat(bits - 1, False, best_frac(x, bits - 1, False) + finer)  # never negative: the sign bit is not stored
     else:
-        o = IntFormat(bits, True, best_frac(x, bits))
+        o = IntFormat(bits, True, best_frac(x, bits) + finer)
     clipped = float(((x > (o.max + 0.5) * o.step) | (x < (o.min - 0.5) * o.step)).mean())
-    return o, {"min": float(x.min()), "max": float(x.max()), "rms": float(np.sqrt((x**2).mean())), "clipped": clipped}
+    told = {"min": float(x.min()), "max": float(x.max()), "rms": float(np.sqrt((x**2).mean())), "clipped": clipped}
+    return o, told | ({"finer": finer} if finer else {})
 
 
 class _Quantizer:
-    def __init__(self, traces: Traces, settings: QuantizeConfig):
+    def __init__(self, traces: Traces, settings: QuantizeConfig, finer: dict[str, int]):
+        self.finer = finer
         self.traces, self.reference, self.values, self.settings = traces, traces.reference, traces.values, settings
         self.config = self.reference.config
         self.calibration: dict[str, dict] = {}
@@ -194,7 +232,8 @@ class _Quantizer:
         bits, x = self._bits(node), self.values[node.name]
         if node.kind == "Input" and self.config.input == "tokens":
             return IntFormat((self.config.vocabulary - 1).bit_length(), False, 0)
-        o, self.calibration[node.name] = self.traces.once((node.name, bits), lambda: _calibrated(node, bits, x))
+        finer = self.finer.get(node.name, 0)
+        o, self.calibration[node.name] = self.traces.once((node.name, bits, finer), lambda: _calibrated(node, bits, x, finer))
         return o
 
     def _scaled(self, node: Node, weight: Array, bias: Array, i: IntFormat, o: IntFormat) -> dict:

@@ -40,7 +40,7 @@ from . import datasets
 from .artifact import Artifact, Codec
 from .config import QuantizeConfig, Recipe
 from .datasets import Dataset
-from .datasets.metrics import BETTER, figures
+from .datasets.metrics import error_of, figures
 from .datasets.tokens import to_tokens
 from .errors import EmambaError
 from .executors import make_executor, predict
@@ -430,12 +430,6 @@ def measure(search: Search, study: optuna.Study, trial: Trial, point: Point, dat
     error = error_of(recipe.model.task, measured)
     trial.set_user_attr("error", error)
     return costs | {"error": error}
-
-
-def error_of(task: str, measured: dict[str, float]) -> float:
-    """The leading figure of a task, as something to minimize: an accuracy becomes the share of wrong answers."""
-    name, sign = BETTER[task]
-    return 1 - measured[name] if sign > 0 else measured[name]
 
 
 def rivals(space: Space, curve: list[float], costs: dict[str, float], others: list[FrozenTrial]) -> list[int]:

@@ -23,6 +23,20 @@ def figures(task: str, prediction: np.ndarray, target: np.ndarray, scale: float 
     return {"perplexity": float(np.exp(-log_likelihood(prediction, target).mean()))}
 
 
+def error_of(task: str, measured: dict[str, float]) -> float:
+    """The leading one of `measured` figures as something to minimize: an accuracy becomes the share of wrong answers."""
+    name, sign = BETTER[task]
+    return 1 - measured[name] if sign > 0 else measured[name]
+
+
+def error_name(task: str, unit: str = "") -> str:
+    """What `error_of` is, with its unit."""
+    name, sign = BETTER[task]
+    if sign > 0:
+        return f"1 − {name}"
+    return f"RMSE{', ' + unit if unit else ''}" if name == "rmse" else name
+
+
 def data_figures(task: str, prediction: np.ndarray, target: np.ndarray, data: Dataset) -> dict[str, float]:
     """`figures` in the unit of `data`; for text also those of `text_figures`."""
     result = figures(task, prediction, target, data.unit_scale)
