@@ -36,6 +36,8 @@ from .piecewise import Segments
 from .training import GRADIENT_NORM, loss_of
 
 Array = np.ndarray
+LARGEST = 1e9
+"""Weights beyond it have diverged; their products are still finite."""
 NORMS = {"RangeNorm": range_normalize, "LayerNorm": layer_normalize, "RMSNorm": rms_normalize}
 
 
@@ -237,8 +239,8 @@ def _epoch(model: IntegerNetwork, optimizer, schedule, integers: Array, targets:
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
         optimizer.step()
-        if not all(torch.isfinite(parameter).all() for parameter in model.parameters()):
-            raise EmambaError(f"the training diverged in epoch {epoch}: a weight is no longer finite; the state after epoch "
+        if not all((parameter.abs() < LARGEST).all() for parameter in model.parameters()):
+            raise EmambaError(f"the training diverged in epoch {epoch}: a weight is beyond {LARGEST:g}; the state after epoch "
                               f"{epoch - 1} is kept; lower peak_lr ({settings.peak_lr}) and train into another folder")
         schedule.step()
         total += loss.item() * len(index)
