@@ -4,7 +4,6 @@
 is the integer model's over the whole test part; the hardware equals it bit for bit.
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -17,10 +16,11 @@ from emamba.datasets.metrics import BETTER, data_figures
 from emamba.datasets.tokens import to_tokens
 from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
-from emamba.files import write_file
 from emamba.quantize import quantize
 
-DOCS, MODELS = Path("docs"), Path("models")
+from .sections import write
+
+MODELS = Path("models")
 BASE = "mars"
 """The artifact whose float weights the steps start from: MARS, official split."""
 
@@ -216,26 +216,10 @@ def _words(found: dict[str, float]) -> str:
     return ", ".join(f"{key.replace('_', ' ')} {value:.4g}" for key, value in found.items())
 
 
-def main(names: list[str]) -> None:
-    unknown = set(names) - set(SECTIONS)
-    if unknown:
-        raise EmambaError(f"there is no section '{min(unknown)}'; choose some of {', '.join(SECTIONS)}")
-    path = DOCS / "evaluation.json"
-    result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    lines = ["# Evaluation", "", "Written by `make evaluation`; the same figures are in `evaluation.json`. MARS feature maps are "
-             "rebuilt from its points;", "CIFAR-10 is a JPEG copy.", ""]
-    for name, (measure, table) in SECTIONS.items():
-        if not names or name in names:
-            print(f"{name} …", file=sys.stderr, flush=True)
-            result[name] = measure()
-        if name in result:
-            lines += [*table(result[name]), ""]
-    write_file(path, lambda target: target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"))
-    write_file(DOCS / "evaluation.md", lambda target: target.write_text("\n".join(lines), encoding="utf-8"))
-
-
 if __name__ == "__main__":
     try:
-        main(sys.argv[1:])
+        write("evaluation", [
+            "# Evaluation", "", "Written by `make evaluation`; the same figures are in `evaluation.json`. MARS feature maps are "
+            "rebuilt from its points;", "CIFAR-10 is a JPEG copy."], SECTIONS, sys.argv[1:])
     except EmambaError as error:
         sys.exit(f"evaluation: {error}")
