@@ -11,12 +11,15 @@ import numpy as np
 
 from emamba import datasets
 from emamba.artifact import Artifact, load
+from emamba.certificate import certify
 from emamba.config import QuantizeConfig
 from emamba.datasets.metrics import BETTER, data_figures
 from emamba.datasets.tokens import to_tokens
 from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
+from emamba.integer import IntegerModel
 from emamba.quantize import quantize
+from emamba.reference import Reference
 
 from .sections import write
 
@@ -39,6 +42,8 @@ STEPS = [
 STATES = (24, 20, 16, 14, 12, 10, 8)
 SEGMENTS = [("exact", 17, 11), ("minimax", 17, 11), ("minimax", 8, 8), ("minimax", 4, 4), ("minimax", 2, 2), ("chord", 17, 11),
             ("authors", 17, 11)]
+LONG = 100_000
+"""Tokens of the long sequence."""
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -144,6 +149,31 @@ def lengths() -> list[dict]:
     return rows
 
 
+def long() -> list[dict]:
+    """One sequence of frames without end: the integer state against the exact recurrence on the same integers, by decade."""
+    bench = Bench(BASE)
+    artifact = bench.artifact
+    tokens = bench.test[:-(-LONG // artifact.config.tokens)].reshape(1, -1, bench.test.shape[2])[:, :LONG]
+    model, reference = IntegerModel(artifact), Reference(artifact.config, artifact.weights)
+    scans = {node.name: node.inputs for node in model.graph if node.kind == "Scan"}
+    kept = {name for inputs in scans.values() for name in inputs}
+    integers = model.run(artifact.codec.encode(tokens, artifact.input), kept)
+    values = {name: integers[name] * artifact.operators[name].o.step for name in kept}
+    rows = []
+    for name in scans:
+        op = artifact.operators[name]
+        wide, exact = model.states(name, integers)[0], reference.states(name, values)[0]
+        error = wide * op.h_wide.step - exact
+        windows = {}
+        start = 0
+        for end in (100, 1000, 10_000, LONG):
+            windows[str(end)] = float(np.sqrt((error[start:end] ** 2).mean() / (exact[start:end] ** 2).mean()))
+            start = end
+        rows.append({"scan": name, "tokens": len(wide), "windows": windows, "largest": int(np.abs(wide).max()),
+                     "bound": certify(op).bound, "limit": op.h_wide.max})
+    return rows
+
+
 def table_shipped(rows: list[dict]) -> list[str]:
     lines = ["## The shipped artifacts", "", "| artifact | data | parameters | figure | float | integer |",
              "| --- | --- | --- | --- | --- | --- |"]
@@ -207,9 +237,22 @@ def table_lengths(rows: list[dict]) -> list[str]:
               f"| {row['int']['word_perplexity']:,.0f} |" for row in rows)]
 
 
+def table_long(rows: list[dict]) -> list[str]:
+    ends = list(rows[0]["windows"])
+    starts = ["1", *(f"{int(end) + 1:,}" for end in ends[:-1])]
+    return [f"## A sequence of {rows[0]['tokens']:,} tokens", "",
+            "MARS frames one after another, the state never cleared: error of the integer state h_t, as a share of its RMS, against",
+            "the exact recurrence on the same inputs; and the largest |h_wide| that came beside the certificate's bound and the limit",
+            "of INT24.", "",
+            "| scan |" + "".join(f" tokens {start} to {int(end):,} |" for start, end in zip(starts, ends, strict=True))
+            + " largest | bound | limit |", "| --- |" + " --- |" * (len(ends) + 3),
+            *(f"| {row['scan']} |" + "".join(f" {row['windows'][end]:.2%} |" for end in ends)
+              + f" {row['largest']:,} | {row['bound']:,} | {row['limit']:,} |" for row in rows)]
+
+
 SECTIONS = {"shipped": (shipped, table_shipped), "steps": (steps, table_steps), "states": (states, table_states),
             "segments": (segments, table_segments), "norms": (norms, table_norms), "training": (training, table_training),
-            "lengths": (lengths, table_lengths)}
+            "lengths": (lengths, table_lengths), "long": (long, table_long)}
 
 
 def _words(found: dict[str, float]) -> str:

@@ -28,6 +28,11 @@ def vary_images(images: Tensor, settings: TrainConfig, generator: torch.Generato
     return images
 
 
+def jitter(inputs: Tensor, deviation: float, generator: torch.Generator) -> Tensor:
+    """`inputs` with Gaussian noise of this standard deviation added."""
+    return inputs + deviation * torch.randn(inputs.shape, generator=generator)
+
+
 def recut(inputs: Tensor, targets: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Windows of a text [n, L] that follow each other, and their next tokens, cut anew from a place within the first window."""
     length = inputs.shape[1]

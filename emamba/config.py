@@ -105,6 +105,7 @@ class TrainConfig(Config):
                                    "gate, out and residual, as the integer model will round them")
     average: float = Field(0.0, ge=0, lt=1, description="keep a running mean of the weights, which forgets by this factor "
                            "a step, instead of the weights themselves; 0 does not")
+    jitter: float = Field(0.0, ge=0, description="standard deviation of noise that is added to the standardized inputs")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the values of out that are dropped")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that all classes get alike")
     shift: int = Field(0, ge=0, description="images are shifted by up to so many pixels, reflected at the borders")
@@ -138,6 +139,8 @@ class Recipe(Config):
             raise ValueError(f"train.shift, flip and cutout are for images, not for input = '{model.input}'")
         if train.varies_images and max(train.shift, train.cutout) >= min(model.image[:2]):
             raise ValueError(f"train.shift and cutout must be below the image's smaller side of {min(model.image[:2])} pixels")
+        if train.jitter and model.input == "tokens":
+            raise ValueError("train.jitter is for images and sequences of numbers, not for input = 'tokens'")
         if train.recut and model.task != "next_token":
             raise ValueError(f"train.recut is for task = 'next_token', not for '{model.task}'")
         if train.label_smoothing and model.task == "regression":

@@ -35,7 +35,8 @@ class IntegerModel:
     def _run(self, tokens: Array, keep: set[str]) -> dict[str, Array]:
         last_reader = {name: k for k, node in enumerate(self.graph) for name in node.inputs}
         values = {"input": _batch_innermost(tokens.astype(np.int64))}
-        for k, node in enumerate(self.graph):
+        end = max((k for k, node in enumerate(self.graph) if node.name in keep), default=-1) + 1
+        for k, node in enumerate(self.graph[:end]):
             if node.inputs:
                 value = self.artifact.operators[node.name](*(values[name] for name in node.inputs))
                 values[node.name] = _batch_innermost(value)

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from . import datasets
-from .augmentation import recut, vary_images
+from .augmentation import jitter, recut, vary_images
 from .config import Recipe
 from .datasets import Dataset
 from .datasets.metrics import BETTER, data_figures
@@ -203,6 +203,8 @@ def _epoch(recipe: Recipe, model: Mamba, average: AveragedModel | None, optimize
         batch = inputs[index]
         if settings.varies_images:
             batch = patchify(vary_images(batch, settings, generator), recipe.model.patch)
+        if settings.jitter:
+            batch = jitter(batch, settings.jitter, generator)
         loss = loss_of(recipe.model.task, model(batch), targets[index], settings.label_smoothing)
         value = loss.item()
         if not np.isfinite(value):

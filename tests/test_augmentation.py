@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from emamba.augmentation import recut, vary_images
+from emamba.augmentation import jitter, recut, vary_images
 from emamba.config import TrainConfig
 
 IMAGES = torch.arange(2.0 * 6 * 7 * 3).reshape(2, 6, 7, 3).repeat(40, 1, 1, 1) + 1
@@ -60,3 +60,10 @@ def test_recut(seed):
     offset = int(x[0, 0])
     assert 0 <= offset < 5 and x.shape == y.shape == ((4, 5) if offset == 0 else (3, 5))
     assert torch.equal(x.flatten(), torch.arange(offset, offset + x.numel())) and torch.equal(y, x + 1)
+
+
+def test_jitter():
+    inputs = torch.randn(100, 4, 50, generator=torch.Generator().manual_seed(1))
+    noise = jitter(inputs, 0.25, torch.Generator().manual_seed(2)) - inputs
+    assert 0.24 < noise.std() < 0.26 and noise.mean().abs() < 0.01
+    assert torch.equal(jitter(inputs, 0.25, torch.Generator().manual_seed(2)) - inputs, noise)

@@ -181,6 +181,7 @@ IMAGES = CLASSES | {"input": "image", "features": None, "length": None, "image":
     ("classification", CLASSES, {"label_smoothing": 0.3}),
     ("next_token", NEXT, {"label_smoothing": 0.3}),
     ("regression", MODEL, {"dropout": 0.5}),
+    ("regression", MODEL, {"jitter": 0.2}),
 ])
 def test_options_change_training_and_repeat(use, tmp_path, task, model, options):
     data = make_data(task)
