@@ -111,11 +111,13 @@ class TrainConfig(Config):
     shift: int = Field(0, ge=0, description="images are shifted by up to so many pixels, reflected at the borders")
     flip: bool = Field(False, description="half of the images are mirrored, left to right")
     cutout: int = Field(0, ge=0, description="side in pixels of a square that is cut out of each image")
+    thin: float = Field(0.0, ge=0, lt=1, description="share of an image's pixels that is left out, the others moving up: for "
+                        "images that are lists of points and end with zeros, such as MARS")
     recut: bool = Field(False, description="a text's windows start at other tokens in each epoch")
 
     @property
     def varies_images(self) -> bool:
-        return bool(self.shift or self.flip or self.cutout)
+        return bool(self.shift or self.flip or self.cutout or self.thin)
 
 
 class DataConfig(Config):
@@ -136,7 +138,7 @@ class Recipe(Config):
     def _check(self):
         model, train = self.model, self.train
         if train.varies_images and model.input != "image":
-            raise ValueError(f"train.shift, flip and cutout are for images, not for input = '{model.input}'")
+            raise ValueError(f"train.shift, flip, cutout and thin are for images, not for input = '{model.input}'")
         if train.varies_images and max(train.shift, train.cutout) >= min(model.image[:2]):
             raise ValueError(f"train.shift and cutout must be below the image's smaller side of {min(model.image[:2])} pixels")
         if train.jitter and model.input == "tokens":

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from emamba.augmentation import jitter, recut, vary_images
+from emamba.augmentation import jitter, recut, thin, vary_images
 from emamba.config import TrainConfig
 
 IMAGES = torch.arange(2.0 * 6 * 7 * 3).reshape(2, 6, 7, 3).repeat(40, 1, 1, 1) + 1
 
 
 def varied(images=IMAGES, seed=0, **settings):
-    return vary_images(images, TrainConfig(**settings), torch.Generator().manual_seed(seed))
+    return vary_images(images, TrainConfig(**settings), torch.zeros(3), torch.Generator().manual_seed(seed))
 
 
 def reflect(index, size):
@@ -45,6 +45,21 @@ def test_cutout():
         assert torch.equal(hole[..., 0], rows[:, None] & columns[None, :])
         assert 1 <= rows.sum() <= 3 and 1 <= columns.sum() <= 3
     assert {int(hole[..., 0].sum()) for hole in holes} >= {9, 3}
+
+
+def test_thin():
+    points = torch.arange(1.0, 50 * 20 * 3 + 1).view(50, 20, 3)
+    points[:, 15:] = torch.tensor([0.0, -1.0, 2.0])
+    result = thin(points, 0.3, points[0, -1], torch.Generator().manual_seed(3))
+    kept = []
+    for before, after in zip(points, result, strict=True):
+        n = int((after != points[0, -1]).any(-1).sum())
+        assert torch.equal(after[n:], points[0, -1].expand(20 - n, 3))
+        places = [int((before == point).all(-1).nonzero()) for point in after[:n]]
+        assert places == sorted(set(places)) and (not places or places[-1] < 15)
+        kept.append(n)
+    assert 0.65 < sum(kept) / (50 * 15) < 0.75
+    assert torch.equal(varied(thin=0.3), varied(thin=0.3)) and not torch.equal(varied(thin=0.3), IMAGES)
 
 
 def test_same_seed_same_images():

@@ -93,7 +93,7 @@ def test_same_seed_same_weights_and_resuming_changes_nothing(use, tmp_path, monk
     epoch = training._epoch
 
     def interrupted(*arguments):
-        if arguments[7] == 2:
+        if arguments[8] == 2:
             raise KeyboardInterrupt
         return epoch(*arguments)
 
@@ -178,6 +178,7 @@ IMAGES = CLASSES | {"input": "image", "features": None, "length": None, "image":
 
 @pytest.mark.parametrize("task, model, options", [
     ("classification", IMAGES, {"shift": 1, "flip": True, "cutout": 2}),
+    ("classification", IMAGES, {"thin": 0.3}),
     ("classification", CLASSES, {"label_smoothing": 0.3}),
     ("next_token", NEXT, {"label_smoothing": 0.3}),
     ("regression", MODEL, {"dropout": 0.5}),
