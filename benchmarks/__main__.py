@@ -5,11 +5,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from emamba import datasets
 from emamba.artifact import load
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 
 from . import accuracy, cpu, growth, norms, resources, schedules, sections, simulation
@@ -23,7 +21,7 @@ WITH_DATA = (simulation, cpu)
 
 def main(names: list[str]) -> None:
     artifact = load(MODEL)
-    tokens = to_tokens(datasets.load("mars", "official").x_test[:FRAMES], artifact.config).astype(np.float64)
+    tokens = executor_tokens(datasets.load("mars", "official").x_test[:FRAMES], artifact.config)
 
     def section(module) -> sections.Section:
         return partial(module.measure, artifact, *([tokens] if module in WITH_DATA else [])), module.table

@@ -14,7 +14,7 @@ from emamba.artifact import Artifact, load
 from emamba.certificate import certify
 from emamba.config import QuantizeConfig
 from emamba.datasets.metrics import BETTER, data_figures
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
 from emamba.integer import IntegerModel
@@ -55,17 +55,13 @@ class Bench:
         self.data = datasets.load(self.artifact.data["name"], self.artifact.data["split"])
         if not len(self.data.x_train):
             raise EmambaError(f"data set {self.data.name} has no training part to calibrate on: {self.data.train_remedy}")
-        self.test = self.tokens(self.data.x_test)
-
-    def tokens(self, x: np.ndarray) -> np.ndarray:
-        tokens = to_tokens(x, self.artifact.config)
-        return tokens[..., None] if self.artifact.config.input == "tokens" else tokens.astype(np.float64)
+        self.test = executor_tokens(self.data.x_test, self.artifact.config)
 
     def quantized(self, **changes) -> Artifact:
         settings = QuantizeConfig.model_validate(changes)
         order = np.random.default_rng(0).permutation(len(self.data.x_train))[:settings.frames]
         a = self.artifact
-        return quantize(a.name, a.config, a.weights, a.codec, self.tokens(self.data.x_train[order]), settings)
+        return quantize(a.name, a.config, a.weights, a.codec, executor_tokens(self.data.x_train[order], a.config), settings)
 
     def figures(self, artifact: Artifact | None = None, backend: str = "int") -> dict[str, float]:
         artifact = artifact or self.artifact

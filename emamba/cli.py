@@ -14,7 +14,7 @@ from . import datasets
 from .artifact import Artifact, load, save
 from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, load_toml, validate
 from .datasets.metrics import BETTER, data_figures, error_name
-from .datasets.tokens import to_tokens
+from .datasets.tokens import executor_tokens
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
 from .files import write_file
@@ -210,8 +210,9 @@ def _bench(options: argparse.Namespace, settings: QuantizeConfig):
     if not len(data.x_validate):
         raise EmambaError(f"data set {data.name} has no validation part here, by which widths are judged: {data.train_remedy}")
     model = recipe.model
-    return Bench(model, weights, codec, _calibration(data, model, settings), _tokens(data.x_validate[:options.limit], model),
-                 data.y_validate[:options.limit], data.unit_scale), error_name(model.task, data.unit)
+    tokens = executor_tokens(data.x_validate[:options.limit], model)
+    return Bench(model, weights, codec, _calibration(data, model, settings), tokens, data.y_validate[:options.limit],
+                 data.unit_scale), error_name(model.task, data.unit)
 
 
 def _calibration(data: datasets.Dataset, model: ModelConfig, settings: QuantizeConfig) -> np.ndarray:
@@ -219,7 +220,7 @@ def _calibration(data: datasets.Dataset, model: ModelConfig, settings: QuantizeC
     if not len(data.x_train):
         raise EmambaError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
     order = np.random.default_rng(CALIBRATION_SEED).permutation(len(data.x_train))[:settings.frames]
-    return _tokens(data.x_train[order], model)
+    return executor_tokens(data.x_train[order], model)
 
 
 def _make_artifact(options: argparse.Namespace, checkpoint: Path, settings: QuantizeConfig) -> int:
@@ -249,7 +250,7 @@ def _finetune(options: argparse.Namespace) -> int:
     data = datasets.load(artifact.data["name"], artifact.data["split"], options.data)
     if not len(data.x_train):
         raise EmambaError(f"data set {data.name} has no training part: {data.train_remedy}")
-    train, validate_on = (Part(_tokens(x, artifact.config), y) for x, y in ((data.x_train, data.y_train),
+    train, validate_on = (Part(executor_tokens(x, artifact.config), y) for x, y in ((data.x_train, data.y_train),
                                                                            (data.x_validate, data.y_validate)))
     artifact = finetune(artifact, train, validate_on, settings, options.run_folder, data.unit_scale)
     return _measure_and_save(replace(artifact, name=options.out.name), data, options.out)
@@ -257,7 +258,7 @@ def _finetune(options: argparse.Namespace) -> int:
 
 def _measure_and_save(artifact: Artifact, data: datasets.Dataset, folder: Path) -> int:
     """Writes an artifact with its figures on the test part and the golden sequences."""
-    tokens = _tokens(data.x_test, artifact.config)
+    tokens = executor_tokens(data.x_test, artifact.config)
     measured = {"note": f"{data.name}, {data.split} split, {data.note}; {len(tokens)} test sequences"}
     for backend in ("float", "int"):
         values = predict(artifact, backend, make_executor(artifact, backend), tokens)
@@ -333,12 +334,7 @@ def _part(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarray, 
     x, y = getattr(data, f"x_{options.split}")[:options.limit], getattr(data, f"y_{options.split}")[:options.limit]
     if not len(x):
         raise EmambaError(f"data set {data.name} has no {options.split} part here: {data.train_remedy}")
-    return _tokens(x, artifact.config), y, data
-
-
-def _tokens(x: np.ndarray, model) -> np.ndarray:
-    tokens = to_tokens(x, model)
-    return tokens[..., None] if model.input == "tokens" else tokens.astype(np.float64)
+    return executor_tokens(x, artifact.config), y, data
 
 
 def _evaluate(options: argparse.Namespace) -> int:

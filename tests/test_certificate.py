@@ -10,7 +10,7 @@ from emamba import arithmetic as arith
 from emamba import datasets
 from emamba.artifact import load
 from emamba.certificate import certify, input_terms, stored_bound
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from emamba.formats import IntFormat, Rounding
 from emamba.integer import IntegerModel
 from emamba.operators import Scan
@@ -196,8 +196,8 @@ def long_run():
     """
     artifact, tokens = load(ROOT / "models" / "mars"), LENGTHS[-1]
     frames = datasets.load("mars", "official", ROOT / "data").x_test
-    parts = [to_tokens(frames[start:start + tokens // 16], artifact.config) for start in (0, 4000)]
-    inputs = np.stack([part.reshape(tokens, -1) for part in parts]).astype(np.float64)
+    parts = [executor_tokens(frames[start:start + tokens // 16], artifact.config) for start in (0, 4000)]
+    inputs = np.stack([part.reshape(tokens, -1) for part in parts])
     per_token = artifact.config.model_copy(update={"pool": "none"})  # a mean is over one frame only
     model, reference = IntegerModel(replace(artifact, config=per_token)), Reference(artifact.config, artifact.weights)
     names = [f"block{k}.{leaf}" for k in (0, 1) for leaf in ("conv", "dt", "B", "C")]

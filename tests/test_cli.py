@@ -73,7 +73,7 @@ def test_evaluate(run, tmp_path, backend, low, high):
 def test_evaluate_is_the_executor_and_the_metric(run, tmp_path):
     run("evaluate", MARS, "--data", DATA, "--limit", 3, "--json", tmp_path / "r.json")
     artifact, data = load(MARS), datasets.load("mars", "official", DATA)
-    tokens = datasets.tokens.to_tokens(data.x_test[:3], artifact.config).astype(np.float64)
+    tokens = datasets.tokens.executor_tokens(data.x_test[:3], artifact.config)
     values = executors.predict(artifact, "int", executors.make_executor(artifact, "int"), tokens)
     rmse = np.sqrt(((100 * (values - data.y_test[:3].astype(np.float64))) ** 2).mean(0)).mean()
     assert json.loads((tmp_path / "r.json").read_text())["value"] == pytest.approx(rmse, rel=1e-12)

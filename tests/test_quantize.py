@@ -12,7 +12,7 @@ from emamba.artifact import check_operators, load, save
 from emamba.certificate import certify
 from emamba.config import ModelConfig, QuantizeConfig
 from emamba.datasets.metrics import figures
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
 from emamba.formats import IntFormat, Rounding
@@ -261,7 +261,7 @@ def test_shipped_formats(shipped):
 
 def test_the_whole_test_part_gives_the_recorded_figure_exactly():
     artifact, data = load(ROOT / "models" / "mars"), datasets.load("mars", "official", ROOT / "data")
-    tokens = to_tokens(data.x_test, artifact.config).astype(np.float64)
+    tokens = executor_tokens(data.x_test, artifact.config)
     assert len(tokens) == 7984
     values = predict(artifact, "int", make_executor(artifact, "int"), tokens)
     assert figures("regression", values, data.y_test, data.unit_scale) == artifact.record["figures"]["int"]
@@ -270,7 +270,7 @@ def test_the_whole_test_part_gives_the_recorded_figure_exactly():
 def test_float_figure_on_a_part_is_the_recorded_one_within_its_spread():
     artifact, data = load(ROOT / "models" / "mars"), datasets.load("mars", "official", ROOT / "data")
     part = slice(0, None, 8)
-    tokens = to_tokens(data.x_test[part], artifact.config).astype(np.float64)
+    tokens = executor_tokens(data.x_test[part], artifact.config)
     values = predict(artifact, "float", make_executor(artifact, "float"), tokens)
     measured = figures("regression", values, data.y_test[part], data.unit_scale)
     assert measured["rmse"] == pytest.approx(artifact.record["figures"]["float"]["rmse"], rel=0.03)
@@ -279,7 +279,7 @@ def test_float_figure_on_a_part_is_the_recorded_one_within_its_spread():
 def test_quantizing_the_shipped_weights_again():
     """Calibrated on test frames, since the training part is not here: other scales may follow, but no worse than 0.3 cm."""
     shipped, data = load(ROOT / "models" / "mars"), datasets.load("mars", "official", ROOT / "data")
-    tokens = to_tokens(data.x_test, shipped.config).astype(np.float64)
+    tokens = executor_tokens(data.x_test, shipped.config)
     again = quantize("again", shipped.config, shipped.weights, shipped.codec, tokens[::40], QuantizeConfig())
     assert {name: op.o.bits for name, op in again.operators.items()} == {n: op.o.bits for n, op in shipped.operators.items()}
     part, target = tokens[3::40], data.y_test[3::40]

@@ -9,7 +9,7 @@ import pytest
 from emamba import datasets
 from emamba.artifact import load
 from emamba.cli import main
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from rtl import packing
 from rtl.schedule import Schedule
 from sim.executor import RtlExecutor
@@ -34,7 +34,7 @@ def rtl():
 
 def frames(artifact, count):
     x = datasets.load("mars", "official").x_test[:count]
-    return artifact.codec.encode(to_tokens(x, artifact.config).astype(np.float64), artifact.input)
+    return artifact.codec.encode(executor_tokens(x, artifact.config), artifact.input)
 
 
 def test_cycles(rtl):

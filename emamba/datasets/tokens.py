@@ -28,3 +28,9 @@ def to_tokens(x: np.ndarray, config: ModelConfig) -> np.ndarray:
         found, wanted = ("×".join(map(str, shape)) for shape in (x.shape[1:], expected))
         raise EmambaError(f"the data has inputs of {found}, the model's {config.input} input is {wanted}: make the two agree")
     return patchify(x, config.patch) if config.input == "image" else x
+
+
+def executor_tokens(x: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """Inputs of a data set as an executor reads them: [n, L, input width], values float64, token ids as they are."""
+    tokens = to_tokens(x, config)
+    return tokens[..., None] if config.input == "tokens" else tokens.astype(np.float64)
