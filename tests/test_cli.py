@@ -198,8 +198,6 @@ def test_missing_artifact_and_data(run, tmp_path):
     run("evaluate", tmp_path / "none", sentence=f"{tmp_path}/none is not an artifact: it has no manifest.json")
     run("evaluate", MARS, "--data", tmp_path, sentence=f"no MARS data in {tmp_path}/mars or {tmp_path}: get featuremap_…")
     run("evaluate", MARS, "--data", DATA, "--split", "train", sentence="data set mars has no train part here: get featuremap_…")
-    run("evaluate", ROOT / "models" / "mars_random", "--data", DATA,
-        sentence=f"{DATA} has MARS test frames only, too few for split = 'random': get featuremap_…")
 
 
 def test_artifact_without_a_data_set(run, tmp_path):
