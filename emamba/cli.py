@@ -18,6 +18,7 @@ from .datasets.tokens import executor_tokens
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
 from .files import write_file
+from .integer import answers
 
 PARTS = ("test", "validate", "train")
 CALIBRATION_SEED = 0
@@ -268,7 +269,8 @@ def _measure_and_save(artifact: Artifact, data: datasets.Dataset, folder: Path) 
             seen = data_figures(artifact.config.task, values[data.test_seen], data.y_test[data.test_seen], data)
             measured.setdefault("subjects_of_training", {})[backend] = seen
     artifact.record["figures"] = measured
-    artifact.record["golden"] = artifact.codec.encode(tokens[:GOLDEN], artifact.input).tolist()
+    golden = artifact.codec.encode(tokens[:GOLDEN], artifact.input)
+    artifact.record |= {"golden": golden.tolist(), "answers": answers(artifact, golden)}
     for name, certificate in artifact.record["certificate"].items():
         holds = "cannot overflow" if certificate["holds"] else "may saturate"
         print(f"{name}: the state {holds} (bound {certificate['bound']} of {certificate['limit']})")
