@@ -59,7 +59,7 @@ class IntegerModel:
 
 
 def answers(artifact: Artifact, tokens: Array) -> str:
-    """SHA-256 of the head's integers for `tokens` of integers, as little-endian int64: what a record keeps of golden sequences."""
+    """SHA-256 of the head's integers for `tokens`, as little-endian int64: what a record keeps of its golden sequences."""
     return hashlib.sha256(IntegerModel(artifact).run(tokens, ["head"])["head"].astype("<i8").tobytes()).hexdigest()
 
 
