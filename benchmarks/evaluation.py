@@ -20,6 +20,8 @@ from emamba.executors import make_executor, predict
 from emamba.integer import IntegerModel
 from emamba.quantize import quantize
 from emamba.reference import Reference
+from rtl.plan import CYCLES_PER_TOKEN
+from rtl.schedule import Schedule
 
 from .sections import write
 
@@ -42,6 +44,7 @@ STEPS = [
 STATES = (24, 20, 16, 14, 12, 10, 8)
 SEGMENTS = [("exact", 17, 11), ("minimax", 17, 11), ("minimax", 8, 8), ("minimax", 4, 4), ("minimax", 2, 2), ("chord", 17, 11),
             ("authors", 17, 11)]
+SPACE = "models/searches/mars.toml"
 LONG = 100_000
 """Tokens of the long sequence."""
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
@@ -171,6 +174,21 @@ def long() -> list[dict]:
     return rows
 
 
+def searched() -> list[dict]:
+    """The paper's shape and the one that a search found, both trained in full."""
+    rows = []
+    for name in ("mars_random", "mars_small"):
+        artifact = load(MODELS / name)
+        schedule, config = Schedule(artifact, CYCLES_PER_TOKEN), artifact.config
+        rows.append({"artifact": name, "parameters": sum(value.size for value in artifact.weights.values()),
+                     "multiplies": schedule.multiplies_per_frame, "multipliers": schedule.multipliers,
+                     "cycles": schedule.cycles_per_frame,
+                     "shape": {key: getattr(config, key) for key in ("patch", "d_model", "expand", "d_state", "dt_rank", "d_conv",
+                                                                     "blocks")},
+                     **{backend: artifact.record["figures"][backend] for backend in ("float", "int")}})
+    return rows
+
+
 def table_shipped(rows: list[dict]) -> list[str]:
     lines = ["## The shipped artifacts", "", "| artifact | data | parameters | figure | float | integer |",
              "| --- | --- | --- | --- | --- | --- |"]
@@ -234,6 +252,22 @@ def table_lengths(rows: list[dict]) -> list[str]:
               f"| {row['int']['word_perplexity']:,.0f} |" for row in rows)]
 
 
+def table_searched(rows: list[dict]) -> list[str]:
+    paper = rows[0]["multiplies"]
+    return ["## A shape that a search found", "",
+            f"MARS, random split, `{SPACE}`: beside the paper's shape, trained alike; hardware at {CYCLES_PER_TOKEN} cycles a token.",
+            "All trials: [search.json](search.json), [pareto.svg](pareto.svg).", "",
+            "| artifact | shape | parameters | multiplies a frame | multipliers | cycles a frame | float RMSE, cm | integer RMSE, cm |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            *(f"| {row['artifact']} | {', '.join(f'{key} {_shape(value)}' for key, value in row['shape'].items())} "
+              f"| {row['parameters']:,} | {row['multiplies']:,} ({row['multiplies'] / paper:.0%}) | {row['multipliers']} "
+              f"| {row['cycles']} | {row['float']['rmse']:.3f} | {row['int']['rmse']:.3f} |" for row in rows)]
+
+
+def _shape(value: int | list[int]) -> str:
+    return "×".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
 def table_long(rows: list[dict]) -> list[str]:
     ends = list(rows[0]["windows"])
     starts = ["1", *(f"{int(end) + 1:,}" for end in ends[:-1])]
@@ -249,7 +283,7 @@ def table_long(rows: list[dict]) -> list[str]:
 
 SECTIONS = {"shipped": (shipped, table_shipped), "steps": (steps, table_steps), "states": (states, table_states),
             "segments": (segments, table_segments), "norms": (norms, table_norms), "training": (training, table_training),
-            "lengths": (lengths, table_lengths), "long": (long, table_long)}
+            "searched": (searched, table_searched), "lengths": (lengths, table_lengths), "long": (long, table_long)}
 
 
 def _words(found: dict[str, float]) -> str:
