@@ -255,9 +255,9 @@ def table_lengths(rows: list[dict]) -> list[str]:
 def table_searched(rows: list[dict]) -> list[str]:
     paper = rows[0]["multiplies"]
     return ["## A shape that a search found", "",
-            f"MARS, random split, `{SPACE}`: beside the paper's shape, trained alike; hardware at {CYCLES_PER_TOKEN} cycles a token.",
-            "All trials: [search.json](search.json), [pareto.svg](pareto.svg).", "",
-            "| artifact | shape | parameters | multiplies a frame | multipliers | cycles a frame | float RMSE, cm | integer RMSE, cm |",
+            f"MARS, random split, `{SPACE}`: beside the paper's shape, trained alike; hardware at",
+            f"{CYCLES_PER_TOKEN} cycles a token. All trials: [search.json](search.json), [pareto.svg](pareto.svg).", "",
+            "| artifact | shape | parameters | multiplies a frame | multipliers | cycles | float RMSE, cm | integer RMSE, cm |",
             "| --- | --- | --- | --- | --- | --- | --- | --- |",
             *(f"| {row['artifact']} | {', '.join(f'{key} {_shape(value)}' for key, value in row['shape'].items())} "
               f"| {row['parameters']:,} | {row['multiplies']:,} ({row['multiplies'] / paper:.0%}) | {row['multipliers']} "

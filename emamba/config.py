@@ -25,6 +25,8 @@ class ModelConfig(Config):
     input: Literal["image", "sequence", "tokens"]
     image: tuple[int, int, int] | None = Field(None, description="height, width, channels of an image input")
     patch: tuple[int, int] | None = Field(None, description="height, width of a patch; each patch is one token")
+    overlap: int = Field(0, ge=0, le=1 << 10, description="pixels by which a patch reaches into its neighbours on every side; "
+                         "beyond the image its border is repeated")
     features: int | None = Field(None, ge=1, le=1 << 16, description="values per token of a sequence input")
     vocabulary: int | None = Field(None, ge=2, le=1 << 20, description="number of token ids of a tokens input")
     length: int | None = Field(None, ge=1, le=1 << 20, description="tokens per sequence; derived for images")
@@ -56,6 +58,8 @@ class ModelConfig(Config):
                 raise ValueError("image and patch sizes must lie in 1..16384")
             if height % ph or width % pw:
                 raise ValueError(f"an image of {height}×{width} does not divide into patches of {ph}×{pw}")
+        if self.overlap and self.input != "image":
+            raise ValueError(f"the key 'overlap' does not belong to input = '{self.input}'")
         if self.task == "next_token" and self.pool != "none":
             raise ValueError("task = 'next_token' predicts at every token and needs pool = 'none'")
         if self.task != "next_token" and self.pool == "none" and self.task == "classification":
@@ -77,7 +81,7 @@ class ModelConfig(Config):
     def input_width(self) -> int:
         """Values per token at the input (1 for token ids)."""
         if self.input == "image":
-            return self.patch[0] * self.patch[1] * self.image[2]
+            return (self.patch[0] + 2 * self.overlap) * (self.patch[1] + 2 * self.overlap) * self.image[2]
         return self.features if self.input == "sequence" else 1
 
     @property

@@ -203,7 +203,7 @@ def _epoch(recipe: Recipe, model: Mamba, average: AveragedModel | None, optimize
     for index in torch.randperm(len(inputs), generator=generator).split(settings.batch):
         batch = inputs[index]
         if settings.varies_images:
-            batch = patchify(vary_images(batch, settings, empty, generator), recipe.model.patch)
+            batch = patchify(vary_images(batch, settings, empty, generator), recipe.model.patch, recipe.model.overlap)
         if settings.jitter:
             batch = jitter(batch, settings.jitter, generator)
         loss = loss_of(recipe.model.task, model(batch), targets[index], settings.label_smoothing)

@@ -73,6 +73,8 @@ BAD = [
     (IMAGE, {"features": 3}, "model: the key 'features' does not belong to input = 'image'"),
     (IMAGE, {"length": 16}, "model: the key 'length' does not belong to input = 'image'"),
     (IMAGE, {"vocabulary": 3}, "model: the key 'vocabulary' does not belong to input = 'image'"),
+    (SEQUENCE, {"overlap": 1}, "model: the key 'overlap' does not belong to input = 'sequence'"),
+    (IMAGE, {"overlap": -1}, "model.overlap: Input should be greater than or equal to 0"),
     (SEQUENCE, {"patch": [2, 2]}, "model: the key 'patch' does not belong to input = 'sequence'"),
     (SEQUENCE, {"vocabulary": 3}, "model: the key 'vocabulary' does not belong to input = 'sequence'"),
     (TOKENS, {"features": 3}, "model: the key 'features' does not belong to input = 'tokens'"),
