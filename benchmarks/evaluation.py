@@ -18,7 +18,7 @@ from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
 from emamba.integer import IntegerModel
-from emamba.quantize import quantize
+from emamba.quantize import calibration_tokens, quantize
 from emamba.reference import Reference
 from rtl.plan import CYCLES_PER_TOKEN
 from rtl.schedule import Schedule
@@ -62,9 +62,8 @@ class Bench:
 
     def quantized(self, **changes) -> Artifact:
         settings = QuantizeConfig.model_validate(changes)
-        order = np.random.default_rng(0).permutation(len(self.data.x_train))[:settings.frames]
         a = self.artifact
-        return quantize(a.name, a.config, a.weights, a.codec, executor_tokens(self.data.x_train[order], a.config), settings)
+        return quantize(a.name, a.config, a.weights, a.codec, calibration_tokens(self.data.x_train, a.config, settings), settings)
 
     def figures(self, artifact: Artifact | None = None, backend: str = "int") -> dict[str, float]:
         artifact = artifact or self.artifact

@@ -21,7 +21,6 @@ from .files import write_file
 from .integer import answers
 
 PARTS = ("test", "validate", "train")
-CALIBRATION_SEED = 0
 GOLDEN = 4
 """Test sequences that an artifact carries, as integers, for the self-tests of boards."""
 
@@ -217,11 +216,11 @@ def _bench(options: argparse.Namespace, settings: QuantizeConfig):
 
 
 def _calibration(data: datasets.Dataset, model: ModelConfig, settings: QuantizeConfig) -> np.ndarray:
-    """Tokens of training sequences at random, always the same."""
+    from .quantize import calibration_tokens
+
     if not len(data.x_train):
         raise EmambaError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
-    order = np.random.default_rng(CALIBRATION_SEED).permutation(len(data.x_train))[:settings.frames]
-    return executor_tokens(data.x_train[order], model)
+    return calibration_tokens(data.x_train, model, settings)
 
 
 def _make_artifact(options: argparse.Namespace, checkpoint: Path, settings: QuantizeConfig) -> int:

@@ -211,7 +211,12 @@ class QuantizeConfig(Config):
     exp_segments: int = Field(11, ge=1, le=64)
     softplus_segments: int = Field(17, ge=1, le=64)
     rounding: Rounding = Rounding.HALF_UP
-    frames: int = Field(1500, ge=1, description="calibration sequences")
+    frames: int | None = Field(None, ge=1, description="calibration sequences; if not given 1,500, or as many as have 32,768 "
+                               "tokens: bounds the memory")
+
+    def calibration_frames(self, tokens: int) -> int:
+        """Sequences of so many tokens to calibrate on."""
+        return self.frames or max(1, min(1500, (1 << 15) // tokens))
 
 
 class FinetuneConfig(Config):

@@ -421,7 +421,7 @@ def measure(search: Search, study: optuna.Study, trial: Trial, point: Point, dat
     if not (folder / "checkpoint.json").exists():
         train(recipe, folder, progress=False, threads=1, data=data, watch=watch)
     recipe, weights, codec, _ = read_checkpoint(folder)
-    tokens = executor_tokens(data.x_train[:settings.frames], recipe.model)
+    tokens = executor_tokens(data.x_train[:settings.calibration_frames(recipe.model.tokens)], recipe.model)
     artifact = quantize(str(trial.number), recipe.model, weights, codec, tokens, settings)
     for backend in ("float", "int"):
         values = predict(artifact, backend, make_executor(artifact, backend), executor_tokens(data.x_validate, recipe.model))

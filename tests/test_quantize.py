@@ -18,7 +18,7 @@ from emamba.executors import make_executor, predict
 from emamba.formats import IntFormat, Rounding
 from emamba.integer import IntegerModel
 from emamba.operators import Activation, Linear, Scan
-from emamba.quantize import best_frac, quantize
+from emamba.quantize import best_frac, calibration_tokens, quantize
 from emamba.reference import Reference
 from sim.models import SHAPES, random_artifact, random_inputs
 
@@ -146,6 +146,15 @@ def test_frames_limit_the_calibration():
                               for data, frames in ((tokens, 4), (tokens[:4], 1500), (tokens, 1500)))
     assert few.record["calibration"] == same.record["calibration"]
     assert all_of_them.input.frac < few.input.frac - 15
+
+
+def test_calibration_of_long_sequences_takes_fewer():
+    assert [QuantizeConfig().calibration_frames(tokens) for tokens in (1, 16, 64, 256, 100_000)] == [1500, 1500, 512, 128, 1]
+    assert QuantizeConfig(frames=40).calibration_frames(100_000) == 40
+    config = ModelConfig(**SHAPES["emamba-odd"])
+    x = np.arange(50.0)[:, None, None] + np.zeros((config.tokens, config.input_width))
+    chosen = calibration_tokens(x, config, QuantizeConfig(frames=40))
+    assert chosen.shape == (40, config.tokens, config.input_width) and len(set(chosen[:, 0, 0])) == 40
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------------------
