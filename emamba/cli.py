@@ -12,7 +12,7 @@ import numpy as np
 
 from . import datasets
 from .artifact import Artifact, load, save
-from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, load_toml, validate
+from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, TrainConfig, load_toml, validate
 from .datasets.metrics import BETTER, data_figures, error_name
 from .datasets.tokens import executor_tokens
 from .errors import EmambaError
@@ -238,7 +238,7 @@ def _make_artifact(options: argparse.Namespace, checkpoint: Path, settings: Quan
 
 def _finetune(options: argparse.Namespace) -> int:
     try:
-        from .qat import Part, finetune
+        from .qat import Part, finetune, varied
     except ImportError as error:
         raise EmambaError(f"training needs the extra [train] ({error}): pip install 'emamba[train]'") from None
     artifact = load(options.artifact)
@@ -252,7 +252,10 @@ def _finetune(options: argparse.Namespace) -> int:
         raise EmambaError(f"data set {data.name} has no training part: {data.train_remedy}")
     train, validate_on = (Part(executor_tokens(x, artifact.config), y) for x, y in ((data.x_train, data.y_train),
                                                                            (data.x_validate, data.y_validate)))
-    artifact = finetune(artifact, train, validate_on, settings, options.run_folder, data.unit_scale)
+    recipe = artifact.record.get("training", {}).get("recipe", {}).get("train", {})
+    trained = validate(TrainConfig, recipe, f"{options.artifact}/manifest.json: record.training.recipe.train")
+    artifact = finetune(artifact, train, validate_on, settings, options.run_folder, data.unit_scale,
+                        varied(artifact, data.x_train, trained))
     return _measure_and_save(replace(artifact, name=options.out.name), data, options.out)
 
 
@@ -269,7 +272,7 @@ def _measure_and_save(artifact: Artifact, data: datasets.Dataset, folder: Path) 
             measured.setdefault("subjects_of_training", {})[backend] = seen
     artifact.record["figures"] = measured
     golden = artifact.codec.encode(tokens[:GOLDEN], artifact.input)
-    artifact.record |= {"golden": golden.tolist(), "answers": answers(artifact, golden)}
+    artifact.record.update(golden=golden.tolist(), answers=answers(artifact, golden))
     for name, certificate in artifact.record["certificate"].items():
         holds = "cannot overflow" if certificate["holds"] else "may saturate"
         print(f"{name}: the state {holds} (bound {certificate['bound']} of {certificate['limit']})")
