@@ -40,7 +40,7 @@ from .operators import (
     RMSNorm,
     Scan,
 )
-from .reference import NORM_EPSILON, Reference
+from .reference import Reference
 
 Array = np.ndarray
 
@@ -299,7 +299,7 @@ class _Quantizer:
         return self._norm(node, RangeNorm)
 
     def _layernorm(self, node: Node, kind: type[LayerNorm] = LayerNorm) -> Norm:
-        epsilon = int(np.floor(NORM_EPSILON * node.width * 4.0 ** self.formats[node.inputs[0]].frac + 0.5))
+        epsilon = int(np.floor(self.config.norm_epsilon * node.width * 4.0 ** self.formats[node.inputs[0]].frac + 0.5))
         return self._norm(node, kind, epsilon=epsilon)
 
     def _rmsnorm(self, node: Node) -> Norm:
