@@ -45,6 +45,7 @@ from .reference import Reference
 Array = np.ndarray
 
 RESIDUAL_PATH = ("input", "embed", "y", "gate", "out", "residual")
+CHECKPOINT_VERSION = 1
 CALIBRATION_SEED = 0
 DYADIC_BITS = 12
 GAIN = 1e-3
