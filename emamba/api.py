@@ -125,10 +125,10 @@ def _module_settings(config: Any, where: str) -> dict | None:
     """The settings of a module of transformers or mamba_ssm, None where it has none."""
     if config is None or isinstance(config, dict):
         return config
-    if is_dataclass(config):
-        return asdict(config)
     if callable(getattr(config, "to_dict", None)):
         return config.to_dict()
+    if is_dataclass(config):
+        return asdict(config)
     raise EmambaError(f"{where} has a config of the type {type(config).__name__}, which is not known: give it as a table")
 
 

@@ -133,11 +133,11 @@ def _layout(tensors: dict, settings: dict | None, where: str) -> tuple[str, str,
     for embedding in ("embedding", "embeddings"):
         for prefix in ("backbone.", ""):
             if f"{prefix}{embedding}.weight" in tensors:
-                if settings is None and embedding == "embeddings":
-                    raise EmambaError(f"{where} has the names of transformers but no config.json, which says how its norms and "
-                                      "activations are computed: put it beside the tensors")
-                layout = "transformers" if settings is not None and "model_type" in settings else "mamba_ssm"
-                return layout, prefix, embedding
+                known = settings is not None and "model_type" in settings
+                if embedding == "embeddings" and not known:
+                    raise EmambaError(f"{where} has the names of transformers but no config.json with a model_type, which says "
+                                      "how its norms and activations are computed: put it beside the tensors")
+                return "transformers" if known else "mamba_ssm", prefix, embedding
     raise EmambaError(f"{where} has neither a tensor 'backbone.embedding.weight' (mamba_ssm) nor 'backbone.embeddings.weight' "
                       "(transformers): it is no Mamba-1 model in a layout that is known")
 
