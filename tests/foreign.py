@@ -156,9 +156,8 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, value in module.named_parameters():
-            leaf = name.rsplit(".", 2)[-2:]
-            scale = value.shape[-1] ** -0.5 if value.ndim > 1 and "A_log" not in leaf and "conv1d" not in leaf else 0.5
-            value.copy_(torch.randn(value.shape, generator=generator) * scale)
-            if "D" in leaf or (name.endswith("weight") and "norm" in leaf[-2]):
+            matrix = value.ndim == 2 and not name.endswith("A_log")
+            value.copy_(torch.randn(value.shape, generator=generator) * (value.shape[-1] ** -0.5 if matrix else 0.5))
+            if name.endswith(("mixer.D", "norm.weight", "norm_f.weight")):
                 value.add_(1.0)
     return module.eval()
