@@ -22,7 +22,7 @@ from emamba.artifact import Codec, load
 from emamba.config import ModelConfig, QuantizeConfig, TrainConfig
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel, answers
-from emamba.mamba1 import translate
+from emamba.mamba1 import ALLOWED, SAME_RESULT, SIZES, translate
 from emamba.network import Block, Mamba, Norm
 from emamba.quantize import read_checkpoint
 from emamba.range_norms import exchange_norms, fitted
@@ -479,7 +479,8 @@ def test_a_module_that_computes_something_else_is_refused():
         emamba.compile(module, x)
     for forward, sentence in (
         (lambda x: torch.zeros(2, 7),
-         "the Gestures gives outputs of the shape [2, 7], the float model made of it [2, 4]: its forward computes something else"),
+         "the Gestures gives outputs of the shape [2, 7], the float model made of it [2, 4]: its forward computes something "
+         "else"),
         (lambda x: (x,),
          "the Gestures gives a tuple and no tensor: give verify = False to compile it without comparing its outputs"),
         (lambda x: x @ x,
@@ -666,17 +667,36 @@ def test_an_out_of_range_id_leaves_nothing(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["far.npy", "m"]
 
 
-# -- the page -----------------------------------------------------------------------------------------------------------------
+# -- the pages ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", ["import.md"])
-def test_examples_of_the_page_run(page, tmp_path, monkeypatch):
+def test_examples_of_the_page_run(tmp_path, monkeypatch):
     """Every Python example, one after another, in an empty folder."""
-    text = (Path(__file__).parents[1] / "docs" / page).read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "import.md").read_text(encoding="utf-8")
     examples = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
     assert examples
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     for example in examples:
-        exec(compile(example, page, "exec"), names)
+        exec(compile(example, "import.md", "exec"), names)
     assert (tmp_path / "models" / "gestures" / "manifest.json").is_file()
+
+
+def test_every_place_that_the_page_on_blocks_names_is_there():
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "add-a-block.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \d+ \| `([\w/.<>]+)` \|.*\| `(.*)` \|$", page, re.M)
+    assert len(rows) == len(re.findall(r"^\| \d+ \|", page, re.M)) == 16
+    for file, example in rows:
+        place = root / (example if file == "rtl/<name>.py" else file)
+        assert place.is_file() and (file == "rtl/<name>.py" or example in place.read_text(encoding="utf-8")), (file, example)
+    for name in re.findall(r"`((?:emamba|rtl|sim|tests|asic)/[\w/]+\.py)`", page):
+        assert (root / name).is_file(), name
+
+
+def test_the_page_names_every_setting():
+    page = (Path(__file__).parents[1] / "docs" / "import.md").read_text(encoding="utf-8")
+    plain = {"hidden_size", "d_model", "num_hidden_layers", "n_layer", "vocab_size"}
+    for layout in SIZES:
+        for key in {*SIZES[layout], *ALLOWED[layout]} - plain | SAME_RESULT:
+            assert f"`{key}`" in page, key
