@@ -302,10 +302,10 @@ def table_long(rows: list[dict]) -> list[str]:
     ends = list(rows[0]["windows"])
     starts = ["1", *(f"{int(end) + 1:,}" for end in ends[:-1])]
     return [f"## A sequence of {rows[0]['tokens']:,} tokens", "",
-            "MARS frames one after another, the state never cleared: error of the integer state h_t against the exact recurrence",
-            "on the same inputs, as a share of its RMS over those tokens; and the largest |h_wide| that came, beside the bound of",
-            "the certificate and the limit of INT24: nothing saturates. The error levels off; what is left of it comes from the steps of A, since a",
-            "slow decay is a small A.", "",
+            "MARS frames one after another, the state never cleared: error of the integer state h_t against the exact",
+            "recurrence on the same inputs, as a share of its RMS over those tokens; and the largest |h_wide| that came, beside",
+            "the bound of the certificate and the limit of INT24: nothing saturates. The error levels off; what is left of it",
+            "comes from the steps of A, since a slow decay is a small A.", "",
             "| scan | bits of A |" + "".join(f" {start} to {int(end):,} |" for start, end in zip(starts, ends, strict=True))
             + " largest | bound | limit |", "| --- | --- |" + " --- |" * (len(ends) + 3),
             *(f"| {row['scan']} | {row['a_bits']} |" + "".join(f" {row['windows'][end]:.1%} |" for end in ends)
