@@ -10,12 +10,12 @@ from emamba.artifact import load
 from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 
-from . import accuracy, cpu, growth, norms, resources, schedules, sections, simulation
+from . import cpu, growth, norms, resources, schedules, sections, simulation
 
 MODEL = Path("models/mars")
 FRAMES = 1000
 SECTIONS = {"schedules": schedules, "simulation": simulation, "resources": resources, "norms": norms, "cpu": cpu,
-            "growth": growth, "accuracy": accuracy}
+            "growth": growth}
 WITH_DATA = (simulation, cpu)
 
 

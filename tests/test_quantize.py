@@ -23,8 +23,8 @@ from emamba.reference import Reference
 from sim.models import SHAPES, random_artifact, random_inputs
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = {"mars": 0.10, "mars_random": 0.10, "mars_int8": 0.65, "mars_random_int8": 0.65}
-"""Largest RMSE of the integer model over that of the float model, in cm."""
+SHIPPED = {"mars": (7.9, 0.05), "mars_random": (7.1, 0.15), "mars_int8": (7.9, 0.15), "mars_random_int8": (7.1, 0.15)}
+"""Largest RMSE of the integer model, and by how much it may exceed that of the float model that it began with, in cm."""
 
 
 def squared_error(x: np.ndarray, o: IntFormat) -> float:
@@ -231,7 +231,9 @@ def test_shipped_figures_meet_the_goals(shipped):
     name, artifact = shipped
     measured = artifact.record["figures"]
     assert measured["note"].startswith(f"mars, {'random' if 'random' in name else 'official'} split, rebuilt feature maps; ")
-    assert 0 <= measured["int"]["rmse"] - measured["float"]["rmse"] <= SHIPPED[name]
+    largest, excess = SHIPPED[name]
+    before = load(ROOT / "models" / name.removesuffix("_int8")).record["figures"]["float"]
+    assert measured["int"]["rmse"] <= min(largest, before["rmse"] + excess)
     assert artifact.record["quantize"]["residual_bits"] == (8 if name.endswith("int8") else 12)
     assert artifact.config.d_model == 20 and artifact.config.blocks == 2
 
