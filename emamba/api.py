@@ -79,7 +79,7 @@ def read_model_files(path: Path | str, length: int) -> Imported:
 def calibrated(name: str, config: ModelConfig, weights: dict[str, Array], codec: Codec, data: Array, settings: QuantizeConfig,
                record: dict) -> Artifact:
     """Weights quantized on `data`, what the model reads; the first of its sequences become the artifact's golden ones."""
-    _check_data(data, config)
+    check_data(data, config)
     tokens = calibration_tokens(data, config, settings)
     artifact = quantize(name, config, weights, codec, tokens, settings, {}, record)
     record_golden(artifact, tokens)
@@ -139,23 +139,24 @@ def _head(head: Any, task: str, pool: str) -> Head:
     return Head(to_array("weight", weight, "the head"), None if bias is None else to_array("bias", bias, "the head"), task, pool)
 
 
-def _check_data(data: Array, config: ModelConfig) -> None:
+def check_data(data: Array, config: ModelConfig) -> None:
+    """Refuses what the model cannot read; its shape apart, which `executor_tokens` checks."""
     if not len(data):
-        raise EmambaError("there is no calibration data; give at least one sequence")
+        raise EmambaError("there is no data; give at least one sequence")
     if config.input == "tokens":
         check_ids(data, config.vocabulary)
     elif data.dtype.kind not in "fiu":
-        raise EmambaError(f"the calibration data is an array of {data.dtype}; the model reads numbers")
+        raise EmambaError(f"the data is an array of {data.dtype}; the model reads numbers")
 
 
 def check_ids(ids: Array, vocabulary: int | None = None) -> None:
     """Refuses what is no array of token ids [n, L]."""
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
-        raise EmambaError(f"the calibration data is an array of {ids.dtype} of the shape {list(ids.shape)}; the model reads "
-                          "token ids: integers [sequences, tokens]")
+        raise EmambaError(f"the data is an array of {ids.dtype} of the shape {list(ids.shape)}; the model reads token ids: "
+                          "integers [sequences, tokens]")
     if vocabulary is not None and ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
         wrong = int(ids.min() if ids.min() < 0 else ids.max())
-        raise EmambaError(f"the calibration data holds the token id {wrong}, outside 0..{vocabulary - 1} of the vocabulary")
+        raise EmambaError(f"the data holds the token id {wrong}, outside 0..{vocabulary - 1} of the vocabulary")
 
 
 def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data: Array, where: str) -> dict:
@@ -163,7 +164,7 @@ def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data
     import torch
 
     config = model.config
-    _check_data(data, config)
+    check_data(data, config)
     inputs = codec.standardize(executor_tokens(data[:SEQUENCES], config))
     given = torch.from_numpy(inputs[..., 0].astype(np.int64) if config.input == "tokens" else inputs.astype(np.float32))
     parameter, training = next(module.parameters()), module.training

@@ -135,6 +135,9 @@ def _parser() -> argparse.ArgumentParser:
         if rtl:
             sub.add_argument("--cycles-per-token", type=int, default=20, help="of the rtl backend (default: 20)")
 
+    def given(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--inputs", type=Path, metavar="FILE", help="inputs of the model in a .npy file instead of the data set")
+
     sub = command("evaluate", _evaluate, "the task's figures on real data", "emamba evaluate models/mars --backend int")
     measured(sub)
     sub.add_argument("--backend", choices=BACKENDS, default="int")
@@ -142,9 +145,11 @@ def _parser() -> argparse.ArgumentParser:
                   "emamba compare models/mars --backends int,rtl")
     measured(sub)
     sub.add_argument("--backends", default="int,rtl", help="two of float, int, rtl (default: int,rtl)")
+    given(sub)
     sub = command("profile", _profile, "inputs of SiLU, exp and softplus against their domains and knots",
                   "emamba profile models/mars --plot build/profile.svg")
     measured(sub, rtl=False)
+    given(sub)
     sub.add_argument("--plot", type=Path, help="also draw functions, segments, errors and histograms into this SVG file")
     return parser
 
@@ -415,13 +420,27 @@ def _part(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarray, 
     """Tokens and targets of the asked part of the artifact's data set."""
     if options.limit is not None and options.limit < 1:
         raise EmambaError(f"--limit must be at least 1, not {options.limit}")
+    if getattr(options, "inputs", None):
+        return _given(options.inputs, artifact, options.limit)
     if not {"name", "split"} <= set(artifact.data):
-        raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to run it on")
+        remedy = ": give --inputs" if hasattr(options, "inputs") else ""
+        raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to run it on{remedy}")
     data = datasets.load(artifact.data["name"], artifact.data["split"], options.data)
     x, y = getattr(data, f"x_{options.split}")[:options.limit], getattr(data, f"y_{options.split}")[:options.limit]
     if not len(x):
         raise EmambaError(f"data set {data.name} has no {options.split} part here: {data.train_remedy}")
     return executor_tokens(x, artifact.config), y, data
+
+
+def _given(file: Path, artifact: Artifact, limit: int | None) -> tuple[np.ndarray, np.ndarray, datasets.Dataset]:
+    """Tokens of the inputs in a file, as a data set without targets."""
+    from .api import check_data
+    from .tensor_files import read_array
+
+    x = read_array(file)
+    check_data(x, artifact.config)
+    x, none = x[:limit], x[:0]
+    return executor_tokens(x, artifact.config), none, datasets.Dataset(file.name, "given", "no targets", *[none] * 4, x, none)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -437,13 +437,13 @@ def test_what_compile_refuses():
         with refuses(sentence):
             emamba.compile(*arguments, **options)
 
-    call("the calibration data is an array of float64 of the shape [20, 9]; the model reads token ids: integers "
+    call("the data is an array of float64 of the shape [20, 9]; the model reads token ids: integers "
          "[sequences, tokens]", module, ids * 1.0)
-    call("the calibration data is an array of int64 of the shape [9]; the model reads token ids: integers [sequences, tokens]",
+    call("the data is an array of int64 of the shape [9]; the model reads token ids: integers [sequences, tokens]",
          module, ids[0])
-    call("the calibration data holds the token id 23, outside 0..22 of the vocabulary", module, np.where(ids == 3, 23, ids))
-    call("the calibration data holds the token id -1, outside 0..22 of the vocabulary", module, np.where(ids == 3, -1, ids))
-    call("there is no calibration data; give at least one sequence", module, ids[:0])
+    call("the data holds the token id 23, outside 0..22 of the vocabulary", module, np.where(ids == 3, 23, ids))
+    call("the data holds the token id -1, outside 0..22 of the vocabulary", module, np.where(ids == 3, -1, ids))
+    call("there is no data; give at least one sequence", module, ids[:0])
     call("the LanguageModel: length: Input should be greater than or equal to 1", module, ids[:, :0])
     call("settings: residual_bit: unknown key", module, ids, settings={"residual_bit": 8})
     call("task and pool belong to a head of your own: give one, or leave them out", module, ids, task="regression")
@@ -457,7 +457,7 @@ def test_what_compile_refuses():
          head=nn.Linear(16, 2))
     call("the Mamba has its own head: leave head out", own, x, head=nn.Linear(5, 2))
     call("the data has inputs of 6×2, the model's sequence input is 6×3: make the two agree", own, x[..., :2])
-    call("the calibration data is an array of <U1; the model reads numbers", own, np.full((4, 6, 3), "a"))
+    call("the data is an array of <U1; the model reads numbers", own, np.full((4, 6, 3), "a"))
     call("the object has no state_dict(): give a module of torch", object(), ids)
     module.config = 3
     call("the LanguageModel has a config of the type int, which is not known: give it as a table", module, ids)
@@ -614,6 +614,43 @@ def test_import_to_a_checkpoint_and_to_an_artifact_are_the_same(run, tmp_path):
     assert emamba.compile(module, ids, settings={"weight_bits": 7}).record["answers"] == a.record["answers"]
 
 
+def test_compare_and_profile_of_given_inputs(run, tmp_path):
+    folder, ids = write(tmp_path / "m", Config()), make_ids(23)
+    np.save(tmp_path / "ids.npy", ids)
+    run("import", folder, "--calibration", tmp_path / "ids.npy", "--out", tmp_path / "a")
+    out = run("compare", tmp_path / "a", "--backends", "float,int", "--inputs", tmp_path / "ids.npy", "--limit", 7, "--json",
+              tmp_path / "c.json")
+    assert out.startswith("float against int, 7 sequences (ids.npy, given split, no targets)\n")
+    compared = json.loads((tmp_path / "c.json").read_text())
+    assert compared["frames"] == 7 and compared["keys"]["block1.y"]["values"] == 7 * LENGTH * 34
+    run("profile", tmp_path / "a", "--inputs", tmp_path / "ids.npy", "--json", tmp_path / "p.json")
+    assert json.loads((tmp_path / "p.json").read_text())["samples"] == 20
+    run("compare", tmp_path / "a",
+        sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on: give --inputs")
+    run("evaluate", tmp_path / "a", sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on")
+    np.save(tmp_path / "short.npy", ids[:, 1:])
+    run("compare", tmp_path / "a", "--inputs", tmp_path / "short.npy",
+        sentence="the data has inputs of 8, the model's tokens input is 9: make the two agree")
+
+
+def test_settings_of_public_checkpoints():
+    """Those of the converted mamba-130m have the keys of both packages."""
+    both = {
+        "architectures": ["MambaForCausalLM"], "bos_token_id": 0, "conv_kernel": 4, "d_inner": 34, "d_model": 17,
+        "eos_token_id": 0, "expand": 2, "fused_add_norm": True, "hidden_act": "silu", "hidden_size": 17, "initializer_range": 0.1,
+        "intermediate_size": 34, "layer_norm_epsilon": 1e-05, "model_type": "mamba", "n_layer": 2, "num_hidden_layers": 2,
+        "pad_token_id": 0, "pad_vocab_size_multiple": 8, "rescale_prenorm_residual": False, "residual_in_fp32": True,
+        "rms_norm": True, "ssm_cfg": {}, "state_size": 5, "time_step_floor": 0.0001, "time_step_init_scheme": "random",
+        "time_step_max": 0.1, "time_step_min": 0.001, "time_step_rank": 2, "time_step_scale": 1.0, "torch_dtype": "float32",
+        "transformers_version": "4.39.0.dev0", "use_bias": False, "use_cache": True, "use_conv_bias": True, "vocab_size": 23,
+    }
+    first = {"d_model": 17, "n_layer": 2, "vocab_size": 23, "ssm_cfg": {"d_state": 5}, "rms_norm": True, "residual_in_fp32": True,
+             "fused_add_norm": True, "pad_vocab_size_multiple": 8}
+    for settings, public in ((Config(), both), (Settings(), first)):
+        expected = translate(tensors_of(settings), settings_of(settings), LENGTH, "here").config
+        assert translate(tensors_of(settings), public, LENGTH, "here").config == expected
+
+
 def test_commands_that_are_refused(run, tmp_path):
     folder, out = write(tmp_path / "m", Config()), tmp_path / "out"
     np.save(tmp_path / "ids.npy", make_ids(23))
@@ -640,7 +677,7 @@ def test_commands_that_are_refused(run, tmp_path):
     run("import", tmp_path / "none", "--out", out, "--length", 4,
         sentence=f"{tmp_path}/none is no file of tensors: name a folder, a .safetensors file, or one of torch (.bin, .pt, .pth)")
     for name, sentence in (
-        ("floats", "the calibration data is an array of float64 of the shape [3, 4]; the model reads token ids: integers "
+        ("floats", "the data is an array of float64 of the shape [3, 4]; the model reads token ids: integers "
                    "[sequences, tokens]"),
         ("objects", f"{tmp_path}/objects.npy is no array of numbers in NumPy's format .npy: write it with numpy.save"),
         ("none", f"cannot read {tmp_path}/none.npy: No such file or directory"),
@@ -655,7 +692,7 @@ def test_commands_that_are_refused(run, tmp_path):
     run("quantize", out, "--out", tmp_path / "a", *ids, "--auto-width",
         sentence="--auto-width judges widths on a data set: leave out --calibration, or --auto-width")
     run("quantize", out, "--out", tmp_path / "a", "--calibration", tmp_path / "far.npy",
-        sentence="the calibration data holds the token id 99, outside 0..22 of the vocabulary")
+        sentence="the data holds the token id 99, outside 0..22 of the vocabulary")
     assert not (tmp_path / "a").exists()
 
 
@@ -663,7 +700,7 @@ def test_an_out_of_range_id_leaves_nothing(tmp_path, capsys):
     folder = write(tmp_path / "m", Config())
     np.save(tmp_path / "far.npy", np.full((3, 4), 99))
     assert cli.main(["import", str(folder), "--out", str(tmp_path / "a"), "--calibration", str(tmp_path / "far.npy")]) == 1
-    assert capsys.readouterr().err == "emamba: the calibration data holds the token id 99, outside 0..22 of the vocabulary\n"
+    assert capsys.readouterr().err == "emamba: the data holds the token id 99, outside 0..22 of the vocabulary\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["far.npy", "m"]
 
 
