@@ -79,8 +79,12 @@ def shipped() -> list[dict]:
     for path in sorted(MODELS.glob("*/manifest.json")):
         artifact = load(path.parent)
         rows.append({"artifact": artifact.name, "metric": BETTER[artifact.config.task][0], "unit": artifact.data.get("unit", ""),
-                     "parameters": sum(value.size for value in artifact.weights.values()), **artifact.record["figures"]})
+                     "parameters": _parameters(artifact), **artifact.record["figures"]})
     return rows
+
+
+def _parameters(artifact: Artifact) -> int:
+    return sum(value.size for value in artifact.weights.values())
 
 
 def units() -> list[dict]:
@@ -198,7 +202,7 @@ def searched() -> list[dict]:
     for name in ("mars_random", "mars_small"):
         artifact = load(MODELS / name)
         schedule, config = Schedule(artifact, CYCLES_PER_TOKEN), artifact.config
-        rows.append({"artifact": name, "parameters": sum(value.size for value in artifact.weights.values()),
+        rows.append({"artifact": name, "parameters": _parameters(artifact),
                      "multiplies": schedule.multiplies_per_frame, "multipliers": schedule.multipliers,
                      "cycles": schedule.cycles_per_frame,
                      "shape": {key: getattr(config, key) for key in ("patch", "d_model", "expand", "d_state", "dt_rank", "d_conv",
