@@ -3,7 +3,16 @@
 import torch
 from torch import Tensor
 
-from .config import TrainConfig
+from .config import ModelConfig, TrainConfig
+from .datasets.tokens import patchify
+
+
+def augment(batch: Tensor, model: ModelConfig, settings: TrainConfig, empty: Tensor | None, generator: torch.Generator) -> Tensor:
+    """What a model reads of standardized inputs: of images [b, height, width, c] where `settings` varies them, else of tokens
+    [b, L, input width]. `empty` as in `vary_images`."""
+    if settings.varies_images:
+        batch = patchify(vary_images(batch, settings, empty, generator), model.patch, model.overlap)
+    return jitter(batch, settings.jitter, generator) if settings.jitter else batch
 
 
 def vary_images(images: Tensor, settings: TrainConfig, empty: Tensor, generator: torch.Generator) -> Tensor:

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .artifact import Artifact
-from .augmentation import jitter, vary_images
+from .augmentation import augment
 from .certificate import certify
 from .config import FinetuneConfig, TrainConfig
 from .datasets.metrics import BETTER, figures
-from .datasets.tokens import patchify
+from .datasets.tokens import to_tokens
 from .errors import EmambaError
 from .executors import make_executor, predict
 from .files import write_file
@@ -61,17 +61,12 @@ def varied(artifact: Artifact, x: Array, settings: TrainConfig) -> Vary | None:
         return None
     config, codec = artifact.config, artifact.codec
     mean, std = (np.zeros(1), np.ones(1)) if codec.mean is None else (part[:x.shape[-1]] for part in (codec.mean, codec.std))
-    inputs, empty = (torch.from_numpy(((part - mean) / std).astype(np.float32)) for part in (x, np.zeros(x.shape[-1])))
+    inputs, empty = (((part - mean) / std).astype(np.float32) for part in (x, np.zeros(x.shape[-1])))
+    inputs = torch.from_numpy(inputs if settings.varies_images else to_tokens(inputs, config))
     standardized = replace(codec, mean=None, std=None)
 
     def vary(index: Tensor, generator: torch.Generator) -> Array:
-        batch = inputs[index]
-        if settings.varies_images:
-            batch = vary_images(batch, settings, empty, generator)
-        if config.input == "image":
-            batch = patchify(batch, config.patch, config.overlap)
-        if settings.jitter:
-            batch = jitter(batch, settings.jitter, generator)
+        batch = augment(inputs[index], config, settings, torch.from_numpy(empty), generator)
         return standardized.encode(batch.double().numpy(), artifact.input)
 
     return vary

@@ -25,11 +25,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from . import datasets
-from .augmentation import jitter, recut, vary_images
+from .augmentation import augment, recut
 from .config import Recipe
 from .datasets import Dataset
 from .datasets.metrics import BETTER, data_figures
-from .datasets.tokens import patchify, to_tokens
+from .datasets.tokens import to_tokens
 from .errors import EmambaError
 from .files import write_file
 from .network import Mamba
@@ -205,11 +205,7 @@ def _epoch(recipe: Recipe, model: Mamba, average: AveragedModel | None, optimize
     if settings.recut:
         inputs, targets = recut(inputs, targets, generator)
     for index in torch.randperm(len(inputs), generator=generator).split(settings.batch):
-        batch = inputs[index]
-        if settings.varies_images:
-            batch = patchify(vary_images(batch, settings, empty, generator), recipe.model.patch, recipe.model.overlap)
-        if settings.jitter:
-            batch = jitter(batch, settings.jitter, generator)
+        batch = augment(inputs[index], recipe.model, settings, empty, generator)
         loss = loss_of(recipe.model.task, model(batch), targets[index], settings.label_smoothing)
         value = loss.item()
         if not np.isfinite(value):
