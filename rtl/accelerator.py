@@ -12,14 +12,15 @@ class Accelerator(wiring.Component):
     """Tokens in at `i`, results out at `o`. One token every `schedule.period` cycles.
 
     With `trace`, the output stream of every node is also visible: `trace_<k>` carries its payload and `fire`, high where a
-    beat transfers; `trace` maps node names to ports in the order of k. `peak_<k>` is the high-water mark of FIFO k.
+    beat transfers; `trace` maps node names to ports in the order of k. With `trace` or `count`, `peak_<k>` is the high-water mark
+    of FIFO k.
     """
 
-    def __init__(self, schedule: Schedule, *, trace: bool = False):
+    def __init__(self, schedule: Schedule, *, trace: bool = False, count: bool = False):
         self.schedule = schedule
         self.inputs, self.output = {"i": schedule.input}, schedule.output
         self.trace = {name: block.output for name, block in schedule.blocks.items()} if trace else {}
-        queues = schedule.queues() if trace else []
+        queues = schedule.queues() if trace or count else []
         self.peaks = [queue.name for queue in queues]
         members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature)}
         for k, port in enumerate(self.trace.values()):
