@@ -30,11 +30,11 @@ class Products(StrEnum):
 class Pipeline:
     """Registers between a block's inputs and its output `o` that all move while `o` is empty or taken; without `o`, always.
 
-    `advance` is high in such a cycle.
+    `advance` is high in such a cycle. `loads` are memories that stand for constant ones, by name.
     """
 
-    def __init__(self, m: Module, o=None):
-        self.m, self.o, self.advance = m, o, Const(1)
+    def __init__(self, m: Module, o=None, loads: dict | None = None):
+        self.m, self.o, self.advance, self.loads = m, o, Const(1), loads or {}
         if o is not None:
             self.advance = Signal(name="advance")
             m.d.comb += self.advance.eq(~o.valid | o.ready)
@@ -301,11 +301,11 @@ class Rom(wiring.Component):
 def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, address: Value, steps: int,
         style: str | None = None) -> list[Value]:
     """A `Rom` submodule and its lanes as integers, `steps` after `address`."""
-    pipeline.m.submodules[name] = memory = Rom(rows, element, style)
+    pipeline.m.submodules[name] = memory = pipeline.loads.get(name) or Rom(rows, element, style)
     if memory.count > 1:
         address = pipeline.register(address, f"{name}_address", steps - rom_latency(memory.count))
     pipeline.m.d.comb += [memory.addr.eq(address), memory.en.eq(pipeline.advance)]
-    bits = element.bits
+    element, bits = memory.element, memory.element.bits
     lanes = [memory.data[k * bits:(k + 1) * bits] for k in range(memory.lanes)]
     return [lane.as_signed() if element.signed else lane for lane in lanes]
 

@@ -5,6 +5,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 
 from emamba.certificate import certify
+from emamba.formats import IntFormat
 from emamba.operators import Scan as Operator
 
 from . import inventory as inv
@@ -95,6 +96,11 @@ class Scan(Block):
         return min(LOOP, self.cycles)
 
     @property
+    def state(self) -> tuple[int, int]:
+        """Rows of the state, and bits of a row."""
+        return self.cycles, self.op.h.bits * self.lanes * self.state_lanes
+
+    @property
     def latency(self) -> int:
         """Operands, decay and input term, recurrence, C·h, adder tree, accumulator, requantizer."""
         return self.lead + self.loop + 1 + self._tree_stages + 2
@@ -135,14 +141,14 @@ class Scan(Block):
                   + inv.register(states * op.C.bits, wait) + inv.register(1, before) + inv.register(row, self.lead)
                   + inv.Inventory(registers=before) + inv.chosen(states * (op.B.bits + op.C.bits), self.state_groups)
                   + inv.register(row, self.loop - 1) + inv.ram(self.cycles, op.h.bits * lanes * states, held=self.loop == LOOP)
-                  + rom_inventory(fold(op.D, self.channel_groups, lanes), tap_format(op.D), operands))
+                  + rom_inventory(*self.constants()["D"], operands))
         if self.table:
             words = self.cycles << self.code_bits
             bits = op.a_bar.bits * states  # block RAM: what it holds matters not
             address = inv.register(self.code_bits, self.lead - rom_latency(words))
             decays = lanes * (rom_parts(words, bits, "block", bits) + address)
         else:
-            decays = rom_inventory(self._by_step(op.A), tap_format(op.A), operands)
+            decays = rom_inventory(*self.constants()["A"], operands)
         counters = inv.counter(self.cycles) + inv.counter(self.channel_groups) + inv.counter(self.state_groups)
         return channel * lanes + shared + decays + counters + inv.finish(self.latency)
 
@@ -190,9 +196,9 @@ class Scan(Block):
 
     def elaborate(self, platform):
         m = Module()
-        op, lanes, state_lanes = self.op, self.lanes, self.state_lanes
+        op, state_lanes = self.op, self.state_lanes
         groups, state_groups, rows = self.channel_groups, self.state_groups, self.cycles
-        pipeline = Pipeline(m, self.o)
+        pipeline, constants = Pipeline(m, self.o, self.loads), self.constants()
         advance = pipeline.advance
         register = pipeline.register
 
@@ -219,7 +225,7 @@ class Scan(Block):
         B, C = ([register(lane, name, self.operands) for lane in
                  choose(m, list(port.payload.data), state_group, state_groups, state_lanes)]
                 for name, port in (("B", self.B), ("C", self.C)))
-        D = rom(pipeline, "D", fold(op.D, groups, lanes), tap_format(op.D), group, self.operands)
+        D = rom(pipeline, "D", *constants["D"], group, self.operands)
 
         # Ā and the input term, then the recurrence.
         start = register(state_group == 0, "start", self.operands)
@@ -245,6 +251,15 @@ class Scan(Block):
             results.append(register(requantize(m, y, op.y_shift, op.o, op.rounding), "y"))
         pipeline.finish(results, self.u.payload.first, self.u.payload.last, valid & last_state, self.latency)
         return m
+
+    def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
+        """By name, the rows of every constant memory and their format; of another operator, where one is given. Tables of
+        decays are not among them."""
+        op = op or self.op
+        found = {"D": (fold(op.D, self.channel_groups, self.lanes), tap_format(op.D))}
+        if not self.table:
+            found["A"] = self._by_step(op.A).reshape(self.cycles, -1), tap_format(op.A)
+        return found
 
     def _by_step(self, values: np.ndarray) -> np.ndarray:
         """[d_inner, d_state, ...] → [rows, lanes, state_lanes, ...], one row a step."""
@@ -287,7 +302,7 @@ class Scan(Block):
     def _segments(self, m, pipeline, dt, step):
         """Ā of every lane at step `lead`."""
         op, register = self.op, pipeline.register
-        A = rom(pipeline, "A", self._by_step(op.A).reshape(self.cycles, -1), tap_format(op.A), step, self.operands)
+        A = rom(pipeline, "A", *self.constants()["A"], step, self.operands)
         decays = []
         for k, a in enumerate(A):
             p = register(dt[k // self.state_lanes] * a, "p", shape=shape_of(op.p))
@@ -317,13 +332,13 @@ class Scan(Block):
     def _recurrence(self, m, pipeline, decays, terms, first, last, live, address):
         """h_wide of every lane, `loop` steps later; the stored state is written in the last of them."""
         op, loop, register = self.op, self.loop, pipeline.register
-        fits = certify(op).holds
+        fits = certify(op).holds and not self.loads
         count = self.lanes * self.state_lanes
         stored = [Signal(shape_of(op.h), name="stored") for _ in range(count)]
         states = self._states(m, pipeline, stored, last, live, address)
         if loop == 4:
             states, first = [register(h, "read") for h in states], register(first, "first_read")
-        if self.cycles > 1:
+        if self.cycles > 1 or self.window:
             states = [Mux(first, 0, h).as_signed() for h in states]
         results = []
         for k, h in enumerate(states):
@@ -343,8 +358,12 @@ class Scan(Block):
         op, advance, bits = self.op, pipeline.advance, self.op.h.bits
         if self.cycles == 1:  # registers, cleared behind the last token: clearing costs nothing there
             states = [Signal(shape_of(op.h), name="state") for _ in stored]
-            with m.If(advance & live & last):
-                m.d.sync += [h.eq(0) for h in states]
+            if self.window:
+                with m.If(self.window.write):
+                    m.d.sync += Cat(states).eq(self.window.connect(m, Cat(states)))
+            else:
+                with m.If(advance & live & last):
+                    m.d.sync += [h.eq(0) for h in states]
             with m.Elif(advance & live):
                 m.d.sync += [h.eq(value) for h, value in zip(states, stored, strict=True)]
             return states
@@ -356,4 +375,6 @@ class Scan(Block):
             write.en.eq(advance & pipeline.flag(live, "write_live", self.loop - 1)),
             write.data.eq(Cat(stored)),
         ]
+        if self.window:
+            self.window.connect_memory(m, read, write)
         return [read.data[k * bits:(k + 1) * bits].as_signed() for k in range(len(stored))]

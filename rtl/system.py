@@ -1,20 +1,26 @@
 # amaranth: UnusedElaboratable=no
 """The accelerator as a component of a system: packets in and out by AXI4-Stream, registers by AXI4-Lite."""
 
+import zlib
 from dataclasses import dataclass
 
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from emamba import operators
+from emamba.artifact import Artifact
 from emamba.errors import EmambaError
-from emamba.operators import Pool
 
 from . import registers
 from .accelerator import Accelerator
 from .axi import BUS_WIDTHS, AxiLite, PacketGuard, PacketReader, PacketWriter, Word
+from .loads import DIGEST, Loads, crc_step, envelope
+from .plan import Request, plan
+from .pool import Pool
 from .registers import BY_NAME, STAGE_LIMIT, Access
 from .schedule import Schedule
+from .states import States, StateWindow
 from .streams import Beat, Fifo
 
 SYNCHRONOUS = ("awaddr", "awprot", "awvalid", "awready", "wdata", "wstrb", "wvalid", "wready", "bresp", "bvalid", "bready",
@@ -23,10 +29,13 @@ SYNCHRONOUS = ("awaddr", "awprot", "awvalid", "awready", "wdata", "wstrb", "wval
 
 @dataclass(frozen=True)
 class Options:
-    """`bus_bits` of the streams; `counters` of stages and FIFOs."""
+    """`bus_bits` of the streams; `counters` of stages and FIFOs; whether weights are `loadable`, and the design `stateful`: its
+    state can be kept from packet to packet, read and written."""
 
     bus_bits: int = 64
     counters: bool = True
+    loadable: bool = False
+    stateful: bool = False
 
     def __post_init__(self):
         if self.bus_bits not in BUS_WIDTHS:
@@ -42,8 +51,12 @@ class System(wiring.Component):
     packet that begins gives one packet of results, unless RESET comes between. Registers: `rtl.registers`.
     """
 
-    def __init__(self, schedule: Schedule, options: Options = OPTIONS):
-        self.schedule, self.options = schedule, options
+    def __init__(self, artifact: Artifact, request: Request, options: Options = OPTIONS):
+        self.artifact, self.options = artifact, options
+        self.plan = plan(envelope(artifact) if options.loadable else artifact, request)
+        self.schedule = schedule = self.plan.schedule
+        self.loads = Loads(schedule, artifact) if options.loadable else None
+        self.states = self._open(schedule) if options.stateful else None
         size = options.bus_bits // 8
         self.accelerator = Accelerator(schedule, count=options.counters)
         self.reader = PacketReader(schedule.input, schedule.tokens, size)
@@ -60,6 +73,19 @@ class System(wiring.Component):
                         f"{name}_tvalid": flow(1), f"{name}_tready": back(1)}
         super().__init__(members | {"m_axis_tuser": Out(1)})
 
+    @staticmethod
+    def _open(schedule: Schedule) -> States:
+        """Windows onto the state of every block that has one."""
+        windows = []
+        for name, block in schedule.blocks.items():
+            if isinstance(block, Pool):
+                block.keeps = True
+            rows, bits = getattr(block, "state", (0, 0))
+            if bits:
+                block.window = StateWindow(name.replace(".", "_"), rows, bits)
+                windows.append(block.window)
+        return States(windows)
+
     def elaborate(self, platform):
         m = Module()
         m.submodules.lite = lite = AxiLite()
@@ -75,7 +101,9 @@ class _Parts:
     def __init__(self, system: System, m: Module, lite: AxiLite):
         self.system, self.m, self.lite = system, m, lite
         self.schedule, self.options = system.schedule, system.options
-        self.reset, self.abandon = Signal(), Signal()
+        self.reset, self.abandon, self.idle = Signal(), Signal(), Signal()
+        self.committing, self.takes_over = Signal(), Signal()  # a load waits for packets on their way; it replaces the weights
+        self.restored = Signal()  # a word of the state is written
         self.w = {}  # register name → (value written, high for a cycle as it is written)
         self.values: dict[str, list] = {}  # register name → what reads of its words give
         self.errors: dict[str, list] = {}  # sticky bit → causes
@@ -83,6 +111,10 @@ class _Parts:
     def build(self) -> Module:
         self._commands()
         self._streams()
+        if self.system.loads:
+            self._load(self.system.loads)
+        if self.system.states:
+            self._state(self.system.states)
         if self.options.counters:
             self._stage_counters()
         self._identity()
@@ -170,18 +202,16 @@ class _Parts:
             m.d.sync += [inside.eq(0), was_open.eq(reader.in_packet & ~self.abandon)]
         with m.Else():
             m.d.sync += [inside.eq(inside + reader.started - writer.done), was_open.eq(0)]
-        self.idle = Signal()
         m.d.comb += [
             self.idle.eq((inside == 0) & ~reset),
             reader.drop.eq(was_open),
-            reader.admit.eq(self.enable & (inside < system.depth) & ~reset & ~was_open),
+            reader.admit.eq(self.enable & (inside < system.depth) & ~reset & ~was_open & ~self.committing),
         ]
         cleared = Signal(init=1)
-        with m.If(self.command("COMMAND", "CLEAR_STATE") | reset):
+        with m.If(self.command("COMMAND", "CLEAR_STATE") | reset | self.takes_over):
             m.d.sync += cleared.eq(1)
-        with m.Elif(reader.started):
+        with m.Elif(reader.started | self.restored):
             m.d.sync += cleared.eq(0)
-        self.cleared = cleared
         m.d.comb += reader.clear.eq(cleared | ~self.keep)
 
         clear = self.clear_counters
@@ -211,6 +241,66 @@ class _Parts:
         self.status = {"IDLE": self.idle, "IN_PACKET": reader.in_packet, "EXCESS": reader.excess, "OUT_PACKET": guard.open,
                        "CLEARED": cleared}
 
+    def _load(self, loads: Loads):
+        m, bus = self.m, loads.bus
+        words, structure = loads.words, bytes.fromhex(loads.structure_digest)
+        start = zlib.crc32(b"".join(structure[k:k + 4][::-1] for k in range(0, 32, 4))) ^ 0xFFFFFFFF
+        begin, commit, abort = (self.command("LOAD_COMMAND", name) for name in ("BEGIN", "COMMIT", "ABORT"))
+        value, given = self.written("LOAD_DATA")
+        wanted = self.mode("LOAD_CHECKSUM")
+        loading, count, crc = Signal(), Signal(range(words + 1)), Signal(32, init=start)
+        takes = given & loading & (count < words)
+        right = loading & (count == words) & (crc == ~wanted)
+        m.d.comb += [
+            bus.en.eq(takes), bus.address.eq(count), bus.data.eq(value),
+            self.takes_over.eq(self.committing & self.idle),
+        ]
+        with m.If(takes):
+            m.d.sync += [count.eq(count + 1), crc.eq(Cat(crc_step(crc, value)))]
+        with m.If(begin & ~self.committing):
+            m.d.sync += [loading.eq(1), count.eq(0), crc.eq(start)]
+        with m.Elif(commit):
+            m.d.sync += [loading.eq(0), self.committing.eq(right)]
+        with m.Elif(abort):
+            m.d.sync += loading.eq(0)
+        with m.If(self.takes_over):
+            m.d.sync += [bus.bank.eq(~bus.bank), self.committing.eq(0)]
+        self.errors |= {
+            "LOAD_INTERRUPTED": begin & (loading | self.committing) | given & ~loading,
+            "LOAD_REFUSED": commit & ~right | given & loading & (count == words),
+        }
+        self.status |= {"LOADING": loading, "COMMITTING": self.committing}
+
+        place, = loads.of(DIGEST)
+        digest = bytes.fromhex(loads.artifact.digest)
+        banks = [[Signal(32, name=f"digest_{bank}_{k}", init=int.from_bytes(digest[4 * k:4 * k + 4], "big") * (1 - bank))
+                  for k in range(place.rows)] for bank in range(2)]
+        for bank, parts in enumerate(banks):
+            for k, part in enumerate(parts):
+                with m.If(takes & (count == place.base + k) & (bus.bank != bank)):
+                    m.d.sync += part.eq(value)
+        self.values |= {
+            "LOAD_COUNT": [count], "LOAD_WORDS": [words],
+            "DIGEST": [Mux(bus.bank, *parts) for parts in zip(*reversed(banks), strict=True)],
+            "STRUCTURE": [int.from_bytes(structure[k:k + 4], "big") for k in range(0, 32, 4)],
+        }
+
+    def _state(self, states: States):
+        m = self.m
+        value, given = self.written("STATE_DATA")
+        address = Signal(32)
+        place, moves = self.written("STATE_ADDRESS")
+        asked = self.lite.r_en & (self.lite.r_address == BY_NAME["STATE_DATA"].offset >> 2)
+        open_ = self.idle & ~self.enable
+        data = states.connect(m, open_, given, address, value)
+        m.d.comb += self.restored.eq(given & open_)
+        with m.If(moves):
+            m.d.sync += address.eq(place)
+        with m.Elif(asked | given):
+            m.d.sync += address.eq(address + 1)
+        self.errors["STATE_BUSY"] = (asked | given) & ~open_
+        self.values |= {"STATE_ADDRESS": [address], "STATE_DATA": [data], "STATE_WORDS": [states.words]}
+
     def _stage_counters(self):
         """A stage is blocked where its output waits, else starved where an input lacks, else busy. The streams' ends stand for
         what is outside: the source starves where the design takes nothing, and the sink where it gives nothing."""
@@ -234,8 +324,8 @@ class _Parts:
     def _identity(self):
         schedule, system = self.schedule, self.system
         port_in, port_out = schedule.input, schedule.output
-        mean = any(isinstance(op, Pool) and op.mean for op in schedule.artifact.operators.values())
-        digest = bytes.fromhex(schedule.artifact.digest)
+        mean = any(isinstance(op, operators.Pool) and op.mean for op in system.artifact.operators.values())
+        digest = bytes.fromhex(system.artifact.digest)
 
         def packed(name: str, **fields) -> int:
             return sum(int(value) << BY_NAME[name].field(field).low for field, value in fields.items())
@@ -243,15 +333,16 @@ class _Parts:
         self.values |= {
             "MAGIC": [registers.MAGIC], "INTERFACE": [packed("INTERFACE", MAJOR=registers.INTERFACE[0],
                                                              MINOR=registers.INTERFACE[1])],
-            "CAPABILITIES": [packed("CAPABILITIES", COUNTERS=self.options.counters, MEAN=mean,
+            "CAPABILITIES": [packed("CAPABILITIES", COUNTERS=self.options.counters, LOADABLE=self.options.loadable,
+                                    STATEFUL=self.options.stateful, MEAN=mean,
                                     BUS_BYTES=self.options.bus_bits // 8, INPUT_BYTES=system.reader.bytes,
                                     OUTPUT_BYTES=system.writer.bytes)],
             "SIZES": [packed("SIZES", STAGES=len(system.stages), QUEUES=len(system.accelerator.peaks))],
             "TOKENS": [schedule.tokens], "INPUT_WIDTH": [port_in.width], "OUTPUT_WIDTH": [port_out.width],
             "OUTPUT_TOKENS": [1 if schedule.pooled else schedule.tokens],
-            "STRUCTURE": [0] * 8,
-            "DIGEST": [int.from_bytes(digest[4 * k:4 * k + 4], "big") for k in range(len(digest) // 4)],
         }
+        self.values.setdefault("STRUCTURE", [0] * 8)
+        self.values.setdefault("DIGEST", [int.from_bytes(digest[k:k + 4], "big") for k in range(0, 32, 4)])
 
     def _decode(self):
         """Reads and writes of every address; what lies between is an error."""

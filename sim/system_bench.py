@@ -10,9 +10,9 @@ import numpy as np
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import VerilatorControlFile, Verilog, get_runner
 
+from boards.describe import describe
 from emamba import artifact as artifacts
 from emamba.errors import EmambaError
-from rtl.description import describe
 from rtl.emit import to_verilog
 from rtl.schedule import Schedule
 from rtl.system import System
@@ -36,13 +36,18 @@ def stored(artifact: artifacts.Artifact, folder: Path) -> artifacts.Artifact:
 
 
 def run(name: str, simulator: str, build_dir: Path, system: System, golden: np.ndarray, tests: list[str], *, frames: int = 8,
-        seed: int = 0) -> None:
-    """Runs the named tests; a failed one raises. The artifact lies in the folder `artifact` of the bench's folder."""
+        seed: int = 0, others: tuple = (), loads: int = 8, slowest: str = "") -> None:
+    """Runs the named tests; a failed one raises. The artifact lies in the folder `artifact` of the bench's folder; the
+    `others` can be loaded instead of it."""
     folder = bench_folder(name, simulator, build_dir)
     schedule: Schedule = system.schedule
-    (folder / "accelerator.json").write_text(json.dumps(describe(system, schedule.artifact, golden)))
+    (folder / "accelerator.json").write_text(json.dumps(describe(system, golden)))
+    for k, other in enumerate(others):
+        stored_other = stored(other, folder / f"artifact_{k}")
+        (folder / f"other_{k}.json").write_text(json.dumps(describe(system, golden, stored_other)))
     second = 40 * (schedule.latency + schedule.cycles_per_frame * 8) + 4000
-    (folder / "system.json").write_text(json.dumps({"seed": seed, "second": second, "timeout": 400 * second, "frames": frames}))
+    (folder / "system.json").write_text(json.dumps({
+        "seed": seed, "second": second, "timeout": 400 * second, "frames": frames, "loads": loads, "slowest": slowest}))
     (folder / "top.v").write_text(to_verilog(system))
     (folder / "visible.vlt").write_text(VISIBLE)
     results = folder / "results.xml"

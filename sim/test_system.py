@@ -1,8 +1,13 @@
 # amaranth: UnusedElaboratable=no
 """Benches of the AXI system: the driver, unchanged, against the design on every simulator."""
 
+from dataclasses import replace
+
+import numpy as np
+
 from emamba.config import ModelConfig
-from rtl.schedule import Schedule
+from emamba.operators import Scan, Weighted
+from rtl.plan import Request
 from rtl.system import Options, System
 
 from . import system_bench
@@ -16,10 +21,32 @@ def build(name, simulator, build_dir, cycles_per_token, options=None, **changes)
     folder = system_bench.bench_folder(name, simulator, build_dir)
     artifact = system_bench.stored(random_artifact(ModelConfig(**TINY | changes)), folder / "artifact")
     golden = artifact.codec.encode(random_inputs(artifact.config, 2), artifact.input)
-    return System(Schedule(artifact, cycles_per_token), options or Options()), golden
+    return System(artifact, Request(cycles_per_token=cycles_per_token), options or Options()), golden
+
+
+def other(artifact):
+    """An artifact of the same structure with other weights."""
+    rng = np.random.default_rng(1)
+
+    def shuffled(op):
+        if isinstance(op, Weighted):
+            return replace(op, weight=rng.permuted(op.weight, axis=1), bias=rng.permutation(op.bias))
+        if isinstance(op, Scan):
+            return replace(op, A=rng.permuted(op.A), D=rng.permutation(op.D))
+        return op
+
+    return replace(artifact, operators={name: shuffled(op) for name, op in artifact.operators.items()})
 
 
 def test_pooled(simulator, build_dir):
-    """A mean pool, 64 bits."""
-    system, golden = build("pooled", simulator, build_dir, 6)
-    system_bench.run("pooled", simulator, build_dir, system, golden, ["frames"])
+    """A mean pool, 32 bits, all built in."""
+    system, golden = build("pooled", simulator, build_dir, 6, Options(bus_bits=32))
+    system_bench.run("pooled", simulator, build_dir, system, golden,
+                     ["frames", "throughput", "malformed", "reset_in_traffic", "registers"])
+
+
+def test_live(simulator, build_dir):
+    """Weights that can be loaded, state that can be kept; a result for every token."""
+    system, golden = build("live", simulator, build_dir, 6, Options(loadable=True, stateful=True), pool="none")
+    system_bench.run("live", simulator, build_dir, system, golden, ["frames", "state", "weights"],
+                     others=[other(system.artifact)], loads=100 if simulator == "verilator" else 6)

@@ -53,6 +53,10 @@ class SimulationTransport:
         if result.resp != OKAY:
             raise EmambaError(f"writing {address:#x} was answered with {result.resp!s}")
 
+    @resume
+    async def write_bytes(self, address: int, data: bytes) -> None:
+        await self.lite.write(address, data)
+
     def send(self, packet: bytes, keep: list[int] | None = None) -> None:
         self.source.send_nowait(AxiStreamFrame(packet, tkeep=keep))
 
