@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from asic import target as asic
+from boards.describe import describe
 from boards.zcu102 import target as zcu102
 from emamba.artifact import load
 from emamba.certificate import certify
@@ -16,12 +17,14 @@ from emamba.errors import EmambaError
 from emamba.files import check_replaceable, write_file, write_folder
 from emamba.operators import Scan
 
-from . import devices
+from . import devices, registers
 from .accelerator import Accelerator
 from .datapath import Products
 from .emit import to_verilog
+from .loads import envelope
 from .plan import CYCLES_PER_TOKEN, FILL, Request, plan
 from .schedule import Schedule
+from .system import Options, System
 
 
 def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> tuple[dict, list[str]]:
@@ -29,11 +32,26 @@ def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> 
     return {}, ["Verilog only: no tool has estimated resources or timing"]
 
 
-TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog), "zcu102": zcu102,
-           "asic": asic}
+def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[dict, list[str]]:
+    """The system as Verilog, and what software needs to know of it."""
+    description = describe(system, zcu102.golden_frames(system.artifact))
+    files = {"top.v": to_verilog(system), "accelerator.json": json.dumps(description) + "\n",
+             "registers.h": registers.c_header(), "registers.rdl": registers.systemrdl()}
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    notes = ["Verilog only: no tool has estimated resources or timing"]
+    return {}, notes + ["estimates do not count memories of loadable weights"] * system.options.loadable
+
+
+TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog),
+           "axi": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_axi),
+           "zcu102": zcu102, "asic": asic}
 """A target has a default clock in MHz, or None, and the least that it can do; the device that it is for, or None;
 `write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; and perhaps `run(folder)`, which runs
 tools on the finished folder and returns the notes that then hold instead."""
+
+SYSTEMS = ("axi",)
+"""Targets whose `write` takes a `System` in place of a schedule."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -77,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clock-mhz", type=float, metavar="C", help="clock of --frames-per-second and of the timing constraints "
                         "(default: " + ", ".join(f"{target.CLOCK_MHZ:g} for {name}" for name, target in TARGETS.items()
                                                  if target.CLOCK_MHZ) + ")")
+    parser.add_argument("--weights", choices=["constant", "loadable"], default="constant",
+                        help=f"{', '.join(SYSTEMS)}: weights built in, or in twice the memory to be loaded while the design runs")
+    parser.add_argument("--state", choices=["cleared", "kept"], default="cleared",
+                        help=f"{', '.join(SYSTEMS)}: a sequence begins with zeros, or its state can be kept, read and written")
+    parser.add_argument("--bus-bits", type=int, default=64, metavar="W", help=f"{', '.join(SYSTEMS)}: width of the streams, "
+                        "32, 64 or 128 (default: 64)")
     return parser
 
 
@@ -88,14 +112,19 @@ def build(options: argparse.Namespace) -> None:
     out = (options.out or Path("build") / options.target).resolve()
     check_replaceable(out, "report.json")
     artifact = load(options.artifact)
-    planned = plan(artifact, request(options, target.DEVICE))
+    live = options.weights == "loadable"
+    if options.target not in SYSTEMS and (live or options.state == "kept" or options.bus_bits != 64):
+        raise EmambaError(f"--weights, --state and --bus-bits are for {', '.join(SYSTEMS)}, not for the target {options.target}")
+    choice = Options(options.bus_bits, loadable=live, stateful=options.state == "kept")
+    planned = plan(envelope(artifact) if live else artifact, request(options, target.DEVICE))
     schedule = planned.schedule
+    design = System(schedule, choice, artifact) if options.target in SYSTEMS else schedule
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
     certificates = {name: certify(op) for name, op in artifact.operators.items() if isinstance(op, Scan)}
     caveats = [f"{name}: no certificate excludes that the state saturates"
                for name, certificate in certificates.items() if not certificate.holds]
     with write_folder(out, "report.json") as temporary:
-        resources, notes = target.write(temporary, schedule, clock_mhz)
+        resources, notes = target.write(temporary, design, clock_mhz)
         report = schedule.report() | {
             "target": options.target, "artifact": {"name": artifact.name, "digest": artifact.digest}, "clock_mhz": clock_mhz,
             "certificate": {name: asdict(certificate) for name, certificate in certificates.items()},
@@ -115,7 +144,7 @@ def build(options: argparse.Namespace) -> None:
 
 def request(options: argparse.Namespace, device: str | None) -> Request:
     """What the options ask of a target for `device`."""
-    fixed = {}
+    fixed = {"decay_tables": False, "products": Products.PAIRS} if options.weights == "loadable" else {}
     if options.products:
         fixed["products"] = Products(options.products)
     for name, choice in (("decay_tables", options.decays), ("tables", options.activations)):

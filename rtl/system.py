@@ -15,8 +15,7 @@ from emamba.errors import EmambaError
 from . import registers
 from .accelerator import Accelerator
 from .axi import BUS_WIDTHS, AxiLite, PacketGuard, PacketReader, PacketWriter, Word
-from .loads import DIGEST, Loads, crc_step, envelope
-from .plan import Request, plan
+from .loads import DIGEST, Loads, crc_step
 from .pool import Pool
 from .registers import BY_NAME, STAGE_LIMIT, Access
 from .schedule import Schedule
@@ -49,13 +48,13 @@ OPTIONS = Options()
 class System(wiring.Component):
     """Ports `s_axil_*`, `s_axis_*` and `m_axis_*` as AMBA names them, on one clock. A packet is a sequence (`rtl.axi`); every
     packet that begins gives one packet of results, unless RESET comes between. Registers: `rtl.registers`.
+
+    Where weights are loadable, the schedule is that of `rtl.loads.envelope(artifact)`.
     """
 
-    def __init__(self, artifact: Artifact, request: Request, options: Options = OPTIONS):
-        self.artifact, self.options = artifact, options
-        self.plan = plan(envelope(artifact) if options.loadable else artifact, request)
-        self.schedule = schedule = self.plan.schedule
-        self.loads = Loads(schedule, artifact) if options.loadable else None
+    def __init__(self, schedule: Schedule, options: Options = OPTIONS, artifact: Artifact | None = None):
+        self.schedule, self.options, self.artifact = schedule, options, artifact or schedule.artifact
+        self.loads = Loads(schedule, self.artifact) if options.loadable else None
         self.states = self._open(schedule) if options.stateful else None
         size = options.bus_bits // 8
         self.accelerator = Accelerator(schedule, count=options.counters)

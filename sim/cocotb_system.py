@@ -3,6 +3,7 @@
 import json
 import os
 import random
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -303,8 +304,10 @@ def weights(desk):
     write(address("LOAD_COMMAND"), 1)
     desk.refused("a load of weights was interrupted", accelerator.check)
     desk.check(accelerator, desk.frames(2))
-    changed = replace(other, structure=other.structure | {"nodes": {"embed": {"shift": 99}}}, structure_digest="00" * 32)
-    desk.refused("'random' does not fit this design: nodes.embed", accelerator.load, changed)
+    structure = deepcopy(other.structure)
+    structure["nodes"]["embed"]["shift"] = 99
+    changed = replace(other, structure=structure, structure_digest="00" * 32)
+    desk.refused("'random' does not fit this design: nodes.embed.shift is 99 there and", accelerator.load, changed)
 
     # A load that is committed while packets are on their way takes over behind them.
     frames = desk.frames(3)

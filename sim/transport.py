@@ -34,11 +34,13 @@ class SimulationTransport:
                 for _ in range(length):
                     yield pause
 
-        self.source.set_pause_generator(pauses(source, 16 if bursts else 1))
-        self.sink.set_pause_generator(pauses(sink))
-        for channel in (self.lite.write_if.aw_channel, self.lite.write_if.w_channel, self.lite.write_if.b_channel,
-                        self.lite.read_if.ar_channel, self.lite.read_if.r_channel):
-            channel.set_pause_generator(pauses(lite))
+        write, read = self.lite.write_if, self.lite.read_if
+        for channel, percent in ((self.source, source), (self.sink, sink), (write.aw_channel, lite), (write.w_channel, lite),
+                                 (write.b_channel, lite), (read.ar_channel, lite), (read.r_channel, lite)):
+            channel.clear_pause_generator()
+            channel.pause = False
+            if percent:
+                channel.set_pause_generator(pauses(percent, 16 if bursts and channel is self.source else 1))
 
     @resume
     async def read32(self, address: int) -> int:

@@ -25,6 +25,7 @@ FILES = {
     "zcu102": {"top.v", "self_test.v", "self_test.xdc", "self_test.tcl", "out_of_context.xdc", "out_of_context.tcl",
                "program.tcl", "README.txt"},
     "asic": {"top.v", "top.sdc", "memories.json"},
+    "axi": {"top.v", "accelerator.json", "registers.h", "registers.rdl"},
 }
 
 
@@ -152,7 +153,7 @@ def test_refused_rates(refuse):
 
 
 def test_refused_arguments(refuse):
-    assert refuse("ulx3s") == "there is no target 'ulx3s'; choose one of verilog, zcu102, asic"
+    assert refuse("ulx3s") == "there is no target 'ulx3s'; choose one of verilog, axi, zcu102, asic"
     assert refuse() == "the following arguments are required: TARGET (see --help)"
     assert refuse("verilog", "--cycles-per-token", "x") == "argument --cycles-per-token: invalid int value: 'x' (see --help)"
     assert refuse("verilog", "--cycles-per-token", "0") == f"cycles_per_token = 0 is out of range; it must lie in 1..{MAX_CYCLES}"

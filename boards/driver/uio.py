@@ -1,0 +1,127 @@
+"""The driver's transport on Linux: registers and AXI DMA by UIO, packets in a u-dma-buf. Not run on a board here.
+
+The DMA (AMD PG021) is in simple mode, without scatter and gather, one transfer a packet. The buffer is opened with O_SYNC, so
+that the processor's caches do not stand between.
+"""
+
+import mmap
+import os
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+
+from emamba.errors import EmambaError
+from rtl.registers import SPAN
+
+DMA_SPAN = 1 << 16
+TO_DEVICE, FROM_DEVICE = 0x00, 0x30
+"""Offsets of the channels MM2S and S2MM."""
+CONTROL, STATUS, ADDRESS, ADDRESS_HIGH, LENGTH = 0x00, 0x04, 0x18, 0x1C, 0x28
+RUN, RESET = 1 << 0, 1 << 2  # of CONTROL
+IDLE, ERRORS = 1 << 1, 0x70  # of STATUS; IDLE is 0 until a channel's first transfer has ended
+ALIGNMENT = 64
+RESET_SECONDS = 0.1
+
+
+class Words:
+    """32-bit words of a mapped device; an access is one load or store."""
+
+    def __init__(self, path: str | Path, size: int):
+        try:
+            file = os.open(path, os.O_RDWR | os.O_SYNC)
+        except OSError as error:
+            raise EmambaError(f"cannot open {path}: {error.strerror}; load the device-tree overlay, and run as a user who "
+                              "may") from None
+        try:
+            self.memory = mmap.mmap(file, size)
+        except (OSError, ValueError) as error:
+            raise EmambaError(f"cannot map {size} bytes of {path}: {error}") from None
+        finally:
+            os.close(file)
+        self.words = np.frombuffer(self.memory, "<u4")
+
+    def __getitem__(self, address: int) -> int:
+        return int(self.words[address >> 2])
+
+    def __setitem__(self, address: int, value: int) -> None:
+        self.words[address >> 2] = value
+
+
+class UioTransport:
+    """`registers` and `dma` are UIO devices, such as /dev/uio0; `buffer` a u-dma-buf, such as /dev/udmabuf0, whose physical
+    address and size are read in /sys/class/u-dma-buf/<name>, or given."""
+
+    def __init__(self, registers: str = "/dev/uio0", dma: str = "/dev/uio1", buffer: str = "/dev/udmabuf0", *,
+                 physical: int | None = None, size: int | None = None):
+        self.registers, self.dma = Words(registers, SPAN), Words(dma, DMA_SPAN)
+        facts = Path("/sys/class/u-dma-buf") / Path(buffer).name
+        try:
+            self.physical = int((facts / "phys_addr").read_text(), 0) if physical is None else physical
+            size = int((facts / "size").read_text(), 0) if size is None else size
+        except (OSError, ValueError) as error:
+            raise EmambaError(f"cannot read {facts}: {error}; is the module u-dma-buf loaded?") from None
+        self.half = size // 2 // ALIGNMENT * ALIGNMENT
+        self.buffer = Words(buffer, 2 * self.half).memory  # one half for each direction
+        self.queue: deque[bytes] = deque()
+        self.started: set[int] = set()
+        self.abort()
+
+    def read32(self, address: int) -> int:
+        return self.registers[address]
+
+    def write32(self, address: int, value: int) -> None:
+        self.registers[address] = value
+
+    def send(self, packet: bytes) -> None:
+        if len(packet) > self.half:
+            raise EmambaError(f"a packet has {len(packet)} bytes, half of the DMA buffer {self.half}: load u-dma-buf with a "
+                              "larger one")
+        self.queue.append(packet)
+        self._send_next()
+
+    def receive(self, size: int, timeout: float) -> bytes:
+        if size > self.half:
+            raise EmambaError(f"a result has {size} bytes, half of the DMA buffer {self.half}: load u-dma-buf with a "
+                              "larger one")
+        self._start(FROM_DEVICE, self.half, size)
+        end = time.monotonic() + timeout
+        while not self._idle(FROM_DEVICE):
+            self._send_next()
+            if time.monotonic() > end:
+                raise TimeoutError
+        count = self.dma[FROM_DEVICE + LENGTH]
+        return bytes(self.buffer[self.half:self.half + count])
+
+    def abort(self) -> None:
+        self.queue.clear()
+        self.started.clear()
+        for channel in (TO_DEVICE, FROM_DEVICE):  # resetting one resets both, as PG021 says
+            self.dma[channel + CONTROL] = RESET
+        end = time.monotonic() + RESET_SECONDS
+        while self.dma[TO_DEVICE + CONTROL] & RESET or self.dma[FROM_DEVICE + CONTROL] & RESET:
+            if time.monotonic() > end:
+                raise EmambaError("the DMA does not leave its reset: see that its clock runs, and that the bitstream is the "
+                                  "overlay's")
+        for channel in (TO_DEVICE, FROM_DEVICE):
+            self.dma[channel + CONTROL] = RUN
+
+    def _send_next(self) -> None:
+        if self.queue and self._idle(TO_DEVICE):
+            packet = self.queue.popleft()
+            self.buffer[:len(packet)] = packet
+            self._start(TO_DEVICE, 0, len(packet))
+
+    def _start(self, channel: int, offset: int, size: int) -> None:
+        place = self.physical + offset
+        self.dma[channel + ADDRESS], self.dma[channel + ADDRESS_HIGH] = place & 0xFFFFFFFF, place >> 32
+        self.dma[channel + LENGTH] = size  # starts it
+        self.started.add(channel)
+
+    def _idle(self, channel: int) -> bool:
+        status = self.dma[channel + STATUS]
+        if status & ERRORS:
+            name = "input" if channel == TO_DEVICE else "result"
+            raise EmambaError(f"the DMA stopped at an {name} packet with status {status:#x}: reset the driver")
+        return channel not in self.started or bool(status & IDLE)
