@@ -36,7 +36,7 @@ def stored(artifact: artifacts.Artifact, folder: Path) -> artifacts.Artifact:
 
 
 def run(name: str, simulator: str, build_dir: Path, system: System, golden: np.ndarray, tests: list[str], *, frames: int = 8,
-        seed: int = 0, others: tuple = (), loads: int = 8, slowest: str = "") -> None:
+        seed: int = 0, others: tuple = (), loads: int = 8) -> None:
     """Runs the named tests; a failed one raises. The artifact lies in the folder `artifact` of the bench's folder; the
     `others` can be loaded instead of it."""
     folder = bench_folder(name, simulator, build_dir)
@@ -47,7 +47,7 @@ def run(name: str, simulator: str, build_dir: Path, system: System, golden: np.n
         (folder / f"other_{k}.json").write_text(json.dumps(describe(system, golden, stored_other)))
     second = 40 * (schedule.latency + schedule.cycles_per_frame * 8) + 4000
     (folder / "system.json").write_text(json.dumps({
-        "seed": seed, "second": second, "timeout": 400 * second, "frames": frames, "loads": loads, "slowest": slowest}))
+        "seed": seed, "second": second, "timeout": 400 * second, "frames": frames, "loads": loads}))
     (folder / "top.v").write_text(to_verilog(system))
     (folder / "visible.vlt").write_text(VISIBLE)
     results = folder / "results.xml"

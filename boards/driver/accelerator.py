@@ -45,7 +45,8 @@ CAUSES = {
 class Accelerator:
     """A design behind `transport`, checked to be what `description` says: the JSON that rtl.build wrote, its file or folder.
 
-    `predict` takes and gives values in the user's unit, `run` integers. `timeout` in seconds is that of one result.
+    `predict` takes and gives values in the user's unit, `run` integers. `timeout` in seconds is that of one result. Where the
+    design can load weights and holds others, those of the description are loaded.
     """
 
     def __init__(self, description: Description | dict | str | Path, transport: Transport, *, timeout: float = 1.0):
@@ -55,6 +56,8 @@ class Accelerator:
         self._write("COMMAND", CLEAR_COUNTERS=1)
         self._write32("ERRORS", 0xFFFFFFFF)
         self._control(ENABLE=1, KEEP=0, FREEZE=0)
+        if self._digest() != self.description.digest:
+            self.load(self.description)
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
         """[n, L, input width] in the user's unit → [n, L', outputs]: values, or logits."""
@@ -220,7 +223,6 @@ class Accelerator:
                                          and self._digest("STRUCTURE") == own.structure_digest):
             raise EmambaError(f"the FPGA holds another design: artifact {digest[:12]}…, not '{own.name}', {own.digest[:12]}…; "
                               "program the bitstream of this description")
-        self.loaded = digest == own.digest
         shapes = {"TOKENS": own.tokens, "INPUT_WIDTH": own.input_width, "OUTPUT_TOKENS": own.output_tokens,
                   "OUTPUT_WIDTH": own.output_width}
         for name, wanted in shapes.items():
