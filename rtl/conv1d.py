@@ -17,7 +17,6 @@ from .datapath import (
     adder_tree,
     choose,
     fold,
-    requantize,
     rom,
     rom_inventory,
     rom_latency,
@@ -124,7 +123,7 @@ class Conv1d(Block):
         m = Module()
         op, lanes, taps, groups, tap_lanes = self.op, self.output.lanes, self.taps, self.groups, self.tap_lanes
         token_beats, bits = self.output.beats, op.i.bits
-        pipeline, constants = Pipeline(m, self.o, self.loads), self.constants()
+        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
         advance, register = pipeline.advance, pipeline.register
         step, beat, group = Signal(range(self.cycles)), Signal(range(token_beats)), Signal(range(groups))
         last_group, last_beat = group == groups - 1, beat == token_beats - 1
@@ -171,7 +170,7 @@ class Conv1d(Block):
         if op.dyadic:
             scale = rom(pipeline, "scale", *constants["scale"], beat, before + 1)
             sums = [register(s * k, "scaled") for s, k in zip(sums, scale, strict=True)]
-        results = [register(requantize(m, s, op.shift, op.o, rounding), "y") for s in sums]
+        results = [pipeline.result(s, op.shift, op.o, rounding) for s in sums]
         pipeline.finish(results, self.i.payload.first, self.i.payload.last, self.i.valid & last_group, self.latency)
         return m
 

@@ -30,11 +30,12 @@ class Products(StrEnum):
 class Pipeline:
     """Registers between a block's inputs and its output `o` that all move while `o` is empty or taken; without `o`, always.
 
-    `advance` is high in such a cycle. `loads` are memories that stand for constant ones, by name.
+    `advance` is high in such a cycle. `loads` are memories that stand for constant ones, by name; `clips`, where they are
+    counted, gets a flag of every output lane whose value was clipped.
     """
 
-    def __init__(self, m: Module, o=None, loads: dict | None = None):
-        self.m, self.o, self.advance, self.loads = m, o, Const(1), loads or {}
+    def __init__(self, m: Module, o=None, loads: dict | None = None, clips: Signal | None = None):
+        self.m, self.o, self.advance, self.loads, self.clips, self.results = m, o, Const(1), loads or {}, clips, 0
         if o is not None:
             self.advance = Signal(name="advance")
             m.d.comb += self.advance.eq(~o.valid | o.ready)
@@ -48,6 +49,15 @@ class Pipeline:
                 self.m.d.sync += register.eq(value)
             value = register
         return value
+
+    def result(self, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None) -> Value:
+        """`requantize` and a register: the value of the next output lane."""
+        found = []
+        y = self.register(requantize(self.m, value, shift, o, rounding, low, clipped=found), "y")
+        if self.clips is not None and found:
+            self.m.d.comb += self.clips[self.results].eq(self.register(found[0], "clipped"))
+        self.results += 1
+        return y
 
     def flag(self, value: Value, name: str, stages: int) -> Value:
         """Like `register`, but cleared by reset: for valid bits."""
@@ -76,9 +86,9 @@ class Pipeline:
 
 
 def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None, *,
-               fits: bool = False) -> Signal:
+               fits: bool = False, clipped: list | None = None) -> Signal:
     """The hardware of `emamba.arithmetic.requantize`; `low` raises the lower limit (0 for a ReLU). `fits` says that the result
-    is known to lie within `o`, so that nothing clips it."""
+    is known to lie within `o`, so that nothing clips it. `clipped` gets a flag of results beyond the limits of `o`."""
     if shift <= 0:
         shifted = value.shift_left(-shift)
     elif rounding is Rounding.TRUNCATE:
@@ -97,6 +107,8 @@ def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Roun
     low, sign = o.min if low is None else low, rounded.shape().signed
     negative, magnitude = (rounded[-1], rounded[:-1]) if sign else (Const(0), rounded)
     above = magnitude[o.bits - o.signed:]
+    if clipped is not None:
+        clipped.append(Mux(negative, ~above.all() if low < 0 else 0, above.any()))
     if low < 0 and sign and not len(above):
         return result
     if low < 0 and sign:

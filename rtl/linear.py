@@ -17,7 +17,6 @@ from .datapath import (
     adder_tree,
     bounded,
     fold,
-    requantize,
     rom,
     rom_inventory,
     rom_latency,
@@ -148,7 +147,7 @@ class Linear(Block):
     def elaborate(self, platform):
         m = Module()
         op, chunks, groups = self.op, self.chunks, self.groups
-        pipeline, constants = Pipeline(m, self.o, self.loads), self.constants()
+        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
         advance = pipeline.advance
 
         step, group, chunk = Signal(range(chunks * groups)), Signal(range(groups)), Signal(range(chunks))
@@ -173,8 +172,7 @@ class Linear(Block):
         if op.dyadic:
             scale = rom(pipeline, "scale", *constants["scale"], group, before + 1)
             accumulated = [pipeline.register(a * s, "scaled") for a, s in zip(accumulated, scale, strict=True)]
-        lanes = [pipeline.register(requantize(m, a, op.shift, op.o, rounding, 0 if op.relu else None), "y")
-                 for a in accumulated]
+        lanes = [pipeline.result(a, op.shift, op.o, rounding, 0 if op.relu else None) for a in accumulated]
         pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid & last_chunk, self.latency)
         return m
 

@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from emamba.operators import Pool as Operator
 
 from . import inventory as inv
-from .datapath import Pipeline, requantize, signed_digits, times, width_of
+from .datapath import Pipeline, signed_digits, times, width_of
 from .streams import Block, Port, transfers
 
 
@@ -49,7 +49,7 @@ class Pool(Block):
     def elaborate(self, platform):
         m = Module()
         op, lanes, count = self.op, self.output.lanes, self.output.beats
-        pipeline = Pipeline(m, self.o)
+        pipeline = Pipeline(m, self.o, clips=self.clips)
         m.d.comb += self.i.ready.eq(pipeline.advance)
         values = list(self.i.payload.data)
         if op.mean:
@@ -75,7 +75,7 @@ class Pool(Block):
         for value in values:
             total = pipeline.register(value, "total")
             product = pipeline.register(times(total, op.multiplier) if op.mean else total, "product")
-            results.append(pipeline.register(requantize(m, product, op.shift if op.mean else 0, op.o, op.rounding), "y"))
+            results.append(pipeline.result(product, op.shift if op.mean else 0, op.o, op.rounding))
         pipeline.finish(results, Const(1), Const(1), self.i.valid & self.i.payload.last, self.latency)
         return m
 

@@ -131,6 +131,7 @@ REGISTERS = (
     Register("BUSY", 0x1000, R, "cycles in which a stage worked", count=STAGE_LIMIT),
     Register("STARVED", 0x1800, R, "cycles in which it waited for input", count=STAGE_LIMIT),
     Register("BLOCKED", 0x2000, R, "cycles in which its output waited", count=STAGE_LIMIT),
+    Register("CLIPPED", 0x2800, R, "output beats of a block in which a value was clipped to its format", count=STAGE_LIMIT),
     Register("PEAK", 0x3000, R, "most beats that a FIFO held", count=QUEUE_LIMIT),
 )
 

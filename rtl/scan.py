@@ -198,7 +198,7 @@ class Scan(Block):
         m = Module()
         op, state_lanes = self.op, self.state_lanes
         groups, state_groups, rows = self.channel_groups, self.state_groups, self.cycles
-        pipeline, constants = Pipeline(m, self.o, self.loads), self.constants()
+        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
         advance = pipeline.advance
         register = pipeline.register
 
@@ -248,7 +248,7 @@ class Scan(Block):
             total = adder_tree(pipeline, parts, "tree")
             bypass = register(direct, "direct_held", before - age).shift_left(op.d_shift)
             y = accumulate(m, pipeline, total, bypass, y_start, y_live, width_of(op.y_bound))
-            results.append(register(requantize(m, y, op.y_shift, op.o, op.rounding), "y"))
+            results.append(pipeline.result(y, op.y_shift, op.o, op.rounding))
         pipeline.finish(results, self.u.payload.first, self.u.payload.last, valid & last_state, self.latency)
         return m
 

@@ -69,6 +69,7 @@ class Block(wiring.Component):
     def __init__(self, inputs: dict[str, Port], output: Port):
         self.inputs, self.output = inputs, output
         self.loads: dict = {}  # by name, what stands for a constant memory (rtl.loads)
+        self.clips: Signal | None = None  # a flag of every output lane whose value was clipped, where they are counted
         self.window = None  # onto its state, where that can be kept, read and written (rtl.states)
         super().__init__({name: In(port.signature) for name, port in inputs.items()} | {"o": Out(output.signature)})
 

@@ -20,7 +20,7 @@ from .pool import Pool
 from .registers import BY_NAME, STAGE_LIMIT, Access
 from .schedule import Schedule
 from .states import States, StateWindow
-from .streams import Beat, Fifo
+from .streams import Beat, Block, Fifo
 
 SYNCHRONOUS = ("awaddr", "awprot", "awvalid", "awready", "wdata", "wstrb", "wvalid", "wready", "bresp", "bvalid", "bready",
                "araddr", "arprot", "arvalid", "arready", "rdata", "rresp", "rvalid", "rready")
@@ -58,6 +58,9 @@ class System(wiring.Component):
         self.states = self._open(schedule) if options.stateful else None
         size = options.bus_bits // 8
         self.accelerator = Accelerator(schedule, count=options.counters)
+        if options.counters:
+            for block in schedule.blocks.values():
+                block.clips = Signal(block.output.lanes)
         self.reader = PacketReader(schedule.input, schedule.tokens, size)
         self.writer = PacketWriter(schedule.output, size)
         self.stages = ["input", *schedule.blocks, "output"]
@@ -310,6 +313,7 @@ class _Parts:
             blocked = block.o.valid & ~block.o.ready
             rows.append((~Cat(getattr(block, name).valid for name in block.inputs).all() & ~blocked, blocked))
         rows.append((sink[1] & ~sink[0], 0))
+        clipped = [0, *map(self._clipped, self.schedule.blocks.values()), 0]
         for k, (starved, blocked) in enumerate(rows):
             state = Signal(2, name=f"stage_{k}")
             m.d.sync += state.eq(Cat(starved, blocked))  # a register: the counters are far from no path
@@ -317,8 +321,22 @@ class _Parts:
             self.counter("BUSY", running & (state == 0), self.clear_counters)
             self.counter("STARVED", running & state[0], self.clear_counters)
             self.counter("BLOCKED", running & state[1], self.clear_counters)
+            self.counter("CLIPPED", running & clipped[k], self.clear_counters)
         accelerator = system.accelerator
         self.values["PEAK"] = [getattr(accelerator, f"peak_{k}") for k in range(len(accelerator.peaks))]
+
+    def _clipped(self, block: Block):
+        """High a cycle after a beat left with a clipped lane; lanes beyond the width do not count."""
+        m, port = self.m, block.output
+        beat, found = Signal(range(port.beats), name="clip_beat"), Signal(name="clip_found")
+        taken, end = block.o.valid & block.o.ready, beat == port.beats - 1
+        used = port.width - (port.beats - 1) * port.lanes
+        with m.If(taken):
+            m.d.sync += beat.eq(Mux(end, 0, beat + 1))
+        with m.If(self.reset):
+            m.d.sync += beat.eq(0)
+        m.d.sync += found.eq(taken & Cat(flag & ~end if k >= used else flag for k, flag in enumerate(block.clips)).any())
+        return found
 
     def _identity(self):
         schedule, system = self.schedule, self.system

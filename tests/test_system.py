@@ -8,9 +8,11 @@ import pytest
 
 from boards.describe import describe
 from boards.driver.accelerator import Accelerator
+from emamba import arithmetic as arith
 from emamba import datasets
 from emamba.artifact import load
 from emamba.config import ModelConfig
+from emamba.datasets.tokens import to_tokens
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
 from emamba.operators import Scan, Weighted
@@ -91,20 +93,28 @@ def test_what_cannot_be_loaded():
 
 @pytest.mark.parametrize("slow", ["embed", "block0.conv", "block0.y"])
 def test_bottlenecks(build_dir, monkeypatch, slow):
-    """A block with a tenth of its multipliers; a source, and a sink, that rest most of the time."""
+    """A block with a tenth of its multipliers; a source, and a sink, that rest most of the time. The first Linear clips."""
     fold = scheduling.fold
     monkeypatch.setattr(scheduling, "fold", lambda artifact, node, cycles, realization: fold(
         artifact, node, 40 if node.name == slow else cycles, realization))
     artifact = artifact_of()
+    op = replace(artifact.operators["embed"], shift=artifact.operators["embed"].shift - 3)
+    artifact = replace(artifact, operators=artifact.operators | {"embed": op})
     system = System(Schedule(artifact, 4))
     with NativeTransport(system, build_dir, cycles=1_000_000, fast=False) as transport:
         accelerator = Accelerator(describe(system, frames_of(artifact, 1)), transport)
         frames = frames_of(artifact, 60)
+        exact = arith.round_shift(frames @ op.weight.T + op.bias, op.shift, op.rounding)
+        lanes = system.schedule.blocks["embed"].output.lanes
+        beyond = (exact < op.o.min) | (exact > op.o.max)
+        clipped = sum(beyond[..., k:k + lanes].any(-1).sum() for k in range(0, op.width, lanes))
+        assert clipped
         for wanted, stalls in ((slow, (0, 0)), ("input", (99, 0)), ("output", (0, 99))):
             accelerator.clear_counters()
             transport.stall(*stalls, 0, 5)
             answers = accelerator.run(frames)
             assert accelerator.bottleneck() == wanted
+            assert accelerator.counters()["stages"]["embed"]["clipped"] == clipped
             assert (answers == IntegerModel(artifact).run(frames, ["head"])["head"]).all()
             transport.stall(0, 0, 0, 5)
 
@@ -113,7 +123,8 @@ def test_mars(build_dir):
     """The shipped model at 20 cycles a token: 1,000 test frames under stalls of all channels; the rate without."""
     artifact = load("models/mars")
     system = System(Schedule(artifact, 20))
-    tokens = artifact.codec.encode(datasets.load("mars", "official").x_test[:1000], artifact.input)
+    images = datasets.load("mars", "official").x_test[:1000]
+    tokens = artifact.codec.encode(to_tokens(images, artifact.config).astype(np.float64), artifact.input)
     with NativeTransport(system, build_dir, cycles=1_000_000, fast=False) as transport:
         accelerator = Accelerator(describe(system, tokens[:4]), transport)
         assert accelerator.self_test() == 4

@@ -122,14 +122,15 @@ class Accelerator:
         self._write("COMMAND", CLEAR_COUNTERS=1)
 
     def counters(self) -> dict:
-        """`cycles`, frames `in`, `out` and `bad`; per stage its cycles busy, starved and blocked; per FIFO its most beats."""
+        """`cycles`, frames `in`, `out` and `bad`; per stage its cycles busy, starved and blocked, and its
+        beats with a clipped value; per FIFO its most beats since the last reset."""
         self._needs("COUNTERS", "counts nothing", "counters")
         control = self._read("CONTROL")
         self._write32("CONTROL", control | mask("CONTROL", "FREEZE"))
         cycles = self._read("CYCLES")
         result = {"cycles": cycles | self._read("CYCLES_HIGH") << 32, "in": self._read("FRAMES_IN"),
                   "out": self._read("FRAMES_OUT"), "bad": self._read("FRAMES_BAD")}
-        result["stages"] = {stage: {name.lower(): self._read(name, k) for name in ("BUSY", "STARVED", "BLOCKED")}
+        result["stages"] = {stage: {name.lower(): self._read(name, k) for name in ("BUSY", "STARVED", "BLOCKED", "CLIPPED")}
                             for k, stage in enumerate(self.description.stages)}
         result["queues"] = {queue: self._read("PEAK", k) for k, queue in enumerate(self.description.queues)}
         self._write32("CONTROL", control)
