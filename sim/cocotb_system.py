@@ -204,7 +204,7 @@ def registers(desk):
     """Every address, every access; strobes; the sentences of a driver at the wrong place."""
     transport = desk.transport
     sizes = transport.read32(address("SIZES"))
-    live = {"BUSY": sizes & 0xFFFF, "STARVED": sizes & 0xFFFF, "BLOCKED": sizes & 0xFFFF, "PEAK": sizes >> 16}
+    live = dict.fromkeys(("BUSY", "STARVED", "BLOCKED", "CLIPPED"), sizes & 0xFFFF) | {"PEAK": sizes >> 16}
     known = {register.address(k): register for register in REGISTERS for k in range(live.get(register.name, register.count))}
     desk.wait(1)
     for place in [*range(0, 0x108, 4), 0xFFC, 0x1000 + 4 * live["BUSY"], 0x1800, 0x2FFC, 0x3000, SPAN - 4]:
