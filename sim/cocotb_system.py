@@ -235,7 +235,7 @@ def registers(desk):
     desk.refused("OUTPUT_WIDTH is", Accelerator, replace(desk.description, output_width=99), transport)
     accelerator = desk.connect(0.05)
     transport.write32(address("CONTROL"), 0)
-    desk.refused("did not come within 0.05 s: the design waits", accelerator.run, desk.frames(1))
+    desk.refused("did not come within 0.05 s: the design is not enabled", accelerator.run, desk.frames(1))
 
 
 @cocotb.test(timeout_time=SPEC["timeout"] * PERIOD, timeout_unit="ns")

@@ -260,6 +260,8 @@ class Accelerator:
             return "an input packet has no TLAST, so that the next ones count as its excess"
         if errors:
             return "; ".join(text for name, text in CAUSES.items() if errors & mask("ERRORS", name))
+        if not self._read("CONTROL") & mask("CONTROL", "ENABLE"):
+            return "the design is not enabled, since something else wrote its CONTROL; make the driver anew"
         if status & mask("STATUS", "IN_PACKET"):
             return "the design waits for the rest of an input packet"
         if status & mask("STATUS", "IDLE"):
