@@ -171,7 +171,9 @@ def wide_product(pipeline: Pipeline, a: Value, b: Value, narrow: bool, name: str
 
 
 def logic_product(value: Value, weight: Value) -> Value:
-    """value · weight from adders of shifted copies."""
+    """value · weight from adders of shifted copies; 0 where the weight has no bits."""
+    if not len(weight):
+        return Const(0)
     copies = [Mux(bit, value, 0).shift_left(k) for k, bit in enumerate(weight)]
     if weight.shape().signed:
         copies[-1] = -copies[-1]
@@ -185,7 +187,7 @@ def weighted(pipeline: Pipeline, weight: Value, value: Value, logic: bool, halve
     cut = len(weight) // 2 if halved else 0
     upper = weight[cut:].as_signed() if weight.shape().signed else weight[cut:]
     terms = [pipeline.register(logic_product(value, upper), "product").shift_left(cut)]
-    return terms + [pipeline.register(logic_product(value, weight[:cut]), "product")] * bool(cut)
+    return terms + [pipeline.register(logic_product(value, weight[:cut]), "product") for _ in range(halved)]
 
 
 TREE_FANIN, TREE_REST = 4, 2

@@ -101,11 +101,11 @@ class Fifo(wiring.Component):
     """First in, first out. With `through`, a beat that finds it empty can be read in the cycle in which it comes, so that the
     FIFO costs no latency; else in the next. `ready` never depends on the reader's.
 
-    `peak`: the most beats ever held, the high-water mark.
+    `peak`: the most beats held since a cycle in which `clear`, if there is one, was high: the high-water mark.
     """
 
-    def __init__(self, layout: data.Layout, depth: int, *, through: bool = True):
-        self.depth, self.through = depth, through
+    def __init__(self, layout: data.Layout, depth: int, *, through: bool = True, clear: Signal | None = None):
+        self.depth, self.through, self.clear = depth, through, clear
         super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)), "peak": Out(range(depth + 1))})
 
     def elaborate(self, platform):
@@ -143,6 +143,9 @@ class Fifo(wiring.Component):
                 m.d.sync += advance(read.addr)
         with m.If(level > self.peak):
             m.d.sync += self.peak.eq(level)
+        if self.clear is not None:
+            with m.If(self.clear):
+                m.d.sync += self.peak.eq(0)
         return m
 
     @property

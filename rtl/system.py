@@ -323,6 +323,7 @@ class _Parts:
             self.counter("BLOCKED", running & state[1], self.clear_counters)
             self.counter("CLIPPED", running & clipped[k], self.clear_counters)
         accelerator = system.accelerator
+        m.d.comb += accelerator.clear_peaks.eq(self.clear_counters)
         self.values["PEAK"] = [getattr(accelerator, f"peak_{k}") for k in range(len(accelerator.peaks))]
 
     def _clipped(self, block: Block):

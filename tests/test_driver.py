@@ -153,13 +153,13 @@ def test_pynq():
 class Dma(threading.Thread):
     """What the DMA's registers do, on the files that stand for the devices: every packet comes back, its bytes reversed."""
 
-    def __init__(self, words, buffer, half):
+    def __init__(self, words, buffer):
         super().__init__(daemon=True)
-        self.words, self.buffer, self.half, self.packets, self.stopped = words, buffer, half, [], False
+        self.words, self.buffer, self.packets, self.places, self.stopped = words, buffer, [], [], False
         self.start()
 
     def run(self):
-        words, half = self.words, self.half
+        words = self.words
         while not self.stopped:
             time.sleep(0.0002)
             for channel in (uio.TO_DEVICE, uio.FROM_DEVICE):
@@ -173,7 +173,9 @@ class Dma(threading.Thread):
                 words[uio.STATUS] = uio.IDLE
             if words[uio.FROM_DEVICE + uio.LENGTH] and self.packets and not words[uio.FROM_DEVICE + uio.STATUS] & uio.IDLE:
                 packet = self.packets.pop(0)
-                self.buffer[half:half + len(packet)] = packet
+                place = words[uio.FROM_DEVICE + uio.ADDRESS]
+                self.places.append(place)
+                self.buffer[place:place + len(packet)] = packet
                 words[uio.FROM_DEVICE + uio.LENGTH] = len(packet)
                 words[uio.FROM_DEVICE + uio.STATUS] = uio.IDLE
 
@@ -192,21 +194,26 @@ def test_uio(tmp_path, monkeypatch):
         start(self, channel, offset, size)
 
     monkeypatch.setattr(uio.UioTransport, "_start", started)
-    model = Dma(uio.Words(paths[1], uio.DMA_SPAN), uio.Words(paths[2], 4096).memory, 2048)
+    model = Dma(uio.Words(paths[1], uio.DMA_SPAN), uio.Words(paths[2], 4096).memory)
     transport = uio.UioTransport(*paths, physical=0x8_0000_0000, size=4096)
     transport.write32(0x60, 0x12345678)
     assert transport.read32(0x60) == 0x12345678
     packets = [bytes([k, k + 1, k + 2]) for k in range(5)]
     for packet in packets[:3]:
         transport.send(packet)
-    assert [transport.receive(3, 2) for _ in range(3)] == [packet[::-1] for packet in packets[:3]]
+    assert transport.receive(3, 2) == packets[0][::-1]
+    assert transport.armed == 3  # the DMA waits for the second result before anyone asks for it
+    with pytest.raises(EmambaError, match="the DMA waits for a result of 3 bytes, not of 4"):
+        transport.receive(4, 2)
+    assert [transport.receive(3, 2) for _ in range(2)] == [packet[::-1] for packet in packets[1:3]]
+    assert transport.armed == 0 and model.places == [1344, 2688, 1344]
     with pytest.raises(TimeoutError):
         transport.receive(3, 0.02)
     transport.abort()
     transport.send(packets[3])
     assert transport.receive(3, 2) == packets[3][::-1]
-    with pytest.raises(EmambaError, match="a packet has 2049 bytes, half of the DMA buffer 2048"):
-        transport.send(bytes(2049))
+    with pytest.raises(EmambaError, match="a packet has 1345 bytes, a third of the DMA buffer 1344"):
+        transport.send(bytes(1345))
     model.words[uio.STATUS] = 0x10
     with pytest.raises(EmambaError, match="the DMA stopped at an input packet with status 0x10"):
         transport.send(b"x")

@@ -123,7 +123,8 @@ class Accelerator:
 
     def counters(self) -> dict:
         """`cycles`, frames `in`, `out` and `bad`; per stage its cycles busy, starved and blocked, and its
-        beats with a clipped value; per FIFO its most beats since the last reset."""
+        beats with a clipped value; per FIFO the most beats that it held. All since they were cleared; a reset of the
+        design clears the FIFOs' too."""
         self._needs("COUNTERS", "counts nothing", "counters")
         control = self._read("CONTROL")
         self._write32("CONTROL", control | mask("CONTROL", "FREEZE"))

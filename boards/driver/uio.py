@@ -22,6 +22,8 @@ CONTROL, STATUS, ADDRESS, ADDRESS_HIGH, LENGTH = 0x00, 0x04, 0x18, 0x1C, 0x28
 RUN, RESET = 1 << 0, 1 << 2  # of CONTROL
 IDLE, ERRORS = 1 << 1, 0x70  # of STATUS; IDLE is 0 until a channel's first transfer has ended
 ALIGNMENT = 64
+PARTS = 3
+"""Of the buffer: a packet, and two results in turn."""
 RESET_SECONDS = 0.1
 
 
@@ -62,10 +64,11 @@ class UioTransport:
             size = int((facts / "size").read_text(), 0) if size is None else size
         except (OSError, ValueError) as error:
             raise EmambaError(f"cannot read {facts}: {error}; is the module u-dma-buf loaded?") from None
-        self.half = size // 2 // ALIGNMENT * ALIGNMENT
-        self.buffer = Words(buffer, 2 * self.half).memory  # one half for each direction
+        self.part = size // PARTS // ALIGNMENT * ALIGNMENT
+        self.buffer = Words(buffer, PARTS * self.part).memory
         self.queue: deque[bytes] = deque()
         self.started: set[int] = set()
+        self.expected, self.turn, self.armed = 0, 0, 0
         self.abort()
 
     def read32(self, address: int) -> int:
@@ -75,28 +78,33 @@ class UioTransport:
         self.registers[address] = value
 
     def send(self, packet: bytes) -> None:
-        if len(packet) > self.half:
-            raise EmambaError(f"a packet has {len(packet)} bytes, half of the DMA buffer {self.half}: load u-dma-buf with a "
-                              "larger one")
+        self._check(len(packet), "packet")
         self.queue.append(packet)
+        self.expected += 1
         self._send_next()
 
     def receive(self, size: int, timeout: float) -> bytes:
-        if size > self.half:
-            raise EmambaError(f"a result has {size} bytes, half of the DMA buffer {self.half}: load u-dma-buf with a "
-                              "larger one")
-        self._start(FROM_DEVICE, self.half, size)
+        self._check(size, "result")
+        if not self.armed:
+            self._arm(size)
+        elif self.armed != size:
+            raise EmambaError(f"the DMA waits for a result of {self.armed} bytes, not of {size}: call abort before the size "
+                              "changes")
         end = time.monotonic() + timeout
         while not self._idle(FROM_DEVICE):
             self._send_next()
             if time.monotonic() > end:
                 raise TimeoutError
-        count = self.dma[FROM_DEVICE + LENGTH]
-        return bytes(self.buffer[self.half:self.half + count])
+        count, place = self.dma[FROM_DEVICE + LENGTH], self._place()
+        self.armed, self.turn, self.expected = 0, 1 - self.turn, max(0, self.expected - 1)
+        if self.expected:  # the next result is taken while this one is copied
+            self._arm(size)
+        return bytes(self.buffer[place:place + count])
 
     def abort(self) -> None:
         self.queue.clear()
         self.started.clear()
+        self.expected, self.armed = 0, 0
         for channel in (TO_DEVICE, FROM_DEVICE):  # resetting one resets both, as PG021 says
             self.dma[channel + CONTROL] = RESET
         end = time.monotonic() + RESET_SECONDS
@@ -112,6 +120,19 @@ class UioTransport:
             packet = self.queue.popleft()
             self.buffer[:len(packet)] = packet
             self._start(TO_DEVICE, 0, len(packet))
+
+    def _check(self, size: int, what: str) -> None:
+        if size > self.part:
+            raise EmambaError(f"a {what} has {size} bytes, a third of the DMA buffer {self.part}: load u-dma-buf with a larger "
+                              "one")
+
+    def _place(self) -> int:
+        """Where in the buffer the result lies that is next."""
+        return (1 + self.turn) * self.part
+
+    def _arm(self, size: int) -> None:
+        self._start(FROM_DEVICE, self._place(), size)
+        self.armed = size
 
     def _start(self, channel: int, offset: int, size: int) -> None:
         place = self.physical + offset
