@@ -13,6 +13,24 @@ from rtl.system import System
 from .driver.accelerator import difference
 from .driver.description import FORMAT, VERSION
 
+GOLDEN_FRAMES = 4
+SEED = 0
+
+
+def golden_frames(artifact: Artifact) -> np.ndarray:
+    """Quantized inputs [n, L, input width]: the artifact's own, else random ones."""
+    config, i = artifact.config, artifact.input
+    shape = (config.tokens, config.input_width)
+    kept = artifact.record.get("golden")
+    if kept is None:
+        top = config.vocabulary - 1 if config.input == "tokens" else i.max
+        return np.random.default_rng(SEED).integers(i.min, top + 1, (GOLDEN_FRAMES, *shape))
+    frames = np.array(kept, object)
+    if frames.shape[1:] != shape or not all(type(value) is int for value in frames.flat):
+        raise EmambaError(f"the artifact's golden frames are not integers [frames, {shape[0]} tokens, {shape[1]} values]: "
+                          "quantize the checkpoint again")
+    return frames[:GOLDEN_FRAMES].astype(np.int64)
+
 
 def describe(system: System, frames: np.ndarray, artifact: Artifact | None = None) -> dict:
     """Of a `system`, with golden `frames` [n, L, input width] of integers; with another `artifact`, which can be loaded into it,

@@ -9,8 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from asic import target as asic
-from boards.describe import describe
+from boards.describe import describe, golden_frames
 from boards.zcu102 import target as zcu102
+from boards.zynqmp.presets import PRESETS
+from boards.zynqmp.target import Target
 from emamba.artifact import load
 from emamba.certificate import certify
 from emamba.errors import EmambaError
@@ -34,7 +36,7 @@ def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> 
 
 def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[dict, list[str]]:
     """The system as Verilog, and what software needs to know of it."""
-    description = describe(system, zcu102.golden_frames(system.artifact))
+    description = describe(system, golden_frames(system.artifact))
     files = {"top.v": to_verilog(system), "accelerator.json": json.dumps(description) + "\n",
              "registers.h": registers.c_header(), "registers.rdl": registers.systemrdl()}
     for name, text in files.items():
@@ -45,12 +47,12 @@ def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[di
 
 TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog),
            "axi": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_axi),
-           "zcu102": zcu102, "asic": asic}
+           "zcu102": zcu102, "zcu104": Target(PRESETS["zcu104"]), "kv260": Target(PRESETS["kv260"]), "asic": asic}
 """A target has a default clock in MHz, or None, and the least that it can do; the device that it is for, or None;
 `write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; and perhaps `run(folder)`, which runs
 tools on the finished folder and returns the notes that then hold instead."""
 
-SYSTEMS = ("axi",)
+SYSTEMS = ("axi", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""
 
 
@@ -84,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     rate.add_argument("--multipliers", type=int, metavar="N", help="the fastest design with at most N multipliers")
     rate.add_argument("--frames-per-second", type=float, metavar="F", help="the smallest design that does F sequences a second")
     parser.add_argument("--device", metavar="D", help="the device: alone it asks for the smallest T that fits; "
-                        f"{', '.join(devices.DEVICES)} (the target zcu102 is for its own)")
+                        f"{', '.join(devices.DEVICES)} (the targets zcu102 and kv260 are for their own)")
     parser.add_argument("--fill", type=float, metavar="SHARE", default=FILL,
                         help=f"share of the device that --device may fill, by estimate (default: {FILL:g})")
     parser.add_argument("--products", choices=[kind.value for kind in Products],

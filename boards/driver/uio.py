@@ -27,6 +27,15 @@ PARTS = 3
 RESET_SECONDS = 0.1
 
 
+def device(name: str, folder: str | Path = "/sys/class/uio") -> str:
+    """The UIO device of the device tree's node of this name, such as /dev/uio4."""
+    for path in sorted(Path(folder).glob("*/name")):
+        if path.read_text().strip() == name:
+            return f"/dev/{path.parent.name}"
+    raise EmambaError(f"there is no UIO device '{name}': load the device-tree overlay, on a kernel whose command line has "
+                      "uio_pdrv_genirq.of_id=generic-uio")
+
+
 class Words:
     """32-bit words of a mapped device; an access is one load or store."""
 
