@@ -23,7 +23,9 @@ from sim.models import random_artifact, random_inputs
 FILES = {
     "verilog": {"top.v"},
     "zcu102": {"top.v", "self_test.v", "self_test.xdc", "self_test.tcl", "out_of_context.xdc", "out_of_context.tcl",
-               "program.tcl", "README.txt"},
+               "program.tcl", "README.txt", "system"},
+    "zcu104": {"system"},
+    "kv260": {"system"},
     "asic": {"top.v", "top.sdc", "memories.json"},
     "axi": {"top.v", "accelerator.json", "registers.h", "registers.rdl"},
 }
@@ -39,7 +41,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def without_vivado(monkeypatch):
-    monkeypatch.setattr("boards.zcu102.target.shutil.which", lambda name: None)
+    monkeypatch.setattr("boards.vivado.shutil.which", lambda name: None)
 
 
 @pytest.fixture
@@ -68,7 +70,7 @@ def test_target(name, small, tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == FILES[name] | {"report.json"}
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     artifact = artifacts.load(small)
-    device = devices.find("zcu102") if name == "zcu102" else None
+    device = devices.find(name) if name in ("zcu102", "kv260") else None
     report, expected = built(out), plan(artifact, Request(cycles_per_token=8, device=device)).schedule.report()
     assert {key: report[key] for key in expected} == json.loads(json.dumps(expected))
     assert report["target"] == name and report["artifact"] == {"name": "random", "digest": artifact.digest}
@@ -153,7 +155,7 @@ def test_refused_rates(refuse):
 
 
 def test_refused_arguments(refuse):
-    assert refuse("ulx3s") == "there is no target 'ulx3s'; choose one of verilog, axi, zcu102, asic"
+    assert refuse("ulx3s") == "there is no target 'ulx3s'; choose one of verilog, axi, zcu102, zcu104, kv260, asic"
     assert refuse() == "the following arguments are required: TARGET (see --help)"
     assert refuse("verilog", "--cycles-per-token", "x") == "argument --cycles-per-token: invalid int value: 'x' (see --help)"
     assert refuse("verilog", "--cycles-per-token", "0") == f"cycles_per_token = 0 is out of range; it must lie in 1..{MAX_CYCLES}"

@@ -4,6 +4,7 @@ Documents:
 
     [PG021]   AMD AXI DMA Product Guide, 7.1: registers in direct register mode, LENGTH of at most 26 bits
     [UG1085]  Zynq UltraScale+ Device Technical Reference Manual, 2.4: table 35-6, interrupts 89 to 96 are the logic's first eight
+    [A53]     Xcell Daily Blog, Adam Taylor's MicroZed Chronicles 174: the Cortex-A53 have 40-bit addresses
     [wiki]    AMD, Solution ZynqMP PL Programming: overlay with fpga_full, afi0 and zynqmp_reset 116
     [u-dma-buf]  github.com/ikwzm/udmabuf, README: the device-tree node
 
@@ -17,7 +18,6 @@ from rtl.system import System
 
 from ..driver.uio import ALIGNMENT, DMA_SPAN, PARTS
 
-LENGTH_BITS = 26  # [PG021]
 LEAST_BUFFER = 1 << 20
 
 
@@ -32,7 +32,8 @@ class Layout:
     registers_bytes: int = SPAN
     sent: int = 89  # [UG1085]
     received: int = 90
-    length_bits: int = LENGTH_BITS
+    length_bits: int = 26  # [PG021]
+    address_bits: int = 40  # [A53]
     registers_name: str = "emamba-registers"
     dma_name: str = "emamba-dma"
     buffer_name: str = "udmabuf-emamba"
