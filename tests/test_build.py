@@ -12,10 +12,14 @@ import pytest
 from test_zcu102 import SMALL
 
 from asic import target as asic
+from boards.driver.description import Description
 from emamba import artifact as artifacts
 from emamba.integer import IntegerModel
 from rtl import devices, packing
+from rtl.accelerator import Accelerator
 from rtl.build import main
+from rtl.datapath import Products
+from rtl.emit import to_verilog
 from rtl.plan import Request, plan
 from rtl.schedule import MAX_CYCLES, Realization, Schedule
 from sim.models import random_artifact, random_inputs
@@ -127,6 +131,20 @@ def test_chosen_circuits(small, tmp_path):
     assert main(["zcu102", "--artifact", str(small), "--out", str(out), *choices]) == 0
     expected = Schedule(artifacts.load(small), 20, Realization(tables=False)).report()
     assert built(out)["stages"] == json.loads(json.dumps(expected["stages"]))
+
+
+def test_options_of_the_system(small, tmp_path, refuse):
+    """Loadable weights are in the system; the self-test beside it is that of the artifact."""
+    for option in (["--weights", "loadable"], ["--state", "kept"], ["--bus-bits", "32"]):
+        assert refuse("asic", *option) == \
+            "--weights, --state and --bus-bits are for axi, zcu102, zcu104, kv260, not for the target asic"
+    out = tmp_path / "out"
+    assert main(["zcu102", "--artifact", str(small), "--out", str(out), "--cycles-per-token", "8", "--weights", "loadable",
+                 "--state", "kept", "--bus-bits", "32"]) == 0
+    description = Description.read(out / "system" / "host")
+    assert description.image is not None and "estimates do not count memories of loadable weights" in built(out)["notes"]
+    fixed = Realization(decay_tables=False, products=Products.PAIRS)
+    assert (out / "top.v").read_text() == to_verilog(Accelerator(Schedule(artifacts.load(small), 8, fixed)))
 
 
 def test_frames_per_second(small, tmp_path):
