@@ -6,7 +6,11 @@ Documents:
     [UG1085]  Zynq UltraScale+ Device Technical Reference Manual, 2.4: table 35-6, interrupts 89 to 96 are the logic's first eight
     [A53]     Xcell Daily Blog, Adam Taylor's MicroZed Chronicles 174: the Cortex-A53 have 40-bit addresses
     [wiki]    AMD, Solution ZynqMP PL Programming: overlay with fpga_full, afi0 and zynqmp_reset 116
-    [u-dma-buf]  github.com/ikwzm/udmabuf, README: the device-tree node
+    [afi]     AMD Kria, Adding a Raspberry Pi Camera to SmartCam's Platform: config-afi 4 and 5 are S_AXI_HP0_FPD, and 0 means
+              128 bits; 14 is as in [wiki]
+    [clock]   Linux, include/dt-bindings/clock/xlnx-zynqmp-clk.h: PL0_REF is 71
+    [uio]     Linux, Documentation/driver-api/uio-howto.rst: of_id; a device has its node's name, without the address
+    [buffer]  github.com/ikwzm/udmabuf, README: the node of a u-dma-buf
 
 The window of M_AXI_HPM0_FPD, in which the addresses must lie, is not quoted from a document: Vivado refuses other addresses.
 """
