@@ -8,7 +8,7 @@ import numpy as np
 from emamba import datasets
 from emamba.artifact import load
 from emamba.datasets.metrics import figures
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
 from rtl import build
@@ -24,7 +24,7 @@ def main() -> None:
     artifact = load(ARTIFACT)
     data = datasets.load("mars", "official")
     chosen = np.linspace(0, len(data.x_test) - 1, FRAMES).astype(int)
-    tokens, truth = to_tokens(data.x_test[chosen], artifact.config).astype(np.float64), data.y_test[chosen]
+    tokens, truth = executor_tokens(data.x_test[chosen], artifact.config), data.y_test[chosen]
     print(f"{FRAMES} of {len(data.x_test)} MARS radar frames ({data.note}), {artifact.config.tokens} tokens each, "
           f"{truth.shape[1]} joint coordinates")
 

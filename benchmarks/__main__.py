@@ -5,25 +5,23 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from emamba import datasets
 from emamba.artifact import load
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 
-from . import accuracy, cpu, growth, norms, resources, schedules, sections, simulation
+from . import cpu, growth, norms, resources, schedules, sections, simulation
 
 MODEL = Path("models/mars")
 FRAMES = 1000
 SECTIONS = {"schedules": schedules, "simulation": simulation, "resources": resources, "norms": norms, "cpu": cpu,
-            "growth": growth, "accuracy": accuracy}
+            "growth": growth}
 WITH_DATA = (simulation, cpu)
 
 
 def main(names: list[str]) -> None:
     artifact = load(MODEL)
-    tokens = to_tokens(datasets.load("mars", "official").x_test[:FRAMES], artifact.config).astype(np.float64)
+    tokens = executor_tokens(datasets.load("mars", "official").x_test[:FRAMES], artifact.config)
 
     def section(module) -> sections.Section:
         return partial(module.measure, artifact, *([tokens] if module in WITH_DATA else [])), module.table

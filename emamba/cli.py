@@ -12,15 +12,15 @@ import numpy as np
 
 from . import datasets
 from .artifact import Artifact, load, save
-from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, load_toml, validate
+from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, TrainConfig, load_toml, validate
 from .datasets.metrics import BETTER, data_figures, error_name
-from .datasets.tokens import to_tokens
+from .datasets.tokens import executor_tokens
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
 from .files import write_file
+from .integer import answers
 
 PARTS = ("test", "validate", "train")
-CALIBRATION_SEED = 0
 GOLDEN = 4
 """Test sequences that an artifact carries, as integers, for the self-tests of boards."""
 
@@ -210,16 +210,17 @@ def _bench(options: argparse.Namespace, settings: QuantizeConfig):
     if not len(data.x_validate):
         raise EmambaError(f"data set {data.name} has no validation part here, by which widths are judged: {data.train_remedy}")
     model = recipe.model
-    return Bench(model, weights, codec, _calibration(data, model, settings), _tokens(data.x_validate[:options.limit], model),
-                 data.y_validate[:options.limit], data.unit_scale), error_name(model.task, data.unit)
+    tokens = executor_tokens(data.x_validate[:options.limit], model)
+    return Bench(model, weights, codec, _calibration(data, model, settings), tokens, data.y_validate[:options.limit],
+                 data.unit_scale), error_name(model.task, data.unit)
 
 
 def _calibration(data: datasets.Dataset, model: ModelConfig, settings: QuantizeConfig) -> np.ndarray:
-    """Tokens of training sequences at random, always the same."""
+    from .quantize import calibration_tokens
+
     if not len(data.x_train):
         raise EmambaError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
-    order = np.random.default_rng(CALIBRATION_SEED).permutation(len(data.x_train))[:settings.frames]
-    return _tokens(data.x_train[order], model)
+    return calibration_tokens(data.x_train, model, settings)
 
 
 def _make_artifact(options: argparse.Namespace, checkpoint: Path, settings: QuantizeConfig) -> int:
@@ -237,7 +238,7 @@ def _make_artifact(options: argparse.Namespace, checkpoint: Path, settings: Quan
 
 def _finetune(options: argparse.Namespace) -> int:
     try:
-        from .qat import Part, finetune
+        from .qat import Part, finetune, varied
     except ImportError as error:
         raise EmambaError(f"training needs the extra [train] ({error}): pip install 'emamba[train]'") from None
     artifact = load(options.artifact)
@@ -249,15 +250,18 @@ def _finetune(options: argparse.Namespace) -> int:
     data = datasets.load(artifact.data["name"], artifact.data["split"], options.data)
     if not len(data.x_train):
         raise EmambaError(f"data set {data.name} has no training part: {data.train_remedy}")
-    train, validate_on = (Part(_tokens(x, artifact.config), y) for x, y in ((data.x_train, data.y_train),
+    train, validate_on = (Part(executor_tokens(x, artifact.config), y) for x, y in ((data.x_train, data.y_train),
                                                                            (data.x_validate, data.y_validate)))
-    artifact = finetune(artifact, train, validate_on, settings, options.run_folder, data.unit_scale)
+    recipe = artifact.record.get("training", {}).get("recipe", {}).get("train", {})
+    trained = validate(TrainConfig, recipe, f"{options.artifact}/manifest.json: record.training.recipe.train")
+    artifact = finetune(artifact, train, validate_on, settings, options.run_folder, data.unit_scale,
+                        varied(artifact, data.x_train, trained))
     return _measure_and_save(replace(artifact, name=options.out.name), data, options.out)
 
 
 def _measure_and_save(artifact: Artifact, data: datasets.Dataset, folder: Path) -> int:
     """Writes an artifact with its figures on the test part and the golden sequences."""
-    tokens = _tokens(data.x_test, artifact.config)
+    tokens = executor_tokens(data.x_test, artifact.config)
     measured = {"note": f"{data.name}, {data.split} split, {data.note}; {len(tokens)} test sequences"}
     for backend in ("float", "int"):
         values = predict(artifact, backend, make_executor(artifact, backend), tokens)
@@ -267,7 +271,8 @@ def _measure_and_save(artifact: Artifact, data: datasets.Dataset, folder: Path) 
             seen = data_figures(artifact.config.task, values[data.test_seen], data.y_test[data.test_seen], data)
             measured.setdefault("subjects_of_training", {})[backend] = seen
     artifact.record["figures"] = measured
-    artifact.record["golden"] = artifact.codec.encode(tokens[:GOLDEN], artifact.input).tolist()
+    golden = artifact.codec.encode(tokens[:GOLDEN], artifact.input)
+    artifact.record.update(golden=golden.tolist(), answers=answers(artifact, golden))
     for name, certificate in artifact.record["certificate"].items():
         holds = "cannot overflow" if certificate["holds"] else "may saturate"
         print(f"{name}: the state {holds} (bound {certificate['bound']} of {certificate['limit']})")
@@ -333,12 +338,7 @@ def _part(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarray, 
     x, y = getattr(data, f"x_{options.split}")[:options.limit], getattr(data, f"y_{options.split}")[:options.limit]
     if not len(x):
         raise EmambaError(f"data set {data.name} has no {options.split} part here: {data.train_remedy}")
-    return _tokens(x, artifact.config), y, data
-
-
-def _tokens(x: np.ndarray, model) -> np.ndarray:
-    tokens = to_tokens(x, model)
-    return tokens[..., None] if model.input == "tokens" else tokens.astype(np.float64)
+    return executor_tokens(x, artifact.config), y, data
 
 
 def _evaluate(options: argparse.Namespace) -> int:

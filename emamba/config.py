@@ -25,6 +25,8 @@ class ModelConfig(Config):
     input: Literal["image", "sequence", "tokens"]
     image: tuple[int, int, int] | None = Field(None, description="height, width, channels of an image input")
     patch: tuple[int, int] | None = Field(None, description="height, width of a patch; each patch is one token")
+    overlap: int = Field(0, ge=0, le=1 << 10, description="pixels by which a patch reaches into its neighbours on every side; "
+                         "beyond the image its border is repeated")
     features: int | None = Field(None, ge=1, le=1 << 16, description="values per token of a sequence input")
     vocabulary: int | None = Field(None, ge=2, le=1 << 20, description="number of token ids of a tokens input")
     length: int | None = Field(None, ge=1, le=1 << 20, description="tokens per sequence; derived for images")
@@ -56,6 +58,8 @@ class ModelConfig(Config):
                 raise ValueError("image and patch sizes must lie in 1..16384")
             if height % ph or width % pw:
                 raise ValueError(f"an image of {height}×{width} does not divide into patches of {ph}×{pw}")
+        if self.overlap and self.input != "image":
+            raise ValueError(f"the key 'overlap' does not belong to input = '{self.input}'")
         if self.task == "next_token" and self.pool != "none":
             raise ValueError("task = 'next_token' predicts at every token and needs pool = 'none'")
         if self.task != "next_token" and self.pool == "none" and self.task == "classification":
@@ -77,7 +81,7 @@ class ModelConfig(Config):
     def input_width(self) -> int:
         """Values per token at the input (1 for token ids)."""
         if self.input == "image":
-            return self.patch[0] * self.patch[1] * self.image[2]
+            return (self.patch[0] + 2 * self.overlap) * (self.patch[1] + 2 * self.overlap) * self.image[2]
         return self.features if self.input == "sequence" else 1
 
     @property
@@ -105,16 +109,19 @@ class TrainConfig(Config):
                                    "gate, out and residual, as the integer model will round them")
     average: float = Field(0.0, ge=0, lt=1, description="keep a running mean of the weights, which forgets by this factor "
                            "a step, instead of the weights themselves; 0 does not")
+    jitter: float = Field(0.0, ge=0, description="standard deviation of noise that is added to the standardized inputs")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the values of out that are dropped")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that all classes get alike")
     shift: int = Field(0, ge=0, description="images are shifted by up to so many pixels, reflected at the borders")
     flip: bool = Field(False, description="half of the images are mirrored, left to right")
     cutout: int = Field(0, ge=0, description="side in pixels of a square that is cut out of each image")
+    thin: float = Field(0.0, ge=0, lt=1, description="share of an image's pixels that is left out, the others moving up: for "
+                        "images that are lists of points and end with zeros, such as MARS")
     recut: bool = Field(False, description="a text's windows start at other tokens in each epoch")
 
     @property
     def varies_images(self) -> bool:
-        return bool(self.shift or self.flip or self.cutout)
+        return bool(self.shift or self.flip or self.cutout or self.thin)
 
 
 class DataConfig(Config):
@@ -135,9 +142,11 @@ class Recipe(Config):
     def _check(self):
         model, train = self.model, self.train
         if train.varies_images and model.input != "image":
-            raise ValueError(f"train.shift, flip and cutout are for images, not for input = '{model.input}'")
+            raise ValueError(f"train.shift, flip, cutout and thin are for images, not for input = '{model.input}'")
         if train.varies_images and max(train.shift, train.cutout) >= min(model.image[:2]):
             raise ValueError(f"train.shift and cutout must be below the image's smaller side of {min(model.image[:2])} pixels")
+        if train.jitter and model.input == "tokens":
+            raise ValueError("train.jitter is for images and sequences of numbers, not for input = 'tokens'")
         if train.recut and model.task != "next_token":
             raise ValueError(f"train.recut is for task = 'next_token', not for '{model.task}'")
         if train.label_smoothing and model.task == "regression":
@@ -202,7 +211,12 @@ class QuantizeConfig(Config):
     exp_segments: int = Field(11, ge=1, le=64)
     softplus_segments: int = Field(17, ge=1, le=64)
     rounding: Rounding = Rounding.HALF_UP
-    frames: int = Field(1500, ge=1, description="calibration sequences")
+    frames: int | None = Field(None, ge=1, description="calibration sequences; if not given 1,500, or as many as have 32,768 "
+                               "tokens: bounds the memory")
+
+    def calibration_frames(self, tokens: int) -> int:
+        """Sequences of so many tokens to calibrate on."""
+        return self.frames or max(1, min(1500, (1 << 15) // tokens))
 
 
 class FinetuneConfig(Config):

@@ -1,9 +1,10 @@
-// The two loops over tokens of the float model, for training: emamba.kernels.simple_scan and simple_conv and their
-// derivatives, a vector of channels at a time.
+// The loops of the float model's training: emamba.kernels.simple_scan, simple_conv and simple_noise, and their derivatives.
+// Those over tokens take a vector of channels at a time.
 //
 // All arrays are contiguous: [batch, l, e] and [batch, l, n], weights [n, e] and [e]. What is named d… is the derivative by it.
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -37,6 +38,14 @@ static inline Vector<float>::type exponential(Vector<float>::type x) {
     return p * scale;
 }
 
+// Uniform in ±1/2, from a place and a seed: MurmurHash3's finalizer.
+static inline int32_t hashed(uint32_t at, uint32_t seed) {
+    uint32_t h = at ^ seed;
+    h = (h ^ (h >> 16)) * 0x85ebca6bu;
+    h = (h ^ (h >> 13)) * 0xc2b2ae35u;
+    return int32_t(h ^ (h >> 16));
+}
+
 template <typename T> struct Kernels {
     typedef typename Vector<T>::type V;
     static constexpr long LANES = sizeof(V) / sizeof(T);
@@ -54,6 +63,44 @@ template <typename T> struct Kernels {
     static T sum(V v) {
         T total = 0;
         for (long i = 0; i < LANES; i++) total += v[i];
+        return total;
+    }
+
+    static constexpr long PART = 1024;
+    static void uniform(long start, uint32_t seed, T *u) {
+        for (long i = 0; i < PART; i++) u[i] = T(hashed(uint32_t(start + i), seed)) * T(0x1p-32);
+    }
+
+    // y = x + noise · step · max |x|; returns where |x| is largest.
+    static long noise(long n, uint32_t seed, T step, const T *x, T *y) {
+        V high = {};
+        for (long at = 0; at < n; at += LANES) {
+            V v = load(x + at, std::min(LANES, n - at));
+            v = v < 0 ? -v : v;
+            high = high < v ? v : high;
+        }
+        T largest = 0, u[PART];
+        for (long i = 0; i < LANES; i++) largest = std::max(largest, high[i]);
+        for (long start = 0; start < n; start += PART) {
+            uniform(start, seed, u);
+            for (long i = 0; i < std::min(PART, n - start); i++) y[start + i] = x[start + i] + u[i] * (step * largest);
+        }
+        for (long i = 0; i < n; i++)
+            if (std::abs(x[i]) == largest) return i;
+        return 0;
+    }
+
+    // Σ noise · dy
+    static double noise_back(long n, uint32_t seed, const T *dy) {
+        double total = 0;
+        T u[PART];
+        for (long start = 0; start < n; start += PART) {
+            uniform(start, seed, u);
+            V part = {};
+            for (long i = 0; i < std::min(PART, n - start); i += LANES)
+                part += load(u + i, LANES) * load(dy + start + i, std::min(LANES, n - start - i));
+            total += sum(part);
+        }
         return total;
     }
 
@@ -175,6 +222,12 @@ template <typename T> struct Kernels {
     extern "C" void conv_back_##NAME(long b, long l, long e, long k, const T *x, const T *w, const T *bias, const T *dy,      \
                                      T *dx, T *dw, T *dbias) {                                                                \
         Kernels<T>::conv_back(b, l, e, k, x, w, bias, dy, dx, dw, dbias);                                                     \
+    }                                                                                                                         \
+    extern "C" long noise_##NAME(long n, uint32_t seed, double step, const T *x, T *y) {                                      \
+        return Kernels<T>::noise(n, seed, T(step), x, y);                                                                     \
+    }                                                                                                                         \
+    extern "C" double noise_back_##NAME(long n, uint32_t seed, const T *dy) {                                                 \
+        return Kernels<T>::noise_back(n, seed, dy);                                                                           \
     }                                                                                                                         \
     extern "C" void scan_##NAME(long b, long l, long e, long n, const T *u, const T *dt, const T *B, const T *C, const T *A,  \
                                 const T *D, T *y) {                                                                           \

@@ -1,9 +1,12 @@
-"""The two loops over tokens of the float model, as simple loops and compiled with their derivatives, for speed in training.
+"""The loops of the float model's training, in simple form and compiled with their derivatives, for speed.
 
     scan   h_t = exp(δ·A)·h_{t-1} + δ·u·B, y = C·h + D·u, from a cleared state
            u, dt [b, l, e]; B, C [b, l, n]; A [e, n]; D [e] -> y [b, l, e]
     conv   y_t = Σ_k weight[:, k] · x_{t - K + 1 + k} + bias, zeros before the first token
            x [b, l, e]; weight [e, k]; bias [e] -> y [b, l, e]
+    noise  y = x + u·2^(1 − bits)·max |x|, u uniform in ±1/2: one step of a `bits`-bit format over x's range, which is what
+           rounding will do to it (our choice). The step depends on x, so training learns to keep outliers, which cost every
+           other value its resolution, small
 
 The compiled form needs a C++ compiler: $CXX, else c++. Without one the simple loops run, which train several times slower.
 """
@@ -54,6 +57,19 @@ def simple_conv(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     length, taps = x.shape[1], weight.shape[1]
     padded = F.pad(x, (0, 0, taps - 1, 0))  # [b, l + k - 1, e]
     return sum(padded[:, k : k + length] * weight[:, k] for k in range(taps)) + bias  # [b, l, e]
+
+
+def noise(x: Tensor, bits: int, seed: int) -> Tensor:
+    return CompiledNoise.apply(x, bits, seed) if _compiled(x) else simple_noise(x, bits, seed)
+
+
+def simple_noise(x: Tensor, bits: int, seed: int) -> Tensor:
+    """The definition of `noise`; u is MurmurHash3's finalizer of the value's place and the seed."""
+    h = torch.arange(x.numel(), device=x.device) ^ seed
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35), (16, 1)):
+        h = ((h ^ (h >> shift)) * factor) & 0xFFFFFFFF
+    u = (h - ((h >> 31) << 32)).view(x.shape).to(x.dtype) * 2.0**-32
+    return x + u * (2.0 ** (1 - bits) * x.abs().amax())
 
 
 @cache
@@ -108,20 +124,50 @@ class CompiledConv(torch.autograd.Function):
         return dx, dweight.T, dbias
 
 
+class CompiledNoise(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, bits, seed):
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        function = _function("noise", x)
+        function.restype = ctypes.c_long
+        ctx.step, ctx.seed = 2.0 ** (1 - bits), ctypes.c_uint32(seed)
+        ctx.at = function(ctypes.c_long(x.numel()), ctx.seed, ctypes.c_double(ctx.step), _pointer(x), _pointer(y))
+        ctx.sign = x.view(-1)[ctx.at].sign()
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, dy):
+        dx = dy.clone(memory_format=torch.contiguous_format)
+        function = _function("noise_back", dx)
+        function.restype = ctypes.c_double
+        dx.view(-1)[ctx.at] += ctx.sign * (ctx.step * function(ctypes.c_long(dx.numel()), ctx.seed, _pointer(dx)))
+        return dx, None, None
+
+
+def _function(name: str, x: Tensor):
+    return getattr(library(), f"{name}_{TYPES[x.dtype]}")
+
+
+def _pointer(x: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(x.data_ptr())
+
+
 def _call(name: str, batched: list[Tensor], weights: list[Tensor], more: list[Tensor], summed: list[Tensor]) -> list[Tensor]:
     """Calls `name` once per thread of torch, on a slice of the batch: (sizes, *batched, *weights, *more, *sums).
 
     Returns what the slices added up, in the shapes of `summed`.
     """
     batch, length, channels = batched[0].shape
-    function = getattr(library(), f"{name}_{TYPES[batched[0].dtype]}")
+    function = _function(name, batched[0])
     workers = max(1, min(torch.get_num_threads(), batch))
     sums = [value.new_zeros(workers, *value.shape) for value in summed]
 
     def run(k: int) -> None:
         start, stop = batch * k // workers, batch * (k + 1) // workers
         tensors = [value[start:stop] for value in batched] + weights + [value[start:stop] for value in more]
-        pointers = [ctypes.c_void_p(value.data_ptr()) for value in tensors + [value[k] for value in sums]]
+        pointers = [_pointer(value) for value in tensors + [value[k] for value in sums]]
         function(*map(ctypes.c_long, (stop - start, length, channels, len(weights[0]))), *pointers)
 
     if workers == 1:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .config import ModelConfig
-from .kernels import conv, scan
+from .kernels import conv, noise, scan
 from .reference import NORM_EPSILON
 
 RANGE_NORM_WEIGHT = 3.125
@@ -43,31 +43,8 @@ def rms_normalize(x: Tensor) -> Tensor:
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPSILON)
 
 
-class RoundingNoise(torch.autograd.Function):
-    """x plus uniform noise of one step of a `bits`-bit format over its range: what rounding will do to it (our choice).
-
-    The step depends on x, so training learns to keep outliers, which cost every other value its resolution, small.
-    """
-
-    @staticmethod
-    def forward(ctx, x, bits):
-        low, high = x.aminmax()
-        noise = torch.rand_like(x).sub_(0.5).mul_(2.0 ** (1 - bits))
-        values = x.detach().numpy(force=True)  # argmax of numpy is the faster one
-        ctx.sign, ctx.at = (1, int(values.argmax())) if high >= -low else (-1, int(values.argmin()))
-        ctx.save_for_backward(noise)
-        return torch.addcmul(x, noise, torch.maximum(high, -low))
-
-    @staticmethod
-    def backward(ctx, g):
-        (noise,) = ctx.saved_tensors
-        result = g.clone(memory_format=torch.contiguous_format)
-        result.view(-1)[ctx.at] += ctx.sign * torch.dot(g.flatten(), noise.flatten())
-        return result, None
-
-
 def rounding_noise(x: Tensor, bits: int | None) -> Tensor:
-    return x if bits is None else RoundingNoise.apply(x, bits)
+    return x if bits is None else noise(x, bits, int(torch.randint(1 << 32, ())))
 
 
 class Norm(nn.Module):
@@ -143,7 +120,7 @@ class Block(nn.Module):
             self.dt.bias.copy_(inverse_softplus if self.config.softplus else dt)
 
     def forward(self, r: Tensor, trace: dict | None = None, name: str = "block") -> Tensor:
-        config, noise = self.config, self.noise_bits if self.training else None
+        config, bits = self.config, self.noise_bits if self.training else None
         h = self.norm(r, trace, f"{name}.norm")  # [b, l, d]
         x = self.x(h)  # [b, l, e]
         z = self.z(h)  # [b, l, e]
@@ -154,12 +131,12 @@ class Block(nn.Module):
         dt = F.softplus(dt) if config.softplus else F.relu(dt)  # [b, l, e]
         B = self.B(u)  # [b, l, n]
         C = self.C(u)  # [b, l, n]
-        y = rounding_noise(self.scan(u, dt, B, C), noise)  # [b, l, e]
+        y = rounding_noise(self.scan(u, dt, B, C), bits)  # [b, l, e]
         silu = F.silu(z)  # [b, l, e]
-        gate = rounding_noise(y * silu, noise)  # [b, l, e]
+        gate = rounding_noise(y * silu, bits)  # [b, l, e]
         out = F.dropout(self.out(gate), self.dropout, self.training)  # [b, l, d]
-        out = rounding_noise(out, noise)  # [b, l, d]
-        residual = rounding_noise(r + out, noise) if config.residual else out  # [b, l, d]
+        out = rounding_noise(out, bits)  # [b, l, d]
+        residual = rounding_noise(r + out, bits) if config.residual else out  # [b, l, d]
 
         values = {"x": x, "z": z, "conv": conv, "dt_low": dt_low, "dt": dt, "B": B, "C": C, "y": y,
                   "silu": silu, "gate": gate, "out": out, "residual": residual}

@@ -21,9 +21,11 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from .artifact import Artifact
+from .augmentation import augment
 from .certificate import certify
-from .config import FinetuneConfig
+from .config import FinetuneConfig, TrainConfig
 from .datasets.metrics import BETTER, figures
+from .datasets.tokens import to_tokens
 from .errors import EmambaError
 from .executors import make_executor, predict
 from .files import write_file
@@ -47,6 +49,28 @@ class Part:
 
     tokens: Array
     targets: Array
+
+
+Vary = Callable[[Tensor, torch.Generator], Array]
+"""Indices of training sequences → their integers, varied."""
+
+
+def varied(artifact: Artifact, x: Array, settings: TrainConfig) -> Vary | None:
+    """The training inputs `x` of a data set, images or sequences of numbers, varied as in the training of the float model;
+    None where that varied none."""
+    if not (settings.varies_images or settings.jitter):
+        return None
+    config, codec = artifact.config, artifact.codec
+    mean, std = (np.zeros(1), np.ones(1)) if codec.mean is None else (part[:x.shape[-1]] for part in (codec.mean, codec.std))
+    inputs, empty = (((part - mean) / std).astype(np.float32) for part in (x, np.zeros(x.shape[-1])))
+    inputs = torch.from_numpy(inputs if settings.varies_images else to_tokens(inputs, config))
+    standardized = replace(codec, mean=None, std=None)
+
+    def vary(index: Tensor, generator: torch.Generator) -> Array:
+        batch = augment(inputs[index], config, settings, torch.from_numpy(empty), generator)
+        return standardized.encode(batch.double().numpy(), artifact.input)
+
+    return vary
 
 
 class IntegerNetwork(nn.Module):
@@ -187,10 +211,11 @@ class IntegerNetwork(nn.Module):
 
 
 def finetune(artifact: Artifact, train: Part, validate: Part, settings: FinetuneConfig, out: Path, unit_scale: float = 1.0,
-             progress: bool = True) -> Artifact:
+             vary: Vary | None = None, progress: bool = True) -> Artifact:
     """Trains an artifact on; returns that of the epoch whose integer model is best on `validate`, the start included.
 
-    `out` keeps training.pt. The record's `finetuning` holds the settings and the figures of every epoch.
+    `vary`, if any, gives the inputs instead of `train`. `out` keeps training.pt. The record's `finetuning` holds the settings
+    and the figures of every epoch.
     """
     torch.manual_seed(settings.seed)
     model = IntegerNetwork(artifact, settings.segments)
@@ -209,10 +234,11 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
         state |= {"history": [{"epoch": 0, **measure(artifact)}], "best": 0, "weights": model.state_dict()}
     hidden = not (progress and sys.stderr.isatty())
     integers = artifact.codec.encode(train.tokens, artifact.input)
+    vary = vary or (lambda index, generator: integers[index.numpy()])
     targets = torch.from_numpy(_targets(artifact, train.targets))
     with tqdm(total=settings.epochs * steps, initial=(len(state["history"]) - 1) * steps, unit="step", disable=hidden) as bar:
         for epoch in range(len(state["history"]), settings.epochs + 1):
-            total = _epoch(model, optimizer, schedule, integers, targets, settings, epoch, bar.update)
+            total = _epoch(model, optimizer, schedule, vary, targets, settings, epoch, bar.update)
             now = {"epoch": epoch, "loss": total, **measure(model.current())}
             state["history"].append(now)
             if sign * now[key] > sign * state["history"][state["best"]][key]:
@@ -228,13 +254,13 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
     return replace(result, record=record)
 
 
-def _epoch(model: IntegerNetwork, optimizer, schedule, integers: Array, targets: Tensor, settings: FinetuneConfig, epoch: int,
+def _epoch(model: IntegerNetwork, optimizer, schedule, vary: Vary, targets: Tensor, settings: FinetuneConfig, epoch: int,
            step: Callable[[], object]) -> float:
     """One pass over the training part; returns the mean loss."""
     model.train()
     generator, total = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch), 0.0
-    for index in torch.randperm(len(integers), generator=generator).split(settings.batch):
-        loss = loss_of(model.artifact.config.task, model(integers[index.numpy()]), targets[index])
+    for index in torch.randperm(len(targets), generator=generator).split(settings.batch):
+        loss = loss_of(model.artifact.config.task, model(vary(index, generator)), targets[index])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
@@ -245,7 +271,7 @@ def _epoch(model: IntegerNetwork, optimizer, schedule, integers: Array, targets:
         schedule.step()
         total += loss.item() * len(index)
         step()
-    return total / len(integers)
+    return total / len(targets)
 
 
 def _resume(model: IntegerNetwork, optimizer, schedule, artifact: Artifact, settings: FinetuneConfig, out: Path) -> dict:

@@ -18,6 +18,7 @@ from . import piecewise
 from .artifact import Artifact, Codec, check_operators, load
 from .certificate import certify
 from .config import ModelConfig, QuantizeConfig, Recipe, validate
+from .datasets.tokens import executor_tokens
 from .errors import EmambaError
 from .formats import IntFormat
 from .graph import Node
@@ -44,6 +45,7 @@ from .reference import NORM_EPSILON, Reference
 Array = np.ndarray
 
 RESIDUAL_PATH = ("input", "embed", "y", "gate", "out", "residual")
+CALIBRATION_SEED = 0
 DYADIC_BITS = 12
 GAIN = 1e-3
 """Share of the outputs' squared error by which a scale must lower it, for scales = 'output' (our choice)."""
@@ -110,10 +112,17 @@ class Traces:
         return self.known[key]
 
 
+def calibration_tokens(x: Array, config: ModelConfig, settings: QuantizeConfig) -> Array:
+    """What `quantize` needs of the training inputs `x` of a data set: sequences at random, always the same."""
+    order = np.random.default_rng(CALIBRATION_SEED).permutation(len(x))[:settings.calibration_frames(config.tokens)]
+    return executor_tokens(x[order], config)
+
+
 def quantize(name: str, config: ModelConfig, weights: dict[str, Array], codec: Codec, tokens: Array | Traces,
              settings: QuantizeConfig, data: dict | None = None, record: dict | None = None) -> Artifact:
     """Quantizes a model. tokens [n, L, input width]: calibration data in the user's unit (or ids), or the traces on them."""
-    traces = tokens if isinstance(tokens, Traces) else Traces.record(config, weights, codec, tokens[:settings.frames])
+    frames = settings.calibration_frames(config.tokens)
+    traces = tokens if isinstance(tokens, Traces) else Traces.record(config, weights, codec, tokens[:frames])
 
     def build(finer: dict[str, int]) -> Artifact:
         quantizer = _Quantizer(traces, settings, finer)

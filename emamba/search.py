@@ -41,7 +41,7 @@ from .artifact import Artifact, Codec
 from .config import QuantizeConfig, Recipe
 from .datasets import Dataset
 from .datasets.metrics import error_of, figures
-from .datasets.tokens import to_tokens
+from .datasets.tokens import executor_tokens
 from .errors import EmambaError
 from .executors import make_executor, predict
 from .network import Mamba
@@ -421,10 +421,10 @@ def measure(search: Search, study: optuna.Study, trial: Trial, point: Point, dat
     if not (folder / "checkpoint.json").exists():
         train(recipe, folder, progress=False, threads=1, data=data, watch=watch)
     recipe, weights, codec, _ = read_checkpoint(folder)
-    artifact = quantize(str(trial.number), recipe.model, weights, codec, tokens_of(data.x_train, recipe.model, settings.frames),
-                        settings)
+    tokens = executor_tokens(data.x_train[:settings.calibration_frames(recipe.model.tokens)], recipe.model)
+    artifact = quantize(str(trial.number), recipe.model, weights, codec, tokens, settings)
     for backend in ("float", "int"):
-        values = predict(artifact, backend, make_executor(artifact, backend), tokens_of(data.x_validate, recipe.model))
+        values = predict(artifact, backend, make_executor(artifact, backend), executor_tokens(data.x_validate, recipe.model))
         measured = figures(recipe.model.task, values, data.y_validate, data.unit_scale)
         trial.set_user_attr(backend, measured)
     error = error_of(recipe.model.task, measured)
@@ -452,7 +452,7 @@ def point_costs(space: Space, recipe: Recipe, settings: QuantizeConfig, data: Da
     mean, std = (None if value is None else np.resize(value, width) for value in (scaling.mean, scaling.std))
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     artifact = quantize("costs", recipe.model, weights, Codec(mean, std, scaling.scale, scaling.offset),
-                        tokens_of(data.x_train, recipe.model, SAMPLE), settings)
+                        executor_tokens(data.x_train[:SAMPLE], recipe.model), settings)
     hardware = space.hardware
     request = Request(device=find(hardware.device), fill=hardware.fill)
     schedule = fastest(artifact, request)
@@ -481,12 +481,6 @@ def fastest(artifact: Artifact, request: Request) -> Schedule:
         low, high = high + 1, min(2 * high, slowest)
     cycles = low + bisect_left(range(low, high), True, key=fits)
     return found[cycles].schedule
-
-
-def tokens_of(x: Array, model, count: int | None = None) -> Array:
-    """The first `count` data set inputs as executors read them."""
-    tokens = to_tokens(x[:count], model)
-    return tokens[..., None] if model.input == "tokens" else tokens.astype(np.float64)
 
 
 # -- a point becomes an artifact ----------------------------------------------------------------------------------------------

@@ -25,11 +25,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from . import datasets
-from .augmentation import recut, vary_images
+from .augmentation import augment, recut
 from .config import Recipe
 from .datasets import Dataset
 from .datasets.metrics import BETTER, data_figures
-from .datasets.tokens import patchify, to_tokens
+from .datasets.tokens import to_tokens
 from .errors import EmambaError
 from .files import write_file
 from .network import Mamba
@@ -151,6 +151,7 @@ def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Pat
     images = scaling.inputs(data.x_train)
     tokens = to_tokens(images[:1] if settings.varies_images else images, recipe.model)
     inputs = torch.from_numpy(images if settings.varies_images else tokens)
+    empty = torch.from_numpy(scaling.inputs(np.zeros(inputs.shape[-1:]))) if settings.varies_images else None
     targets = torch.from_numpy(scaling.targets(data.y_train))
     steps = -(-len(inputs) // settings.batch)
     optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.peak_lr)
@@ -165,7 +166,7 @@ def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Pat
     with tqdm(total=settings.epochs * steps, initial=state.epoch * steps, unit="step", disable=hidden) as bar:
         while state.epoch < settings.epochs:
             start = time.monotonic()
-            loss = _epoch(recipe, model, average, optimizer, schedule, inputs, targets, state.epoch, bar, out)
+            loss = _epoch(recipe, model, average, optimizer, schedule, inputs, empty, targets, state.epoch, bar, out)
             validation = evaluate(kept, data.x_validate, data.y_validate, scaling, data)
             state.epoch += 1
             state.seconds += time.monotonic() - start
@@ -190,8 +191,8 @@ def _parameter_groups(model: Mamba, weight_decay: float) -> list[dict]:
     return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
 
 
-def _epoch(recipe: Recipe, model: Mamba, average: AveragedModel | None, optimizer, schedule, inputs: Tensor, targets: Tensor,
-           epoch: int, bar: tqdm, out: Path) -> float:
+def _epoch(recipe: Recipe, model: Mamba, average: AveragedModel | None, optimizer, schedule, inputs: Tensor,
+           empty: Tensor | None, targets: Tensor, epoch: int, bar: tqdm, out: Path) -> float:
     """One pass over the training part; returns the mean loss."""
     model.train()
     settings = recipe.train
@@ -200,9 +201,7 @@ def _epoch(recipe: Recipe, model: Mamba, average: AveragedModel | None, optimize
     if settings.recut:
         inputs, targets = recut(inputs, targets, generator)
     for index in torch.randperm(len(inputs), generator=generator).split(settings.batch):
-        batch = inputs[index]
-        if settings.varies_images:
-            batch = patchify(vary_images(batch, settings, generator), recipe.model.patch)
+        batch = augment(inputs[index], recipe.model, settings, empty, generator)
         loss = loss_of(recipe.model.task, model(batch), targets[index], settings.label_smoothing)
         value = loss.item()
         if not np.isfinite(value):

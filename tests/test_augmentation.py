@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from emamba.augmentation import recut, vary_images
+from emamba.augmentation import jitter, recut, thin, vary_images
 from emamba.config import TrainConfig
 
 IMAGES = torch.arange(2.0 * 6 * 7 * 3).reshape(2, 6, 7, 3).repeat(40, 1, 1, 1) + 1
 
 
 def varied(images=IMAGES, seed=0, **settings):
-    return vary_images(images, TrainConfig(**settings), torch.Generator().manual_seed(seed))
+    return vary_images(images, TrainConfig(**settings), torch.zeros(3), torch.Generator().manual_seed(seed))
 
 
 def reflect(index, size):
@@ -47,6 +47,21 @@ def test_cutout():
     assert {int(hole[..., 0].sum()) for hole in holes} >= {9, 3}
 
 
+def test_thin():
+    points = torch.arange(1.0, 50 * 20 * 3 + 1).view(50, 20, 3)
+    points[:, 15:] = torch.tensor([0.0, -1.0, 2.0])
+    result = thin(points, 0.3, points[0, -1], torch.Generator().manual_seed(3))
+    kept = []
+    for before, after in zip(points, result, strict=True):
+        n = int((after != points[0, -1]).any(-1).sum())
+        assert torch.equal(after[n:], points[0, -1].expand(20 - n, 3))
+        places = [int((before == point).all(-1).nonzero()) for point in after[:n]]
+        assert places == sorted(set(places)) and (not places or places[-1] < 15)
+        kept.append(n)
+    assert 0.65 < sum(kept) / (50 * 15) < 0.75
+    assert torch.equal(varied(thin=0.3), varied(thin=0.3)) and not torch.equal(varied(thin=0.3), IMAGES)
+
+
 def test_same_seed_same_images():
     settings = {"shift": 2, "flip": True, "cutout": 2}
     assert torch.equal(varied(**settings), varied(**settings))
@@ -60,3 +75,10 @@ def test_recut(seed):
     offset = int(x[0, 0])
     assert 0 <= offset < 5 and x.shape == y.shape == ((4, 5) if offset == 0 else (3, 5))
     assert torch.equal(x.flatten(), torch.arange(offset, offset + x.numel())) and torch.equal(y, x + 1)
+
+
+def test_jitter():
+    inputs = torch.randn(100, 4, 50, generator=torch.Generator().manual_seed(1))
+    noise = jitter(inputs, 0.25, torch.Generator().manual_seed(2)) - inputs
+    assert 0.24 < noise.std() < 0.26 and noise.mean().abs() < 0.01
+    assert torch.equal(jitter(inputs, 0.25, torch.Generator().manual_seed(2)) - inputs, noise)

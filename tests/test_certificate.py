@@ -10,7 +10,7 @@ from emamba import arithmetic as arith
 from emamba import datasets
 from emamba.artifact import load
 from emamba.certificate import certify, input_terms, stored_bound
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from emamba.formats import IntFormat, Rounding
 from emamba.integer import IntegerModel
 from emamba.operators import Scan
@@ -196,8 +196,8 @@ def long_run():
     """
     artifact, tokens = load(ROOT / "models" / "mars"), LENGTHS[-1]
     frames = datasets.load("mars", "official", ROOT / "data").x_test
-    parts = [to_tokens(frames[start:start + tokens // 16], artifact.config) for start in (0, 4000)]
-    inputs = np.stack([part.reshape(tokens, -1) for part in parts]).astype(np.float64)
+    parts = [executor_tokens(frames[start:start + tokens // 16], artifact.config) for start in (0, 4000)]
+    inputs = np.stack([part.reshape(tokens, -1) for part in parts])
     per_token = artifact.config.model_copy(update={"pool": "none"})  # a mean is over one frame only
     model, reference = IntegerModel(replace(artifact, config=per_token)), Reference(artifact.config, artifact.weights)
     names = [f"block{k}.{leaf}" for k in (0, 1) for leaf in ("conv", "dt", "B", "C")]
@@ -249,15 +249,17 @@ def test_rounding_does_not_add_up(long_run, block):
     assert over(rounding, 5500, 10_000) <= 1.15 * over(rounding, 1000, 5500)
 
 
-@pytest.mark.parametrize("block, limit", [(0, 0.21), (1, 0.16)])
+@pytest.mark.parametrize("block, limit", [(0, 0.21), (1, 0.5)])
 def test_the_error_of_h_levels_off(long_run, block, limit):
-    """Against the float recurrence: the RMS error, as a share of the RMS of h, does not grow with the number of tokens."""
+    """Against the float recurrence: the RMS error, as a share of the RMS of h, does not grow with the number of tokens. Most of
+    it is that of INT8 A (docs/evaluation.md)."""
     (true, error, _), _, _ = long_run[block]
     share = {length: last_tenth(error, length) / last_tenth(true, length) for length in LENGTHS}
     assert share[10] < 0.1
     assert max(share.values()) < limit
     thousands = [over(error, k, k + 1000) / over(true, k, k + 1000) for k in range(0, 10_000, 1000)]
     assert max(thousands) < limit
+    assert over(error, 5500, 10_000) / over(true, 5500, 10_000) <= 1.15 * over(error, 1000, 5500) / over(true, 1000, 5500)
     assert np.mean(thousands[5:]) <= 1.1 * np.mean(thousands[1:5])
 
 

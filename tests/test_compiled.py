@@ -9,7 +9,7 @@ import pytest
 from emamba import compiled, datasets, executors
 from emamba.artifact import load
 from emamba.compiled import IntegerLoop
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
 from emamba.formats import IntFormat
@@ -86,8 +86,8 @@ def test_wide(shape, settings, kind):
 
 def test_mars():
     artifact = load("models/mars")
-    frames = to_tokens(datasets.load("mars", "official").x_test[:20], artifact.config)
-    loop = check(artifact, frames.astype(np.float64))
+    frames = executor_tokens(datasets.load("mars", "official").x_test[:20], artifact.config)
+    loop = check(artifact, frames)
     assert set(loop.types.values()) == {"int32"}
 
 

@@ -73,6 +73,8 @@ BAD = [
     (IMAGE, {"features": 3}, "model: the key 'features' does not belong to input = 'image'"),
     (IMAGE, {"length": 16}, "model: the key 'length' does not belong to input = 'image'"),
     (IMAGE, {"vocabulary": 3}, "model: the key 'vocabulary' does not belong to input = 'image'"),
+    (SEQUENCE, {"overlap": 1}, "model: the key 'overlap' does not belong to input = 'sequence'"),
+    (IMAGE, {"overlap": -1}, "model.overlap: Input should be greater than or equal to 0"),
     (SEQUENCE, {"patch": [2, 2]}, "model: the key 'patch' does not belong to input = 'sequence'"),
     (SEQUENCE, {"vocabulary": 3}, "model: the key 'vocabulary' does not belong to input = 'sequence'"),
     (TOKENS, {"features": 3}, "model: the key 'features' does not belong to input = 'tokens'"),
@@ -114,8 +116,11 @@ def test_bad_models(tmp_path, shape, change, sentence):
     ("name = 'mars'", "shift = -1", "train.shift: Input should be greater than or equal to 0"),
     ("name = 'mars'", "cutout = 1.5", "train.cutout: Input should be a valid integer, got a number with a fractional part"),
     ("name = 'mars'", "flip = 2", "train.flip: Input should be a valid boolean, unable to interpret input"),
-    ("name = 'mars'", "flip = true", "the whole: train.shift, flip and cutout are for images, not for input = 'sequence'"),
-    ("name = 'mars'", "shift = 1", "the whole: train.shift, flip and cutout are for images, not for input = 'sequence'"),
+    ("name = 'mars'", "flip = true", "the whole: train.shift, flip, cutout and thin are for images, not for input = 'sequence'"),
+    ("name = 'mars'", "shift = 1", "the whole: train.shift, flip, cutout and thin are for images, not for input = 'sequence'"),
+    ("name = 'mars'", "thin = 1.0", "train.thin: Input should be less than 1"),
+    ("name = 'mars'", "thin = 0.1", "the whole: train.shift, flip, cutout and thin are for images, not for input = 'sequence'"),
+    ("name = 'mars'", "jitter = -0.1", "train.jitter: Input should be greater than or equal to 0"),
     ("name = 'mars'", "recut = true", "the whole: train.recut is for task = 'next_token', not for 'regression'"),
     ("name = 'mars'", "label_smoothing = 0.1",
      "the whole: train.label_smoothing is for classes and tokens, not for task = 'regression'"),
@@ -123,6 +128,12 @@ def test_bad_models(tmp_path, shape, change, sentence):
 def test_bad_data_and_training(tmp_path, data, train, sentence):
     path = recipe(tmp_path / "r.toml", SEQUENCE | REST, data, train)
     with refuses(f"{path}: {sentence}"):
+        load_toml(Recipe, path)
+
+
+def test_jitter_of_tokens(tmp_path):
+    path = recipe(tmp_path / "r.toml", TOKENS | REST | {"pool": "none", "task": "next_token", "outputs": 7}, train="jitter = 0.1")
+    with refuses(f"{path}: the whole: train.jitter is for images and sequences of numbers, not for input = 'tokens'"):
         load_toml(Recipe, path)
 
 

@@ -123,20 +123,24 @@ def test_directory(points, monkeypatch, tmp_path):
     assert len(datasets.load("mars").x_test) == 8
 
 
-def test_test_frames_only(points):
-    directory = points(make_points(("test",)), "mars_test.npz")
-    data = datasets.load("mars", "official", directory)
+@pytest.mark.parametrize("split", mars.TEST_FILES)
+def test_test_frames_only(points, split):
+    directory = points(make_points(("test",)), mars.TEST_FILES[split])
+    data = datasets.load("mars", split, directory)
     assert (len(data.x_train), len(data.x_validate), len(data.x_test)) == (0, 0, 8)
+    assert np.array_equal(data.y_test, make_points(("test",))["test_labels"])
     assert "https://github.com/SizheAn/MARS, or mars_points.npz" in data.train_remedy
-    assert refusal("mars", "random", directory) == (
-        f"{directory} has MARS test frames only, too few for split = 'random': {mars.REMEDY}"
-    )
+    other, = set(mars.TEST_FILES) - {split}
+    assert refusal("mars", other, directory) == f"no MARS data in {directory / 'mars'} or {directory}: {mars.REMEDY}"
 
 
-def test_shipped_file():
+def test_shipped_files():
     data = datasets.load("mars", "official", SHIPPED)
     assert data.x_test.shape == (7984, 8, 8, 5) and data.y_test.shape == (7984, 57)
     assert np.bincount(data.test_subject).tolist() == [0, 2362, 2327, 1769, 1526]
+    data = datasets.load("mars", "random", SHIPPED)
+    assert data.x_test.shape == (6595, 8, 8, 5) and data.y_test.shape == (6595, 57)
+    assert np.bincount(data.test_subject).tolist() == [0, 967, 2387, 1736, 1505]
 
 
 def test_wrong_names(points):

@@ -1,5 +1,7 @@
 """Quantization-aware training: its forward pass is the integer model, bit for bit; it improves, resumes and refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ import torch
 from emamba import qat
 from emamba.artifact import load, save
 from emamba.certificate import certify
-from emamba.config import FinetuneConfig
+from emamba.config import FinetuneConfig, TrainConfig
+from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
 from emamba.operators import Scan
-from emamba.qat import IntegerNetwork, Part, finetune
+from emamba.qat import IntegerNetwork, Part, finetune, varied
 from sim.models import SHAPES, random_artifact, random_inputs
 
 SETTINGS = FinetuneConfig(epochs=2, batch=16, peak_lr=3e-3)
@@ -104,6 +107,39 @@ def test_resume_gives_the_same(tmp_path, monkeypatch):
     assert resumed.record["finetuning"] == whole.record["finetuning"]
     for name, value in whole.weights.items():
         assert np.array_equal(value, resumed.weights[name]), name
+
+
+def test_varied_inputs():
+    """As the float model's training varies them: without variation the encoded inputs, thinned ones end with encoded zeros."""
+    artifact = random_artifact("emamba-image")
+    config, codec, channels = artifact.config, artifact.codec, artifact.config.image[2]
+    random = np.random.default_rng(5)
+    codec = replace(codec, mean=np.resize(random.normal(size=channels), config.input_width),
+                    std=np.resize(random.uniform(0.5, 2, channels), config.input_width))
+    artifact = replace(artifact, codec=codec)
+    x = random.normal(size=(6, *config.image)).astype(np.float32)
+    index, encoded = torch.tensor([4, 1]), codec.encode(executor_tokens(x, config), artifact.input)
+    assert varied(artifact, x, TrainConfig()) is None
+    same = varied(artifact, x, TrainConfig(jitter=1e-12))(index, torch.Generator())
+    assert (np.abs(same - encoded[[4, 1]]) <= 1).all() and (same != encoded[[4, 1]]).mean() < 0.01
+    thinned = varied(artifact, x, TrainConfig(thin=0.99))(index, torch.Generator().manual_seed(0))
+    zeros = codec.encode(executor_tokens(np.zeros((1, *config.image)), config), artifact.input)
+    assert (thinned[:, -1] == zeros[:, -1]).all()
+    shifted = varied(artifact, x, TrainConfig(flip=True, jitter=0.5))(index, torch.Generator().manual_seed(0))
+    assert shifted.shape == same.shape and (shifted != same).any()
+
+
+def test_finetune_on_varied_inputs(tmp_path):
+    artifact = random_artifact("emamba-image")
+    parts, seen = (part_of(artifact, 40, 3), part_of(artifact, 8, 4)), []
+
+    def vary(index, generator):
+        seen.extend(index.tolist())
+        return artifact.codec.encode(parts[0].tokens, artifact.input)[index.numpy()]
+
+    plain = finetune(artifact, *parts, SETTINGS, tmp_path / "plain", progress=False)
+    same = finetune(artifact, *parts, SETTINGS, tmp_path / "varied", vary=vary, progress=False)
+    assert sorted(seen) == sorted([*range(40)] * 2) and same.record["finetuning"] == plain.record["finetuning"]
 
 
 def test_refusals(tmp_path):

@@ -12,19 +12,19 @@ from emamba.artifact import check_operators, load, save
 from emamba.certificate import certify
 from emamba.config import ModelConfig, QuantizeConfig
 from emamba.datasets.metrics import figures
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
 from emamba.formats import IntFormat, Rounding
 from emamba.integer import IntegerModel
 from emamba.operators import Activation, Linear, Scan
-from emamba.quantize import best_frac, quantize
+from emamba.quantize import best_frac, calibration_tokens, quantize
 from emamba.reference import Reference
 from sim.models import SHAPES, random_artifact, random_inputs
 
 ROOT = Path(__file__).parents[1]
-SHIPPED = {"mars": 0.10, "mars_random": 0.10, "mars_int8": 0.65, "mars_random_int8": 0.65}
-"""Largest RMSE of the integer model over that of the float model, in cm."""
+SHIPPED = {"mars": (7.9, 0.05), "mars_random": (7.1, 0.15), "mars_int8": (7.9, 0.15), "mars_random_int8": (7.1, 0.15)}
+"""Largest RMSE of the integer model, and by how much it may exceed that of the float model that it began with, in cm."""
 
 
 def squared_error(x: np.ndarray, o: IntFormat) -> float:
@@ -148,6 +148,15 @@ def test_frames_limit_the_calibration():
     assert all_of_them.input.frac < few.input.frac - 15
 
 
+def test_calibration_of_long_sequences_takes_fewer():
+    assert [QuantizeConfig().calibration_frames(tokens) for tokens in (1, 16, 64, 256, 100_000)] == [1500, 1500, 512, 128, 1]
+    assert QuantizeConfig(frames=40).calibration_frames(100_000) == 40
+    config = ModelConfig(**SHAPES["emamba-odd"])
+    x = np.arange(50.0)[:, None, None] + np.zeros((config.tokens, config.input_width))
+    chosen = calibration_tokens(x, config, QuantizeConfig(frames=40))
+    assert chosen.shape == (40, config.tokens, config.input_width) and len(set(chosen[:, 0, 0])) == 40
+
+
 # -- refusals -----------------------------------------------------------------------------------------------------------------
 
 
@@ -219,7 +228,9 @@ def test_shipped_figures_meet_the_goals(shipped):
     name, artifact = shipped
     measured = artifact.record["figures"]
     assert measured["note"].startswith(f"mars, {'random' if 'random' in name else 'official'} split, rebuilt feature maps; ")
-    assert 0 <= measured["int"]["rmse"] - measured["float"]["rmse"] <= SHIPPED[name]
+    largest, excess = SHIPPED[name]
+    before = load(ROOT / "models" / name.removesuffix("_int8")).record["figures"]["float"]
+    assert measured["int"]["rmse"] <= min(largest, before["rmse"] + excess)
     assert artifact.record["quantize"]["residual_bits"] == (8 if name.endswith("int8") else 12)
     assert artifact.config.d_model == 20 and artifact.config.blocks == 2
 
@@ -261,7 +272,7 @@ def test_shipped_formats(shipped):
 
 def test_the_whole_test_part_gives_the_recorded_figure_exactly():
     artifact, data = load(ROOT / "models" / "mars"), datasets.load("mars", "official", ROOT / "data")
-    tokens = to_tokens(data.x_test, artifact.config).astype(np.float64)
+    tokens = executor_tokens(data.x_test, artifact.config)
     assert len(tokens) == 7984
     values = predict(artifact, "int", make_executor(artifact, "int"), tokens)
     assert figures("regression", values, data.y_test, data.unit_scale) == artifact.record["figures"]["int"]
@@ -270,7 +281,7 @@ def test_the_whole_test_part_gives_the_recorded_figure_exactly():
 def test_float_figure_on_a_part_is_the_recorded_one_within_its_spread():
     artifact, data = load(ROOT / "models" / "mars"), datasets.load("mars", "official", ROOT / "data")
     part = slice(0, None, 8)
-    tokens = to_tokens(data.x_test[part], artifact.config).astype(np.float64)
+    tokens = executor_tokens(data.x_test[part], artifact.config)
     values = predict(artifact, "float", make_executor(artifact, "float"), tokens)
     measured = figures("regression", values, data.y_test[part], data.unit_scale)
     assert measured["rmse"] == pytest.approx(artifact.record["figures"]["float"]["rmse"], rel=0.03)
@@ -279,7 +290,7 @@ def test_float_figure_on_a_part_is_the_recorded_one_within_its_spread():
 def test_quantizing_the_shipped_weights_again():
     """Calibrated on test frames, since the training part is not here: other scales may follow, but no worse than 0.3 cm."""
     shipped, data = load(ROOT / "models" / "mars"), datasets.load("mars", "official", ROOT / "data")
-    tokens = to_tokens(data.x_test, shipped.config).astype(np.float64)
+    tokens = executor_tokens(data.x_test, shipped.config)
     again = quantize("again", shipped.config, shipped.weights, shipped.codec, tokens[::40], QuantizeConfig())
     assert {name: op.o.bits for name, op in again.operators.items()} == {n: op.o.bits for n, op in shipped.operators.items()}
     part, target = tokens[3::40], data.y_test[3::40]

@@ -11,7 +11,7 @@ import torch
 from emamba import datasets
 from emamba.artifact import load
 from emamba.config import ModelConfig
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.network import Mamba
 from emamba.reference import Reference, check_weights, expected_shapes
@@ -92,7 +92,7 @@ def test_equals_the_network_at_every_trace_key(form, kind, norm, pool, residual)
 def test_shipped_weights_on_real_frames():
     artifact = load(ROOT / "models" / "mars")
     frames = datasets.load("mars", "official", ROOT / "data").x_test[::500]
-    tokens = artifact.codec.standardize(to_tokens(frames, artifact.config).astype(np.float64))
+    tokens = artifact.codec.standardize(executor_tokens(frames, artifact.config))
     model = Mamba(artifact.config)
     model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in artifact.weights.items()})
     expected, values = torch_trace(model.double(), tokens), Reference(artifact.config, artifact.weights).run(tokens)

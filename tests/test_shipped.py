@@ -1,4 +1,4 @@
-"""The shipped MARS artifact in hardware, over the whole official test set."""
+"""The shipped artifacts: all in full in the integer model and a sample of each in hardware, MARS in full in hardware too."""
 
 import json
 from pathlib import Path
@@ -9,13 +9,42 @@ import pytest
 from emamba import datasets
 from emamba.artifact import load
 from emamba.cli import main
-from emamba.datasets.tokens import to_tokens
+from emamba.datasets.tokens import executor_tokens
+from emamba.integer import IntegerModel, answers
 from rtl import packing
+from rtl.plan import Request, plan
 from rtl.schedule import Schedule
 from sim.executor import RtlExecutor
 
+MODELS = Path("models")
+NAMES = sorted(path.parent.name for path in MODELS.glob("*/manifest.json"))
+NO_LICENCE = {"cifar10"}
+"""Data sets that cannot ship: of their artifacts, only the golden sequences are known here."""
+MULTIPLIERS = 300
+"""Of the sample's designs: they are built fast."""
 MARS = "models/mars"
 BUILD = Path("build/native")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in NO_LICENCE])
+def test_integer_figures_are_those_recorded(name, tmp_path):
+    result, artifact = tmp_path / "evaluate.json", load(MODELS / name)
+    assert main(["evaluate", str(MODELS / name), "--data", "data", "--json", str(result)]) == 0
+    report = json.loads(result.read_text())
+    assert report["figures"] == artifact.record["figures"]["int"]
+    assert artifact.record["figures"]["note"].endswith(f"; {report['samples']} test sequences")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rtl_and_integer_model_give_the_recorded_answers(name):
+    artifact = load(MODELS / name)
+    golden = np.array(artifact.record["golden"])
+    assert answers(artifact, golden) == artifact.record["answers"]
+    rtl = RtlExecutor(artifact, plan(artifact, Request(multipliers=MULTIPLIERS)).schedule.period, BUILD, trace=True)
+    expected, found = IntegerModel(artifact).run(golden), rtl.run(golden)
+    assert set(found) == set(expected) - {"input"}
+    for key, values in found.items():
+        np.testing.assert_array_equal(values, expected[key], err_msg=key)
 
 
 def test_rtl_equals_the_integer_model_on_every_test_frame(tmp_path):
@@ -34,7 +63,7 @@ def rtl():
 
 def frames(artifact, count):
     x = datasets.load("mars", "official").x_test[:count]
-    return artifact.codec.encode(to_tokens(x, artifact.config).astype(np.float64), artifact.input)
+    return artifact.codec.encode(executor_tokens(x, artifact.config), artifact.input)
 
 
 def test_cycles(rtl):

@@ -93,7 +93,7 @@ def test_same_seed_same_weights_and_resuming_changes_nothing(use, tmp_path, monk
     epoch = training._epoch
 
     def interrupted(*arguments):
-        if arguments[7] == 2:
+        if arguments[8] == 2:
             raise KeyboardInterrupt
         return epoch(*arguments)
 
@@ -178,9 +178,11 @@ IMAGES = CLASSES | {"input": "image", "features": None, "length": None, "image":
 
 @pytest.mark.parametrize("task, model, options", [
     ("classification", IMAGES, {"shift": 1, "flip": True, "cutout": 2}),
+    ("classification", IMAGES, {"thin": 0.3}),
     ("classification", CLASSES, {"label_smoothing": 0.3}),
     ("next_token", NEXT, {"label_smoothing": 0.3}),
     ("regression", MODEL, {"dropout": 0.5}),
+    ("regression", MODEL, {"jitter": 0.2}),
 ])
 def test_options_change_training_and_repeat(use, tmp_path, task, model, options):
     data = make_data(task)
@@ -261,9 +263,22 @@ def test_patchify():
         assert np.array_equal(tokens[1, index], images[1, row : row + 2, column : column + 3].ravel())
 
 
+def test_patchify_with_overlap():
+    images = np.arange(2 * 4 * 6 * 2).reshape(2, 4, 6, 2)
+    tokens = patchify(images, (2, 3), 1)
+    bordered = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="edge")
+    assert tokens.shape == (2, 4, 40)
+    for index in range(4):
+        row, column = 2 * (index // 2), 3 * (index % 2)
+        assert np.array_equal(tokens[1, index], bordered[1, row : row + 4, column : column + 5].ravel())
+    assert torch.equal(patchify(torch.from_numpy(images), (2, 3), 1), torch.from_numpy(tokens))
+
+
 def test_to_tokens_of_images():
     config = make_recipe(MODEL | {"input": "image", "features": None, "length": None, "image": (4, 6, 2), "patch": (2, 3)}).model
     assert to_tokens(np.zeros((3, 4, 6, 2)), config).shape == (3, config.tokens, config.input_width)
+    wide = config.model_copy(update={"overlap": 2})
+    assert wide.input_width == 6 * 7 * 2 and to_tokens(np.zeros((3, 4, 6, 2)), wide).shape == (3, 4, 84)
     with pytest.raises(EmambaError, match="the data has inputs of 4×4×2, the model's image input is 4×6×2: make the two agree"):
         to_tokens(np.zeros((3, 4, 4, 2)), config)
 

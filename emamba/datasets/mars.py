@@ -2,9 +2,9 @@
 
 x [n, 8, 8, 5]: up to 64 points of x, y, z in metres, Doppler in m/s, intensity. y [n, 57]: x of 19 joints, then y, then z,
 in metres. Three sources, the first one found is taken:
-    featuremap_*.npy, labels_*.npy   the official files
-    mars_points.npz                  all points of the official frames; feature maps are rebuilt from them
-    mars_test.npz                    the same keys, test frames only; it ships with the project
+    featuremap_*.npy, labels_*.npy        the official files
+    mars_points.npz                       all points of the official frames; feature maps are rebuilt from them
+    mars_test.npz, mars_random_test.npz   the same keys, test frames of the one split or the other; they ship with the project
 
 Train labels of subject 1 are missing in mars_points.npz: those frames are left out.
 """
@@ -19,7 +19,8 @@ import numpy as np
 from ..errors import EmambaError
 from . import Dataset, choose_split
 
-SPLITS = ("official", "random")
+TEST_FILES = {"official": "mars_test.npz", "random": "mars_random_test.npz"}
+"""Split -> file of its test frames alone."""
 PARTS = ("train", "validate", "test")
 RANDOM_SHARES = (0.64, 0.16)
 """Training and validation part of the random split (paper); the rest is the test part."""
@@ -57,12 +58,10 @@ class Frames:
 
 
 def load(split: str | None, directory: Path) -> Dataset:
-    split = choose_split("mars", split, SPLITS)
-    parts, note = _read(directory)
+    split = choose_split("mars", split, tuple(TEST_FILES))
+    parts, note = _read(directory, TEST_FILES[split])
     parts = [part[~np.isnan(part.y[:, 0])] for part in parts]
-    if split == "random":
-        if not len(parts[0].x):
-            raise EmambaError(f"{directory} has MARS test frames only, too few for split = 'random': {REMEDY}")
+    if split == "random" and len(parts[0].x):
         parts = _random_split(parts)
     train, validate, test = parts
     return Dataset(
@@ -90,11 +89,11 @@ def feature_maps(x: np.ndarray, y: np.ndarray, z: np.ndarray, doppler: np.ndarra
     return maps.reshape(-1, 8, 8, 5)
 
 
-def _read(directory: Path) -> tuple[list[Frames], str]:
+def _read(directory: Path, test_file: str) -> tuple[list[Frames], str]:
     for folder in (directory / "mars", directory):
         if any((folder / name).exists() for name in OFFICIAL_FILES):
             return [_read_official(folder, part) for part in PARTS], "official feature maps"
-        for name in ("mars_points.npz", "mars_test.npz"):
+        for name in ("mars_points.npz", test_file):
             if (folder / name).exists():
                 return _read_points(folder / name), "rebuilt feature maps"
     raise EmambaError(f"no MARS data in {directory / 'mars'} or {directory}: {REMEDY}")
