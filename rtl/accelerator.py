@@ -13,7 +13,7 @@ class Accelerator(wiring.Component):
 
     With `trace`, the output stream of every node is also visible: `trace_<k>` carries its payload and `fire`, high where a
     beat transfers; `trace` maps node names to ports in the order of k. With `trace` or `count`, `peak_<k>` is the high-water mark
-    of FIFO k; with `count`, `clear_peaks` clears them.
+    of FIFO k; with `count`, `clear_peaks` clears them and `hold_peaks` keeps them as they are.
     """
 
     def __init__(self, schedule: Schedule, *, trace: bool = False, count: bool = False):
@@ -26,7 +26,7 @@ class Accelerator(wiring.Component):
         for k, port in enumerate(self.trace.values()):
             members[f"trace_{k}"] = Out(wiring.Signature({"payload": Out(Beat(port.format, port.lanes)), "fire": Out(1)}))
         if count:
-            members["clear_peaks"] = In(1)
+            members |= {"clear_peaks": In(1), "hold_peaks": In(1)}
         for k, queue in enumerate(queues):
             members[f"peak_{k}"] = Out(range(queue.depth + 1))
         super().__init__(members)
@@ -70,8 +70,9 @@ class Accelerator(wiring.Component):
         return gearbox.o
 
     def _queue(self, m: Module, stream, queue: Queue, name: str):
-        layout, clear = Beat(queue.port.format, queue.port.lanes), getattr(self, "clear_peaks", None)
-        m.submodules[_identifier(name)] = fifo = Fifo(layout, queue.depth, clear=clear)
+        clear, hold = (getattr(self, f"{what}_peaks", None) for what in ("clear", "hold"))
+        layout = Beat(queue.port.format, queue.port.lanes)
+        m.submodules[_identifier(name)] = fifo = Fifo(layout, queue.depth, clear=clear, hold=hold)
         wiring.connect(m, stream, fifo.i)
         if queue.name in self.peaks:
             m.d.comb += getattr(self, f"peak_{self.peaks.index(queue.name)}").eq(fifo.peak)

@@ -1,19 +1,19 @@
 """The register table of the AXI system, the one source of gateware, driver, C header, SystemRDL and documentation.
 
-Pure Python: the driver imports it on the board. Registers are 32-bit words; addresses count bytes.
+Pure Python, of 3.10 too: the driver imports it on the board. Registers are 32-bit words; addresses count bytes.
 """
 
 import sys
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum
 
 MAGIC = int.from_bytes(b"eMam", "little")
-INTERFACE = (1, 0)  # a driver works with the same major and at least its own minor
+INTERFACE = (1, 1)  # a driver works with the same major and at least its own minor
 ADDRESS_BITS = 14
 SPAN = 1 << ADDRESS_BITS
 
 
-class Access(StrEnum):
+class Access(Enum):
     READ = "ro"
     WRITE = "wo"  # reads as 0
     BOTH = "rw"
@@ -86,7 +86,7 @@ REGISTERS = (
     Register("CONTROL", 0x060, RW, "modes", (
         Field("ENABLE", 0, 1, "packets are taken; where it is 0 the design comes to rest between two packets"),
         Field("KEEP", 1, 1, "the state is kept from packet to packet"),
-        Field("FREEZE", 2, 1, "the counters stand still"))),
+        Field("FREEZE", 2, 1, "CYCLES and the tables of stages and FIFOs stand still"))),
     Register("COMMAND", 0x064, W, "written ones act once", _flags(
         ("RESET", "empties the accelerator; an output packet that has begun is ended, the rest of an open input packet dropped"),
         ("ABANDON", "with RESET: nothing more comes of the open input packet, the next word begins a new one"),
@@ -106,6 +106,11 @@ REGISTERS = (
         ("LOAD_REFUSED", "a load was committed with a wrong count, checksum or structure"),
         ("ADDRESS", "an access to an address without a register"),
         ("STATE_BUSY", "the state was accessed while packets were on their way"))),
+    Register("INTERRUPT", 0x070, W1C, "what happened since it was cleared", _flags(
+        ("RESULT", "the last word of a result left"), ("ERROR", "something of ERRORS was seen"),
+        ("LOADED", "a load took over"))),
+    Register("INTERRUPT_ENABLE", 0x074, RW, "bits of INTERRUPT of which each holds the line `interrupt` high", _flags(
+        ("RESULT", "a result"), ("ERROR", "an error"), ("LOADED", "a load"))),
     Register("CYCLES", 0x080, R, "cycles counted, low word; reading it keeps the high word"),
     Register("CYCLES_HIGH", 0x084, R, "high word at the last read of CYCLES"),
     Register("FRAMES_IN", 0x088, R, "packets that began"),
@@ -128,6 +133,8 @@ REGISTERS = (
     Register("STATE_DATA", 0x0E4, RW, "that word"),
     Register("STATE_WORDS", 0x0E8, R, "words of the state"),
     Register("SCRATCH", 0x0F0, RW, "for tests", (Field("VALUE", 0, 32, "whatever was written"),)),
+    Register("SATURATED", 0x0800, R, "cycles in which a scan's state was clipped; 0 where its certificate excludes that",
+             count=STAGE_LIMIT),
     Register("BUSY", 0x1000, R, "cycles in which a stage worked", count=STAGE_LIMIT),
     Register("STARVED", 0x1800, R, "cycles in which it waited for input", count=STAGE_LIMIT),
     Register("BLOCKED", 0x2000, R, "cycles in which its output waited", count=STAGE_LIMIT),
@@ -158,7 +165,8 @@ def c_header() -> str:
              "#ifndef EMAMBA_REGISTERS_H", "#define EMAMBA_REGISTERS_H", "", f"#define EMAMBA_MAGIC_VALUE {MAGIC:#010x}u",
              f"#define EMAMBA_INTERFACE_VALUE {INTERFACE[0] << 16 | INTERFACE[1]:#010x}u", f"#define EMAMBA_SPAN {SPAN:#x}u", ""]
     for register in REGISTERS:
-        lines.append(f"#define EMAMBA_{register.name} {register.offset:#06x}u /* {register.access}: {register.description} */")
+        comment = f"{register.access.value}: {register.description}"
+        lines.append(f"#define EMAMBA_{register.name} {register.offset:#06x}u /* {comment} */")
         if register.count > 1:
             lines += [f"#define EMAMBA_{register.name}_COUNT {register.count}u",
                       f"#define EMAMBA_{register.name}_STRIDE {register.stride}u"]
@@ -193,7 +201,7 @@ def markdown() -> str:
         fields = "; ".join(f"`{field.name}` {_bits(field)}: {field.description}" for field in register.fields
                            if field.width < 32)
         text = register.description + (f". {fields}" if fields else "")
-        lines.append(f"| {register.offset:#05x}{words} | `{register.name}` | {register.access} | {text} |")
+        lines.append(f"| {register.offset:#05x}{words} | `{register.name}` | {register.access.value} | {text} |")
     return "\n".join([*lines, ""])
 
 

@@ -63,6 +63,8 @@ class Scan(Block):
     Formats, rounding and saturation: `emamba.operators.Scan`.
     """
 
+    clipped: list[Value]  # of every lane's state, whether it is clipped as it is written
+
     def __init__(self, op: Operator, lanes: int, state_lanes: int, *, table: bool = False, positive: bool = False,
                  narrow: bool = False):
         self.op, self.lanes, self.state_lanes, self.table, self.narrow = op, lanes, state_lanes, table, narrow
@@ -85,6 +87,11 @@ class Scan(Block):
 
     def model(self, u, dt, B, C):
         return self.op(u, dt, B, C)
+
+    @property
+    def clips_state(self) -> bool:
+        """Whether hardware clips the state: where the certificate of this op, or of what may be loaded, does not exclude it."""
+        return bool(self.loads) or not certify(self.op).holds
 
     @property
     def cycles(self) -> int:
@@ -235,6 +242,8 @@ class Scan(Block):
         live = pipeline.flag(valid, "live", self.lead)
         decays = self._table(pipeline, step) if self.table else self._segments(m, pipeline, dt, step)
         states = self._recurrence(m, pipeline, decays, terms, first, last, live, register(step, "row", self.lead))
+        if self.saturates is not None:
+            self._count(m, pipeline, live, register(Cat(last_group, last_state), "ends", self.lead + self.loop - 1))
 
         # y = C·h + D·u.
         wait = self.lead + self.loop
@@ -332,7 +341,7 @@ class Scan(Block):
     def _recurrence(self, m, pipeline, decays, terms, first, last, live, address):
         """h_wide of every lane, `loop` steps later; the stored state is written in the last of them."""
         op, loop, register = self.op, self.loop, pipeline.register
-        fits = certify(op).holds and not self.loads
+        fits, self.clipped = not self.clips_state, []
         count = self.lanes * self.state_lanes
         stored = [Signal(shape_of(op.h), name="stored") for _ in range(count)]
         states = self._states(m, pipeline, stored, last, live, address)
@@ -348,10 +357,23 @@ class Scan(Block):
             product = a * h
             if loop >= 2:
                 product, term = register(product, "ah"), register(term, "b_2")
-            h_wide = requantize(m, product + term, 0, op.h_wide, op.rounding, fits=fits)
-            m.d.comb += stored[k].eq(requantize(m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits))
+            flags = []
+            h_wide = requantize(m, product + term, 0, op.h_wide, op.rounding, fits=fits, clipped=flags)
+            m.d.comb += stored[k].eq(requantize(m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits, clipped=flags))
+            self.clipped.append(Cat(flags).any())
             results.append(register(h_wide, "h_wide"))
         return results
+
+    def _count(self, m, pipeline, live, ends):
+        """`saturates` a cycle behind the write of a state that was clipped; lanes beyond the last channel or state do not count.
+        `ends` says whether the row written is one of the last channels', and one of the last states'."""
+        op, found = self.op, []
+        tails = [op.width - (self.channel_groups - 1) * self.lanes, op.d_state - (self.state_groups - 1) * self.state_lanes]
+        for k, flag in enumerate(self.clipped):
+            beyond = [place >= tail for place, tail in zip(divmod(k, self.state_lanes), tails, strict=True)]
+            found.append(flag & ~Cat(end for end, out in zip(ends, beyond, strict=True) if out).any())
+        written = pipeline.advance & pipeline.flag(live, "clip_live", self.loop - 1)
+        m.d.sync += self.saturates.eq(written & Cat(found).any())
 
     def _states(self, m, pipeline, stored, last, live, address):
         """The states of row `address`; `stored` are those to write, `loop` − 1 steps later."""

@@ -4,7 +4,7 @@
 import zlib
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,6 +18,7 @@ from .axi import BUS_WIDTHS, AxiLite, PacketGuard, PacketReader, PacketWriter, W
 from .loads import DIGEST, Loads, crc_step
 from .pool import Pool
 from .registers import BY_NAME, STAGE_LIMIT, Access
+from .scan import Scan
 from .schedule import Schedule
 from .states import States, StateWindow
 from .streams import Beat, Block, Fifo
@@ -46,8 +47,9 @@ OPTIONS = Options()
 
 
 class System(wiring.Component):
-    """Ports `s_axil_*`, `s_axis_*` and `m_axis_*` as AMBA names them, on one clock. A packet is a sequence (`rtl.axi`); every
-    packet that begins gives one packet of results, unless RESET comes between. Registers: `rtl.registers`.
+    """Ports `s_axil_*`, `s_axis_*` and `m_axis_*` as AMBA names them, and the level `interrupt`, on one clock. A packet is a
+    sequence (`rtl.axi`); every packet that begins gives one packet of results, unless RESET comes between. Registers:
+    `rtl.registers`.
 
     Where weights are loadable, the schedule is that of `rtl.loads.envelope(artifact)`.
     """
@@ -61,6 +63,8 @@ class System(wiring.Component):
         if options.counters:
             for block in schedule.blocks.values():
                 block.clips = Signal(block.output.lanes)
+                if isinstance(block, Scan) and block.clips_state:
+                    block.saturates = Signal()
         self.reader = PacketReader(schedule.input, schedule.tokens, size)
         self.writer = PacketWriter(schedule.output, size)
         self.stages = ["input", *schedule.blocks, "output"]
@@ -73,7 +77,7 @@ class System(wiring.Component):
         for name, flow, back in (("s_axis", In, Out), ("m_axis", Out, In)):
             members |= {f"{name}_tdata": flow(8 * size), f"{name}_tkeep": flow(size), f"{name}_tlast": flow(1),
                         f"{name}_tvalid": flow(1), f"{name}_tready": back(1)}
-        super().__init__(members | {"m_axis_tuser": Out(1)})
+        super().__init__(members | {"m_axis_tuser": Out(1), "interrupt": Out(1)})
 
     @staticmethod
     def _open(schedule: Schedule) -> States:
@@ -303,6 +307,15 @@ class _Parts:
         self.errors["STATE_BUSY"] = (asked | given) & ~open_
         self.values |= {"STATE_ADDRESS": [address], "STATE_DATA": [data], "STATE_WORDS": [states.words]}
 
+    def _interrupt(self, strobe: Value, causes: dict[str, Value]):
+        """Sticky causes, of which the enabled ones hold the line high."""
+        m, enabled = self.m, self.mode("INTERRUPT_ENABLE")
+        seen, now = Signal(32, name="interrupt_seen"), Signal(32, name="interrupt_now")
+        value, clears = self.written("INTERRUPT")
+        m.d.comb += [self.field(now, "INTERRUPT", name).eq(cause) for name, cause in causes.items()]
+        m.d.sync += [seen.eq(seen & ~Mux(clears, value & strobe, 0) | now), self.system.interrupt.eq((seen & enabled).any())]
+        self.values["INTERRUPT"] = [seen]
+
     def _stage_counters(self):
         """A stage is blocked where its output waits, else starved where an input lacks, else busy. The streams' ends stand for
         what is outside: the source starves where the design takes nothing, and the sink where it gives nothing."""
@@ -313,17 +326,21 @@ class _Parts:
             blocked = block.o.valid & ~block.o.ready
             rows.append((~Cat(getattr(block, name).valid for name in block.inputs).all() & ~blocked, blocked))
         rows.append((sink[1] & ~sink[0], 0))
-        clipped = [0, *map(self._clipped, self.schedule.blocks.values()), 0]
+        clipped, running = [0, *map(self._clipped, self.schedule.blocks.values()), 0], ~self.freeze
         for k, (starved, blocked) in enumerate(rows):
             state = Signal(2, name=f"stage_{k}")
             m.d.sync += state.eq(Cat(starved, blocked))  # a register: the counters are far from no path
-            running = ~self.freeze
             self.counter("BUSY", running & (state == 0), self.clear_counters)
             self.counter("STARVED", running & state[0], self.clear_counters)
             self.counter("BLOCKED", running & state[1], self.clear_counters)
             self.counter("CLIPPED", running & clipped[k], self.clear_counters)
+        for block in (None, *self.schedule.blocks.values(), None):
+            if getattr(block, "saturates", None) is None:
+                self.values.setdefault("SATURATED", []).append(0)
+            else:
+                self.counter("SATURATED", running & block.saturates, self.clear_counters)
         accelerator = system.accelerator
-        m.d.comb += accelerator.clear_peaks.eq(self.clear_counters)
+        m.d.comb += [accelerator.clear_peaks.eq(self.clear_counters), accelerator.hold_peaks.eq(self.freeze)]
         self.values["PEAK"] = [getattr(accelerator, f"peak_{k}") for k in range(len(accelerator.peaks))]
 
     def _clipped(self, block: Block):
@@ -364,7 +381,7 @@ class _Parts:
 
     def _decode(self):
         """Reads and writes of every address; what lies between is an error."""
-        m, lite = self.m, self.lite
+        m, lite, system = self.m, self.lite, self.system
         errors, seen = Signal(32, name="errors"), Signal(32, name="seen")
         value, clears = self.written("ERRORS")
         outside = Signal()
@@ -372,6 +389,8 @@ class _Parts:
         m.d.comb += [seen[BY_NAME["ERRORS"].field(name).low].eq(cause) for name, cause in self.errors.items()]
         strobe = Cat(bit.replicate(8) for bit in lite.w_strobe)
         m.d.sync += errors.eq(errors & ~Mux(clears, value & strobe, 0) | seen)
+        self._interrupt(strobe, {"RESULT": system.m_axis_tvalid & system.m_axis_tready & system.m_axis_tlast,
+                                 "ERROR": seen.any(), "LOADED": self.takes_over})
         status = Signal(32, name="status")
         m.d.comb += [status[BY_NAME["STATUS"].field(name).low].eq(bit) for name, bit in self.status.items()]
         self.values |= {"ERRORS": [errors], "STATUS": [status]}

@@ -14,7 +14,7 @@ from cocotb.task import bridge, resume
 from cocotb.triggers import ClockCycles
 from cocotb.utils import get_sim_time
 
-from boards.driver.accelerator import Accelerator, checksum
+from boards.driver.accelerator import TABLES, Accelerator, checksum
 from boards.driver.description import Description
 from emamba.artifact import load
 from emamba.errors import EmambaError
@@ -198,16 +198,32 @@ def reset_in_traffic(desk):
         assert accelerator.counters()["out"] == 3
 
 
+def interrupt(desk):
+    """A level: high while a cause that is enabled was seen and not cleared. An error has just been seen."""
+    read, write, line = desk.transport.read32, desk.transport.write32, desk.dut.interrupt
+    error, result = (BY_NAME["INTERRUPT"].field(name).mask for name in ("ERROR", "RESULT"))
+    assert read(address("INTERRUPT")) == error and line.value == 0
+    for enabled, level in ((result, 0), (error | result, 1), (0, 0), (error, 1)):
+        write(address("INTERRUPT_ENABLE"), enabled)
+        desk.wait(2)
+        assert line.value == level
+    write(address("INTERRUPT"), result)
+    assert line.value == 1 and read(address("INTERRUPT")) == error
+    write(address("INTERRUPT"), error)
+    desk.wait(2)
+    assert line.value == 0 and read(address("INTERRUPT")) == 0
+
+
 @cocotb.test(timeout_time=SPEC["timeout"] * PERIOD, timeout_unit="ns")
 @bench
 def registers(desk):
     """Every address, every access; strobes; the sentences of a driver at the wrong place."""
     transport = desk.transport
     sizes = transport.read32(address("SIZES"))
-    live = dict.fromkeys(("BUSY", "STARVED", "BLOCKED", "CLIPPED"), sizes & 0xFFFF) | {"PEAK": sizes >> 16}
+    live = dict.fromkeys(TABLES, sizes & 0xFFFF) | {"PEAK": sizes >> 16}
     known = {register.address(k): register for register in REGISTERS for k in range(live.get(register.name, register.count))}
     desk.wait(1)
-    for place in [*range(0, 0x108, 4), 0xFFC, 0x1000 + 4 * live["BUSY"], 0x1800, 0x2FFC, 0x3000, SPAN - 4]:
+    for place in [*range(0, 0x108, 4), 0x800, 0xFFC, 0x1000 + 4 * live["BUSY"], 0x1800, 0x2FFC, 0x3000, SPAN - 4]:
         register = known.get(place)
         for write in (False, True):
             allowed = register and register.access is not (Access.READ if write else None)
@@ -222,6 +238,7 @@ def registers(desk):
     assert errors & BY_NAME["ERRORS"].field("ADDRESS").mask
     transport.write32(address("ERRORS"), errors)
     assert transport.read32(address("ERRORS")) == 0
+    interrupt(desk)
     transport.write32(address("SCRATCH"), 0x01234567)
     transport.write_bytes(address("SCRATCH") + 1, b"\xab\xcd")
     assert transport.read32(address("SCRATCH")) == 0x01CDAB67

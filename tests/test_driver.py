@@ -1,12 +1,15 @@
 """The driver and its transports, without a simulator."""
 
+import ast
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from boards.driver import uio
 from boards.driver.accelerator import Accelerator, checksum, difference
 from boards.driver.description import Description
 from boards.driver.pynq import PynqTransport
+from boards.zynqmp import bundle
 from emamba.errors import EmambaError
 from rtl.registers import INTERFACE, MAGIC, address, mask
 
@@ -145,9 +149,111 @@ def test_numpy_is_enough():
     assert process.stdout.strip() == "set()", process.stderr
 
 
-def test_pynq():
+def test_python_of_the_board():
+    """PYNQ's images have Python 3.10: no newer syntax, and no name that a module got later."""
+    root, newer = Path(__file__).parents[1], "StrEnum Self Never assert_never reveal_type UTC chdir"
+    for name in bundle.DRIVER:
+        ast.parse((root / name).read_text(encoding="utf-8"), feature_version=(3, 10))
+    modules = ", ".join(name.removesuffix(".py").replace("/", ".") for name in bundle.DRIVER)
+    code = ("import contextlib, datetime, enum, typing, numpy\n"
+            f"for name in '{newer}'.split():\n"
+            "    for module in (contextlib, datetime, enum, typing):\n"
+            f"        vars(module).pop(name, None)\nimport {modules}")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
+class Channel:
+    """One of a fake PYNQ's DMA channels: idle some looks after `transfer`, once `work` has given the bytes moved."""
+
+    def __init__(self, work):
+        self.work, self.transferred, self.waited, self.starts = work, 0, True, 0
+        self.start()
+
+    def start(self):
+        self.buffer, self.looks, self.done, self.first, self.starts = None, 0, False, True, self.starts + 1
+
+    def transfer(self, array, start=0, nbytes=0):
+        assert self.first or self.idle, "DMA channel not idle"
+        self.buffer, self.looks, self.done, self.first, self.waited = array[:nbytes], 3, False, False, False
+
+    @property
+    def idle(self):
+        if self.looks:
+            self.looks -= 1
+        elif self.buffer is not None and not self.done:
+            count = self.work(self.buffer)
+            self.done = count is not None
+            self.count = count
+        return self.done
+
+    def wait(self):
+        assert self.idle
+        self.transferred, self.waited = self.count, True
+
+
+def fake_overlay(registers):
+    """Every packet comes back, its bytes reversed; what is sent is read as late as the DMA may."""
+    packets = []
+
+    def send(buffer):
+        packets.append(bytes(buffer)[::-1])
+        return len(buffer)
+
+    def receive(buffer):
+        if not packets:
+            return None
+        packet = packets.pop(0)
+        buffer[:len(packet)] = np.frombuffer(packet, np.uint8)
+        return len(packet)
+
+    control = {0x00: 0, 0x30: 0}
+
+    def write(place, value):
+        control[place] = value & ~4
+        packets.clear()
+
+    mmio = SimpleNamespace(read=control.get, write=write)
+    dma = SimpleNamespace(mmio=mmio, sendchannel=Channel(send), recvchannel=Channel(receive))
+    return SimpleNamespace(accelerator=SimpleNamespace(mmio=registers), dma=dma)
+
+
+class Buffer(np.ndarray):
+    freed = 0
+
+    def freebuffer(self):
+        Buffer.freed += 1
+
+
+def test_pynq(monkeypatch):
     with pytest.raises(EmambaError, match="needs the package pynq, which is not installed"):
         PynqTransport(object())
+    monkeypatch.setitem(sys.modules, "pynq", SimpleNamespace(allocate=lambda shape, dtype: np.zeros(shape, dtype).view(Buffer)))
+    with pytest.raises(EmambaError, match="the overlay has no such part"):
+        PynqTransport(SimpleNamespace())
+    words = {0x60: 5}
+    overlay = fake_overlay(SimpleNamespace(read=words.get, write=words.__setitem__))
+    transport = PynqTransport(overlay)
+    transport.write32(0x64, 7)
+    assert transport.read32(0x60) == 5 and words[0x64] == 7
+    packets = [bytes([k, k + 1, k + 2]) for k in range(7)]
+    for packet in packets:
+        transport.send(packet)
+    assert transport.staged == 3 and len(transport.queue) == 5  # one is sent, the next is in its buffer
+    assert transport.receive(3, 2) == packets[0][::-1]
+    assert transport.armed == 3 and overlay.dma.recvchannel.buffer is not None  # before anyone asks for it
+    with pytest.raises(EmambaError, match="the DMA waits for a result of 3 bytes, not of 4"):
+        transport.receive(4, 2)
+    assert [transport.receive(3, 2) for _ in packets[1:]] == [packet[::-1] for packet in packets[1:]]
+    assert not transport.armed
+    with pytest.raises(TimeoutError):
+        transport.receive(3, 0.01)
+    transport.abort()
+    assert overlay.dma.recvchannel.starts == 3
+    transport.send(bytes(range(9)))  # larger than the buffers
+    assert transport.receive(9, 2) == bytes(range(9))[::-1] and Buffer.freed
+    overlay.dma.mmio.read = lambda place: 4
+    with pytest.raises(EmambaError, match="the DMA does not leave its reset"):
+        transport.abort()
 
 
 class Dma(threading.Thread):
@@ -155,7 +261,8 @@ class Dma(threading.Thread):
 
     def __init__(self, words, buffer):
         super().__init__(daemon=True)
-        self.words, self.buffer, self.packets, self.places, self.stopped = words, buffer, [], [], False
+        self.words, self.buffer, self.packets = words, buffer, []
+        self.sources, self.places, self.stopped = [], [], False
         self.start()
 
     def run(self):
@@ -168,8 +275,9 @@ class Dma(threading.Thread):
                     self.packets.clear()
             size = words[uio.LENGTH]
             if size and not words[uio.STATUS] & uio.IDLE:
-                assert words[uio.ADDRESS] | words[uio.ADDRESS_HIGH] << 32 == 0x8_0000_0000
-                self.packets.append(bytes(self.buffer[:size])[::-1])
+                place = (words[uio.ADDRESS] | words[uio.ADDRESS_HIGH] << 32) - 0x8_0000_0000
+                self.packets.append(bytes(self.buffer[place:place + size])[::-1])
+                self.sources.append(place)
                 words[uio.STATUS] = uio.IDLE
             if words[uio.FROM_DEVICE + uio.LENGTH] and self.packets and not words[uio.FROM_DEVICE + uio.STATUS] & uio.IDLE:
                 packet = self.packets.pop(0)
@@ -180,12 +288,14 @@ class Dma(threading.Thread):
                 words[uio.FROM_DEVICE + uio.STATUS] = uio.IDLE
 
 
-def test_uio(tmp_path, monkeypatch):
+@pytest.fixture
+def board(tmp_path, monkeypatch):
+    """The three devices as files, and the DMA's model."""
     for name, size in (("registers", uio.SPAN), ("dma", uio.DMA_SPAN), ("buffer", 4096)):
         (tmp_path / name).write_bytes(bytes(size))
     paths = [str(tmp_path / name) for name in ("registers", "dma", "buffer")]
     with pytest.raises(EmambaError, match="the DMA does not leave its reset"):
-        uio.UioTransport(*paths, physical=0x8_0000_0000, size=4096)
+        uio.UioTransport(*paths, physical=0x8_0000_0000, size=4096, poll=True)
     start = uio.UioTransport._start
 
     def started(self, channel, offset, size):  # the hardware lowers IDLE as LENGTH is written
@@ -195,28 +305,62 @@ def test_uio(tmp_path, monkeypatch):
 
     monkeypatch.setattr(uio.UioTransport, "_start", started)
     model = Dma(uio.Words(paths[1], uio.DMA_SPAN), uio.Words(paths[2], 4096).memory)
-    transport = uio.UioTransport(*paths, physical=0x8_0000_0000, size=4096)
+    yield paths, model
+    model.stopped = True
+
+
+def test_uio(board, tmp_path):
+    paths, model = board
+    transport = uio.UioTransport(*paths, physical=0x8_0000_0000, size=4096, poll=True)
     transport.write32(0x60, 0x12345678)
     assert transport.read32(0x60) == 0x12345678
     packets = [bytes([k, k + 1, k + 2]) for k in range(5)]
     for packet in packets[:3]:
         transport.send(packet)
+    assert len(transport.queue) == 1 and transport.staged == 3  # one is sent, the next is in the buffer
     assert transport.receive(3, 2) == packets[0][::-1]
     assert transport.armed == 3  # the DMA waits for the second result before anyone asks for it
     with pytest.raises(EmambaError, match="the DMA waits for a result of 3 bytes, not of 4"):
         transport.receive(4, 2)
     assert [transport.receive(3, 2) for _ in range(2)] == [packet[::-1] for packet in packets[1:3]]
-    assert transport.armed == 0 and model.places == [1344, 2688, 1344]
+    assert transport.armed == 0 and model.places == [2048, 3072, 2048] and model.sources == [0, 1024, 0]
     with pytest.raises(TimeoutError):
         transport.receive(3, 0.02)
     transport.abort()
     transport.send(packets[3])
     assert transport.receive(3, 2) == packets[3][::-1]
-    with pytest.raises(EmambaError, match="a packet has 1345 bytes, a third of the DMA buffer 1344"):
-        transport.send(bytes(1345))
+    with pytest.raises(EmambaError, match="a packet has 1025 bytes, a quarter of the DMA buffer 1024"):
+        transport.send(bytes(1025))
     model.words[uio.STATUS] = 0x10
     with pytest.raises(EmambaError, match="the DMA stopped at an input packet with status 0x10"):
         transport.send(b"x")
-    model.stopped = True
     with pytest.raises(EmambaError, match=r"cannot open .*: No such file"):
         uio.UioTransport(str(tmp_path / "none"))
+
+
+def test_uio_sleeps(board, monkeypatch):
+    """Until the accelerator's interrupt, once all packets are under way; it polls where there is none."""
+    paths, _ = board
+    transport = uio.UioTransport(*paths, physical=0x8_0000_0000, size=4096)
+    ours, its = socket.socketpair()
+    with ours, its:
+        transport.interrupt.file = ours.fileno()
+        assert transport.interrupt.wait(0.001) and its.recv(4) == (1).to_bytes(4, sys.byteorder)
+        its.send(bytes(4))
+        assert transport.interrupt.wait(60) and its.recv(4)
+        packets, wait, waits = [bytes([k, k]) for k in range(6)], uio.Interrupt.wait, []
+
+        def counted(self, seconds):
+            waits.append(len(transport.queue) + bool(transport.staged))
+            return wait(self, seconds)
+
+        monkeypatch.setattr(uio.Interrupt, "wait", counted)
+        for packet in packets:
+            transport.send(packet)
+        assert [transport.receive(2, 2) for _ in packets] == packets
+        assert waits and not any(waits)
+        assert transport.read32(address("INTERRUPT_ENABLE")) == mask("INTERRUPT_ENABLE", "RESULT")
+        assert transport.read32(address("INTERRUPT")) == mask("INTERRUPT", "RESULT")  # written, which clears it
+    with pytest.raises(TimeoutError):
+        transport.receive(2, 0.01)
+    assert transport.interrupt is None

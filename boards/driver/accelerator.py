@@ -26,6 +26,9 @@ class Transport(Protocol):
 AHEAD = 4
 """Packets sent before the first result is waited for, so that the design never waits for the driver."""
 
+TABLES = ("BUSY", "STARVED", "BLOCKED", "CLIPPED", "SATURATED")
+"""Counters of every stage."""
+
 POLLS = 1000
 """Reads of STATUS in which the design must come to rest."""
 
@@ -122,16 +125,16 @@ class Accelerator:
         self._write("COMMAND", CLEAR_COUNTERS=1)
 
     def counters(self) -> dict:
-        """`cycles`, frames `in`, `out` and `bad`; per stage its cycles busy, starved and blocked, and its
-        beats with a clipped value; per FIFO the most beats that it held. All since they were cleared; a reset of the
-        design clears the FIFOs' too."""
+        """`cycles`, frames `in`, `out` and `bad`; per stage its cycles busy, starved and blocked, its beats with a clipped
+        value, and the cycles in which its state was clipped; per FIFO the most beats that it held. All since they were
+        cleared; a reset of the design clears the FIFOs' too."""
         self._needs("COUNTERS", "counts nothing", "counters")
         control = self._read("CONTROL")
         self._write32("CONTROL", control | mask("CONTROL", "FREEZE"))
         cycles = self._read("CYCLES")
         result = {"cycles": cycles | self._read("CYCLES_HIGH") << 32, "in": self._read("FRAMES_IN"),
                   "out": self._read("FRAMES_OUT"), "bad": self._read("FRAMES_BAD")}
-        result["stages"] = {stage: {name.lower(): self._read(name, k) for name in ("BUSY", "STARVED", "BLOCKED", "CLIPPED")}
+        result["stages"] = {stage: {name.lower(): self._read(name, k) for name in TABLES}
                             for k, stage in enumerate(self.description.stages)}
         result["queues"] = {queue: self._read("PEAK", k) for k, queue in enumerate(self.description.queues)}
         self._write32("CONTROL", control)

@@ -1,11 +1,14 @@
 """The driver's transport on Linux: registers and AXI DMA by UIO, packets in a u-dma-buf. Not run on a board here.
 
 The DMA (AMD PG021) is in simple mode, without scatter and gather, one transfer a packet. The buffer is opened with O_SYNC, so
-that the processor's caches do not stand between.
+that the processor's caches do not stand between. While a packet is sent the next one is copied, and while a result is copied
+the next one is received.
 """
 
 import mmap
 import os
+import select
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -13,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from emamba.errors import EmambaError
-from rtl.registers import SPAN
+from rtl.registers import SPAN, address, mask
 
 DMA_SPAN = 1 << 16
 TO_DEVICE, FROM_DEVICE = 0x00, 0x30
@@ -22,9 +25,11 @@ CONTROL, STATUS, ADDRESS, ADDRESS_HIGH, LENGTH = 0x00, 0x04, 0x18, 0x1C, 0x28
 RUN, RESET = 1 << 0, 1 << 2  # of CONTROL
 IDLE, ERRORS = 1 << 1, 0x70  # of STATUS; IDLE is 0 until a channel's first transfer has ended
 ALIGNMENT = 64
-PARTS = 3
-"""Of the buffer: a packet, and two results in turn."""
+PARTS = 4
+"""Of the buffer: two packets in turn, and two results in turn."""
 RESET_SECONDS = 0.1
+NAP_SECONDS = 0.001
+"""Longest sleep for an interrupt. It tells that a result has left the design; the DMA may still be writing it to memory."""
 
 
 def device(name: str, folder: str | Path = "/sys/class/uio") -> str:
@@ -60,12 +65,32 @@ class Words:
         self.words[address >> 2] = value
 
 
+class Interrupt:
+    """Of a UIO device: Linux, Documentation/driver-api/uio-howto.rst. A device without one is told by its first use."""
+
+    def __init__(self, path: str | Path):
+        self.file = os.open(path, os.O_RDWR)
+
+    def wait(self, seconds: float) -> bool:
+        """Sleeps until it comes, for at most `seconds`; False where the device has none."""
+        try:
+            os.write(self.file, (1).to_bytes(4, sys.byteorder))  # lets the next one through
+            if select.select([self.file], [], [], seconds)[0]:
+                os.read(self.file, 4)
+        except OSError:
+            return False
+        return True
+
+
 class UioTransport:
     """`registers` and `dma` are UIO devices, such as /dev/uio0; `buffer` a u-dma-buf, such as /dev/udmabuf0, whose physical
-    address and size are read in /sys/class/u-dma-buf/<name>, or given."""
+    address and size are read in /sys/class/u-dma-buf/<name>, or given.
+
+    Once all packets are under way it sleeps until the accelerator's interrupt; with `poll`, or where there is none, it polls.
+    """
 
     def __init__(self, registers: str = "/dev/uio0", dma: str = "/dev/uio1", buffer: str = "/dev/udmabuf0", *,
-                 physical: int | None = None, size: int | None = None):
+                 physical: int | None = None, size: int | None = None, poll: bool = False):
         self.registers, self.dma = Words(registers, SPAN), Words(dma, DMA_SPAN)
         facts = Path("/sys/class/u-dma-buf") / Path(buffer).name
         try:
@@ -75,9 +100,12 @@ class UioTransport:
             raise EmambaError(f"cannot read {facts}: {error}; is the module u-dma-buf loaded?") from None
         self.part = size // PARTS // ALIGNMENT * ALIGNMENT
         self.buffer = Words(buffer, PARTS * self.part).memory
+        self.interrupt = None if poll else Interrupt(registers)
         self.queue: deque[bytes] = deque()
         self.started: set[int] = set()
-        self.expected, self.turn, self.armed = 0, 0, 0
+        self.staged = 0  # bytes of the packet that is in the buffer and not yet sent
+        self.sent_from, self.received_at = 0, 0  # which of the two parts is next
+        self.expected, self.armed = 0, 0
         self.abort()
 
     def read32(self, address: int) -> int:
@@ -104,8 +132,10 @@ class UioTransport:
             self._send_next()
             if time.monotonic() > end:
                 raise TimeoutError
+            if self.interrupt and not (self.queue or self.staged):
+                self._sleep()
         count, place = self.dma[FROM_DEVICE + LENGTH], self._place()
-        self.armed, self.turn, self.expected = 0, 1 - self.turn, max(0, self.expected - 1)
+        self.armed, self.received_at, self.expected = 0, 1 - self.received_at, max(0, self.expected - 1)
         if self.expected:  # the next result is taken while this one is copied
             self._arm(size)
         return bytes(self.buffer[place:place + count])
@@ -113,7 +143,7 @@ class UioTransport:
     def abort(self) -> None:
         self.queue.clear()
         self.started.clear()
-        self.expected, self.armed = 0, 0
+        self.expected, self.armed, self.staged = 0, 0, 0
         for channel in (TO_DEVICE, FROM_DEVICE):  # resetting one resets both, as PG021 says
             self.dma[channel + CONTROL] = RESET
         end = time.monotonic() + RESET_SECONDS
@@ -125,19 +155,35 @@ class UioTransport:
             self.dma[channel + CONTROL] = RUN
 
     def _send_next(self) -> None:
-        if self.queue and self._idle(TO_DEVICE):
-            packet = self.queue.popleft()
-            self.buffer[:len(packet)] = packet
-            self._start(TO_DEVICE, 0, len(packet))
+        """Starts the packet that is in the buffer, where the DMA is ready for it, and copies the next one."""
+        if self.queue and not self.staged:
+            self._stage()
+        if self.staged and self._idle(TO_DEVICE):
+            self._start(TO_DEVICE, self.sent_from * self.part, self.staged)
+            self.staged, self.sent_from = 0, 1 - self.sent_from
+            if self.queue:
+                self._stage()
+
+    def _stage(self) -> None:
+        packet = self.queue.popleft()
+        place = self.sent_from * self.part
+        self.buffer[place:place + len(packet)] = packet
+        self.staged = len(packet)
+
+    def _sleep(self) -> None:
+        self.registers[address("INTERRUPT_ENABLE")] = mask("INTERRUPT_ENABLE", "RESULT")
+        if not self.interrupt.wait(NAP_SECONDS):
+            self.interrupt = None
+        self.registers[address("INTERRUPT")] = mask("INTERRUPT", "RESULT")
 
     def _check(self, size: int, what: str) -> None:
         if size > self.part:
-            raise EmambaError(f"a {what} has {size} bytes, a third of the DMA buffer {self.part}: load u-dma-buf with a larger "
-                              "one")
+            raise EmambaError(f"a {what} has {size} bytes, a quarter of the DMA buffer {self.part}: load u-dma-buf with a "
+                              "larger one")
 
     def _place(self) -> int:
         """Where in the buffer the result lies that is next."""
-        return (1 + self.turn) * self.part
+        return (2 + self.received_at) * self.part
 
     def _arm(self, size: int) -> None:
         self._start(FROM_DEVICE, self._place(), size)

@@ -59,7 +59,8 @@ def interfaces(system: System) -> list[dict]:
         master = system.signature.members[f"{name}_tvalid"].flow is Out
         found.append(_interface(name, "master" if master else "slave", AXIS, {port.upper(): f"{name}_{port}" for port in STREAM}))
     return [*found, _interface("clk", "slave", "xilinx.com:signal:clock:1.0", {"CLK": "clk"}),
-            _interface("rst", "slave", "xilinx.com:signal:reset:1.0", {"RST": "rst"})]
+            _interface("rst", "slave", "xilinx.com:signal:reset:1.0", {"RST": "rst"}),
+            _interface("interrupt", "master", "xilinx.com:signal:interrupt:1.0", {"INTERRUPT": "interrupt"})]
 
 
 def _interface(name: str, mode: str, bus: str, ports: dict[str, str]) -> dict:

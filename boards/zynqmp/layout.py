@@ -36,6 +36,7 @@ class Layout:
     registers_bytes: int = SPAN
     sent: int = 89  # [UG1085]
     received: int = 90
+    accelerator: int = 91
     length_bits: int = 26  # [PG021]
     address_bits: int = 40  # [A53]
     registers_name: str = "emamba-registers"
