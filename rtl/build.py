@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 from asic import target as asic
 from boards.describe import describe, golden_frames
+from boards.ulx3s import target as ulx3s
 from boards.zcu102 import target as zcu102
 from boards.zynqmp.presets import PRESETS
 from boards.zynqmp.target import Target
@@ -28,10 +29,13 @@ from .plan import CYCLES_PER_TOKEN, FILL, Request, plan
 from .schedule import Schedule
 from .system import Options, System
 
+NO_TOOL = "Verilog only: no tool has estimated resources or timing"
+ESTIMATED = "the estimate is the accelerator's with its memories: packets, registers and counters around it come on top"
+
 
 def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> tuple[dict, list[str]]:
     (folder / "top.v").write_text(to_verilog(Accelerator(schedule)), encoding="utf-8")
-    return {}, ["Verilog only: no tool has estimated resources or timing"]
+    return {}, [NO_TOOL]
 
 
 def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[dict, list[str]]:
@@ -41,18 +45,19 @@ def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[di
              "registers.h": registers.c_header(), "registers.rdl": registers.systemrdl()}
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    notes = ["Verilog only: no tool has estimated resources or timing"]
-    return {}, notes + ["estimates do not count memories of loadable weights"] * system.options.loadable
+    return {}, [NO_TOOL]
 
 
 TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog),
            "axi": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_axi),
-           "zcu102": zcu102, "zcu104": Target(PRESETS["zcu104"]), "kv260": Target(PRESETS["kv260"]), "asic": asic}
+           "ulx3s": ulx3s.Target(), "zcu102": zcu102, "zcu104": Target(PRESETS["zcu104"]), "kv260": Target(PRESETS["kv260"]),
+           "asic": asic}
 """A target has a default clock in MHz, or None, and the least that it can do; the device that it is for, or None;
-`write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; and perhaps `run(folder)`, which runs
-tools on the finished folder and returns the notes that then hold instead."""
+`write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; perhaps a default CYCLES_PER_TOKEN of its
+own; perhaps `on(device)`, the same target with another device; and perhaps `run(folder)`, which runs tools on the finished
+folder and returns the notes that then hold instead."""
 
-SYSTEMS = ("axi", "zcu102", "zcu104", "kv260")
+SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""
 
 
@@ -82,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder to write (default: build/TARGET)")
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument("--cycles-per-token", type=int, metavar="T",
-                      help=f"cycles a token may take: few are fast, many are small (default: {CYCLES_PER_TOKEN})")
+                      help=f"cycles a token may take: few are fast, many are small (default: {CYCLES_PER_TOKEN}, "
+                      f"{ulx3s.Target.CYCLES_PER_TOKEN} for ulx3s)")
     rate.add_argument("--multipliers", type=int, metavar="N", help="the fastest design with at most N multipliers")
     rate.add_argument("--frames-per-second", type=float, metavar="F", help="the smallest design that does F sequences a second")
     parser.add_argument("--device", metavar="D", help="the device: alone it asks for the smallest T that fits; "
@@ -101,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
                         help=f"{', '.join(SYSTEMS)}: weights built in, or in twice the memory to be loaded while the design runs")
     parser.add_argument("--state", choices=["cleared", "kept"], default="cleared",
                         help=f"{', '.join(SYSTEMS)}: a sequence begins with zeros, or its state can be kept, read and written")
+    parser.add_argument("--counters", choices=["yes", "no"], default="yes",
+                        help=f"{', '.join(SYSTEMS)}: what stages and FIFOs do is counted, in five 32-bit counters a stage")
     parser.add_argument("--bus-bits", type=int, default=64, metavar="W", help=f"{', '.join(SYSTEMS)}: width of the streams, "
                         "32, 64 or 128 (default: 64)")
     return parser
@@ -110,15 +118,19 @@ def build(options: argparse.Namespace) -> None:
     if options.target not in TARGETS:
         raise EmambaError(f"there is no target '{options.target}'; choose one of {', '.join(TARGETS)}")
     target = TARGETS[options.target]
+    if options.device and hasattr(target, "on"):
+        target = target.on(options.device)
     clock_mhz = _clock(options, target.CLOCK_MHZ, target.LEAST_CLOCK_MHZ)
     out = (options.out or Path("build") / options.target).resolve()
     check_replaceable(out, "report.json")
     artifact = load(options.artifact)
     live = options.weights == "loadable"
-    if options.target not in SYSTEMS and (live or options.state == "kept" or options.bus_bits != 64):
-        raise EmambaError(f"--weights, --state and --bus-bits are for {', '.join(SYSTEMS)}, not for the target {options.target}")
-    choice = Options(options.bus_bits, loadable=live, stateful=options.state == "kept")
-    planned = plan(envelope(artifact) if live else artifact, request(options, target.DEVICE))
+    choice = Options(options.bus_bits, options.counters == "yes", live, options.state == "kept")
+    if options.target not in SYSTEMS and choice != Options():
+        raise EmambaError(f"--weights, --state, --counters and --bus-bits are for {', '.join(SYSTEMS)}, not for the target "
+                          f"{options.target}")
+    default = getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
+    planned = plan(envelope(artifact) if live else artifact, request(options, target.DEVICE, default))
     schedule = planned.schedule
     design = System(schedule, choice, artifact) if options.target in SYSTEMS else schedule
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
@@ -127,6 +139,7 @@ def build(options: argparse.Namespace) -> None:
                for name, certificate in certificates.items() if not certificate.holds]
     with write_folder(out, "report.json") as temporary:
         resources, notes = target.write(temporary, design, clock_mhz)
+        caveats += [ESTIMATED] * bool(planned.device and options.target in SYSTEMS)
         report = schedule.report() | {
             "target": options.target, "artifact": {"name": artifact.name, "digest": artifact.digest}, "clock_mhz": clock_mhz,
             "certificate": {name: asdict(certificate) for name, certificate in certificates.items()},
@@ -144,8 +157,8 @@ def build(options: argparse.Namespace) -> None:
         print(f"note: {note}")
 
 
-def request(options: argparse.Namespace, device: str | None) -> Request:
-    """What the options ask of a target for `device`."""
+def request(options: argparse.Namespace, device: str | None, default: int) -> Request:
+    """What the options ask of a target for `device`, which takes `default` cycles a token where nothing is asked."""
     fixed = {"decay_tables": False, "products": Products.PAIRS} if options.weights == "loadable" else {}
     if options.products:
         fixed["products"] = Products(options.products)
@@ -154,11 +167,11 @@ def request(options: argparse.Namespace, device: str | None) -> Request:
             fixed[name] = choice == "tables"
     cycles = options.cycles_per_token
     if cycles is None and options.device is None:
-        cycles = CYCLES_PER_TOKEN
+        cycles = default
     device = options.device or device
     return Request(cycles_per_token=cycles, multipliers=options.multipliers, frames_per_second=options.frames_per_second,
                    clock_mhz=options.clock_mhz, device=devices.find(device) if device else None, fill=options.fill,
-                   realization=fixed)
+                   realization=fixed, loadable=options.weights == "loadable")
 
 
 def _clock(options: argparse.Namespace, default: float | None, least: float) -> float | None:

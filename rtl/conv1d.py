@@ -17,8 +17,8 @@ from .datapath import (
     adder_tree,
     choose,
     fold,
+    memory_inventory,
     rom,
-    rom_inventory,
     rom_latency,
     rounded_bias,
     tap_format,
@@ -103,9 +103,9 @@ class Conv1d(Block):
             product, terms = inv.weighted(a, b, logic, self.halved)
             tree, left = tree_inventory(terms * tap_lanes)
             tree += inv.total([*left, bits])[0]
-            products = (product * (tap_lanes * lanes) if self.cycles > 1
+            products = (product * (tap_lanes * lanes) if self.cycles > 1 or self.loads
                         else inv.constants(op.weight.ravel(), b, logic))
-            sums = products + tree * lanes + rom_inventory(*self.constants()["weight"], self.lookup)
+            sums = products + tree * lanes + memory_inventory(self, "weight", self.lookup)
         lane, scaled, unread = inv.Inventory(operand_muxes=bits * (groups > 1), registers=bits + op.o.bits), bits, groups == 1
         if op.dyadic:
             scaled, unread = bits + inv.signed_bits(MULTIPLIER), True
@@ -114,9 +114,9 @@ class Conv1d(Block):
             lane += inv.Inventory(registers=-inv.unread(op.shift, rounding))
         lane += inv.requantizer(scaled, op.shift, op.o, rounding)
         if op.dyadic:
-            held += rom_inventory(fold(op.multiplier, token_beats, lanes), MULTIPLIER, before + 1)
+            held += memory_inventory(self, "scale", before + 1)
         start = inv.register(1, before) + inv.register(1) * before if groups > 1 else inv.Inventory()
-        return (held + sums + lane * lanes + start + rom_inventory(fold(bias, token_beats, lanes), tap_format(bias), before)
+        return (held + sums + lane * lanes + start + memory_inventory(self, "bias", before)
                 + inv.counter(self.cycles) + inv.counter(token_beats) + inv.counter(groups) + inv.finish(self.latency))
 
     def elaborate(self, platform):

@@ -334,6 +334,13 @@ def rom_inventory(rows: np.ndarray, element: IntFormat, steps: int, style: str |
     return rom_parts(words, bits, style, different) + inv.register(inv.width(words), steps - rom_latency(words))
 
 
+def memory_inventory(block, name: str, steps: int) -> inv.Inventory:
+    """Of `rom` for a block's constants of that name, or for the loadable memory in their place."""
+    if memory := block.loads.get(name):
+        return memory.inventory + inv.register(inv.width(memory.count), steps - rom_latency(memory.count))
+    return rom_inventory(*block.constants()[name], steps)
+
+
 def rom_parts(words: int, bits: int, style: str | None, different: int) -> inv.Inventory:
     """Of a `Rom` of `bits`-bit words with `different` columns."""
     depths = [min(DEEP_ROM, words - start) for start in range(0, words, DEEP_ROM)]

@@ -17,8 +17,8 @@ from .datapath import (
     adder_tree,
     bounded,
     fold,
+    memory_inventory,
     rom,
-    rom_inventory,
     rom_latency,
     rounded_bias,
     tap_format,
@@ -102,7 +102,7 @@ class Linear(Block):
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
         bits = width_of(op.bound + int((bias - op.bias).max())).width
-        shared = rom_inventory(fold(bias, groups, out_lanes), tap_format(bias), before)
+        shared = memory_inventory(self, "bias", before)
         if self.chunks > 1:
             shared += inv.register(1, before) + inv.register(1) * before + inv.Inventory(operand_muxes=bits * out_lanes)
             if groups > 1:
@@ -112,7 +112,7 @@ class Linear(Block):
         if op.dyadic:
             scaled = bits + inv.signed_bits(MULTIPLIER)
             scale = inv.product(bits, inv.signed_bits(MULTIPLIER))
-            shared += rom_inventory(fold(op.multiplier, groups, out_lanes), MULTIPLIER, before + 1)
+            shared += memory_inventory(self, "scale", before + 1)
         unread = inv.unread(op.shift, rounding) if op.dyadic or groups > 1 or self.chunks == 1 else 0
         lane = (inv.register(bits) + scale + inv.register(op.o.bits) + inv.Inventory(registers=-unread)
                 + inv.requantizer(scaled, op.shift, op.o, rounding))
@@ -140,9 +140,9 @@ class Linear(Block):
         alone = out_lanes % 2 if self.paired else out_lanes
         product, terms = inv.weighted(a, b, logic, self.halved)
         sums += (product * in_lanes + summed(terms * in_lanes)) * alone
-        if self.cycles == 1 and not self.paired:
+        if self.cycles == 1 and not self.paired and not self.loads:
             sums += product * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b, logic)
-        return x + sums + rom_inventory(*self.constants()["weight"], self.lookup)
+        return x + sums + memory_inventory(self, "weight", self.lookup)
 
     def elaborate(self, platform):
         m = Module()

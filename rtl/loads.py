@@ -21,6 +21,7 @@ from emamba.errors import EmambaError
 from emamba.formats import IntFormat
 from emamba.operators import BIAS, MULTIPLIER, Lookup, Operator, Scan, Weighted
 
+from . import inventory as inv
 from .datapath import rom_latency
 from .schedule import Schedule
 
@@ -79,6 +80,19 @@ class LoadableRom(wiring.Component):
         self.count, self.lanes = rows.shape
         self.words = encode(rows, element)
         super().__init__({"en": In(1), "addr": In(range(self.count)), "data": Out(unsigned(self.lanes * element.bits))})
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        """Two banks, a comparison of the load's address with each column's place, a register at the output."""
+        found = inv.Inventory()
+        for column in self.columns:
+            found += inv.Inventory(comparisons=len(self.bus.address) - column.size.bit_length() + 1)
+            if self.count == 1:
+                found += inv.Inventory(registers=2 * column.bits, muxes=column.bits)
+            else:
+                found += inv.ram(column.size + column.rows, column.bits, held=True)
+                found += inv.register(column.bits, rom_latency(self.count) - 1)
+        return found
 
     def elaborate(self, platform):
         m = Module()

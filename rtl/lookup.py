@@ -7,7 +7,7 @@ from emamba.formats import IntFormat
 from emamba.operators import Lookup as Operator
 
 from . import inventory as inv
-from .datapath import Pipeline, fold, rom, rom_inventory, rom_latency
+from .datapath import Pipeline, fold, memory_inventory, rom, rom_latency
 from .streams import Block, Port, transfers
 
 
@@ -39,7 +39,7 @@ class Lookup(Block):
     @property
     def inventory(self) -> inv.Inventory:
         count, bits = self.output.beats, self.op.i.bits
-        return (rom_inventory(*self.constants()["table"], self.latency) + inv.counter(count) + inv.finish(self.latency)
+        return (memory_inventory(self, "table", self.latency) + inv.counter(count) + inv.finish(self.latency)
                 + inv.Inventory(comparisons=bits, muxes=bits, adders=2 * bits if count > 1 else 0))
 
     def elaborate(self, platform):

@@ -18,9 +18,9 @@ from .datapath import (
     bounded,
     choose,
     fold,
+    memory_inventory,
     requantize,
     rom,
-    rom_inventory,
     rom_latency,
     rom_parts,
     tap_format,
@@ -148,14 +148,14 @@ class Scan(Block):
                   + inv.register(states * op.C.bits, wait) + inv.register(1, before) + inv.register(row, self.lead)
                   + inv.Inventory(registers=before) + inv.chosen(states * (op.B.bits + op.C.bits), self.state_groups)
                   + inv.register(row, self.loop - 1) + inv.ram(self.cycles, op.h.bits * lanes * states, held=self.loop == LOOP)
-                  + rom_inventory(*self.constants()["D"], operands))
+                  + memory_inventory(self, "D", operands))
         if self.table:
             words = self.cycles << self.code_bits
             bits = op.a_bar.bits * states  # block RAM: what it holds matters not
             address = inv.register(self.code_bits, self.lead - rom_latency(words))
             decays = lanes * (rom_parts(words, bits, "block", bits) + address)
         else:
-            decays = rom_inventory(*self.constants()["A"], operands)
+            decays = memory_inventory(self, "A", operands)
         counters = inv.counter(self.cycles) + inv.counter(self.channel_groups) + inv.counter(self.state_groups)
         return channel * lanes + shared + decays + counters + inv.finish(self.latency)
 
@@ -195,7 +195,7 @@ class Scan(Block):
                       + inv.Inventory(muxes=op.a_bar.bits * op.hold))
         waits = max(0, self.loop - 2)
         state += inv.register(op.h.bits * min(waits, 1)) + inv.register(op.a_bar.bits, waits + self.table)
-        bits, fits = max(op.h.bits + a_bar, term) + 1, certify(op).holds
+        bits, fits = max(op.h.bits + a_bar, term) + 1, not self.clips_state
         return (state + inv.product(op.h.bits, a_bar, self.loop >= 2) + inv.register(op.h_wide.bits)
                 + inv.Inventory(adders=bits, muxes=op.h.bits * (self.cycles > 1))
                 + inv.requantizer(bits, 0, op.h_wide, op.rounding, fits)

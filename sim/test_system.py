@@ -1,54 +1,34 @@
 # amaranth: UnusedElaboratable=no
 """Benches of the AXI system: the driver, unchanged, against the design on every simulator."""
 
-from dataclasses import replace
+import pytest
 
-import numpy as np
-
-from emamba.config import ModelConfig
-from emamba.operators import Scan, Weighted
 from rtl.loads import envelope
 from rtl.schedule import Schedule
 from rtl.system import Options, System
 
 from . import system_bench
-from .models import random_artifact, random_inputs
-
-TINY = {"input": "sequence", "features": 3, "length": 5, "d_model": 4, "d_state": 2, "dt_rank": 1, "blocks": 1,
-        "task": "regression", "outputs": 3}
+from .small import artifact_of, frames_of, other
 
 
-def build(name, simulator, build_dir, cycles_per_token, options=None, **changes):
+def build(name, simulator, build_dir, cycles_per_token, options, **changes):
     folder = system_bench.bench_folder(name, simulator, build_dir)
-    artifact = system_bench.stored(random_artifact(ModelConfig(**TINY | changes)), folder / "artifact")
-    golden = artifact.codec.encode(random_inputs(artifact.config, 2), artifact.input)
-    options = options or Options()
+    artifact = system_bench.stored(artifact_of(**changes), folder / "artifact")
+    golden = frames_of(artifact, 2)
     return System(Schedule(envelope(artifact) if options.loadable else artifact, cycles_per_token), options, artifact), golden
 
 
-def other(artifact):
-    """An artifact of the same structure with other weights."""
-    rng = np.random.default_rng(1)
-
-    def shuffled(op):
-        if isinstance(op, Weighted):
-            return replace(op, weight=rng.permuted(op.weight, axis=1), bias=rng.permutation(op.bias))
-        if isinstance(op, Scan):
-            return replace(op, A=rng.permuted(op.A), D=rng.permutation(op.D))
-        return op
-
-    return replace(artifact, operators={name: shuffled(op) for name, op in artifact.operators.items()})
-
-
-def test_pooled(simulator, build_dir):
-    """A mean pool, 32 bits, all built in."""
-    system, golden = build("pooled", simulator, build_dir, 6, Options(bus_bits=32))
-    system_bench.run("pooled", simulator, build_dir, system, golden,
-                     ["frames", "throughput", "malformed", "reset_in_traffic", "registers"])
+@pytest.mark.parametrize("bus_bits, features, tests", [
+    (32, 3, ["frames", "throughput", "malformed", "reset_in_traffic", "registers"]), (128, 7, ["frames", "malformed"])])
+def test_pooled(simulator, build_dir, bus_bits, features, tests):
+    """A mean pool, all built in; on a narrow and on a wide bus."""
+    name = f"pooled-{bus_bits}"
+    system, golden = build(name, simulator, build_dir, 6, Options(bus_bits=bus_bits), features=features)
+    system_bench.run(name, simulator, build_dir, system, golden, tests)
 
 
 def test_live(simulator, build_dir):
     """Weights that can be loaded, state that can be kept; a result for every token."""
     system, golden = build("live", simulator, build_dir, 6, Options(loadable=True, stateful=True), pool="none")
     system_bench.run("live", simulator, build_dir, system, golden, ["frames", "state", "weights"],
-                     others=[other(system.artifact)], loads=6)
+                     others=[other(system.artifact)], loads=4)

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_system import artifact_of, frames_of, other
 
 from boards.describe import describe
 from boards.driver.accelerator import Accelerator
@@ -15,20 +14,20 @@ from boards.driver.serial import SerialTransport
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
 from rtl.emit import to_verilog
-from rtl.loads import envelope
 from rtl.schedule import Schedule
 from rtl.serial import SerialSystem
 from rtl.system import Options, System
 from sim import native
+from sim.small import artifact_of, frames_of
 
 DIVISOR = 5
 HARNESS = Path(native.__file__).with_name("serial_harness.cpp")
 
 
 def test_driver_over_a_line(tmp_path):
-    """Answers, a load, the state, a short packet."""
+    """Answers, the state, a short packet."""
     artifact = artifact_of(pool="none")
-    system = System(Schedule(envelope(artifact), 6), Options(loadable=True, stateful=True), artifact)
+    system = System(Schedule(artifact, 6), Options(counters=False, stateful=True))
     ports = f'#include "Vtop.h"\nusing Top = Vtop;\n#define DIVISOR {DIVISOR}\n'
     folder = native.build({"top.v": to_verilog(SerialSystem(system, DIVISOR)), "ports.h": ports,
                            "harness.cpp": HARNESS.read_text()}, tmp_path, fast=False)
@@ -37,15 +36,14 @@ def test_driver_over_a_line(tmp_path):
         its.close()
         accelerator = Accelerator(describe(system, frames_of(artifact, 2)), SerialTransport(ours.fileno()), timeout=20)
         assert accelerator.self_test() == 2
-        frames, second = frames_of(artifact, 20), other(artifact)
-        assert (accelerator.run(frames) == IntegerModel(artifact).run(frames, ["head"])["head"]).all()
-        accelerator.load(describe(system, frames[:2], second))
+        frames, model = frames_of(artifact, 10), IntegerModel(artifact)
+        assert (accelerator.run(frames) == model.run(frames, ["head"])["head"]).all()
         answers, kept = [], None
-        for frame in frames[:4]:
-            answer, kept = IntegerModel(second).resume(frame[None], kept)
+        for frame in frames[:3]:
+            answer, kept = model.resume(frame[None], kept)
             answers.append(answer[0].tolist())
         accelerator.keep_state(True)
-        assert accelerator.run(frames[:4]).tolist() == answers
+        assert accelerator.run(frames[:3]).tolist() == answers
         accelerator.transport.send(b"\1\2\3")
         accelerator.transport.receive(1, 20)
         with pytest.raises(EmambaError, match="an input packet was too short"):

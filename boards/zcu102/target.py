@@ -75,7 +75,7 @@ class Board(Elaboratable):
 def write(folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[str]]:
     """Writes the target's files; returns resources and notes for the report."""
     clock = board_clock(clock_mhz)
-    notes = bundle.write(folder / "system", system, PRESETS["zcu102"], clock_mhz)
+    bundle.write(folder / "system", system, PRESETS["zcu102"], clock_mhz)
     # The accelerator alone has blocks of its own: those of the system are made for its counters and loads.
     schedule = Schedule(system.artifact, system.schedule.requested, system.schedule.realization)
     frames = golden_frames(schedule.artifact)
@@ -90,7 +90,7 @@ def write(folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[st
               "board_mhz": f"{CLOCKS[clock]:g}", "clock_mhz": f"{clock_mhz:g}", "period": f"{1000 / clock_mhz:.3f}"}
     for name in ("out_of_context.tcl", "out_of_context.xdc", "program.tcl", "README.txt"):
         (folder / name).write_text(templates.get_template(f"{name}.j2").render(values), encoding="utf-8")
-    return {}, [UNRUN, *notes, f"clocks: {CLOCKS[clock]:g} MHz, one of the board's, in the self-test, {clock_mhz:g} MHz in the "
+    return {}, [UNRUN, f"clocks: {CLOCKS[clock]:g} MHz, one of the board's, in the self-test, {clock_mhz:g} MHz in the "
                 "system and out of context"]
 
 

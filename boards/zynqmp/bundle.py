@@ -30,8 +30,8 @@ AXIS = "xilinx.com:interface:axis:1.0"
 AXIMM = "xilinx.com:interface:aximm:1.0"
 STREAM = ("tdata", "tkeep", "tlast", "tvalid", "tready")
 
-def write(folder: Path, system: System, preset: Preset, clock_mhz: float) -> list[str]:
-    """Writes the bundle into the new `folder`; returns notes for the report."""
+def write(folder: Path, system: System, preset: Preset, clock_mhz: float) -> None:
+    """Writes the bundle into the new `folder`."""
     host = folder / "host"
     host.mkdir(parents=True)
     values = {"name": system.artifact.name, "unrun": UNRUN, "preset": preset, "layout": Layout.of(system),
@@ -48,7 +48,6 @@ def write(folder: Path, system: System, preset: Preset, clock_mhz: float) -> lis
     for name in DRIVER:
         (host / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, host / name)
-    return ["estimates do not count memories of loadable weights"] * system.options.loadable
 
 
 def interfaces(system: System) -> list[dict]:

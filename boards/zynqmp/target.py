@@ -18,7 +18,8 @@ class Target:
         self.preset, self.CLOCK_MHZ, self.DEVICE = preset, preset.clock_mhz, preset.device
 
     def write(self, folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[str]]:
-        return {}, [vivado.UNRUN, *bundle.write(folder / "system", system, self.preset, clock_mhz)]
+        bundle.write(folder / "system", system, self.preset, clock_mhz)
+        return {}, [vivado.UNRUN]
 
     def run(self, folder: Path) -> list[str]:
         return vivado.run(folder, [f"system/{name}" for name in bundle.SCRIPTS])
