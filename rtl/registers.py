@@ -109,7 +109,7 @@ REGISTERS = (
     Register("INTERRUPT", 0x070, W1C, "what happened since it was cleared", _flags(
         ("RESULT", "the last word of a result left"), ("ERROR", "something of ERRORS was seen"),
         ("LOADED", "a load took over"))),
-    Register("INTERRUPT_ENABLE", 0x074, RW, "bits of INTERRUPT of which each holds the line `interrupt` high", _flags(
+    Register("INTERRUPT_ENABLE", 0x074, RW, "bits of INTERRUPT of which each holds the line `irq` high", _flags(
         ("RESULT", "a result"), ("ERROR", "an error"), ("LOADED", "a load"))),
     Register("CYCLES", 0x080, R, "cycles counted, low word; reading it keeps the high word"),
     Register("CYCLES_HIGH", 0x084, R, "high word at the last read of CYCLES"),

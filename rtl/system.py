@@ -47,7 +47,7 @@ OPTIONS = Options()
 
 
 class System(wiring.Component):
-    """Ports `s_axil_*`, `s_axis_*` and `m_axis_*` as AMBA names them, and the level `interrupt`, on one clock. A packet is a
+    """Ports `s_axil_*`, `s_axis_*` and `m_axis_*` as AMBA names them, and the level `irq`, on one clock. A packet is a
     sequence (`rtl.axi`); every packet that begins gives one packet of results, unless RESET comes between. Registers:
     `rtl.registers`.
 
@@ -77,7 +77,7 @@ class System(wiring.Component):
         for name, flow, back in (("s_axis", In, Out), ("m_axis", Out, In)):
             members |= {f"{name}_tdata": flow(8 * size), f"{name}_tkeep": flow(size), f"{name}_tlast": flow(1),
                         f"{name}_tvalid": flow(1), f"{name}_tready": back(1)}
-        super().__init__(members | {"m_axis_tuser": Out(1), "interrupt": Out(1)})
+        super().__init__(members | {"m_axis_tuser": Out(1), "irq": Out(1)})
 
     @staticmethod
     def _open(schedule: Schedule) -> States:
@@ -313,7 +313,7 @@ class _Parts:
         seen, now = Signal(32, name="interrupt_seen"), Signal(32, name="interrupt_now")
         value, clears = self.written("INTERRUPT")
         m.d.comb += [self.field(now, "INTERRUPT", name).eq(cause) for name, cause in causes.items()]
-        m.d.sync += [seen.eq(seen & ~Mux(clears, value & strobe, 0) | now), self.system.interrupt.eq((seen & enabled).any())]
+        m.d.sync += [seen.eq(seen & ~Mux(clears, value & strobe, 0) | now), self.system.irq.eq((seen & enabled).any())]
         self.values["INTERRUPT"] = [seen]
 
     def _stage_counters(self):

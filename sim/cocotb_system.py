@@ -200,7 +200,7 @@ def reset_in_traffic(desk):
 
 def interrupt(desk):
     """A level: high while a cause that is enabled was seen and not cleared. An error has just been seen."""
-    read, write, line = desk.transport.read32, desk.transport.write32, desk.dut.interrupt
+    read, write, line = desk.transport.read32, desk.transport.write32, desk.dut.irq
     error, result = (BY_NAME["INTERRUPT"].field(name).mask for name in ("ERROR", "RESULT"))
     assert read(address("INTERRUPT")) == error and line.value == 0
     for enabled, level in ((result, 0), (error | result, 1), (0, 0), (error, 1)):

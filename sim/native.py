@@ -157,7 +157,7 @@ def build(files: dict[str, str], build_dir: Path, *, fast: bool) -> Path:
         process = subprocess.run(command, cwd=draft, env=os.environ | environment, capture_output=True, text=True)
         (draft / "build.log").write_text(process.stdout + process.stderr)
         if process.returncode:
-            errors = [line for line in (process.stdout + process.stderr).splitlines() if "rror" in line]
+            errors = [line for line in (process.stdout + process.stderr).splitlines() if line.startswith("%") or "rror" in line]
             raise EmambaError(f"Verilator does not build the design: {(errors or ['no message'])[0]}")
         shutil.rmtree(draft / "obj")
         if not folder.exists():

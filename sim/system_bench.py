@@ -26,7 +26,7 @@ VISIBLE = """\
 public_flat_rw -module "top" -var "clk"
 public_flat_rw -module "top" -var "rst"
 public_flat_rw -module "top" -var "?_axi*"
-public_flat_rw -module "top" -var "interrupt"
+public_flat_rw -module "top" -var "irq"
 """
 
 

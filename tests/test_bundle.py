@@ -26,7 +26,7 @@ HERTZ = "99999001"
 ANSWERS = {"get_board_parts *": "board:1.9 board:1.10", "get_property PROGRESS *": "100%", "get_property STATS.* *": "0.1",
            "get_property CONFIG.FREQ_HZ processor/pl_clk0": HERTZ}
 TO_SLAVE = {"AWADDR", "AWPROT", "AWVALID", "WDATA", "WSTRB", "WVALID", "BREADY", "ARADDR", "ARPROT", "ARVALID", "RREADY",
-            "TDATA", "TKEEP", "TLAST", "TVALID", "CLK", "RST"}
+            "TDATA", "TKEEP", "TLAST", "TVALID", "CLK", "RST", "INTERRUPT"}
 """Signals that AMBA drives from the master; the rest go back."""
 
 
@@ -70,7 +70,8 @@ def test_ip_meets_the_verilog(built):
     calls = tcl.run(folder, "package_ip.tcl")
     ports = verilog_ports((folder / "emamba_system.v").read_text(), "emamba_system")
     modes = {call[3]: call[2] for call in calls if call[:2] == ["set_property", "interface_mode"]}
-    assert modes == {"s_axil": "slave", "s_axis": "slave", "m_axis": "master", "clk": "slave", "rst": "slave"}
+    assert modes == {"s_axil": "slave", "s_axis": "slave", "m_axis": "master", "clk": "slave", "rst": "slave",
+                     "irq": "master"}
     mapped = {}
     for added, named in zip(calls, calls[2:], strict=False):
         if added[0] == "ipx::add_port_map":
@@ -86,10 +87,11 @@ def test_ip_meets_the_verilog(built):
         assert ports[port] == ("input" if towards else "output", widths.get(logical, 1)), port
     kinds = {call[3]: call[2] for call in calls if call[:2] == ["set_property", "bus_type_vlnv"]}
     assert kinds == {"s_axil": bundle.AXIMM, "s_axis": bundle.AXIS, "m_axis": bundle.AXIS,
-                     "clk": "xilinx.com:signal:clock:1.0", "rst": "xilinx.com:signal:reset:1.0"}
+                     "clk": "xilinx.com:signal:clock:1.0", "rst": "xilinx.com:signal:reset:1.0",
+                     "irq": "xilinx.com:signal:interrupt:1.0"}
     values = {call[3]: call[2] for call in calls if call[:2] == ["set_property", "value"]}
     assert values == {"POLARITY": "ACTIVE_HIGH", "PROTOCOL": "AXI4LITE", "ASSOCIATED_BUSIF": "s_axil:s_axis:m_axis",
-                      "ASSOCIATED_RESET": "rst"}
+                      "ASSOCIATED_RESET": "rst", "SENSITIVITY": "LEVEL_HIGH"}
     assert ["set_property", "range", str(1 << registers.ADDRESS_BITS), "registers"] in calls
     assert calls[0] == ["create_project", "-force", "-part", preset.part, "package_ip", "package_ip"]
     assert ["set_property", "name", "emamba_system", ""] in calls and calls[-2][0] == "ipx::save_core"
@@ -116,6 +118,10 @@ def test_block_design(copy, built):
     clocked = {sink for source, sink in nets if source == "processor/pl_clk0"}
     assert {sink.split("/")[0] for sink in clocked} == {"processor", "dma", "control", "memory", "reset", "accelerator"}
     assert ["reset/peripheral_reset", "accelerator/rst"] in nets  # active high, as the IP says
+    lines = {sink: source for source, sink in nets if sink.startswith("interrupts/")}
+    assert lines == {"interrupts/In0": "dma/mm2s_introut", "interrupts/In1": "dma/s2mm_introut",
+                     "interrupts/In2": "accelerator/irq"}
+    assert ["set_property", "CONFIG.NUM_PORTS", str(len(lines)), "interrupts"] in calls
     settings = {name: value for call in calls if call[:2] == ["set_property", "-dict"] and call[-1] == "dma"
                 for name, value in re.findall(r"CONFIG\.(\w+) (\S+)", call[2])}
     bits = str(system.options.bus_bits)
@@ -168,7 +174,8 @@ def test_overlay_and_block_design_agree(copy, built):
         assert nodes == {name: (base, [0, base, 0, size]) for name, (base, size) in (
             (layout.dma_name, assigned["dma"]), (layout.registers_name, assigned["accelerator"]))}
         assert f"assigned-clock-rates = <{hertz:#x}>" in text and f"size = <{layout.buffer_bytes:#x}>" in text
-        assert f"interrupts = <0x00 {layout.received:#x} 0x04>" in text and layout.received == layout.sent + 1
+        lines = [int(line, 16) for line in re.findall(r"interrupts = <0x00 (\w+) 0x04>", text)]
+        assert lines == [layout.received, layout.accelerator] == [layout.sent + 1, layout.sent + 2]
         assert f'device-name = "{layout.buffer_name}"' in text and 'firmware-name = "emamba.bit.bin"' in text
 
 

@@ -107,7 +107,7 @@ def test_silence(status, errors, sentence):
 
 def test_refusals():
     toy = Toy()
-    accelerator = Accelerator(DESCRIPTION, toy)
+    accelerator = Accelerator(DESCRIPTION, toy, timeout=0.01)
     for function, arguments, sentence in (
             (accelerator.keep_state, (True,), "cannot keep its state: build it with the option for state"),
             (accelerator.load, (DESCRIPTION,), "has its weights built in: build it with the option for weights"),

@@ -10,6 +10,7 @@ from emamba.errors import EmambaError
 from rtl import devices
 from rtl.datapath import Products
 from rtl.devices import Device
+from rtl.loads import envelope
 from rtl.plan import CYCLES_PER_TOKEN, Request, at, plan
 from rtl.schedule import MAX_CYCLES, Schedule
 from sim.models import random_artifact
@@ -106,3 +107,17 @@ def test_the_board_has_room_for_mars():
     assert default.load < 0.4 and default.schedule.realization.products is Products.PAIRS
     fastest = plan(mars, replace(request, fill=0.9))
     assert fastest.schedule.requested == 1 and fastest.schedule.realization.products is Products.CONSTANTS
+
+
+def test_loadable_memories_are_in_the_estimate(small):
+    """Two banks of RAM in place of constants, in every stage that has weights; so a device takes fewer multipliers."""
+    fixed = {"decay_tables": False, "products": Products.PAIRS}
+    requests = [Request(cycles_per_token=8, device=ultrascale(), realization=fixed, loadable=loadable)
+                for loadable in (False, True)]
+    constant, loadable = (plan(envelope(small), request) for request in requests)
+    assert loadable.resources["lut"] > constant.resources["lut"] and loadable.resources["ff"] > constant.resources["ff"]
+    assert loadable.resources["dsp"] >= constant.resources["dsp"]
+    limit = int(constant.resources["lut"] / 0.8) + 1
+    periods = [plan(envelope(small), replace(request, cycles_per_token=None, device=ultrascale(lut=limit))).schedule.period
+               for request in requests]
+    assert periods[0] < periods[1]

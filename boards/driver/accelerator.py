@@ -1,6 +1,9 @@
 """The driver: from arrays to packets and registers and back. Any transport; NumPy is all it needs."""
 
+import itertools
+import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +33,7 @@ TABLES = ("BUSY", "STARVED", "BLOCKED", "CLIPPED", "SATURATED")
 """Counters of every stage."""
 
 POLLS = 1000
-"""Reads of STATUS in which the design must come to rest."""
+"""Least reads of STATUS before the time-out counts: the time of a simulated design stands still between them."""
 
 CAUSES = {
     "SHORT": "an input packet was too short",
@@ -199,10 +202,7 @@ class Accelerator:
             self._write32("LOAD_DATA", int(word))
         self._write32("LOAD_CHECKSUM", checksum(other))
         self._write("LOAD_COMMAND", COMMIT=1)
-        for _ in range(POLLS):
-            if not self._read("STATUS") & mask("STATUS", "COMMITTING"):
-                break
-        else:
+        if not self._waits(lambda status: not status & mask("STATUS", "COMMITTING")):
             raise EmambaError("the load waits for packets that do not leave the design: receive the results, or reset it")
         self.check()
         if self._digest() != other.digest:
@@ -275,11 +275,19 @@ class Accelerator:
     def _rest(self) -> None:
         """Waits until no packet is on its way, and admits none."""
         self._control(ENABLE=0)
-        for _ in range(POLLS):
-            if self._read("STATUS") & mask("STATUS", "IDLE"):
-                return
+        if self._waits(lambda status: status & mask("STATUS", "IDLE")):
+            return
         self._control(ENABLE=1)
         raise EmambaError("the design does not come to rest: receive all results first, or reset it")
+
+    def _waits(self, ready: Callable[[int], bool]) -> bool:
+        """Whether STATUS becomes so within the time-out."""
+        end = time.monotonic() + self.timeout
+        for look in itertools.count():
+            if ready(self._read("STATUS")):
+                return True
+            if look >= POLLS and time.monotonic() > end:
+                return False
 
     def _control(self, **fields: int) -> None:
         value = self._read("CONTROL")

@@ -59,7 +59,7 @@ def interfaces(system: System) -> list[dict]:
         found.append(_interface(name, "master" if master else "slave", AXIS, {port.upper(): f"{name}_{port}" for port in STREAM}))
     return [*found, _interface("clk", "slave", "xilinx.com:signal:clock:1.0", {"CLK": "clk"}),
             _interface("rst", "slave", "xilinx.com:signal:reset:1.0", {"RST": "rst"}),
-            _interface("interrupt", "master", "xilinx.com:signal:interrupt:1.0", {"INTERRUPT": "interrupt"})]
+            _interface("irq", "master", "xilinx.com:signal:interrupt:1.0", {"INTERRUPT": "irq"})]
 
 
 def _interface(name: str, mode: str, bus: str, ports: dict[str, str]) -> dict:
