@@ -165,6 +165,8 @@ def test_python_of_the_board():
 class Channel:
     """One of a fake PYNQ's DMA channels: idle some looks after `transfer`, once `work` has given the bytes moved."""
 
+    error = False
+
     def __init__(self, work):
         self.work, self.transferred, self.waited, self.starts = work, 0, True, 0
         self.start()
@@ -253,6 +255,9 @@ def test_pynq(monkeypatch):
     assert overlay.dma.recvchannel.starts == 3
     transport.send(bytes(range(9)))  # larger than the buffers
     assert transport.receive(9, 2) == bytes(range(9))[::-1] and Buffer.freed
+    overlay.dma.sendchannel.error = True
+    with pytest.raises(EmambaError, match="the DMA stopped at an input packet: reset the driver"):
+        transport.receive(9, 2)
     overlay.dma.mmio.read = lambda place: 4
     with pytest.raises(EmambaError, match="the DMA does not leave its reset"):
         transport.abort()

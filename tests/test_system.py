@@ -81,9 +81,9 @@ def clipped_rows(block, artifact, original, frames) -> int:
     h, rows = np.zeros((len(frames), *op.A.shape), np.int64), 0
     for token in range(u.shape[1]):
         step = u[:, token], dt[:, token], B[:, token], C[:, token]
-        _, h_free, _ = wide.step(h, *step)
-        _, h, _ = op.step(h, *step)
-        rows += sum(int(scan._by_step(flags).any((1, 2)).sum()) for flags in (h != h_free).astype(np.int64))
+        free, (_, h, h_wide) = wide.step(h, *step), op.step(h, *step)
+        clipped = (h != free[1]) | (h_wide != free[2])
+        rows += sum(int(scan._by_step(flags).any((1, 2)).sum()) for flags in clipped)
     return rows
 
 
@@ -130,8 +130,8 @@ def test_frames_counters_and_bottlenecks(build_dir):
         cycles = system.schedule.cycles_per_frame
         assert cycles <= per_frame <= 1.02 * cycles, f"{per_frame} cycles a frame, {cycles} in the accelerator"
 
-        accelerator.clear_counters()
         transport.write32(address("CONTROL"), mask("CONTROL", "ENABLE") | mask("CONTROL", "FREEZE"))
+        accelerator.clear_counters()
         accelerator.run(frames[:4])
         counters = accelerator.counters()
         assert counters["out"] == 4 and not any(counters["queues"].values())

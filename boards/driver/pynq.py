@@ -55,6 +55,8 @@ class PynqTransport:
         end = time.monotonic() + timeout
         while not channel.idle:
             self._send_next()
+            if channel.error or self.dma.sendchannel.error:
+                raise EmambaError(f"the DMA stopped at {'a result' if channel.error else 'an input'} packet: reset the driver")
             if time.monotonic() > end:
                 raise TimeoutError
         channel.wait()
