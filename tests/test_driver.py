@@ -243,21 +243,21 @@ def test_pynq(monkeypatch):
     assert transport.staged == 3 and len(transport.queue) == 1  # one is sent, the next is in its buffer
     for packet in packets[3:]:
         transport.send(packet)
-    assert transport.receive(3, 2) == packets[0][::-1]
+    assert transport.receive(3, 60) == packets[0][::-1]
     assert transport.armed == 3 and overlay.dma.recvchannel.buffer is not None  # before anyone asks for it
     with pytest.raises(EmambaError, match="the DMA waits for a result of 3 bytes, not of 4"):
-        transport.receive(4, 2)
-    assert [transport.receive(3, 2) for _ in packets[1:]] == [packet[::-1] for packet in packets[1:]]
+        transport.receive(4, 60)
+    assert [transport.receive(3, 60) for _ in packets[1:]] == [packet[::-1] for packet in packets[1:]]
     assert not transport.armed
     with pytest.raises(TimeoutError):
         transport.receive(3, 0.01)
     transport.abort()
     assert overlay.dma.recvchannel.starts == 3
     transport.send(bytes(range(9)))  # larger than the buffers
-    assert transport.receive(9, 2) == bytes(range(9))[::-1] and Buffer.freed
+    assert transport.receive(9, 60) == bytes(range(9))[::-1] and Buffer.freed
     overlay.dma.sendchannel.error = True
     with pytest.raises(EmambaError, match="the DMA stopped at an input packet: reset the driver"):
-        transport.receive(9, 2)
+        transport.receive(9, 60)
     overlay.dma.mmio.read = lambda place: 4
     with pytest.raises(EmambaError, match="the DMA does not leave its reset"):
         transport.abort()
@@ -270,12 +270,15 @@ class Dma(threading.Thread):
         super().__init__(daemon=True)
         self.words, self.buffer, self.packets = words, buffer, []
         self.sources, self.places, self.stopped = [], [], False
+        self.works = threading.Event()
+        self.works.set()
         self.start()
 
     def run(self):
         words = self.words
         while not self.stopped:
             time.sleep(0.0002)
+            self.works.wait()
             for channel in (uio.TO_DEVICE, uio.FROM_DEVICE):
                 if words[channel + uio.CONTROL] & uio.RESET:
                     words[channel + uio.LENGTH] = words[channel + uio.STATUS] = words[channel + uio.CONTROL] = 0
@@ -311,6 +314,7 @@ def board(tmp_path, monkeypatch):
         start(self, channel, offset, size)
 
     monkeypatch.setattr(uio.UioTransport, "_start", started)
+    monkeypatch.setattr(uio, "RESET_SECONDS", 60)
     model = Dma(uio.Words(paths[1], uio.DMA_SPAN), uio.Words(paths[2], 4096).memory)
     yield paths, model
     model.stopped = True
@@ -322,20 +326,22 @@ def test_uio(board, tmp_path):
     transport.write32(0x60, 0x12345678)
     assert transport.read32(0x60) == 0x12345678
     packets = [bytes([k, k + 1, k + 2]) for k in range(5)]
+    model.works.clear()
     for packet in packets[:3]:
         transport.send(packet)
     assert len(transport.queue) == 1 and transport.staged == 3  # one is sent, the next is in the buffer
-    assert transport.receive(3, 2) == packets[0][::-1]
+    model.works.set()
+    assert transport.receive(3, 60) == packets[0][::-1]
     assert transport.armed == 3  # the DMA waits for the second result before anyone asks for it
     with pytest.raises(EmambaError, match="the DMA waits for a result of 3 bytes, not of 4"):
-        transport.receive(4, 2)
-    assert [transport.receive(3, 2) for _ in range(2)] == [packet[::-1] for packet in packets[1:3]]
+        transport.receive(4, 60)
+    assert [transport.receive(3, 60) for _ in range(2)] == [packet[::-1] for packet in packets[1:3]]
     assert transport.armed == 0 and model.places == [2048, 3072, 2048] and model.sources == [0, 1024, 0]
     with pytest.raises(TimeoutError):
         transport.receive(3, 0.02)
     transport.abort()
     transport.send(packets[3])
-    assert transport.receive(3, 2) == packets[3][::-1]
+    assert transport.receive(3, 60) == packets[3][::-1]
     with pytest.raises(EmambaError, match="a packet has 1025 bytes, a quarter of the DMA buffer 1024"):
         transport.send(bytes(1025))
     model.words[uio.STATUS] = 0x10
@@ -347,7 +353,7 @@ def test_uio(board, tmp_path):
 
 def test_uio_sleeps(board, monkeypatch):
     """Until the accelerator's interrupt, once all packets are under way; it polls where there is none."""
-    paths, _ = board
+    paths, model = board
     transport = uio.UioTransport(*paths, physical=0x8_0000_0000, size=4096)
     ours, its = socket.socketpair()
     with ours, its:
@@ -358,14 +364,18 @@ def test_uio_sleeps(board, monkeypatch):
         packets, wait, waits = [bytes([k, k]) for k in range(6)], uio.Interrupt.wait, []
 
         def counted(self, seconds):
+            model.works.set()
             waits.append(len(transport.queue) + bool(transport.staged))
             return wait(self, seconds)
 
         monkeypatch.setattr(uio.Interrupt, "wait", counted)
-        for packet in packets:
+        model.works.clear()
+        transport.send(packets[0])
+        assert transport.receive(2, 60) == packets[0] and waits
+        for packet in packets[1:]:
             transport.send(packet)
-        assert [transport.receive(2, 2) for _ in packets] == packets
-        assert waits and not any(waits)
+        assert [transport.receive(2, 60) for _ in packets[1:]] == packets[1:]
+        assert not any(waits)
         assert transport.read32(address("INTERRUPT_ENABLE")) == mask("INTERRUPT_ENABLE", "RESULT")
         assert transport.read32(address("INTERRUPT")) == mask("INTERRUPT", "RESULT")  # written, which clears it
     with pytest.raises(TimeoutError):
