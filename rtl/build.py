@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """`python -m rtl.build TARGET`: an artifact becomes a target's files. Exit status 0 only where all that was asked for is done."""
 
 import argparse
