@@ -10,13 +10,13 @@ from emamba.artifact import load
 from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 
-from . import cpu, growth, norms, resources, schedules, sections, simulation
+from . import cpu, growth, norms, resources, schedules, sections, simulation, system
 
 MODEL = Path("models/mars")
 FRAMES = 1000
-SECTIONS = {"schedules": schedules, "simulation": simulation, "resources": resources, "norms": norms, "cpu": cpu,
-            "growth": growth}
-WITH_DATA = (simulation, cpu)
+SECTIONS = {"schedules": schedules, "simulation": simulation, "system": system, "resources": resources, "norms": norms,
+            "cpu": cpu, "growth": growth}
+WITH_DATA = (simulation, system, cpu)
 
 
 def main(names: list[str]) -> None:

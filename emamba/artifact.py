@@ -102,7 +102,7 @@ def save(artifact: Artifact, folder: Path | str) -> str:
             if isinstance(value, np.ndarray):
                 arrays[f"{name}.{entry.name}"] = _narrow(value)
             elif value is not None:
-                parameters[entry.name] = _to_json(value)
+                parameters[entry.name] = to_json(value)
         nodes[name] = parameters
     weights = save_tensors(arrays)
     reference = save_tensors({key: np.ascontiguousarray(value, np.float32) for key, value in artifact.weights.items()})
@@ -218,12 +218,12 @@ def _load_operators(nodes: Any, arrays: dict[str, Array], config: ModelConfig) -
     return operators
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     if isinstance(value, IntFormat):
         return {"bits": value.bits, "signed": value.signed, "frac": value.frac}
     if isinstance(value, Segments):
         parts = {entry.name: getattr(value, entry.name) for entry in fields(value)}
-        return {key: part.tolist() if isinstance(part, np.ndarray) else _to_json(part) for key, part in parts.items()}
+        return {key: part.tolist() if isinstance(part, np.ndarray) else to_json(part) for key, part in parts.items()}
     return str(value) if isinstance(value, Rounding) else value
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .artifact import Artifact
 from .errors import EmambaError
 from .graph import build_graph
-from .operators import Scan
+from .operators import Conv1d, Scan
 
 Array = np.ndarray
 
@@ -47,6 +47,33 @@ class IntegerModel:
                 if name not in keep and last_reader[name] == k:
                     values.pop(name, None)
         return {name: value.astype(np.int64, order="C") for name, value in values.items() if name in keep}
+
+    def resume(self, tokens: Array, state: dict[str, Array] | None = None) -> tuple[Array, dict[str, Array]]:
+        """tokens [batch, L, input width], that go on where those before them ended → the head's values and the state after them.
+
+        The state holds, by node, the last taps − 1 tokens of a convolution [batch, taps − 1, channels] and h of a scan [batch,
+        d_inner, d_state]; none is all zeros. A pool sees these tokens alone.
+        """
+        check_tokens(self.artifact, tokens)
+        values, after = {"input": tokens.astype(np.int64)}, {}
+        for node in self.graph[1:]:
+            op, inputs = self.artifact.operators[node.name], [values[name] for name in node.inputs]
+            before = (state or {}).get(node.name)
+            match op:
+                case Conv1d():
+                    kept = op.weight.shape[1] - 1
+                    before = np.zeros((len(tokens), kept, op.width), np.int64) if before is None else before
+                    known = np.concatenate([before, inputs[0]], 1)
+                    values[node.name], after[node.name] = op(known)[:, kept:], known[:, known.shape[1] - kept:]
+                case Scan():
+                    h, outputs = np.zeros((len(tokens), *op.A.shape), np.int64) if before is None else before, []
+                    for t in range(tokens.shape[1]):
+                        y, h, _ = op.step(h, *(value[:, t] for value in inputs))
+                        outputs.append(y)
+                    values[node.name], after[node.name] = np.stack(outputs, 1), h
+                case _:
+                    values[node.name] = op(*inputs)
+        return values["head"].astype(np.int64), after
 
     def states(self, name: str, values: dict[str, Array]) -> Array:
         """The state h_wide of scan `name` after every token, [batch, L, d_inner, d_state], from its input nodes' values."""

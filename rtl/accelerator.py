@@ -12,18 +12,21 @@ class Accelerator(wiring.Component):
     """Tokens in at `i`, results out at `o`. One token every `schedule.period` cycles.
 
     With `trace`, the output stream of every node is also visible: `trace_<k>` carries its payload and `fire`, high where a
-    beat transfers; `trace` maps node names to ports in the order of k. `peak_<k>` is the high-water mark of FIFO k.
+    beat transfers; `trace` maps node names to ports in the order of k. With `trace` or `count`, `peak_<k>` is the high-water mark
+    of FIFO k; with `count`, `clear_peaks` clears them and `hold_peaks` keeps them as they are.
     """
 
-    def __init__(self, schedule: Schedule, *, trace: bool = False):
+    def __init__(self, schedule: Schedule, *, trace: bool = False, count: bool = False):
         self.schedule = schedule
         self.inputs, self.output = {"i": schedule.input}, schedule.output
         self.trace = {name: block.output for name, block in schedule.blocks.items()} if trace else {}
-        queues = schedule.queues() if trace else []
+        queues = schedule.queues() if trace or count else []
         self.peaks = [queue.name for queue in queues]
         members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature)}
         for k, port in enumerate(self.trace.values()):
             members[f"trace_{k}"] = Out(wiring.Signature({"payload": Out(Beat(port.format, port.lanes)), "fire": Out(1)}))
+        if count:
+            members |= {"clear_peaks": In(1), "hold_peaks": In(1)}
         for k, queue in enumerate(queues):
             members[f"peak_{k}"] = Out(range(queue.depth + 1))
         super().__init__(members)
@@ -67,7 +70,9 @@ class Accelerator(wiring.Component):
         return gearbox.o
 
     def _queue(self, m: Module, stream, queue: Queue, name: str):
-        m.submodules[_identifier(name)] = fifo = Fifo(Beat(queue.port.format, queue.port.lanes), queue.depth)
+        clear, hold = (getattr(self, f"{what}_peaks", None) for what in ("clear", "hold"))
+        layout = Beat(queue.port.format, queue.port.lanes)
+        m.submodules[_identifier(name)] = fifo = Fifo(layout, queue.depth, clear=clear, hold=hold)
         wiring.connect(m, stream, fifo.i)
         if queue.name in self.peaks:
             m.d.comb += getattr(self, f"peak_{self.peaks.index(queue.name)}").eq(fifo.peak)

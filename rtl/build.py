@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """`python -m rtl.build TARGET`: an artifact becomes a target's files. Exit status 0 only where all that was asked for is done."""
 
 import argparse
@@ -9,31 +10,53 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from asic import target as asic
+from boards.describe import describe, golden_frames
 from boards.zcu102 import target as zcu102
+from boards.zynqmp.presets import PRESETS
+from boards.zynqmp.target import Target
 from emamba.artifact import load
 from emamba.certificate import certify
 from emamba.errors import EmambaError
 from emamba.files import check_replaceable, write_file, write_folder
 from emamba.operators import Scan
 
-from . import devices
+from . import devices, registers
 from .accelerator import Accelerator
 from .datapath import Products
 from .emit import to_verilog
+from .loads import envelope
 from .plan import CYCLES_PER_TOKEN, FILL, Request, plan
 from .schedule import Schedule
+from .system import Options, System
+
+NO_TOOL = "Verilog only: no tool has estimated resources or timing"
+ESTIMATED = "the estimate is the accelerator's with its memories: packets, registers and counters around it come on top"
 
 
 def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> tuple[dict, list[str]]:
     (folder / "top.v").write_text(to_verilog(Accelerator(schedule)), encoding="utf-8")
-    return {}, ["Verilog only: no tool has estimated resources or timing"]
+    return {}, [NO_TOOL]
 
 
-TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog), "zcu102": zcu102,
-           "asic": asic}
+def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[dict, list[str]]:
+    """The system as Verilog, and what software needs to know of it."""
+    description = describe(system, golden_frames(system.artifact))
+    files = {"top.v": to_verilog(system), "accelerator.json": json.dumps(description) + "\n",
+             "registers.h": registers.c_header(), "registers.rdl": registers.systemrdl()}
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return {}, [NO_TOOL]
+
+
+TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog),
+           "axi": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_axi),
+           "zcu102": zcu102, "zcu104": Target(PRESETS["zcu104"]), "kv260": Target(PRESETS["kv260"]), "asic": asic}
 """A target has a default clock in MHz, or None, and the least that it can do; the device that it is for, or None;
 `write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; and perhaps `run(folder)`, which runs
 tools on the finished folder and returns the notes that then hold instead."""
+
+SYSTEMS = ("axi", "zcu102", "zcu104", "kv260")
+"""Targets whose `write` takes a `System` in place of a schedule."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     rate.add_argument("--multipliers", type=int, metavar="N", help="the fastest design with at most N multipliers")
     rate.add_argument("--frames-per-second", type=float, metavar="F", help="the smallest design that does F sequences a second")
     parser.add_argument("--device", metavar="D", help="the device: alone it asks for the smallest T that fits; "
-                        f"{', '.join(devices.DEVICES)} (the target zcu102 is for its own)")
+                        f"{', '.join(devices.DEVICES)} (the targets zcu102 and kv260 are for their own)")
     parser.add_argument("--fill", type=float, metavar="SHARE", default=FILL,
                         help=f"share of the device that --device may fill, by estimate (default: {FILL:g})")
     parser.add_argument("--products", choices=[kind.value for kind in Products],
@@ -77,6 +100,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--clock-mhz", type=float, metavar="C", help="clock of --frames-per-second and of the timing constraints "
                         "(default: " + ", ".join(f"{target.CLOCK_MHZ:g} for {name}" for name, target in TARGETS.items()
                                                  if target.CLOCK_MHZ) + ")")
+    parser.add_argument("--weights", choices=["constant", "loadable"], default="constant",
+                        help=f"{', '.join(SYSTEMS)}: weights built in, or in twice the memory to be loaded while the design runs")
+    parser.add_argument("--state", choices=["cleared", "kept"], default="cleared",
+                        help=f"{', '.join(SYSTEMS)}: a sequence begins with zeros, or its state can be kept, read and written")
+    parser.add_argument("--counters", choices=["yes", "no"], default="yes",
+                        help=f"{', '.join(SYSTEMS)}: what stages and FIFOs do is counted, in five 32-bit counters a stage")
+    parser.add_argument("--bus-bits", type=int, default=64, metavar="W", help=f"{', '.join(SYSTEMS)}: width of the streams, "
+                        "32, 64 or 128 (default: 64)")
     return parser
 
 
@@ -88,14 +119,21 @@ def build(options: argparse.Namespace) -> None:
     out = (options.out or Path("build") / options.target).resolve()
     check_replaceable(out, "report.json")
     artifact = load(options.artifact)
-    planned = plan(artifact, request(options, target.DEVICE))
+    live = options.weights == "loadable"
+    choice = Options(options.bus_bits, options.counters == "yes", live, options.state == "kept")
+    if options.target not in SYSTEMS and choice != Options():
+        raise EmambaError(f"--weights, --state, --counters and --bus-bits are for {', '.join(SYSTEMS)}, not for the target "
+                          f"{options.target}")
+    planned = plan(envelope(artifact) if live else artifact, request(options, target.DEVICE))
     schedule = planned.schedule
+    design = System(schedule, choice, artifact) if options.target in SYSTEMS else schedule
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
     certificates = {name: certify(op) for name, op in artifact.operators.items() if isinstance(op, Scan)}
     caveats = [f"{name}: no certificate excludes that the state saturates"
                for name, certificate in certificates.items() if not certificate.holds]
     with write_folder(out, "report.json") as temporary:
-        resources, notes = target.write(temporary, schedule, clock_mhz)
+        resources, notes = target.write(temporary, design, clock_mhz)
+        caveats += [ESTIMATED] * bool(planned.device and options.target in SYSTEMS)
         report = schedule.report() | {
             "target": options.target, "artifact": {"name": artifact.name, "digest": artifact.digest}, "clock_mhz": clock_mhz,
             "certificate": {name: asdict(certificate) for name, certificate in certificates.items()},
@@ -115,7 +153,7 @@ def build(options: argparse.Namespace) -> None:
 
 def request(options: argparse.Namespace, device: str | None) -> Request:
     """What the options ask of a target for `device`."""
-    fixed = {}
+    fixed = {"decay_tables": False, "products": Products.PAIRS} if options.weights == "loadable" else {}
     if options.products:
         fixed["products"] = Products(options.products)
     for name, choice in (("decay_tables", options.decays), ("tables", options.activations)):
@@ -127,7 +165,7 @@ def request(options: argparse.Namespace, device: str | None) -> Request:
     device = options.device or device
     return Request(cycles_per_token=cycles, multipliers=options.multipliers, frames_per_second=options.frames_per_second,
                    clock_mhz=options.clock_mhz, device=devices.find(device) if device else None, fill=options.fill,
-                   realization=fixed)
+                   realization=fixed, loadable=options.weights == "loadable")
 
 
 def _clock(options: argparse.Namespace, default: float | None, least: float) -> float | None:

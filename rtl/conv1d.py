@@ -4,6 +4,7 @@ import numpy as np
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib.memory import Memory
 
+from emamba.formats import IntFormat
 from emamba.operators import MULTIPLIER
 from emamba.operators import Conv1d as Operator
 
@@ -16,9 +17,8 @@ from .datapath import (
     adder_tree,
     choose,
     fold,
-    requantize,
+    memory_inventory,
     rom,
-    rom_inventory,
     rom_latency,
     rounded_bias,
     tap_format,
@@ -60,14 +60,30 @@ class Conv1d(Block):
     def cycles(self) -> int:
         return self.output.beats * self.groups
 
+    @property
+    def state(self) -> tuple[int, int]:
+        """Rows of the tokens kept, and bits of a row."""
+        return self.output.beats, self.output.lanes * (self.taps - 1) * self.op.i.bits
+
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)
         return taken, [t + self.latency for t in taken]
 
-    def _weight_rows(self) -> np.ndarray:
+    def _weight_rows(self, op: Operator) -> np.ndarray:
         """[cycles, lanes·tap_lanes]."""
-        by_lane = fold(self.op.weight, self.output.beats, self.output.lanes).transpose(2, 0, 1)  # taps, beats, lanes
+        by_lane = fold(op.weight, self.output.beats, self.output.lanes).transpose(2, 0, 1)  # taps, beats, lanes
         return fold(by_lane, self.groups, self.tap_lanes).transpose(2, 0, 3, 1).reshape(self.cycles, -1)
+
+    def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
+        """By name, the rows of every constant memory and their format; of another operator, where one is given."""
+        op, places = op or self.op, (self.output.beats, self.output.lanes)
+        bias, _ = rounded_bias(op)
+        found = {"bias": (fold(bias, *places), tap_format(bias))}
+        if self.graph is None:
+            found["weight"] = self._weight_rows(op), tap_format(op.weight)
+        if op.dyadic:
+            found["scale"] = fold(op.multiplier, *places), MULTIPLIER
+        return found
 
     @property
     def inventory(self) -> inv.Inventory:
@@ -87,9 +103,9 @@ class Conv1d(Block):
             product, terms = inv.weighted(a, b, logic, self.halved)
             tree, left = tree_inventory(terms * tap_lanes)
             tree += inv.total([*left, bits])[0]
-            products = (product * (tap_lanes * lanes) if self.cycles > 1
+            products = (product * (tap_lanes * lanes) if self.cycles > 1 or self.loads
                         else inv.constants(op.weight.ravel(), b, logic))
-            sums = products + tree * lanes + rom_inventory(self._weight_rows(), tap_format(op.weight), self.lookup)
+            sums = products + tree * lanes + memory_inventory(self, "weight", self.lookup)
         lane, scaled, unread = inv.Inventory(operand_muxes=bits * (groups > 1), registers=bits + op.o.bits), bits, groups == 1
         if op.dyadic:
             scaled, unread = bits + inv.signed_bits(MULTIPLIER), True
@@ -98,16 +114,16 @@ class Conv1d(Block):
             lane += inv.Inventory(registers=-inv.unread(op.shift, rounding))
         lane += inv.requantizer(scaled, op.shift, op.o, rounding)
         if op.dyadic:
-            held += rom_inventory(fold(op.multiplier, token_beats, lanes), MULTIPLIER, before + 1)
+            held += memory_inventory(self, "scale", before + 1)
         start = inv.register(1, before) + inv.register(1) * before if groups > 1 else inv.Inventory()
-        return (held + sums + lane * lanes + start + rom_inventory(fold(bias, token_beats, lanes), tap_format(bias), before)
+        return (held + sums + lane * lanes + start + memory_inventory(self, "bias", before)
                 + inv.counter(self.cycles) + inv.counter(token_beats) + inv.counter(groups) + inv.finish(self.latency))
 
     def elaborate(self, platform):
         m = Module()
         op, lanes, taps, groups, tap_lanes = self.op, self.output.lanes, self.taps, self.groups, self.tap_lanes
         token_beats, bits = self.output.beats, op.i.bits
-        pipeline = Pipeline(m, self.o)
+        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
         advance, register = pipeline.advance, pipeline.register
         step, beat, group = Signal(range(self.cycles)), Signal(range(token_beats)), Signal(range(groups))
         last_group, last_beat = group == groups - 1, beat == token_beats - 1
@@ -136,7 +152,7 @@ class Conv1d(Block):
         if self.graph:
             sums = adder_graph.hardware(pipeline, self.graph, [tap for lane in held for tap in lane], op.i)
         else:
-            weights = rom(pipeline, "weight", self._weight_rows(), tap_format(op.weight), step, self.lookup)
+            weights = rom(pipeline, "weight", *constants["weight"], step, self.lookup)
             sums = []
             for lane, values in enumerate(held):
                 factors = zip(weights[lane * tap_lanes:], values, strict=False)
@@ -145,22 +161,31 @@ class Conv1d(Block):
                 sums.append(adder_tree(pipeline, terms, "tree"))
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
-        biases = rom(pipeline, "bias", fold(bias, token_beats, lanes), tap_format(bias), beat, before)
+        biases = rom(pipeline, "bias", *constants["bias"], beat, before)
         start = register(group == 0, "start", before)
         live = pipeline.flag(self.i.valid, "live", before)
         shape = width_of(op.bound + int((bias - op.bias).max()))
         sums = [accumulate(m, pipeline, s, b, start, live, shape) if groups > 1 else register(s + b, "acc", shape=shape)
                 for s, b in zip(sums, biases, strict=True)]
         if op.dyadic:
-            scale = rom(pipeline, "scale", fold(op.multiplier, token_beats, lanes), MULTIPLIER, beat, before + 1)
+            scale = rom(pipeline, "scale", *constants["scale"], beat, before + 1)
             sums = [register(s * k, "scaled") for s, k in zip(sums, scale, strict=True)]
-        results = [register(requantize(m, s, op.shift, op.o, rounding), "y") for s in sums]
+        results = [pipeline.result(s, op.shift, op.o, rounding) for s in sums]
         pipeline.finish(results, self.i.payload.first, self.i.payload.last, self.i.valid & last_group, self.latency)
         return m
 
     def _history(self, m, past, kept, beat):
         """`past` are the taps before the token, 0 before the first; `kept` those before the next one."""
         taken = self.i.valid & self.i.ready
+        first = self.i.payload.first
+        if self.output.beats == 1 and self.window:
+            row = Signal.like(past, name="row")
+            with m.If(self.window.write):
+                m.d.sync += row.eq(self.window.connect(m, row))
+            with m.Elif(taken):
+                m.d.sync += row.eq(kept)
+            m.d.comb += past.eq(Mux(first, 0, row))
+            return
         if self.output.beats == 1:  # registers, cleared behind the last token: clearing costs nothing there
             with m.If(taken & self.i.payload.last):
                 m.d.sync += past.eq(0)
@@ -171,8 +196,10 @@ class Conv1d(Block):
         read, write = history.read_port(domain="comb"), history.write_port()
         m.d.comb += [
             read.addr.eq(beat), write.addr.eq(beat), write.en.eq(taken), write.data.eq(kept),
-            past.eq(Mux(self.i.payload.first, 0, read.data)),
+            past.eq(Mux(first, 0, read.data)),
         ]
+        if self.window:
+            self.window.connect_memory(m, read, write)
 
 
 def _of_channels(weight: np.ndarray) -> np.ndarray:

@@ -30,11 +30,12 @@ class Products(StrEnum):
 class Pipeline:
     """Registers between a block's inputs and its output `o` that all move while `o` is empty or taken; without `o`, always.
 
-    `advance` is high in such a cycle.
+    `advance` is high in such a cycle. `loads` are memories that stand for constant ones, by name; `clips`, where they are
+    counted, gets a flag of every output lane whose value was clipped.
     """
 
-    def __init__(self, m: Module, o=None):
-        self.m, self.o, self.advance = m, o, Const(1)
+    def __init__(self, m: Module, o=None, loads: dict | None = None, clips: Signal | None = None):
+        self.m, self.o, self.advance, self.loads, self.clips, self.results = m, o, Const(1), loads or {}, clips, 0
         if o is not None:
             self.advance = Signal(name="advance")
             m.d.comb += self.advance.eq(~o.valid | o.ready)
@@ -48,6 +49,15 @@ class Pipeline:
                 self.m.d.sync += register.eq(value)
             value = register
         return value
+
+    def result(self, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None) -> Value:
+        """`requantize` and a register: the value of the next output lane."""
+        found = []
+        y = self.register(requantize(self.m, value, shift, o, rounding, low, clipped=found), "y")
+        if self.clips is not None and found:
+            self.m.d.comb += self.clips[self.results].eq(self.register(found[0], "clipped"))
+        self.results += 1
+        return y
 
     def flag(self, value: Value, name: str, stages: int) -> Value:
         """Like `register`, but cleared by reset: for valid bits."""
@@ -76,9 +86,9 @@ class Pipeline:
 
 
 def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None, *,
-               fits: bool = False) -> Signal:
+               fits: bool = False, clipped: list | None = None) -> Signal:
     """The hardware of `emamba.arithmetic.requantize`; `low` raises the lower limit (0 for a ReLU). `fits` says that the result
-    is known to lie within `o`, so that nothing clips it."""
+    is known to lie within `o`, so that nothing clips it. `clipped` gets a flag of results beyond the limits of `o`."""
     if shift <= 0:
         shifted = value.shift_left(-shift)
     elif rounding is Rounding.TRUNCATE:
@@ -97,6 +107,8 @@ def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Roun
     low, sign = o.min if low is None else low, rounded.shape().signed
     negative, magnitude = (rounded[-1], rounded[:-1]) if sign else (Const(0), rounded)
     above = magnitude[o.bits - o.signed:]
+    if clipped is not None:
+        clipped.append(Mux(negative, ~above.all() if low < 0 else 0, above.any()))
     if low < 0 and sign and not len(above):
         return result
     if low < 0 and sign:
@@ -159,7 +171,9 @@ def wide_product(pipeline: Pipeline, a: Value, b: Value, narrow: bool, name: str
 
 
 def logic_product(value: Value, weight: Value) -> Value:
-    """value · weight from adders of shifted copies."""
+    """value · weight from adders of shifted copies; 0 where the weight has no bits."""
+    if not len(weight):
+        return Const(0)
     copies = [Mux(bit, value, 0).shift_left(k) for k, bit in enumerate(weight)]
     if weight.shape().signed:
         copies[-1] = -copies[-1]
@@ -173,7 +187,7 @@ def weighted(pipeline: Pipeline, weight: Value, value: Value, logic: bool, halve
     cut = len(weight) // 2 if halved else 0
     upper = weight[cut:].as_signed() if weight.shape().signed else weight[cut:]
     terms = [pipeline.register(logic_product(value, upper), "product").shift_left(cut)]
-    return terms + [pipeline.register(logic_product(value, weight[:cut]), "product")] * bool(cut)
+    return terms + [pipeline.register(logic_product(value, weight[:cut]), "product") for _ in range(halved)]
 
 
 TREE_FANIN, TREE_REST = 4, 2
@@ -301,11 +315,11 @@ class Rom(wiring.Component):
 def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, address: Value, steps: int,
         style: str | None = None) -> list[Value]:
     """A `Rom` submodule and its lanes as integers, `steps` after `address`."""
-    pipeline.m.submodules[name] = memory = Rom(rows, element, style)
+    pipeline.m.submodules[name] = memory = pipeline.loads.get(name) or Rom(rows, element, style)
     if memory.count > 1:
         address = pipeline.register(address, f"{name}_address", steps - rom_latency(memory.count))
     pipeline.m.d.comb += [memory.addr.eq(address), memory.en.eq(pipeline.advance)]
-    bits = element.bits
+    element, bits = memory.element, memory.element.bits
     lanes = [memory.data[k * bits:(k + 1) * bits] for k in range(memory.lanes)]
     return [lane.as_signed() if element.signed else lane for lane in lanes]
 
@@ -318,6 +332,13 @@ def rom_inventory(rows: np.ndarray, element: IntFormat, steps: int, style: str |
     rows = np.asarray(rows, np.int64).reshape(words, -1)
     bits, different = inv.columns(rows, element.bits)
     return rom_parts(words, bits, style, different) + inv.register(inv.width(words), steps - rom_latency(words))
+
+
+def memory_inventory(block, name: str, steps: int) -> inv.Inventory:
+    """Of `rom` for a block's constants of that name, or for the loadable memory in their place."""
+    if memory := block.loads.get(name):
+        return memory.inventory + inv.register(inv.width(memory.count), steps - rom_latency(memory.count))
+    return rom_inventory(*block.constants()[name], steps)
 
 
 def rom_parts(words: int, bits: int, style: str | None, different: int) -> inv.Inventory:

@@ -5,7 +5,7 @@ from amaranth.hdl import Module
 from emamba import operators
 
 from . import inventory as inv
-from .datapath import Pipeline, requantize
+from .datapath import Pipeline
 from .streams import Elementwise, Port
 
 
@@ -20,12 +20,12 @@ class _Pair(Elementwise):
 
     def elaborate(self, platform):
         m = Module()
-        pipeline = Pipeline(m, self.o)
+        pipeline = Pipeline(m, self.o, clips=self.clips)
         valid = pipeline.join(self.a, self.b)
         results = []
         for a, b in zip(self.a.payload.data, self.b.payload.data, strict=True):
             exact = self._combine(pipeline, a, b)
-            results.append(pipeline.register(requantize(m, exact, self.op.shift, self.op.o, self.op.rounding), "y"))
+            results.append(pipeline.result(exact, self.op.shift, self.op.o, self.op.rounding))
         pipeline.finish(results, self.a.payload.first, self.a.payload.last, valid, self.latency)
         return m
 

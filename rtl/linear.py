@@ -4,6 +4,7 @@ import numpy as np
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib.memory import Memory
 
+from emamba.formats import IntFormat
 from emamba.operators import MULTIPLIER
 from emamba.operators import Linear as Operator
 
@@ -16,9 +17,8 @@ from .datapath import (
     adder_tree,
     bounded,
     fold,
-    requantize,
+    memory_inventory,
     rom,
-    rom_inventory,
     rom_latency,
     rounded_bias,
     tap_format,
@@ -70,19 +70,31 @@ class Linear(Block):
         final = taken[self.chunks - 1::self.chunks]
         return taken, [t - self.groups + 1 + g + self.latency for t in final for g in range(self.groups)]
 
-    def weight_rows(self) -> np.ndarray:
+    def weight_rows(self, op: Operator) -> np.ndarray:
         """ROM rows, one per step: [chunks·groups, out_lanes·in_lanes]."""
         in_lanes, out_lanes = self.inputs["i"].lanes, self.output.lanes
-        by_group = fold(self.op.weight, self.groups, out_lanes).transpose(2, 0, 1)  # in, groups, out_lanes
+        by_group = fold(op.weight, self.groups, out_lanes).transpose(2, 0, 1)  # in, groups, out_lanes
         by_chunk = fold(by_group, self.chunks, in_lanes)  # chunks, in_lanes, groups, out_lanes
         return by_chunk.transpose(0, 2, 3, 1).reshape(self.chunks * self.groups, -1)
 
-    def _stored_rows(self) -> np.ndarray:
+    def _stored_rows(self, op: Operator) -> np.ndarray:
         """The rows as the ROM holds them: [chunks·groups, out_lanes, in_lanes]."""
         out_lanes = self.output.lanes
-        rows, twice = self.weight_rows().reshape(-1, out_lanes, self.inputs["i"].lanes), out_lanes // 2 * 2 if self.paired else 0
+        rows = self.weight_rows(op).reshape(-1, out_lanes, self.inputs["i"].lanes)
+        twice = out_lanes // 2 * 2 if self.paired else 0
         rows[:, 1:twice:2] = pairs.encode(rows[:, :twice:2], rows[:, 1:twice:2])
         return rows
+
+    def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
+        """By name, the rows of every constant memory and their format; of another operator, where one is given."""
+        op = op or self.op
+        bias, _ = rounded_bias(op)
+        found = {"bias": (fold(bias, self.groups, self.output.lanes), tap_format(bias))}
+        if self.graph is None:
+            found["weight"] = self._stored_rows(op).reshape(self.cycles, -1), bounded(int(np.abs(op.weight).max()))
+        if op.dyadic:
+            found["scale"] = fold(op.multiplier, self.groups, self.output.lanes), MULTIPLIER
+        return found
 
     @property
     def inventory(self) -> inv.Inventory:
@@ -90,7 +102,7 @@ class Linear(Block):
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
         bits = width_of(op.bound + int((bias - op.bias).max())).width
-        shared = rom_inventory(fold(bias, groups, out_lanes), tap_format(bias), before)
+        shared = memory_inventory(self, "bias", before)
         if self.chunks > 1:
             shared += inv.register(1, before) + inv.register(1) * before + inv.Inventory(operand_muxes=bits * out_lanes)
             if groups > 1:
@@ -100,7 +112,7 @@ class Linear(Block):
         if op.dyadic:
             scaled = bits + inv.signed_bits(MULTIPLIER)
             scale = inv.product(bits, inv.signed_bits(MULTIPLIER))
-            shared += rom_inventory(fold(op.multiplier, groups, out_lanes), MULTIPLIER, before + 1)
+            shared += memory_inventory(self, "scale", before + 1)
         unread = inv.unread(op.shift, rounding) if op.dyadic or groups > 1 or self.chunks == 1 else 0
         lane = (inv.register(bits) + scale + inv.register(op.o.bits) + inv.Inventory(registers=-unread)
                 + inv.requantizer(scaled, op.shift, op.o, rounding))
@@ -128,15 +140,14 @@ class Linear(Block):
         alone = out_lanes % 2 if self.paired else out_lanes
         product, terms = inv.weighted(a, b, logic, self.halved)
         sums += (product * in_lanes + summed(terms * in_lanes)) * alone
-        if self.cycles == 1 and not self.paired:
+        if self.cycles == 1 and not self.paired and not self.loads:
             sums += product * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b, logic)
-        return x + sums + rom_inventory(self._stored_rows(), bounded(int(np.abs(op.weight).max())), self.lookup)
+        return x + sums + memory_inventory(self, "weight", self.lookup)
 
     def elaborate(self, platform):
         m = Module()
         op, chunks, groups = self.op, self.chunks, self.groups
-        out_lanes = self.output.lanes
-        pipeline = Pipeline(m, self.o)
+        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
         advance = pipeline.advance
 
         step, group, chunk = Signal(range(chunks * groups)), Signal(range(groups)), Signal(range(chunks))
@@ -150,32 +161,29 @@ class Linear(Block):
             with m.If(last_group):
                 m.d.sync += chunk.eq(Mux(last_chunk, 0, chunk + 1))
 
-        sums = self._sums(m, pipeline, step)
+        sums = self._sums(m, pipeline, step, constants)
 
         before = self.latency - 2 - op.dyadic  # steps from the input to the accumulator's inputs
         bias, rounding = rounded_bias(op)
-        group_rows = fold(bias, groups, out_lanes)
-        biases = rom(pipeline, "bias", group_rows, tap_format(bias), group, before)
+        biases = rom(pipeline, "bias", *constants["bias"], group, before)
         shape = width_of(op.bound + int((bias - op.bias).max()))
         accumulated = self._accumulate(m, pipeline, sums, biases, group, chunk, before, shape)
 
         if op.dyadic:
-            scale = rom(pipeline, "scale", fold(op.multiplier, groups, out_lanes), MULTIPLIER, group, before + 1)
+            scale = rom(pipeline, "scale", *constants["scale"], group, before + 1)
             accumulated = [pipeline.register(a * s, "scaled") for a, s in zip(accumulated, scale, strict=True)]
-        lanes = [pipeline.register(requantize(m, a, op.shift, op.o, rounding, 0 if op.relu else None), "y")
-                 for a in accumulated]
+        lanes = [pipeline.result(a, op.shift, op.o, rounding, 0 if op.relu else None) for a in accumulated]
         pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid & last_chunk, self.latency)
         return m
 
-    def _sums(self, m, pipeline, step):
+    def _sums(self, m, pipeline, step, constants):
         """Of every output lane the sum of its in_lanes products."""
         op, in_lanes, out_lanes = self.op, self.inputs["i"].lanes, self.output.lanes
         x = [pipeline.register(lane, "x", self.lookup) for lane in self.i.payload.data]
         if self.graph:
             return adder_graph.hardware(pipeline, self.graph, x, op.i)
         twice = out_lanes // 2 * 2 if self.paired else 0
-        element = bounded(int(np.abs(op.weight).max()))
-        weights = rom(pipeline, "weight", self._stored_rows().reshape(self.cycles, -1), element, step, self.lookup)
+        weights = rom(pipeline, "weight", *constants["weight"], step, self.lookup)
         by_lane = [weights[j * in_lanes:(j + 1) * in_lanes] for j in range(out_lanes)]
         products = []
         for low, stored in zip(by_lane[:twice:2], by_lane[1:twice:2], strict=True):

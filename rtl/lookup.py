@@ -1,11 +1,13 @@
 """Token embedding: one table row per token id."""
 
+import numpy as np
 from amaranth.hdl import Module, Mux, Signal
 
+from emamba.formats import IntFormat
 from emamba.operators import Lookup as Operator
 
 from . import inventory as inv
-from .datapath import Pipeline, fold, rom, rom_inventory, rom_latency
+from .datapath import Pipeline, fold, memory_inventory, rom, rom_latency
 from .streams import Block, Port, transfers
 
 
@@ -28,20 +30,22 @@ class Lookup(Block):
         taken = transfers(arrivals, count)
         return taken, [t - count + 1 + k + self.latency for t in taken for k in range(count)]
 
-    def _rows(self):
-        rows = fold(self.op.table.T, self.output.beats, self.output.lanes).transpose(2, 0, 1)
-        return rows.reshape(len(self.op.table) * self.output.beats, -1)
+    def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
+        """By name, the rows of every constant memory and their format; of another operator, where one is given."""
+        op = op or self.op
+        rows = fold(op.table.T, self.output.beats, self.output.lanes).transpose(2, 0, 1)
+        return {"table": (rows.reshape(len(op.table) * self.output.beats, -1), op.o)}
 
     @property
     def inventory(self) -> inv.Inventory:
         count, bits = self.output.beats, self.op.i.bits
-        return (rom_inventory(self._rows(), self.op.o, self.latency) + inv.counter(count) + inv.finish(self.latency)
+        return (memory_inventory(self, "table", self.latency) + inv.counter(count) + inv.finish(self.latency)
                 + inv.Inventory(comparisons=bits, muxes=bits, adders=2 * bits if count > 1 else 0))
 
     def elaborate(self, platform):
         m = Module()
         vocabulary, count = len(self.op.table), self.output.beats
-        pipeline = Pipeline(m, self.o)
+        pipeline = Pipeline(m, self.o, self.loads)
         beat = Signal(range(count))
         end = beat == count - 1
         m.d.comb += self.i.ready.eq(pipeline.advance & end)
@@ -49,6 +53,6 @@ class Lookup(Block):
             m.d.sync += beat.eq(Mux(end, 0, beat + 1))
         token, = self.i.payload.data
         row = Mux(token < vocabulary, token, vocabulary - 1)
-        lanes = rom(pipeline, "table", self._rows(), self.op.o, row * count + beat, self.latency)
+        lanes = rom(pipeline, "table", *self.constants()["table"], row * count + beat, self.latency)
         pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid, self.latency)
         return m

@@ -12,7 +12,6 @@ from .datapath import (
     NARROW_BITS,
     Pipeline,
     balanced_sum,
-    requantize,
     rom,
     rom_inventory,
     rom_latency,
@@ -96,7 +95,7 @@ class Norm(Block):
         m.submodules.statistics = stats = Fifo(self.statistics, self.tokens, through=False)
         self._store(m, tokens, stats)
 
-        pipeline = Pipeline(m, self.o)
+        pipeline = Pipeline(m, self.o, clips=self.clips)
         step = stats.o.valid & tokens.o.valid
         move = step & pipeline.advance
         beat = Signal(range(count), name="out_beat")
@@ -112,7 +111,7 @@ class Norm(Block):
             n = pipeline.register(self.deviation(x, stats.o.payload), "n", self.factor_step, n_shape)
             parts = wide_product(pipeline, n, factor, self.split, "product")
             product = pipeline.register(balanced_sum(parts), "product_sum", int(self.split), product_shape)
-            results.append(pipeline.register(requantize(m, product, op.shift, op.o, op.rounding), "y"))
+            results.append(pipeline.result(product, op.shift, op.o, op.rounding))
         pipeline.finish(results, tokens.o.payload.first, tokens.o.payload.last, step, self.latency)
         return m
 

@@ -15,6 +15,7 @@ from .cost import TOOL, estimate, resources
 from .datapath import Products
 from .devices import DEVICES, Device
 from .linear import Linear
+from .loads import Loads
 from .schedule import MAX_CYCLES, Realization, Schedule, fold
 
 CYCLES_PER_TOKEN = 20
@@ -25,7 +26,7 @@ FILL = 0.8
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """At most one of the first three, which decide T; else the device decides, else CYCLES_PER_TOKEN. `realization` holds what
-    the user fixed; the rest is chosen for the device."""
+    the user fixed; the rest is chosen for the device. `loadable`: the memories of weights are loaded, in two banks."""
 
     cycles_per_token: int | None = None
     multipliers: int | None = None
@@ -34,6 +35,7 @@ class Request:
     device: Device | None = None
     fill: float = FILL
     realization: dict[str, object] = field(default_factory=dict)
+    loadable: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,16 @@ def at(artifact: Artifact, cycles_per_token: int, request: Request) -> Plan:
         return Plan(Schedule(artifact, cycles_per_token, Realization(**request.realization)))
     plans = []
     for realization in _realizations(request, cycles_per_token):
-        found = _estimated(artifact, cycles_per_token, realization, request.device)
+        found = _estimated(artifact, cycles_per_token, realization, request)
         plans.append(found if "products" in request.realization else _with_logic(artifact, cycles_per_token, found, request))
     return min(plans, key=lambda candidate: (max(candidate.load, request.fill), sum(candidate.shares)))
 
 
-def _estimated(artifact: Artifact, cycles_per_token: int, realization: Realization, device: Device) -> Plan:
+def _estimated(artifact: Artifact, cycles_per_token: int, realization: Realization, request: Request) -> Plan:
     schedule = Schedule(artifact, cycles_per_token, realization)
-    return Plan(schedule, device, estimate(schedule, device.family))
+    if request.loadable:
+        Loads(schedule, artifact)  # gives every block its memories
+    return Plan(schedule, request.device, estimate(schedule, request.device.family))
 
 
 def _with_logic(artifact: Artifact, cycles_per_token: int, best: Plan, request: Request) -> Plan:
@@ -111,7 +115,7 @@ def _with_logic(artifact: Artifact, cycles_per_token: int, best: Plan, request: 
         logic.append(name)
     if not logic or max(found[key] / limit for key, limit in limits.items()) >= best.load:
         return best
-    return _estimated(artifact, cycles_per_token, replace(realization, logic=frozenset(logic)), request.device)
+    return _estimated(artifact, cycles_per_token, replace(realization, logic=frozenset(logic)), request)
 
 
 def _realizations(request: Request, cycles_per_token: int) -> Iterator[Realization]:

@@ -1,12 +1,12 @@
 """One token per sequence."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
 
 from emamba.operators import Pool as Operator
 
 from . import inventory as inv
-from .datapath import Pipeline, requantize, signed_digits, times, width_of
+from .datapath import Pipeline, signed_digits, times, width_of
 from .streams import Block, Port, transfers
 
 
@@ -20,6 +20,7 @@ class Pool(Block):
 
     def __init__(self, op: Operator, lanes: int, tokens: int):
         self.op, self.tokens = op, tokens
+        self.keeps = False  # whether packets may go on with the state of the one before, without a first token
         super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
 
     def model(self, x):
@@ -48,7 +49,7 @@ class Pool(Block):
     def elaborate(self, platform):
         m = Module()
         op, lanes, count = self.op, self.output.lanes, self.output.beats
-        pipeline = Pipeline(m, self.o)
+        pipeline = Pipeline(m, self.o, clips=self.clips)
         m.d.comb += self.i.ready.eq(pipeline.advance)
         values = list(self.i.payload.data)
         if op.mean:
@@ -58,11 +59,12 @@ class Pool(Block):
             beat = Signal(range(count))
             with m.If(self.i.valid & pipeline.advance):
                 m.d.sync += beat.eq(Mux(beat == count - 1, 0, beat + 1))
+            first = self._first(m, self.i.valid & pipeline.advance & (beat == count - 1)) if self.keeps else self.i.payload.first
             totals = []
             for k, x in enumerate(values):
                 total = Signal(shape, name=f"total_{k}")
                 so_far = read.data[k * shape.width:(k + 1) * shape.width].as_signed()
-                m.d.comb += total.eq(x + Mux(self.i.payload.first, 0, so_far))
+                m.d.comb += total.eq(x + Mux(first, 0, so_far))
                 totals.append(total)
             m.d.comb += [
                 read.addr.eq(beat), write.addr.eq(beat), write.data.eq(Cat(totals)),
@@ -73,6 +75,13 @@ class Pool(Block):
         for value in values:
             total = pipeline.register(value, "total")
             product = pipeline.register(times(total, op.multiplier) if op.mean else total, "product")
-            results.append(pipeline.register(requantize(m, product, op.shift if op.mean else 0, op.o, op.rounding), "y"))
+            results.append(pipeline.result(product, op.shift if op.mean else 0, op.o, op.rounding))
         pipeline.finish(results, Const(1), Const(1), self.i.valid & self.i.payload.last, self.latency)
         return m
+
+    def _first(self, m: Module, end: Value) -> Signal:
+        """High at the first token of a packet, which has no `first` where it goes on with the state of the one before."""
+        first = Signal(init=1, name="first_token")
+        with m.If(end):
+            m.d.sync += first.eq(self.i.payload.last)
+        return first

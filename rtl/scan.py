@@ -5,6 +5,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
 
 from emamba.certificate import certify
+from emamba.formats import IntFormat
 from emamba.operators import Scan as Operator
 
 from . import inventory as inv
@@ -17,9 +18,9 @@ from .datapath import (
     bounded,
     choose,
     fold,
+    memory_inventory,
     requantize,
     rom,
-    rom_inventory,
     rom_latency,
     rom_parts,
     tap_format,
@@ -62,6 +63,8 @@ class Scan(Block):
     Formats, rounding and saturation: `emamba.operators.Scan`.
     """
 
+    clipped: list[Value]  # of every lane's state, whether it is clipped as it is written
+
     def __init__(self, op: Operator, lanes: int, state_lanes: int, *, table: bool = False, positive: bool = False,
                  narrow: bool = False):
         self.op, self.lanes, self.state_lanes, self.table, self.narrow = op, lanes, state_lanes, table, narrow
@@ -86,6 +89,11 @@ class Scan(Block):
         return self.op(u, dt, B, C)
 
     @property
+    def clips_state(self) -> bool:
+        """Whether hardware clips the state: where the certificate of this op, or of what may be loaded, does not exclude it."""
+        return bool(self.loads) or not certify(self.op).holds
+
+    @property
     def cycles(self) -> int:
         return self.channel_groups * self.state_groups
 
@@ -93,6 +101,11 @@ class Scan(Block):
     def loop(self) -> int:
         """Cycles from the read of a state to its write."""
         return min(LOOP, self.cycles)
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Rows of the state, and bits of a row."""
+        return self.cycles, self.op.h.bits * self.lanes * self.state_lanes
 
     @property
     def latency(self) -> int:
@@ -135,14 +148,14 @@ class Scan(Block):
                   + inv.register(states * op.C.bits, wait) + inv.register(1, before) + inv.register(row, self.lead)
                   + inv.Inventory(registers=before) + inv.chosen(states * (op.B.bits + op.C.bits), self.state_groups)
                   + inv.register(row, self.loop - 1) + inv.ram(self.cycles, op.h.bits * lanes * states, held=self.loop == LOOP)
-                  + rom_inventory(fold(op.D, self.channel_groups, lanes), tap_format(op.D), operands))
+                  + memory_inventory(self, "D", operands))
         if self.table:
             words = self.cycles << self.code_bits
             bits = op.a_bar.bits * states  # block RAM: what it holds matters not
             address = inv.register(self.code_bits, self.lead - rom_latency(words))
             decays = lanes * (rom_parts(words, bits, "block", bits) + address)
         else:
-            decays = rom_inventory(self._by_step(op.A), tap_format(op.A), operands)
+            decays = memory_inventory(self, "A", operands)
         counters = inv.counter(self.cycles) + inv.counter(self.channel_groups) + inv.counter(self.state_groups)
         return channel * lanes + shared + decays + counters + inv.finish(self.latency)
 
@@ -182,7 +195,7 @@ class Scan(Block):
                       + inv.Inventory(muxes=op.a_bar.bits * op.hold))
         waits = max(0, self.loop - 2)
         state += inv.register(op.h.bits * min(waits, 1)) + inv.register(op.a_bar.bits, waits + self.table)
-        bits, fits = max(op.h.bits + a_bar, term) + 1, certify(op).holds
+        bits, fits = max(op.h.bits + a_bar, term) + 1, not self.clips_state
         return (state + inv.product(op.h.bits, a_bar, self.loop >= 2) + inv.register(op.h_wide.bits)
                 + inv.Inventory(adders=bits, muxes=op.h.bits * (self.cycles > 1))
                 + inv.requantizer(bits, 0, op.h_wide, op.rounding, fits)
@@ -190,9 +203,9 @@ class Scan(Block):
 
     def elaborate(self, platform):
         m = Module()
-        op, lanes, state_lanes = self.op, self.lanes, self.state_lanes
+        op, state_lanes = self.op, self.state_lanes
         groups, state_groups, rows = self.channel_groups, self.state_groups, self.cycles
-        pipeline = Pipeline(m, self.o)
+        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
         advance = pipeline.advance
         register = pipeline.register
 
@@ -219,7 +232,7 @@ class Scan(Block):
         B, C = ([register(lane, name, self.operands) for lane in
                  choose(m, list(port.payload.data), state_group, state_groups, state_lanes)]
                 for name, port in (("B", self.B), ("C", self.C)))
-        D = rom(pipeline, "D", fold(op.D, groups, lanes), tap_format(op.D), group, self.operands)
+        D = rom(pipeline, "D", *constants["D"], group, self.operands)
 
         # Ā and the input term, then the recurrence.
         start = register(state_group == 0, "start", self.operands)
@@ -229,6 +242,8 @@ class Scan(Block):
         live = pipeline.flag(valid, "live", self.lead)
         decays = self._table(pipeline, step) if self.table else self._segments(m, pipeline, dt, step)
         states = self._recurrence(m, pipeline, decays, terms, first, last, live, register(step, "row", self.lead))
+        if self.saturates is not None:
+            self._count(m, pipeline, live, register(Cat(last_group, last_state), "ends", self.lead + self.loop - 1))
 
         # y = C·h + D·u.
         wait = self.lead + self.loop
@@ -242,9 +257,18 @@ class Scan(Block):
             total = adder_tree(pipeline, parts, "tree")
             bypass = register(direct, "direct_held", before - age).shift_left(op.d_shift)
             y = accumulate(m, pipeline, total, bypass, y_start, y_live, width_of(op.y_bound))
-            results.append(register(requantize(m, y, op.y_shift, op.o, op.rounding), "y"))
+            results.append(pipeline.result(y, op.y_shift, op.o, op.rounding))
         pipeline.finish(results, self.u.payload.first, self.u.payload.last, valid & last_state, self.latency)
         return m
+
+    def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
+        """By name, the rows of every constant memory and their format; of another operator, where one is given. Tables of
+        decays are not among them."""
+        op = op or self.op
+        found = {"D": (fold(op.D, self.channel_groups, self.lanes), tap_format(op.D))}
+        if not self.table:
+            found["A"] = self._by_step(op.A).reshape(self.cycles, -1), tap_format(op.A)
+        return found
 
     def _by_step(self, values: np.ndarray) -> np.ndarray:
         """[d_inner, d_state, ...] → [rows, lanes, state_lanes, ...], one row a step."""
@@ -287,7 +311,7 @@ class Scan(Block):
     def _segments(self, m, pipeline, dt, step):
         """Ā of every lane at step `lead`."""
         op, register = self.op, pipeline.register
-        A = rom(pipeline, "A", self._by_step(op.A).reshape(self.cycles, -1), tap_format(op.A), step, self.operands)
+        A = rom(pipeline, "A", *self.constants()["A"], step, self.operands)
         decays = []
         for k, a in enumerate(A):
             p = register(dt[k // self.state_lanes] * a, "p", shape=shape_of(op.p))
@@ -317,13 +341,13 @@ class Scan(Block):
     def _recurrence(self, m, pipeline, decays, terms, first, last, live, address):
         """h_wide of every lane, `loop` steps later; the stored state is written in the last of them."""
         op, loop, register = self.op, self.loop, pipeline.register
-        fits = certify(op).holds
+        fits, self.clipped = not self.clips_state, []
         count = self.lanes * self.state_lanes
         stored = [Signal(shape_of(op.h), name="stored") for _ in range(count)]
         states = self._states(m, pipeline, stored, last, live, address)
         if loop == 4:
             states, first = [register(h, "read") for h in states], register(first, "first_read")
-        if self.cycles > 1:
+        if self.cycles > 1 or self.window:
             states = [Mux(first, 0, h).as_signed() for h in states]
         results = []
         for k, h in enumerate(states):
@@ -333,18 +357,35 @@ class Scan(Block):
             product = a * h
             if loop >= 2:
                 product, term = register(product, "ah"), register(term, "b_2")
-            h_wide = requantize(m, product + term, 0, op.h_wide, op.rounding, fits=fits)
-            m.d.comb += stored[k].eq(requantize(m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits))
+            flags = []
+            h_wide = requantize(m, product + term, 0, op.h_wide, op.rounding, fits=fits, clipped=flags)
+            m.d.comb += stored[k].eq(requantize(m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits, clipped=flags))
+            self.clipped.append(Cat(flags).any())
             results.append(register(h_wide, "h_wide"))
         return results
+
+    def _count(self, m, pipeline, live, ends):
+        """`saturates` a cycle behind the write of a state that was clipped; lanes beyond the last channel or state do not count.
+        `ends` says whether the row written is one of the last channels', and one of the last states'."""
+        op, found = self.op, []
+        tails = [op.width - (self.channel_groups - 1) * self.lanes, op.d_state - (self.state_groups - 1) * self.state_lanes]
+        for k, flag in enumerate(self.clipped):
+            beyond = [place >= tail for place, tail in zip(divmod(k, self.state_lanes), tails, strict=True)]
+            found.append(flag & ~Cat(end for end, out in zip(ends, beyond, strict=True) if out).any())
+        written = pipeline.advance & pipeline.flag(live, "clip_live", self.loop - 1)
+        m.d.sync += self.saturates.eq(written & Cat(found).any())
 
     def _states(self, m, pipeline, stored, last, live, address):
         """The states of row `address`; `stored` are those to write, `loop` − 1 steps later."""
         op, advance, bits = self.op, pipeline.advance, self.op.h.bits
         if self.cycles == 1:  # registers, cleared behind the last token: clearing costs nothing there
             states = [Signal(shape_of(op.h), name="state") for _ in stored]
-            with m.If(advance & live & last):
-                m.d.sync += [h.eq(0) for h in states]
+            if self.window:
+                with m.If(self.window.write):
+                    m.d.sync += Cat(states).eq(self.window.connect(m, Cat(states)))
+            else:
+                with m.If(advance & live & last):
+                    m.d.sync += [h.eq(0) for h in states]
             with m.Elif(advance & live):
                 m.d.sync += [h.eq(value) for h, value in zip(states, stored, strict=True)]
             return states
@@ -356,4 +397,6 @@ class Scan(Block):
             write.en.eq(advance & pipeline.flag(live, "write_live", self.loop - 1)),
             write.data.eq(Cat(stored)),
         ]
+        if self.window:
+            self.window.connect_memory(m, read, write)
         return [read.data[k * bits:(k + 1) * bits].as_signed() for k in range(len(stored))]

@@ -68,6 +68,10 @@ class Block(wiring.Component):
 
     def __init__(self, inputs: dict[str, Port], output: Port):
         self.inputs, self.output = inputs, output
+        self.loads: dict = {}  # by name, what stands for a constant memory (rtl.loads)
+        self.clips: Signal | None = None  # a flag of every output lane whose value was clipped, where they are counted
+        self.saturates: Signal | None = None  # high where its state is clipped, where that is counted
+        self.window = None  # onto its state, where that can be kept, read and written (rtl.states)
         super().__init__({name: In(port.signature) for name, port in inputs.items()} | {"o": Out(output.signature)})
 
     @property
@@ -98,11 +102,13 @@ class Fifo(wiring.Component):
     """First in, first out. With `through`, a beat that finds it empty can be read in the cycle in which it comes, so that the
     FIFO costs no latency; else in the next. `ready` never depends on the reader's.
 
-    `peak`: the most beats ever held, the high-water mark.
+    `peak`: the most beats held since a cycle in which `clear`, if there is one, was high: the high-water mark. It stands still
+    while `hold` is high.
     """
 
-    def __init__(self, layout: data.Layout, depth: int, *, through: bool = True):
-        self.depth, self.through = depth, through
+    def __init__(self, layout: data.Layout, depth: int, *, through: bool = True, clear: Signal | None = None,
+                 hold: Signal | None = None):
+        self.depth, self.through, self.clear, self.hold = depth, through, clear, hold
         super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)), "peak": Out(range(depth + 1))})
 
     def elaborate(self, platform):
@@ -138,8 +144,12 @@ class Fifo(wiring.Component):
                 m.d.sync += advance(write.addr)
             with m.If(pop):
                 m.d.sync += advance(read.addr)
-        with m.If(level > self.peak):
+        rises = level > self.peak
+        with m.If(rises if self.hold is None else rises & ~self.hold):
             m.d.sync += self.peak.eq(level)
+        if self.clear is not None:
+            with m.If(self.clear):
+                m.d.sync += self.peak.eq(0)
         return m
 
     @property

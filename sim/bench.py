@@ -68,10 +68,10 @@ class Bench:
                             results_xml=str(results), seed=self.seed, log_file=log)
             except (RuntimeError, SystemExit):
                 if not results.exists():
-                    raise EmambaError(f"bench {name} does not run on {simulator}: {_last_line(log)} (see {log})") from None
+                    raise EmambaError(f"bench {name} does not run on {simulator}: {last_line(log)} (see {log})") from None
         tests, failures = get_results(results)
         if failures or not tests:
-            failure = _first_failure(results)
+            failure = first_failure(results)
             raise EmambaError(f"bench {name} on {simulator}: {failures} of {tests} tests failed; {failure} (see {log})")
 
     def _spec(self) -> dict:
@@ -139,13 +139,13 @@ def _hex(words: np.ndarray) -> list[str]:
     return [f"{value:x}" for value in packing.to_ints(words)]
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
     lines = [line for line in log.read_text().splitlines() if line.strip()] if log.exists() else []
     errors = [line for line in lines if "rror" in line]
     return (errors or lines or ["no output"])[0 if errors else -1]
 
 
-def _first_failure(results: Path) -> str:
+def first_failure(results: Path) -> str:
     for case in ElementTree.parse(results).getroot().iter("testcase"):
         for failure in case.findall("failure"):
             return f"{case.get('name')}: {failure.get('message', '').splitlines()[0]}"

@@ -56,14 +56,8 @@ class NativeSimulation:
         self.i, self.o = component.inputs["i"], component.output
         self.trace: dict[str, Port] = dict(getattr(component, "trace", {}))
         self.peaks: list[str] = list(getattr(component, "peaks", []))
-        build_dir = Path(build_dir).resolve()
-        environment = tools.verilator(build_dir)
-        self._arguments = [*VERILATOR, "-CFLAGS", "-O2" if fast else "-O0"]
         files = {"top.v": to_verilog(component), "ports.h": self._ports(), "harness.cpp": HARNESS.read_text()}
-        content = "\0".join([*files.values(), *self._arguments, Path(environment["OBJCACHE"]).parent.name])
-        self.folder = build_dir / f"native-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-        if not self.folder.exists():
-            self._build(files, environment)
+        self.folder = build(files, build_dir, fast=fast)
 
     def run(self, words: np.ndarray, stall_seed: int | None = None, stall_percent: int = 0, *, idle_cycles: int = 50_000,
             reset_at: int | None = None, resume_beat: int = 0) -> Result:
@@ -145,20 +139,29 @@ class NativeSimulation:
         lines = [f"#define {name} {value}" for name, value in defines.items()]
         return "\n".join(['#include "Vtop.h"', "using Top = Vtop;", *lines, ""])
 
-    def _build(self, files: dict[str, str], environment: dict[str, str]) -> None:
-        """In a folder of its own, which takes its place when all of it is there."""
-        draft = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix="draft-"))
-        try:
-            for name, text in files.items():
-                (draft / name).write_text(text)
-            command = ["verilator", *self._arguments, "top.v", "harness.cpp", "-CFLAGS", "-I.."]
-            process = subprocess.run(command, cwd=draft, env=os.environ | environment, capture_output=True, text=True)
-            (draft / "build.log").write_text(process.stdout + process.stderr)
-            if process.returncode:
-                errors = [line for line in (process.stdout + process.stderr).splitlines() if "rror" in line]
-                raise EmambaError(f"Verilator does not build the design: {(errors or ['no message'])[0]}")
-            shutil.rmtree(draft / "obj")
-            if not self.folder.exists():
-                draft.rename(self.folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+
+def build(files: dict[str, str], build_dir: Path, *, fast: bool) -> Path:
+    """The folder of the `simulation` that Verilator makes of top.v, ports.h and harness.cpp, made now or by an earlier run."""
+    build_dir = Path(build_dir).resolve()
+    environment = tools.verilator(build_dir)
+    arguments = [*VERILATOR, "-CFLAGS", "-O2" if fast else "-O0"]
+    content = "\0".join([*files.values(), *arguments, Path(environment["OBJCACHE"]).parent.name])
+    folder = build_dir / f"native-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+    if folder.exists():
+        return folder
+    draft = Path(tempfile.mkdtemp(dir=build_dir, prefix="draft-"))  # it takes its place when all of it is there
+    try:
+        for name, text in files.items():
+            (draft / name).write_text(text)
+        command = ["verilator", *arguments, "top.v", "harness.cpp", "-CFLAGS", "-I.."]
+        process = subprocess.run(command, cwd=draft, env=os.environ | environment, capture_output=True, text=True)
+        (draft / "build.log").write_text(process.stdout + process.stderr)
+        if process.returncode:
+            errors = [line for line in (process.stdout + process.stderr).splitlines() if line.startswith("%") or "rror" in line]
+            raise EmambaError(f"Verilator does not build the design: {(errors or ['no message'])[0]}")
+        shutil.rmtree(draft / "obj")
+        if not folder.exists():
+            draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder

@@ -12,10 +12,14 @@ import pytest
 from test_zcu102 import SMALL
 
 from asic import target as asic
+from boards.driver.description import Description
 from emamba import artifact as artifacts
 from emamba.integer import IntegerModel
 from rtl import devices, packing
-from rtl.build import main
+from rtl.accelerator import Accelerator
+from rtl.build import ESTIMATED, main
+from rtl.datapath import Products
+from rtl.emit import to_verilog
 from rtl.plan import Request, plan
 from rtl.schedule import MAX_CYCLES, Realization, Schedule
 from sim.models import random_artifact, random_inputs
@@ -23,8 +27,11 @@ from sim.models import random_artifact, random_inputs
 FILES = {
     "verilog": {"top.v"},
     "zcu102": {"top.v", "self_test.v", "self_test.xdc", "self_test.tcl", "out_of_context.xdc", "out_of_context.tcl",
-               "program.tcl", "README.txt"},
+               "program.tcl", "README.txt", "system"},
+    "zcu104": {"system"},
+    "kv260": {"system"},
     "asic": {"top.v", "top.sdc", "memories.json"},
+    "axi": {"top.v", "accelerator.json", "registers.h", "registers.rdl"},
 }
 
 
@@ -38,7 +45,7 @@ def small(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def without_vivado(monkeypatch):
-    monkeypatch.setattr("boards.zcu102.target.shutil.which", lambda name: None)
+    monkeypatch.setattr("boards.vivado.shutil.which", lambda name: None)
 
 
 @pytest.fixture
@@ -67,7 +74,7 @@ def test_target(name, small, tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == FILES[name] | {"report.json"}
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     artifact = artifacts.load(small)
-    device = devices.find("zcu102") if name == "zcu102" else None
+    device = devices.find(name) if name in ("zcu102", "kv260") else None
     report, expected = built(out), plan(artifact, Request(cycles_per_token=8, device=device)).schedule.report()
     assert {key: report[key] for key in expected} == json.loads(json.dumps(expected))
     assert report["target"] == name and report["artifact"] == {"name": "random", "digest": artifact.digest}
@@ -126,6 +133,20 @@ def test_chosen_circuits(small, tmp_path):
     assert built(out)["stages"] == json.loads(json.dumps(expected["stages"]))
 
 
+def test_options_of_the_system(small, tmp_path, refuse):
+    """Loadable weights are in the system; the self-test beside it is that of the artifact."""
+    for option in (["--weights", "loadable"], ["--state", "kept"], ["--counters", "no"], ["--bus-bits", "32"]):
+        assert refuse("asic", *option) == \
+            "--weights, --state, --counters and --bus-bits are for axi, zcu102, zcu104, kv260, not for the target asic"
+    out = tmp_path / "out"
+    assert main(["zcu102", "--artifact", str(small), "--out", str(out), "--cycles-per-token", "8", "--weights", "loadable",
+                 "--state", "kept", "--bus-bits", "32"]) == 0
+    description = Description.read(out / "system" / "host")
+    assert description.image is not None and ESTIMATED in built(out)["notes"]
+    fixed = Realization(decay_tables=False, products=Products.PAIRS)
+    assert (out / "top.v").read_text() == to_verilog(Accelerator(Schedule(artifacts.load(small), 8, fixed)))
+
+
 def test_frames_per_second(small, tmp_path):
     out = tmp_path / "out"
     rate = ["--frames-per-second", "1e6", "--clock-mhz", "50"]
@@ -152,7 +173,7 @@ def test_refused_rates(refuse):
 
 
 def test_refused_arguments(refuse):
-    assert refuse("ulx3s") == "there is no target 'ulx3s'; choose one of verilog, zcu102, asic"
+    assert refuse("ulx3s") == "there is no target 'ulx3s'; choose one of verilog, axi, zcu102, zcu104, kv260, asic"
     assert refuse() == "the following arguments are required: TARGET (see --help)"
     assert refuse("verilog", "--cycles-per-token", "x") == "argument --cycles-per-token: invalid int value: 'x' (see --help)"
     assert refuse("verilog", "--cycles-per-token", "0") == f"cycles_per_token = 0 is out of range; it must lie in 1..{MAX_CYCLES}"

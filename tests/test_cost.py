@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The cost model: what components say that they are made of against their Verilog, rules of the families, the fitted errors."""
 
 import json
@@ -12,10 +13,12 @@ from rtl.accelerator import Accelerator
 from rtl.cost import COSTS, FAMILIES, FITTED, RESOURCES, components, estimate
 from rtl.datapath import Products
 from rtl.emit import to_verilog
+from rtl.loads import Loads, envelope
 from rtl.schedule import Realization, Schedule
 from rtl.streams import Gearbox, Pacer, Port
 from sim.cases import BLOCKS, I8, I12
 from sim.models import random_artifact
+from sim.small import artifact_of
 
 MARS = load(Path("models/mars"))
 REGISTER = re.compile(r"^\s+reg (?:signed )?(?:\[(\d+):0\] )?(?!_\d+_)(?:\\\S+|\w+)\s*(?:= [^;]*)?;", re.M)
@@ -46,6 +49,19 @@ def test_products(name):
     """As many products as multiplication signs in the Verilog."""
     block = BLOCKS[name]()
     assert block.inventory.products.total() == len(MULTIPLIER.findall(to_verilog(block)))
+
+
+def test_loadable_memories():
+    """As many bits of memory as the Verilog has, and a register at the read port; a single row is two registers."""
+    schedule = Schedule(envelope(artifact_of()), 6)
+    Loads(schedule, artifact_of())
+    memories = [memory for block in schedule.blocks.values() for memory in block.loads.values()]
+    assert {memory.count == 1 for memory in memories} == {False, True}
+    for memory in memories:
+        verilog, made = to_verilog(memory), memory.inventory
+        found = [(int(high) + 1) * (int(last) + 1) for high, last in re.findall(r"reg \[(\d+):0\] \S+ \[(\d+):0\];", verilog)]
+        assert sum(found) == sum(words * bits * count for (words, bits, _), count in made.rams.items())
+        assert made.registers == memory.lanes * memory.element.bits * (1 if found else 2)
 
 
 @pytest.mark.parametrize("component", [Gearbox(I8, 20, 4, 5), Gearbox(I8, 20, 10, 3), Pacer(Port(I12, 20, 4), 9)])

@@ -10,6 +10,7 @@ from emamba.errors import EmambaError
 from rtl import devices
 from rtl.datapath import Products
 from rtl.devices import Device
+from rtl.loads import envelope
 from rtl.plan import CYCLES_PER_TOKEN, Request, at, plan
 from rtl.schedule import MAX_CYCLES, Schedule
 from sim.models import random_artifact
@@ -106,3 +107,18 @@ def test_the_board_has_room_for_mars():
     assert default.load < 0.4 and default.schedule.realization.products is Products.PAIRS
     fastest = plan(mars, replace(request, fill=0.9))
     assert fastest.schedule.requested == 1 and fastest.schedule.realization.products is Products.CONSTANTS
+
+
+def test_loadable_memories_are_in_the_estimate(small, monkeypatch):
+    """Two banks of RAM in place of constants: what just fits a device with constants is too large for it."""
+    fixed = {"decay_tables": False, "products": Products.PAIRS}
+    requests = [Request(cycles_per_token=8, device=ultrascale(), realization=fixed, loadable=loadable)
+                for loadable in (False, True)]
+    constant, loadable = (plan(envelope(small), request) for request in requests)
+    assert loadable.resources["lut"] > constant.resources["lut"] and loadable.resources["ff"] > constant.resources["ff"]
+    assert loadable.resources["dsp"] >= constant.resources["dsp"]
+    full = ultrascale(lut=round(constant.resources["lut"]) + 1)
+    assert plan(envelope(small), replace(requests[0], device=full)).load <= 1
+    monkeypatch.setattr("rtl.plan._nearest", lambda artifact, request: "nothing")
+    with pytest.raises(EmambaError, match="at 8 cycles per token the design takes an estimated"):
+        plan(envelope(small), replace(requests[1], device=full))

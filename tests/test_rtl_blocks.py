@@ -1,6 +1,8 @@
 # amaranth: UnusedElaboratable=no
 """Every block against its integer model and its schedule, in the Amaranth simulator."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from blocks import check
@@ -9,6 +11,7 @@ from emamba.formats import IntFormat
 from emamba.operators import Activation as Op
 from emamba.piecewise import codes, fit
 from rtl.activation import Activation
+from rtl.datapath import Products
 from rtl.layer_norm import LayerNorm
 from rtl.linear import Linear
 from rtl.range_norm import RangeNorm
@@ -25,6 +28,15 @@ def test_block(name):
 
 def test_linear_cycles():
     assert Linear(cases.linear(cases.rng(), 17, 5), 4, 2).cycles == beats(17, 4) * beats(5, 2) == 15
+
+
+@pytest.mark.parametrize("low, high", [(0, 1), (-1, 0), (0, 0)])
+@pytest.mark.parametrize("make", [lambda op: Linear(op, 2, 3, Products.LOGIC), lambda op: Linear(op, 5, 7, Products.LOGIC)])
+def test_logic_products_without_lower_bits(make, low, high):
+    """Halved products of weights of 0, which have one bit; whole ones."""
+    op = cases.linear(cases.rng(), 5, 7)
+    block = make(replace(op, w=IntFormat(2, True, 1), weight=np.random.default_rng(0).integers(low, high + 1, (7, 5))))
+    check(block, random_tokens(block.inputs["i"], 3, cases.TOKENS))
 
 
 def test_range_norm_of_equal_channels_is_zero():

@@ -2,12 +2,12 @@
 """The ZCU102's self-test in simulation, and the files for Vivado as far as they can be checked without it."""
 
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import tcl
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
@@ -20,6 +20,7 @@ from emamba.integer import IntegerModel
 from rtl.accelerator import Accelerator
 from rtl.emit import to_verilog
 from rtl.schedule import Schedule
+from rtl.system import System
 from sim.models import random_artifact
 
 SMALL = ModelConfig(input="sequence", features=3, length=4, d_model=4, dt_rank=2, d_state=2, blocks=1, task="regression",
@@ -74,7 +75,7 @@ def golden(artifact):
 @pytest.fixture(scope="module")
 def folder(artifact, tmp_path_factory):
     folder = tmp_path_factory.mktemp("zcu102")
-    target.write(folder, Schedule(artifact, 8), 100.0)
+    target.write(folder, System(Schedule(artifact, 8)), 100.0)
     return folder
 
 
@@ -187,25 +188,9 @@ def test_constraints_meet_the_ports(folder):
     assert re.findall(r"create_clock .* -period (\S+) \[get_ports (\w+)\]", constraints) == [("10.000", "clk")] and "clk" in top
 
 
-def run_tcl(folder, name: str) -> list[list[str]]:
-    """Runs a script with every command of Vivado replaced by one that is only recorded; returns the commands."""
-    stub = "proc unknown {args} {lappend ::calls $args; return {}}; set calls {}; "
-    try:
-        import tkinter
-        tcl = tkinter.Tcl()
-        tcl.eval(f"{stub} source {{{folder / name}}}")
-        return [list(tcl.splitlist(call)) for call in tcl.splitlist(tcl.eval("set calls"))]
-    except ImportError:
-        tclsh = shutil.which("tclsh")
-        assert tclsh, "checking Tcl needs Python's tkinter or tclsh"
-        script = f"{stub} source {{{folder / name}}}; foreach call $calls {{puts [join $call \\t]}}"
-        output = subprocess.run([tclsh], input=script, check=True, capture_output=True, text=True).stdout
-        return [line.split("\t") for line in output.splitlines()]
-
-
 @pytest.mark.parametrize("name", ["self_test.tcl", "out_of_context.tcl", "program.tcl"])
 def test_scripts(folder, name):
-    calls = run_tcl(folder, name)
+    calls = tcl.run(folder, name)
     by_name = {call[0]: call[1:] for call in calls}
     if name == "program.tcl":
         assert by_name["get_hw_devices"] == ["xczu9eg*"]
@@ -246,18 +231,21 @@ def test_golden_frames(artifact):
 
 
 def test_vivado(folder, tmp_path, monkeypatch, capsys):
-    """With Vivado on PATH both scripts run; without, or when it fails, there is one sentence."""
+    """With Vivado on PATH all scripts run; without, or when it fails, there is one sentence."""
     monkeypatch.setenv("PATH", str(tmp_path))
     assert target.run(folder) == []
-    commands = "vivado -mode batch -source self_test.tcl and vivado -mode batch -source out_of_context.tcl"
-    assert capsys.readouterr().out == f"Vivado is not on PATH: in {folder}, run {commands}\n"
+    system, alone = (" and ".join(f"vivado -mode batch -source {name}" for name in names)
+                     for names in (("package_ip.tcl", "build.tcl"), ("self_test.tcl", "out_of_context.tcl")))
+    assert capsys.readouterr().out == (f"Vivado is not on PATH: in {folder / 'system'}, run {system}\n"
+                                       f"Vivado is not on PATH: in {folder}, run {alone}\n")
     vivado = tmp_path / "vivado"
     vivado.write_text('#!/bin/sh\necho "$@" >> calls.txt\n')
     vivado.chmod(0o755)
     note, = target.run(folder)
-    assert note == "Vivado ran on self_test.tcl and out_of_context.tcl: its own reports here hold utilization and timing"
-    calls = (folder / "calls.txt").read_text().splitlines()
-    assert [call.split()[-1] for call in calls] == list(target.SCRIPTS)
+    assert note == f"Vivado ran on {', '.join(target.SCRIPTS)}: its own reports here hold utilization and timing"
+    for place, names in ((folder / "system", ["package_ip", "build"]), (folder, ["self_test", "out_of_context"])):
+        calls = (place / "calls.txt").read_text().splitlines()
+        assert calls == [f"-mode batch -nojournal -log {name}.log -source {name}.tcl" for name in names]
     vivado.write_text("#!/bin/sh\nexit 3\n")
-    with pytest.raises(EmambaError, match=r"Vivado ended with status 3 in self_test.tcl: see .*self_test.log"):
+    with pytest.raises(EmambaError, match=r"Vivado ended with status 3 in system/package_ip.tcl: see .*/system/package_ip.log"):
         target.run(folder)

@@ -1,27 +1,27 @@
-"""The target `zcu102`: a self-test for the board and an out-of-context synthesis of the accelerator, for Vivado.
+"""The target `zcu102`: the AXI system for Linux in the folder `system`; a self-test for the board without a processor, and an
+out-of-context synthesis of the accelerator; for Vivado.
 
 `top.v` is the accelerator as `rtl.emit` wrote it, once, and what Vivado reads in both. The self-test instantiates it and AMD's
 buffers; that shell comes from the board's platform, whose Verilog keeps the attributes on which Vivado's constraints rely.
 """
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, Signal, Value
 from amaranth.lib import io, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from emamba.artifact import Artifact
-from emamba.errors import EmambaError
+from boards import vivado
+from boards.describe import golden_frames
+from boards.vivado import UNRUN
+from boards.zynqmp import bundle
+from boards.zynqmp.presets import PRESETS
 from emamba.integer import IntegerModel
 from rtl.accelerator import Accelerator
 from rtl.emit import to_verilog
 from rtl.schedule import Schedule
+from rtl.system import System
 
 from .platform import ZCU102Platform
 from .self_test import SelfTest
@@ -30,10 +30,7 @@ CLOCK_MHZ = 125.0
 DEVICE = "zcu102"
 CLOCKS = {"clk74": 74.25, "clk125": 125.0, "clk300": 300.0}
 LEAST_CLOCK_MHZ = min(CLOCKS.values())
-SCRIPTS = ("self_test.tcl", "out_of_context.tcl")
-UNRUN = "not run in Vivado here; no UltraScale+ timing or power is known"
-GOLDEN_FRAMES = 4
-SEED = 0
+SCRIPTS = (*(f"system/{name}" for name in bundle.SCRIPTS), "self_test.tcl", "out_of_context.tcl")
 
 
 class Emitted(wiring.Component):
@@ -75,9 +72,12 @@ class Board(Elaboratable):
         return m
 
 
-def write(folder: Path, schedule: Schedule, clock_mhz: float) -> tuple[dict, list[str]]:
+def write(folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[str]]:
     """Writes the target's files; returns resources and notes for the report."""
     clock = board_clock(clock_mhz)
+    bundle.write(folder / "system", system, PRESETS["zcu102"], clock_mhz)
+    # The accelerator alone has blocks of its own: those of the system are made for its counters and loads.
+    schedule = Schedule(system.artifact, system.schedule.requested, system.schedule.realization)
     frames = golden_frames(schedule.artifact)
     answers = IntegerModel(schedule.artifact).run(frames, ["head"])["head"]
     top = to_verilog(Accelerator(schedule))
@@ -85,29 +85,18 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float) -> tuple[dict, lis
     board = Board(SelfTest(Emitted(schedule), schedule, frames, answers), CLOCKS[clock] * 1e6)
     for name, content in shell(board, clock, top).items():
         (folder / name).write_text(content, encoding="utf-8")
-    templates = Environment(loader=PackageLoader("boards.zcu102", "."), undefined=StrictUndefined, keep_trailing_newline=True,
-                            trim_blocks=True, autoescape=False)
+    templates = vivado.templates(__package__)
     values = {"name": schedule.artifact.name, "part": part(), "frames": len(frames), "unrun": UNRUN,
               "board_mhz": f"{CLOCKS[clock]:g}", "clock_mhz": f"{clock_mhz:g}", "period": f"{1000 / clock_mhz:.3f}"}
     for name in ("out_of_context.tcl", "out_of_context.xdc", "program.tcl", "README.txt"):
         (folder / name).write_text(templates.get_template(f"{name}.j2").render(values), encoding="utf-8")
-    return {}, [UNRUN, f"clocks: {CLOCKS[clock]:g} MHz, one of the board's, in the self-test, {clock_mhz:g} MHz out of context"]
+    return {}, [UNRUN, f"clocks: {CLOCKS[clock]:g} MHz, one of the board's, in the self-test, {clock_mhz:g} MHz in the "
+                "system and out of context"]
 
 
 def run(folder: Path) -> list[str]:
     """Runs Vivado where it is on PATH, and returns notes for the report in place of those of `write`; else says what to run."""
-    vivado = shutil.which("vivado")
-    if vivado is None:
-        commands = " and ".join(f"vivado -mode batch -source {name}" for name in SCRIPTS)
-        print(f"Vivado is not on PATH: in {folder}, run {commands}")
-        return []
-    for name in SCRIPTS:
-        log = Path(name).with_suffix(".log")
-        command = [vivado, "-mode", "batch", "-nojournal", "-log", str(log), "-source", name]
-        process = subprocess.run(command, cwd=folder, stdout=None if sys.stdout.isatty() else subprocess.DEVNULL)
-        if process.returncode:
-            raise EmambaError(f"Vivado ended with status {process.returncode} in {name}: see {folder / log}")
-    return ["Vivado ran on self_test.tcl and out_of_context.tcl: its own reports here hold utilization and timing"]
+    return vivado.run(folder, SCRIPTS)
 
 
 def shell(board: Board, clock: str, top: str) -> dict[str, str]:
@@ -119,21 +108,6 @@ def shell(board: Board, clock: str, top: str) -> dict[str, str]:
                           script_before_bitstream="set_property BITSTREAM.GENERAL.COMPRESS TRUE [current_design]")
     files = {name: plan.files[name] for name in ("self_test.v", "self_test.xdc", "self_test.tcl")}
     return files | {name: f"# {UNRUN}\n{files[name]}\n" for name in ("self_test.xdc", "self_test.tcl")}
-
-
-def golden_frames(artifact: Artifact) -> np.ndarray:
-    """Quantized inputs [n, L, input width]: the artifact's own, else random ones."""
-    config, i = artifact.config, artifact.input
-    shape = (config.tokens, config.input_width)
-    kept = artifact.record.get("golden")
-    if kept is None:
-        top = config.vocabulary - 1 if config.input == "tokens" else i.max
-        return np.random.default_rng(SEED).integers(i.min, top + 1, (GOLDEN_FRAMES, *shape))
-    frames = np.array(kept, object)
-    if frames.shape[1:] != shape or not all(type(value) is int for value in frames.flat):
-        raise EmambaError(f"the artifact's golden frames are not integers [frames, {shape[0]} tokens, {shape[1]} values]: "
-                          "quantize the checkpoint again")
-    return frames[:GOLDEN_FRAMES].astype(np.int64)
 
 
 def part() -> str:

@@ -1,0 +1,61 @@
+"""What the driver must know of a design, as JSON: `boards.driver.description` reads it."""
+
+import numpy as np
+
+from emamba.artifact import Artifact
+from emamba.errors import EmambaError
+from emamba.integer import IntegerModel
+from rtl.axi import element_bytes
+from rtl.loads import structure
+from rtl.streams import Port
+from rtl.system import System
+
+from .driver.accelerator import difference
+from .driver.description import FORMAT, VERSION
+
+GOLDEN_FRAMES = 4
+SEED = 0
+
+
+def golden_frames(artifact: Artifact) -> np.ndarray:
+    """Quantized inputs [n, L, input width]: the artifact's own, else random ones."""
+    config, i = artifact.config, artifact.input
+    shape = (config.tokens, config.input_width)
+    kept = artifact.record.get("golden")
+    if kept is None:
+        top = config.vocabulary - 1 if config.input == "tokens" else i.max
+        return np.random.default_rng(SEED).integers(i.min, top + 1, (GOLDEN_FRAMES, *shape))
+    frames = np.array(kept, object)
+    if frames.shape[1:] != shape or not all(type(value) is int for value in frames.flat):
+        raise EmambaError(f"the artifact's golden frames are not integers [frames, {shape[0]} tokens, {shape[1]} values]: "
+                          "quantize the checkpoint again")
+    return frames[:GOLDEN_FRAMES].astype(np.int64)
+
+
+def describe(system: System, frames: np.ndarray, artifact: Artifact | None = None) -> dict:
+    """Of a `system`, with golden `frames` [n, L, input width] of integers; with another `artifact`, which can be loaded into it,
+    where one is given."""
+    artifact, schedule, loads = artifact or system.artifact, system.schedule, system.loads
+    image = None
+    if loads:
+        found = difference(loads.structure, structure(schedule, artifact, loads.elements))
+        if found:
+            raise EmambaError(f"'{artifact.name}' cannot be loaded into a design of '{system.artifact.name}': {found}; build a "
+                              "design for it")
+        image = loads.image(artifact).tobytes().hex()
+    answers = IntegerModel(artifact).run(frames, ["head"])["head"]
+    codec = {key: None if value is None else value.tolist() for key, value in vars(artifact.codec).items()}
+    return {
+        "format": FORMAT, "version": VERSION, "name": artifact.name, "digest": artifact.digest,
+        "tokens": schedule.tokens, "input_width": schedule.input.width,
+        "output_tokens": answers.shape[1], "output_width": schedule.output.width,
+        "input": _format(schedule.input), "output": _format(schedule.output), "codec": codec,
+        "golden": {"frames": frames.tolist(), "answers": answers.tolist()},
+        "stages": system.stages, "queues": system.accelerator.peaks, "cycles_per_frame": schedule.cycles_per_frame,
+        "structure": loads.structure if loads else {}, "structure_digest": loads.structure_digest if loads else "",
+        "image": image,
+    }
+
+
+def _format(port: Port) -> dict:
+    return {"bits": port.format.bits, "signed": port.format.signed, "frac": port.format.frac, "size": element_bytes(port.format)}

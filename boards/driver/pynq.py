@@ -1,0 +1,109 @@
+"""The driver's transport under PYNQ, which is imported only here. Not run on a board here.
+
+PYNQ, pynq/lib/dma.py: a channel's `transfer` flushes what is sent, its `wait` invalidates what was received and counts it, and
+its `stop` waits for a transfer that may never end, so that the DMA is reset instead (AMD PG021).
+"""
+
+import time
+from collections import deque
+
+import numpy as np
+
+from emamba.errors import EmambaError
+
+CONTROL, FROM_DEVICE, RESET = 0x00, 0x30, 1 << 2  # of the DMA
+RESET_SECONDS = 0.1
+
+
+class PynqTransport:
+    """`overlay` is a loaded `pynq.Overlay` in which `registers` names the accelerator and `dma` the AXI DMA. While a packet is
+    sent the next one is copied, and while a result is copied the next one is received."""
+
+    def __init__(self, overlay, registers: str = "accelerator", dma: str = "dma"):
+        try:
+            from pynq import allocate
+        except ImportError:
+            raise EmambaError("the PYNQ transport needs the package pynq, which is not installed; elsewhere take the UIO "
+                              "transport") from None
+        self.allocate = allocate
+        try:
+            self.registers, self.dma = getattr(overlay, registers).mmio, getattr(overlay, dma)
+        except AttributeError as error:
+            raise EmambaError(f"the overlay has no such part: {error}") from None
+        self.packets, self.results = ([None, None] for _ in range(2))  # buffers that take turns
+        self.queue: deque[bytes] = deque()
+        self.abort()
+
+    def read32(self, address: int) -> int:
+        return self.registers.read(address)
+
+    def write32(self, address: int, value: int) -> None:
+        self.registers.write(address, value)
+
+    def send(self, packet: bytes) -> None:
+        self.queue.append(packet)
+        self.expected += 1
+        self._send_next()
+
+    def receive(self, size: int, timeout: float) -> bytes:
+        channel = self.dma.recvchannel
+        if not self.armed:
+            self._arm(size)
+        elif self.armed != size:
+            raise EmambaError(f"the DMA waits for a result of {self.armed} bytes, not of {size}: call abort before the size "
+                              "changes")
+        end = time.monotonic() + timeout
+        while not channel.idle:
+            self._send_next()
+            if channel.error or self.dma.sendchannel.error:
+                raise EmambaError(f"the DMA stopped at {'a result' if channel.error else 'an input'} packet: reset the driver")
+            if time.monotonic() > end:
+                raise TimeoutError
+        channel.wait()
+        count, buffer = channel.transferred, self.results[self.received_at]
+        self.armed, self.received_at, self.expected = 0, 1 - self.received_at, max(0, self.expected - 1)
+        if self.expected:
+            self._arm(size)
+        return bytes(buffer[:count])
+
+    def abort(self) -> None:
+        self.queue.clear()
+        self.sending, self.staged, self.sent_from = False, 0, 0
+        self.expected, self.armed, self.received_at = 0, 0, 0
+        mmio = self.dma.mmio
+        mmio.write(CONTROL, RESET)  # of both channels, as PG021 says
+        end = time.monotonic() + RESET_SECONDS
+        while (mmio.read(CONTROL) | mmio.read(FROM_DEVICE + CONTROL)) & RESET:
+            if time.monotonic() > end:
+                raise EmambaError("the DMA does not leave its reset: see that its clock runs")
+        for channel in (self.dma.sendchannel, self.dma.recvchannel):
+            channel.start()
+
+    def _send_next(self) -> None:
+        """Starts the packet that is in its buffer, where the DMA is ready for it, and copies the next one."""
+        channel = self.dma.sendchannel
+        if self.queue and not self.staged:
+            self._stage()
+        if self.staged and (not self.sending or channel.idle):
+            channel.transfer(self.packets[self.sent_from], nbytes=self.staged)
+            self.sending, self.staged, self.sent_from = True, 0, 1 - self.sent_from
+            if self.queue:
+                self._stage()
+
+    def _stage(self) -> None:
+        packet = self.queue.popleft()
+        buffer = self._room(self.packets, self.sent_from, len(packet))
+        buffer[:len(packet)] = np.frombuffer(packet, np.uint8)
+        self.staged = len(packet)
+
+    def _arm(self, size: int) -> None:
+        self.dma.recvchannel.transfer(self._room(self.results, self.received_at, size), nbytes=size)
+        self.armed = size
+
+    def _room(self, buffers: list, which: int, size: int) -> np.ndarray:
+        """The buffer, made larger where it must be."""
+        if buffers[which] is None or len(buffers[which]) < size:
+            if buffers[which] is not None:
+                buffers[which].freebuffer()
+            buffers[which] = self.allocate((size,), np.uint8)
+        return buffers[which]

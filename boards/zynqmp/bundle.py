@@ -1,0 +1,67 @@
+"""The AXI system of a board with a Zynq UltraScale+, from Verilog to example: all that Vivado and Linux need, in one folder."""
+
+import json
+import shutil
+from pathlib import Path
+
+from amaranth.lib.wiring import Out
+
+import emamba.errors
+from boards.describe import describe, golden_frames
+from boards.vivado import UNRUN, templates
+from rtl import registers
+from rtl.emit import to_verilog
+from rtl.system import System
+
+from .layout import Layout
+from .presets import Preset
+
+ROOT = Path(emamba.errors.__file__).parents[1]
+DRIVER = ("emamba/errors.py", "rtl/registers.py", "boards/driver/accelerator.py", "boards/driver/description.py",
+          "boards/driver/pynq.py", "boards/driver/uio.py")
+"""What runs on the board, with NumPy alone."""
+
+HOST = ("emamba.dts", "clock.dtsi", "emamba.bif", "example.py")
+DESK = ("package_ip.tcl", "block_design.tcl", "build.tcl", "system.xdc", "README.txt")
+SCRIPTS = ("package_ip.tcl", "build.tcl")
+"""What Vivado runs, in this order; build.tcl reads block_design.tcl."""
+
+AXIS = "xilinx.com:interface:axis:1.0"
+AXIMM = "xilinx.com:interface:aximm:1.0"
+STREAM = ("tdata", "tkeep", "tlast", "tvalid", "tready")
+
+def write(folder: Path, system: System, preset: Preset, clock_mhz: float) -> None:
+    """Writes the bundle into the new `folder`."""
+    host = folder / "host"
+    host.mkdir(parents=True)
+    values = {"name": system.artifact.name, "unrun": UNRUN, "preset": preset, "layout": Layout.of(system),
+              "interfaces": interfaces(system), "clock_mhz": f"{clock_mhz:g}", "clock_hz": round(clock_mhz * 1e6),
+              "bus_bits": system.options.bus_bits}
+    rendered = templates(__package__)
+    texts = {folder / name: rendered.get_template(f"{name}.j2").render(values) for name in DESK}
+    texts |= {host / name: rendered.get_template(f"{name}.j2").render(values) for name in HOST}
+    texts |= {folder / "emamba_system.v": to_verilog(system, "emamba_system"), folder / "registers.h": registers.c_header(),
+              folder / "registers.rdl": registers.systemrdl(),
+              host / "accelerator.json": json.dumps(describe(system, golden_frames(system.artifact))) + "\n"}
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    for name in DRIVER:
+        (host / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, host / name)
+
+
+def interfaces(system: System) -> list[dict]:
+    """The IP's interfaces: logical names of AMBA → ports of the Verilog."""
+    lite = {name.removeprefix("s_axil_").upper(): name for name in system.signature.members if name.startswith("s_axil_")}
+    found = [_interface("s_axil", "slave", AXIMM, lite)]
+    for name in ("s_axis", "m_axis"):
+        master = system.signature.members[f"{name}_tvalid"].flow is Out
+        found.append(_interface(name, "master" if master else "slave", AXIS, {port.upper(): f"{name}_{port}" for port in STREAM}))
+    return [*found, _interface("clk", "slave", "xilinx.com:signal:clock:1.0", {"CLK": "clk"}),
+            _interface("rst", "slave", "xilinx.com:signal:reset:1.0", {"RST": "rst"}),
+            _interface("irq", "master", "xilinx.com:signal:interrupt:1.0", {"INTERRUPT": "irq"})]
+
+
+def _interface(name: str, mode: str, bus: str, ports: dict[str, str]) -> dict:
+    kind, version = bus.rsplit(":", 1)
+    return {"name": name, "mode": mode, "bus": bus, "abstraction": f"{kind}_rtl:{version}", "ports": ports}

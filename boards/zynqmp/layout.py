@@ -1,0 +1,54 @@
+"""Where the parts of the system are for the processor: the one source of block design, device-tree overlay and example.
+
+Documents:
+
+    [PG021]   AMD AXI DMA Product Guide, 7.1: registers in direct register mode, LENGTH of at most 26 bits
+    [UG1085]  Zynq UltraScale+ Device Technical Reference Manual, 2.4: table 35-6, interrupts 89 to 96 are the logic's first eight
+    [A53]     Xcell Daily Blog, Adam Taylor's MicroZed Chronicles 174: the Cortex-A53 have 40-bit addresses
+    [wiki]    AMD, Solution ZynqMP PL Programming: overlay with fpga_full, afi0 and zynqmp_reset 116
+    [afi]     AMD Kria, Adding a Raspberry Pi Camera to SmartCam's Platform: config-afi 4 and 5 are S_AXI_HP0_FPD, and 0 means
+              128 bits; 14 is as in [wiki]
+    [clock]   Linux, include/dt-bindings/clock/xlnx-zynqmp-clk.h: PL0_REF is 71
+    [uio]     Linux, Documentation/driver-api/uio-howto.rst: of_id; a device has its node's name, without the address
+    [buffer]  github.com/ikwzm/udmabuf, README: the node of a u-dma-buf
+
+The window of M_AXI_HPM0_FPD, in which the addresses must lie, is not quoted from a document: Vivado refuses other addresses.
+"""
+
+from dataclasses import dataclass
+
+from rtl.registers import SPAN
+from rtl.system import System
+
+from ..driver.uio import ALIGNMENT, DMA_SPAN, PARTS
+
+LEAST_BUFFER = 1 << 20
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Addresses and sizes in bytes, interrupts as numbers of the GIC's shared ones, names of Linux's devices."""
+
+    buffer_bytes: int
+    dma: int = 0xA000_0000
+    dma_bytes: int = DMA_SPAN
+    registers: int = 0xA001_0000
+    registers_bytes: int = SPAN
+    sent: int = 89  # [UG1085]
+    received: int = 90
+    accelerator: int = 91
+    length_bits: int = 26  # [PG021]
+    address_bits: int = 40  # [A53]
+    registers_name: str = "emamba-registers"
+    dma_name: str = "emamba-dma"
+    buffer_name: str = "udmabuf-emamba"
+
+    @classmethod
+    def of(cls, system: System) -> "Layout":
+        """With a buffer for the packets of a system."""
+        schedule, size = system.schedule, system.options.bus_bits // 8
+        tokens = 1 if schedule.pooled else schedule.tokens
+        longest = max(schedule.tokens * schedule.input.width * system.reader.bytes,
+                      tokens * schedule.output.width * system.writer.bytes)
+        needed = PARTS * (longest + size + ALIGNMENT)
+        return cls(max(LEAST_BUFFER, 1 << (needed - 1).bit_length()))

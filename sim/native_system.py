@@ -1,0 +1,80 @@
+"""The driver's transport to a whole AXI system at full speed: a Verilated model behind a pipe (`system_harness.cpp`)."""
+
+import subprocess
+from pathlib import Path
+
+from emamba.errors import EmambaError
+from rtl.emit import to_verilog
+from rtl.system import System
+
+from . import native
+
+HARNESS = Path(__file__).with_name("system_harness.cpp")
+
+
+class NativeTransport:
+    """`cycles` stand for a second. `marks` are TUSER of every packet received, `cycles_of` the cycles in which it ended."""
+
+    def __init__(self, system: System, build_dir: Path, *, cycles: int, fast: bool = True):
+        size = system.options.bus_bits // 8
+        ports = f'#include "Vtop.h"\nusing Top = Vtop;\n#define BUS_BYTES {size}\n'
+        folder = native.build({"top.v": to_verilog(system), "ports.h": ports, "harness.cpp": HARNESS.read_text()}, build_dir,
+                              fast=fast)
+        self.cycles, self.marks, self.cycles_of = cycles, [], []
+        self.process = subprocess.Popen([folder / "simulation"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stdin.close()
+        status, text = self.process.wait(), self.process.stderr.read().decode().strip()
+        self.process.stdout.close()
+        self.process.stderr.close()
+        if status:
+            raise EmambaError(f"the simulation ended with status {status}: {text}")
+
+    def stall(self, source: int, sink: int, lite: int, seed: int, burst: int = 1) -> None:
+        """Percent of the cycles in which a channel pauses; the input in bursts of so many words."""
+        self._tell(f"P {source} {sink} {lite} {burst} {seed}")
+
+    def wait(self, cycles: int) -> int:
+        return int(self._ask(f"N {cycles}")[0])
+
+    def read32(self, address: int) -> int:
+        value, response = map(int, self._ask(f"R {address}"))
+        if response:
+            raise EmambaError(f"reading {address:#x} was answered with {response}")
+        return value
+
+    def write32(self, address: int, value: int) -> None:
+        response, = map(int, self._ask(f"W {address} {value}"))
+        if response:
+            raise EmambaError(f"writing {address:#x} was answered with {response}")
+
+    def send(self, packet: bytes) -> None:
+        self._tell(f"S {len(packet)}", packet)
+
+    def receive(self, size: int, timeout: float) -> bytes:
+        answer = self._ask(f"G {round(timeout * self.cycles)}")
+        if answer == ["timeout"]:
+            raise TimeoutError
+        cycle, user, count = map(int, answer)
+        self.marks.append(bool(user))
+        self.cycles_of.append(cycle)
+        return self.process.stdout.read(count)
+
+    def abort(self) -> None:
+        self._tell("A")
+
+    def _tell(self, line: str, data: bytes = b"") -> None:
+        self.process.stdin.write(line.encode() + b"\n" + data)
+
+    def _ask(self, line: str) -> list[str]:
+        self._tell(line)
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().decode().split()
+        if not answer:
+            raise EmambaError(f"the simulation broke off: {self.process.stderr.read().decode().strip()}")
+        return answer

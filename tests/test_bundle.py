@@ -1,0 +1,225 @@
+# amaranth: UnusedElaboratable=no
+"""The bundles for boards with a Zynq UltraScale+, as far as they can be checked without Vivado and a board."""
+
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import tcl
+from test_zcu102 import SMALL
+
+from boards.driver import uio
+from boards.vivado import UNRUN
+from boards.zcu102.target import part
+from boards.zynqmp import bundle
+from boards.zynqmp.layout import Layout
+from boards.zynqmp.presets import PRESETS
+from emamba.errors import EmambaError
+from rtl import registers
+from rtl.schedule import Schedule
+from rtl.system import Options, System
+from sim.models import random_artifact
+
+HERTZ = "99999001"
+ANSWERS = {"get_board_parts *": "board:1.9 board:1.10", "get_property PROGRESS *": "100%", "get_property STATS.* *": "0.1",
+           "get_property CONFIG.FREQ_HZ processor/pl_clk0": HERTZ}
+TO_SLAVE = {"AWADDR", "AWPROT", "AWVALID", "WDATA", "WSTRB", "WVALID", "BREADY", "ARADDR", "ARPROT", "ARVALID", "RREADY",
+            "TDATA", "TKEEP", "TLAST", "TVALID", "CLK", "RST", "INTERRUPT"}
+"""Signals that AMBA drives from the master; the rest go back."""
+
+
+def system_of(bus_bits=64):
+    return System(Schedule(random_artifact(SMALL), 8), Options(bus_bits=bus_bits))
+
+
+@pytest.fixture(scope="module", params=[("zcu102", 64), ("kv260", 128)], ids=lambda param: param[0])
+def built(request, tmp_path_factory):
+    """Folder, system and preset."""
+    name, bus_bits = request.param
+    system, folder = system_of(bus_bits), tmp_path_factory.mktemp(name) / "system"
+    bundle.write(folder, system, PRESETS[name], 100.0)
+    return folder, system, PRESETS[name]
+
+
+@pytest.fixture
+def copy(built, tmp_path):
+    """The folder as Vivado leaves it behind its runs, so that a script can copy from there."""
+    folder = tmp_path / "system"
+    shutil.copytree(built[0], folder)
+    for name in ("emamba.runs/impl_1/system_wrapper.bit", "emamba.gen/sources_1/bd/system/hw_handoff/system.hwh"):
+        path = folder / "project" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(name)
+    return folder
+
+
+def verilog_ports(text: str, module: str) -> dict[str, tuple[str, int]]:
+    """Name → direction and width, of a module's header."""
+    body = re.search(rf"^module {module}\((.*?)\);(.*?)^endmodule", text, re.M | re.S)
+    found = {name: (direction, int(high or 0) + 1)
+             for direction, high, name in re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", body[2], re.M)}
+    assert set(found) == set(re.split(r"\s*,\s*", body[1].strip()))
+    return found
+
+
+def test_ip_meets_the_verilog(built):
+    """Every port of the module but TUSER belongs to one interface, in the direction and width that AMBA gives it."""
+    folder, system, preset = built
+    calls = tcl.run(folder, "package_ip.tcl")
+    ports = verilog_ports((folder / "emamba_system.v").read_text(), "emamba_system")
+    modes = {call[3]: call[2] for call in calls if call[:2] == ["set_property", "interface_mode"]}
+    assert modes == {"s_axil": "slave", "s_axis": "slave", "m_axis": "master", "clk": "slave", "rst": "slave",
+                     "irq": "master"}
+    mapped = {}
+    for added, named in zip(calls, calls[2:], strict=False):
+        if added[0] == "ipx::add_port_map":
+            _, logical, interface = added
+            assert named[:2] == ["set_property", "physical_name"] and named[3] == logical
+            mapped[named[2]] = (interface, logical)
+    assert set(ports) == {*mapped, "m_axis_tuser"}
+    size = system.options.bus_bits // 8
+    widths = {"TDATA": 8 * size, "TKEEP": size, "WDATA": 32, "RDATA": 32, "WSTRB": 4, "BRESP": 2, "RRESP": 2, "AWPROT": 3,
+              "ARPROT": 3, "AWADDR": registers.ADDRESS_BITS, "ARADDR": registers.ADDRESS_BITS}
+    for port, (interface, logical) in mapped.items():
+        towards = (logical in TO_SLAVE) == (modes[interface] == "slave")
+        assert ports[port] == ("input" if towards else "output", widths.get(logical, 1)), port
+    kinds = {call[3]: call[2] for call in calls if call[:2] == ["set_property", "bus_type_vlnv"]}
+    assert kinds == {"s_axil": bundle.AXIMM, "s_axis": bundle.AXIS, "m_axis": bundle.AXIS,
+                     "clk": "xilinx.com:signal:clock:1.0", "rst": "xilinx.com:signal:reset:1.0",
+                     "irq": "xilinx.com:signal:interrupt:1.0"}
+    values = {call[3]: call[2] for call in calls if call[:2] == ["set_property", "value"]}
+    assert values == {"POLARITY": "ACTIVE_HIGH", "PROTOCOL": "AXI4LITE", "ASSOCIATED_BUSIF": "s_axil:s_axis:m_axis",
+                      "ASSOCIATED_RESET": "rst", "SENSITIVITY": "LEVEL_HIGH"}
+    assert ["set_property", "range", str(1 << registers.ADDRESS_BITS), "registers"] in calls
+    assert calls[0] == ["create_project", "-force", "-part", preset.part, "package_ip", "package_ip"]
+    assert ["set_property", "name", "emamba_system", ""] in calls and calls[-2][0] == "ipx::save_core"
+
+
+def test_block_design(copy, built):
+    """Every pin is driven once, from what exists; clocks and resets reach every cell."""
+    _, system, _ = built
+    calls = tcl.run(copy, "block_design.tcl", ANSWERS)
+    cells = {call[-1]: call[-2] for call in calls if call[0] == "create_bd_cell"}
+    assert cells.pop("accelerator") == "emamba:user:emamba_system:1.0"
+    assert cells == {name: f"xilinx.com:ip:{ip}" for name, ip in (
+        ("processor", "zynq_ultra_ps_e"), ("dma", "axi_dma"), ("control", "smartconnect"), ("memory", "smartconnect"),
+        ("interrupts", "xlconcat"), ("reset", "proc_sys_reset"))}
+    nets = [call[1:] for call in calls if call[0] == "connect_bd_net"]
+    streams = [call[1:] for call in calls if call[0] == "connect_bd_intf_net"]
+    ends = [end for pair in nets + streams for end in pair]
+    assert {end.split("/")[0] for end in ends} == {*cells, "accelerator"}
+    for pairs in (nets, streams):
+        assert len({sink for _, sink in pairs}) == len(pairs)
+    assert len({end for pair in streams for end in pair}) == 2 * len(streams)
+    interfaces = {interface["name"] for interface in bundle.interfaces(system)}
+    assert {end.split("/")[1] for end in ends if end.startswith("accelerator/")} == interfaces
+    clocked = {sink for source, sink in nets if source == "processor/pl_clk0"}
+    assert {sink.split("/")[0] for sink in clocked} == {"processor", "dma", "control", "memory", "reset", "accelerator"}
+    assert ["reset/peripheral_reset", "accelerator/rst"] in nets  # active high, as the IP says
+    lines = {sink: source for source, sink in nets if sink.startswith("interrupts/")}
+    assert lines == {"interrupts/In0": "dma/mm2s_introut", "interrupts/In1": "dma/s2mm_introut",
+                     "interrupts/In2": "accelerator/irq"}
+    assert ["set_property", "CONFIG.NUM_PORTS", str(len(lines)), "interrupts"] in calls
+    settings = {name: value for call in calls if call[:2] == ["set_property", "-dict"] and call[-1] == "dma"
+                for name, value in re.findall(r"CONFIG\.(\w+) (\S+)", call[2])}
+    bits = str(system.options.bus_bits)
+    assert settings["c_include_sg"] == "0" and settings["c_sg_length_width"] == "26"
+    assert {settings[f"c_{name}_width"] for name in ("m_axi_mm2s_data", "m_axis_mm2s_tdata", "m_axi_s2mm_data")} == {bits}
+    order = [call[0] for call in calls]
+    assert order.index("assign_bd_address") < order.index("validate_bd_design") < order.index("save_bd_design")
+    assert (copy / "host" / "clock.dtsi").read_text() == f"assigned-clock-rates = <{HERTZ}>;\n"
+
+
+def test_build(copy, built):
+    """The newest files of the board; every file that is read is there; nothing is exported where the timing fails."""
+    _, _, preset = built
+    calls = tcl.run(copy, "build.tcl", ANSWERS)
+    assert calls[0] == ["get_board_parts", "-quiet", f"{preset.board}:*"]
+    assert ["create_project", "-force", "-part", preset.part, "emamba", "project"] in calls
+    assert ["set_property", "board_part", "board:1.10", ""] in calls
+    connected = [call[2] for call in calls if call[:2] == ["set_property", "board_connections"]]
+    assert connected == [preset.connections] * bool(preset.connections)
+    read = [call[-1] for call in calls if call[0] == "add_files" and call[-1]]
+    assert read == ["system.xdc"] and (copy / "system.xdc").is_file()
+    assert ["write_hw_platform", "-fixed", "-include_bit", "-force", "-file", "emamba.xsa"] in calls
+    assert (copy / "host" / "emamba.bit").read_text().endswith(".bit")
+    assert (copy / "host" / "emamba.hwh").read_text().endswith(".hwh")
+    for change, sentence in (({"get_board_parts *": ""}, f"Vivado has no files of the board {preset.board}: install them"),
+                             ({"get_property PROGRESS *": "40%"}, "the implementation did not end"),
+                             ({"get_property STATS.* *": "-0.1"}, "the timing is not met at 100 MHz: build with a lower")):
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            tcl.run(copy, "build.tcl", ANSWERS | change)
+        assert sentence in caught.value.stderr
+
+
+def test_overlay_and_block_design_agree(copy, built):
+    """dtc reads the overlay, without and with Vivado's clock; its addresses are those of the block design."""
+    _, system, _ = built
+    layout = Layout.of(system)
+    assigned = {}
+    for call in tcl.run(copy, "block_design.tcl", ANSWERS):
+        if call[0] == "assign_bd_address" and len(call) > 1:
+            assigned[call[-1].split("/")[0]] = (int(call[2], 16), int(call[4], 16))
+    assert assigned == {"dma": (layout.dma, layout.dma_bytes), "accelerator": (layout.registers, layout.registers_bytes)}
+    for folder, hertz in ((built[0], 100_000_000), (copy, int(HERTZ))):
+        blob = subprocess.run(["dtc", "-@", "-I", "dts", "-O", "dtb", "emamba.dts"], cwd=folder / "host", check=True,
+                              capture_output=True)
+        assert blob.stderr == b""
+        text = subprocess.run(["dtc", "-q", "-I", "dtb", "-O", "dts"], input=blob.stdout, check=True, capture_output=True)
+        text = text.stdout.decode()
+        nodes = {name: (int(unit, 16), [int(cell, 16) for cell in cells.split()])
+                 for name, unit, cells in re.findall(r"([\w-]+)@(\w+) \{[^}]*?reg = <([^>]*)>", text)}
+        assert nodes == {name: (base, [0, base, 0, size]) for name, (base, size) in (
+            (layout.dma_name, assigned["dma"]), (layout.registers_name, assigned["accelerator"]))}
+        assert f"assigned-clock-rates = <{hertz:#x}>" in text and f"size = <{layout.buffer_bytes:#x}>" in text
+        lines = [int(line, 16) for line in re.findall(r"interrupts = <0x00 (\w+) 0x04>", text)]
+        assert lines == [layout.received, layout.accelerator] == [layout.sent + 1, layout.sent + 2]
+        assert f'device-name = "{layout.buffer_name}"' in text and 'firmware-name = "emamba.bit.bin"' in text
+
+
+def test_layout():
+    assert Layout.of(system_of()).buffer_bytes == 1 << 20
+    layout = Layout.of(system_of())
+    spans = sorted([(layout.dma, layout.dma_bytes), (layout.registers, layout.registers_bytes)])
+    assert all(base % size == 0 for base, size in spans) and sum(spans[0]) <= spans[1][0]
+    assert (layout.dma_bytes, layout.registers_bytes) == (uio.DMA_SPAN, registers.SPAN)
+
+
+def test_example_needs_no_more_than_its_folder(built, tmp_path):
+    """On the board there is nothing but host; without its devices the example says so."""
+    host = tmp_path / "host"
+    shutil.copytree(built[0] / "host", host)
+    process = subprocess.run([sys.executable, "example.py"], cwd=host, capture_output=True, text=True)
+    assert process.returncode == 1 and process.stdout == ""
+    assert process.stderr.startswith("example: there is no UIO device 'emamba-registers': load the device-tree overlay")
+    paths = {call for call in re.findall(r'device\("([\w-]+)"\)', (host / "example.py").read_text())}
+    assert paths == {"emamba-registers", "emamba-dma"}
+
+
+def test_device(tmp_path):
+    for number, name in ((0, "axi-pmon"), (3, "emamba-dma")):
+        (tmp_path / f"uio{number}").mkdir()
+        (tmp_path / f"uio{number}" / "name").write_text(f"{name}\n")
+    assert uio.device("emamba-dma", tmp_path) == "/dev/uio3"
+    with pytest.raises(EmambaError, match="there is no UIO device 'emamba-registers'"):
+        uio.device("emamba-registers", tmp_path)
+
+
+def test_every_file_says_that_it_was_not_run(built):
+    folder = built[0]
+    for name in (*bundle.DESK, "host/emamba.dts", "host/example.py"):
+        assert UNRUN.lower() in (folder / name).read_text().lower(), name
+
+
+def test_readme_names_every_file(built):
+    folder = built[0]
+    text = (folder / "README.txt").read_text()
+    names = {path.name for place in (folder, folder / "host") for path in place.iterdir()} - {"README.txt"}
+    assert [name for name in sorted(names) if name.removeprefix("registers") not in text] == []
+
+
+def test_presets():
+    assert PRESETS["zcu102"].part == part()
+    assert all(preset.board.startswith("xilinx.com:") and preset.name == name for name, preset in PRESETS.items())
