@@ -65,6 +65,21 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an interrupted training in it goes on")
     sub.add_argument("--threads", type=int, help="processor threads (default: all)")
 
+    sub = command("prepare", _prepare, "turn a CSV time series, or folders of WAV files, into a data set of your own",
+                  "emamba prepare pump.csv --inputs pressure,flow --target flow --length 32 --out data/pump")
+    sub.add_argument("source", type=Path, help="CSV file whose first line names its columns, or a folder with a folder of .wav "
+                     "files for each class")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the arrays and of recipe.toml; below the data directory, "
+                     "recipes call it by its name")
+    sub.add_argument("--inputs", metavar="COLUMNS", help="CSV: columns that the model reads, separated by commas")
+    sub.add_argument("--target", metavar="COLUMN", help="CSV: column that it predicts")
+    sub.add_argument("--classes", action="store_true", help="CSV: --target names classes")
+    sub.add_argument("--length", type=int, default=32, help="CSV: rows of a window (default: 32)")
+    sub.add_argument("--ahead", type=int, default=1, help="CSV: rows from a window's last to its target (default: 1)")
+    sub.add_argument("--step", type=int, default=1, help="CSV: rows from a window to the next (default: 1)")
+    sub.add_argument("--seconds", type=float, default=1.0, help="WAV: seconds of each file (default: 1)")
+    sub.add_argument("--bands", type=int, default=16, help="WAV: bands of the spectrum (default: 16)")
+
     sub = command("import", _import, "take over a trained Mamba-1 checkpoint of mamba_ssm or transformers",
                   "emamba import downloads/mamba-130m --calibration ids.npy --out models/mamba")
     sub.add_argument("checkpoint", type=Path, help="folder with model.safetensors (or pytorch_model.bin) and config.json, or "
@@ -163,6 +178,28 @@ def _train(options: argparse.Namespace) -> int:
     record = train(recipe, options.out, options.data, threads=options.threads)
     for part in ("validate", "test"):
         print(f"{part}: {_words(record['figures'][part], record['figures']['unit'])}")
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from . import prepare
+
+    check_replaceable(options.out, prepare.MARKER)
+    if options.source.is_dir():
+        if options.inputs or options.target:
+            raise EmambaError(f"{options.source} is a folder, of sounds: --inputs and --target are for a CSV file")
+        found = prepare.sounds(options.source, options.seconds, options.bands)
+    else:
+        if not options.inputs or not options.target:
+            raise EmambaError(f"{options.source} is read as CSV: name its columns with --inputs and --target")
+        found = prepare.series(options.source, options.inputs.split(","), options.target, options.length, ahead=options.ahead,
+                               step=options.step, classes=options.classes)
+    prepare.write(found, options.out)
+    counts = " / ".join(str(len(x)) for x in found.x.values())
+    length, features = found.x["train"].shape[1:]
+    print(f"{counts} sequences of {length} tokens of {features} features to train / validate / test on, "
+          + (f"{found.classes} classes: {', '.join(found.source['classes'])}" if found.classes else "1 value each"))
+    print(f"{options.out}/recipe.toml: a recipe to start from")
     return 0
 
 
