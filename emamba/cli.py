@@ -13,7 +13,7 @@ import numpy as np
 from . import datasets
 from .artifact import Artifact, load, save
 from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, TrainConfig, load_toml, validate
-from .datasets.metrics import BETTER, data_figures, error_name
+from .datasets.metrics import BETTER, data_figures, error_name, words
 from .datasets.tokens import executor_tokens
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
@@ -166,6 +166,14 @@ def _parser() -> argparse.ArgumentParser:
     measured(sub, rtl=False)
     given(sub)
     sub.add_argument("--plot", type=Path, help="also draw functions, segments, errors and histograms into this SVG file")
+    sub = command("report", _report, "one page of figures: accuracy, pipeline, resources, formats, functions, state",
+                  "emamba report models/mars --out build/report.html")
+    measured(sub)
+    given(sub)
+    sub.add_argument("--out", type=Path, required=True, help="HTML file; report.json of the same figures goes beside it, under "
+                     "the same name")
+    sub.add_argument("--rtl", action="store_true", help="run the hardware's simulation too, which takes minutes to build")
+    sub.add_argument("--sensitivity", type=Path, metavar="FILE", help="what `emamba sensitivity --json FILE` wrote")
     return parser
 
 
@@ -177,7 +185,7 @@ def _train(options: argparse.Namespace) -> int:
     recipe = load_toml(Recipe, options.recipe)
     record = train(recipe, options.out, options.data, threads=options.threads)
     for part in ("validate", "test"):
-        print(f"{part}: {_words(record['figures'][part], record['figures']['unit'])}")
+        print(f"{part}: {words(record['figures'][part], record['figures']['unit'])}")
     return 0
 
 
@@ -388,7 +396,7 @@ def _measure_and_save(artifact: Artifact, data: datasets.Dataset, folder: Path) 
     for backend in ("float", "int"):
         values = predict(artifact, backend, make_executor(artifact, backend), tokens)
         measured[backend] = data_figures(artifact.config.task, values, data.y_test, data)
-        print(f"{backend}: {_words(measured[backend], data.unit)}")
+        print(f"{backend}: {words(measured[backend], data.unit)}")
         if data.test_seen is not None:
             seen = data_figures(artifact.config.task, values[data.test_seen], data.y_test[data.test_seen], data)
             measured.setdefault("subjects_of_training", {})[backend] = seen
@@ -492,7 +500,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     result = {"metric": metric, "value": measured[metric], "unit": data.unit, "figures": measured, "samples": len(tokens),
               "backend": options.backend, "seconds": round(seconds, 3), "data": f"{data.name}, {data.split} split, {data.note}"}
     _write_json(options.json, result)
-    print(f"{options.backend}: {_words(measured, data.unit)} on {len(tokens)} sequences ({result['data']})")
+    print(f"{options.backend}: {words(measured, data.unit)} on {len(tokens)} sequences ({result['data']})")
     return 0
 
 
@@ -543,6 +551,45 @@ def _profile(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    from .report import collect, lines
+    from .report_page import page
+
+    if options.out.suffix != ".html":
+        raise EmambaError(f"--out {options.out}: name a file that ends with .html")
+    artifact = load(options.artifact)
+    known = _known_sensitivity(options.sensitivity, artifact) if options.sensitivity else None
+    tokens, targets, data = _part(options, artifact)
+    report = collect(artifact, tokens, targets, data, cycles_per_token=options.cycles_per_token, sensitivity=known,
+                     backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=_step)
+    text = page(report)
+    _write_json(options.out.with_suffix(".json"), report)
+    _write_json(options.json, report)
+    write_file(options.out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    print("\n".join(lines(report)))
+    print(f"\n{options.out}, {options.out.with_suffix('.json')}")
+    return 0
+
+
+def _known_sensitivity(file: Path, artifact: Artifact) -> dict:
+    """What `emamba sensitivity --json` wrote of the artifact."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        names = {row["name"] for row in found["rows"] if row["changes"].keys() and row["bits"]}
+        if not {*found} >= {"error", "base", "sequences"} or not names & set(artifact.operators):
+            raise ValueError("it names no tensor of the artifact")
+    except OSError as error:
+        raise EmambaError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise EmambaError(f"{file} is not what emamba sensitivity --json writes ({error}): run it again") from None
+    return found
+
+
+def _step(name: str) -> None:
+    if sys.stderr.isatty():
+        print(f"{name} …", file=sys.stderr, flush=True)
+
+
 def _progress(total: int, what: str = "sequences"):
     """A line on a terminal that is rewritten as work goes on; nothing in a pipe."""
     if not sys.stderr.isatty():
@@ -552,12 +599,6 @@ def _progress(total: int, what: str = "sequences"):
         print(f"\r{done} of {total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
     return show
-
-
-def _words(measured: dict[str, float], unit: str) -> str:
-    names = {"mae": "MAE", "rmse": "RMSE"}
-    return ", ".join(f"{names.get(key, key)} {value:.4g}{' ' + unit if key in names and unit else ''}"
-                     for key, value in measured.items())
 
 
 def _write_json(path: Path | None, value: dict) -> None:
