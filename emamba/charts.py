@@ -21,18 +21,20 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def decades(low: float, high: float) -> list[float]:
-    """Powers of ten of low..high, at most 7."""
+def decades(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` powers of ten of low..high."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    return [10.0**k for k in range(first, last + 1, 1 + (last - first) // 7)]
+    return [10.0**k for k in range(first, last + 1, 1 + (last - first) // count)]
 
 
 def number(value: float) -> str:
-    """As a tick says it: 1200 → 1.2k."""
+    """As a tick says it: 1200 → 1,200, 123456 → 123.5k, 0.00001 → 1e-5."""
+    if abs(value) < 1e5 and value == round(value):
+        return f"{value:,.0f}"
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}{letter}"
-    return f"{value:.4g}"
+    return f"{value:.4g}".replace("e-0", "e-")
 
 
 @dataclass
@@ -113,7 +115,8 @@ class Plot:
         width, height = self.size
         inner, parts = self._inner, []
         for log, span, place in ((self.log_x, self.x, "x"), (self.log_y, self.y, "y")):
-            for value in decades(*span) if log else ticks(*span, count=max(2, inner[place == "y"] // (70, 34)[place == "y"])):
+            count = max(2, inner[place == "y"] // (70, 34)[place == "y"])
+            for value in (decades if log else ticks)(*span, count):
                 if place == "x":
                     at = f"{self._px(value):.1f}"
                     parts.append(f'<path class="grid" d="M{at} {TOP}v{inner[1]}"/><text class="tick" x="{at}" '

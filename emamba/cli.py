@@ -18,6 +18,7 @@ from .datasets.tokens import executor_tokens
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
 from .files import check_replaceable, write_file
+from .graph import build_graph
 from .integer import record_golden
 
 PARTS = ("test", "validate", "train")
@@ -161,6 +162,13 @@ def _parser() -> argparse.ArgumentParser:
     measured(sub)
     sub.add_argument("--backends", default="int,rtl", help="two of float, int, rtl (default: int,rtl)")
     given(sub)
+    sub = command("trace", _trace, "write the values of any nodes: [sequences, tokens, channels], an array each",
+                  "emamba trace models/mars --keys block0.y,block0.dt --limit 10 --out build/trace.npz")
+    measured(sub)
+    given(sub)
+    sub.add_argument("--backend", choices=BACKENDS, default="int")
+    sub.add_argument("--keys", metavar="NAMES", help="nodes, separated by commas (default: all)")
+    sub.add_argument("--out", type=Path, required=True, help=".npz file")
     sub = command("profile", _profile, "inputs of SiLU, exp and softplus against their domains and knots",
                   "emamba profile models/mars --plot build/profile.svg")
     measured(sub, rtl=False)
@@ -523,6 +531,12 @@ def _compare(options: argparse.Namespace) -> int:
                                                   f"{key.first['at'][2]}: {key.first['values']} in {key.first['format']}")
             print(f"{name:20} {key.values:12} {key.mismatches:12} {key.largest:10.0f}  {first}")
         print(f"{result.mismatches} mismatches")
+        if result.mismatches:
+            name, key = next((name, key) for name, key in result.keys.items() if key.first)
+            (sequence, token, channel), (left, right) = key.first["at"], key.first["values"]
+            print(f"first in the order of the data: {name}, token {token}, channel {channel} of sequence {sequence}: "
+                  f"{backends[0]} {left}, {backends[1]} {right}, in {key.first['format']}; what it reads is equal: "
+                  f"{', '.join(_read_by(artifact, name))}")
     else:
         print(f"{'key':20} {'values':>12} {'rms':>12} {'largest':>12}")
         for name, key in result.keys.items():
@@ -533,6 +547,39 @@ def _compare(options: argparse.Namespace) -> int:
                         "first": key.first} for name, key in result.keys.items()},
     })
     return 1 if result.mismatches else 0
+
+
+def _read_by(artifact: Artifact, name: str) -> tuple[str, ...]:
+    return next(node.inputs for node in build_graph(artifact.config) if node.name == name) or ("the data",)
+
+
+def _trace(options: argparse.Namespace) -> int:
+    artifact = load(options.artifact)
+    names = [node.name for node in build_graph(artifact.config)]
+    keys = options.keys.split(",") if options.keys else names
+    for key in keys:
+        if key not in names:
+            raise EmambaError(f"--keys {key}: {artifact.name} has no such node; it has: {', '.join(names)}")
+    if options.out.suffix != ".npz":
+        raise EmambaError(f"--out {options.out}: name a file that ends with .npz")
+    if options.backend == "rtl" and "input" in keys and options.keys:
+        raise EmambaError("--keys input: the design shows what its blocks give; take the backend int for its input")
+    tokens, _, data = _part(options, artifact)
+    executor = make_executor(artifact, options.backend, cycles_per_token=options.cycles_per_token, trace=True)
+    values = executor(tokens, keys)
+    forms = {key: str(artifact.operators[key].o) for key in values}
+    write_file(options.out, lambda temporary: _save_arrays(temporary, values))
+    _write_json(options.json, {"backend": options.backend, "sequences": len(tokens), "nodes": {
+        key: {"shape": list(value.shape), "format": forms[key]} for key, value in values.items()}})
+    for key, value in values.items():
+        print(f"{key:20} {list(value.shape)!s:20} {'real' if options.backend == 'float' else forms[key]}")
+    print(f"{options.out}: {len(tokens)} sequences of {data.name}, {options.backend}")
+    return 0
+
+
+def _save_arrays(path: Path, values: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:  # a name would get another suffix
+        np.savez_compressed(file, **values)
 
 
 def _profile(options: argparse.Namespace) -> int:

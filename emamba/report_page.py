@@ -63,10 +63,12 @@ def _units(report: dict) -> list[str]:
                      .line(list(zip(x, c["y"], strict=True)), "a",
                            f"{unit['segments']} segments" if unit["segments"] else "table")
                      .dots(list(zip(c["knot_x"], c["knot_y"], strict=True)), "a").svg())
-        plots.append(Plot("its error", "argument", "error, output LSB", span, (min(c["error"]), max(c["error"])), size=(360, 230))
+        plots.append(Plot(f"{unit['node']}: error", "argument", "error, output LSB", span, (min(c["error"]), max(c["error"])),
+                          size=(360, 230))
                      .line(list(zip(x, c["error"], strict=True)), "b").svg())
-        plots.append(Plot("its inputs", "argument; outermost bars: beyond", "share of inputs", (c["edges"][0], c["edges"][-1]),
-                          (1e-6, 1), log_y=True, size=(360, 230)).steps(c["edges"], c["shares"], "a").svg())
+        plots.append(Plot(f"{unit['node']}: inputs", "argument; outermost bars: beyond", "share of inputs",
+                          (c["edges"][0], c["edges"][-1]), (1e-6, 1), log_y=True, size=(360, 230))
+                     .steps(c["edges"], c["shares"], "a").svg())
     return plots
 
 
