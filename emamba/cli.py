@@ -1,4 +1,5 @@
-"""The command line: `emamba train | import | quantize | …`. Exit status 0 only where everything asked for was done."""
+"""The command line: `emamba train | import | quantize | …`. Exit status 0 only where everything asked for was done: 1 after one
+sentence on standard error, or where `compare` found a difference; 2 for words that are no command; 130 for Ctrl-C."""
 
 import argparse
 import json
@@ -22,6 +23,8 @@ from .graph import build_graph
 from .integer import record_golden
 
 PARTS = ("test", "validate", "train")
+SCHEMAS = ("recipe", "quantize", "finetune", "search")
+"""Kinds of TOML files."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -182,7 +185,33 @@ def _parser() -> argparse.ArgumentParser:
                      "the same name")
     sub.add_argument("--rtl", action="store_true", help="run the hardware's simulation too, which takes minutes to build")
     sub.add_argument("--sensitivity", type=Path, metavar="FILE", help="what `emamba sensitivity --json FILE` wrote")
+    sub = commands.add_parser("schema", help="the JSON schema of a TOML file: its keys, their limits and meaning",
+                              epilog="example: emamba schema recipe > recipe.schema.json")
+    sub.add_argument("kind", choices=SCHEMAS)
+    sub.set_defaults(run=_schema)
+    sub = commands.add_parser("completion", help="completion of commands and options for bash (and zsh, by bashcompinit)",
+                              epilog='example: eval "$(emamba completion)"')
+    sub.set_defaults(run=lambda options: _completion(commands.choices))
     return parser
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from .space import Space
+
+    kinds = {"recipe": Recipe, "quantize": QuantizeConfig, "finetune": FinetuneConfig, "search": Space}
+    print(json.dumps(kinds[options.kind].model_json_schema(), indent=1, ensure_ascii=False))
+    return 0
+
+
+def _completion(commands: dict[str, argparse.ArgumentParser]) -> int:
+    print("_emamba() {\n  local words\n  case $COMP_CWORD:${COMP_WORDS[1]} in")
+    print(f"    1:*) words='{' '.join(commands)}' ;;")
+    for name, parser in commands.items():
+        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        print(f"    *:{name}) words='{' '.join(flags)}' ;;")
+    print('  esac\n  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))\n}')
+    print("complete -o default -F _emamba emamba")
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:

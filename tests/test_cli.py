@@ -136,8 +136,8 @@ def test_compare_finds_one_wrong_value(run, tmp_path, monkeypatch):
     assert bad == good + 3 and key["first"]["format"] == str(load(small).operators["block0.C"].o)
     line = next(line for line in out.splitlines() if line.startswith("block0.C "))
     assert line.endswith(f"2          3  sequence 600, token 2, channel 1: [{good}, {bad}] in {key['first']['format']}")
-    assert out.endswith(f"\n2 mismatches\nfirst in the order of the data: block0.C, token 2, channel 1 of sequence 600: int {good}, "
-                        f"int {bad}, in {key['first']['format']}; what it reads is equal: block0.conv\n")
+    assert out.endswith("\n2 mismatches\nfirst in the order of the data: block0.C, token 2, channel 1 of sequence 600: "
+                        f"int {good}, int {bad}, in {key['first']['format']}; what it reads is equal: block0.conv\n")
 
 
 def test_trace(run, small, tmp_path):

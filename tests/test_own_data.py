@@ -85,8 +85,8 @@ def test_folder_without_a_file_or_with_a_bad_source(arrays, tmp_path):
         (tmp_path / "data/mine/source.json").write_text(text)
         assert sentence in arrays()
     (tmp_path / "data/mine/y_test.npy").unlink()
-    assert arrays(y_test=None) == ("/data/mine has no y_test.npy: a data set of your own needs x_train.npy, y_train.npy, x_test.npy, "
-                                   "y_test.npy")
+    assert arrays(y_test=None) == ("/data/mine has no y_test.npy: a data set of your own needs x_train.npy, y_train.npy, "
+                                   "x_test.npy, y_test.npy")
     with pytest.raises(EmambaError, match=r"unknown data set '\.\./data/mine'"):
         datasets.load("../data/mine", None, tmp_path / "data")
 
@@ -125,8 +125,8 @@ def test_prepare_command_makes_a_data_set_and_a_recipe(tmp_path, capsys):
 @pytest.mark.parametrize("arguments, sentence", [
     (["--inputs", "a", "--target", "c"], "has no column 'c'; its first line names: t, a, b"),
     (["--inputs", "b", "--target", "a"], "value 2 of the column 'b' is '' and no finite number: fill it in or remove the row"),
-    (["--inputs", "a", "--target", "a", "--length", "20"], "has 30 rows, of which 18 are for train: too few for windows of 20 rows "
-                                                           "and a target 1 later; give more rows or a smaller --length"),
+    (["--inputs", "a", "--target", "a", "--length", "20"], "has 30 rows, of which 18 are for train: too few for windows of 20 "
+                                                           "rows and a target 1 later; give more rows or a smaller --length"),
     (["--inputs", "a", "--target", "a", "--step", "0"], "--step must be at least 1, not 0"),
     (["--inputs", "a"], "is read as CSV: name its columns with --inputs and --target"),
 ])

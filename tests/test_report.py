@@ -1,9 +1,10 @@
-"""The report: its figures are those of the executors and the schedule, its page needs nothing from outside, every plot has axes."""
+"""The report: its figures are those of executors and schedule, its page needs nothing from outside, every plot has axes."""
 
 import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import numpy as np
@@ -57,7 +58,7 @@ def test_figures(found):
     assert stages[report["pipeline"]["bottleneck"]]["cycles_per_frame"] == slowest
     designs = report["pareto"]["designs"]
     assert [design["cycles_per_token"] for design in designs] == sorted({design["cycles_per_token"] for design in designs})
-    assert all(a["multipliers"] >= b["multipliers"] for a, b in zip(designs, designs[1:], strict=False))
+    assert all(a["multipliers"] >= b["multipliers"] for a, b in pairwise(designs))
 
 
 def test_values_and_state(found):
