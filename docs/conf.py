@@ -16,3 +16,12 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_mock_imports = ["torch"]
 suppress_warnings = ["myst.xref_missing"]  # links to files of the checkout
+
+
+def setup(app):
+    """Docstrings are text for people, whose lines stay as they are."""
+    app.connect("autodoc-process-docstring", lambda *arguments: _keep_lines(arguments[-1]))
+
+
+def _keep_lines(lines: list[str]) -> None:
+    lines[:] = [f"| {line}" if line else "" for line in lines]
