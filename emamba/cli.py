@@ -2,6 +2,7 @@
 sentence on standard error, or where `compare` found a difference; 2 for words that are no command; 130 for Ctrl-C."""
 
 import argparse
+import importlib.metadata
 import json
 import sys
 import time
@@ -44,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("emamba", description="From a trained Mamba to integer-only, bit-exact hardware.",
                                      epilog="Hardware: python -m rtl.build --help")
+    parser.add_argument("--version", action="version", version=f"emamba {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run, text: str, example: str) -> argparse.ArgumentParser:
@@ -193,6 +195,13 @@ def _parser() -> argparse.ArgumentParser:
                               epilog='example: eval "$(emamba completion)"')
     sub.set_defaults(run=lambda options: _completion(commands.choices))
     return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("emamba")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout that is not installed"
 
 
 def _schema(options: argparse.Namespace) -> int:

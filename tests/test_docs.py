@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from benchmarks import evaluation
@@ -64,6 +65,13 @@ def test_completion_and_schemas(capsys):
     for kind in cli.SCHEMAS:
         assert cli.main(["schema", kind]) == 0
         assert json.loads(capsys.readouterr().out)["additionalProperties"] is False
+
+
+def test_version_is_one():
+    """The package, the citation and the newest entry of the changelog name the same version."""
+    version = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert f"\nversion: {version}\n" in Path("CITATION.cff").read_text(encoding="utf-8")
+    assert re.search(r"^## \[(.*?)\]", Path("CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE).group(1) == version
 
 
 def test_every_page_is_on_the_site():
