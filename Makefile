@@ -2,7 +2,8 @@
 # make test    everything that CI checks
 # make bench   measures, and writes docs/benchmarks.md
 # make evaluation   accuracy: data sets and ablations, into docs/evaluation.md
-.PHONY: setup demo test lint bench evaluation clean
+# make docs    the documentation as a site, in build/docs (needs the extra docs)
+.PHONY: setup demo test lint bench evaluation docs clean
 .DEFAULT_GOAL := demo
 PYTHON_BIN := .venv/bin/python
 
@@ -26,6 +27,9 @@ bench: setup
 
 evaluation: setup
 	$(PYTHON_BIN) -m benchmarks.evaluation
+
+docs: setup
+	$(PYTHON_BIN) -m sphinx -W -q -b html docs build/docs
 
 clean:
 	rm -rf build

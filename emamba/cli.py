@@ -1,6 +1,8 @@
-"""The command line: `emamba train | import | quantize | …`. Exit status 0 only where everything asked for was done."""
+"""The command line: `emamba train | import | quantize | …`. Exit status 0 only where everything asked for was done: 1 after one
+sentence on standard error, or where `compare` found a difference; 2 for words that are no command; 130 for Ctrl-C."""
 
 import argparse
+import importlib.metadata
 import json
 import sys
 import time
@@ -13,14 +15,17 @@ import numpy as np
 from . import datasets
 from .artifact import Artifact, load, save
 from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, TrainConfig, load_toml, validate
-from .datasets.metrics import BETTER, data_figures, error_name
+from .datasets.metrics import BETTER, data_figures, error_name, words
 from .datasets.tokens import executor_tokens
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
 from .files import check_replaceable, write_file
+from .graph import build_graph
 from .integer import record_golden
 
 PARTS = ("test", "validate", "train")
+SCHEMAS = ("recipe", "quantize", "finetune", "search")
+"""Kinds of TOML files."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("emamba", description="From a trained Mamba to integer-only, bit-exact hardware.",
                                      epilog="Hardware: python -m rtl.build --help")
+    parser.add_argument("--version", action="version", version=f"emamba {_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run, text: str, example: str) -> argparse.ArgumentParser:
@@ -64,6 +70,21 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("recipe", type=Path, help="TOML file with [data], [model] and [train]")
     sub.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an interrupted training in it goes on")
     sub.add_argument("--threads", type=int, help="processor threads (default: all)")
+
+    sub = command("prepare", _prepare, "turn a CSV time series, or folders of WAV files, into a data set of your own",
+                  "emamba prepare pump.csv --inputs pressure,flow --target flow --length 32 --out data/pump")
+    sub.add_argument("source", type=Path, help="CSV file whose first line names its columns, or a folder with a folder of .wav "
+                     "files for each class")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the arrays and of recipe.toml; below the data directory, "
+                     "recipes call it by its name")
+    sub.add_argument("--inputs", metavar="COLUMNS", help="CSV: columns that the model reads, separated by commas")
+    sub.add_argument("--target", metavar="COLUMN", help="CSV: column that it predicts")
+    sub.add_argument("--classes", action="store_true", help="CSV: --target names classes")
+    sub.add_argument("--length", type=int, default=32, help="CSV: rows of a window (default: 32)")
+    sub.add_argument("--ahead", type=int, default=1, help="CSV: rows from a window's last to its target (default: 1)")
+    sub.add_argument("--step", type=int, default=1, help="CSV: rows from a window to the next (default: 1)")
+    sub.add_argument("--seconds", type=float, default=1.0, help="WAV: seconds of each file (default: 1)")
+    sub.add_argument("--bands", type=int, default=16, help="WAV: bands of the spectrum (default: 16)")
 
     sub = command("import", _import, "take over a trained Mamba-1 checkpoint of mamba_ssm or transformers",
                   "emamba import downloads/mamba-130m --calibration ids.npy --out models/mamba")
@@ -146,12 +167,60 @@ def _parser() -> argparse.ArgumentParser:
     measured(sub)
     sub.add_argument("--backends", default="int,rtl", help="two of float, int, rtl (default: int,rtl)")
     given(sub)
+    sub = command("trace", _trace, "write the values of any nodes: [sequences, tokens, channels], an array each",
+                  "emamba trace models/mars --keys block0.y,block0.dt --limit 10 --out build/trace.npz")
+    measured(sub)
+    given(sub)
+    sub.add_argument("--backend", choices=BACKENDS, default="int")
+    sub.add_argument("--keys", metavar="NAMES", help="nodes, separated by commas (default: all)")
+    sub.add_argument("--out", type=Path, required=True, help=".npz file")
     sub = command("profile", _profile, "inputs of SiLU, exp and softplus against their domains and knots",
                   "emamba profile models/mars --plot build/profile.svg")
     measured(sub, rtl=False)
     given(sub)
     sub.add_argument("--plot", type=Path, help="also draw functions, segments, errors and histograms into this SVG file")
+    sub = command("report", _report, "one page of figures: accuracy, pipeline, resources, formats, functions, state",
+                  "emamba report models/mars --out build/report.html")
+    measured(sub)
+    given(sub)
+    sub.add_argument("--out", type=Path, required=True, help="HTML file; report.json of the same figures goes beside it, under "
+                     "the same name")
+    sub.add_argument("--rtl", action="store_true", help="run the hardware's simulation too, which takes minutes to build")
+    sub.add_argument("--sensitivity", type=Path, metavar="FILE", help="what `emamba sensitivity --json FILE` wrote")
+    sub = commands.add_parser("schema", help="the JSON schema of a TOML file: its keys, their limits and meaning",
+                              epilog="example: emamba schema recipe > recipe.schema.json")
+    sub.add_argument("kind", choices=SCHEMAS)
+    sub.set_defaults(run=_schema)
+    sub = commands.add_parser("completion", help="completion of commands and options for bash (and zsh, by bashcompinit)",
+                              epilog='example: eval "$(emamba completion)"')
+    sub.set_defaults(run=lambda options: _completion(commands.choices))
     return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("emamba")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout that is not installed"
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from .space import Space
+
+    kinds = {"recipe": Recipe, "quantize": QuantizeConfig, "finetune": FinetuneConfig, "search": Space}
+    print(json.dumps(kinds[options.kind].model_json_schema(), indent=1, ensure_ascii=False))
+    return 0
+
+
+def _completion(commands: dict[str, argparse.ArgumentParser]) -> int:
+    print("_emamba() {\n  local words\n  case $COMP_CWORD:${COMP_WORDS[1]} in")
+    print(f"    1:*) words='{' '.join(commands)}' ;;")
+    for name, parser in commands.items():
+        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        print(f"    *:{name}) words='{' '.join(flags)}' ;;")
+    print('  esac\n  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))\n}')
+    print("complete -o default -F _emamba emamba")
+    return 0
 
 
 def _train(options: argparse.Namespace) -> int:
@@ -162,7 +231,29 @@ def _train(options: argparse.Namespace) -> int:
     recipe = load_toml(Recipe, options.recipe)
     record = train(recipe, options.out, options.data, threads=options.threads)
     for part in ("validate", "test"):
-        print(f"{part}: {_words(record['figures'][part], record['figures']['unit'])}")
+        print(f"{part}: {words(record['figures'][part], record['figures']['unit'])}")
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from . import prepare
+
+    check_replaceable(options.out, prepare.MARKER)
+    if options.source.is_dir():
+        if options.inputs or options.target:
+            raise EmambaError(f"{options.source} is a folder, of sounds: --inputs and --target are for a CSV file")
+        found = prepare.sounds(options.source, options.seconds, options.bands)
+    else:
+        if not options.inputs or not options.target:
+            raise EmambaError(f"{options.source} is read as CSV: name its columns with --inputs and --target")
+        found = prepare.series(options.source, options.inputs.split(","), options.target, options.length, ahead=options.ahead,
+                               step=options.step, classes=options.classes)
+    prepare.write(found, options.out)
+    counts = " / ".join(str(len(x)) for x in found.x.values())
+    length, features = found.x["train"].shape[1:]
+    print(f"{counts} sequences of {length} tokens of {features} features to train / validate / test on, "
+          + (f"{found.classes} classes: {', '.join(found.source['classes'])}" if found.classes else "1 value each"))
+    print(f"{options.out}/recipe.toml: a recipe to start from")
     return 0
 
 
@@ -351,7 +442,7 @@ def _measure_and_save(artifact: Artifact, data: datasets.Dataset, folder: Path) 
     for backend in ("float", "int"):
         values = predict(artifact, backend, make_executor(artifact, backend), tokens)
         measured[backend] = data_figures(artifact.config.task, values, data.y_test, data)
-        print(f"{backend}: {_words(measured[backend], data.unit)}")
+        print(f"{backend}: {words(measured[backend], data.unit)}")
         if data.test_seen is not None:
             seen = data_figures(artifact.config.task, values[data.test_seen], data.y_test[data.test_seen], data)
             measured.setdefault("subjects_of_training", {})[backend] = seen
@@ -455,7 +546,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     result = {"metric": metric, "value": measured[metric], "unit": data.unit, "figures": measured, "samples": len(tokens),
               "backend": options.backend, "seconds": round(seconds, 3), "data": f"{data.name}, {data.split} split, {data.note}"}
     _write_json(options.json, result)
-    print(f"{options.backend}: {_words(measured, data.unit)} on {len(tokens)} sequences ({result['data']})")
+    print(f"{options.backend}: {words(measured, data.unit)} on {len(tokens)} sequences ({result['data']})")
     return 0
 
 
@@ -478,6 +569,12 @@ def _compare(options: argparse.Namespace) -> int:
                                                   f"{key.first['at'][2]}: {key.first['values']} in {key.first['format']}")
             print(f"{name:20} {key.values:12} {key.mismatches:12} {key.largest:10.0f}  {first}")
         print(f"{result.mismatches} mismatches")
+        if result.mismatches:
+            name, key = next((name, key) for name, key in result.keys.items() if key.first)
+            (sequence, token, channel), (left, right) = key.first["at"], key.first["values"]
+            print(f"first in the order of the data: {name}, token {token}, channel {channel} of sequence {sequence}: "
+                  f"{backends[0]} {left}, {backends[1]} {right}, in {key.first['format']}; what it reads is equal: "
+                  f"{', '.join(_read_by(artifact, name))}")
     else:
         print(f"{'key':20} {'values':>12} {'rms':>12} {'largest':>12}")
         for name, key in result.keys.items():
@@ -488,6 +585,39 @@ def _compare(options: argparse.Namespace) -> int:
                         "first": key.first} for name, key in result.keys.items()},
     })
     return 1 if result.mismatches else 0
+
+
+def _read_by(artifact: Artifact, name: str) -> tuple[str, ...]:
+    return next(node.inputs for node in build_graph(artifact.config) if node.name == name) or ("the data",)
+
+
+def _trace(options: argparse.Namespace) -> int:
+    artifact = load(options.artifact)
+    names = [node.name for node in build_graph(artifact.config)]
+    keys = options.keys.split(",") if options.keys else names
+    for key in keys:
+        if key not in names:
+            raise EmambaError(f"--keys {key}: {artifact.name} has no such node; it has: {', '.join(names)}")
+    if options.out.suffix != ".npz":
+        raise EmambaError(f"--out {options.out}: name a file that ends with .npz")
+    if options.backend == "rtl" and "input" in keys and options.keys:
+        raise EmambaError("--keys input: the design shows what its blocks give; take the backend int for its input")
+    tokens, _, data = _part(options, artifact)
+    executor = make_executor(artifact, options.backend, cycles_per_token=options.cycles_per_token, trace=True)
+    values = executor(tokens, keys)
+    forms = {key: str(artifact.operators[key].o) for key in values}
+    write_file(options.out, lambda temporary: _save_arrays(temporary, values))
+    _write_json(options.json, {"backend": options.backend, "sequences": len(tokens), "nodes": {
+        key: {"shape": list(value.shape), "format": forms[key]} for key, value in values.items()}})
+    for key, value in values.items():
+        print(f"{key:20} {list(value.shape)!s:20} {'real' if options.backend == 'float' else forms[key]}")
+    print(f"{options.out}: {len(tokens)} sequences of {data.name}, {options.backend}")
+    return 0
+
+
+def _save_arrays(path: Path, values: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:  # a name would get another suffix
+        np.savez_compressed(file, **values)
 
 
 def _profile(options: argparse.Namespace) -> int:
@@ -506,6 +636,45 @@ def _profile(options: argparse.Namespace) -> int:
     return 0
 
 
+def _report(options: argparse.Namespace) -> int:
+    from .report import collect, lines
+    from .report_page import page
+
+    if options.out.suffix != ".html":
+        raise EmambaError(f"--out {options.out}: name a file that ends with .html")
+    artifact = load(options.artifact)
+    known = _known_sensitivity(options.sensitivity, artifact) if options.sensitivity else None
+    tokens, targets, data = _part(options, artifact)
+    report = collect(artifact, tokens, targets, data, cycles_per_token=options.cycles_per_token, sensitivity=known,
+                     backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=_step)
+    text = page(report)
+    _write_json(options.out.with_suffix(".json"), report)
+    _write_json(options.json, report)
+    write_file(options.out, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    print("\n".join(lines(report)))
+    print(f"\n{options.out}, {options.out.with_suffix('.json')}")
+    return 0
+
+
+def _known_sensitivity(file: Path, artifact: Artifact) -> dict:
+    """What `emamba sensitivity --json` wrote of the artifact."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        names = {row["name"] for row in found["rows"] if row["changes"].keys() and row["bits"]}
+        if not {*found} >= {"error", "base", "sequences"} or not names & set(artifact.operators):
+            raise ValueError("it names no tensor of the artifact")
+    except OSError as error:
+        raise EmambaError(f"cannot read {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise EmambaError(f"{file} is not what emamba sensitivity --json writes ({error}): run it again") from None
+    return found
+
+
+def _step(name: str) -> None:
+    if sys.stderr.isatty():
+        print(f"{name} …", file=sys.stderr, flush=True)
+
+
 def _progress(total: int, what: str = "sequences"):
     """A line on a terminal that is rewritten as work goes on; nothing in a pipe."""
     if not sys.stderr.isatty():
@@ -515,12 +684,6 @@ def _progress(total: int, what: str = "sequences"):
         print(f"\r{done} of {total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
     return show
-
-
-def _words(measured: dict[str, float], unit: str) -> str:
-    names = {"mae": "MAE", "rmse": "RMSE"}
-    return ", ".join(f"{names.get(key, key)} {value:.4g}{' ' + unit if key in names and unit else ''}"
-                     for key, value in measured.items())
 
 
 def _write_json(path: Path | None, value: dict) -> None:

@@ -72,6 +72,22 @@ class Unit:
         }
 
 
+def curve(unit: Unit, points: int = PLOTTED) -> dict[str, Array]:
+    """What a plot shows: arguments x with the unit's y and the function's `true`, error in LSB, knots as (x, y), and the share of
+    the inputs between `edges`, the outermost of which also count what lies beyond."""
+    i, o = unit.i, unit.o
+    seen = np.flatnonzero(unit.density) + i.min
+    low, high = _shown(unit)
+    codes = np.unique(np.linspace(low, high, points).astype(np.int64))
+    x, y = codes * i.step, unit.compute(codes) * o.step
+    true = np.clip(values(unit.function, x), o.min * o.step, o.max * o.step)
+    knots = unit.knots[(unit.knots >= low) & (unit.knots <= high)]
+    edges = np.linspace(low, high + 1, min(high + 1 - low, 100) + 1)
+    counts, _ = np.histogram(np.clip(seen, low, high), edges, weights=unit.density[seen - i.min])
+    return {"x": x, "y": y, "true": true, "error": (y - true) / o.step, "knot_x": knots * i.step,
+            "knot_y": unit.compute(knots) * o.step, "edges": edges * i.step, "shares": counts / max(1, unit.density.sum())}
+
+
 def profile(artifact: Artifact, tokens: Array, progress: Callable[[int], None] | None = None) -> list[Unit]:
     """The units of an artifact with the inputs that they get from tokens [n, L, input width], by the integer model."""
     found = {node.name: artifact.operators[node.name] for node in build_graph(artifact.config)
@@ -144,23 +160,16 @@ def plot(units: list[Unit], path: Path) -> None:
 
 
 def _draw(unit: Unit, top, middle, bottom) -> None:
-    i, o = unit.i, unit.o
-    seen = np.flatnonzero(unit.density) + i.min
-    low, high = _shown(unit)
-    codes = np.unique(np.linspace(low, high, PLOTTED).astype(np.int64))
-    x, y = codes * i.step, unit.compute(codes) * o.step
-    true = np.clip(values(unit.function, x), o.min * o.step, o.max * o.step)
-    knots = unit.knots[(unit.knots >= low) & (unit.knots <= high)]
-    top.plot(x, true, color="0.6", linewidth=3, label=unit.function)
-    top.plot(x, y, color="tab:blue", linewidth=1, label=f"{len(unit.knots) - 1} segments" if len(unit.knots) else "table")
-    top.plot(knots * i.step, unit.compute(knots) * o.step, "o", color="tab:blue", markersize=3)
-    top.set_title(f"{unit.node}: {i} → {o}")
+    c = curve(unit)
+    top.plot(c["x"], c["true"], color="0.6", linewidth=3, label=unit.function)
+    top.plot(c["x"], c["y"], color="tab:blue", linewidth=1,
+             label=f"{len(unit.knots) - 1} segments" if len(unit.knots) else "table")
+    top.plot(c["knot_x"], c["knot_y"], "o", color="tab:blue", markersize=3)
+    top.set_title(f"{unit.node}: {unit.i} → {unit.o}")
     top.legend()
-    middle.plot(x, (y - true) / o.step, color="tab:red", linewidth=0.8)
+    middle.plot(c["x"], c["error"], color="tab:red", linewidth=0.8)
     middle.set_ylabel("error, LSB")
-    edges = np.linspace(low, high + 1, min(high + 1 - low, 100) + 1)
-    counts, _ = np.histogram(np.clip(seen, low, high), edges, weights=unit.density[seen - i.min])
-    bottom.stairs(counts / max(1, unit.density.sum()), edges * i.step, fill=True, color="tab:green")
+    bottom.stairs(c["shares"], c["edges"], fill=True, color="tab:green")
     bottom.set_yscale("log")
     bottom.set_ylabel("share of inputs")
     bottom.set_xlabel("argument; the outermost bars count what lies beyond")

@@ -141,6 +141,9 @@ def _check(recipe: Recipe, data: Dataset):
         raise EmambaError(f"data set {data.name} ({data.note}) has no training frames here: {data.train_remedy}")
     if not len(data.x_validate) or not len(data.x_test):
         raise EmambaError(f"data set {data.name} has no validation or no test frames; a training needs both")
+    if (data.y_train.dtype.kind == "f") != (model.task == "regression"):
+        kind, tasks = ("values", "regression") if data.y_train.dtype.kind == "f" else ("integers", "classification or next_token")
+        raise EmambaError(f"model.task is {model.task}, but the targets of data set {data.name} are {kind}: set task to {tasks}")
     values = data.y_train.shape[-1] if model.task == "regression" else int(data.y_train.max()) + 1
     if values > model.outputs or (model.task == "regression" and values != model.outputs):
         raise EmambaError(f"model.outputs is {model.outputs}, data set {data.name} needs {values}")

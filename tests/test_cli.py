@@ -136,7 +136,28 @@ def test_compare_finds_one_wrong_value(run, tmp_path, monkeypatch):
     assert bad == good + 3 and key["first"]["format"] == str(load(small).operators["block0.C"].o)
     line = next(line for line in out.splitlines() if line.startswith("block0.C "))
     assert line.endswith(f"2          3  sequence 600, token 2, channel 1: [{good}, {bad}] in {key['first']['format']}")
-    assert out.endswith("\n2 mismatches\n")
+    assert out.endswith("\n2 mismatches\nfirst in the order of the data: block0.C, token 2, channel 1 of sequence 600: "
+                        f"int {good}, int {bad}, in {key['first']['format']}; what it reads is equal: block0.conv\n")
+
+
+def test_trace(run, small, tmp_path):
+    artifact, x = load(small), np.random.default_rng(0).normal(size=(3, 8, 8, 5))
+    np.save(tmp_path / "x.npy", x)
+    asked = ["trace", small, "--inputs", tmp_path / "x.npy", "--out", tmp_path / "t.npz"]
+    for backend in ("int", "float"):
+        status, out = run(*asked, "--backend", backend, "--keys", "block0.C,head", "--json", tmp_path / "t.json")
+        with np.load(tmp_path / "t.npz") as found:
+            expected = executors.make_executor(artifact, backend)(datasets.tokens.executor_tokens(x, artifact.config), None)
+            assert sorted(found) == ["block0.C", "head"] and all(np.array_equal(found[key], expected[key]) for key in found)
+        nodes = json.loads((tmp_path / "t.json").read_text())["nodes"]
+        assert nodes["block0.C"] == {"shape": [3, 4, 2], "format": str(artifact.operators["block0.C"].o)}
+        assert status == 0 and out.endswith(f"t.npz: 3 sequences of x.npy, {backend}\n")
+    run(*asked)
+    with np.load(tmp_path / "t.npz") as found:
+        assert set(found) == set(artifact.operators)
+    run(*asked, "--keys", "block9.C", sentence="--keys block9.C: random has no such node; it has: input, …")
+    run(*asked[:-1], "t.npy", sentence="--out t.npy: name a file that ends with .npz")
+    run(*asked, "--keys", "input", "--backend", "rtl", sentence="--keys input: the design shows what its blocks give; …")
 
 
 def test_another_process(tmp_path):

@@ -1,4 +1,5 @@
-"""Data sets by name. One file a data set: a function `load(split, directory) -> Dataset`, listed in `MODULES`."""
+"""Data sets by name. One file a data set: a function `load(split, directory) -> Dataset`, listed in `MODULES`. Any other name
+is that of a folder of arrays below the data directory (`folder`)."""
 
 import os
 from dataclasses import dataclass
@@ -56,9 +57,12 @@ class Dataset:
 
 def load(name: str, split: str | None = None, directory: Path | str | None = None) -> Dataset:
     """Data set `name`; `split` None is the data set's first one, `directory` None as in `data_directory`."""
-    if name not in MODULES:
-        raise EmambaError(f"unknown data set '{name}'; known: {', '.join(sorted(MODULES))}")
-    return import_module(f".{MODULES[name]}", __name__).load(split, data_directory(directory))
+    directory = data_directory(directory)
+    if name in MODULES:
+        return import_module(f".{MODULES[name]}", __name__).load(split, directory)
+    if Path(name).name != name or not (directory / name).is_dir():
+        raise EmambaError(f"unknown data set '{name}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in {directory}")
+    return import_module(".folder", __name__).load(name, split, directory / name)
 
 
 def data_directory(directory: Path | str | None = None) -> Path:

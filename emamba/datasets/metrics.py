@@ -45,6 +45,13 @@ def data_figures(task: str, prediction: np.ndarray, target: np.ndarray, data: Da
     return result | text_figures(np.log(result["perplexity"]), target, data.token_bytes, data.bytes_per_word)
 
 
+def words(figures: dict[str, float], unit: str) -> str:
+    """Figures for people, those with a unit in `unit`."""
+    names = {"mae": "MAE", "rmse": "RMSE"}
+    return ", ".join(f"{names.get(key, key)} {value:.4g}{' ' + unit if key in names and unit else ''}"
+                     for key, value in figures.items())
+
+
 def text_figures(loss: float, target: np.ndarray, token_bytes: np.ndarray, bytes_per_word: float) -> dict[str, float]:
     """Figures that do not depend on how text was cut into tokens.
 

@@ -1,0 +1,50 @@
+"""Opens a report in headless Chromium, as `python -m benchmarks.browser REPORT.html`: at two widths, light and dark, and printed.
+
+Pictures and the print go to build/browser, to be looked at; any message of the browser's console is a failure. It needs Chromium
+(Debian's package `chromium`), which CI does not have: tests/test_report.py checks there what can be seen without a browser.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from emamba.errors import EmambaError
+
+OUT = Path("build/browser")
+WIDTHS = (500, 1200)
+HEIGHT = 9000
+BLINK = {"light": 1, "dark": 0}
+"""Values of Blink's setting preferredColorScheme."""
+
+
+def main(report: Path) -> None:
+    browser = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
+    if browser is None:
+        raise EmambaError("there is no Chromium here: install it, e.g. apt-get install chromium")
+    if not report.is_file():
+        raise EmambaError(f"{report} is no file: write it with emamba report")
+    OUT.mkdir(parents=True, exist_ok=True)
+    for width in WIDTHS:
+        for scheme, value in BLINK.items():
+            _open(browser, report, f"--blink-settings=preferredColorScheme={value}", f"--window-size={width},{HEIGHT}",
+                  f"--screenshot={OUT}/{report.stem}-{width}-{scheme}.png")
+    _open(browser, report, f"--print-to-pdf={OUT}/{report.stem}.pdf")
+    print(f"{OUT}: {', '.join(sorted(path.name for path in OUT.iterdir()))}")
+
+
+def _open(browser: str, report: Path, *options: str) -> None:
+    command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr", *options,
+               report.resolve().as_uri()]
+    process = subprocess.run(command, capture_output=True, text=True)
+    messages = re.findall(r".*:CONSOLE.*", process.stderr)
+    if process.returncode or messages:
+        raise EmambaError(f"{options[0]}: {(messages or ['the browser ended with an error'])[0]}")
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]) if len(sys.argv) == 2 else Path("report.html"))
+    except EmambaError as error:
+        sys.exit(f"browser: {error}")

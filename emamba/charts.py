@@ -1,0 +1,167 @@
+"""Plots as inline SVG, without a library: axes with units, lines, steps, points and bars. Colours are classes of the page's CSS
+(`a`, `b`, `c`, `limit`), so that a plot follows light, dark and print."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+Points = Sequence[tuple[float, float]]
+
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 22, 40
+"""Margins in px, for ticks and labels."""
+ROW = 18
+"""Height in px of a bar."""
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers of low..high."""
+    step = 10 ** math.floor(math.log10((high - low) / count))
+    step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= count)
+    return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+
+
+def decades(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` powers of ten of low..high."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    return [10.0**k for k in range(first, last + 1, 1 + (last - first) // count)]
+
+
+def number(value: float) -> str:
+    """As a tick says it: 1200 → 1,200, 123456 → 123.5k, 0.00001 → 1e-5."""
+    if abs(value) < 1e5 and value == round(value):
+        return f"{value:,.0f}"
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.4g}{letter}"
+    return f"{value:.4g}".replace("e-0", "e-")
+
+
+@dataclass
+class Plot:
+    """A plot of `size` px with labelled axes. Marks are clipped to x and y, (low, high); a logarithmic axis starts above 0."""
+
+    title: str
+    x_label: str
+    y_label: str
+    x: tuple[float, float]
+    y: tuple[float, float]
+    log_x: bool = False
+    log_y: bool = False
+    size: tuple[int, int] = (420, 240)
+    marks: list[str] = field(default_factory=list)
+    names: list[tuple[str, str]] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.x, self.y = (self._wide(*span, log) for span, log in ((self.x, self.log_x), (self.y, self.log_y)))
+
+    @staticmethod
+    def _wide(low: float, high: float, log: bool) -> tuple[float, float]:
+        """No empty span."""
+        if high > low:
+            return low, high
+        return (low / 2, low * 2) if log else (low - (abs(low) or 1) / 2, low + (abs(low) or 1) / 2)
+
+    @property
+    def _inner(self) -> tuple[int, int]:
+        return self.size[0] - LEFT - RIGHT, self.size[1] - TOP - BOTTOM
+
+    def _at(self, value: float, span: tuple[float, float], log: bool) -> float:
+        value = min(max(value, span[0]), span[1])
+        low, high, value = (math.log(v) for v in (*span, value)) if log else (*span, value)
+        return (value - low) / (high - low)
+
+    def _px(self, x: float) -> float:
+        return LEFT + self._at(x, self.x, self.log_x) * self._inner[0]
+
+    def _py(self, y: float) -> float:
+        return TOP + (1 - self._at(y, self.y, self.log_y)) * self._inner[1]
+
+    def _name(self, name: str, kind: str) -> None:
+        if name:
+            self.names.append((name, kind))
+
+    def line(self, points: Points, kind: str, name: str = "", dots: bool = False) -> "Plot":
+        path = " ".join(f"{self._px(x):.1f},{self._py(y):.1f}" for x, y in points)
+        self.marks.append(f'<polyline class="{kind}" points="{path}"/>')
+        if dots:
+            self.marks += [f'<circle class="{kind}" cx="{self._px(x):.1f}" cy="{self._py(y):.1f}" r="3"><title>'
+                           f"{number(x)}, {number(y)}</title></circle>" for x, y in points]
+        self._name(name, kind)
+        return self
+
+    def dots(self, points: Points, kind: str) -> "Plot":
+        self.marks += [f'<circle class="{kind}" cx="{self._px(x):.1f}" cy="{self._py(y):.1f}" r="2"/>' for x, y in points]
+        return self
+
+    def steps(self, edges: Sequence[float], heights: Sequence[float], kind: str, name: str = "") -> "Plot":
+        """A histogram."""
+        for low, high, height in zip(edges, edges[1:], heights, strict=False):
+            if height > self.y[0]:
+                self.marks.append(f'<rect class="{kind}" x="{self._px(low):.1f}" y="{self._py(height):.1f}" '
+                                  f'width="{max(self._px(high) - self._px(low), 0.4):.1f}" '
+                                  f'height="{self._py(self.y[0]) - self._py(height):.1f}"/>')
+        self._name(name, kind)
+        return self
+
+    def verticals(self, places: Iterable[float], kind: str, name: str = "") -> "Plot":
+        for x in places:
+            if self.x[0] <= x <= self.x[1]:
+                self.marks.append(f'<path class="{kind}" d="M{self._px(x):.1f} {TOP}v{self._inner[1]}"/>')
+        self._name(name, kind)
+        return self
+
+    def svg(self) -> str:
+        width, height = self.size
+        inner, parts = self._inner, []
+        for log, span, place in ((self.log_x, self.x, "x"), (self.log_y, self.y, "y")):
+            count = max(2, inner[place == "y"] // (70, 34)[place == "y"])
+            for value in (decades if log else ticks)(*span, count):
+                if place == "x":
+                    at = f"{self._px(value):.1f}"
+                    parts.append(f'<path class="grid" d="M{at} {TOP}v{inner[1]}"/><text class="tick" x="{at}" '
+                                 f'y="{TOP + inner[1] + 14}" text-anchor="middle">{number(value)}</text>')
+                else:
+                    parts.append(f'<path class="grid" d="M{LEFT} {self._py(value):.1f}h{inner[0]}"/><text class="tick" '
+                                 f'x="{LEFT - 5}" y="{self._py(value) + 4:.1f}" text-anchor="end">{number(value)}</text>')
+        parts += self.marks
+        parts.append(f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{inner[0]}" height="{inner[1]}"/>')
+        return _svg(self.title, width, height, [
+            *parts, f'<text class="title" x="{LEFT}" y="14">{escape(self.title)}</text>',
+            f'<text x="{LEFT + inner[0] / 2}" y="{height - 8}" text-anchor="middle">{escape(self.x_label)}</text>',
+            f'<text transform="translate(12 {TOP + inner[1] / 2}) rotate(-90)" text-anchor="middle">'
+            f"{escape(self.y_label)}</text>",
+        ], self.names)
+
+
+Row = tuple[str, float, str, str]
+
+
+def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None, width: int = 760) -> str:
+    """Rows of (name, value ≥ 0, class, words behind the bar) over an axis that `label` names; `limit` is a line across."""
+    left, right = 130, 190
+    most = max([value for _, value, _, _ in rows] + [limit or 0]) or 1
+    height, inner = TOP + ROW * len(rows) + BOTTOM, width - left - right
+    parts = []
+    for value in ticks(0, most):
+        x = left + value / most * inner
+        parts.append(f'<path class="grid" d="M{x:.1f} {TOP}v{ROW * len(rows)}"/><text class="tick" x="{x:.1f}" '
+                     f'y="{TOP + ROW * len(rows) + 14}" text-anchor="middle">{number(value)}</text>')
+    for k, (name, value, kind, words) in enumerate(rows):
+        y = TOP + k * ROW
+        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
+                     f'<rect class="{kind}" x="{left}" y="{y + 3}" width="{value / most * inner:.1f}" height="{ROW - 6}"/>'
+                     f'<text class="tick" x="{left + value / most * inner + 6:.1f}" y="{y + 13}">{escape(words)}</text>')
+    if limit:
+        x = left + limit / most * inner
+        parts.append(f'<path class="limit" d="M{x:.1f} {TOP}v{ROW * len(rows)}"/>')
+    return _svg(title, width, height, [
+        *parts, f'<text class="title" x="{left}" y="14">{escape(title)}</text>',
+        f'<text x="{left + inner / 2}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>'])
+
+
+def _svg(title: str, width: int, height: int, parts: list[str], names: list[tuple[str, str]] = ()) -> str:
+    """With `names` of the marks below."""
+    key = "".join(f'<span class="{kind}">{escape(name)}</span>' for name, kind in names)
+    return (f'<figure><svg viewBox="0 0 {width} {height}" width="{width}" role="img" aria-label="{escape(title)}">'
+            f"{''.join(parts)}</svg>{f'<figcaption>{key}</figcaption>' if key else ''}</figure>")

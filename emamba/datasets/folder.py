@@ -1,0 +1,98 @@
+"""A folder of arrays as a data set: your own, named as its folder below the data directory.
+
+    x_train.npy, y_train.npy, x_test.npy, y_test.npy      needed
+    x_validate.npy, y_validate.npy                        else every part of x_train that `hold_out` takes: a fifth
+    source.json                                           optional: unit, unit_scale and note, as of `Dataset`
+
+x: sequences [n, L, features] or images [n, height, width, channels] of any real numbers, or token ids [n, L] of integers.
+y: classes [n] or next tokens [n, L] of integers, or values [n, outputs] (or [n]) of floating point.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import EmambaError
+from ..tensor_files import read_array
+from . import Dataset, choose_split, hold_out
+
+PARTS = ("train", "validate", "test")
+NEEDED = ("x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy")
+SOURCE = "source.json"
+HELD_OUT = 5
+"""One of so many training sequences validates, where no others are given."""
+
+
+def load(name: str, split: str | None, folder: Path) -> Dataset:
+    split = choose_split(name, split, ("own",))
+    missing = [file for file in NEEDED if not (folder / file).is_file()]
+    if missing:
+        raise EmambaError(f"{folder} has no {missing[0]}: a data set of your own needs {', '.join(NEEDED)}")
+    parts = {}
+    for part in PARTS:
+        if (folder / f"x_{part}.npy").is_file():
+            parts[part] = _part(folder, part)
+    if "validate" not in parts:
+        x, y = parts["train"]
+        if len(x) < HELD_OUT:
+            raise EmambaError(f"{folder}/x_train.npy has {len(x)} sequences; {HELD_OUT} at least are needed to hold out some "
+                              "for validation, or give x_validate.npy")
+        kept, held = hold_out(len(x), len(x) // HELD_OUT)
+        parts |= {"train": (x[kept], y[kept]), "validate": (x[held], y[held])}
+    shapes = {part: (x.shape[1:], y.shape[1:], y.dtype.kind) for part, (x, y) in parts.items()}
+    for part, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise EmambaError(f"{folder}: x or y of the parts train and {part} differ in shape or kind: make them alike")
+    about = _about(folder / SOURCE)
+    arrays = {f"{axis}_{part}": value for part, pair in parts.items() for axis, value in zip("xy", pair, strict=True)}
+    return Dataset(name=name, split=split, note=about["note"], unit=about["unit"], unit_scale=about["unit_scale"],
+                   train_remedy=f"put sequences into {folder}/x_train.npy", **arrays)
+
+
+def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    x, y = (_numbers(folder / f"{axis}_{part}.npy") for axis in "xy")
+    if len(x) != len(y) or not len(x):
+        raise EmambaError(f"{folder}: x_{part}.npy has {len(x)} sequences and y_{part}.npy {len(y)}; both need the same number, "
+                          "at least 1")
+    if not (x.ndim in (3, 4) or (x.ndim == 2 and x.dtype.kind in "iu")):
+        raise EmambaError(f"{folder}/x_{part}.npy is an array of {x.dtype} of the shape {list(x.shape)}; give sequences "
+                          "[n, L, features], images [n, height, width, channels], or token ids [n, L] of integers")
+    classes = y.dtype.kind in "iu"
+    if y.ndim not in (1, 2) or (classes and y.ndim == 2 and y.shape != x.shape):
+        raise EmambaError(f"{folder}/y_{part}.npy is an array of {y.dtype} of the shape {list(y.shape)}; give classes [n] of "
+                          "integers, values [n, outputs] of floating point, or next tokens like x")
+    if classes and y.min() < 0:
+        raise EmambaError(f"{folder}/y_{part}.npy holds the class {y.min()}: number classes from 0")
+    x = x.astype(np.int64 if x.ndim == 2 else np.float32)
+    return x, y.astype(np.int64) if classes else y.astype(np.float32).reshape(len(y), -1)
+
+
+def _numbers(file: Path) -> np.ndarray:
+    values = read_array(file)
+    if values.dtype.kind not in "iuf" or not values.ndim or 0 in values.shape[1:]:
+        raise EmambaError(f"{file} is an array of {values.dtype} of the shape {list(values.shape)}: save numbers, one row a "
+                          "sequence")
+    fits = np.isfinite(values) & (abs(values) <= np.finfo(np.float32).max)
+    if not fits.all():
+        where = [int(k) for k in np.argwhere(~fits)[0]]
+        raise EmambaError(f"{file} holds {values[tuple(where)]} at {where}: remove or fill in what is no finite float32")
+    return values
+
+
+def _about(file: Path) -> dict:
+    """Unit, its scale and the note of source.json, or what stands for them."""
+    found = {"unit": "", "unit_scale": 1.0, "note": "own arrays"}
+    if not file.is_file():
+        return found
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise EmambaError(f"{file} is no JSON ({error}): mend it, or leave it out") from None
+    for key, value in found.items():
+        if isinstance(given, dict) and key in given:
+            if type(given[key]) not in ((int, float) if key == "unit_scale" else (str,)):
+                raise EmambaError(f"{file}: {key} must be a {'number' if key == 'unit_scale' else 'text'}, "
+                                  f"not {given[key]!r}")
+            found[key] = type(value)(given[key])
+    return found

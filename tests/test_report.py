@@ -1,0 +1,152 @@
+"""The report: its figures are those of executors and schedule, its page needs nothing from outside, every plot has axes."""
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from emamba import charts, cli
+from emamba.artifact import save
+from emamba.charts import Plot, bars
+from emamba.datasets import Dataset
+from emamba.datasets.metrics import figures
+from emamba.executors import make_executor, predict
+from emamba.report import collect, lines
+from emamba.report_page import page
+from rtl.schedule import Schedule
+from sim.models import random_artifact, random_inputs
+
+SECTIONS = {"artifact", "data", "accuracy", "pipeline", "resources", "pareto", "formats", "drift", "units", "certificate",
+            "sensitivity"}
+
+
+def data_of(artifact, tokens):
+    none = np.zeros(0)
+    return Dataset("given", "all", "random", none, none, none, none, tokens, none, unit="cm", unit_scale=100.0)
+
+
+@pytest.fixture(scope="module")
+def found():
+    artifact = replace(random_artifact("emamba-odd"), name="odd")
+    tokens = random_inputs(artifact.config, 9)
+    targets = np.arange(9) % 4
+    sensitivity = {"error": "1 − accuracy", "base": 0.25, "sequences": 9,
+                   "rows": [{"name": "embed", "bits": 12, "changes": {"6": 0.125, "8": None}}]}
+    return artifact, tokens, targets, collect(artifact, tokens, targets, data_of(artifact, tokens), cycles_per_token=8,
+                                              sensitivity=sensitivity)
+
+
+def test_figures(found):
+    artifact, tokens, targets, report = found
+    assert set(report) == SECTIONS and all(report[name]["how"] for name in SECTIONS - {"artifact", "data"})
+    json.dumps(report, allow_nan=False)
+    rows = {row["executor"]: row for row in report["accuracy"]["rows"]}
+    for backend in ("float", "int"):
+        values = predict(artifact, backend, make_executor(artifact, backend), tokens)
+        assert rows[backend]["figures"] == figures("classification", values, targets)
+    assert rows["rtl"] == {"executor": "rtl", "how": "not run here", "figures": {}}
+    schedule = Schedule(artifact, 8)
+    assert report["pipeline"]["latency_cycles"] == schedule.latency
+    assert [stage["name"] for stage in report["pipeline"]["stages"]] == [node.name for node in schedule.graph[1:]]
+    slowest = max(stage["cycles_per_frame"] for stage in report["pipeline"]["stages"])
+    stages = {stage["name"]: stage for stage in report["pipeline"]["stages"]}
+    assert stages[report["pipeline"]["bottleneck"]]["cycles_per_frame"] == slowest
+    designs = report["pareto"]["designs"]
+    assert [design["cycles_per_token"] for design in designs] == sorted({design["cycles_per_token"] for design in designs})
+    assert all(a["multipliers"] >= b["multipliers"] for a, b in pairwise(designs))
+
+
+def test_values_and_state(found):
+    artifact, _, _, report = found
+    nodes = {node["name"]: node for node in report["formats"]["nodes"]}
+    assert set(nodes) == set(artifact.operators)
+    for name, node in nodes.items():
+        assert node["format"] == str(artifact.operators[name].o)
+        assert sum(node["histogram"]["shares"]) == pytest.approx(1)
+        assert 0 <= node["clipped"] <= 1 and 0 <= node["at_limit"] <= 1
+    drift = report["drift"]["scans"]["block0.y"]
+    assert len(drift) == artifact.config.tokens and all(0 <= value < 1 for value in drift)
+    assert report["certificate"]["scans"]["block0.y"]["holds"]
+
+
+def test_words(found):
+    text = "\n".join(lines(found[3]))
+    assert text.startswith("odd: ") and "not run here" in text and "cannot overflow" in text
+
+
+class _Page(HTMLParser):
+    """Every tag must be closed in its order, and nothing may come from outside."""
+
+    def __init__(self):
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        assert tag != "script"
+        for name, value in attributes:
+            assert name not in ("src", "srcset") and not name.startswith("on") and (name != "href" or value == "data:,")
+        if tag not in ("meta", "link"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page(found):
+    text = page(found[3])
+    parser = _Page()
+    parser.feed(text)
+    assert not parser.open and "http" not in text and "url(" not in text and "@import" not in text
+    assert "prefers-color-scheme: dark" in text and "@media print" in text
+    drawn = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(drawn) > 25
+    for svg in drawn:
+        root = ElementTree.fromstring(svg)
+        words = [item for item in root.iter("text") if item.get("class") is None]
+        ticks = [item for item in root.iter("text") if item.get("class") == "tick"]
+        assert words and all(item.text for item in words) and len(ticks) >= 2, root.get("aria-label")
+
+
+def test_plot():
+    svg = Plot("<t>", "time, s", "current, A", (0, 10), (1, 1000), log_y=True).line([(0, 1), (5, 1e9)], "a", "one").svg()
+    root = ElementTree.fromstring(re.search(r"<svg.*</svg>", svg).group())
+    assert root.get("aria-label") == "<t>"
+    assert [item.text for item in root.iter("text") if item.get("class") is None] == ["time, s", "current, A"]
+    points = [tuple(map(float, pair.split(","))) for pair in root.find("polyline").get("points").split()]
+    assert points == [(charts.LEFT, 240 - charts.BOTTOM), (charts.LEFT + (420 - charts.LEFT - charts.RIGHT) / 2, charts.TOP)]
+    assert "one" in svg
+    Plot("flat", "x", "y", (3, 3), (0, 0)).line([(3, 0)], "a").svg()
+    assert "<rect" in bars("b", "bits", [("n", 0, "a", "0")])
+
+
+@pytest.mark.parametrize("value, text", [(0, "0"), (1200, "1,200"), (123456, "123.5k"), (2.5e6, "2.5M"), (1e-5, "1e-5"),
+                                         (0.25, "0.25")])
+def test_number(value, text):
+    assert charts.number(value) == text
+
+
+def test_ticks():
+    assert charts.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
+    assert charts.ticks(-1, 1, 4) == pytest.approx([-1, -0.5, 0, 0.5, 1])
+    assert charts.decades(1e-6, 1, 4) == pytest.approx([1e-6, 1e-4, 1e-2, 1])
+
+
+def test_command(found, tmp_path, capsys):
+    artifact, tokens, _, _ = found
+    save(artifact, tmp_path / "a")
+    np.save(tmp_path / "x.npy", tokens)
+    asked = ["report", str(tmp_path / "a"), "--inputs", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out" / "r.html")]
+    assert cli.main(asked) == 0
+    assert capsys.readouterr().err == ""
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["r.html", "r.json"]
+    assert set(json.loads((tmp_path / "out" / "r.json").read_text(encoding="utf-8"))) == SECTIONS
+    (tmp_path / "s.json").write_text("[]", encoding="utf-8")
+    for more, sentence in ((["--sensitivity", str(tmp_path / "s.json")], "is not what emamba sensitivity --json writes"),
+                           (["--out", "r.pdf"], "--out r.pdf: name a file that ends with .html")):
+        assert cli.main([*asked, *more]) == 1
+        assert sentence in capsys.readouterr().err
