@@ -84,7 +84,8 @@ def flatten(netlist: Netlist) -> Flat:
 
 @dataclass
 class Run:
-    """`output`: the beats of each stream [streams, beats, words]; `toggles`: of each net in a window of `cycles`, all streams'."""
+    """`output`: the beats of each stream [streams, beats, words]; `toggles`: of each net in a window of `cycles`, summed over the
+    streams."""
 
     output: np.ndarray
     toggles: np.ndarray
