@@ -138,6 +138,7 @@ class _Flow:
             *([f"clockgate -liberty cells.lib -min_net_size {LEAST_GATED}"] * self.gated),
             "opt", "dfflibmap -liberty cells.lib", "opt",
             f"abc -liberty cells.lib -constr abc.constr -D {self.picoseconds}", "opt_clean -purge",
+            "setundef -zero",
             f"hilomap {' '.join(ties)}", f"insbuf -buf {buffer}", "splitnets", "opt_clean -purge", "setattr -unset src *",
             f"write_verilog -noattr -noexpr -nohex {name}.mapped.v", f"write_json -noscopeinfo {name}.json",
         ]

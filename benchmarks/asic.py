@@ -127,9 +127,9 @@ def _blocks(row: dict) -> list[str]:
 def _authors(rows: list[dict]) -> list[str]:
     lines = ["### Beside the authors' chip", "",
              f"Theirs: {CHIP['mm2']:.3f} mm² core, {CHIP['mhz']} MHz, {CHIP['mw']} mW, GF 22 nm, of another architecture (one",
-             f"array of processing elements). Assumed: {NAND2_22NM:.2f} µm² a NAND2, which makes the whole core, memories and free",
-             f"room with it, {CHIP['mm2'] * 1e6 / NAND2_22NM:,.0f} NAND2; about {CHIP['frame_nj']} nJ a frame is inferred, not "
-             "measured. Ours: cells alone,",
+             f"array of processing elements). Assumed: {NAND2_22NM:.2f} µm² a NAND2, which makes the whole core, memories and",
+             f"free room with it, {CHIP['mm2'] * 1e6 / NAND2_22NM:,.0f} NAND2; about {CHIP['frame_nj']} nJ a frame is inferred, "
+             "not measured. Ours: cells alone,",
              "no placement, no pads.", "", "| design | NAND2 | nJ a frame | source |", "| --- | --- | --- | --- |",
              f"| the authors' chip | {CHIP['mm2'] * 1e6 / NAND2_22NM:,.0f} (area over NAND2) | about {CHIP['frame_nj']} "
              "| its note, and inferred |"]
@@ -173,8 +173,8 @@ HEADING = ["# The chip in open libraries", "",
            "- Gate level: our simulator of 64 streams, cells by the library's functions, registers from random bits. Every gate",
            "  takes one step of time, so glitches are in the toggles, as many as with equal delays.",
            "- Energy: toggles of one frame period with a full pipeline, the mean of 64 streams; internal energy from the",
-           "  library's tables at a typical slew, C·V²/2 of pins and wires, leakage, and an estimated clock tree: a buffer for 16",
-           "  sinks.",
+           "  library's tables at a typical slew, C·V²/2 of pins and wires, leakage, and an estimated clock tree: a buffer for",
+           "  16 sinks.",
            "- ASAP7 is predictive: nobody manufactures it, and it has one corner here. Inputs are MARS test frames."]
 
 

@@ -175,8 +175,9 @@ Startpoint: a
           3.00   slack (MET)
 
 == ends
-part/_3_/D (DFF)  -12.50
-o__valid (output)   7.00
+part/_3_/D (DFF)    980.00  992.50  -12.50 (VIOLATED)
+part/_4_/D (DFF)    980.00  900.00   80.00 (MET)
+o__valid (output)   800.00  793.00    7.00 (MET)
 
 == done
 """
