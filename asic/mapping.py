@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -34,10 +35,11 @@ MARGIN = 0.85
 YOSYS = """\
 import sys
 from pyosys import libyosys
-for script in sys.stdin.read().split("\\f"):
+for number, script in enumerate(sys.stdin.read().split("\\f")):
     design = libyosys.Design()
     for line in script.splitlines():
         libyosys.run_pass("tee -q " + line, design)
+    print("mapped", number, flush=True)
 """
 
 
@@ -162,9 +164,8 @@ class _Flow:
                 paths[name] = CACHE.resolve() / sha256("\0".join(key).encode()).hexdigest()[:24]
                 if not paths[name].exists():
                     scripts.append((name, "\n".join(script)))
-            if scripts:
-                self._yosys(work, [script for _, script in scripts])
-            for name, _ in scripts:
+            for number in self._yosys(work, [script for _, script in scripts]):
+                name = scripts[number][0]
                 with write_folder(paths[name], "part.json") as kept:
                     for suffix, target in ((".json", "part.json"), (".mapped.v", "part.v")):
                         text = (work / f"{name}{suffix}").read_text(encoding="utf-8")
@@ -172,11 +173,23 @@ class _Flow:
         return {name: self._part(name, path) for name, path in paths.items()}
 
     @staticmethod
-    def _yosys(work: Path, scripts: list[str]) -> None:
-        done = subprocess.run([sys.executable, "-c", YOSYS], cwd=work, input="\f".join(scripts), capture_output=True, text=True)
-        if done.returncode:
-            said = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line] or [f"status {done.returncode}"]
-            raise EmambaError(f"Yosys does not map the chip: {said[0]}")
+    def _yosys(work: Path, scripts: list[str]) -> Iterator[int]:
+        """Runs the scripts; the number of each as soon as it is done, so that an interruption loses only one."""
+        if not scripts:
+            return
+        (work / "scripts").write_text("\f".join(scripts), encoding="utf-8")
+        with (work / "scripts").open() as source, (work / "log").open("w+") as log, subprocess.Popen(
+                [sys.executable, "-c", YOSYS], cwd=work, stdin=source, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+            said = []
+            for line in process.stdout:
+                if line.startswith("mapped "):
+                    yield int(line.split()[1])
+                elif "ERROR" in line:
+                    said.append(line.strip())
+            if process.wait():
+                log.seek(0)
+                said += [line.strip() for line in log if "ERROR" in line]
+                raise EmambaError(f"Yosys does not map the chip: {(said or [f'status {process.returncode}'])[0]}")
 
     def _part(self, name: str, path: Path) -> Part:
         text = re.sub(r"\bemamba_part\b", name, (path / "part.v").read_text(encoding="utf-8"))

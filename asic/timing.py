@@ -24,7 +24,7 @@ link_design top
 create_clock -name clk -period {period} [get_ports clk]
 set_input_delay {delay} -clock clk [get_ports {{rst i__payload* i__valid o__ready}}]
 set_output_delay {delay} -clock clk [get_ports {{o__payload* o__valid i__ready}}]
-set_driving_cell -lib_cell {driver} [get_ports {{rst i__payload* i__valid o__ready}}]
+set_driving_cell -lib_cell {driver} [get_ports {{i__payload* i__valid o__ready}}]
 set_load {load} [get_ports {{o__payload* o__valid i__ready}}]
 puts "== setup"
 report_checks -path_delay max -format full
@@ -44,7 +44,7 @@ def available() -> bool:
 def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     """Slacks in ns, the clock in MHz that setup allows, the path that limits it, and the worst slack by block.
 
-    The clock arrives everywhere at once; wires are capacitance at the inputs that they go to. Endpoints beyond the worst 20,000
+    Clock and reset arrive everywhere at once, as by trees that placement adds; wires are capacitance at the inputs they go to. Endpoints beyond the worst 20,000
     are in no block's figure. Pessimism is not taken back: with an ideal clock there is none, yet OpenSTA of 2019 takes some.
     """
     library = pdk.corner(corner)

@@ -168,7 +168,7 @@ def table_functions(rows: list[dict]) -> list[str]:
 HEADING = ["# The chip in open libraries", "",
            "Written by `python -m benchmarks.asic`; the same figures are in `asic.json`. What they are and are not:", "",
            "- Area is that of the cells alone, by Yosys and ABC, in the typical library; NAND2 is its smallest.",
-           "- Place and route was not run here. Timing is OpenSTA's before placement, with an ideal clock and with wires as",
+           "- Place and route was not run here. Timing is OpenSTA's before placement, with ideal clock and reset, and wires as",
            "  capacitance: every input carries the wire of Donath's mean connection (Rent 0.6, 5,000 cells, 70 % filled).",
            "- Gate level: our simulator of 64 streams, cells by the library's functions, registers from random bits. Every gate",
            "  takes one step of time, so glitches are in the toggles, as many as with equal delays.",

@@ -22,7 +22,7 @@ from sim.models import random_artifact, random_inputs
 
 TINY = Path(__file__).parent / "pdk" / "tiny.toml"
 BASELINE = Path(__file__).with_name("asic_baseline.json")
-CYCLES = 8
+CYCLES = 32
 BENCH = """\
 module bench;
   reg clk = 0, rst = 1, valid = 0;
@@ -50,9 +50,13 @@ endmodule
 """
 
 
+def small() -> Schedule:
+    return Schedule(random_artifact(SMALL, residual_bits=8), CYCLES)
+
+
 @pytest.fixture(scope="module")
 def schedule():
-    return Schedule(random_artifact(SMALL), CYCLES)
+    return small()
 
 
 @pytest.fixture(scope="module")
@@ -222,6 +226,5 @@ def test_refused_options(tmp_path, capsys, monkeypatch):
 
 
 if __name__ == "__main__":
-    small = Schedule(random_artifact(SMALL), CYCLES)
-    result = figures(flow.measure(small, pdk.find(str(TINY)), 200, inputs(small)))
+    result = figures(flow.measure(small(), pdk.find(str(TINY)), 200, inputs(small())))
     BASELINE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
