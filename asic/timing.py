@@ -44,8 +44,9 @@ def available() -> bool:
 def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     """Slacks in ns, the clock in MHz that setup allows, the path that limits it, and the worst slack by block.
 
-    Clock and reset arrive everywhere at once, as by trees that placement adds; wires are capacitance at the inputs they go to. Endpoints beyond the worst 20,000
-    are in no block's figure. Pessimism is not taken back: with an ideal clock there is none, yet OpenSTA of 2019 takes some.
+    Clock and reset arrive everywhere at once, as by trees that placement adds; wires are capacitance at the inputs they go to.
+    Endpoints beyond the worst 20,000 are in no block's figure. Pessimism is not taken back: with an ideal clock there is none,
+    yet OpenSTA of 2019 takes some.
     """
     library = pdk.corner(corner)
     missing = [kind for part in netlist.blocks.values() for kind in part.kinds if kind in netlist.library.cells
