@@ -2,7 +2,8 @@
 # make test    everything that CI checks
 # make bench   measures, and writes docs/benchmarks.md
 # make evaluation   accuracy: data sets and ablations, into docs/evaluation.md
-.PHONY: setup demo test lint bench evaluation clean
+# make asic    area, timing and energy of the chip in the libraries that EMAMBA_PDK names, into docs/asic.md
+.PHONY: setup demo test lint bench evaluation asic clean
 .DEFAULT_GOAL := demo
 PYTHON_BIN := .venv/bin/python
 
@@ -26,6 +27,9 @@ bench: setup
 
 evaluation: setup
 	$(PYTHON_BIN) -m benchmarks.evaluation
+
+asic: setup
+	$(PYTHON_BIN) -m benchmarks.asic
 
 clean:
 	rm -rf build

@@ -138,7 +138,16 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
         _render("config.mk", folder, facts)
     if "librelane" in pdk.flows:
         _render("config.yaml", folder, facts)
-    return resources | {"pdk": pdk.name, "area": area, "timing": corners}, [*_findings(pdk, area, corners), UNPLACED, *NOTES]
+    return resources | {"pdk": pdk.name, "area": area, "timing": corners}, [*_findings(pdk, area, corners), *_registers(memories), UNPLACED,
+                                                                          *NOTES]
+
+
+def _registers(memories: list[Ram]) -> list[str]:
+    if not memories:
+        return []
+    largest = max(memories, key=lambda memory: memory.words * memory.width)
+    return [f"no RAM is a macro, since none of the process reads without a clock: {largest.path} ({largest.words} words of "
+            f"{largest.width} bits) and {len(memories) - 1} others are registers"]
 
 
 def _findings(pdk: Pdk, area: dict, corners: dict) -> list[str]:
