@@ -138,8 +138,8 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
         _render("config.mk", folder, facts)
     if "librelane" in pdk.flows:
         _render("config.yaml", folder, facts)
-    return resources | {"pdk": pdk.name, "area": area, "timing": corners}, [*_findings(pdk, area, corners), *_registers(memories), UNPLACED,
-                                                                          *NOTES]
+    notes = [*_findings(pdk, area, corners), *_registers(memories), UNPLACED, *NOTES]
+    return resources | {"pdk": pdk.name, "area": area, "timing": corners}, notes
 
 
 def _registers(memories: list[Ram]) -> list[str]:
