@@ -3,7 +3,8 @@
 # make bench   measures, and writes docs/benchmarks.md
 # make evaluation   accuracy: data sets and ablations, into docs/evaluation.md
 # make docs    the documentation as a site, in build/docs (needs the extra docs)
-.PHONY: setup demo test lint bench evaluation docs clean
+# make asic    area, timing and energy of the chip in the libraries that EMAMBA_PDK names, into docs/asic.md
+.PHONY: setup demo test lint bench evaluation asic docs clean
 .DEFAULT_GOAL := demo
 PYTHON_BIN := .venv/bin/python
 
@@ -30,6 +31,9 @@ evaluation: setup
 
 docs: setup
 	$(PYTHON_BIN) -m sphinx -W -q -b html docs build/docs
+
+asic: setup
+	$(PYTHON_BIN) -m benchmarks.asic
 
 clean:
 	rm -rf build

@@ -17,12 +17,12 @@ from emamba.files import write_file
 from rtl import cost
 from rtl.accelerator import Accelerator
 from rtl.datapath import Products
-from rtl.emit import to_verilog
+from rtl.emit import parts, to_verilog
 from rtl.inventory import Inventory
 from rtl.schedule import Realization, Schedule
 from sim.cases import BLOCKS
 
-from .synthesis import split, synthesize
+from .synthesis import synthesize
 
 PATH = Path(cost.__file__).with_name("costs.json")
 PAIRS, NARROW = Realization(Products.PAIRS), Realization(narrow=True)
@@ -51,7 +51,7 @@ def samples(where: str, cycles: int, realization: Realization, family: str) -> t
     """Every component of an accelerator, synthesized alone, by instance name, of which equal ones are one sample; and the names
     of those at which Yosys fails."""
     schedule = Schedule(load(where), cycles, realization)
-    texts, known = split(to_verilog(Accelerator(schedule))), {}
+    texts, known = parts(to_verilog(Accelerator(schedule))), {}
     found, failed = {}, []
     for name, (_, component) in cost.components(schedule).items():
         text = texts[name.replace(".", "_")]

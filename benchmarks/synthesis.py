@@ -23,7 +23,7 @@ from amaranth.hdl import Elaboratable
 from emamba.errors import EmambaError
 from emamba.files import write_file
 from rtl.accelerator import Accelerator
-from rtl.emit import to_verilog
+from rtl.emit import parts, to_verilog
 from rtl.schedule import Schedule
 
 CACHE = Path("build/synthesis")
@@ -93,25 +93,14 @@ def synthesize(design: str | Elaboratable | Schedule, flow: str) -> dict:
 def by_module(schedule: Schedule, flow: str, workers: int | None = None) -> dict:
     """Resources of an accelerator, every block and piece between blocks synthesized alone; equal ones once. `modules` gives
     those of each, `total` their sum."""
-    parts = split(to_verilog(Accelerator(schedule)))
-    distinct = list(dict.fromkeys(parts.values()))
+    texts = parts(to_verilog(Accelerator(schedule)))
+    distinct = list(dict.fromkeys(texts.values()))
     with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
         found = dict(zip(distinct, pool.map(lambda text: synthesize(text, flow), distinct), strict=True))
-    modules = {name: found[text] for name, text in parts.items()}
+    modules = {name: found[text] for name, text in texts.items()}
     keys = [key for key in next(iter(found.values())) if key not in ("cells", "seconds", "tool")]
     return {"total": {key: sum(module[key] for module in modules.values()) for key in keys}, "modules": modules,
             "distinct": len(distinct), "tool": _version("pyosys")}
-
-
-def split(verilog: str) -> dict[str, str]:
-    """Verilog text of each instance in `top`, as a module `top` of its own."""
-    modules = {match[1].strip(): match[0] for match in
-               re.finditer(r"^module (\\\S+ |\w+)\(.*?^endmodule\n", verilog, re.MULTILINE | re.DOTALL)}
-    parts = {}
-    for kind, name in re.findall(r"^  (\\\S+|\w+)\s+(\\\S+|\w+) \($", modules["top"], re.MULTILINE):
-        text = "".join(text for module, text in modules.items() if module == kind or module.startswith(f"{kind}."))
-        parts[name] = text.replace(f"{kind} ", "top").replace(f"{kind}.", r"\top.")
-    return parts
 
 
 def place_and_route_ecp5(design: str | Elaboratable | Schedule, device: str = "85k", package: str = "CABGA381", speed: int = 6,

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
+from asic import pdk as pdks
 from asic import target as asic
 from boards.describe import describe, golden_frames
 from boards.zcu102 import target as zcu102
@@ -97,6 +98,9 @@ def _parser() -> argparse.ArgumentParser:
                         "(default: what the estimate favours)")
     parser.add_argument("--decays", choices=["segments", "tables"], help="the scan's exp (default: what the estimate favours)")
     parser.add_argument("--activations", choices=["segments", "tables"], help="SiLU and softplus (default: tables up to 8 bits)")
+    parser.add_argument("--pdk", metavar="P", help=f"the target asic's process: {', '.join(pdks.NAMES)}, or the path of a "
+                        "description like those in asic/pdks")
+    parser.add_argument("--pdk-data", type=Path, metavar="FOLDER", help="where the process' libraries are (default: $EMAMBA_PDK)")
     parser.add_argument("--clock-mhz", type=float, metavar="C", help="clock of --frames-per-second and of the timing constraints "
                         "(default: " + ", ".join(f"{target.CLOCK_MHZ:g} for {name}" for name, target in TARGETS.items()
                                                  if target.CLOCK_MHZ) + ")")
@@ -115,6 +119,10 @@ def build(options: argparse.Namespace) -> None:
     if options.target not in TARGETS:
         raise EmambaError(f"there is no target '{options.target}'; choose one of {', '.join(TARGETS)}")
     target = TARGETS[options.target]
+    if options.pdk:
+        if target is not asic:
+            raise EmambaError(f"--pdk is for the target asic, not for {options.target}")
+        target = asic.for_pdk(pdks.find(options.pdk, options.pdk_data))
     clock_mhz = _clock(options, target.CLOCK_MHZ, target.LEAST_CLOCK_MHZ)
     out = (options.out or Path("build") / options.target).resolve()
     check_replaceable(out, "report.json")

@@ -33,3 +33,14 @@ def to_verilog(component: Elaboratable, name: str = "top", platform=None) -> str
     except YosysError as error:
         raise EmambaError(f"Yosys does not write the design: {str(error).splitlines()[0]}") from None
     return FOREIGN.sub("", verilog)
+
+
+def parts(verilog: str) -> dict[str, str]:
+    """Verilog text of each instance in `top`, as a module `top` of its own."""
+    modules = {match[1].strip(): match[0] for match in
+               re.finditer(r"^module (\\\S+ |\w+)\(.*?^endmodule\n", verilog, re.MULTILINE | re.DOTALL)}
+    found = {}
+    for kind, name in re.findall(r"^  (\\\S+|\w+)\s+(\\\S+|\w+) \($", modules["top"], re.MULTILINE):
+        text = "".join(text for module, text in modules.items() if module == kind or module.startswith(f"{kind}."))
+        found[name] = text.replace(f"{kind} ", "top").replace(f"{kind}.", r"\top.")
+    return found

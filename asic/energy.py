@@ -1,0 +1,104 @@
+"""Energy of a mapped netlist from the toggles of its gate-level run.
+
+A toggle costs half of C·V² of its net, pins and wires, and the cell's internal energy at that load from the library's tables, at
+a typical input slew. An input's toggle that changes no output costs the table of that input. The clock tree is estimated: a
+buffer for every SINKS inputs that a clock net has, in levels. Power of leakage lasts as long as the frame does.
+"""
+
+from collections import defaultdict
+from math import ceil
+
+import numpy as np
+
+from .gates import STREAMS, Flat, Run, clock_pin
+from .liberty import Cell, Library
+from .pdk import Pdk
+
+SINKS = 16
+"""Inputs that a buffer of the clock tree drives (our choice)."""
+
+
+def analyze(flat: Flat, run: Run, library: Library, pdk: Pdk, clock_mhz: float, sequences: int) -> dict:
+    """J for each of the `sequences` that pass in the window of `run`, in all, by kind and by block."""
+    share = STREAMS * sequences
+    toggles = run.toggles.astype(float) / share
+    load = _loads(flat, pdk)
+    half = library.volts ** 2 / 2
+    blocks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    by_cell: dict[str, list[int]] = defaultdict(list)
+    for k, cell in enumerate(flat.cells):
+        by_cell[cell.name].append(k)
+    seconds = run.cycles / sequences / (clock_mhz * 1e6)
+    for name, members in by_cell.items():
+        cell = library.cells[name]
+        internal, switched, clock = _energies(cell, members, flat, toggles, load, half)
+        kind = {"gate": "gates", "ff": "registers", "latch": "registers", "clock_gate": "clock"}[cell.kind]
+        for k, *parts in zip(members, internal, switched, clock, strict=True):
+            row = blocks[flat.blocks[k]]
+            row[kind] += parts[0] + (0 if cell.kind == "clock_gate" else parts[1])
+            row["clock"] += parts[2] + (parts[1] if cell.kind == "clock_gate" else 0)
+            row["leakage"] += cell.leakage * seconds
+    for block, joules in _clock_tree(flat, toggles, library, pdk, half).items():
+        blocks[block]["clock"] += joules
+    kinds = {kind: sum(row[kind] for row in blocks.values()) for kind in ("gates", "registers", "clock", "leakage")}
+    return {"total": sum(kinds.values()), "kinds": kinds, "blocks": {name: sum(row.values()) for name, row in blocks.items()}}
+
+
+def _loads(flat: Flat, pdk: Pdk) -> np.ndarray:
+    """F of every net: the inputs that it goes to and the wires to them; of a clock net none but those of its sinks."""
+    load = np.zeros(flat.nets)
+    for cell, nets in zip(flat.cells, flat.inputs, strict=True):
+        for pin, net in zip(cell.inputs, nets, strict=True):
+            load[net] += cell.capacitance(pin)
+    for name in ("o__payload", "o__valid", "i__ready"):
+        load[flat.ports[name]] += pdk.load_ff * 1e-15
+    return load
+
+
+def _energies(cell: Cell, members: list[int], flat: Flat, toggles: np.ndarray, load: np.ndarray, half: float):
+    """Of each member: internal energy, that of its outputs' nets, and that of its clock pin."""
+    ins = np.array([flat.inputs[k] for k in members]).reshape(len(members), -1)
+    outs = np.array([flat.outputs[k] for k in members]).reshape(len(members), -1)
+    internal, switched, clock = np.zeros((3, len(members)))
+    changed = np.zeros(len(members))
+    for pin, nets in zip(cell.outputs, outs.T, strict=True):
+        count = np.where(nets >= 0, toggles[nets], 0)
+        charge = load[nets] * (nets >= 0)
+        loads, energies = cell.output_energy(pin)
+        internal += count * np.interp(charge, loads, energies)
+        switched += count * charge * half
+        changed += count
+    counts = toggles[ins] if ins.size else np.zeros((len(members), 0))
+    beat = clock_pin(cell)
+    if cell.kind == "gate" and counts.size:
+        without = np.maximum(0, 1 - changed / np.maximum(counts.sum(axis=1), 1e-30))
+        internal += without * (counts * [cell.input_energy(pin) for pin in cell.inputs]).sum(axis=1)
+    for pin, count in zip(cell.inputs, counts.T, strict=True):
+        if pin == beat:
+            clock += count * cell.input_energy(pin)
+        elif cell.kind != "gate":
+            internal += count * cell.input_energy(pin)
+    return internal, switched, clock
+
+
+def _clock_tree(flat: Flat, toggles: np.ndarray, library: Library, pdk: Pdk, half: float) -> dict[str, float]:
+    """Of the buffers between a clock net's driver and its sinks, and of the charge of the root's sinks; by the sinks' block."""
+    buffer = library.cells[pdk.clock_buffer]
+    pin, loads = buffer.inputs[0], buffer.output_energy(buffer.outputs[0])
+    sinks: dict[int, list[int]] = defaultdict(list)
+    for k, cell in enumerate(flat.cells):
+        if beat := clock_pin(cell):
+            sinks[flat.inputs[k][cell.inputs.index(beat)]].append(k)
+    found: dict[str, float] = defaultdict(float)
+    root, = flat.ports["clk"]
+    for net, members in sinks.items():
+        each = np.mean([flat.cells[k].capacitance(clock_pin(flat.cells[k])) for k in members])
+        buffers, level = 0, len(members)
+        while level > SINKS:
+            level = ceil(level / SINKS)
+            buffers += level
+        one = float(np.interp(SINKS * each, *loads)) + half * buffer.capacitance(pin)
+        charge = half * each * len(members) if net == root else 0  # of other nets it counts at the clock gate that drives them
+        for k in members:
+            found[flat.blocks[k]] += toggles[net] * (buffers * one + charge) / len(members)
+    return found

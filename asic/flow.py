@@ -1,0 +1,59 @@
+"""A chip without place and route: area, timing, equality with the integer model at gate level, energy a sequence."""
+
+from math import ceil
+
+import numpy as np
+
+from emamba.errors import EmambaError
+from emamba.integer import IntegerModel
+from rtl import packing
+from rtl.schedule import Schedule
+
+from . import energy, timing
+from .gates import STREAMS, Flat, Run, flatten, simulate
+from .mapping import Netlist, implement
+from .pdk import Pdk
+from .target import verilog
+
+
+def sequences_needed(schedule: Schedule) -> int:
+    """Sequences of `tokens` that `run` takes: 64 streams, each until the pipeline is full and one sequence longer."""
+    return STREAMS * (_filling(schedule) + 1)
+
+
+def _filling(schedule: Schedule) -> int:
+    return ceil(schedule.latency / schedule.cycles_per_frame) + 1
+
+
+def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, *, gated: bool = True,
+            booth: bool = False) -> dict:
+    """Everything of one point. `tokens` are real inputs [sequences, L, width], at least `sequences_needed`; timing is None where
+    there is no OpenSTA."""
+    netlist = implement(verilog(schedule), pdk, clock_mhz, gated=gated, booth=booth)
+    flat = flatten(netlist)
+    run = run_gates(schedule, netlist, flat, tokens)
+    corners = {name: timing.analyze(netlist, pdk, name, clock_mhz) if timing.available() else None for name in pdk.corners}
+    used = energy.analyze(flat, run, netlist.library, pdk, clock_mhz, sequences=1)
+    return {"pdk": pdk.name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
+            "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
+            "multiplies_per_frame": schedule.multiplies_per_frame, "clock_mhz": clock_mhz, "gated": gated, "booth": booth,
+            "area": netlist.report(), "timing": corners, "sequences": sequences_needed(schedule), "energy_j": used}
+
+
+def run_gates(schedule: Schedule, netlist: Netlist, flat: Flat, tokens: np.ndarray) -> Run:
+    """The gate-level run of real inputs; refuses a netlist that differs from the integer model in any bit of an answer."""
+    artifact, needed = schedule.artifact, sequences_needed(schedule)
+    if len(tokens) < needed:
+        raise EmambaError(f"the gate-level run takes {needed} sequences, and there are {len(tokens)}; give more")
+    frames = artifact.codec.encode(tokens[:needed], artifact.input)
+    beats = packing.pack(schedule.input, frames).reshape(STREAMS, -1, packing.payload_words(schedule.input))
+    run = simulate(netlist, flat, schedule.input, schedule.output, beats, start=_filling(schedule) * schedule.cycles_per_frame,
+                   cycles=schedule.cycles_per_frame)
+    answers = IntegerModel(artifact).run(frames, ["head"])["head"]
+    expected = packing.pack(schedule.output, answers).reshape(run.output.shape)
+    mask = np.tile(packing.mask(schedule.output), (expected.shape[1] // len(packing.mask(schedule.output)), 1))
+    wrong = ((run.output ^ expected) & mask).any(axis=(1, 2))
+    if wrong.any():
+        raise EmambaError(f"the mapped netlist differs from the integer model in {int(wrong.sum())} of {STREAMS} streams, "
+                          f"the first in stream {int(wrong.argmax())}")
+    return run

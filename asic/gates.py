@@ -1,0 +1,249 @@
+"""Gate level: a mapped netlist on real sequences, with cells that do what the library's functions say.
+
+`verilog_models` gives the cells to any simulator. `simulate` is our own (`gates.cpp`): 64 streams at once, one in each bit of a
+word, with the toggles of every net in a window of whole sequences.
+"""
+
+import hashlib
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emamba.errors import EmambaError
+from emamba.files import write_file
+from rtl import packing
+from rtl.streams import Port
+
+from .liberty import Cell, Library
+from .mapping import CACHE, Netlist
+
+SOURCE = Path(__file__).with_name("gates.cpp")
+STREAMS = 64
+ROLES = {"gate": 0, "ff": 1, "latch": 2, "clock_gate": 3}
+
+
+@dataclass
+class Flat:
+    """The cells of all blocks over one numbering of nets. Of cell k: its library cell, the block that it is in, and the nets of
+    its inputs and outputs; an output that nothing reads has none, −1."""
+
+    cells: list[Cell]
+    blocks: list[str]
+    inputs: list[list[int]]
+    outputs: list[list[int]]
+    nets: int
+    ports: dict[str, list[int]]
+
+
+def flatten(netlist: Netlist) -> Flat:
+    library, flat = netlist.library, Flat([], [], [], [], 0, {})
+
+    def add(block: str, part, known: dict[int, int]) -> None:
+        def number(bit) -> int:
+            if isinstance(bit, str):
+                raise EmambaError(f"{block}: the mapped netlist has a constant '{bit}' at a pin, where a tie cell should be")
+            if bit not in known:
+                known[bit] = flat.nets
+                flat.nets += 1
+            return known[bit]
+
+        for cell in part.cells.values():
+            model = library.cells.get(cell["type"])
+            pins = cell["connections"]
+            if model is None:
+                continue
+            flat.cells.append(model)
+            flat.blocks.append(block)
+            flat.inputs.append([number(pins[pin][0]) for pin in model.inputs])
+            flat.outputs.append([number(pins[pin][0]) if pins.get(pin) else -1 for pin in model.outputs])
+
+    top = {}
+    for bit in (bit for port in netlist.top.netlist["ports"].values() for bit in port["bits"]):
+        top.setdefault(bit, len(top))
+    flat.nets = len(top)
+    flat.ports = {name: [top[bit] for bit in port["bits"]] for name, port in netlist.top.netlist["ports"].items()}
+    add("top", netlist.top, top)
+    for instance, part in netlist.instances.items():
+        at = netlist.top.cells[instance.lstrip("\\").strip()]["connections"]
+        known = {}
+        for name, port in part.netlist["ports"].items():
+            for inner, outer in zip(port["bits"], at.get(name, []), strict=False):
+                if isinstance(outer, str):
+                    raise EmambaError(f"{instance}: port {name} is constant, where a tie cell should be")
+                if outer not in top:
+                    top[outer] = flat.nets
+                    flat.nets += 1
+                known[inner] = top[outer]
+        add(instance, part, known)
+    return flat
+
+
+@dataclass
+class Run:
+    """`output`: the beats of each stream [streams, beats, words]; `toggles`: of each net in a window of `cycles`, summed over the
+    streams."""
+
+    output: np.ndarray
+    toggles: np.ndarray
+    cycles: int
+
+
+def simulate(netlist: Netlist, flat: Flat, i: Port, o: Port, words: np.ndarray, *, start: int, cycles: int) -> Run:
+    """Runs sequences: `words` are beats [streams, beats, words] of port `i`; counts toggles in `cycles` cycles from `start` on.
+
+    Every register begins with random bits, and a cycle of reset follows."""
+    streams, beats = words.shape[:2]
+    bits = packing.payload_bits(i)
+    if streams != STREAMS:
+        raise EmambaError(f"gate-level simulation takes {STREAMS} streams at once, not {streams}")
+    unpacked = np.unpackbits(np.ascontiguousarray(words, "<u4").view(np.uint8), axis=-1, bitorder="little")[..., :bits]
+    lanes = np.packbits(np.moveaxis(unpacked, 0, -1), axis=-1, bitorder="little")  # beats, bits, 8 bytes
+    lasts = int(packing.flags(i, words[0])[1].sum()) // i.beats * o.beats
+    program = _build(netlist.library)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _netlist(netlist.library, flat, folder / "netlist.bin")
+        lanes.tofile(folder / "beats.bin")
+        limit = start + cycles + 40 * beats * max(1, cycles) // max(1, beats) + 100_000
+        settings = {"beats": beats, "lasts": lasts, "limit": limit, "from": start, "cycles": cycles}
+        command = [program, folder / "netlist.bin", folder / "beats.bin", folder, *(f"{k}={v}" for k, v in settings.items())]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        status = done.stdout.split()
+        if done.returncode or not status or status[0] != "done":
+            faults = {"stuck": "stops", "uneven": "has handshakes that depend on data"}
+            what = faults.get((status or [""])[0], "does not simulate")
+            raise EmambaError(f"the mapped netlist {what}: {done.stderr.strip() or ' '.join(status) or 'no output'}")
+        data = np.fromfile(folder / "o.bin", np.uint8).reshape(-1, packing.payload_bits(o), STREAMS // 8)
+        toggles = np.fromfile(folder / "toggles.bin", np.uint64)
+    o_bits = np.moveaxis(np.unpackbits(data, axis=-1, bitorder="little"), -1, 0)
+    padded = np.zeros((STREAMS, len(data), packing.payload_words(o) * packing.WORD), np.uint8)
+    padded[..., :o_bits.shape[-1]] = o_bits
+    return Run(np.packbits(padded, axis=-1, bitorder="little").view("<u4"), toggles, cycles)
+
+
+def _netlist(library: Library, flat: Flat, path: Path) -> None:
+    """The netlist in the words that `gates.cpp` reads."""
+    kinds = {name: k for k, name in enumerate(library.cells)}
+    gated = _clock_order(flat)
+    order = [k for k in range(len(flat.cells)) if flat.cells[k].kind != "clock_gate"] + gated
+    cells, pins = np.zeros((len(order), 7), np.int32), []
+    for row, k in zip(cells, order, strict=True):
+        cell, ins, outs = flat.cells[k], flat.inputs[k], flat.outputs[k]
+        pin = clock_pin(cell)
+        row[:] = (kinds[cell.name], ROLES[cell.kind], ins[cell.inputs.index(pin)] if pin else -1, len(ins), len(outs), len(pins),
+                  len(pins) + len(ins))
+        pins += ins + outs
+    port = flat.ports
+    single = [port[name][0] for name in ("clk", "rst", "i__valid", "i__ready", "o__valid", "o__ready")]
+    payloads = [port["i__payload"], port["o__payload"]]
+    header = [flat.nets, len(order), len(pins), *single, *map(len, payloads), *payloads[0], *payloads[1]]
+    np.concatenate([np.array(header, np.int32), cells.ravel(), np.array(pins, np.int32)]).tofile(path)
+
+
+def _clock_order(flat: Flat) -> list[int]:
+    """The clock gates, each behind the one that clocks it."""
+    left = {k for k, cell in enumerate(flat.cells) if cell.kind == "clock_gate"}
+    driver, order = {flat.outputs[k][0]: k for k in left}, []
+    while left:
+        ready = [k for k in left if driver.get(flat.inputs[k][flat.cells[k].inputs.index(clock_pin(flat.cells[k]))]) not in left]
+        order += sorted(ready)
+        left -= set(ready)
+    return order
+
+
+def clock_pin(cell: Cell) -> str | None:
+    """The input that clocks a flip-flop or clock gate, or opens a latch."""
+    if cell.kind == "clock_gate":
+        return cell.role("clock")
+    if cell.kind in ("ff", "latch"):
+        text = cell.expression(cell.state.get("clocked_on" if cell.kind == "ff" else "enable"))
+        if text not in cell.inputs:
+            raise EmambaError(f"cell {cell.name}: its clock is '{text}', which is no input; drop it in the PDK's description")
+        return text
+    return None
+
+
+def _state_functions(cell: Cell) -> tuple[str, list[str]]:
+    """The next state and the outputs, as expressions of the inputs' names and STATE."""
+    if cell.kind == "clock_gate":
+        enables = [pin for pin in (cell.role("enable"), cell.role("test")) if pin]
+        return "ZERO", [f"({cell.role('clock')} & ({' | '.join(enables)}))"]
+    if cell.kind == "gate":
+        return "ZERO", [cell.function(pin) for pin in cell.outputs]
+    positive, negative = cell.state.arguments[0].replace(" ", ""), cell.state.arguments[-1]
+    names = {positive: "STATE", negative: "(~STATE)"}
+    outputs = [_substitute(cell.function(pin), names) for pin in cell.outputs]
+    following = cell.expression(cell.state.get("next_state" if cell.kind == "ff" else "data_in"))
+    if cell.kind == "latch":
+        following = f"(({clock_pin(cell)} & {following}) | (~{clock_pin(cell)} & STATE))"
+    for name, value in (("preset", "(~ZERO)"), ("clear", "ZERO")):
+        if when := cell.state.get(name):
+            when = cell.expression(when)
+            following = f"(({when} & {value}) | (~{when} & {following}))"
+    return _substitute(following, names), outputs
+
+
+def _substitute(text: str, names: dict[str, str]) -> str:
+    return re.sub(r"[A-Za-z_]\w*", lambda match: names.get(match[0], match[0]), text)
+
+
+def _build(library: Library) -> Path:
+    """The simulator for the cells of a library."""
+    nexts, outs, pins = [], [], 1
+    for k, cell in enumerate(library.cells.values()):
+        if cell.kind not in ROLES:
+            continue
+        following, outputs = _state_functions(cell)
+        names = {pin: f"i[{n}]" for n, pin in enumerate(cell.inputs)} | {"STATE": "s"}
+        if following != "ZERO":
+            nexts.append(f"    case {k}: return {_substitute(following, names)};  // {cell.name}")
+        lines = " ".join(f"o[{n}] = {_substitute(text, names)};" for n, text in enumerate(outputs))
+        outs.append(f"    case {k}: {lines} break;  // {cell.name}")
+        pins = max(pins, len(cell.inputs), len(cell.outputs))
+    header = "\n".join([f"constexpr int PINS = {pins};", "static inline Word next_state(int kind, const Word* i, Word s) {",
+                        "    switch (kind) {", *nexts, "    }", "    return s;", "}",
+                        "static inline void outputs(int kind, const Word* i, Word s, Word* o) {", "    switch (kind) {", *outs,
+                        "    }", "}", ""])
+    source = SOURCE.read_text(encoding="utf-8")
+    path = CACHE.resolve() / f"gates-{hashlib.sha256((header + source).encode()).hexdigest()[:16]}"
+
+    def compile_to(target: Path) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            (Path(name) / "cells.h").write_text(header, encoding="utf-8")
+            (Path(name) / "gates.cpp").write_text(source, encoding="utf-8")
+            done = subprocess.run(["g++", "-std=c++17", "-O2", "-o", str(target), "gates.cpp"], cwd=name, capture_output=True,
+                                  text=True)
+            if done.returncode:
+                raise EmambaError(f"g++ does not build the gate-level simulator: {done.stderr.splitlines()[0]}")
+
+    if not path.exists():
+        write_file(path, compile_to)
+    return path
+
+
+def verilog_models(library: Library) -> str:
+    """The library's cells in Verilog, by their functions alone: no delays, no power."""
+    return "\n".join(_model(cell) for cell in library.cells.values() if cell.kind in ROLES)
+
+
+def _model(cell: Cell) -> str:
+    ports = [*cell.inputs, *cell.outputs]
+    following, outputs = _state_functions(cell)
+    body = [f"  input {pin};" for pin in cell.inputs] + [f"  output {pin};" for pin in cell.outputs]
+    constant = {"ZERO": "1'b0"}
+    if cell.kind == "clock_gate":
+        clock, enables = cell.role("clock"), [pin for pin in (cell.role("enable"), cell.role("test")) if pin]
+        body += ["  reg held;", f"  always @({clock} or {' or '.join(enables)}) if (!{clock}) held = {' | '.join(enables)};",
+                 f"  assign {cell.outputs[0]} = {clock} & held;"]
+    else:
+        if cell.kind == "ff":
+            body += ["  reg STATE;", f"  always @(posedge {clock_pin(cell)}) STATE <= {_substitute(following, constant)};"]
+        elif cell.kind == "latch":
+            body += ["  reg STATE;", f"  always @({' or '.join(cell.inputs)}) if ({clock_pin(cell)}) STATE <= "
+                     f"{_substitute(cell.expression(cell.state.get('data_in')), constant)};"]
+        body += [f"  assign {pin} = {_substitute(text, constant)};" for pin, text in zip(cell.outputs, outputs, strict=True)]
+    return "\n".join([f"module {cell.name}({', '.join(ports)});", *body, "endmodule", ""])

@@ -1,0 +1,91 @@
+"""Processes: what a description of one names, and where its data are. The data are the user's: none are part of this project."""
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import sqrt
+from pathlib import Path
+
+from emamba.errors import EmambaError
+
+from .liberty import Library
+
+UTILIZATION, CELL_AREA, RENT, BLOCK_CELLS = 0.7, 1.8, 0.6, 5000
+"""What lengths of wires are estimated from: the share of the area that cells fill, a mean cell's area in NAND2, Rent's exponent
+and the cells of a block (our choice)."""
+
+DESCRIPTIONS = Path(__file__).parent / "pdks"
+NAMES = sorted(path.stem for path in DESCRIPTIONS.glob("*.toml"))
+
+
+@dataclass(frozen=True)
+class Pdk:
+    """A process. `corners` names Liberty files, plain or gzipped, in `data`; `keep` and `drop` are patterns of cells; `drivers`
+    the cells that drive an input of the chip and a constant; `wire` the capacitance in fF of a µm of wire; `flows` what the
+    flows to a layout call the process."""
+
+    name: str
+    data: Path
+    title: str
+    corners: dict[str, list[str]]
+    keep: list[str]
+    drop: list[str]
+    clock_mhz: float
+    slew_ps: float
+    load_ff: float
+    drivers: dict[str, str]
+    clock_buffer: str
+    wire: dict[str, float]
+    flows: dict[str, str | list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def typical(self) -> Library:
+        """The library of the typical corner, with what a wire adds to an input."""
+        library = self._library("typical")
+        library.wire = self.wire["signal"] * 1e-15 * self.wire_length(library)
+        return library
+
+    def corner(self, name: str) -> Library:
+        """Another corner's, with the same wires."""
+        library = self.typical if name == "typical" else self._library(name)
+        library.wire = self.typical.wire
+        return library
+
+    def _library(self, corner: str) -> Library:
+        return Library([self.file(name) for name in self.corners[corner]], self.keep, self.drop, self.slew_ps * 1e-12)
+
+    @staticmethod
+    def wire_length(library: Library) -> float:
+        """µm of wire for each input that a net has: Donath's mean length of a connection in a block (1979), which is above that
+        of a good placement."""
+        pitch = sqrt(CELL_AREA * library.smallest_nand2.area / UTILIZATION)
+        p, n = RENT, BLOCK_CELLS
+        inner = 7 * (n ** (p - 0.5) - 1) / (4 ** (p - 0.5) - 1) - (1 - n ** (p - 1.5)) / (1 - 4 ** (p - 1.5))
+        return pitch * 2 / 9 * inner * (1 - 4 ** (p - 1)) / (1 - n ** (p - 1))
+
+    def file(self, name: str) -> Path:
+        """A file of the data, which may be gzipped."""
+        for path in (self.data / name, self.data / f"{name}.gz"):
+            if path.is_file():
+                return path
+        raise EmambaError(f"the library {name} of {self.name} is not in {self.data}; name the folder of the process' data with "
+                          "--pdk-data or EMAMBA_PDK")
+
+
+def find(name: str, data: Path | None = None) -> Pdk:
+    """A PDK by its name or by the path of a description like those in `pdks`. Its data are looked for in `data`, else in
+    $EMAMBA_PDK, there in a folder of its name if there is one; else beside a description that is named by its path."""
+    path = DESCRIPTIONS / f"{name}.toml" if name in NAMES else Path(name)
+    if not path.is_file():
+        raise EmambaError(f"there is no PDK '{name}'; choose one of {', '.join(NAMES)}, or name the file of a description")
+    root = data or os.environ.get("EMAMBA_PDK")
+    if root is None and name in NAMES:
+        raise EmambaError(f"the data of {name} are not known: name their folder with --pdk-data or EMAMBA_PDK")
+    folder = Path(root or path.parent)
+    if (folder / path.stem).is_dir():
+        folder = folder / path.stem
+    try:
+        return Pdk(name=path.stem, data=folder.resolve(), **tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, TypeError) as error:
+        raise EmambaError(f"{path} does not describe a PDK: {error}") from None

@@ -1,0 +1,95 @@
+"""Static timing of a mapped netlist by OpenSTA: setup, hold, and the worst slack of every block."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from emamba.errors import EmambaError
+
+from .liberty import Library
+from .mapping import Netlist
+from .pdk import Pdk
+
+ENDPOINTS = 20_000
+"""The worst endpoints that are sorted by block."""
+IO_SHARE = 0.2
+"""Share of the clock period that input and output delays take (our choice)."""
+SCRIPT = """\
+set sta_crpr_enabled 0
+read_liberty cells.lib
+read_verilog netlist.v
+link_design top
+create_clock -name clk -period {period} [get_ports clk]
+set_input_delay {delay} -clock clk [get_ports {{rst i__payload* i__valid o__ready}}]
+set_output_delay {delay} -clock clk [get_ports {{o__payload* o__valid i__ready}}]
+set_driving_cell -lib_cell {driver} [get_ports {{i__payload* i__valid o__ready}}]
+set_load {load} [get_ports {{o__payload* o__valid i__ready}}]
+puts "== setup"
+report_checks -path_delay max -format full
+puts "== hold"
+report_checks -path_delay min -format full
+puts "== ends"
+report_checks -path_delay max -group_count {endpoints} -format end
+puts "== done"
+exit
+"""
+
+
+def available() -> bool:
+    return shutil.which("sta") is not None
+
+
+def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
+    """Slacks in ns, the clock in MHz that setup allows, the path that limits it, and the worst slack by block.
+
+    Clock and reset arrive everywhere at once, as by trees that placement adds; wires are capacitance at the inputs they go to.
+    Endpoints beyond the worst 20,000 are in no block's figure. Pessimism is not taken back: with an ideal clock there is none,
+    yet OpenSTA of 2019 takes some.
+    """
+    library = pdk.corner(corner)
+    missing = [kind for part in netlist.blocks.values() for kind in part.kinds if kind in netlist.library.cells
+               and kind not in library.cells]
+    if missing:
+        raise EmambaError(f"the corner {corner} of {pdk.name} has no cell {missing[0]}, which the netlist has; "
+                          "drop it in the PDK's description")
+    if not available():
+        raise EmambaError("there is no OpenSTA: install its command sta, e.g. apt-get install opensta")
+    period = 1e-6 / clock_mhz / library.seconds
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        library.write(folder / "cells.lib")
+        (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
+        (folder / "run.tcl").write_text(SCRIPT.format(period=f"{period:.6g}", delay=f"{IO_SHARE * period:.6g}",
+                                                      driver=pdk.drivers["input"], endpoints=ENDPOINTS,
+                                                      load=f"{pdk.load_ff * 1e-15 / library.farads:.6g}"), encoding="utf-8")
+        done = subprocess.run(["sta", "-no_splash", "-exit", "run.tcl"], cwd=folder, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    if "== done" not in text:
+        wrong = [line for line in text.splitlines() if "rror" in line] or text.splitlines()[-1:]
+        raise EmambaError(f"OpenSTA does not read the netlist: {wrong[0]}")
+    return read(text, library, clock_mhz)
+
+
+def read(text: str, library: Library, clock_mhz: float) -> dict:
+    """What OpenSTA reported."""
+    setup, hold, ends = (re.search(rf"== {name}\n(.*?)(?=\n== )", text, re.S)[1] for name in ("setup", "hold", "ends"))
+    nanoseconds = library.seconds * 1e9
+
+    def slack(report: str) -> float:
+        found = re.search(r"(-?[\d.]+)\s+slack", report)
+        if not found:
+            raise EmambaError("OpenSTA finds no path between registers; the netlist has no clock")
+        return float(found[1]) * nanoseconds
+
+    worst = {}
+    for end, value in re.findall(r"^(\S+) \([^)]*\)(?:\s+-?[\d.]+){2}\s+(-?[\d.]+) \((?:MET|VIOLATED)\)$", ends, re.M):
+        block = end.split("/")[0] if "/" in end else "ports"
+        worst[block] = min(worst.get(block, 1e9), float(value) * nanoseconds)
+    path = re.findall(r"^\s*(-?[\d.]+)\s+(-?[\d.]+)\s+[v^]?\s*(\S+) \((\w+)\)\s*$", setup, re.M)
+    period = 1000 / clock_mhz
+    return {"setup_ns": round(slack(setup), 4), "hold_ns": round(slack(hold), 4),
+            "mhz": round(1000 / (period - slack(setup)), 1),
+            "path": [{"ns": round(float(delay) * nanoseconds, 4), "pin": pin, "cell": cell} for delay, _, pin, cell in path],
+            "blocks": {name: round(value, 4) for name, value in sorted(worst.items(), key=lambda item: item[1])}}

@@ -1,0 +1,190 @@
+"""The chip in open libraries: area, timing and energy over T, into docs/asic.json and docs/asic.md.
+
+`python -m benchmarks.asic`, or with the names of sections, which keeps the other sections' figures. The libraries are the user's:
+EMAMBA_PDK names their folder, OpenSTA's command `sta` is to be on PATH. Mapped blocks are kept in build/asic, points in
+build/asic/points: an interrupted run goes on where it was.
+"""
+
+import json
+import sys
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+from asic import flow, pdk
+from asic.mapping import CACHE
+from emamba import datasets
+from emamba.artifact import Artifact, load
+from emamba.datasets.tokens import executor_tokens
+from emamba.errors import EmambaError
+from emamba.files import write_file
+from rtl.datapath import Products
+from rtl.schedule import Realization, Schedule
+
+from . import sections
+
+MODELS = Path("models")
+MODEL = "mars"
+CLOCKS = {"asap7": 1000.0, "ihp-sg13g2": 100.0}
+CYCLES = (1, 2, 4, 8, 20, 58, 128)
+AUTHORS = 58
+"""T of the authors' throughput: their longest stage takes 58 cycles a token."""
+CHIP = {"mm2": 0.350, "mhz": 100, "mw": 13.49, "frame_nj": 200}
+"""The authors' first chip, GF 22 nm: core area, clock and power as its note gives them; the energy of a frame is inferred."""
+NAND2_22NM = 0.20
+"""µm² of a NAND2 in a 22 nm library (our assumption: the foundry publishes none)."""
+REALIZATIONS = {"segments": Realization(tables=False), "tables": Realization(decay_tables=True)}
+NORMS = {"mars": "RangeNorm", "mars_layer": "LayerNorm", "mars_rms": "RMSNorm"}
+
+
+def realization(cycles: int) -> Realization:
+    """The default; where a token takes one cycle, weights are wired in."""
+    return Realization(Products.CONSTANTS) if cycles == 1 else Realization()
+
+
+def point(artifact: Artifact, cycles: int, process: str, chosen: Realization | None = None, **options) -> dict:
+    """One design in one process."""
+    schedule = Schedule(artifact, cycles, chosen or realization(cycles))
+    described = pdk.find(process)
+    key = [artifact.digest, str(schedule.realization), str(schedule.period), process, str(CLOCKS[process]), str(options),
+           (pdk.DESCRIPTIONS / f"{process}.toml").read_text(encoding="utf-8")]
+    path = CACHE / "points" / f"{sha256(chr(0).join(key).encode()).hexdigest()[:24]}.json"
+    if not path.exists():
+        print(f"T = {cycles}, {process} …", file=sys.stderr, flush=True)
+        tokens = executor_tokens(datasets.load("mars", "official").x_test[:flow.sequences_needed(schedule)], artifact.config)
+        found = flow.measure(schedule, described, CLOCKS[process], tokens, **options)
+        write_file(path, lambda target: target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
+    return json.loads(path.read_text(encoding="utf-8")) | {"requested": cycles}
+
+
+def points(artifact: Artifact, process: str) -> list[dict]:
+    return [point(artifact, cycles, process) for cycles in reversed(CYCLES)]
+
+
+def gating(artifact: Artifact) -> list[dict]:
+    return [point(artifact, AUTHORS, "asap7", gated=gated) for gated in (False, True)]
+
+
+def norms() -> list[dict]:
+    return [point(load(MODELS / name), AUTHORS, "asap7") | {"norm": norm} for name, norm in NORMS.items()]
+
+
+def functions(artifact: Artifact) -> list[dict]:
+    return [point(artifact, AUTHORS, "asap7", chosen) | {"functions": name} for name, chosen in REALIZATIONS.items()]
+
+
+def _row(row: dict) -> str:
+    total, used = row["area"]["total"], row["energy_j"]
+    kinds = " / ".join(f"{used['kinds'][kind] * 1e9:.1f}" for kind in ("gates", "registers", "clock", "leakage"))
+    return (f"{row['cycles_per_frame']:,} | {total['area_um2']:,.0f} | {total['nand2']:,} | {total['flip_flops']:,} "
+            f"| {_timing(row, 'typical')} | {_timing(row, 'slow')} | {used['total'] * 1e9:,.1f} | {kinds} "
+            f"| {used['total'] / row['multiplies_per_frame'] * 1e15 if row['multiplies_per_frame'] else 0:,.0f} "
+            f"| {row['cycles_per_frame'] / row['clock_mhz'] * used['total'] * 1e9 * total['nand2'] / 1e6:,.1f} |")
+
+
+def _timing(row: dict, corner: str) -> str:
+    if corner not in row["timing"]:
+        return "no library"
+    found = row["timing"][corner]
+    return "not run" if found is None else f"{found['setup_ns']:+.2f} ns, {found['mhz']:,.0f} MHz"
+
+
+HEADS = ("cycles a frame | µm² | NAND2 | flip-flops | setup, typical | setup, slow | nJ a frame | gates / registers / clock / "
+         "leakage, nJ | fJ a multiplication | M NAND2 · µs · nJ |")
+
+
+def _table(first: str, rows: list[tuple[str, dict]]) -> list[str]:
+    return [f"| {first} | {HEADS}", "| --- " * 11 + "|", *(f"| {name} | {_row(row)}" for name, row in rows)]
+
+
+def table_points(rows: list[dict]) -> list[str]:
+    process = rows[0]["pdk"]
+    best = min(rows, key=lambda row: row["energy_j"]["total"])
+    return [f"## {process}, {CLOCKS[process]:g} MHz: area, timing and energy over T", "",
+            "MARS, the paper's shape. Every point: the mapped netlist's answers equal the integer model's in all bits on the",
+            "real frames named; no cell is unmapped. Setup is before placement. Last, area × time of a frame × energy: small is",
+            "good.", "",
+            *_table("T", [(f"**{row['requested']}**" if row is best else str(row["requested"]), row) for row in rows]), "",
+            "Frames compared: " + ", ".join(f"T = {row['requested']}: {row['sequences']:,}" for row in rows)
+            + f". Least energy: T = {best['requested']}, {best['energy_j']['total'] * 1e9:,.1f} nJ.", "", *_blocks(best), "",
+            *_authors(rows)]
+
+
+def _blocks(row: dict) -> list[str]:
+    """The largest blocks of a point."""
+    blocks, used = row["area"]["blocks"], row["energy_j"]["blocks"]
+    names = sorted(blocks, key=lambda name: -used.get(name, 0))[:16]
+    return [f"Of T = {row['requested']}, the blocks that use the most:", "", "| block | NAND2 | share | nJ a frame | share |",
+            "| --- | --- | --- | --- | --- |",
+            *(f"| {name} | {blocks[name]['nand2']:,} | {blocks[name]['nand2'] / row['area']['total']['nand2']:.1%} "
+              f"| {used.get(name, 0) * 1e9:.2f} | {used.get(name, 0) / row['energy_j']['total']:.1%} |" for name in names)]
+
+
+def _authors(rows: list[dict]) -> list[str]:
+    lines = ["### Beside the authors' chip", "",
+             f"Theirs: {CHIP['mm2']:.3f} mm² core, {CHIP['mhz']} MHz, {CHIP['mw']} mW, GF 22 nm, of another architecture (one",
+             f"array of processing elements). Assumed: {NAND2_22NM:.2f} µm² a NAND2, which makes the whole core, memories and",
+             f"free room with it, {CHIP['mm2'] * 1e6 / NAND2_22NM:,.0f} NAND2; about {CHIP['frame_nj']} nJ a frame is inferred, "
+             "not measured. Ours: cells alone,",
+             "no placement, no pads.", "", "| design | NAND2 | nJ a frame | source |", "| --- | --- | --- | --- |",
+             f"| the authors' chip | {CHIP['mm2'] * 1e6 / NAND2_22NM:,.0f} (area over NAND2) | about {CHIP['frame_nj']} "
+             "| its note, and inferred |"]
+    for row in rows:
+        if row["requested"] == AUTHORS:
+            lines.append(f"| ours, T = {AUTHORS}, {row['pdk']} | {row['area']['total']['nand2']:,} "
+                         f"| {row['energy_j']['total'] * 1e9:,.1f} | mapped and simulated |")
+    return lines
+
+
+def table_gating(rows: list[dict]) -> list[str]:
+    return [f"## Clock gating, T = {AUTHORS}, ASAP7", "",
+            "Before: an enable is a multiplexer before each flip-flop. After: one of four or more gates their clock.", "",
+            *_table("clock gating", [("before" if not row["gated"] else "after", row) for row in rows])]
+
+
+def table_norms(rows: list[dict]) -> list[str]:
+    return [f"## RangeNorm, LayerNorm, RMSNorm, T = {AUTHORS}, ASAP7", "", "Whole models, each trained with its norm.", "",
+            *_table("norm", [(row["norm"], row) for row in rows]), "", "The norms alone:", "",
+            "| norm | NAND2 | nJ a frame |", "| --- | --- | --- |",
+            *(f"| {row['norm']} | {sum(block['nand2'] for name, block in row['area']['blocks'].items() if _norm(name)):,} "
+              f"| {sum(joules for name, joules in row['energy_j']['blocks'].items() if _norm(name)) * 1e9:.2f} |"
+              for row in rows)]
+
+
+def _norm(name: str) -> bool:
+    return name == "norm" or name.endswith("_norm")
+
+
+def table_functions(rows: list[dict]) -> list[str]:
+    return [f"## Piecewise-linear functions against tables, T = {AUTHORS}, ASAP7", "",
+            "Segments: SiLU in 17, exp in 11. Tables: of every input code, exact; of Ā for every state.", "",
+            *_table("SiLU and exp", [(row["functions"], row) for row in rows])]
+
+
+HEADING = ["# The chip in open libraries", "",
+           "Written by `python -m benchmarks.asic`; the same figures are in `asic.json`. What they are and are not:", "",
+           "- Area is that of the cells alone, by Yosys and ABC, in the typical library; NAND2 is its smallest.",
+           "- Place and route was not run here. Timing is OpenSTA's before placement, with ideal clock and reset, and wires as",
+           "  capacitance: every input carries the wire of Donath's mean connection (Rent 0.6, 5,000 cells, 70 % filled).",
+           "- Gate level: our simulator of 64 streams, cells by the library's functions, registers from random bits. Every gate",
+           "  takes one step of time, so glitches are in the toggles, as many as with equal delays.",
+           "- Energy: toggles of one frame period with a full pipeline, the mean of 64 streams; internal energy from the",
+           "  library's tables at a typical slew, C·V²/2 of pins and wires, leakage, and an estimated clock tree: a buffer for",
+           "  16 sinks.",
+           "- ASAP7 is predictive: nobody manufactures it, and it has one corner here. Inputs are MARS test frames."]
+
+
+def main(names: list[str]) -> None:
+    artifact = load(MODELS / MODEL)
+    sections.write("asic", HEADING, {
+        **{process: (partial(points, artifact, process), table_points) for process in CLOCKS},
+        "gating": (partial(gating, artifact), table_gating),
+        "norms": (norms, table_norms), "functions": (partial(functions, artifact), table_functions),
+    }, names, {"model": {"name": artifact.name, "digest": artifact.digest}})
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except EmambaError as error:
+        sys.exit(f"benchmarks.asic: {error}")

@@ -1,0 +1,230 @@
+# amaranth: UnusedElaboratable=no
+"""The ASIC flow on a small model and a library of a few cells: mapping, gate level, energy, files, refusals."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_zcu102 import SMALL
+
+from asic import flow, gates, mapping, pdk, timing
+from asic.liberty import Library, evaluate, expression, parse
+from emamba import artifact as artifacts
+from emamba.errors import EmambaError
+from emamba.integer import IntegerModel
+from rtl import packing
+from rtl.build import main
+from rtl.schedule import Schedule
+from sim.models import random_artifact, random_inputs
+
+TINY = Path(__file__).parent / "pdk" / "tiny.toml"
+BASELINE = Path(__file__).with_name("asic_baseline.json")
+CYCLES = 32
+BENCH = """\
+module bench;
+  reg clk = 0, rst = 1, valid = 0;
+  reg [{i_bits}-1:0] beats [0:{i_beats}-1];
+  integer beat = 0, received = 0, waited = 0;
+  wire ready, o_valid;
+  wire [{o_bits}-1:0] o;
+  always #5 clk = ~clk;
+  top dut(.clk(clk), .rst(rst), .i__payload(beats[beat]), .i__valid(valid), .i__ready(ready), .o__payload(o), .o__valid(o_valid),
+    .o__ready(1'b1));
+  initial begin
+    $readmemh("beats.hex", beats);
+    #22 rst = 0;
+    valid = 1;
+  end
+  always @(posedge clk) begin
+    if (!rst) begin
+      if (o_valid) begin $display("%b", o); received = received + 1; end
+      if (valid && ready) begin if (beat + 1 < {i_beats}) beat <= #1 beat + 1; else valid <= #1 0; end
+      waited = waited + 1;
+      if (received == {o_beats} || waited == {limit}) $finish;
+    end
+  end
+endmodule
+"""
+
+
+def small() -> Schedule:
+    return Schedule(random_artifact(SMALL, residual_bits=8), CYCLES)
+
+
+@pytest.fixture(scope="module")
+def schedule():
+    return small()
+
+
+@pytest.fixture(scope="module")
+def built(schedule, tmp_path_factory):
+    """The folder that the command writes."""
+    folder = tmp_path_factory.mktemp("asic")
+    artifacts.save(schedule.artifact, folder / "small")
+    arguments = ["asic", "--pdk", str(TINY), "--artifact", str(folder / "small"), "--cycles-per-token", str(CYCLES)]
+    assert main([*arguments, "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def measured(schedule, built):
+    return flow.measure(schedule, pdk.find(str(TINY)), 200, inputs(schedule))
+
+
+def inputs(schedule):
+    return random_inputs(schedule.artifact.config, flow.sequences_needed(schedule), seed=3)
+
+
+def figures(measured):
+    """What is compared with the baseline."""
+    used = measured["energy_j"]
+    return {"total": measured["area"]["total"],
+            "energy_fj": {"total": round(used["total"] * 1e15), **{k: round(v * 1e15) for k, v in used["kinds"].items()}}}
+
+
+def test_baseline(measured):
+    assert figures(measured) == json.loads(BASELINE.read_text(encoding="utf-8"))
+
+
+def test_files(built):
+    names = {"top.v", "top.sdc", "memories.json", "netlist.v", "cells.v", "config.mk", "README.txt", "report.json"}
+    assert {path.name for path in built.iterdir()} == names
+    report = json.loads((built / "report.json").read_text())
+    assert report["clock_mhz"] == 200 and "none unmapped" in report["notes"][0]
+    assert "create_clock -name clk -period 5000.000" in (built / "top.sdc").read_text()  # the library's picoseconds
+    assert "export PLATFORM = nangate45" in (built / "config.mk").read_text()
+    assert "Not run here" in (built / "config.mk").read_text() and "not run here" in (built / "README.txt").read_text()
+
+
+def test_netlist_in_another_simulator(schedule, built, tmp_path):
+    """Icarus, with the cells' Verilog: every register begins unknown, and every bit of the answers is the integer model's."""
+    artifact = schedule.artifact
+    frames = artifact.codec.encode(random_inputs(artifact.config, 3, seed=9), artifact.input)
+    beats = packing.to_ints(packing.pack(schedule.input, frames))
+    expected = packing.to_ints(packing.pack(schedule.output, IntegerModel(artifact).run(frames, ["head"])["head"]))
+    masks = packing.to_ints(packing.mask(schedule.output))
+    (tmp_path / "beats.hex").write_text("\n".join(f"{beat:x}" for beat in beats))
+    (tmp_path / "bench.v").write_text(BENCH.format(
+        i_bits=packing.payload_bits(schedule.input), i_beats=len(beats), o_bits=packing.payload_bits(schedule.output),
+        o_beats=len(expected), limit=schedule.latency + 8 * schedule.cycles_per_frame))
+    sources = [str(built / "netlist.v"), str(built / "cells.v"), "bench.v"]
+    subprocess.run(["iverilog", "-g2005", "-s", "bench", "-o", "bench", *sources], cwd=tmp_path, check=True)
+    lines = subprocess.run(["vvp", "-n", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
+    assert len(lines) == len(expected)
+    for k, (line, beat) in enumerate(zip(lines, expected, strict=True)):
+        used = f"{masks[k % len(masks)]:0{len(line)}b}"
+        both = zip(line, f"{beat:0{len(line)}b}", used, strict=True)
+        assert all(a == b for a, b, counts in both if counts == "1")
+
+
+def test_wrong_netlist(schedule, built):
+    """A cell of another function is found."""
+    chosen = pdk.find(str(TINY))
+    netlist = mapping.implement((built / "top.v").read_text(), chosen, 200)
+    flat = gates.flatten(netlist)
+    k = next(k for k, cell in enumerate(flat.cells) if cell.name == "XOR2" and flat.blocks[k] == "head")
+    flat.cells[k] = netlist.library.cells["NAND2"]
+    with pytest.raises(EmambaError, match="differs from the integer model in"):
+        flow.run_gates(schedule, netlist, flat, inputs(schedule))
+
+
+def test_expressions():
+    cases = {"!(A B)": lambda a, b, c: 1 - a * b, "(A+B)'": lambda a, b, c: 1 - (a | b), "A^B*C": lambda a, b, c: (a ^ b) & c,
+             "A'B+C": lambda a, b, c: (1 - a) & b | c, "!A|(B&C)": lambda a, b, c: 1 - a | b & c}
+    for text, wanted in cases.items():
+        found = expression(text, "here")
+        for bits in np.ndindex(2, 2, 2):
+            assert evaluate(found, dict(zip("ABC", bits, strict=True))) == wanted(*bits), text
+    for text, fault in (("A &", "ends too early"), ("(A", "lacks a"), ("A)", "where it should end"), ("A $ B", "cannot be read")):
+        with pytest.raises(EmambaError, match=re.escape(f"here: the function '{text}'") + ".*" + re.escape(fault)):
+            expression(text, "here")
+
+
+def test_library(tmp_path):
+    library = pdk.find(str(TINY)).typical
+    assert {cell.kind for cell in library.cells.values()} == {"gate", "ff", "clock_gate"}
+    assert library.smallest_nand2.name == "NAND2" and library.volts == 1 and library.wire > 0
+    library.write(tmp_path / "again.lib")
+    again = Library([tmp_path / "again.lib"], ["*"], [], library.slew)
+    flop, copy = library.cells["DFF"], again.cells["DFF"]
+    assert copy.capacitance("D") == pytest.approx(flop.capacitance("D"), rel=1e-5)  # the wire is in the file
+    assert copy.leakage == flop.leakage == pytest.approx(10e-12)
+    assert np.array_equal(copy.output_energy("Q"), flop.output_energy("Q"))
+    assert flop.input_energy("CK") == pytest.approx(0.45e-15)
+    loads, energies = library.cells["INV"].output_energy("Y")
+    assert np.allclose(loads, [1e-15, 4e-15, 16e-15]) and np.allclose(energies, [0.334e-15, 0.364e-15, 0.484e-15])
+
+
+def test_parse():
+    group, = parse('cell (A) { area : 1.5 ; pin("B") { function : "(C D)"; } values ("1, 2", "3"); }')
+    assert group.get("area") == "1.5" and group.get("values") == ["1, 2", "3"]
+    assert group.all("pin")[0].arguments == ["B"] and group.all("pin")[0].get("function") == "(C D)"
+
+
+def test_sta_report():
+    """The columns of OpenSTA's report, without it."""
+    text = """\
+== setup
+Startpoint: a
+   0.00    0.00   clock clk (rise edge)
+  40.00   40.00 ^ part/_1_/Q (DFF)
+  60.00  100.00 v part/_2_/Y (NAND2)
+---------------------------------------------------------
+        -12.50   slack (VIOLATED)
+
+== hold
+          3.00   slack (MET)
+
+== ends
+part/_3_/D (DFF)    980.00  992.50  -12.50 (VIOLATED)
+part/_4_/D (DFF)    980.00  900.00   80.00 (MET)
+o__valid (output)   800.00  793.00    7.00 (MET)
+
+== done
+"""
+    found = timing.read(text, pdk.find(str(TINY)).typical, 1000)
+    assert (found["setup_ns"], found["hold_ns"]) == (-0.0125, 0.003) and found["mhz"] == pytest.approx(987.7, abs=0.1)
+    assert [step["pin"] for step in found["path"]] == ["part/_1_/Q", "part/_2_/Y"]
+    assert found["blocks"] == {"part": -0.0125, "ports": 0.007}
+
+
+def described(tmp_path, before: str, after: str) -> str:
+    """The path of a description that differs from the small one."""
+    (tmp_path / "tiny.lib").write_text(TINY.with_suffix(".lib").read_text())
+    path = tmp_path / "other.toml"
+    path.write_text(TINY.read_text().replace(before, after))
+    return str(path)
+
+
+def test_refusals(tmp_path, monkeypatch, schedule, built):
+    monkeypatch.delenv("EMAMBA_PDK", raising=False)
+    with pytest.raises(EmambaError, match="there is no PDK 'sky'; choose one of asap7, gf180mcu, ihp-sg13g2, or name the file"):
+        pdk.find("sky")
+    with pytest.raises(EmambaError, match="the data of asap7 are not known: name their folder with --pdk-data or EMAMBA_PDK"):
+        pdk.find("asap7")
+    monkeypatch.setenv("EMAMBA_PDK", str(tmp_path))
+    with pytest.raises(EmambaError, match=r"the library sg13g2_stdcell_typ_1p20V_25C\.lib of ihp-sg13g2 is not in "):
+        _ = pdk.find("ihp-sg13g2").typical
+    monkeypatch.delenv("EMAMBA_PDK")
+    top = (built / "top.v").read_text()
+    faults = [('drop = []', 'drop = ["DFF"]', "has no cell of the kind ff left; keep one in the description of other"),
+              ('drop = []', 'drop = ["TIEH"]', "has no cell TIEH, which the description of other names"),
+              ('drop = []', 'drop = ["NAND2"]', "has no NAND2 to count areas in"),
+              ('title', 'name_of_it', "does not describe a PDK: ")]
+    for before, after, sentence in faults:
+        with pytest.raises(EmambaError, match=sentence):
+            mapping.implement(top, pdk.find(described(tmp_path, before, after)), 200)
+
+
+def test_refused_options(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["verilog", "--pdk", "asap7"]) == 1
+    assert capsys.readouterr().err == "rtl.build: --pdk is for the target asic, not for verilog\n"
+
+
+if __name__ == "__main__":
+    result = figures(flow.measure(small(), pdk.find(str(TINY)), 200, inputs(small())))
+    BASELINE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
