@@ -48,8 +48,7 @@ opt_clean
 setundef -undriven -anyseq
 write_aiger -I -B -zinit -no-startoffset -map design.map design.aig
 """
-CUT = "cutpoint t:$mul t:$add t:$sub t:$neg t:$shl t:$shr t:$sshl t:$sshr {roms}"
-
+CUT = "cutpoint t:$mul w:*requantized*"
 
 @dataclass(frozen=True)
 class Proof:
@@ -64,6 +63,8 @@ class Proof:
 class Bench(Elaboratable):
     """Base of what is proven: `body(m)` makes the design, its environment and, by `check`, the assertions. Inputs of the module
     are free in every cycle. `live` is high in every cycle but the first, which is the reset."""
+
+    cut = False  # whether products and requantized values become free: what holds for these holds for all
 
     def __init__(self):
         self.live = Signal(name="started", init=0, reset_less=True)
@@ -103,10 +104,10 @@ def prove(bench: Bench, seconds: int = 120) -> Proof:
 
 
 def lower(bench: Bench, folder: Path) -> None:
-    """Writes design.aig. Arithmetic of `bench.cuts` is replaced by free values: what holds for these holds for all."""
+    """Writes design.aig."""
     text = _convert(bench)
     (folder / "design.il").write_text(text)
-    _run([sys.executable, "-c", YOSYS], folder, LOWER.format(cut=getattr(bench, "cut", "")))
+    _run([sys.executable, "-c", YOSYS], folder, LOWER.format(cut=CUT if bench.cut else ""))
 
 
 def check(folder: Path, seconds: int, start: float) -> Proof:
