@@ -13,7 +13,7 @@ from rtl.streams import Beat, Fifo, Fork, Gearbox, Pacer, Port
 
 from .prove import Bench
 
-FAIR = 3
+FAIR = 2
 """Cycles after which a fair partner offers or takes a beat."""
 
 
@@ -25,17 +25,17 @@ class StreamBench(Bench):
         super().__init__()
         self.fair = fair
 
-    def drive(self, m: Module, port, name: str, beats: int = 1) -> Signal:
-        """Offers any payload, and keeps an offer until it is taken; first and last are the same on all `beats` of a token.
-        Returns the number of the beat in its token."""
+    def drive(self, m: Module, port, name: str, beats: int = 1, paint=None) -> Signal:
+        """Offers any payload, and keeps an offer until it is taken; first and last are the same on all `beats` of a token, and
+        are `paint` where that is given. Returns the number of the beat in its token."""
         pending, beat = Signal(name=f"{name}_pending"), Signal(range(beats), name=f"{name}_beat")
         held = Signal.like(Value.cast(port.payload), name=f"{name}_held", reset_less=True)
         offer, payload = self.any(1, f"{name}_offer"), self.any(held.shape(), f"{name}_payload")
         wants = self._fairly(m, offer, port.valid & port.ready, name) if self.fair else offer
-        same_token = Cat(payload[:-2], Mux(beat == 0, payload[-2:], held[-2:]))
+        flags = Mux(beat == 0, payload[-2:] if paint is None else paint, held[-2:])
         m.d.comb += [
             port.valid.eq(self.live & (pending | wants)),
-            Value.cast(port.payload).eq(Mux(pending, held, same_token)),
+            Value.cast(port.payload).eq(Mux(pending, held, Cat(payload[:-2], flags))),
         ]
         with m.If(port.valid):
             m.d.sync += [pending.eq(~port.ready), held.eq(port.payload)]
