@@ -15,13 +15,13 @@ from emamba.artifact import Artifact
 from emamba.formats import IntFormat, Rounding
 from emamba.operators import Activation as ActivationOp
 from emamba.operators import Scan as ScanOp
-from emamba.piecewise import fit
+from emamba.piecewise import Segments, codes, fit
 from rtl import packing, pairs
-from rtl.activation import Activation
+from rtl.activation import PIECEWISE_LATENCY, Activation, piecewise_linear
 from rtl.datapath import Pipeline, requantize
 from rtl.range_norm import RangeNorm
 from rtl.scan import Scan
-from rtl.streams import Block, Elementwise, Port
+from rtl.streams import Block, Elementwise, Port, shape_of
 from sim import cases
 from sim.native import NativeSimulation
 
@@ -36,6 +36,8 @@ class Requantizer(Bench):
         half_even   |x − 2^s·y| ≤ 2^(s−1), where y is even if both sides are equal
         truncate    2^s·y ≤ x < 2^s·(y + 1)
     or, where that lies outside `o`, the nearest end of `o`."""
+
+    unroll = 3
 
     def __init__(self, bits: int, shift: int, rounding: Rounding, o: IntFormat, low: int | None = None, make=requantize):
         super().__init__()
@@ -60,6 +62,55 @@ class Requantizer(Bench):
         result = Signal(signed(o.bits + 2))
         m.d.comb += result.eq(self.make(m, x, shift, o, self.rounding, self.low))
         self.check(m, ~right | (result == clipped))
+
+
+class PiecewiseLinear(Bench):
+    """For every code x: the unit's answer, once its pipeline has filled, is the table entry that the segments say."""
+
+    unroll = PIECEWISE_LATENCY + 4
+
+    def __init__(self, segments: Segments, make=None):
+        super().__init__()
+        self.segments, self.made = segments, make or segments
+
+    def body(self, m: Module) -> None:
+        i, o = self.segments.i, self.segments.o
+        x, filled = Signal(shape_of(i), reset_less=True), Signal(range(PIECEWISE_LATENCY + 2))
+        code = self.any(i.bits, "code")
+        with m.If(~self.live):
+            m.d.always += x.eq(code)
+        m.d.sync += filled.eq(Mux(filled == PIECEWISE_LATENCY + 1, filled, filled + 1))
+        y = piecewise_linear(m, Pipeline(m), x, self.made)
+        wanted = Signal(shape_of(o))
+        with m.Switch(x):
+            for code, entry in zip(codes(i).tolist(), self.segments(codes(i)).tolist(), strict=True):
+                with m.Case(code):
+                    m.d.comb += wanted.eq(entry)
+        self.check(m, (filled != PIECEWISE_LATENCY + 1) | (y == wanted))
+
+
+class PackedProduct(Bench):
+    """For every low, high and x of `bits`: both products, a cycle later, are those of two multipliers."""
+
+    unroll = 4
+
+    def __init__(self, bits: int, make=pairs.products):
+        super().__init__()
+        self.bits, self.make = bits, make
+
+    def body(self, m: Module) -> None:
+        bits, least = self.bits, -(1 << (self.bits - 1))
+        low, high, x = (self.any(signed(bits), name) for name in ("low", "high", "x"))
+        stored, usual = Signal(signed(bits + 1)), (low != least) & (high != least)
+        m.d.comb += stored.eq(high - (low < 0))
+        format = IntFormat(bits)
+        both = self.make(Pipeline(m), low, stored, x, pairs.field_bits(np.array([format.max]), format))
+        for factor, product in zip((low, high), both, strict=True):
+            wanted = Signal(signed(2 * bits))
+            m.d.sync += wanted.eq(factor * x)
+            before = Signal()
+            m.d.sync += before.eq(usual)
+            self.check(m, ~before | (product == wanted))
 
 
 def requantizers() -> dict[str, Bench]:
@@ -95,8 +146,6 @@ class Joined(Block):
         start, ready = 0, [getattr(block, name).ready for name in block.inputs]
         for name, port in block.inputs.items():
             i = getattr(block, name)
-            others = [r for r, other in zip(ready, block.inputs, strict=True) if other != name]
-            del others
             m.d.comb += [i.valid.eq(self.i.valid), i.payload.first.eq(self.i.payload.first), i.payload.last.eq(self.i.payload.last)]
             for k in range(port.width):
                 m.d.comb += i.payload.data[k].eq(self.i.payload.data[start + k])

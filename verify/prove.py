@@ -64,6 +64,7 @@ class Bench(Elaboratable):
     """Base of what is proven: `body(m)` makes the design, its environment and, by `check`, the assertions. Inputs of the module
     are free in every cycle. `live` is high in every cycle but the first, which is the reset."""
 
+    unroll = 0  # cycles after which nothing new can happen, where the design has no loop
     cut = False  # whether products and requantized values become free: what holds for these holds for all
 
     def __init__(self):
@@ -100,22 +101,33 @@ def prove(bench: Bench, seconds: int = 120) -> Proof:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lower(bench, folder)
-        return check(folder, seconds, start)
+        return check(folder, seconds, start, unroll=bench.unroll)
 
 
 def lower(bench: Bench, folder: Path) -> None:
     """Writes design.aig."""
     text = _convert(bench)
     (folder / "design.il").write_text(text)
-    _run([sys.executable, "-c", YOSYS], folder, LOWER.format(cut=CUT if bench.cut else ""))
+    yosys(folder, LOWER.format(cut=CUT if bench.cut else "").splitlines())
 
 
-def check(folder: Path, seconds: int, start: float) -> Proof:
-    report = _run([str(_abc()), "-c", f"read_aiger design.aig; print_stats; fold; strash; pdr -T {seconds}"], folder)
+def yosys(folder: Path, lines: list[str]) -> None:
+    """Runs commands of Yosys in a folder."""
+    _run([sys.executable, "-c", YOSYS], folder, "\n".join(lines))
+
+
+def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: int = 0) -> Proof:
+    """Runs ABC on design.aig, after its commands `simplify`."""
+    engine = f"bmc3 -F {unroll} -T {seconds}" if unroll else f"pdr -T {seconds}"
+    report = _run([str(_abc()), "-c", f"read_aiger design.aig; print_stats; fold; strash; {simplify}{engine}"], folder)
     latches = re.search(r"lat\s*=\s*(\d+)", report)
-    found = re.findall(r"^(Property proved|Output.*was asserted.*|Property UNDECIDED|Networks are.*)", report, re.M)
-    detail = found[-1].strip() if found else (report.strip().splitlines() or ["no answer"])[-1]
-    result = "proven" if detail.startswith("Property proved") else "broken" if "asserted" in detail else "unknown"
+    words = r"^(Property proved|Output.*was asserted.*|Property UNDECIDED|No output.*|Explored all.*|Networks are.*)"
+    detail = (re.findall(words, report, re.M) or report.strip().splitlines() or ["no answer"])[-1].strip()
+    frames = re.match(r"No output asserted in (\d+) frames", detail)
+    if detail.startswith(("Property proved", "Explored all")) or (frames and int(frames[1]) >= unroll > 0):
+        result = "proven"
+    else:
+        result = "broken" if "was asserted" in detail else "unknown"
     return Proof(result, detail, int(latches[1]) if latches else 0, round(time.perf_counter() - start, 2))
 
 
@@ -133,6 +145,6 @@ def _abc() -> Path:
 def _run(command: list[str], folder: Path, text: str = "") -> str:
     done = subprocess.run(command, cwd=folder, input=text, capture_output=True, text=True)
     if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if "rror" in line or "assert" in line]
-        raise EmambaError(f"{os.path.basename(command[0])} does not read the proof: {(lines or ['no message'])[-1]}")
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line or "rror:" in line]
+        raise EmambaError(f"{os.path.basename(command[0])} does not do what the proof asks: {(lines or ['no message'])[-1]}")
     return done.stdout
