@@ -1,8 +1,9 @@
 # make demo    everything from a fresh checkout: real radar frames through float, integer model and RTL, and the board's files
 # make test    everything that CI checks
 # make bench   measures, and writes docs/benchmarks.md
+# make verify  proofs, mutants, faults, fuzzing, coverage, into docs/verification.md
 # make evaluation   accuracy: data sets and ablations, into docs/evaluation.md
-.PHONY: setup demo test lint bench evaluation clean
+.PHONY: setup demo test lint bench verify evaluation clean
 .DEFAULT_GOAL := demo
 PYTHON_BIN := .venv/bin/python
 
@@ -23,6 +24,9 @@ lint: setup
 
 bench: setup
 	$(PYTHON_BIN) -m benchmarks
+
+verify: setup
+	$(PYTHON_BIN) -m verify
 
 evaluation: setup
 	$(PYTHON_BIN) -m benchmarks.evaluation

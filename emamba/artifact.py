@@ -135,8 +135,9 @@ def load(folder: Path | str) -> Artifact:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise EmambaError(f"{folder}/manifest.json is not the manifest of an artifact")
     if manifest.get("version") != VERSION:
-        raise EmambaError(f"{folder} has artifact version {reprlib.repr(manifest.get('version'))}; this program reads version {VERSION}: "
-                          "quantize the checkpoint again")
+        found = reprlib.repr(manifest.get("version"))
+        raise EmambaError(f"{folder} has artifact version {found}; this program reads version {VERSION}: quantize the checkpoint "
+                          "again")
     if set(manifest) != set(KEYS):
         odd = sorted(set(manifest) ^ set(KEYS))[0]
         raise EmambaError(f"{folder}/manifest.json: the key '{odd}' is {'unknown' if odd in manifest else 'missing'}")

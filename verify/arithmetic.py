@@ -19,12 +19,28 @@ from emamba.errors import EmambaError
 from emamba.formats import IntFormat, Rounding
 
 SECONDS = 5
-SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.FloorDiv: ast.Mult, ast.LShift: ast.RShift, ast.RShift: ast.LShift,
-         ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd, ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
-         ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Or: ast.And, ast.And: ast.Or, ast.MatMult: ast.Mult, ast.Mod: ast.Mult}
-EQUAL = {
-    "word: - to +": "",
+SWAPS = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.FloorDiv: ast.Mult,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.Or: ast.And,
+    ast.And: ast.Or,
+    ast.MatMult: ast.Mult,
+    ast.Mod: ast.Mult,
 }
+EQUAL = {"word: - to +": ""}
 
 
 def rounded(value: Fraction, rounding: Rounding) -> int:
@@ -39,7 +55,9 @@ def rounded(value: Fraction, rounding: Rounding) -> int:
 def check(arith) -> None:
     """Asserts every function of the module `arith`."""
     rng = np.random.default_rng(0)
-    edges = np.array([*range(-70, 71), 127, 128, -128, -129, 255, 256, 1 << 20, -(1 << 20), (1 << 20) - 1, *rng.integers(-9999, 9999, 40)])
+    edges = np.array(
+        [*range(-70, 71), 127, 128, -128, -129, 255, 256, 1 << 20, -(1 << 20), (1 << 20) - 1, *rng.integers(-9999, 9999, 40)]
+    )
     o, plain = IntFormat(8), edges.tolist()
     for rounding in Rounding:
         for shift in (-3, -1, 0, 1, 2, 3, 7):
@@ -79,11 +97,20 @@ def _check_words(arith) -> None:
 
 
 def _check_sums(arith, rng) -> None:
-    for bound, size in ((1 << 20, 99), (1 << 24, 9999), ((1 << 24) - 1, 2000), (1 << 40, 1 << 17), (1 << 53, 1 << 22), (1 << 60, 1 << 27)):
+    for bound, size in (
+        (1 << 20, 99),
+        (1 << 24, 9999),
+        ((1 << 24) - 1, 2000),
+        (1 << 40, 1 << 17),
+        (1 << 53, 1 << 22),
+        (1 << 60, 1 << 27),
+    ):
         x = rng.integers(-size, size, (2, 3, 5))
         weight = rng.integers(-size, size, (4, 5)) if bound > 1 << 24 else rng.integers(-99, 99, (4, 5))
-        exact = [[[sum(int(a) * int(b) for a, b in zip(token, row, strict=True)) for row in weight] for token in sequence]
-                 for sequence in x]
+        exact = [
+            [[sum(int(a) * int(b) for a, b in zip(token, row, strict=True)) for row in weight] for token in sequence]
+            for sequence in x
+        ]
         y = arith.matmul(x, weight, bound)
         assert y.tolist() == exact and y.dtype == (np.int32 if bound < 1 << 31 else np.int64)
     one = (1 << 24) + 1  # the first integer that float32 does not hold; likewise 2^53 + 1 of float64
@@ -104,8 +131,10 @@ def _check_lines(arith) -> None:
         for value, got in zip(x.tolist(), y.tolist(), strict=True):
             k = sum(value >= knot for knot in knots)
             assert got == max(-32, min(31, rounded(Fraction(int(slopes[k]) * value + int(offsets[k]), 8), rounding)))
-    assert (arith.piecewise_linear(x, knots, slopes, offsets, 3, IntFormat(6))
-            == arith.piecewise_linear(x, knots, slopes, offsets, 3, IntFormat(6), Rounding.HALF_UP)).all()
+    assert (
+        arith.piecewise_linear(x, knots, slopes, offsets, 3, IntFormat(6))
+        == arith.piecewise_linear(x, knots, slopes, offsets, 3, IntFormat(6), Rounding.HALF_UP)
+    ).all()
 
 
 def _check_tables(arith) -> None:
@@ -129,8 +158,8 @@ def _check_tables(arith) -> None:
             exact = Fraction(gain) / middle * 4 ** (exponent + 20)
             root = isqrt(int(exact))
             assert abs(Fraction(root, 1 << 20) - entry) <= Fraction(1, 2) + Fraction(1, 1 << 10)
-        largest = Fraction(gain) * 4**(exponent + 1) * 2 / Fraction((1 << kept) * share * 2 + share - 1, 2)
-        assert largest >= (Fraction((1 << entry_bits)) - Fraction(1, 2)) ** 2  # one more would not fit
+        largest = Fraction(gain) * 4 ** (exponent + 1) * 2 / Fraction((1 << kept) * share * 2 + share - 1, 2)
+        assert largest >= (Fraction(1 << entry_bits) - Fraction(1, 2)) ** 2  # one more would not fit
     zeros = [bits - int(x).bit_length() if x else 0 for bits in (50,) for x in _spans()]
     assert arith.leading_zeros(np.array(_spans()), 50).tolist() == zeros
 
@@ -145,7 +174,7 @@ def _check_norms(arith, rng) -> None:
         x = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (3, 40, width))
         x[0, 0], x[0, 1] = 7, x[0, 1, 0]
         x[0, 2:12] = rng.integers(-3, 3, (10, width))
-        x[1, 0, : -(-width // 2)], x[1, 0, -(-width // 2):] = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        x[1, 0, : -(-width // 2)], x[1, 0, -(-width // 2) :] = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
         table, exponent = arithmetic.reciprocal_table(width, bits, 8, 12)
         for rounding in Rounding:
             y = arith.range_norm(x, bits, table, exponent - o.frac, o, rounding)
@@ -153,10 +182,20 @@ def _check_norms(arith, rng) -> None:
                 span = max(token) - min(token)
                 zeros = bits - span.bit_length() if span else 0
                 entry = int(table[((span << zeros) >> (bits - 1 - (len(table).bit_length() - 1))) % len(table)])
-                assert got == [max(-128, min(127, rounded(Fraction(((width * v - sum(token)) << zeros) * entry,
-                                                                   1 << (exponent - o.frac)), rounding))) for v in token]
-        assert (arith.range_norm(x, bits, table, exponent - o.frac, o) == arith.range_norm(x, bits, table, exponent - o.frac, o,
-                                                                                         Rounding.HALF_UP)).all()
+                assert got == [
+                    max(
+                        -128,
+                        min(
+                            127,
+                            rounded(Fraction(((width * v - sum(token)) << zeros) * entry, 1 << (exponent - o.frac)), rounding),
+                        ),
+                    )
+                    for v in token
+                ]
+        assert (
+            arith.range_norm(x, bits, table, exponent - o.frac, o)
+            == arith.range_norm(x, bits, table, exponent - o.frac, o, Rounding.HALF_UP)
+        ).all()
     for centered in (True, False):
         for width, bits, epsilon in ((5, 8, 3), (6, 8, 0), (1, 6, 2)):
             x = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (2, 60, width))
@@ -177,14 +216,18 @@ def _check_norms(arith, rng) -> None:
                     half = len(table) // 2
                     below = ((v << zeros) * half * 2 >> spread) % half
                     entry = int(table[half * (zeros % 2) + below])
-                    assert got == [max(-128, min(127, rounded(Fraction((k << zeros // 2) * entry, 1 << (exponent - o.frac)),
-                                                              rounding))) for k in n]
+                    assert got == [
+                        max(-128, min(127, rounded(Fraction((k << zeros // 2) * entry, 1 << (exponent - o.frac)), rounding)))
+                        for k in n
+                    ]
             if epsilon:
                 again = arith.layer_norm(x, spread, table, exponent - o.frac, o, **options)
                 assert (again == arith.layer_norm(x, spread, table, exponent - o.frac, o, Rounding.HALF_UP, **options)).all()
     x = rng.integers(-9, 9, (1, 4, 3))
     table, exponent = arithmetic.rsqrt_table(1, 12, 8, 12)
-    assert (arith.layer_norm(x, 12, table, exponent, o) == arith.layer_norm(x, 12, table, exponent, o, epsilon=0, centered=True)).all()
+    assert (
+        arith.layer_norm(x, 12, table, exponent, o) == arith.layer_norm(x, 12, table, exponent, o, epsilon=0, centered=True)
+    ).all()
 
 
 def mutants() -> list[tuple[str, ast.Module]]:
@@ -201,7 +244,9 @@ def mutants() -> list[tuple[str, ast.Module]]:
                     continue
                 for change, undo, text in _changes(node):
                     change()
-                    found.append((f"{name}, line {node.lineno if hasattr(node, 'lineno') else part.lineno}: {text}", copy.deepcopy(tree)))
+                    found.append(
+                        (f"{name}, line {node.lineno if hasattr(node, 'lineno') else part.lineno}: {text}", copy.deepcopy(tree))
+                    )
                     undo()
     return found
 
@@ -213,6 +258,7 @@ def _changes(node):
                 holder[key] = value
             else:
                 setattr(holder, key, value)
+
         return lambda: put(new), lambda: put(old)
 
     if isinstance(node, ast.BinOp | ast.AugAssign | ast.BoolOp) and type(node.op) in SWAPS:

@@ -31,7 +31,12 @@ def check(op: Scan) -> dict:
             widest = max(widest, int(np.abs(wide).max()))
             deepest = max(deepest, int(np.abs(arith.round_shift(wide, op.a_bar.frac, op.rounding)).max()))
     return {
-        "cases": 2 * len(codes) * len(decays) * len(u) * len(B), "widest": widest, "bound": certificate.bound,
-        "deepest": deepest, "stored": certificate.stored, "limit": op.h_wide.max, "limit_stored": op.h.max,
+        "cases": 2 * len(codes) * len(decays) * len(u) * len(B),
+        "widest": widest,
+        "bound": certificate.bound,
+        "deepest": deepest,
+        "stored": certificate.stored,
+        "limit": op.h_wide.max,
+        "limit_stored": op.h.max,
         "holds": widest <= certificate.bound <= op.h_wide.max and deepest <= certificate.stored <= op.h.max,
     }

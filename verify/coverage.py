@@ -41,8 +41,11 @@ def toggles(name: str) -> dict:
                 holes[re.sub(r"\[.*|:.*", "", signal)] += 1
         elif page.startswith(("v_line", "v_branch")):
             kinds["line"].append(count > 0)
-    return {"block": name, **{kind: [sum(found), len(found)] for kind, found in kinds.items()},
-            "holes": [signal for signal, _ in holes.most_common(4)]}
+    return {
+        "block": name,
+        **{kind: [sum(found), len(found)] for kind, found in kinds.items()},
+        "holes": [signal for signal, _ in holes.most_common(4)],
+    }
 
 
 def points() -> dict[str, int]:
@@ -87,8 +90,12 @@ def points() -> dict[str, int]:
 
 def _segments(found: Counter, segments, x: np.ndarray) -> None:
     piece = np.searchsorted(segments.knots, x, side="right")
-    acting = [k for k in range(len(segments.knots) + 1)
-              if (k == 0 or segments.knots[k - 1] <= segments.i.max) and (k == len(segments.knots) or segments.knots[k] > segments.i.min)]
+    acting = [
+        k
+        for k in range(len(segments.knots) + 1)
+        if (k == 0 or segments.knots[k - 1] <= segments.i.max)
+        and (k == len(segments.knots) or segments.knots[k] > segments.i.min)
+    ]
     hit = set(np.unique(piece).tolist())
     found["activation segments reached"] += len(hit & set(acting))
     found["activation segments not reached"] += len(set(acting) - hit)

@@ -45,7 +45,8 @@ def check(artifact: Artifact, cycles_per_token: int) -> dict:
     """FIFOs, those too shallow, those deeper than needed, and pushes that were stepped through."""
     found = list(traffic(artifact, cycles_per_token))
     return {
-        "fifos": len(found), "pushes": sum(len(pushes) for _, pushes, _ in found),
+        "fifos": len(found),
+        "pushes": sum(len(pushes) for _, pushes, _ in found),
         "shallow": sum(waits(pushes, pops, queue.depth) for queue, pushes, pops in found),
         "loose": sum(queue.depth > 1 and not waits(pushes, pops, queue.depth - 1) for queue, pushes, pops in found),
     }

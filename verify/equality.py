@@ -146,7 +146,11 @@ class Joined(Block):
         start, ready = 0, [getattr(block, name).ready for name in block.inputs]
         for name, port in block.inputs.items():
             i = getattr(block, name)
-            m.d.comb += [i.valid.eq(self.i.valid), i.payload.first.eq(self.i.payload.first), i.payload.last.eq(self.i.payload.last)]
+            m.d.comb += [
+                i.valid.eq(self.i.valid),
+                i.payload.first.eq(self.i.payload.first),
+                i.payload.last.eq(self.i.payload.last),
+            ]
             for k in range(port.width):
                 m.d.comb += i.payload.data[k].eq(self.i.payload.data[start + k])
             start += port.width
@@ -220,8 +224,10 @@ class Pair(Elementwise):
 def every_product(bits: int) -> tuple[int, int]:
     """The packed multiplier on every low, high (without the least, which no weight is) and x."""
     top = 1 << (bits - 1)
-    low, high, x = (part.reshape(-1) for part in np.meshgrid(
-        np.arange(1 - top, top), np.arange(1 - top, top), np.arange(-top, top), indexing="ij"))
+    low, high, x = (
+        part.reshape(-1)
+        for part in np.meshgrid(np.arange(1 - top, top), np.arange(1 - top, top), np.arange(-top, top), indexing="ij")
+    )
     y = run(Pair(IntFormat(bits)), np.stack([low, high, x], 1))
     return len(x), int((y != np.stack([low * x, high * x], 1)).any(1).sum())
 
@@ -232,9 +238,21 @@ def small_scan(rounding: Rounding = Rounding.HALF_UP, *, saturates: bool = True)
     a_bar = IntFormat(4, True, 3)
     decay = fit("exp", IntFormat(dt.bits + a.bits, True, dt.frac + a.frac), a_bar, 4)
     h = IntFormat(6 if saturates else 12, True, 2)
-    return ScanOp(o=IntFormat(6, True, 2), rounding=rounding, A=np.array([[-2]]), D=np.array([3]), u=u, dt=dt, B=B,
-                  C=IntFormat(2, True, 0), a=a, d=IntFormat(3, True, 1), decay=decay, h=h,
-                  h_wide=IntFormat(h.bits + 2, True, h.frac + 3))
+    return ScanOp(
+        o=IntFormat(6, True, 2),
+        rounding=rounding,
+        A=np.array([[-2]]),
+        D=np.array([3]),
+        u=u,
+        dt=dt,
+        B=B,
+        C=IntFormat(2, True, 0),
+        a=a,
+        d=IntFormat(3, True, 1),
+        decay=decay,
+        h=h,
+        h_wide=IntFormat(h.bits + 2, True, h.frac + 3),
+    )
 
 
 def every_transition(op: ScanOp, block: Block | None = None) -> dict[str, int]:
@@ -246,7 +264,7 @@ def every_transition(op: ScanOp, block: Block | None = None) -> dict[str, int]:
 
     def after(h: int) -> np.ndarray:
         if h not in following:
-            u, dt, B, C = (inputs[:, k:k + 1] for k in range(4))
+            u, dt, B, C = (inputs[:, k : k + 1] for k in range(4))
             _, state, _ = op.step(np.full((len(inputs), 1, 1), h), u, dt, B, C)
             following[h] = state.reshape(-1)
         return following[h]
@@ -265,11 +283,16 @@ def every_transition(op: ScanOp, block: Block | None = None) -> dict[str, int]:
         for k in path:
             h = int(after(h)[k])
     x = inputs[walk]
-    parts = [x[:, k:k + 1] for k in range(4)]
+    parts = [x[:, k : k + 1] for k in range(4)]
     expected = op(*(part[None] for part in parts))[0]
     y = run(block or Scan(op, 1, 1), *parts)
-    return {"states": len(left), "inputs": len(inputs), "pairs": len(left) * len(inputs), "tokens": len(walk),
-            "different": int((y != expected).sum())}
+    return {
+        "states": len(left),
+        "inputs": len(inputs),
+        "pairs": len(left) * len(inputs),
+        "tokens": len(walk),
+        "different": int((y != expected).sum()),
+    }
 
 
 def _nearest(start: int, after, wanted) -> list[int] | None:

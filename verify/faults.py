@@ -39,15 +39,16 @@ class Frames:
         self.words, self.expected = packing.pack(self.schedule.input, tokens), packing.pack(self.schedule.output, answer)
         self.mask = np.tile(packing.mask(self.schedule.output), (len(self.expected) // self.schedule.output.beats, 1))
         self.beats, self.answers = len(self.words) // frames, len(self.expected) // frames  # of a frame
-        self.simulation = NativeSimulation(self.component, BUILD, fast=False, verilog=verilog,
-                                           options=("-Wno-fatal",) if verilog else ())
+        self.simulation = NativeSimulation(
+            self.component, BUILD, fast=False, verilog=verilog, options=("-Wno-fatal",) if verilog else ()
+        )
 
     def run(self, seed: int | None = None, percent: int = 0, **settings) -> np.ndarray:
         return self.simulation.run(self.words, seed, percent, idle_cycles=20_000, **settings).output
 
     def wrong(self, output: np.ndarray, first: int = 0) -> list[int]:
         """Frames, from `first` on, that differ from the answer."""
-        expected, mask = self.expected[first * self.answers:], self.mask[first * self.answers:]
+        expected, mask = self.expected[first * self.answers :], self.mask[first * self.answers :]
         if len(output) != len(expected):
             return list(range(len(expected) // self.answers))
         differs = ((output & mask) != (expected & mask)).any(1).reshape(-1, self.answers).any(1)
@@ -58,15 +59,21 @@ def resets() -> dict:
     """A reset in every cycle from the first beat to the end of the second frame; what follows must be right at once."""
     frames = Frames(random_artifact(MODEL), CYCLES_PER_TOKEN, 5)
     cycles = range(frames.schedule.latency + 2 * frames.schedule.cycles_per_frame + 1)
-    wrong = [cycle for cycle in cycles for percent in (0, 50)
-             if frames.wrong(frames.run(cycle, percent, reset_at=cycle, resume_beat=3 * frames.beats), 3)]
+    wrong = [
+        cycle
+        for cycle in cycles
+        for percent in (0, 50)
+        if frames.wrong(frames.run(cycle, percent, reset_at=cycle, resume_beat=3 * frames.beats), 3)
+    ]
     return {"cycles": len(cycles), "runs": 2 * len(cycles), "wrong": len(wrong)}
 
 
 def stalls() -> list[dict]:
     frames = Frames(random_artifact(MODEL), CYCLES_PER_TOKEN, 8)
-    return [{"percent": percent, "runs": 3, "wrong": sum(bool(frames.wrong(frames.run(seed, percent))) for seed in range(3))}
-            for percent in STALLS]
+    return [
+        {"percent": percent, "runs": 3, "wrong": sum(bool(frames.wrong(frames.run(seed, percent))) for seed in range(3))}
+        for percent in STALLS
+    ]
 
 
 def upsets(count: int = 60, seed: int = 1) -> dict:
@@ -90,8 +97,11 @@ def upsets(count: int = 60, seed: int = 1) -> dict:
         result[outcome] += 1
         after = frames.run(strap=k, strap_at=at, reset_at=at + 20, resume_beat=5 * frames.beats)
         result["wrong after a reset"] += bool(frames.wrong(after, 5))
-    return {"upsets": len(kinds), **{key: result[key] for key in ("no effect", "passing", "until reset", "wrong after a reset")},
-            "longest": longest}
+    return {
+        "upsets": len(kinds),
+        **{key: result[key] for key in ("no effect", "passing", "until reset", "wrong after a reset")},
+        "longest": longest,
+    }
 
 
 def soak(artifact: Artifact, cycles_per_token: int, tokens: int = 1_000_000) -> dict:
@@ -106,8 +116,13 @@ def soak(artifact: Artifact, cycles_per_token: int, tokens: int = 1_000_000) -> 
     result = NativeSimulation(Accelerator(schedule), BUILD).run(packing.pack(schedule.input, integers))
     head = packing.unpack(schedule.output, result.output).reshape(answer.shape)
     digests = [hashlib.sha256(values.astype("<i8").tobytes()).hexdigest() for values in (head, answer)]
-    return {"model": artifact.name, "tokens": sequences * config.tokens, "cycles": result.cycles, "digest": digests[0][:16],
-            "equal": digests[0] == digests[1]}
+    return {
+        "model": artifact.name,
+        "tokens": sequences * config.tokens,
+        "cycles": result.cycles,
+        "digest": digests[0][:16],
+        "equal": digests[0] == digests[1],
+    }
 
 
 # -- undefined registers ------------------------------------------------------------------------------------------------------
@@ -141,19 +156,27 @@ module bench;
   end
 endmodule
 """
-STRIP = ["read_verilog top.v", "hierarchy -top top", "proc", "flatten", "memory_collect", "setattr -unset init w:*", "clean",
-         "write_verilog -noattr undefined.v"]
+STRIP = [
+    "read_verilog top.v",
+    "hierarchy -top top",
+    "proc",
+    "flatten",
+    "memory_collect",
+    "setattr -unset init w:*",
+    "clean",
+    "write_verilog -noattr undefined.v",
+]
 """Registers lose their initial values; `powerless` those of memories that are written."""
 
 
-def undefined(name: str = MODEL, cycles_per_token: int = CYCLES_PER_TOKEN, percent: int = 40) -> dict:
-    """Every register and written memory is X at power-up, in Icarus; after three cycles of reset no X may leave."""
-    artifact = random_artifact(name)
+def undefined(artifact: Artifact, cycles_per_token: int, percent: int = 40, frames: int = 4) -> dict:
+    """Every register and written memory is X at power-up, in Icarus; after three cycles of reset no X may leave, and the answers
+    are the integer model's."""
     schedule = Schedule(artifact, cycles_per_token)
-    tokens = artifact.codec.encode(random_inputs(artifact.config, 4), artifact.input)
+    tokens = artifact.codec.encode(random_inputs(artifact.config, frames), artifact.input)
     answer = packing.pack(schedule.output, IntegerModel(artifact).run(tokens, ["head"])["head"])
     words = packing.to_ints(packing.pack(schedule.input, tokens))
-    bits = {port: packing.payload_bits(getattr(schedule, {"i": "input", "o": "output"}[port])) - 1 for port in "io"}
+    bits = {name: packing.payload_bits(port) - 1 for name, port in (("i", schedule.input), ("o", schedule.output))}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "top.v").write_text(to_verilog(Accelerator(schedule)))
@@ -168,12 +191,20 @@ def undefined(name: str = MODEL, cycles_per_token: int = CYCLES_PER_TOKEN, perce
                 raise EmambaError(f"{command[0]} does not run the bench: {done.stderr.strip().splitlines()[0]}")
     beats = re.findall(r"^beat ([01xz]+)", done.stdout, re.M)
     masks = [f"{mask:b}".zfill(len(beats[0])) for mask in packing.to_ints(packing.mask(schedule.output))] * len(beats)
-    used = ["".join(bit for bit, wanted in zip(beat, mask, strict=True) if wanted == "1")
-            for beat, mask in zip(beats, masks, strict=False)]
-    wanted = ["".join(bit for bit, keep in zip(f"{word:b}".zfill(len(mask)), mask, strict=True) if keep == "1")
-              for word, mask in zip(packing.to_ints(answer), masks, strict=False)]
-    return {"model": name, "beats": len(beats), "undefined": sum("x" in beat or "z" in beat for beat in used)
-            + int(re.search(r"^undefined (\d+)", done.stdout, re.M)[1]), "right": used == wanted}
+    used = [
+        "".join(bit for bit, wanted in zip(beat, mask, strict=True) if wanted == "1")
+        for beat, mask in zip(beats, masks, strict=False)
+    ]
+    wanted = [
+        "".join(bit for bit, keep in zip(f"{word:b}".zfill(len(mask)), mask, strict=True) if keep == "1")
+        for word, mask in zip(packing.to_ints(answer), masks, strict=False)
+    ]
+    return {
+        "model": artifact.name,
+        "beats": len(beats),
+        "undefined": sum("x" in beat or "z" in beat for beat in used) + int(re.search(r"^undefined (\d+)", done.stdout, re.M)[1]),
+        "right": used == wanted,
+    }
 
 
 def powerless(verilog: str) -> str:

@@ -36,9 +36,49 @@ from sim.models import random_artifact
 
 SECONDS, MEMORY = 10, 2 << 30
 SHAPES = ("emamba-image", "emamba-per-token", "standard-sequence", "emamba-layer-norm")
-EDGES = (None, True, False, -1, 0, 1, 2, 7, 62, 63, 64, 255, 1 << 20, 1 << 31, -(1 << 31), 1 << 48, 1 << 62, 1 << 63, 1 << 100, 0.5,
-         -0.0, 1e308, float("nan"), float("inf"), "", "x", "a" * 5000, "../../etc/passwd", "\x00", "é", [], [1], [[1]], [None], {},
-         {"a": 1}, {"bits": 8, "signed": True, "frac": 0}, "half_even", "range", "tokens", "mars")
+EDGES = (
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1,
+    2,
+    7,
+    62,
+    63,
+    64,
+    255,
+    1 << 20,
+    1 << 31,
+    -(1 << 31),
+    1 << 48,
+    1 << 62,
+    1 << 63,
+    1 << 100,
+    0.5,
+    -0.0,
+    1e308,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "a" * 5000,
+    "../../etc/passwd",
+    "\x00",
+    "é",
+    [],
+    [1],
+    [[1]],
+    [None],
+    {},
+    {"a": 1},
+    {"bits": 8, "signed": True, "frac": 0},
+    "half_even",
+    "range",
+    "tokens",
+    "mars",
+)
 
 
 class Slow(BaseException):
@@ -63,8 +103,12 @@ class Fuzzer:
             self.originals.append((manifest, files))
         self.configs = [(path, path.read_bytes()) for path in sorted(Path("models/recipes").glob("*.toml"))]
         self.space = Path("models/searches/mars.toml").read_bytes()
-        self.data = {"mars": ("mars_test.npz", _mars()), "japanese_vowels": ("JapaneseVowels_TEST.ts", _vowels()),
-                     "wikitext2": ("test.txt", b"The cat sat on the mat .\n" * 40), "cifar10": ("cifar10_jpeg.npz", _cifar10())}
+        self.data = {
+            "mars": ("mars_test.npz", _mars()),
+            "japanese_vowels": ("JapaneseVowels_TEST.ts", _vowels()),
+            "wikitext2": ("test.txt", b"The cat sat on the mat .\n" * 40),
+            "cifar10": ("cifar10_jpeg.npz", _cifar10()),
+        }
 
     # -- artifacts ------------------------------------------------------------------------------------------------------------
 
@@ -93,8 +137,15 @@ class Fuzzer:
         if kind == "files":
             victim = place / rng.choice(sorted(files))
             victim.unlink()
-            rng.choice((lambda: None, victim.mkdir, lambda: victim.symlink_to(place), lambda: victim.symlink_to("/dev/null"),
-                        victim.touch))()
+            rng.choice(
+                (
+                    lambda: None,
+                    victim.mkdir,
+                    lambda: victim.symlink_to(place),
+                    lambda: victim.symlink_to("/dev/null"),
+                    victim.touch,
+                )
+            )()
         return lambda: self._use(artifacts.load(place))
 
     def _use(self, artifact: artifacts.Artifact) -> None:
@@ -179,8 +230,13 @@ def fuzz(kind: str, count: int, first: int = 0) -> dict:
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
         signal.signal(signal.SIGPROF, before)
-    return {"cases": count, "refused": result["refused"], "loaded": result["loaded"], "faults": faults,
-            "sentences": len(sentences)}
+    return {
+        "cases": count,
+        "refused": result["refused"],
+        "loaded": result["loaded"],
+        "faults": faults,
+        "sentences": len(sentences),
+    }
 
 
 def _outcome(use: Callable[[], None]) -> tuple[str, str]:
@@ -197,8 +253,11 @@ def _outcome(use: Callable[[], None]) -> tuple[str, str]:
         return "fault", f"more than {SECONDS} s"
     except BaseException as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
-        ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "/emamba/" in frame.filename
-                or "/rtl/" in frame.filename]
+        ours = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if "/emamba/" in frame.filename or "/rtl/" in frame.filename
+        ]
         where = ours[-1] if ours else where
         return "fault", f"{type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {str(error)[:160]}"
     finally:
@@ -236,7 +295,7 @@ def _mutate(value, rng: random.Random) -> None:
             container[key] = rng.choice((old[:-1], old + old, old[::-1], old * 3, [old]))
         case 4:
             other, name = rng.choice(places)
-            container[key] = copy.deepcopy(other[name]) if name in other or isinstance(other, list) and name < len(other) else 0
+            container[key] = copy.deepcopy(other[name]) if name in other or (isinstance(other, list) and name < len(other)) else 0
         case 5 if isinstance(container, dict):
             container[rng.choice(("extra", "__class__", "", "bits"))] = copy.deepcopy(old)
         case _:
@@ -257,20 +316,20 @@ def _mutate_bytes(content: bytes, rng: random.Random) -> bytes:
             case 3:
                 data[at:at] = rng.randbytes(rng.choice((1, 4, 100)))
             case 4:
-                del data[at:at + rng.choice((1, 2, 8, 100))]
+                del data[at : at + rng.choice((1, 2, 8, 100))]
             case _:
                 start = rng.randrange(len(data)) if data else 0
-                data[at:at] = data[start:start + rng.choice((1, 8, 200))]
+                data[at:at] = data[start : start + rng.choice((1, 8, 200))]
     return bytes(data)
 
 
 def _mutate_tensors(content: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.3:  # the header, as JSON
         size = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8:8 + size])
+        header = json.loads(content[8 : 8 + size])
         _mutate(header, rng)
         text = json.dumps(header).encode()
-        return rng.choice((len(text), len(text), size, 1 << 62)).to_bytes(8, "little") + text + content[8 + size:]
+        return rng.choice((len(text), len(text), size, 1 << 62)).to_bytes(8, "little") + text + content[8 + size :]
     arrays = dict(load_tensors(content))
     name = rng.choice(sorted(arrays))
     array = arrays[name]
@@ -292,8 +351,11 @@ def _mutate_tensors(content: bytes, rng: random.Random) -> bytes:
                 wide.reshape(-1)[rng.randrange(wide.size)] = rng.choice(edges)
             arrays[name] = wide
         case _:
-            arrays[name] = array.T if rng.random() < 0.5 else np.zeros(rng.choice(((0,), (0, 3), (1,), (1, 1, 1, 1), (1000, 1000))),
-                                                                       array.dtype)
+            arrays[name] = (
+                array.T
+                if rng.random() < 0.5
+                else np.zeros(rng.choice(((0,), (0, 3), (1,), (1, 1, 1, 1), (1000, 1000))), array.dtype)
+            )
     return save_tensors({key: np.ascontiguousarray(value) for key, value in arrays.items()})
 
 
@@ -327,15 +389,20 @@ def _mars() -> bytes:
     rng, file = np.random.default_rng(0), io.BytesIO()
     count = np.array([3, 64, 1])
     points = {key: rng.integers(-500, 500, count.sum()).astype(np.int16) for key in ("x", "y", "z", "doppler", "intensity")}
-    arrays = {"count": count.astype(np.uint8), "subject": np.array([1, 2, 2], np.uint8),
-              "labels": rng.normal(size=(3, 57)).astype(np.float32)}
+    arrays = {
+        "count": count.astype(np.uint8),
+        "subject": np.array([1, 2, 2], np.uint8),
+        "labels": rng.normal(size=(3, 57)).astype(np.float32),
+    }
     np.savez(file, **{f"test_{key}": value for key, value in (points | arrays).items()})
     return file.getvalue()
 
 
 def _vowels() -> bytes:
     rng = np.random.default_rng(0)
-    lines = [":".join([*(",".join(f"{v:.3f}" for v in rng.normal(size=9)) for _ in range(12)), str(1 + k % 9)]) for k in range(50)]
+    lines = [
+        ":".join([*(",".join(f"{v:.3f}" for v in rng.normal(size=9)) for _ in range(12)), str(1 + k % 9)]) for k in range(50)
+    ]
     return ("@problemName JapaneseVowels\n@data\n" + "\n".join(lines) + "\n").encode()
 
 

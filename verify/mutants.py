@@ -99,8 +99,16 @@ def mutated(component: Component, count: int, seed: int = 1, only: str = "") -> 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "top.v").write_text(to_verilog(component))
-        prepare = ["read_verilog top.v", "hierarchy -top top", "proc", "flatten", "opt -full", "memory_collect", "opt_clean",
-                   "write_rtlil top.il"]
+        prepare = [
+            "read_verilog top.v",
+            "hierarchy -top top",
+            "proc",
+            "flatten",
+            "opt -full",
+            "memory_collect",
+            "opt_clean",
+            "write_rtlil top.il",
+        ]
         yosys(folder, [*prepare, f"mutate -list {count * (3 if only else 1)} -seed {seed} -o list.txt"])
         kinds = [line.removeprefix("mutate ") for line in (folder / "list.txt").read_text().splitlines()]
         kinds = [kind for kind in kinds if f"-mode {only}" in kind][:count]
@@ -124,8 +132,14 @@ def score(name: str, count: int, seed: int = 1, seconds: int = 20) -> Score:
     for reason in reasons.values():
         if reason:
             kills[reason] = kills.get(reason, 0) + 1
-    return Score(len(kinds), len(kinds) - len(alive), len(equal), [_short(kinds[k - 1]) for k in alive if k not in equal],
-                 round(time.perf_counter() - start, 1), kills)
+    return Score(
+        len(kinds),
+        len(kinds) - len(alive),
+        len(equal),
+        [_short(kinds[k - 1]) for k in alive if k not in equal],
+        round(time.perf_counter() - start, 1),
+        kills,
+    )
 
 
 def _bench(simulation: NativeSimulation, case: Target):
@@ -151,8 +165,9 @@ def _bench(simulation: NativeSimulation, case: Target):
                     return "stalls"
             skipped = len(case.tokens) // 2
             for cycle in (beats // 2 + 3, 2 * beats + 1):
-                after = simulation.run(words, 4, 30, reset_at=cycle, resume_beat=skipped * beats, strap=strap,
-                                       idle_cycles=case.idle_cycles)
+                after = simulation.run(
+                    words, 4, 30, reset_at=cycle, resume_beat=skipped * beats, strap=strap, idle_cycles=case.idle_cycles
+                )
                 if not right(after.output, len(expected) // len(case.tokens) * skipped):
                     return "reset"
         except EmambaError as error:
@@ -176,9 +191,27 @@ module miter(input clk, input [{i}:0] payload, input valid, input ready);
   always @* if (live) assert(av == bv && ar == br && (!av || a == b));
 endmodule
 """
-LOWER = ["read_verilog mutated.v", "read_verilog -formal miter.v", "hierarchy -top miter", "proc", "flatten", "opt -full",
-         "memory -nomap", "memory_map", "async2sync", "chformal -lower", "opt -full", "setundef -zero -undriven", "techmap", "opt -fast",
-         "dffunmap", "aigmap", "opt_clean", "setundef -zero -undriven", "write_aiger -I -B -zinit -no-startoffset design.aig"]
+LOWER = [
+    "read_verilog mutated.v",
+    "read_verilog -formal miter.v",
+    "hierarchy -top miter",
+    "proc",
+    "flatten",
+    "opt -full",
+    "memory -nomap",
+    "memory_map",
+    "async2sync",
+    "chformal -lower",
+    "opt -full",
+    "setundef -zero -undriven",
+    "techmap",
+    "opt -fast",
+    "dffunmap",
+    "aigmap",
+    "opt_clean",
+    "setundef -zero -undriven",
+    "write_aiger -I -B -zinit -no-startoffset design.aig",
+]
 
 
 def same(verilog: str, component: Component, strap: int, seconds: int) -> bool:

@@ -52,13 +52,17 @@ def _shallow(artifact: Artifact) -> bool:
 def _certificate(artifact: Artifact) -> bool:
     op = artifact.operators["block0.y"]
     terms = certificate.certify
-    with mock.patch.object(certificate, "certify", lambda op: replace(terms(op), bound=terms(op).bound - (1 << op.a_bar.frac),
-                                                                      stored=terms(op).stored - 1)):
+    with mock.patch.object(
+        certificate,
+        "certify",
+        lambda op: replace(terms(op), bound=terms(op).bound - (1 << op.a_bar.frac), stored=terms(op).stored - 1),
+    ):
         return not certificate.check(op)["holds"]
 
 
 def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
     """Fault -> the check that must catch it, and whether it does."""
+
     def fifo(old, new):
         return lambda: _broken(FifoRules(3, True, make=plant(Fifo, old, new)))
 
@@ -69,31 +73,61 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
     return {
         "lost beat: a full FIFO takes one": (f"{order} FIFO", fifo("self.i.ready.eq(~full)", "self.i.ready.eq(1)")),
         "lost beat: an output port of a fork waits for the other": (
-            f"{order} fork", lambda: _broken(ForkRules(2, make=plant(Fork, "served = Cat(o.ready | taken[k]", "served = Cat(o.ready")))),
+            f"{order} fork",
+            lambda: _broken(ForkRules(2, make=plant(Fork, "served = Cat(o.ready | taken[k]", "served = Cat(o.ready"))),
+        ),
         "doubled beat: a fork offers a beat again": (
-            f"{order} fork", lambda: _broken(ForkRules(2, make=plant(Fork, "self.i.valid & ~taken[k]", "self.i.valid")))),
+            f"{order} fork",
+            lambda: _broken(ForkRules(2, make=plant(Fork, "self.i.valid & ~taken[k]", "self.i.valid"))),
+        ),
         "stale state: a fork's flags outlive a reset": (
             f"{order} fork",
-            lambda: _broken(ForkRules(2, make=plant(Fork, "Signal(self.outputs)", "Signal(self.outputs, reset_less=True)")))),
+            lambda: _broken(ForkRules(2, make=plant(Fork, "Signal(self.outputs)", "Signal(self.outputs, reset_less=True)"))),
+        ),
         "stale state: a gearbox's level outlives a reset": (
-            f"{order} gearbox", lambda: _broken(GearboxRules(5, 2, 3, make=plant(
-                Gearbox, "level = Signal(range(self.capacity + 1))", "level = Signal(range(self.capacity + 1), reset_less=True)")))),
+            f"{order} gearbox",
+            lambda: _broken(
+                GearboxRules(
+                    5,
+                    2,
+                    3,
+                    make=plant(
+                        Gearbox,
+                        "level = Signal(range(self.capacity + 1))",
+                        "level = Signal(range(self.capacity + 1), reset_less=True)",
+                    ),
+                )
+            ),
+        ),
         "unstable payload: a FIFO shows its input while it is not empty": (
-            f"{order} FIFO", fifo("Mux(empty, self.i.payload.as_value(), read.data)", "self.i.payload.as_value()")),
+            f"{order} FIFO",
+            fifo("Mux(empty, self.i.payload.as_value(), read.data)", "self.i.payload.as_value()"),
+        ),
         "wrong FIFO depth: pointers wrap one late": (f"{order} FIFO", fifo("pointer == self.depth - 1", "pointer == self.depth")),
-        "wrong FIFO depth: full one late": (f"{order} FIFO", fifo("push & (level == self.depth - 1)", "push & (level == self.depth)")),
+        "wrong FIFO depth: full one late": (
+            f"{order} FIFO",
+            fifo("push & (level == self.depth - 1)", "push & (level == self.depth)"),
+        ),
         "wrong FIFO depth: every FIFO of the schedule one less": ("stepping of the schedule", lambda: _shallow(artifact)),
         "early token: the pacer waits one cycle less": (
-            f"{order} pacer", lambda: _broken(PacerRules(3, 5, make=plant(Pacer, "wait.eq(self.period - 1)", "wait.eq(self.period - 2)")))),
+            f"{order} pacer",
+            lambda: _broken(PacerRules(3, 5, make=plant(Pacer, "wait.eq(self.period - 1)", "wait.eq(self.period - 2)"))),
+        ),
         "off-by-one segment: a knot one code later": ("proof of the piecewise-linear unit", lambda: _broken(_segment_moved())),
-        "wrong rounding: half down": (definition, requantizer("(value + (1 << (shift - 1)))", "(value + (1 << (shift - 1)) - 1)")),
+        "wrong rounding: half down": (
+            definition,
+            requantizer("(value + (1 << (shift - 1)))", "(value + (1 << (shift - 1)) - 1)"),
+        ),
         "wrong rounding: half even without the odd bit": (definition, requantizer("- 1) + odd)", "- 1))", Rounding.HALF_EVEN)),
         "missing saturation: none": (definition, requantizer("if fits:", "if True:")),
-        "missing saturation: one bit too few looked at": (definition, requantizer("magnitude[o.bits - o.signed:]",
-                                                                                 "magnitude[o.bits - o.signed + 1:]")),
+        "missing saturation: one bit too few looked at": (
+            definition,
+            requantizer("magnitude[o.bits - o.signed:]", "magnitude[o.bits - o.signed + 1:]"),
+        ),
         "wrong product: no borrow between packed products": (
             "proof of the packed multiplier",
-            lambda: _broken(PackedProduct(4, make=plant(products, " + product[field - 1]", "")))),
+            lambda: _broken(PackedProduct(4, make=plant(products, " + product[field - 1]", ""))),
+        ),
         "a bound of the state one step too low": ("certificate, case by case", lambda: _certificate(artifact)),
     }
 

@@ -1,5 +1,5 @@
-"""Proofs by induction: a component with assertions becomes a circuit of AND gates and flip-flops, for which ABC's property-directed
-reachability (PDR) finds an inductive invariant, or an input sequence that breaks an assertion.
+"""Proofs by induction: a component with assertions becomes a circuit of AND gates and flip-flops, for which ABC's property-
+directed reachability (PDR) finds an inductive invariant, or an input sequence that breaks an assertion.
 
 The proof begins in any state of all registers and memories, after one cycle of reset: what is proven therefore also holds after
 a reset at any moment, and no stale state survives one. There is no bound on the number of cycles.
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, ClockDomain, ClockSignal, Elaboratable, Module, Signal
+from amaranth.hdl import Assert, ClockDomain, Elaboratable, Module, Signal
 
 from emamba.errors import EmambaError
 
@@ -49,6 +49,7 @@ setundef -undriven -anyseq
 write_aiger -I -B -zinit -no-startoffset -map design.map design.aig
 """
 CUT = "cutpoint t:$mul w:*requantized*"
+
 
 @dataclass(frozen=True)
 class Proof:

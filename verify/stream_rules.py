@@ -158,10 +158,12 @@ class GearboxRules(StreamBench):
             m.d.sync += [place.eq(place - out_lanes), marked.eq(place >= out_lanes), done.eq(place < out_lanes)]
         with m.If(mark & enters & real & ~marked & ~done):
             m.d.sync += [
-                marked.eq(1), place.eq(inside + lane - Mux(leaves, out_lanes, 0)), saved.eq(box.i.payload.data.as_value().bit_select(lane, 1)),
+                marked.eq(1),
+                place.eq(inside + lane - Mux(leaves, out_lanes, 0)),
+                saved.eq(box.i.payload.data.as_value().bit_select(lane, 1)),
                 flags.eq(Value.cast(box.i.payload)[in_lanes:]),
             ]
-        found = box.o.payload.data.as_value().bit_select(place[:max(1, out_lanes.bit_length())], 1)
+        found = box.o.payload.data.as_value().bit_select(place[: max(1, out_lanes.bit_length())], 1)
         right = (found == saved) & (Value.cast(box.o.payload)[out_lanes:] == flags)
         self.check(m, ~(marked & leaves & (place < out_lanes)) | right)
 
@@ -202,5 +204,8 @@ def primitives() -> dict[str, Bench]:
         cases["Gearbox of {} channels, {} to {} lanes".format(*shape)] = (GearboxRules, *shape)
     for shape in ((3, 3), (3, 5), (1, 4), (1, 1)):
         cases["Pacer of {} beats each {} cycles".format(*shape)] = (PacerRules, *shape)
-    return {f"{name}, {'progress' if fair else 'order'}": make(*shape, fair=fair)
-            for name, (make, *shape) in cases.items() for fair in (False, True)}
+    return {
+        f"{name}, {'progress' if fair else 'order'}": make(*shape, fair=fair)
+        for name, (make, *shape) in cases.items()
+        for fair in (False, True)
+    }
