@@ -323,9 +323,9 @@ def _abuse_table(row: dict) -> list[str]:
         f"| {'equal to the integer model' if soak['equal'] else 'DIFFERENT'} |",
         "",
         f"{upsets['upsets']} upsets, each of one bit for one cycle in the second of eight frames: {upsets['no effect']} change "
-        f"nothing, {upsets['passing']} change up to {upsets['longest']} frames and pass, {upsets['until reset']} last until a reset; "
-        f"{upsets['wrong after a reset']} are still wrong after one. There is no parity, and no state machine finds its place again "
-        "by itself: an upset of a counter or a FIFO's pointer needs a reset.",
+        f"nothing, {upsets['passing']} change up to {upsets['longest']} frames and pass, {upsets['until reset']} last until a "
+        f"reset; {upsets['wrong after a reset']} are still wrong after one. There is no parity, and no state machine finds its "
+        "place again by itself: an upset of a counter or a FIFO's pointer needs a reset.",
     ]
 
 
@@ -374,9 +374,9 @@ SECTIONS: dict[str, sections.Section] = {
         _proof_table(
             "Stream primitives",
             [
-                "Order: valid stays, the payload holds, and the n-th item that leaves is the n-th that entered, for every n; nothing is",
-                "lost, doubled, reordered or made up. Progress: with partners that wait at most one cycle, something moves within a",
-                "bound. From any state of the registers, after one cycle of reset.",
+                "Order: valid stays, the payload holds, and the n-th item that leaves is the n-th that entered, for every n; nothing",
+                "is lost, doubled, reordered or made up. Progress: with partners that wait at most one cycle, something moves within",
+                "a bound. From any state of the registers, after one cycle of reset.",
             ],
             "PDR",
             lambda name: "none",
