@@ -374,9 +374,9 @@ SECTIONS: dict[str, sections.Section] = {
         _proof_table(
             "Stream primitives",
             [
-                "Order: valid stays, the payload holds, and the n-th item that leaves is the n-th that entered, for every n; nothing",
-                "is lost, doubled, reordered or made up. Progress: with partners that wait at most one cycle, something moves within",
-                "a bound. From any state of the registers, after one cycle of reset.",
+                "Order: valid stays, the payload holds, and the n-th item that leaves is the n-th that entered, for every n;",
+                "nothing is lost, doubled, reordered or made up. Progress: with partners that wait at most one cycle, something",
+                "moves within a bound. From any state of the registers, after one cycle of reset.",
             ],
             "PDR",
             lambda name: "none",

@@ -11,12 +11,17 @@ from unittest import mock
 from emamba.artifact import Artifact
 from emamba.formats import IntFormat, Rounding
 from emamba.piecewise import fit
-from rtl.datapath import requantize
+from rtl.datapath import Pipeline, requantize
 from rtl.pairs import products
+from rtl.scan import Scan
 from rtl.streams import Fifo, Fork, Gearbox, Pacer
+from sim import cases
+from sim.models import random_artifact
 
 from . import certificate, depths
+from .block_rules import rules
 from .equality import PackedProduct, PiecewiseLinear, Requantizer
+from .faults import TINY, TINY_SEED, undefined
 from .prove import Bench, prove
 from .stream_rules import FifoRules, ForkRules, GearboxRules, PacerRules
 
@@ -60,6 +65,18 @@ def _certificate(artifact: Artifact) -> bool:
         return not certificate.check(op)["holds"]
 
 
+def _multiply_loses() -> bool:
+    pipeline = plant(Pipeline, "s.ready.eq(self.advance & together)", "s.ready.eq(together)")
+    with mock.patch("rtl.elementwise.Pipeline", pipeline):
+        return _broken(rules(cases.BLOCKS["multiply-1-1"](), False))
+
+
+def _scan_remembers() -> bool:
+    with mock.patch.object(Scan, "_recurrence", plant(Scan._recurrence, "Mux(first, 0, h)", "Mux(first, h, h)")):
+        found = undefined(random_artifact(TINY, TINY_SEED), 2)
+    return not found["right"]
+
+
 def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
     """Fault -> the check that must catch it, and whether it does."""
 
@@ -76,6 +93,7 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
             f"{order} fork",
             lambda: _broken(ForkRules(2, make=plant(Fork, "served = Cat(o.ready | taken[k]", "served = Cat(o.ready"))),
         ),
+        "lost beat: a block takes one while its output waits": ("order proof of the block", _multiply_loses),
         "doubled beat: a fork offers a beat again": (
             f"{order} fork",
             lambda: _broken(ForkRules(2, make=plant(Fork, "self.i.valid & ~taken[k]", "self.i.valid"))),
@@ -99,6 +117,7 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
                 )
             ),
         ),
+        "stale state: a scan goes on where the last sequence ended": ("Icarus, whole model", _scan_remembers),
         "unstable payload: a FIFO shows its input while it is not empty": (
             f"{order} FIFO",
             fifo("Mux(empty, self.i.payload.as_value(), read.data)", "self.i.payload.as_value()"),
