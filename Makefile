@@ -1,10 +1,11 @@
 # make demo    everything from a fresh checkout: real radar frames through float, integer model and RTL, and the board's files
 # make test    everything that CI checks
 # make bench   measures, and writes docs/benchmarks.md
+# make verify  proofs, mutants, faults, fuzzing, coverage, into docs/verification.md
 # make evaluation   accuracy: data sets and ablations, into docs/evaluation.md
 # make docs    the documentation as a site, in build/docs (needs the extra docs)
 # make asic    area, timing and energy of the chip in the libraries that EMAMBA_PDK names, into docs/asic.md
-.PHONY: setup demo test lint bench evaluation asic docs clean
+.PHONY: setup demo test lint bench verify evaluation asic docs clean
 .DEFAULT_GOAL := demo
 PYTHON_BIN := .venv/bin/python
 
@@ -25,6 +26,9 @@ lint: setup
 
 bench: setup
 	$(PYTHON_BIN) -m benchmarks
+
+verify: setup
+	$(PYTHON_BIN) -m verify
 
 evaluation: setup
 	$(PYTHON_BIN) -m benchmarks.evaluation

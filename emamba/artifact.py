@@ -10,6 +10,7 @@ Artifacts are untrusted input: everything is checked before it is used, and a fa
 
 import hashlib
 import json
+import reprlib
 import typing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -134,8 +135,9 @@ def load(folder: Path | str) -> Artifact:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise EmambaError(f"{folder}/manifest.json is not the manifest of an artifact")
     if manifest.get("version") != VERSION:
-        raise EmambaError(f"{folder} has artifact version {manifest.get('version')!r}; this program reads version {VERSION}: "
-                          "quantize the checkpoint again")
+        found = reprlib.repr(manifest.get("version"))
+        raise EmambaError(f"{folder} has artifact version {found}; this program reads version {VERSION}: quantize the checkpoint "
+                          "again")
     if set(manifest) != set(KEYS):
         odd = sorted(set(manifest) ^ set(KEYS))[0]
         raise EmambaError(f"{folder}/manifest.json: the key '{odd}' is {'unknown' if odd in manifest else 'missing'}")
@@ -242,10 +244,10 @@ def _from_json(hint: Any, value: Any, name: str) -> Any:
         return np.array(value, np.int64)
     if kind is Rounding:
         if value not in list(Rounding):
-            raise EmambaError(f"{name} must be one of {', '.join(Rounding)}, not {value!r}")
+            raise EmambaError(f"{name} must be one of {', '.join(Rounding)}, not {reprlib.repr(value)}")
         return Rounding(value)
     if type(value) is not kind:
-        raise EmambaError(f"{name} must be of type {kind.__name__}, not {value!r}")
+        raise EmambaError(f"{name} must be of type {kind.__name__}, not {reprlib.repr(value)}")
     return value
 
 

@@ -1,7 +1,7 @@
 // Feeds a Verilated stream design from a file of beats and records what leaves it.
 //
 // The generated ports.h describes the design: the class Top, words per beat of `i` and `o`, the bit of `o` that is `last`, the
-// ports' C++ names, and the lists TRACES(X) of X(index, width) and PEAKS(X) of X(index).
+// ports' C++ names, the lists TRACES(X) of X(index, width) and PEAKS(X) of X(index), and SET_STRAP(value).
 //
 // Usage: simulation <input file> <output folder> <name=value ...>; the names are those of struct Settings.
 // After a reset in the middle all counts, cycles and recordings begin anew.
@@ -16,6 +16,9 @@
 
 #include "ports.h"
 #include "verilated.h"
+#if VM_COVERAGE
+#include "verilated_cov.h"
+#endif
 
 using Words = std::vector<uint32_t>;
 
@@ -38,6 +41,8 @@ struct Settings {
     uint64_t idle_cycles = 0, settle = 0;    // cycles without a transfer on `i` and `o`: the design is stuck; the run is over
     int64_t reset_at = -1;                   // cycle of the reset
     uint64_t resume_lasts = 0, resume_beat = 0;  // as `lasts`, and the first beat of the input, after the reset
+    uint64_t strap = 0;                      // value of the input `strap`
+    int64_t strap_at = -1;                   // the one cycle, before a reset, in which it has it, or all
 
     void parse(const char* argument) {
         const char* equals = std::strchr(argument, '=');
@@ -52,6 +57,8 @@ struct Settings {
         else if (name == "reset_at") reset_at = value;
         else if (name == "resume_lasts") resume_lasts = value;
         else if (name == "resume_beat") resume_beat = value;
+        else if (name == "strap") strap = value;
+        else if (name == "strap_at") strap_at = value;
         else { std::fprintf(stderr, "unknown setting %s\n", argument); std::exit(2); }
     }
 };
@@ -125,6 +132,7 @@ int main(int argc, char** argv) {
         }
         top->I_VALID = offered;
         top->O_READY = !random.stalls(settings.percent);
+        SET_STRAP(settings.strap_at < 0 || (!was_reset && cycle == uint64_t(settings.strap_at)) ? settings.strap : 0);
         top->CLK = 0;
         top->eval();
 
@@ -159,5 +167,8 @@ int main(int argc, char** argv) {
 #undef X
     std::fclose(summary);
     top->final();
+#if VM_COVERAGE
+    context->coveragep()->write((folder + "coverage.dat").c_str());
+#endif
     return 0;
 }

@@ -1,7 +1,8 @@
 """Whole designs at full speed: a Verilated model with a C++ harness around it.
 
 The design has the streams `i` and `o`. It may have `trace`, a dict of `Port` whose k-th entry has the outputs
-`trace_{k}__payload` and `trace_{k}__fire`, and `peaks`, a list of names whose k-th has the output `peak_{k}`.
+`trace_{k}__payload` and `trace_{k}__fire`, and `peaks`, a list of names whose k-th has the output `peak_{k}`. A Verilog text
+that was changed for a test may have the input `strap`, which a run holds at one value.
 """
 
 import hashlib
@@ -39,6 +40,7 @@ class Result:
     output_cycles: np.ndarray  # in which each beat left
     cycles: int
     peaks: dict[str, int]
+    coverage: str = ""  # Verilator's report, of a simulation built with it
 
     @property
     def first_input(self) -> int:
@@ -49,22 +51,26 @@ class Result:
 class NativeSimulation:
     """Builds the model, or finds the one that an earlier run built of the same Verilog.
 
-    `fast` spends compile time on simulation speed: for whole data sets, not for a few sequences of a small design.
+    `fast` spends compile time on simulation speed: for whole data sets, not for a few sequences of a small design. `verilog`
+    takes the place of the component's own, with the input `strap`. `options` are Verilator's.
     """
 
-    def __init__(self, component: Component, build_dir: Path, *, fast: bool = True):
+    def __init__(self, component: Component, build_dir: Path, *, fast: bool = True, verilog: str | None = None,
+                 options: tuple[str, ...] = ()):
         self.i, self.o = component.inputs["i"], component.output
         self.trace: dict[str, Port] = dict(getattr(component, "trace", {}))
         self.peaks: list[str] = list(getattr(component, "peaks", []))
-        files = {"top.v": to_verilog(component), "ports.h": self._ports(), "harness.cpp": HARNESS.read_text()}
-        self.folder = build(files, build_dir, fast=fast)
+        files = {"top.v": verilog or to_verilog(component), "ports.h": self._ports(strap=verilog is not None),
+                 "harness.cpp": HARNESS.read_text()}
+        self.folder = build(files, build_dir, fast=fast, options=options)
 
     def run(self, words: np.ndarray, stall_seed: int | None = None, stall_percent: int = 0, *, idle_cycles: int = 50_000,
-            reset_at: int | None = None, resume_beat: int = 0) -> Result:
+            reset_at: int | None = None, resume_beat: int = 0, strap: int = 0, strap_at: int | None = None) -> Result:
         """Feeds beats of `i` until every sequence has left.
 
         With `stall_percent`, both ports pause at random in that share of the cycles. With `reset_at`, the design is reset in
         that cycle, the input goes on at `resume_beat`, and the result is that of the time after the reset.
+        `strap` is the value of the input of that name, in all cycles or only in cycle `strap_at`, before the reset.
         """
         words = np.ascontiguousarray(words, "<u4")
         if not 0 <= stall_percent < 100:
@@ -79,6 +85,8 @@ class NativeSimulation:
             "reset_at": -1 if reset_at is None else reset_at,
             "resume_lasts": self._lasts(words[resume_beat:]),
             "resume_beat": resume_beat,
+            "strap": strap,
+            "strap_at": -1 if strap_at is None else strap_at,
         }
         with tempfile.TemporaryDirectory(dir=self.folder.parent) as folder:
             return self._run(words, settings, Path(folder))
@@ -97,6 +105,7 @@ class NativeSimulation:
             output_cycles=np.fromfile(folder / "o_cycles.bin", np.uint64).astype(np.int64),
             cycles=int(summary["cycles"]),
             peaks={name: int(summary[f"peak_{k}"]) for k, name in enumerate(self.peaks)},
+            coverage=report.read_text(errors="replace") if (report := folder / "coverage.dat").exists() else "",
         )
         resumed = settings["reset_at"] >= 0
         wanted = settings["resume_lasts" if resumed else "lasts"]
@@ -118,7 +127,7 @@ class NativeSimulation:
     def _beats(path: Path, port: Port) -> np.ndarray:
         return np.fromfile(path, "<u4").reshape(-1, packing.payload_words(port))
 
-    def _ports(self) -> str:
+    def _ports(self, strap: bool) -> str:
         """The header that tells the harness about this design; Verilator writes a double underscore as ___05F."""
         names = {f"{port.upper()}_{signal.upper()}": f"{port}___05F{signal}"
                  for port in "io" for signal in ("payload", "valid", "ready")}
@@ -135,16 +144,17 @@ class NativeSimulation:
             "PEAK(k)": "peak_##k",
             "TRACES(X)": traces,
             "PEAKS(X)": " ".join(f"X({k})" for k in range(len(self.peaks))),
+            "SET_STRAP(value)": "top->strap = value" if strap else "(void)(value)",
         }
         lines = [f"#define {name} {value}" for name, value in defines.items()]
         return "\n".join(['#include "Vtop.h"', "using Top = Vtop;", *lines, ""])
 
 
-def build(files: dict[str, str], build_dir: Path, *, fast: bool) -> Path:
+def build(files: dict[str, str], build_dir: Path, *, fast: bool, options: tuple[str, ...] = ()) -> Path:
     """The folder of the `simulation` that Verilator makes of top.v, ports.h and harness.cpp, made now or by an earlier run."""
     build_dir = Path(build_dir).resolve()
     environment = tools.verilator(build_dir)
-    arguments = [*VERILATOR, "-CFLAGS", "-O2" if fast else "-O0"]
+    arguments = [*VERILATOR, "-CFLAGS", "-O2" if fast else "-O0", *options]
     content = "\0".join([*files.values(), *arguments, Path(environment["OBJCACHE"]).parent.name])
     folder = build_dir / f"native-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
     if folder.exists():

@@ -1,0 +1,101 @@
+# amaranth: UnusedElaboratable=no
+"""A short form of every section of `make verify`, and that each planted fault is caught."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from emamba.artifact import load
+from emamba.formats import IntFormat, Rounding
+from emamba.operators import Scan
+from emamba.piecewise import fit
+from sim import cases
+from sim.models import random_artifact
+from verify import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, planted
+from verify.block_rules import rules
+from verify.prove import prove
+from verify.stream_rules import primitives
+
+ROOT = Path(__file__).parents[1]
+INT8 = IntFormat(8)
+
+
+@pytest.fixture(scope="module")
+def mars():
+    return load(ROOT / "models" / "mars")
+
+
+@pytest.mark.parametrize("name", [
+    "Fifo depth 1, order", "Fifo depth 3 through, order", "Fork to 3, order", "Gearbox of 5 channels, 2 to 3 lanes, order",
+    "Pacer of 3 beats each 5 cycles, order", "Fifo depth 2 through, progress", "Gearbox of 5 channels, 3 to 2 lanes, progress",
+])
+def test_streams(name):
+    assert prove(primitives()[name]).result == "proven"
+
+
+@pytest.mark.parametrize("name, fair", [("multiply-1-1", False), ("linear-1-1-1-1", False), ("pool-5-3-True", False),
+                                        ("multiply-1-1", True)])
+def test_blocks(name, fair):
+    assert prove(rules(cases.BLOCKS[name](), fair)).result == "proven"
+
+
+def test_definitions():
+    for rounding in Rounding:
+        assert prove(equality.Requantizer(12, 3, rounding, INT8)).result == "proven"
+    small = IntFormat(6, True, 4)
+    assert prove(equality.PiecewiseLinear(fit("silu", small, small, 5))).result == "proven"
+    assert prove(equality.PackedProduct(3)).result == "proven"
+
+
+@pytest.mark.parametrize("fault", [
+    "lost beat: a full FIFO takes one", "doubled beat: a fork offers a beat again", "stale state: a fork's flags outlive a reset",
+    "stale state: a scan goes on where the last sequence ended",
+    "wrong FIFO depth: pointers wrap one late", "wrong FIFO depth: every FIFO of the schedule one less",
+    "off-by-one segment: a knot one code later", "wrong rounding: half down", "missing saturation: none",
+    "a bound of the state one step too low",
+])
+def test_planted(fault, mars):
+    _, caught = planted.faults(mars)[fault]
+    assert caught()
+
+
+def test_certificate(mars):
+    for name, op in mars.operators.items():
+        if isinstance(op, Scan):
+            found = certificate.check(op)
+            assert found["holds"] and found["widest"] == found["bound"], name
+
+
+@pytest.mark.parametrize("cycles_per_token", [1, 20])
+def test_depths(mars, cycles_per_token):
+    found = depths.check(mars, cycles_per_token)
+    assert found["fifos"] >= 40 and not found["shallow"] and not found["loose"]
+
+
+def test_arithmetic():
+    arithmetic.check(arithmetic.arithmetic)
+    chosen = random.Random(0).sample(arithmetic.mutants(), 30)
+    assert sum(arithmetic.killed(tree) for _, tree in chosen) >= 27  # some change nothing
+
+
+@pytest.mark.parametrize("kind", fuzz.KINDS)
+def test_fuzz(kind):
+    found = fuzz.fuzz(kind, 150)
+    assert found["faults"] == [] and found["refused"] > 50 and found["loaded"] > 5
+
+
+def test_mutants():
+    found = mutants.score("multiply", 12, seconds=20)
+    assert found.share >= 0.97, found.alive
+
+
+def test_no_x_after_a_reset():
+    found = faults.undefined(random_artifact(faults.TINY, faults.TINY_SEED), 2)
+    assert found["beats"] and found["right"] and not found["undefined"]
+
+
+def test_points():
+    found = coverage.points()
+    assert found.pop("activation segments not reached") < found["activation segments reached"] / 10
+    assert all(found.values()), found

@@ -1,0 +1,315 @@
+# amaranth: UnusedElaboratable=no
+"""Arithmetic units against their specification: by induction for every input, or over every input there is.
+
+The requantizer's specification is the definition of a rounded quotient, not the shifts that both the model and the hardware use.
+The others run as Verilated hardware on all codes, and must give what `emamba.operators` gives.
+"""
+
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+from amaranth.hdl import Module, Mux, Signal, signed
+
+from emamba.artifact import Artifact
+from emamba.formats import IntFormat, Rounding
+from emamba.operators import Activation as ActivationOp
+from emamba.operators import Scan as ScanOp
+from emamba.piecewise import Segments, codes, fit
+from rtl import packing, pairs
+from rtl.activation import PIECEWISE_LATENCY, Activation, piecewise_linear
+from rtl.datapath import Pipeline, requantize
+from rtl.range_norm import RangeNorm
+from rtl.scan import Scan
+from rtl.streams import Block, Elementwise, Port, shape_of
+from sim import cases
+from sim.native import NativeSimulation
+
+from .prove import Bench
+
+BUILD = Path("build/native")
+
+
+class Requantizer(Bench):
+    """For every x of `bits`: y is the one integer with
+        half_up     2^s·y − 2^(s−1) ≤ x < 2^s·y + 2^(s−1)
+        half_even   |x − 2^s·y| ≤ 2^(s−1), where y is even if both sides are equal
+        truncate    2^s·y ≤ x < 2^s·(y + 1)
+    or, where that lies outside `o`, the nearest end of `o`."""
+
+    unroll = 3
+
+    def __init__(self, bits: int, shift: int, rounding: Rounding, o: IntFormat, low: int | None = None, make=requantize):
+        super().__init__()
+        self.bits, self.shift, self.rounding, self.o, self.low, self.make = bits, shift, rounding, o, low, make
+
+    def body(self, m: Module) -> None:
+        shift, o = self.shift, self.o
+        low = o.min if self.low is None else self.low
+        x, y = self.any(signed(self.bits), "x"), self.any(signed(self.bits + max(0, -shift) + 2), "quotient")
+        s = max(shift, 0)
+        error = (x << max(0, -shift)) - (y << s)  # y is any integer: of those that satisfy the definition there is one
+        half = 1 << (s - 1) if s else 0
+        if not s:
+            right = error == 0
+        elif self.rounding is Rounding.TRUNCATE:
+            right = (error >= 0) & (error < (1 << s))
+        elif self.rounding is Rounding.HALF_UP:
+            right = (error >= -half) & (error < half)
+        else:
+            right = (error > -half) & (error < half) | ((error == half) | (error == -half)) & ~y[0]
+        clipped = Mux(y < low, low, Mux(y > o.max, o.max, y))
+        result = Signal(signed(o.bits + 2))
+        m.d.comb += result.eq(self.make(m, x, shift, o, self.rounding, self.low))
+        self.check(m, ~right | (result == clipped))
+
+
+class PiecewiseLinear(Bench):
+    """For every code x: the unit's answer, once its pipeline has filled, is the table entry that the segments say."""
+
+    unroll = PIECEWISE_LATENCY + 4
+
+    def __init__(self, segments: Segments, make=None):
+        super().__init__()
+        self.segments, self.made = segments, make or segments
+
+    def body(self, m: Module) -> None:
+        i, o = self.segments.i, self.segments.o
+        x, filled = Signal(shape_of(i), reset_less=True), Signal(range(PIECEWISE_LATENCY + 2))
+        code = self.any(i.bits, "code")
+        with m.If(~self.live):
+            m.d.always += x.eq(code)
+        m.d.sync += filled.eq(Mux(filled == PIECEWISE_LATENCY + 1, filled, filled + 1))
+        y = piecewise_linear(m, Pipeline(m), x, self.made)
+        wanted = Signal(shape_of(o))
+        with m.Switch(x):
+            for code, entry in zip(codes(i).tolist(), self.segments(codes(i)).tolist(), strict=True):
+                with m.Case(code):
+                    m.d.comb += wanted.eq(entry)
+        self.check(m, (filled != PIECEWISE_LATENCY + 1) | (y == wanted))
+
+
+class PackedProduct(Bench):
+    """For every low, high and x of `bits`: both products, a cycle later, are those of two multipliers."""
+
+    unroll = 4
+
+    def __init__(self, bits: int, make=pairs.products):
+        super().__init__()
+        self.bits, self.make = bits, make
+
+    def body(self, m: Module) -> None:
+        bits, least = self.bits, -(1 << (self.bits - 1))
+        low, high, x = (self.any(signed(bits), name) for name in ("low", "high", "x"))
+        stored, usual = Signal(signed(bits + 1)), (low != least) & (high != least)
+        m.d.comb += stored.eq(high - (low < 0))
+        format = IntFormat(bits)
+        both = self.make(Pipeline(m), low, stored, x, pairs.field_bits(np.array([format.max]), format))
+        for factor, product in zip((low, high), both, strict=True):
+            wanted = Signal(signed(2 * bits))
+            m.d.sync += wanted.eq(factor * x)
+            before = Signal()
+            m.d.sync += before.eq(usual)
+            self.check(m, ~before | (product == wanted))
+
+
+def requantizers() -> dict[str, Bench]:
+    cases = {}
+    for rounding in Rounding:
+        for bits, shift in ((24, 9), (24, 0), (20, 1), (12, -3), (10, 13)):
+            cases[f"INT{bits} >> {shift}, {rounding}, to INT8"] = Requantizer(bits, shift, rounding, IntFormat(8))
+        cases[f"INT24 >> 11, {rounding}, to UINT7 with ReLU"] = Requantizer(24, 11, rounding, IntFormat(7, False), 0)
+        cases[f"INT24 >> 5, {rounding}, to INT12"] = Requantizer(24, 5, rounding, IntFormat(12))
+    return cases
+
+
+def run(block: Block, *tokens: np.ndarray) -> np.ndarray:
+    """Tokens [L, width] through the Verilated hardware as one sequence."""
+    simulation = NativeSimulation(Joined(block) if len(block.inputs) > 1 else block, BUILD, fast=False)
+    words = packing.pack(simulation.i, np.concatenate(tokens, 1)[None])
+    return packing.unpack(simulation.o, simulation.run(words).output)
+
+
+class Joined(Block):
+    """A block of several inputs, each of one beat a token, behind one of all of them as wide as the widest."""
+
+    def __init__(self, block: Block):
+        self.block = block
+        ports = block.inputs.values()
+        format = max((port.format for port in ports), key=lambda format: format.bits)
+        width = sum(port.width for port in ports)
+        super().__init__({"i": Port(format, width, width)}, block.output)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.block = block = self.block
+        start, ready = 0, [getattr(block, name).ready for name in block.inputs]
+        for name, port in block.inputs.items():
+            i = getattr(block, name)
+            m.d.comb += [
+                i.valid.eq(self.i.valid),
+                i.payload.first.eq(self.i.payload.first),
+                i.payload.last.eq(self.i.payload.last),
+            ]
+            for k in range(port.width):
+                m.d.comb += i.payload.data[k].eq(self.i.payload.data[start + k])
+            start += port.width
+        m.d.comb += self.i.ready.eq(ready[0])
+        m.d.comb += [self.o.valid.eq(block.o.valid), self.o.payload.eq(block.o.payload), block.o.ready.eq(self.o.ready)]
+        return m
+
+
+def activations(artifact: Artifact) -> dict[str, ActivationOp]:
+    """The piecewise-linear functions of an artifact, its scans' exp among them."""
+    found = {name: op for name, op in artifact.operators.items() if isinstance(op, ActivationOp) and op.segments}
+    for name, op in artifact.operators.items():
+        if isinstance(op, ScanOp):
+            found[f"{name} exp"] = ActivationOp(channels=1, i=op.p, o=op.a_bar, segments=op.decay)
+    return found
+
+
+def every_code(op: ActivationOp) -> tuple[int, int, int]:
+    """Codes tried, codes that differ, and segments that they reach."""
+    from dataclasses import replace
+
+    op = replace(op, channels=1)
+    x = np.arange(op.i.min, op.i.max + 1)[:, None]
+    y = run(Activation(op, 1), x)
+    reached = len(np.unique(np.searchsorted(op.segments.knots, x, side="right")))
+    return len(x), int((y != op.segments(x)).sum()), reached
+
+
+def every_token(bits: int = 8) -> tuple[int, int]:
+    """RangeNorm of two channels on every pair of values: every R and every n."""
+    block = RangeNorm(cases.range_norm(2, IntFormat(bits, True, bits - 3)), 2)
+    codes = np.arange(-(1 << (bits - 1)), 1 << (bits - 1))
+    x = np.stack(np.meshgrid(codes, codes), -1).reshape(-1, 2)
+    return len(x), int((run(block, x) != block.model(x[None])[0]).sum())
+
+
+def every_span(bits: int = 12, channels: int = 20) -> tuple[int, int]:
+    """RangeNorm on every R, each with random values between the two ends."""
+    rng = np.random.default_rng(0)
+    block = RangeNorm(cases.range_norm(channels, IntFormat(bits, True, bits - 3)), channels)
+    low, spans = -(1 << (bits - 1)), np.repeat(np.arange(1 << bits), 4)
+    x = low + rng.integers(0, (1 << bits) - spans)[:, None] + rng.integers(0, spans[:, None] + 1, (len(spans), channels))
+    x[:, 0], x[:, 1] = x.min(1), x.min(1) + spans
+    x = np.clip(x, low, -low - 1)
+    return len(x), int((run(block, x) != block.model(x[None])[0]).sum())
+
+
+class Pair(Elementwise):
+    """The packed multiplier alone: low, high and x to low·x and high·x."""
+
+    latency = 1
+
+    def __init__(self, format: IntFormat):
+        self.format = format
+        wide = IntFormat(2 * format.bits)
+        super().__init__({"i": Port(format, 3, 3)}, Port(wide, 2, 2))
+
+    def elaborate(self, platform):
+        m = Module()
+        pipeline = Pipeline(m, self.o)
+        valid = pipeline.join(self.i)
+        low, high, x = self.i.payload.data
+        field = pairs.field_bits(np.array([self.format.min + 1]), self.format)
+        stored = Signal(signed(self.format.bits + 1))
+        m.d.comb += stored.eq(high - (low < 0))
+        both = pairs.products(pipeline, low, stored, x, field)
+        pipeline.finish(list(both), self.i.payload.first, self.i.payload.last, valid, self.latency)
+        return m
+
+
+def every_product(bits: int) -> tuple[int, int]:
+    """The packed multiplier on every low, high (without the least, which no weight is) and x."""
+    top = 1 << (bits - 1)
+    low, high, x = (
+        part.reshape(-1)
+        for part in np.meshgrid(np.arange(1 - top, top), np.arange(1 - top, top), np.arange(-top, top), indexing="ij")
+    )
+    y = run(Pair(IntFormat(bits)), np.stack([low, high, x], 1))
+    return len(x), int((y != np.stack([low * x, high * x], 1)).any(1).sum())
+
+
+def small_scan(rounding: Rounding = Rounding.HALF_UP, *, saturates: bool = True) -> ScanOp:
+    """A lane so small that every state meets every input: one channel, one state, formats of a few bits."""
+    dt, a, u, B = IntFormat(3, True, 2), IntFormat(3, True, 1), IntFormat(3, True, 1), IntFormat(3, True, 1)
+    a_bar = IntFormat(4, True, 3)
+    decay = fit("exp", IntFormat(dt.bits + a.bits, True, dt.frac + a.frac), a_bar, 4)
+    h = IntFormat(6 if saturates else 12, True, 2)
+    return ScanOp(
+        o=IntFormat(6, True, 2),
+        rounding=rounding,
+        A=np.array([[-2]]),
+        D=np.array([3]),
+        u=u,
+        dt=dt,
+        B=B,
+        C=IntFormat(2, True, 0),
+        a=a,
+        d=IntFormat(3, True, 1),
+        decay=decay,
+        h=h,
+        h_wide=IntFormat(h.bits + 2, True, h.frac + 3),
+    )
+
+
+def every_transition(op: ScanOp, block: Block | None = None) -> dict[str, int]:
+    """A walk on which every state that can be reached meets every input, through the hardware and the model."""
+    formats = (op.u, op.dt, op.B, op.C)
+    grid = np.meshgrid(*(np.arange(f.min, f.max + 1) for f in formats), indexing="ij")
+    inputs = np.stack([part.reshape(-1) for part in grid], 1)
+    following: dict[int, np.ndarray] = {}
+
+    def after(h: int) -> np.ndarray:
+        if h not in following:
+            u, dt, B, C = (inputs[:, k : k + 1] for k in range(4))
+            _, state, _ = op.step(np.full((len(inputs), 1, 1), h), u, dt, B, C)
+            following[h] = state.reshape(-1)
+        return following[h]
+
+    walk, left, h = [], {}, 0
+    while True:
+        todo = left.setdefault(h, list(range(len(inputs))))
+        if todo:
+            walk.append(todo.pop())
+            h = int(after(h)[walk[-1]])
+            continue
+        path = _nearest(h, after, lambda state: left.get(state) != [])
+        if path is None:
+            break
+        walk += path
+        for k in path:
+            h = int(after(h)[k])
+    x = inputs[walk]
+    parts = [x[:, k : k + 1] for k in range(4)]
+    expected = op(*(part[None] for part in parts))[0]
+    y = run(block or Scan(op, 1, 1), *parts)
+    return {
+        "states": len(left),
+        "inputs": len(inputs),
+        "pairs": len(left) * len(inputs),
+        "tokens": len(walk),
+        "different": int((y != expected).sum()),
+    }
+
+
+def _nearest(start: int, after, wanted) -> list[int] | None:
+    """Inputs that lead from a state to the nearest one that is wanted."""
+    before: dict[int, tuple[int, int]] = {start: (start, -1)}
+    queue = deque([start])
+    while queue:
+        state = queue.popleft()
+        if wanted(state):
+            path = []
+            while state != start:
+                state, k = before[state]
+                path.append(k)
+            return path[::-1]
+        states, first = np.unique(after(state), return_index=True)
+        for found, k in zip(states.tolist(), first.tolist(), strict=True):
+            if found not in before:
+                before[found] = (state, k)
+                queue.append(found)
+    return None

@@ -1,0 +1,230 @@
+# amaranth: UnusedElaboratable=no
+"""Mutants: changes of single wires and cells of the hardware, which the benches must notice.
+
+Yosys makes them, all of a design in one netlist, of which the input `strap` chooses one: so that one model is compiled for all.
+A mutant is killed when the beats that leave differ from the integer model's, or leave in other cycles than the schedule says,
+at full speed; or differ under stalls, or after a reset; or when the design stops. Of those that survive, PDR tries to prove that
+they behave the same for any input.
+"""
+
+import re
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from amaranth.lib.wiring import Component
+
+from emamba.errors import EmambaError
+from emamba.integer import IntegerModel
+from rtl import packing
+from rtl.accelerator import Accelerator
+from rtl.emit import to_verilog
+from rtl.linear import Linear
+from rtl.schedule import Schedule
+from sim import cases
+from sim.bench import random_tokens
+from sim.models import random_artifact, random_inputs
+from sim.native import NativeSimulation
+
+from .equality import BUILD, Joined
+from .prove import check, yosys
+
+BITS = 10
+"""Of the strap; 0 is the design itself."""
+
+BLOCKS = {
+    "linear": lambda: cases.linear_block(5, 4, 2, 2),
+    "linear, pairs": lambda: cases.linear_block(5, 4, 3, 4, products=cases.Products.PAIRS),
+    "linear, dyadic, ReLU": lambda: Linear(cases.linear(cases.rng(), 4, 3, dyadic=True, relu=True), 2, 3),
+    "conv1d": lambda: cases.conv1d_block(5, 3, 2, 3),
+    "range_norm": lambda: cases.range_norm_block(5, 2, 8),
+    "layer_norm": lambda: cases.layer_norm_block(5, 2, 8),
+    "activation": lambda: cases.activation_block("silu"),
+    "scan": lambda: Joined(cases.scan_block(2, 3, 2, 2)),
+    "scan, table": lambda: Joined(cases.scan_block(2, 2, 2, 2, table=True)),
+    "multiply": lambda: Joined(cases.multiply_block(3, 3)),
+    "add": lambda: Joined(cases.add_block(3, 3)),
+    "pool": lambda: cases.pool_block(5, 3, True),
+    "lookup": lambda: cases.lookup_block(11, 5, 2),
+}
+WHOLE = {"whole model": ("emamba-image", 3)}
+
+
+@dataclass
+class Target:
+    """What is mutated, tokens for it, and the answer in beats and cycles."""
+
+    component: Component
+    tokens: np.ndarray
+    expected: np.ndarray
+    cycles: list[int] | None
+    idle_cycles: int = 2000
+
+
+@dataclass
+class Score:
+    mutants: int
+    killed: int
+    equal: int
+    alive: list[str]
+    seconds: float
+    kills: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """Killed, of those that are not proven to be equal."""
+        return self.killed / max(1, self.mutants - self.equal)
+
+
+def target(name: str) -> Target:
+    if name in WHOLE:
+        shape, cycles_per_token = WHOLE[name]
+        artifact = random_artifact(shape)
+        schedule = Schedule(artifact, cycles_per_token)
+        tokens = artifact.codec.encode(random_inputs(artifact.config, 12), artifact.input)
+        tokens[::3] = np.random.default_rng(1).integers(artifact.input.min, artifact.input.max + 1, tokens[::3].shape)
+        answer = IntegerModel(artifact).run(tokens, ["head"])["head"]
+        return Target(Accelerator(schedule), tokens, answer, schedule.timetable(len(tokens)))
+    block = BLOCKS[name]()
+    inner = block.block if isinstance(block, Joined) else block
+    parts = [random_tokens(port, 24, cases.TOKENS, seed=k) for k, port in enumerate(inner.inputs.values())]
+    arrivals = [[0] * (24 * cases.TOKENS * port.beats) for port in inner.inputs.values()]
+    return Target(block, np.concatenate(parts, 2), inner.model(*parts), inner.schedule(*arrivals)[-1])
+
+
+def mutated(component: Component, count: int, seed: int = 1, only: str = "") -> tuple[str, list[str]]:
+    """Verilog with all mutants, of one mode `only`, behind `strap`; and what each is."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "top.v").write_text(to_verilog(component))
+        prepare = [
+            "read_verilog top.v",
+            "hierarchy -top top",
+            "proc",
+            "flatten",
+            "opt -full",
+            "memory_collect",
+            "opt_clean",
+            "write_rtlil top.il",
+        ]
+        yosys(folder, [*prepare, f"mutate -list {count * (3 if only else 1)} -seed {seed} -o list.txt"])
+        kinds = [line.removeprefix("mutate ") for line in (folder / "list.txt").read_text().splitlines()]
+        kinds = [kind for kind in kinds if f"-mode {only}" in kind][:count]
+        mutate = [f"mutate -ctrl strap {BITS} {k} {kind}" for k, kind in enumerate(kinds, 1)]
+        yosys(folder, ["read_rtlil top.il", *mutate, "clean", "write_verilog -noattr mutated.v"])
+        return (folder / "mutated.v").read_text(), kinds
+
+
+def score(name: str, count: int, seed: int = 1, seconds: int = 20) -> Score:
+    start = time.perf_counter()
+    case = target(name)
+    verilog, kinds = mutated(case.component, count, seed)
+    simulation = NativeSimulation(case.component, BUILD, fast=False, verilog=verilog, options=("-Wno-fatal",))
+    bench = _bench(simulation, case)
+    if reason := bench(0):
+        raise EmambaError(f"{name}: the design itself fails its bench: {reason}")
+    reasons = {k: bench(k) for k in range(1, len(kinds) + 1)}
+    alive = [k for k, reason in reasons.items() if not reason]
+    equal = [k for k in alive if seconds and same(verilog, case.component, k, seconds)]
+    kills: dict[str, int] = {}
+    for reason in reasons.values():
+        if reason:
+            kills[reason] = kills.get(reason, 0) + 1
+    return Score(
+        len(kinds),
+        len(kinds) - len(alive),
+        len(equal),
+        [_short(kinds[k - 1]) for k in alive if k not in equal],
+        round(time.perf_counter() - start, 1),
+        kills,
+    )
+
+
+def _bench(simulation: NativeSimulation, case: Target):
+    port = simulation.o
+    words = packing.pack(simulation.i, case.tokens)
+    expected = packing.pack(port, case.expected)
+    mask = np.tile(packing.mask(port), (len(expected) // port.beats, 1))
+    beats = len(words) // len(case.tokens)
+
+    def right(output: np.ndarray, first: int = 0) -> bool:
+        return np.array_equal(output & mask[first:], expected[first:] & mask[first:])
+
+    def judge(strap: int) -> str:
+        """Which check fails, or nothing."""
+        try:
+            plain = simulation.run(words, strap=strap, idle_cycles=case.idle_cycles)
+            if not right(plain.output):
+                return "value"
+            if case.cycles is not None and plain.output_cycles.tolist() != case.cycles:
+                return "cycle"
+            for percent, seed in ((60, 1), (25, 2), (85, 3)):
+                if not right(simulation.run(words, seed, percent, strap=strap, idle_cycles=case.idle_cycles).output):
+                    return "stalls"
+            skipped = len(case.tokens) // 2
+            for cycle in (beats // 2 + 3, 2 * beats + 1):
+                after = simulation.run(
+                    words, 4, 30, reset_at=cycle, resume_beat=skipped * beats, strap=strap, idle_cycles=case.idle_cycles
+                )
+                if not right(after.output, len(expected) // len(case.tokens) * skipped):
+                    return "reset"
+        except EmambaError as error:
+            return "stop" if "stopped" in str(error) else "surplus" if "more than" in str(error) else "crash"
+        return ""
+
+    return judge
+
+
+MITER = """\
+module miter(input clk, input [{i}:0] payload, input valid, input ready);
+  reg live = 0; always @(posedge clk) live <= 1;
+  reg pending = 0; reg [{i}:0] held;
+  wire v = live & (pending | valid); wire [{i}:0] p = pending ? held : payload;
+  wire [{o}:0] a, b; wire av, bv, ar, br;
+  top gold(.clk(clk), .rst(~live), .i__payload(p), .i__valid(v), .i__ready(ar), .o__payload(a), .o__valid(av), .o__ready(ready),
+           .strap({bits}'d0));
+  top gate(.clk(clk), .rst(~live), .i__payload(p), .i__valid(v), .i__ready(br), .o__payload(b), .o__valid(bv), .o__ready(ready),
+           .strap({bits}'d{strap}));
+  always @(posedge clk) begin pending <= v & ~ar; held <= p; end
+  always @* if (live) assert(av == bv && ar == br && (!av || a == b));
+endmodule
+"""
+LOWER = [
+    "read_verilog mutated.v",
+    "read_verilog -formal miter.v",
+    "hierarchy -top miter",
+    "proc",
+    "flatten",
+    "opt -full",
+    "memory -nomap",
+    "memory_map",
+    "async2sync",
+    "chformal -lower",
+    "opt -full",
+    "setundef -zero -undriven",
+    "techmap",
+    "opt -fast",
+    "dffunmap",
+    "aigmap",
+    "opt_clean",
+    "setundef -zero -undriven",
+    "write_aiger -I -B -zinit -no-startoffset design.aig",
+]
+
+
+def same(verilog: str, component: Component, strap: int, seconds: int) -> bool:
+    """Whether PDR proves that a mutant gives what the design gives, for any input that keeps the stream rules."""
+    bits = {name: packing.payload_bits(port) - 1 for name, port in (("i", component.inputs["i"]), ("o", component.output))}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "mutated.v").write_text(verilog)
+        (folder / "miter.v").write_text(MITER.format(**bits, bits=BITS, strap=strap))
+        yosys(folder, LOWER)
+        return check(folder, seconds, 0.0, "scorr; dc2; ").result == "proven"
+
+
+def _short(kind: str) -> str:
+    words = dict(re.findall(r"-(mode|cell|port|portbit|wire|wirebit|src) (\S+)", kind))
+    return " ".join(words.get(key, "") for key in ("mode", "cell", "port", "portbit", "wire", "wirebit")).strip()
