@@ -1,4 +1,4 @@
-"""The command line: `emamba train | quantize | evaluate | compare`. Exit status 0 only where everything asked for was done."""
+"""The command line: `emamba train | import | quantize | …`. Exit status 0 only where everything asked for was done."""
 
 import argparse
 import json
@@ -17,12 +17,10 @@ from .datasets.metrics import BETTER, data_figures, error_name
 from .datasets.tokens import executor_tokens
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
-from .files import write_file
-from .integer import answers
+from .files import check_replaceable, write_file
+from .integer import record_golden
 
 PARTS = ("test", "validate", "train")
-GOLDEN = 4
-"""Test sequences that an artifact carries, as integers, for the self-tests of boards."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,11 +65,27 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an interrupted training in it goes on")
     sub.add_argument("--threads", type=int, help="processor threads (default: all)")
 
+    sub = command("import", _import, "take over a trained Mamba-1 checkpoint of mamba_ssm or transformers",
+                  "emamba import downloads/mamba-130m --calibration ids.npy --out models/mamba")
+    sub.add_argument("checkpoint", type=Path, help="folder with model.safetensors (or pytorch_model.bin) and config.json, or "
+                     "the file")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the artifact, or without --calibration of the checkpoint")
+    sub.add_argument("--calibration", type=Path, metavar="FILE", help="token ids [sequences, tokens] in a .npy file")
+    sub.add_argument("--length", type=int, help="tokens per sequence (default: those of --calibration)")
+    sub.add_argument("--norm", choices=("keep", "range"), default="keep", help="keep the norms, or exchange them for RangeNorm "
+                     "and train on the sequences of --calibration (default: keep)")
+    sub.add_argument("--run", type=Path, dest="run_folder", help="folder of that training; an interrupted one in it goes on")
+    sub.add_argument("--epochs", type=int, default=5, help="of that training (default: 5)")
+    sub.add_argument("--peak-lr", type=float, default=1e-3, help="learning rate of that training (default: 0.001)")
+    quantized(sub)
+
     sub = command("quantize", _quantize, "turn a checkpoint into an integer artifact",
                   "emamba quantize runs/mars --out models/mars --set residual_bits=8")
     sub.add_argument("checkpoint", type=Path, help="folder that `emamba train` wrote, or an artifact to quantize again")
     sub.add_argument("--out", type=Path, required=True, help="folder of the artifact")
     quantized(sub)
+    sub.add_argument("--calibration", type=Path, metavar="FILE", help="inputs of the model in a .npy file, to calibrate on "
+                     "instead of the data set; then no figures are measured")
     sub.add_argument("--auto-width", action="store_true", help="choose the bits of every tensor: the cheapest within --tolerance")
     sub.add_argument("--tolerance", type=float, default=0.05, help="how far the integer model's figure may lie above the float "
                      "model's, in the figure's unit, on the validation part (default: 0.05)")
@@ -121,6 +135,9 @@ def _parser() -> argparse.ArgumentParser:
         if rtl:
             sub.add_argument("--cycles-per-token", type=int, default=20, help="of the rtl backend (default: 20)")
 
+    def given(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--inputs", type=Path, metavar="FILE", help="inputs of the model in a .npy file instead of the data set")
+
     sub = command("evaluate", _evaluate, "the task's figures on real data", "emamba evaluate models/mars --backend int")
     measured(sub)
     sub.add_argument("--backend", choices=BACKENDS, default="int")
@@ -128,9 +145,11 @@ def _parser() -> argparse.ArgumentParser:
                   "emamba compare models/mars --backends int,rtl")
     measured(sub)
     sub.add_argument("--backends", default="int,rtl", help="two of float, int, rtl (default: int,rtl)")
+    given(sub)
     sub = command("profile", _profile, "inputs of SiLU, exp and softplus against their domains and knots",
                   "emamba profile models/mars --plot build/profile.svg")
     measured(sub, rtl=False)
+    given(sub)
     sub.add_argument("--plot", type=Path, help="also draw functions, segments, errors and histograms into this SVG file")
     return parser
 
@@ -149,9 +168,62 @@ def _train(options: argparse.Namespace) -> int:
 
 def _quantize(options: argparse.Namespace) -> int:
     settings = _settings(options, _known_settings(options.checkpoint))
+    if options.calibration:
+        return _quantize_on(options, settings)
     if options.auto_width:
         settings = _chosen_widths(options, settings)
     return _make_artifact(options, options.checkpoint, settings)
+
+
+def _quantize_on(options: argparse.Namespace, settings: QuantizeConfig) -> int:
+    """Quantizes a checkpoint on the inputs of --calibration."""
+    from .api import calibrated
+    from .quantize import read_model
+    from .tensor_files import read_array
+
+    if options.auto_width:
+        raise EmambaError("--auto-width judges widths on a data set: leave out --calibration, or --auto-width")
+    recipe, weights, codec, record = read_model(options.checkpoint)
+    known = {key: record[key] for key in ("import",) if key in record} | {"training": _trained(record)}
+    data = read_array(options.calibration)
+    return _save(calibrated(options.out.name, recipe.model, weights, codec, data, settings, known), options.out)
+
+
+def _import(options: argparse.Namespace) -> int:
+    from .api import calibrated, check_ids, plain_codec, read_model_files, write_imported
+    from .tensor_files import read_array
+
+    length, ids = options.length, None
+    if options.calibration:
+        ids = read_array(options.calibration)
+        check_ids(ids)
+        if length not in (None, ids.shape[1]):
+            raise EmambaError(f"--length {length}, but the sequences of {options.calibration} have {ids.shape[1]} tokens: "
+                              "leave out --length")
+        length = ids.shape[1]
+    elif options.norm == "range":
+        raise EmambaError("--norm range needs --calibration with token ids to train on: no weights make RangeNorm equal to "
+                          "RMSNorm")
+    elif length is None:
+        raise EmambaError("a checkpoint does not say how long its sequences are: give --length, or --calibration with token ids")
+    if options.norm == "range" and options.run_folder is None:
+        raise EmambaError("--norm range needs --run with a folder for its training")
+    check_replaceable(options.out, "checkpoint.json" if ids is None else "manifest.json")
+    settings = _settings(options)
+    model = read_model_files(options.checkpoint, length)
+    if options.norm == "range":
+        from .range_norms import exchange_norms
+
+        train = validate(TrainConfig, {"epochs": options.epochs, "peak_lr": options.peak_lr}, "command line")
+        model = exchange_norms(model, ids, train, options.run_folder)
+    print("\n".join(model.notes))
+    if ids is None:
+        write_imported(model, options.out)
+        print(f"{options.out}: a checkpoint of {sum(value.size for value in model.weights.values())} weights")
+        return 0
+    record = {"import": {"notes": list(model.notes)}}
+    codec = plain_codec(model.config)
+    return _save(calibrated(options.out.name, model.config, model.weights, codec, ids, settings, record), options.out)
 
 
 def _chosen_widths(options: argparse.Namespace, settings: QuantizeConfig) -> QuantizeConfig:
@@ -206,7 +278,7 @@ def _bench(options: argparse.Namespace, settings: QuantizeConfig):
     if options.limit < 1:
         raise EmambaError(f"--limit must be at least 1, not {options.limit}")
     recipe, weights, codec, _ = read_model(options.checkpoint)
-    data = datasets.load(recipe.data.name, recipe.data.split, options.data)
+    data = _load_data(recipe, options)
     if not len(data.x_validate):
         raise EmambaError(f"data set {data.name} has no validation part here, by which widths are judged: {data.train_remedy}")
     model = recipe.model
@@ -228,12 +300,25 @@ def _make_artifact(options: argparse.Namespace, checkpoint: Path, settings: Quan
     from .quantize import quantize, read_model
 
     recipe, weights, codec, record = read_model(checkpoint)
-    data = datasets.load(recipe.data.name, recipe.data.split, options.data)
+    data = _load_data(recipe, options)
     tokens = _calibration(data, recipe.model, settings)
     source = {"name": data.name, "split": data.split, "note": data.note, "unit": data.unit, "unit_scale": data.unit_scale}
-    trained = {key: record[key] for key in ("recipe", "parameters", "epoch", "seed", "torch") if key in record}
-    artifact = quantize(options.out.name, recipe.model, weights, codec, tokens, settings, source, {"training": trained})
+    artifact = quantize(options.out.name, recipe.model, weights, codec, tokens, settings, source, {"training": _trained(record)})
     return _measure_and_save(artifact, data, options.out)
+
+
+def _trained(record: dict) -> dict:
+    """What an artifact keeps of a checkpoint's record."""
+    return {key: record[key] for key in ("recipe", "parameters", "epoch", "seed", "torch") if key in record}
+
+
+def _load_data(recipe: Recipe, options: argparse.Namespace) -> datasets.Dataset:
+    """The data set of a checkpoint."""
+    from .api import IMPORTED
+
+    if recipe.data.name == IMPORTED:
+        raise EmambaError(f"{options.checkpoint} was imported and names no data set: quantize it with --calibration FILE")
+    return datasets.load(recipe.data.name, recipe.data.split, options.data)
 
 
 def _finetune(options: argparse.Namespace) -> int:
@@ -271,8 +356,11 @@ def _measure_and_save(artifact: Artifact, data: datasets.Dataset, folder: Path) 
             seen = data_figures(artifact.config.task, values[data.test_seen], data.y_test[data.test_seen], data)
             measured.setdefault("subjects_of_training", {})[backend] = seen
     artifact.record["figures"] = measured
-    golden = artifact.codec.encode(tokens[:GOLDEN], artifact.input)
-    artifact.record.update(golden=golden.tolist(), answers=answers(artifact, golden))
+    record_golden(artifact, tokens)
+    return _save(artifact, folder)
+
+
+def _save(artifact: Artifact, folder: Path) -> int:
     for name, certificate in artifact.record["certificate"].items():
         holds = "cannot overflow" if certificate["holds"] else "may saturate"
         print(f"{name}: the state {holds} (bound {certificate['bound']} of {certificate['limit']})")
@@ -332,13 +420,27 @@ def _part(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarray, 
     """Tokens and targets of the asked part of the artifact's data set."""
     if options.limit is not None and options.limit < 1:
         raise EmambaError(f"--limit must be at least 1, not {options.limit}")
+    if getattr(options, "inputs", None):
+        return _given(options.inputs, artifact, options.limit)
     if not {"name", "split"} <= set(artifact.data):
-        raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to run it on")
+        remedy = ": give --inputs" if hasattr(options, "inputs") else ""
+        raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to run it on{remedy}")
     data = datasets.load(artifact.data["name"], artifact.data["split"], options.data)
     x, y = getattr(data, f"x_{options.split}")[:options.limit], getattr(data, f"y_{options.split}")[:options.limit]
     if not len(x):
         raise EmambaError(f"data set {data.name} has no {options.split} part here: {data.train_remedy}")
     return executor_tokens(x, artifact.config), y, data
+
+
+def _given(file: Path, artifact: Artifact, limit: int | None) -> tuple[np.ndarray, np.ndarray, datasets.Dataset]:
+    """Tokens of the inputs in a file, as a data set without targets."""
+    from .api import check_data
+    from .tensor_files import read_array
+
+    x = read_array(file)
+    check_data(x, artifact.config)
+    x, none = x[:limit], x[:0]
+    return executor_tokens(x, artifact.config), none, datasets.Dataset(file.name, "given", "no targets", *[none] * 4, x, none)
 
 
 def _evaluate(options: argparse.Namespace) -> int:

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .errors import EmambaError
 from .formats import Rounding
 
+NORM_EPSILON = 1e-5
+"""Under the square root of LayerNorm and RMSNorm, where nothing else is said. RangeNorm has none (paper)."""
+
 
 class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -18,7 +21,8 @@ class ModelConfig(Config):
     """Shape of a Mamba model.
 
     `form` selects the block: `emamba` (SiLU on the gate only, ReLU on δ, x and z projections with bias; paper Eq. 4 and
-    the authors' hardware) or `standard` (Mamba-1: SiLU after the convolution, softplus on δ, projections without bias).
+    the authors' hardware) or `standard` (Mamba-1: SiLU after the convolution, softplus on δ, projections without bias unless
+    `bias` is true).
     """
 
     form: Literal["emamba", "standard"] = "emamba"
@@ -37,6 +41,8 @@ class ModelConfig(Config):
     d_conv: int = Field(4, ge=1, le=64)
     blocks: int = Field(ge=1, le=256)
     norm: Literal["range", "layer", "rms", "none"] = "range"
+    norm_epsilon: float = Field(NORM_EPSILON, gt=0, le=1, description="under the square root of norm = 'layer' and 'rms'")
+    bias: bool | None = Field(None, description="biases of x, z and out (default: form = 'emamba' has them)")
     residual: bool = True
     pool: Literal["mean", "last", "none"] = "mean"
     task: Literal["classification", "regression", "next_token"]
@@ -60,6 +66,8 @@ class ModelConfig(Config):
                 raise ValueError(f"an image of {height}×{width} does not divide into patches of {ph}×{pw}")
         if self.overlap and self.input != "image":
             raise ValueError(f"the key 'overlap' does not belong to input = '{self.input}'")
+        if self.norm_epsilon != NORM_EPSILON and self.norm not in ("layer", "rms"):
+            raise ValueError(f"the key 'norm_epsilon' does not belong to norm = '{self.norm}'")
         if self.task == "next_token" and self.pool != "none":
             raise ValueError("task = 'next_token' predicts at every token and needs pool = 'none'")
         if self.task != "next_token" and self.pool == "none" and self.task == "classification":
@@ -94,7 +102,7 @@ class ModelConfig(Config):
 
     @property
     def projection_bias(self) -> bool:
-        return self.form == "emamba"
+        return self.form == "emamba" if self.bias is None else self.bias
 
 
 class TrainConfig(Config):

@@ -14,6 +14,8 @@ from .operators import Conv1d, Scan
 
 Array = np.ndarray
 
+GOLDEN = 4
+"""Sequences that an artifact carries, as integers, for the self-tests of boards."""
 BLOCK, THREADS = 256, min(4, os.cpu_count() or 1)
 """Sequences computed at a time by one thread, and threads: NumPy works outside Python's lock."""
 
@@ -88,6 +90,12 @@ class IntegerModel:
 def answers(artifact: Artifact, tokens: Array) -> str:
     """SHA-256 of the head's integers for `tokens`, as little-endian int64: what a record keeps of its golden sequences."""
     return hashlib.sha256(IntegerModel(artifact).run(tokens, ["head"])["head"].astype("<i8").tobytes()).hexdigest()
+
+
+def record_golden(artifact: Artifact, tokens: Array) -> None:
+    """Puts the first of `tokens` [n, L, input width], in the user's unit, into the artifact's record, with their answers."""
+    golden = artifact.codec.encode(tokens[:GOLDEN], artifact.input)
+    artifact.record.update(golden=golden.tolist(), answers=answers(artifact, golden))
 
 
 def check_tokens(artifact: Artifact, tokens: Array) -> None:

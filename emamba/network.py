@@ -9,14 +9,14 @@ Symbols, as in the Mamba paper (arXiv 2312.00752) and in ours:
 """
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .config import ModelConfig
+from .config import NORM_EPSILON, ModelConfig
 from .kernels import conv, noise, scan
-from .reference import NORM_EPSILON
 
 RANGE_NORM_WEIGHT = 3.125
 """Start of RangeNorm's weight, 25/8 as in Range Batch Normalization; our choice, the paper is silent."""
@@ -33,14 +33,14 @@ def range_normalize(x: Tensor) -> Tensor:
     return torch.where(flat, 0.0, normalized)
 
 
-def layer_normalize(x: Tensor) -> Tensor:
+def layer_normalize(x: Tensor, epsilon: float) -> Tensor:
     """(x - mean) / standard deviation over the last axis."""
-    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPSILON)
+    return F.layer_norm(x, x.shape[-1:], eps=epsilon)
 
 
-def rms_normalize(x: Tensor) -> Tensor:
+def rms_normalize(x: Tensor, epsilon: float) -> Tensor:
     """x / root of the mean square over the last axis."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + NORM_EPSILON)
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
 
 
 def rounding_noise(x: Tensor, bits: int | None) -> Tensor:
@@ -53,10 +53,11 @@ class Norm(nn.Module):
     x [b, l, d] -> [b, l, d]. The trace holds the normalized value before weight and bias: what the hardware has.
     """
 
-    def __init__(self, kind: str, width: int):
+    def __init__(self, kind: str, width: int, epsilon: float = NORM_EPSILON):
         super().__init__()
         self.normalize = {
-            "range": range_normalize, "layer": layer_normalize, "rms": rms_normalize, "none": nn.Identity()
+            "range": range_normalize, "layer": partial(layer_normalize, epsilon=epsilon),
+            "rms": partial(rms_normalize, epsilon=epsilon), "none": nn.Identity()
         }[kind]
         start = RANGE_NORM_WEIGHT if kind == "range" else 1.0
         self.weight = nn.Parameter(torch.full((width,), start)) if kind != "none" else None
@@ -98,7 +99,7 @@ class Block(nn.Module):
         self.noise_bits: int | None = None
         self.dropout = 0.0
         d, e, n, r = config.d_model, config.d_inner, config.d_state, config.dt_rank
-        self.norm = Norm(config.norm, d)
+        self.norm = Norm(config.norm, d, config.norm_epsilon)
         self.x = nn.Linear(d, e, bias=config.projection_bias)
         self.z = nn.Linear(d, e, bias=config.projection_bias)
         self.conv = CausalConv(e, config.d_conv)
@@ -168,7 +169,7 @@ class Mamba(nn.Module):
             else nn.Linear(config.input_width, config.d_model)
         )
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.norm = Norm(config.norm, config.d_model)
+        self.norm = Norm(config.norm, config.d_model, config.norm_epsilon)
         self.head = nn.Linear(config.d_model, config.outputs)
 
     def forward(self, tokens: Tensor, trace: dict | None = None) -> Tensor:

@@ -32,7 +32,7 @@ from .files import write_file
 from .graph import Node
 from .integer import IntegerModel
 from .kernels import conv, scan
-from .network import Mamba, layer_normalize, range_normalize, rms_normalize
+from .network import Mamba
 from .operators import BIAS, Operator, Scan, Weighted
 from .piecewise import Segments
 from .training import GRADIENT_NORM, loss_of
@@ -40,7 +40,6 @@ from .training import GRADIENT_NORM, loss_of
 Array = np.ndarray
 LARGEST = 1e9
 """Weights beyond it have diverged; their products are still finite."""
-NORMS = {"RangeNorm": range_normalize, "LayerNorm": layer_normalize, "RMSNorm": rms_normalize}
 
 
 @dataclass(frozen=True)
@@ -167,8 +166,8 @@ class IntegerNetwork(nn.Module):
                 return x + more[0]
             case "Pool":
                 return x.mean(1, keepdim=True) if op.mean else x[:, -1:]
-            case kind:
-                return NORMS[kind](x)
+            case _:
+                return self.network.norm.normalize(x)  # of one kind and ε in the whole model
 
     def _selective_scan(self, node: Node, op: Scan, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
         A, D = self._scan(node)

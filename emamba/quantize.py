@@ -40,11 +40,12 @@ from .operators import (
     RMSNorm,
     Scan,
 )
-from .reference import NORM_EPSILON, Reference
+from .reference import Reference
 
 Array = np.ndarray
 
 RESIDUAL_PATH = ("input", "embed", "y", "gate", "out", "residual")
+CHECKPOINT_VERSION = 1
 CALIBRATION_SEED = 0
 DYADIC_BITS = 12
 GAIN = 1e-3
@@ -299,7 +300,7 @@ class _Quantizer:
         return self._norm(node, RangeNorm)
 
     def _layernorm(self, node: Node, kind: type[LayerNorm] = LayerNorm) -> Norm:
-        epsilon = int(np.floor(NORM_EPSILON * node.width * 4.0 ** self.formats[node.inputs[0]].frac + 0.5))
+        epsilon = int(np.floor(self.config.norm_epsilon * node.width * 4.0 ** self.formats[node.inputs[0]].frac + 0.5))
         return self._norm(node, kind, epsilon=epsilon)
 
     def _rmsnorm(self, node: Node) -> Norm:

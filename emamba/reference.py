@@ -12,17 +12,14 @@ from .piecewise import FUNCTIONS
 
 Array = np.ndarray
 
-NORM_EPSILON = 1e-5
-"""Under the square root of LayerNorm and RMSNorm. RangeNorm has none (paper)."""
 
-
-def normalize(kind: str, x: Array) -> Array:
-    """The norm before its weight and bias, over the last axis."""
+def normalize(kind: str, x: Array, epsilon: float) -> Array:
+    """The norm before its weight and bias, over the last axis. RangeNorm has no ε."""
     if kind == "RMSNorm":
-        return x / np.sqrt((x**2).mean(-1, keepdims=True) + NORM_EPSILON)
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon)
     centred = x - x.mean(-1, keepdims=True)
     if kind == "LayerNorm":
-        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + NORM_EPSILON)
+        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
     extent = x.max(-1, keepdims=True) - x.min(-1, keepdims=True)
     return np.divide(centred, extent, out=np.zeros_like(centred), where=extent > 0)
 
@@ -139,7 +136,7 @@ class Reference:
             case "Pool":
                 return x.mean(1, keepdims=True) if self.config.pool == "mean" else x[:, -1:]
             case _:
-                return normalize(node.kind, x)
+                return normalize(node.kind, x, self.config.norm_epsilon)
 
     def _scan(self, node: Node, u: Array, dt: Array, B: Array, C: Array) -> Array:
         y = np.empty_like(u)

@@ -33,8 +33,8 @@ from .datasets.tokens import to_tokens
 from .errors import EmambaError
 from .files import write_file
 from .network import Mamba
+from .quantize import CHECKPOINT_VERSION
 
-FORMAT_VERSION = 1
 GRADIENT_NORM = 1.0
 """Gradients are scaled down to this norm."""
 SLICE = 4096
@@ -105,11 +105,13 @@ def train(
     threads: int | None = None,
     data: Dataset | None = None,
     watch: Callable[[list[dict]], None] | None = None,
+    start: dict[str, np.ndarray] | None = None,
 ) -> dict:
     """Trains `recipe` into the folder `out` and returns what it wrote to checkpoint.json.
 
     An interrupted training in `out` goes on. `progress` shows a bar, on a terminal only. `threads` None leaves it to torch.
-    `data` replaces the recipe's data set. `watch` gets the history after each epoch; what it raises ends the training.
+    `data` replaces the recipe's data set. `watch` gets the history after each epoch; what it raises ends the training. `start`
+    are weights to start from instead of random ones.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -124,6 +126,8 @@ def train(
     scaling = Scaling.measure(recipe, data)
     torch.manual_seed(recipe.train.seed)
     model = Mamba(recipe.model)
+    if start is not None:
+        model.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in start.items()})
     for block in model.blocks:
         block.noise_bits, block.dropout = recipe.train.noise_bits, recipe.train.dropout
     state = _fit(recipe, model, data, scaling, out, progress, watch)
@@ -277,7 +281,7 @@ def _write_checkpoint(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scal
     if data.test_seen is not None:
         results["test_seen_subjects"] = measure(data.x_test[data.test_seen], data.y_test[data.test_seen])
     record = {
-        "format_version": FORMAT_VERSION,
+        "format_version": CHECKPOINT_VERSION,
         "recipe": recipe.model_dump(mode="json", exclude_none=True),
         "data": {
             "note": data.note,

@@ -13,6 +13,8 @@ CASES = {
     "emamba": {},
     "standard": {"form": "standard", "norm": "rms"},
     "layer": {"norm": "layer", "pool": "last"},
+    "biases": {"form": "standard", "norm": "rms", "norm_epsilon": 0.05, "bias": True},
+    "no-biases": {"norm": "layer", "norm_epsilon": 0.2, "bias": False},
     "bare": {"norm": "none", "residual": False, "d_conv": 1, "expand": 1},
     "image": {"input": "image", "features": None, "length": None, "image": (4, 6, 2), "patch": (2, 3)},
     "tokens": {"form": "standard", "input": "tokens", "features": None, "vocabulary": 7, "task": "next_token",
@@ -53,9 +55,9 @@ def naive(model: Mamba, tokens: np.ndarray) -> np.ndarray:
         if config.norm == "range":
             x = (x - x.mean()) / (x.max() - x.min())
         elif config.norm == "layer":
-            x = (x - x.mean()) / np.sqrt(x.var() + 1e-5)
+            x = (x - x.mean()) / np.sqrt(x.var() + config.norm_epsilon)
         else:
-            x = x / np.sqrt((x**2).mean() + 1e-5)
+            x = x / np.sqrt((x**2).mean() + config.norm_epsilon)
         return x * weights[f"{name}.weight"] + weights.get(f"{name}.bias", 0.0)
 
     def block(name, rows):

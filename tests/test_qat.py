@@ -9,7 +9,7 @@ import torch
 from emamba import qat
 from emamba.artifact import load, save
 from emamba.certificate import certify
-from emamba.config import FinetuneConfig, TrainConfig
+from emamba.config import FinetuneConfig, ModelConfig, TrainConfig
 from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
@@ -52,6 +52,14 @@ def test_forward_is_the_integer_model(shape):
         optimizer.step()
     after = network.current().operators
     assert any(hasattr(op, "weight") and (op.weight != after[name].weight).any() for name, op in artifact.operators.items())
+
+
+def test_epsilon_of_the_norm_in_the_backward_pass():
+    artifact = random_artifact(ModelConfig(**SHAPES["standard-rms-norm"] | {"norm_epsilon": 0.25}))
+    network, x = IntegerNetwork(artifact), torch.tensor([[[1.0, 2.0, 0.0, -1.0]]])
+    node = next(node for node in network.graph if node.name == "block0.norm")
+    value = network._value(node, artifact.operators["block0.norm"], x)
+    torch.testing.assert_close(value, x / (6 / 4 + 0.25) ** 0.5)
 
 
 @pytest.mark.parametrize("segments", [False, True])

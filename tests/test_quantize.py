@@ -121,6 +121,9 @@ def test_epsilon_of_a_norm(norm):
     artifact = random_artifact(ModelConfig(**SHAPES["emamba-odd"] | {"norm": norm}), bits={"embed": 16})
     norms = [artifact.operators[name] for name in ("block0.norm", "norm")]
     assert [op.epsilon for op in norms] == [round(17e-5 * 4**op.i.frac) for op in norms] and norms[0].epsilon > 1000
+    artifact = random_artifact(ModelConfig(**SHAPES["emamba-odd"] | {"norm": norm, "norm_epsilon": 0.9}))
+    last = artifact.operators["norm"]
+    assert last.epsilon == round(17 * 0.9 * 4**last.i.frac) > 10
 
 
 def test_calibration_is_recorded():

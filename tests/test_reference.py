@@ -89,6 +89,21 @@ def test_equals_the_network_at_every_trace_key(form, kind, norm, pool, residual)
         np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-9, err_msg=name)
 
 
+@pytest.mark.parametrize("norm", ["layer", "rms"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("form", FORMS)
+def test_epsilon_and_biases(form, bias, norm):
+    config, model, weights = make("sequence", form=form, bias=bias, norm=norm, norm_epsilon=0.5)
+    tokens = make_tokens(config)
+    expected, values = torch_trace(model, tokens), Reference(config, weights).run(tokens)
+    assert expected_shapes(config) == {name: value.shape for name, value in weights.items()}
+    assert {f"blocks.1.{name}.bias" in weights for name in ("x", "z", "out")} == {bias}
+    for name, value in expected.items():
+        np.testing.assert_allclose(values[name], value, rtol=1e-5, atol=1e-9, err_msg=name)
+    x = values["embed"] - (values["embed"].mean(-1, keepdims=True) if norm == "layer" else 0)
+    np.testing.assert_allclose(values["block0.norm"], x / np.sqrt((x**2).mean(-1, keepdims=True) + 0.5), rtol=1e-9)
+
+
 def test_shipped_weights_on_real_frames():
     artifact = load(ROOT / "models" / "mars")
     frames = datasets.load("mars", "official", ROOT / "data").x_test[::500]

@@ -43,6 +43,7 @@ def test_driver_over_a_line(tmp_path):
             answer, kept = model.resume(frame[None], kept)
             answers.append(answer[0].tolist())
         accelerator.keep_state(True)
+        accelerator.clear_state()
         assert accelerator.run(frames[:3]).tolist() == answers
         accelerator.transport.send(b"\1\2\3")
         accelerator.transport.receive(1, 20)

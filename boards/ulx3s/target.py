@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from amaranth.hdl import Elaboratable, Module
+from amaranth.lib import io
 from amaranth_boards import ulx3s
 
 from boards import tools
@@ -36,8 +37,9 @@ class Board(Elaboratable):
     def elaborate(self, platform):
         m = Module()
         m.submodules.system = system = self.system
-        line = platform.request("uart", 0)
-        m.d.comb += [system.rx.eq(line.rx.i), line.tx.o.eq(system.tx)]
+        line = platform.request("uart", 0, dir="-")
+        m.submodules.rx, m.submodules.tx = rx, tx = io.Buffer("i", line.rx), io.Buffer("o", line.tx)
+        m.d.comb += [system.rx.eq(rx.i), tx.o.eq(system.tx)]
         return m
 
 
@@ -69,8 +71,8 @@ class Target:
                 (work / file).write_bytes(content if isinstance(content, bytes) else content.encode())
             tools.yosys(work, FLOW)
             tools.nextpnr("ecp5", work, [
-                f"--{name}", "--package", f"CA{platform.package}", "--speed", platform.speed, "--json", "top.json", "--lpf",
-                "top.lpf", "--textcfg", "top.config", "--report", "report.json", "--seed", str(SEED)])
+                f"--{name}", "--package", platform.package.replace("BG", "CABGA"), "--speed", platform.speed, "--json",
+                "top.json", "--lpf", "top.lpf", "--textcfg", "top.config", "--report", "report.json", "--seed", str(SEED)])
             tools.ecppack(work, ["--compress", "--input", "top.config", "--bit", "top.bit"])
             report = json.loads((work / "report.json").read_text(encoding="utf-8"))
             for file in ("top.bit", "top.lpf"):

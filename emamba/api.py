@@ -1,0 +1,199 @@
+"""From a trained model to an artifact in one call: `emamba.compile`, and what `emamba import` does.
+
+A model is a module of torch (our own, of transformers, or of mamba_ssm) or a checkpoint of the last two on disk. It is known by
+its tensors' names and its configuration, so that none of these packages is needed; torch is used only where a module is run.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from .artifact import Artifact, Codec
+from .config import DataConfig, ModelConfig, QuantizeConfig, Recipe, validate
+from .datasets.tokens import executor_tokens
+from .errors import EmambaError
+from .files import write_folder
+from .integer import record_golden
+from .mamba1 import Head, Imported, translate
+from .quantize import CHECKPOINT_VERSION, calibration_tokens, quantize
+from .reference import Reference, check_weights
+from .tensor_files import read_checkpoint_files, to_array
+
+Array = np.ndarray
+
+IMPORTED = "imported"
+"""Name of the data set of a checkpoint that came without one."""
+SEQUENCES = 2
+"""Calibration sequences on which a module is run, to see that it computes what was imported."""
+TOLERANCE = 1e-3
+"""How far its outputs may lie from the float model's, in shares of their largest; half precision may lie further."""
+
+
+def compile(module: Any, calibration_data: Any, *, name: str = "model", settings: QuantizeConfig | Mapping | None = None,
+            head: Any = None, task: str | None = None, pool: str | None = None, codec: Codec | None = None,
+            verify: bool = True) -> Artifact:
+    """A trained module as an artifact: quantized, its state certified, ready for `emamba.artifact.save` and `rtl`.
+
+    module: an `emamba.network.Mamba`, or a module of your own with a `config` of type ModelConfig and the same tensors; or
+        Mamba-1 of transformers (MambaForCausalLM, MambaModel) or mamba_ssm (MambaLMHeadModel, its backbone).
+    calibration_data: what the module reads: token ids [n, L], sequences [n, L, features] or images [n, height, width, channels].
+    settings: as of `emamba quantize`: a QuantizeConfig or a table such as {"residual_bits": 8}.
+    head: for a model without a head, a Linear, or (weight [outputs, d_model], bias [outputs] or None); `task` "classification"
+        (default) or "regression", `pool` over its tokens "last" (default), "mean" or "none".
+    codec: scaling of the module's inputs and outputs; by default they are taken as they are.
+    verify: run the module on two sequences and refuse it where it gives something else than the float model that was made of it.
+
+    Raises EmambaError with one sentence for everything that cannot be taken over exactly.
+    """
+    where = f"the {type(module).__name__}"
+    settings = settings if isinstance(settings, QuantizeConfig) else validate(QuantizeConfig, dict(settings or {}), "settings")
+    data = np.asarray(calibration_data)
+    config = getattr(module, "config", None)
+    if head is None and (task, pool) != (None, None):
+        raise EmambaError("task and pool belong to a head of your own: give one, or leave them out")
+    if isinstance(config, ModelConfig):
+        if head is not None:
+            raise EmambaError(f"{where} has its own head: leave head out")
+        model = Imported(config, _own_weights(module, config, where), (f"{where} of this project",))
+    else:
+        check_ids(data)
+        own = None if head is None else _head(head, task or "classification", pool or "last")
+        model = translate(_state(module, where), _module_settings(config, where), data.shape[1], where, own)
+    codec, record = codec or plain_codec(model.config), {"notes": list(model.notes)}
+    if verify:
+        record["verified"] = _verify(module, head is not None, model, codec, data, where)
+    return calibrated(name, model.config, model.weights, codec, data, settings, {"import": record})
+
+
+def read_model_files(path: Path | str, length: int) -> Imported:
+    """A checkpoint of mamba_ssm or transformers on disk, for sequences of `length` tokens."""
+    tensors, settings = read_checkpoint_files(path)
+    return translate(tensors, settings, length, str(path))
+
+
+def calibrated(name: str, config: ModelConfig, weights: dict[str, Array], codec: Codec, data: Array, settings: QuantizeConfig,
+               record: dict) -> Artifact:
+    """Weights quantized on `data`, what the model reads; the first of its sequences become the artifact's golden ones."""
+    check_data(data, config)
+    tokens = calibration_tokens(data, config, settings)
+    artifact = quantize(name, config, weights, codec, tokens, settings, {}, record)
+    record_golden(artifact, tokens)
+    return artifact
+
+
+def plain_codec(config: ModelConfig) -> Codec:
+    """Inputs and outputs as the model has them."""
+    mean, std = (None, None) if config.input == "tokens" else (np.zeros(config.input_width), np.ones(config.input_width))
+    return Codec(mean, std, np.ones(config.outputs), np.zeros(config.outputs))
+
+
+def write_imported(model: Imported, folder: Path) -> None:
+    """Writes a checkpoint folder as `emamba.training` does."""
+    recipe = Recipe(data=DataConfig(name=IMPORTED), model=model.config)
+    outputs = model.config.outputs
+    record = {
+        "format_version": CHECKPOINT_VERSION,
+        "recipe": recipe.model_dump(mode="json", exclude_none=True, exclude={"train"}),
+        "input": None,
+        "output": {"scale": [1.0] * outputs, "offset": [0.0] * outputs},
+        "parameters": sum(value.size for value in model.weights.values()),
+        "import": {"notes": list(model.notes)},
+    }
+    with write_folder(folder, "checkpoint.json") as temporary:
+        save_file(model.weights, temporary / "checkpoint.safetensors")
+        (temporary / "checkpoint.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _state(module: Any, where: str) -> dict:
+    if not callable(getattr(module, "state_dict", None)):
+        raise EmambaError(f"{where} has no state_dict(): give a module of torch")
+    return dict(module.state_dict())
+
+
+def _own_weights(module: Any, config: ModelConfig, where: str) -> dict[str, Array]:
+    weights = {name: to_array(name, value, where).astype(np.float32) for name, value in _state(module, where).items()}
+    check_weights(config, weights, where)
+    return weights
+
+
+def _module_settings(config: Any, where: str) -> dict | None:
+    """The settings of a module of transformers or mamba_ssm, None where it has none."""
+    if config is None or isinstance(config, dict):
+        return config
+    if callable(getattr(config, "to_dict", None)):
+        return config.to_dict()
+    if is_dataclass(config):
+        return asdict(config)
+    raise EmambaError(f"{where} has a config of the type {type(config).__name__}, which is not known: give it as a table")
+
+
+def _head(head: Any, task: str, pool: str) -> Head:
+    weight, bias = head if isinstance(head, tuple) else (getattr(head, "weight", None), getattr(head, "bias", None))
+    if weight is None or len(weight.shape) != 2:
+        raise EmambaError("the head must be a Linear, or a tuple of its weight [outputs, d_model] and its bias or None")
+    return Head(to_array("weight", weight, "the head"), None if bias is None else to_array("bias", bias, "the head"), task, pool)
+
+
+def check_data(data: Array, config: ModelConfig) -> None:
+    """Refuses what the model cannot read; its shape apart, which `executor_tokens` checks."""
+    if not len(data):
+        raise EmambaError("there is no data; give at least one sequence")
+    if config.input == "tokens":
+        check_ids(data, config.vocabulary)
+    elif data.dtype.kind not in "fiu":
+        raise EmambaError(f"the data is an array of {data.dtype}; the model reads numbers")
+
+
+def check_ids(ids: Array, vocabulary: int | None = None) -> None:
+    """Refuses what is no array of token ids [n, L]."""
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        raise EmambaError(f"the data is an array of {ids.dtype} of the shape {list(ids.shape)}; the model reads token ids: "
+                          "integers [sequences, tokens]")
+    if vocabulary is not None and ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
+        wrong = int(ids.min() if ids.min() < 0 else ids.max())
+        raise EmambaError(f"the data holds the token id {wrong}, outside 0..{vocabulary - 1} of the vocabulary")
+
+
+def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data: Array, where: str) -> dict:
+    """Runs `module` on the first sequences and compares what it gives, or what its head would read; returns what is recorded."""
+    import torch
+
+    config = model.config
+    check_data(data, config)
+    inputs = codec.standardize(executor_tokens(data[:SEQUENCES], config))
+    given = torch.from_numpy(inputs[..., 0].astype(np.int64) if config.input == "tokens" else inputs.astype(np.float32))
+    parameter, training = next(module.parameters()), module.training
+    module.eval()
+    try:
+        with torch.no_grad():
+            output = module(given.to(parameter.device))
+    except Exception as error:  # whatever a module of another package raises
+        raise EmambaError(f"{where} cannot be run to compare it ({type(error).__name__}: {error}): give verify = False to "
+                          "compile it without that") from None
+    finally:
+        module.train(training)
+    found = next((value for key in ("logits", "last_hidden_state") if (value := getattr(output, key, None)) is not None), output)
+    if not isinstance(found, torch.Tensor):
+        raise EmambaError(f"{where} gives a {type(output).__name__} and no tensor: give verify = False to compile it without "
+                          "comparing its outputs")
+    found = found.double().cpu().numpy()
+    reference = Reference(config, model.weights)
+    if without_head:
+        expected = reference.run(inputs, ["norm"])["norm"] * model.weights["norm.weight"] + model.weights.get("norm.bias", 0.0)
+    else:
+        expected = reference.run(inputs, ["head"])["head"]
+        expected = expected if config.pool == "none" else expected[:, 0]
+    if found.shape != expected.shape:
+        raise EmambaError(f"{where} gives outputs of the shape {list(found.shape)}, the float model made of it "
+                          f"{list(expected.shape)}: its forward computes something else")
+    limit = max(TOLERANCE, 16 * torch.finfo(parameter.dtype).eps) * float(np.abs(expected).max())
+    largest = float(np.abs(found - expected).max())
+    if not largest <= limit:
+        raise EmambaError(f"{where} gives outputs that differ by up to {largest:.3g} from those of the float model made of it, "
+                          f"more than {limit:.3g}: its forward computes something else")
+    return {"sequences": len(inputs), "largest_difference": largest}

@@ -1,0 +1,163 @@
+"""Mamba-1 written down once more, straight from its equations, in the names of mamba_ssm or transformers: what tests import."""
+
+from dataclasses import asdict, dataclass, field
+from math import ceil
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass
+class Settings:
+    """As mamba_ssm keeps them."""
+
+    d_model: int = 17
+    n_layer: int = 2
+    vocab_size: int = 23
+    ssm_cfg: dict = field(default_factory=lambda: {"d_state": 5})
+    rms_norm: bool = True
+    residual_in_fp32: bool = True
+    fused_add_norm: bool = True
+    pad_vocab_size_multiple: int = 8
+    tie_embeddings: bool = True
+
+    def shape(self) -> SimpleNamespace:
+        inner = {"d_state": 16, "d_conv": 4, "expand": 2, "dt_rank": "auto", "bias": False, "conv_bias": True} | self.ssm_cfg
+        several = self.pad_vocab_size_multiple
+        return SimpleNamespace(
+            rows=ceil(self.vocab_size / several) * several, d=self.d_model, layers=self.n_layer, n=inner["d_state"],
+            taps=inner["d_conv"], expand=inner["expand"], rank=inner["dt_rank"], bias=inner["bias"],
+            conv_bias=inner["conv_bias"], rms=self.rms_norm, epsilon=1e-5, tied=self.tie_embeddings)
+
+
+@dataclass
+class Config:
+    """As transformers keeps them: model_type is no field, but in to_dict()."""
+
+    hidden_size: int = 17
+    num_hidden_layers: int = 2
+    vocab_size: int = 23
+    state_size: int = 5
+    conv_kernel: int = 4
+    expand: int = 2
+    time_step_rank: int | str = "auto"
+    layer_norm_epsilon: float = 1e-5
+    use_bias: bool = False
+    use_conv_bias: bool = True
+    hidden_act: str = "silu"
+    residual_in_fp32: bool = True
+    use_mambapy: bool = False
+    tie_word_embeddings: bool = True
+
+    def shape(self) -> SimpleNamespace:
+        return SimpleNamespace(
+            rows=self.vocab_size, d=self.hidden_size, layers=self.num_hidden_layers, n=self.state_size, taps=self.conv_kernel,
+            expand=self.expand, rank=self.time_step_rank, bias=self.use_bias, conv_bias=self.use_conv_bias, rms=True,
+            epsilon=self.layer_norm_epsilon, tied=self.tie_word_embeddings)
+
+    def to_dict(self) -> dict:
+        return {"model_type": "mamba"} | asdict(self)
+
+
+class Norm(nn.Module):
+    def __init__(self, width: int, rms: bool, epsilon: float):
+        super().__init__()
+        self.rms, self.epsilon = rms, epsilon
+        self.weight = nn.Parameter(torch.empty(width))
+        if not rms:
+            self.bias = nn.Parameter(torch.empty(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.rms:
+            return self.weight * x / ((x * x).mean(-1, keepdim=True) + self.epsilon).sqrt()
+        centred = x - x.mean(-1, keepdim=True)
+        return self.weight * centred / ((centred * centred).mean(-1, keepdim=True) + self.epsilon).sqrt() + self.bias
+
+
+class Mixer(nn.Module):
+    def __init__(self, d: int, e: int, n: int, r: int, taps: int, bias: bool, conv_bias: bool):
+        super().__init__()
+        self.n, self.r = n, r
+        self.in_proj = nn.Linear(d, 2 * e, bias=bias)
+        self.conv1d = nn.Conv1d(e, e, taps, groups=e, padding=taps - 1, bias=conv_bias)
+        self.x_proj = nn.Linear(e, r + 2 * n, bias=False)
+        self.dt_proj = nn.Linear(r, e)
+        self.A_log = nn.Parameter(torch.empty(e, n))
+        self.D = nn.Parameter(torch.empty(e))
+        self.out_proj = nn.Linear(e, d, bias=bias)
+
+    def forward(self, h: Tensor) -> Tensor:
+        length = h.shape[1]
+        x, z = self.in_proj(h).chunk(2, -1)
+        u = F.silu(self.conv1d(x.transpose(1, 2))[..., :length].transpose(1, 2))
+        low, b, c = self.x_proj(u).split([self.r, self.n, self.n], -1)
+        step = F.softplus(self.dt_proj(low))
+        state, y = torch.zeros(len(h), *self.A_log.shape), []
+        for t in range(length):
+            state = torch.exp(-step[:, t, :, None] * self.A_log.exp()) * state + (step[:, t] * u[:, t])[..., None] * b[:, t, None]
+            y.append((state * c[:, t, None]).sum(-1) + self.D * u[:, t])
+        return self.out_proj(torch.stack(y, 1) * F.silu(z))
+
+
+class Layer(nn.Module):
+    def __init__(self, norm: Norm, mixer: Mixer):
+        super().__init__()
+        self.norm, self.mixer = norm, mixer
+
+    def forward(self, r: Tensor) -> Tensor:
+        return r + self.mixer(self.norm(r))
+
+
+class Backbone(nn.Module):
+    """Ids [b, L] → an object with last_hidden_state [b, L, d] (transformers), or the tensor itself (mamba_ssm)."""
+
+    def __init__(self, settings: Settings | Config):
+        super().__init__()
+        shape = settings.shape()
+        self.wrapped, d, e = isinstance(settings, Config), shape.d, shape.expand * shape.d
+        if self.wrapped:
+            self.config = settings
+        rank = ceil(d / 16) if shape.rank == "auto" else shape.rank
+        self.add_module("embeddings" if self.wrapped else "embedding", nn.Embedding(shape.rows, d))
+        self.layers = nn.ModuleList(
+            Layer(Norm(d, shape.rms, shape.epsilon), Mixer(d, e, shape.n, rank, shape.taps, shape.bias, shape.conv_bias))
+            for _ in range(shape.layers))
+        self.norm_f = Norm(d, shape.rms, shape.epsilon)
+
+    def forward(self, ids: Tensor):
+        r = (self.embeddings if self.wrapped else self.embedding)(ids)
+        for layer in self.layers:
+            r = layer(r)
+        r = self.norm_f(r)
+        return SimpleNamespace(last_hidden_state=r) if self.wrapped else r
+
+
+class LanguageModel(nn.Module):
+    """Ids [b, L] → an object with logits [b, L, vocabulary]."""
+
+    def __init__(self, settings: Settings | Config):
+        super().__init__()
+        self.backbone = Backbone(settings)
+        self.config = settings
+        embedding = self.backbone.embeddings if isinstance(settings, Config) else self.backbone.embedding
+        self.lm_head = nn.Linear(embedding.weight.shape[1], len(embedding.weight), bias=False)
+        if settings.shape().tied:
+            self.lm_head.weight = embedding.weight
+
+    def forward(self, ids: Tensor) -> SimpleNamespace:
+        hidden = self.backbone(ids)
+        return SimpleNamespace(logits=self.lm_head(getattr(hidden, "last_hidden_state", hidden)))
+
+
+def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Every parameter random, none at its usual start, outputs of the order of one."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, value in module.named_parameters():
+            matrix = value.ndim == 2 and not name.endswith("A_log")
+            value.copy_(torch.randn(value.shape, generator=generator) * (value.shape[-1] ** -0.5 if matrix else 0.5))
+            if name.endswith(("mixer.D", "norm.weight", "norm_f.weight")):
+                value.add_(1.0)
+    return module.eval()
