@@ -7,19 +7,18 @@ kept in build/synthesis under the hash of the Verilog, the commands and the tool
 import json
 import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from amaranth.hdl import Elaboratable
 
+from boards import tools
+from boards.tools import version
 from emamba.errors import EmambaError
 from emamba.files import write_file
 from rtl.accelerator import Accelerator
@@ -71,15 +70,6 @@ COUNTS = {
 before it packs; MULT18X18D; 18 kbit EBR. ice40: LUT4; SB_MAC16; 4 kbit EBR. gates: areas over that of a NAND2, from the smallest
 cells of IHP SG13G2, whose flip-flop would count 6.75."""
 
-YOSYS = """\
-import sys
-from pyosys import libyosys
-design = libyosys.Design()
-for line in sys.stdin.read().splitlines():
-    libyosys.run_pass(line, design)
-"""
-NEXTPNR = "import sys, yowasp_nextpnr_{0} as tool; sys.exit(tool.run_nextpnr_{0}(sys.argv[1:]))"
-
 
 def synthesize(design: str | Elaboratable | Schedule, flow: str) -> dict:
     """Resources of a Verilog text with the module `top`, a component or a whole accelerator; the keys are those of COUNTS[flow],
@@ -87,7 +77,7 @@ def synthesize(design: str | Elaboratable | Schedule, flow: str) -> dict:
     if flow not in FLOWS:
         raise EmambaError(f"there is no flow '{flow}'; choose one of {', '.join(FLOWS)}")
     verilog = _verilog(design)
-    return _kept([verilog, flow, *FLOWS[flow], json.dumps(COUNTS[flow]), _version("pyosys")], lambda: _synthesize(verilog, flow))
+    return _kept([verilog, flow, *FLOWS[flow], json.dumps(COUNTS[flow]), version("pyosys")], lambda: _synthesize(verilog, flow))
 
 
 def by_module(schedule: Schedule, flow: str, workers: int | None = None) -> dict:
@@ -100,7 +90,7 @@ def by_module(schedule: Schedule, flow: str, workers: int | None = None) -> dict
     modules = {name: found[text] for name, text in texts.items()}
     keys = [key for key in next(iter(found.values())) if key not in ("cells", "seconds", "tool")]
     return {"total": {key: sum(module[key] for module in modules.values()) for key in keys}, "modules": modules,
-            "distinct": len(distinct), "tool": _version("pyosys")}
+            "distinct": len(distinct), "tool": version("pyosys")}
 
 
 def place_and_route_ecp5(design: str | Elaboratable | Schedule, device: str = "85k", package: str = "CABGA381", speed: int = 6,
@@ -144,7 +134,7 @@ endmodule
 def _place_and_route(family: str, design, options: list[str], seeds: tuple[int, ...], mhz: float) -> dict:
     verilog, mhz = behind_pins(_verilog(design)), float(mhz)
     package = f"yowasp-nextpnr-{family}"
-    common = [verilog, *FLOWS[family], *options, str(mhz), _version("pyosys"), _version(package)]
+    common = [verilog, *FLOWS[family], *options, str(mhz), version("pyosys"), version(package)]
     runs = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -159,13 +149,12 @@ def _place_and_route(family: str, design, options: list[str], seeds: tuple[int, 
             runs[seed] = _kept([*common, str(seed)], lambda seed=seed: run(seed))
     rates = [run["mhz"] for run in runs.values()]
     return {"utilization": runs[seeds[0]]["utilization"], "mhz": {"least": min(rates), "best": max(rates)}, "runs": runs,
-            "options": options, "tools": [f"pyosys {_version('pyosys')}", f"{package} {_version(package)}"]}
+            "options": options, "tools": [f"pyosys {version('pyosys')}", f"{package} {version(package)}"]}
 
 
 def _nextpnr(family: str, folder: Path, options: list[str]) -> dict:
     start = time.monotonic()
-    _run([sys.executable, "-c", NEXTPNR.format(family), "--json", "top.json", "--report", "report.json", "--timing-allow-fail",
-          *options], folder, f"nextpnr-{family}")
+    tools.nextpnr(family, folder, ["--json", "top.json", "--report", "report.json", "--timing-allow-fail", *options])
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     clock, = report["fmax"].values()
     path = next(path["path"] for path in report["critical_paths"] if path["from"] == path["to"])  # within the clock
@@ -197,22 +186,13 @@ def _synthesize(verilog: str, flow: str) -> dict:
     if flow == "gates":
         result["memory_bits"] = sum(int(memory["SIZE"], 2) * int(memory["WIDTH"], 2) for memory in memories)
     return result | {"cells": dict(kinds.most_common()), "seconds": round(time.monotonic() - start, 1),
-                     "tool": f"pyosys {_version('pyosys')}"}
+                     "tool": f"pyosys {version('pyosys')}"}
 
 
 def _yosys(verilog: str, commands: list[str], netlist: Path) -> None:
-    """Runs Yosys in a process of its own, which may grow or crash without harm."""
     source = netlist.with_suffix(".v")
     source.write_text(verilog, encoding="utf-8")
-    script = [f"read_verilog {source.name}", *commands, f"write_json {netlist.name}"]
-    _run([sys.executable, "-c", YOSYS], netlist.parent, "Yosys", "\n".join(script))
-
-
-def _run(command: list[str], folder: Path, what: str, script: str = "") -> None:
-    done = subprocess.run(command, cwd=folder, input=script, capture_output=True, text=True)
-    if done.returncode:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line] or [f"status {done.returncode}"]
-        raise EmambaError(f"{what} does not finish: {said[0]}")
+    tools.yosys(netlist.parent, [f"read_verilog {source.name}", *commands, f"write_json {netlist.name}"])
 
 
 def _verilog(design: str | Elaboratable | Schedule) -> str:
@@ -228,10 +208,3 @@ def _kept(key: list[str], make) -> dict:
         result = make()
         write_file(path, lambda target: target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"))
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        raise EmambaError(f"{package} is not installed: pip install emamba[synthesis]") from None

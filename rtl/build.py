@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from asic import pdk as pdks
 from asic import target as asic
 from boards.describe import describe, golden_frames
+from boards.ulx3s import target as ulx3s
 from boards.zcu102 import target as zcu102
 from boards.zynqmp.presets import PRESETS
 from boards.zynqmp.target import Target
@@ -51,12 +52,14 @@ def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[di
 
 TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog),
            "axi": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_axi),
-           "zcu102": zcu102, "zcu104": Target(PRESETS["zcu104"]), "kv260": Target(PRESETS["kv260"]), "asic": asic}
+           "ulx3s": ulx3s.Target(), "zcu102": zcu102, "zcu104": Target(PRESETS["zcu104"]), "kv260": Target(PRESETS["kv260"]),
+           "asic": asic}
 """A target has a default clock in MHz, or None, and the least that it can do; the device that it is for, or None;
-`write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; and perhaps `run(folder)`, which runs
-tools on the finished folder and returns the notes that then hold instead."""
+`write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; perhaps a default CYCLES_PER_TOKEN of its
+own; perhaps `on(device)`, the same target with another device; and perhaps `run(folder)`, which runs tools on the finished
+folder and returns the notes that then hold instead."""
 
-SYSTEMS = ("axi", "zcu102", "zcu104", "kv260")
+SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""
 
 
@@ -86,7 +89,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder to write (default: build/TARGET)")
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument("--cycles-per-token", type=int, metavar="T",
-                      help=f"cycles a token may take: few are fast, many are small (default: {CYCLES_PER_TOKEN})")
+                      help=f"cycles a token may take: few are fast, many are small (default: {CYCLES_PER_TOKEN}, "
+                      f"{ulx3s.Target.CYCLES_PER_TOKEN} for ulx3s)")
     rate.add_argument("--multipliers", type=int, metavar="N", help="the fastest design with at most N multipliers")
     rate.add_argument("--frames-per-second", type=float, metavar="F", help="the smallest design that does F sequences a second")
     parser.add_argument("--device", metavar="D", help="the device: alone it asks for the smallest T that fits; "
@@ -123,6 +127,8 @@ def build(options: argparse.Namespace) -> None:
         if target is not asic:
             raise EmambaError(f"--pdk is for the target asic, not for {options.target}")
         target = asic.for_pdk(pdks.find(options.pdk, options.pdk_data))
+    if options.device and hasattr(target, "on"):
+        target = target.on(options.device)
     clock_mhz = _clock(options, target.CLOCK_MHZ, target.LEAST_CLOCK_MHZ)
     out = (options.out or Path("build") / options.target).resolve()
     check_replaceable(out, "report.json")
@@ -132,7 +138,8 @@ def build(options: argparse.Namespace) -> None:
     if options.target not in SYSTEMS and choice != Options():
         raise EmambaError(f"--weights, --state, --counters and --bus-bits are for {', '.join(SYSTEMS)}, not for the target "
                           f"{options.target}")
-    planned = plan(envelope(artifact) if live else artifact, request(options, target.DEVICE))
+    default = getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
+    planned = plan(envelope(artifact) if live else artifact, request(options, target.DEVICE, default))
     schedule = planned.schedule
     design = System(schedule, choice, artifact) if options.target in SYSTEMS else schedule
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
@@ -159,8 +166,8 @@ def build(options: argparse.Namespace) -> None:
         print(f"note: {note}")
 
 
-def request(options: argparse.Namespace, device: str | None) -> Request:
-    """What the options ask of a target for `device`."""
+def request(options: argparse.Namespace, device: str | None, default: int) -> Request:
+    """What the options ask of a target for `device`, which takes `default` cycles a token where nothing is asked."""
     fixed = {"decay_tables": False, "products": Products.PAIRS} if options.weights == "loadable" else {}
     if options.products:
         fixed["products"] = Products(options.products)
@@ -169,7 +176,7 @@ def request(options: argparse.Namespace, device: str | None) -> Request:
             fixed[name] = choice == "tables"
     cycles = options.cycles_per_token
     if cycles is None and options.device is None:
-        cycles = CYCLES_PER_TOKEN
+        cycles = default
     device = options.device or device
     return Request(cycles_per_token=cycles, multipliers=options.multipliers, frames_per_second=options.frames_per_second,
                    clock_mhz=options.clock_mhz, device=devices.find(device) if device else None, fill=options.fill,

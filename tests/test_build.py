@@ -137,7 +137,7 @@ def test_options_of_the_system(small, tmp_path, refuse):
     """Loadable weights are in the system; the self-test beside it is that of the artifact."""
     for option in (["--weights", "loadable"], ["--state", "kept"], ["--counters", "no"], ["--bus-bits", "32"]):
         assert refuse("asic", *option) == \
-            "--weights, --state, --counters and --bus-bits are for axi, zcu102, zcu104, kv260, not for the target asic"
+            "--weights, --state, --counters and --bus-bits are for axi, ulx3s, zcu102, zcu104, kv260, not for the target asic"
     out = tmp_path / "out"
     assert main(["zcu102", "--artifact", str(small), "--out", str(out), "--cycles-per-token", "8", "--weights", "loadable",
                  "--state", "kept", "--bus-bits", "32"]) == 0
@@ -173,7 +173,8 @@ def test_refused_rates(refuse):
 
 
 def test_refused_arguments(refuse):
-    assert refuse("ulx3s") == "there is no target 'ulx3s'; choose one of verilog, axi, zcu102, zcu104, kv260, asic"
+    assert refuse("icebreaker") == \
+        "there is no target 'icebreaker'; choose one of verilog, axi, ulx3s, zcu102, zcu104, kv260, asic"
     assert refuse() == "the following arguments are required: TARGET (see --help)"
     assert refuse("verilog", "--cycles-per-token", "x") == "argument --cycles-per-token: invalid int value: 'x' (see --help)"
     assert refuse("verilog", "--cycles-per-token", "0") == f"cycles_per_token = 0 is out of range; it must lie in 1..{MAX_CYCLES}"

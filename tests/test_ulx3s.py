@@ -1,0 +1,68 @@
+# amaranth: UnusedElaboratable=no
+"""The target `ulx3s`: a small preset becomes a bitstream by open tools."""
+
+import json
+import sys
+from importlib.metadata import PackageNotFoundError
+from types import SimpleNamespace
+
+import pytest
+
+from boards import tools
+from boards.driver.description import Description
+from boards.ulx3s import target
+from emamba import artifact as artifacts
+from emamba.errors import EmambaError
+from rtl.build import main
+from rtl.system import Options
+from sim.small import artifact_of
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Folder and digest of an artifact."""
+    folder = tmp_path_factory.mktemp("small") / "artifact"
+    return folder, artifacts.save(artifact_of(), folder)
+
+
+def build(small, out, *options):
+    return main(["ulx3s", "--artifact", str(small[0]), "--out", str(out), "--cycles-per-token", "64", "--counters", "no",
+                 *options])
+
+
+def test_bitstream(small, tmp_path, capsys):
+    """Yosys, nextpnr and ecppack end; utilization and clock rate are in the report; the pins are the board's."""
+    out = tmp_path / "out"
+    assert build(small, out, "--device", "ulx3s-25f") == 0, capsys.readouterr().err
+    assert {path.name for path in out.iterdir()} == {"top.bit", "top.lpf", "accelerator.json", "report.json"}
+    resources = json.loads((out / "report.json").read_text())["resources"]
+    assert resources["placed_on"] == "ulx3s-25f" and resources["fmax_mhz"] > target.CLOCK_MHZ
+    assert 0 < resources["utilization"]["TRELLIS_COMB"]["used"] < resources["utilization"]["TRELLIS_COMB"]["available"]
+    assert b"Part: LFE5U-25F-6CABGA381" in (out / "top.bit").read_bytes()[:1000]
+    assert Description.read(out).digest == small[1]
+    constraints = (out / "top.lpf").read_text()
+    for pin in ('"uart_0__rx__io" SITE "M1"', '"uart_0__tx__io" SITE "L4"', '"clk25_0__io" SITE "G2"'):
+        assert f"LOCATE COMP {pin};" in constraints
+    assert "MHz by nextpnr where 25 are needed; no board was used" in capsys.readouterr().out
+
+
+def test_refusals(small, tmp_path, capsys, monkeypatch):
+    """Each in a sentence, with nothing written."""
+    out = tmp_path / "out"
+    for options, sentence in ((["--device", "zcu102"], "the target ulx3s is for ulx3s-85f, ulx3s-45f, ulx3s-25f"),
+                              (["--clock-mhz", "50"], "the target ulx3s runs at the board's 25 MHz"),
+                              (["--bus-bits", "32"], "carries words of 64 bits")):
+        assert build(small, out, *options) == 1 and sentence in capsys.readouterr().err
+    schedule = SimpleNamespace(tokens=5, input=SimpleNamespace(width=3), cycles_per_frame=5000, period=1000)
+    slow = SimpleNamespace(schedule=schedule, options=Options(), reader=SimpleNamespace(bytes=1))
+    with pytest.raises(EmambaError, match="slower than its serial line, which brings a sequence in 3750 cycles and waits for"):
+        target.check(slow, 25.0)
+
+    def missing(package):
+        raise PackageNotFoundError
+
+    monkeypatch.setattr(tools, "installed", missing)
+    assert build(small, out) == 1 and "pyosys is not installed: pip install emamba[synthesis]" in capsys.readouterr().err
+    with pytest.raises(EmambaError, match="a tool does not finish: ERROR: no"):
+        tools.run([sys.executable, "-c", "import sys; sys.exit('ERROR: no')"], tmp_path, "a tool")
+    assert not any(tmp_path.iterdir())
