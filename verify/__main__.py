@@ -23,7 +23,7 @@ from .prove import Bench, prove
 from .stream_rules import primitives
 
 MODEL = Path("models/mars")
-SECONDS = 300
+SECONDS = 1800
 """Time limit of a proof."""
 BLOCKS = (
     "linear-5-7-1-7",

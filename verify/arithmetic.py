@@ -40,7 +40,6 @@ SWAPS = {
     ast.MatMult: ast.Mult,
     ast.Mod: ast.Mult,
 }
-EQUAL = {"word: - to +": ""}
 
 
 def rounded(value: Fraction, rounding: Rounding) -> int:

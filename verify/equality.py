@@ -6,6 +6,7 @@ The others run as Verilated hardware on all codes, and must give what `emamba.op
 """
 
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,8 +171,6 @@ def activations(artifact: Artifact) -> dict[str, ActivationOp]:
 
 def every_code(op: ActivationOp) -> tuple[int, int, int]:
     """Codes tried, codes that differ, and segments that they reach."""
-    from dataclasses import replace
-
     op = replace(op, channels=1)
     x = np.arange(op.i.min, op.i.max + 1)[:, None]
     y = run(Activation(op, 1), x)

@@ -13,6 +13,7 @@ import resource
 import shutil
 import signal
 import tempfile
+import tomllib
 import traceback
 import warnings
 from collections import Counter
@@ -176,8 +177,6 @@ class Fuzzer:
             path = self.folder / "case.toml"
             path.write_bytes(_mutate_bytes(self.space if cls is Space else content, rng))
             return lambda: load_toml(cls, path)
-        import tomllib
-
         if cls is QuantizeConfig:
             data = QuantizeConfig().model_dump(mode="json")
         elif cls is FinetuneConfig:
