@@ -19,9 +19,9 @@ suppress_warnings = ["myst.xref_missing"]  # links to files of the checkout
 
 
 def setup(app):
-    """Docstrings are text for people, whose lines stay as they are."""
+    """Docstrings are text for people, no markup: |h| is a magnitude, and lines stay as they are."""
     app.connect("autodoc-process-docstring", lambda *arguments: _keep_lines(arguments[-1]))
 
 
 def _keep_lines(lines: list[str]) -> None:
-    lines[:] = [f"| {line}" if line else "" for line in lines]
+    lines[:] = ["::", "", *(f"    {line}" for line in lines)] if lines else []
