@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""A short form of every section of `make verify`, and that each planted fault is caught."""
+"""A short form of sections of `make verify`, and that each planted fault is caught."""
 
 import random
 from pathlib import Path
@@ -12,7 +12,7 @@ from emamba.operators import Scan
 from emamba.piecewise import fit
 from sim import cases
 from sim.models import random_artifact
-from verify import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, planted
+from verify import arithmetic, certificate, depths, equality, faults, fuzz, planted
 from verify.block_rules import rules
 from verify.prove import prove
 from verify.stream_rules import primitives
@@ -85,17 +85,6 @@ def test_fuzz(kind):
     assert found["faults"] == [] and found["refused"] > 50 and found["loaded"] > 5
 
 
-def test_mutants():
-    found = mutants.score("multiply", 12, seconds=20)
-    assert found.share >= 0.97, found.alive
-
-
 def test_no_x_after_a_reset():
     found = faults.undefined(random_artifact(faults.TINY, faults.TINY_SEED), 2)
     assert found["beats"] and found["right"] and not found["undefined"]
-
-
-def test_points():
-    found = coverage.points()
-    assert found.pop("activation segments not reached") < found["activation segments reached"] / 10
-    assert all(found.values()), found

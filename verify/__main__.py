@@ -59,7 +59,7 @@ HEADING = """\
 
 Written by `make verify`; the same figures are in `verification.json`. Times are those of the run, on whatever else the machine
 did, and say nothing but how much work a check is. What a section does and why that is enough stands at the head of its file in
-`verify/`. `make test` runs a short form of each.""".splitlines()
+`verify/`. `make test` runs a short form of some.""".splitlines()
 
 
 def _proofs(benches: dict[str, Bench]) -> list[dict]:
