@@ -18,7 +18,7 @@ demo: setup
 	$(PYTHON_BIN) demo.py
 
 test: setup lint
-	$(PYTHON_BIN) -m pytest -q -n 2 --dist loadfile tests
+	$(PYTHON_BIN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 	$(MAKE) -C sim test
 
 lint: setup
