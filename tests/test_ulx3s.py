@@ -22,7 +22,7 @@ from sim.small import artifact_of
 def small(tmp_path_factory):
     """Folder and digest of an artifact."""
     folder = tmp_path_factory.mktemp("small") / "artifact"
-    return folder, artifacts.save(artifact_of(), folder)
+    return folder, artifacts.save(artifact_of(features=1, d_model=2, d_state=1, norm="none", outputs=1), folder)
 
 
 def build(small, out, *options):
