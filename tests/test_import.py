@@ -505,8 +505,8 @@ def test_importing_is_light():
 # -- RTL ----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name, cycles", list(zip(SAVED, (256, 64), strict=True)))
-def test_rtl_of_a_model_of_transformers_equals_the_integer_model(name, cycles, tmp_path):
+def test_rtl_of_a_model_of_transformers_equals_the_integer_model(tmp_path):
+    name, cycles = "untied", 64
     known = load_file(CHECKPOINTS / name / "outputs.safetensors")
     np.save(tmp_path / "ids.npy", known["ids"])
     words = ["import", CHECKPOINTS / name, "--calibration", tmp_path / "ids.npy", "--out", tmp_path / "a"]
