@@ -1,6 +1,6 @@
 """From a chip's Verilog to a netlist of a library's cells, block by block, by Yosys and ABC.
 
-Each block is mapped alone, flat, and equal ones once; the top keeps one instance a block. Results are kept in build/asic under
+Each block is mapped alone, flat, and equal ones once; the top keeps one instance a block. Results are kept in build/cells under
 the hash of all that they depend on.
 """
 
@@ -25,7 +25,7 @@ from rtl.emit import parts
 from .liberty import Cell, Library
 from .pdk import Pdk
 
-CACHE = Path("build/asic")
+CACHE = Path("build/cells")
 LEAST_GATED = 4
 """Flip-flops from which a common enable becomes a gated clock; below, it becomes multiplexers (our choice)."""
 MARGIN = 0.85

@@ -1,8 +1,8 @@
 """The chip in open libraries: area, timing and energy over T, into docs/asic.json and docs/asic.md.
 
 `python -m benchmarks.asic`, or with the names of sections, which keeps the other sections' figures. The libraries are the user's:
-EMAMBA_PDK names their folder, OpenSTA's command `sta` is to be on PATH. Mapped blocks are kept in build/asic, points in
-build/asic/points: an interrupted run goes on where it was.
+EMAMBA_PDK names their folder, OpenSTA's command `sta` is to be on PATH. Mapped blocks are kept in build/cells, points in
+build/cells/points: an interrupted run goes on where it was.
 """
 
 import json
