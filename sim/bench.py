@@ -22,13 +22,7 @@ from rtl.streams import Port
 
 from . import tools
 
-# The ports alone are visible to cocotb: all signals visible, the runner's default, would double the compilation.
-VISIBLE = """\
-`verilator_config
-public_flat_rw -module "top" -var "clk"
-public_flat_rw -module "top" -var "rst"
-public_flat_rw -module "top" -var "*__*"
-"""
+VISIBLE = ("*__*",)
 VERILATOR = ["--no-public-flat-rw", "--output-split", "0", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O0"]
 
 
@@ -49,30 +43,8 @@ class Bench:
         folder = (build_dir / simulator / name).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.json").write_text(json.dumps(self._spec()))
-        (folder / "top.v").write_text(to_verilog(self.component))
-        (folder / "visible.vlt").write_text(VISIBLE)
-        results = folder / "results.xml"
-        results.unlink(missing_ok=True)
-        environment = tools.environment(simulator, build_dir) | {"EMAMBA_BENCH": str(folder / "bench.json")}
-        sources, arguments = [Verilog(folder / "top.v")], []
-        if simulator == "verilator":
-            sources, arguments = [VerilatorControlFile(folder / "visible.vlt"), *sources], VERILATOR
-        log = folder / "build.log"
-        with mock.patch.dict(os.environ, environment):
-            try:
-                runner = get_runner(simulator)
-                runner.build(sources=sources, hdl_toplevel="top", build_dir=folder / "obj", build_args=arguments, always=True,
-                             timescale=("1ns", "1ps"), log_file=log)
-                log = folder / "test.log"
-                runner.test("sim.cocotb_bench", "top", hdl_toplevel_lang="verilog", build_dir=folder / "obj", test_dir=folder,
-                            results_xml=str(results), seed=self.seed, log_file=log)
-            except (RuntimeError, SystemExit):
-                if not results.exists():
-                    raise EmambaError(f"bench {name} does not run on {simulator}: {last_line(log)} (see {log})") from None
-        tests, failures = get_results(results)
-        if failures or not tests:
-            failure = first_failure(results)
-            raise EmambaError(f"bench {name} on {simulator}: {failures} of {tests} tests failed; {failure} (see {log})")
+        simulate(f"bench {name}", simulator, build_dir, folder, self.component, "sim.cocotb_bench", visible=VISIBLE,
+                 environment={"EMAMBA_BENCH": str(folder / "bench.json")}, seed=self.seed)
 
     def _spec(self) -> dict:
         outputs = {
@@ -88,6 +60,39 @@ class Bench:
             "idle_cycles": self.idle_cycles,
             "timeout_cycles": self.idle_cycles + 20 * (beats + longest),
         }
+
+
+def simulate(what: str, simulator: str, build_dir: Path, folder: Path, component: Component, module: str, *,
+             visible: tuple[str, ...], environment: dict[str, str], seed: int, test_filter: str | None = None) -> None:
+    """Runs the tests of a cocotb module on a component, with its files in `folder`; a failed one raises, named as `what`.
+
+    Clock, reset and the ports that match `visible` alone are visible to cocotb: all signals visible, the runner's default, would
+    double the compilation.
+    """
+    (folder / "top.v").write_text(to_verilog(component))
+    names = "".join(f'public_flat_rw -module "top" -var "{name}"\n' for name in ("clk", "rst", *visible))
+    (folder / "visible.vlt").write_text(f"`verilator_config\n{names}")
+    results = folder / "results.xml"
+    results.unlink(missing_ok=True)
+    sources, arguments = [Verilog(folder / "top.v")], []
+    if simulator == "verilator":
+        sources, arguments = [VerilatorControlFile(folder / "visible.vlt"), *sources], VERILATOR
+    log = folder / "build.log"
+    with mock.patch.dict(os.environ, tools.environment(simulator, build_dir) | environment):
+        try:
+            runner = get_runner(simulator)
+            runner.build(sources=sources, hdl_toplevel="top", build_dir=folder / "obj", build_args=arguments, always=True,
+                         timescale=("1ns", "1ps"), log_file=log)
+            log = folder / "test.log"
+            runner.test(module, "top", hdl_toplevel_lang="verilog", build_dir=folder / "obj", test_dir=folder,
+                        results_xml=str(results), seed=seed, log_file=log, test_filter=test_filter)
+        except (RuntimeError, SystemExit):
+            if not results.exists():
+                raise EmambaError(f"{what} does not run on {simulator}: {_last_line(log)} (see {log})") from None
+    tests, failures = get_results(results)
+    if failures or not tests:
+        failure = _first_failure(results)
+        raise EmambaError(f"{what} on {simulator}: {failures} of {tests} tests failed; {failure} (see {log})")
 
 
 def bench(component: Component, *tokens: np.ndarray, inputs: dict[str, Port] | None = None,
@@ -139,13 +144,13 @@ def _hex(words: np.ndarray) -> list[str]:
     return [f"{value:x}" for value in packing.to_ints(words)]
 
 
-def last_line(log: Path) -> str:
+def _last_line(log: Path) -> str:
     lines = [line for line in log.read_text().splitlines() if line.strip()] if log.exists() else []
     errors = [line for line in lines if "rror" in line]
     return (errors or lines or ["no output"])[0 if errors else -1]
 
 
-def first_failure(results: Path) -> str:
+def _first_failure(results: Path) -> str:
     for case in ElementTree.parse(results).getroot().iter("testcase"):
         for failure in case.findall("failure"):
             return f"{case.get('name')}: {failure.get('message', '').splitlines()[0]}"
