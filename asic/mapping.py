@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from boards.tools import version
 from emamba.errors import EmambaError
 from emamba.files import write_folder
 from rtl.emit import parts
@@ -151,7 +151,7 @@ class _Flow:
             work = Path(folder)
             self.library.write(work / "cells.lib")
             (work / "abc.constr").write_text(constraints, encoding="utf-8")
-            shared = [(work / "cells.lib").read_text(encoding="utf-8"), constraints, _version("pyosys")]
+            shared = [(work / "cells.lib").read_text(encoding="utf-8"), constraints, version("pyosys")]
             stubs = [f"read_verilog -lib {name}.v" for name in inputs]
             jobs = {name: ([f"read_verilog {name}.v"], text) for name, text in inputs.items()}
             jobs["top"] = ([*stubs, "read_verilog top.v"], top)
@@ -200,10 +200,3 @@ class _Flow:
             raise EmambaError(f"{name}: {part.kinds[strange[0]]} cells {strange[0]} are left unmapped, which {self.library.name} "
                               f"does not have; keep a cell that can take their place in the description of {self.pdk.name}")
         return part
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        raise EmambaError(f"{package} is not installed: pip install emamba[synthesis]") from None

@@ -37,11 +37,14 @@ def ecppack(folder: Path, options: Sequence[str]) -> None:
     run([sys.executable, "-c", YOWASP.format("ecp5", "ecppack"), *options], folder, "ecppack")
 
 
-def run(command: list[str], folder: Path, what: str, script: str = "") -> None:
+def run(command: list[str], folder: Path, what: str, script: str = "") -> str:
+    """What the command prints; a refusal where it fails."""
     done = subprocess.run(command, cwd=folder, input=script, capture_output=True, text=True)
     if done.returncode:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line] or [f"status {done.returncode}"]
+        lines = (done.stdout + done.stderr).splitlines()
+        said = [line for line in lines if "ERROR" in line or "rror:" in line] or [f"status {done.returncode}"]
         raise EmambaError(f"{what} does not finish: {said[0]}")
+    return done.stdout
 
 
 def version(package: str) -> str:

@@ -33,15 +33,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 """Saved by transformers itself, with its outputs: python -m benchmarks.transformers_layout tests/checkpoints."""
 SAVED = sorted(path.name for path in CHECKPOINTS.iterdir())
 LENGTH = 9
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors: threads only cost."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def refuses(sentence: str):

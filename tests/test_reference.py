@@ -25,15 +25,7 @@ INPUTS = {
 }
 FORMS, NORMS = ("emamba", "standard"), ("range", "layer", "rms", "none")
 POOLS, RESIDUALS = ("mean", "last", "none"), (True, False)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny tensors: threads only cost."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(kind: str, **changes) -> tuple[ModelConfig, Mamba, dict[str, np.ndarray]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from boards import tools
 from emamba.artifact import Artifact
 from emamba.config import ModelConfig
 from emamba.errors import EmambaError
@@ -23,7 +24,6 @@ from sim.native import NativeSimulation
 
 from .equality import BUILD
 from .mutants import mutated
-from .prove import yosys
 
 MODEL, CYCLES_PER_TOKEN = "emamba-image", 3
 TINY = ModelConfig(
@@ -199,7 +199,7 @@ def undefined(artifact: Artifact, cycles_per_token: int, percent: int = 40, fram
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         (folder / "top.v").write_text(to_verilog(Accelerator(schedule)))
-        yosys(folder, STRIP)
+        tools.yosys(folder, STRIP)
         (folder / "undefined.v").write_text(powerless((folder / "undefined.v").read_text()))
         (folder / "beats.hex").write_text("\n".join(f"{word:x}" for word in words) + "\n")
         cycles = 20 * (schedule.latency + len(tokens) * schedule.cycles_per_frame)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from amaranth.lib.wiring import Component
 
+from boards import tools
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
 from rtl import packing
@@ -29,7 +30,7 @@ from sim.models import random_artifact, random_inputs
 from sim.native import NativeSimulation
 
 from .equality import BUILD, Joined
-from .prove import check, yosys
+from .prove import check
 
 BITS = 10
 """Of the strap; 0 is the design itself."""
@@ -109,11 +110,11 @@ def mutated(component: Component, count: int, seed: int = 1, only: str = "") -> 
             "opt_clean",
             "write_rtlil top.il",
         ]
-        yosys(folder, [*prepare, f"mutate -list {count * (3 if only else 1)} -seed {seed} -o list.txt"])
+        tools.yosys(folder, [*prepare, f"mutate -list {count * (3 if only else 1)} -seed {seed} -o list.txt"])
         kinds = [line.removeprefix("mutate ") for line in (folder / "list.txt").read_text().splitlines()]
         kinds = [kind for kind in kinds if f"-mode {only}" in kind][:count]
         mutate = [f"mutate -ctrl strap {BITS} {k} {kind}" for k, kind in enumerate(kinds, 1)]
-        yosys(folder, ["read_rtlil top.il", *mutate, "clean", "write_verilog -noattr mutated.v"])
+        tools.yosys(folder, ["read_rtlil top.il", *mutate, "clean", "write_verilog -noattr mutated.v"])
         return (folder / "mutated.v").read_text(), kinds
 
 
@@ -221,7 +222,7 @@ def same(verilog: str, component: Component, strap: int, seconds: int) -> bool:
         folder = Path(name)
         (folder / "mutated.v").write_text(verilog)
         (folder / "miter.v").write_text(MITER.format(**bits, bits=BITS, strap=strap))
-        yosys(folder, LOWER)
+        tools.yosys(folder, LOWER)
         return check(folder, seconds, 0.0, "scorr; dc2; ").result == "proven"
 
 

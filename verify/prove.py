@@ -5,10 +5,7 @@ The proof begins in any state of all registers and memories, after one cycle of 
 a reset at any moment, and no stale state survives one. There is no bound on the number of cycles.
 """
 
-import os
 import re
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -17,15 +14,8 @@ from pathlib import Path
 from amaranth.back import rtlil
 from amaranth.hdl import Assert, ClockDomain, Elaboratable, Module, Signal
 
-from emamba.errors import EmambaError
+from boards import tools
 
-YOSYS = """\
-import sys
-from pyosys import libyosys
-design = libyosys.Design()
-for line in sys.stdin.read().splitlines():
-    libyosys.run_pass(line, design)
-"""
 LOWER = """\
 read_rtlil design.il
 hierarchy -check -top top
@@ -109,18 +99,14 @@ def lower(bench: Bench, folder: Path) -> None:
     """Writes design.aig."""
     text = _convert(bench)
     (folder / "design.il").write_text(text)
-    yosys(folder, LOWER.format(cut=CUT if bench.cut else "").splitlines())
-
-
-def yosys(folder: Path, lines: list[str]) -> None:
-    """Runs commands of Yosys in a folder."""
-    _run([sys.executable, "-c", YOSYS], folder, "\n".join(lines))
+    tools.yosys(folder, LOWER.format(cut=CUT if bench.cut else "").splitlines())
 
 
 def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: int = 0) -> Proof:
     """Runs ABC on design.aig, after its commands `simplify`."""
     engine = f"bmc3 -F {unroll} -T {seconds}" if unroll else f"pdr -T {seconds}"
-    report = _run([str(_abc()), "-c", f"read_aiger design.aig; print_stats; fold; strash; {simplify}{engine}"], folder)
+    commands = f"read_aiger design.aig; print_stats; fold; strash; {simplify}{engine}"
+    report = tools.run([str(_abc()), "-c", commands], folder, "ABC")
     latches = re.search(r"lat\s*=\s*(\d+)", report)
     words = r"^(Property proved|Output.*was asserted.*|Property UNDECIDED|No output.*|Explored all.*|Networks are.*)"
     detail = (re.findall(words, report, re.M) or report.strip().splitlines() or ["no answer"])[-1].strip()
@@ -141,11 +127,3 @@ def _abc() -> Path:
     import pyosys
 
     return Path(pyosys.__file__).with_name("yosys-abc")
-
-
-def _run(command: list[str], folder: Path, text: str = "") -> str:
-    done = subprocess.run(command, cwd=folder, input=text, capture_output=True, text=True)
-    if done.returncode:
-        lines = [line for line in (done.stdout + done.stderr).splitlines() if "ERROR" in line or "rror:" in line]
-        raise EmambaError(f"{os.path.basename(command[0])} does not do what the proof asks: {(lines or ['no message'])[-1]}")
-    return done.stdout
