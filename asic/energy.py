@@ -10,7 +10,7 @@ from math import ceil
 
 import numpy as np
 
-from .gates import STREAMS, Flat, Run, clock_pin
+from .gates import STREAMS, Flat, Run, loads
 from .liberty import Cell, Library
 from .pdk import Pdk
 
@@ -22,7 +22,7 @@ def analyze(flat: Flat, run: Run, library: Library, pdk: Pdk, clock_mhz: float, 
     """J for each of the `sequences` that pass in the window of `run`, in all, by kind and by block."""
     share = STREAMS * sequences
     toggles = run.toggles.astype(float) / share
-    load = _loads(flat, pdk)
+    load = loads(flat, pdk)
     half = library.volts ** 2 / 2
     blocks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     by_cell: dict[str, list[int]] = defaultdict(list)
@@ -44,17 +44,6 @@ def analyze(flat: Flat, run: Run, library: Library, pdk: Pdk, clock_mhz: float, 
     return {"total": sum(kinds.values()), "kinds": kinds, "blocks": {name: sum(row.values()) for name, row in blocks.items()}}
 
 
-def _loads(flat: Flat, pdk: Pdk) -> np.ndarray:
-    """F of every net: the inputs that it goes to and the wires to them; of a clock net none but those of its sinks."""
-    load = np.zeros(flat.nets)
-    for cell, nets in zip(flat.cells, flat.inputs, strict=True):
-        for pin, net in zip(cell.inputs, nets, strict=True):
-            load[net] += cell.capacitance(pin)
-    for name in ("o__payload", "o__valid", "i__ready"):
-        load[flat.ports[name]] += pdk.load_ff * 1e-15
-    return load
-
-
 def _energies(cell: Cell, members: list[int], flat: Flat, toggles: np.ndarray, load: np.ndarray, half: float):
     """Of each member: internal energy, that of its outputs' nets, and that of its clock pin."""
     ins = np.array([flat.inputs[k] for k in members]).reshape(len(members), -1)
@@ -64,12 +53,11 @@ def _energies(cell: Cell, members: list[int], flat: Flat, toggles: np.ndarray, l
     for pin, nets in zip(cell.outputs, outs.T, strict=True):
         count = np.where(nets >= 0, toggles[nets], 0)
         charge = load[nets] * (nets >= 0)
-        loads, energies = cell.output_energy(pin)
-        internal += count * np.interp(charge, loads, energies)
+        internal += count * np.interp(charge, *cell.output_energy(pin))
         switched += count * charge * half
         changed += count
     counts = toggles[ins] if ins.size else np.zeros((len(members), 0))
-    beat = clock_pin(cell)
+    beat = cell.clock_pin
     if cell.kind == "gate" and counts.size:
         without = np.maximum(0, 1 - changed / np.maximum(counts.sum(axis=1), 1e-30))
         internal += without * (counts * [cell.input_energy(pin) for pin in cell.inputs]).sum(axis=1)
@@ -84,20 +72,20 @@ def _energies(cell: Cell, members: list[int], flat: Flat, toggles: np.ndarray, l
 def _clock_tree(flat: Flat, toggles: np.ndarray, library: Library, pdk: Pdk, half: float) -> dict[str, float]:
     """Of the buffers between a clock net's driver and its sinks, and of the charge of the root's sinks; by the sinks' block."""
     buffer = library.cells[pdk.clock_buffer]
-    pin, loads = buffer.inputs[0], buffer.output_energy(buffer.outputs[0])
+    pin, table = buffer.inputs[0], buffer.output_energy(buffer.outputs[0])
     sinks: dict[int, list[int]] = defaultdict(list)
     for k, cell in enumerate(flat.cells):
-        if beat := clock_pin(cell):
+        if beat := cell.clock_pin:
             sinks[flat.inputs[k][cell.inputs.index(beat)]].append(k)
     found: dict[str, float] = defaultdict(float)
     root, = flat.ports["clk"]
     for net, members in sinks.items():
-        each = np.mean([flat.cells[k].capacitance(clock_pin(flat.cells[k])) for k in members])
+        each = np.mean([flat.cells[k].capacitance(flat.cells[k].clock_pin) for k in members])
         buffers, level = 0, len(members)
         while level > SINKS:
             level = ceil(level / SINKS)
             buffers += level
-        one = float(np.interp(SINKS * each, *loads)) + half * buffer.capacitance(pin)
+        one = float(np.interp(SINKS * each, *table)) + half * buffer.capacitance(pin)
         charge = half * each * len(members) if net == root else 0  # of other nets it counts at the clock gate that drives them
         for k in members:
             found[flat.blocks[k]] += toggles[net] * (buffers * one + charge) / len(members)

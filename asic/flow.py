@@ -10,9 +10,10 @@ from rtl import packing
 from rtl.schedule import Schedule
 
 from . import energy, timing
-from .gates import STREAMS, Flat, Run, flatten, simulate
-from .mapping import Netlist, implement
+from .gates import STREAMS, Flat, Run, simulate
+from .mapping import Netlist
 from .pdk import Pdk
+from .sizing import implement
 from .target import verilog
 
 
@@ -25,18 +26,16 @@ def _filling(schedule: Schedule) -> int:
     return ceil(schedule.latency / schedule.cycles_per_frame) + 1
 
 
-def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, *, gated: bool = True,
-            booth: bool = False) -> dict:
+def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, *, gated: bool = True) -> dict:
     """Everything of one point. `tokens` are real inputs [sequences, L, width], at least `sequences_needed`; timing is None where
     there is no OpenSTA."""
-    netlist = implement(verilog(schedule), pdk, clock_mhz, gated=gated, booth=booth)
-    flat = flatten(netlist)
+    netlist, flat = implement(verilog(schedule), pdk, clock_mhz, gated=gated)
     run = run_gates(schedule, netlist, flat, tokens)
     corners = {name: timing.analyze(netlist, pdk, name, clock_mhz) if timing.available() else None for name in pdk.corners}
     used = energy.analyze(flat, run, netlist.library, pdk, clock_mhz, sequences=1)
     return {"pdk": pdk.name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
             "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
-            "multiplies_per_frame": schedule.multiplies_per_frame, "clock_mhz": clock_mhz, "gated": gated, "booth": booth,
+            "multiplies_per_frame": schedule.multiplies_per_frame, "clock_mhz": clock_mhz, "gated": gated,
             "area": netlist.report(), "timing": corners, "sequences": sequences_needed(schedule), "energy_j": used}
 
 

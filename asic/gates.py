@@ -19,7 +19,8 @@ from rtl import packing
 from rtl.streams import Port
 
 from .liberty import Cell, Library
-from .mapping import CACHE, Netlist
+from .mapping import BACKSLASH, CACHE, Netlist
+from .pdk import Pdk
 
 SOURCE = Path(__file__).with_name("gates.cpp")
 STREAMS = 64
@@ -28,11 +29,13 @@ ROLES = {"gate": 0, "ff": 1, "latch": 2, "clock_gate": 3}
 
 @dataclass
 class Flat:
-    """The cells of all blocks over one numbering of nets. Of cell k: its library cell, the block that it is in, and the nets of
-    its inputs and outputs; an output that nothing reads has none, −1."""
+    """The cells of all blocks over one numbering of nets. Of cell k: its library cell, the block that it is in, its place in the
+    netlist, which is the name of a part and its own there, and the nets of its inputs and outputs; an output that nothing reads
+    has none, −1."""
 
     cells: list[Cell]
     blocks: list[str]
+    places: list[tuple[str, str]]
     inputs: list[list[int]]
     outputs: list[list[int]]
     nets: int
@@ -40,7 +43,7 @@ class Flat:
 
 
 def flatten(netlist: Netlist) -> Flat:
-    library, flat = netlist.library, Flat([], [], [], [], 0, {})
+    library, flat = netlist.library, Flat([], [], [], [], [], 0, {})
 
     def add(block: str, part, known: dict[int, int]) -> None:
         def number(bit) -> int:
@@ -51,13 +54,19 @@ def flatten(netlist: Netlist) -> Flat:
                 flat.nets += 1
             return known[bit]
 
-        for cell in part.cells.values():
+        for name, cell in part.cells.items():
             model = library.cells.get(cell["type"])
             pins = cell["connections"]
             if model is None:
+                inner, ports = netlist.parts[cell["type"]], {}
+                for port, row in inner.netlist["ports"].items():
+                    for bit, outer in zip(row["bits"], pins.get(port, []), strict=False):
+                        ports[bit] = number(outer)
+                add(name.lstrip(BACKSLASH).strip() if block == "top" else block, inner, ports)
                 continue
             flat.cells.append(model)
             flat.blocks.append(block)
+            flat.places.append((part.name, name))
             flat.inputs.append([number(pins[pin][0]) for pin in model.inputs])
             flat.outputs.append([number(pins[pin][0]) if pins.get(pin) else -1 for pin in model.outputs])
 
@@ -67,19 +76,18 @@ def flatten(netlist: Netlist) -> Flat:
     flat.nets = len(top)
     flat.ports = {name: [top[bit] for bit in port["bits"]] for name, port in netlist.top.netlist["ports"].items()}
     add("top", netlist.top, top)
-    for instance, part in netlist.instances.items():
-        at = netlist.top.cells[instance.lstrip("\\").strip()]["connections"]
-        known = {}
-        for name, port in part.netlist["ports"].items():
-            for inner, outer in zip(port["bits"], at.get(name, []), strict=False):
-                if isinstance(outer, str):
-                    raise EmambaError(f"{instance}: port {name} is constant, where a tie cell should be")
-                if outer not in top:
-                    top[outer] = flat.nets
-                    flat.nets += 1
-                known[inner] = top[outer]
-        add(instance, part, known)
     return flat
+
+
+def loads(flat: Flat, pdk: Pdk) -> np.ndarray:
+    """F of every net: the inputs that it goes to and the wires to them; of a clock net none but those of its sinks."""
+    load = np.zeros(flat.nets)
+    for cell, nets in zip(flat.cells, flat.inputs, strict=True):
+        for pin, net in zip(cell.inputs, nets, strict=True):
+            load[net] += cell.capacitance(pin)
+    for name in ("o__payload", "o__valid", "i__ready"):
+        load[flat.ports[name]] += pdk.load_ff * 1e-15
+    return load
 
 
 @dataclass
@@ -133,7 +141,7 @@ def _netlist(library: Library, flat: Flat, path: Path) -> None:
     cells, pins = np.zeros((len(order), 7), np.int32), []
     for row, k in zip(cells, order, strict=True):
         cell, ins, outs = flat.cells[k], flat.inputs[k], flat.outputs[k]
-        pin = clock_pin(cell)
+        pin = cell.clock_pin
         row[:] = (kinds[cell.name], ROLES[cell.kind], ins[cell.inputs.index(pin)] if pin else -1, len(ins), len(outs), len(pins),
                   len(pins) + len(ins))
         pins += ins + outs
@@ -149,22 +157,10 @@ def _clock_order(flat: Flat) -> list[int]:
     left = {k for k, cell in enumerate(flat.cells) if cell.kind == "clock_gate"}
     driver, order = {flat.outputs[k][0]: k for k in left}, []
     while left:
-        ready = [k for k in left if driver.get(flat.inputs[k][flat.cells[k].inputs.index(clock_pin(flat.cells[k]))]) not in left]
+        ready = [k for k in left if driver.get(flat.inputs[k][flat.cells[k].inputs.index(flat.cells[k].clock_pin)]) not in left]
         order += sorted(ready)
         left -= set(ready)
     return order
-
-
-def clock_pin(cell: Cell) -> str | None:
-    """The input that clocks a flip-flop or clock gate, or opens a latch."""
-    if cell.kind == "clock_gate":
-        return cell.role("clock")
-    if cell.kind in ("ff", "latch"):
-        text = cell.expression(cell.state.get("clocked_on" if cell.kind == "ff" else "enable"))
-        if text not in cell.inputs:
-            raise EmambaError(f"cell {cell.name}: its clock is '{text}', which is no input; drop it in the PDK's description")
-        return text
-    return None
 
 
 def _state_functions(cell: Cell) -> tuple[str, list[str]]:
@@ -179,7 +175,7 @@ def _state_functions(cell: Cell) -> tuple[str, list[str]]:
     outputs = [_substitute(cell.function(pin), names) for pin in cell.outputs]
     following = cell.expression(cell.state.get("next_state" if cell.kind == "ff" else "data_in"))
     if cell.kind == "latch":
-        following = f"(({clock_pin(cell)} & {following}) | (~{clock_pin(cell)} & STATE))"
+        following = f"(({cell.clock_pin} & {following}) | (~{cell.clock_pin} & STATE))"
     for name, value in (("preset", "(~ZERO)"), ("clear", "ZERO")):
         if when := cell.state.get(name):
             when = cell.expression(when)
@@ -241,9 +237,9 @@ def _model(cell: Cell) -> str:
                  f"  assign {cell.outputs[0]} = {clock} & held;"]
     else:
         if cell.kind == "ff":
-            body += ["  reg STATE;", f"  always @(posedge {clock_pin(cell)}) STATE <= {_substitute(following, constant)};"]
+            body += ["  reg STATE;", f"  always @(posedge {cell.clock_pin}) STATE <= {_substitute(following, constant)};"]
         elif cell.kind == "latch":
-            body += ["  reg STATE;", f"  always @({' or '.join(cell.inputs)}) if ({clock_pin(cell)}) STATE <= "
+            body += ["  reg STATE;", f"  always @({' or '.join(cell.inputs)}) if ({cell.clock_pin}) STATE <= "
                      f"{_substitute(cell.expression(cell.state.get('data_in')), constant)};"]
         body += [f"  assign {pin} = {_substitute(text, constant)};" for pin, text in zip(cell.outputs, outputs, strict=True)]
     return "\n".join([f"module {cell.name}({', '.join(ports)});", *body, "endmodule", ""])

@@ -85,7 +85,7 @@ class Cell:
 
     def __init__(self, group: Group, library: "Library"):
         self.group, self.library, self.name = group, library, group.arguments[0]
-        self.area = float(group.get("area", "0"))
+        self.area, self.delays = float(group.get("area", "0")), {}
         self.pins = {pin.arguments[0]: pin for pin in group.all("pin")}
         self.inputs = [name for name, pin in self.pins.items() if pin.get("direction") == "input"]
         self.outputs = [name for name, pin in self.pins.items() if pin.get("direction") == "output"]
@@ -112,6 +112,26 @@ class Cell:
     def role(self, role: str) -> str | None:
         """The pin of a clock gate that has `clock_gate_{role}_pin`."""
         return next((name for name, pin in self.pins.items() if pin.get(f"clock_gate_{role}_pin") == "true"), None)
+
+    @cached_property
+    def clock_pin(self) -> str | None:
+        """The input that clocks a flip-flop or clock gate, or opens a latch."""
+        if self.kind == "clock_gate":
+            return self.role("clock")
+        if self.kind in ("ff", "latch"):
+            text = self.expression(self.state.get("clocked_on" if self.kind == "ff" else "enable"))
+            if text not in self.inputs:
+                raise EmambaError(f"cell {self.name}: its clock is '{text}', which is no input; drop it in the PDK's description")
+            return text
+        return None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is a latch of its inputs D and enable alone, which gives out what it holds; or no latch."""
+        state = self.state
+        return self.kind != "latch" or (len(self.inputs) == 2 and state.get("data_in") in self.inputs
+                                        and state.get("enable") in self.inputs
+                                        and all(self.pins[pin].get("function") == state.arguments[0] for pin in self.outputs))
 
     def expression(self, text: str) -> str:
         return expression(text, f"cell {self.name} of {self.library.name}")
@@ -150,10 +170,22 @@ class Cell:
                  for _, energy in self._curves(group)]
         return float(np.mean(found)) if found else 0.0
 
+    def delay(self, pin: str, load: float) -> float:
+        """s from an input or the clock to output `pin` at a load in F and the library's typical slew: the slowest arc."""
+        if pin not in self.delays:
+            curves = [self.library.at_slew(table, self.library.seconds) for group in self.pins[pin].all("timing")
+                      for table in group.groups if table.kind in ("cell_rise", "cell_fall")]
+            loads = max((curve[0] for curve in curves), key=len, default=np.zeros(1))
+            self.delays[pin] = loads, np.max([np.interp(loads, *curve) for curve in curves], axis=0) if curves else loads * 0
+        loads, seconds = self.delays[pin]
+        if len(loads) > 1 and load > loads[-1]:
+            return float(seconds[-1] + (load - loads[-1]) * (seconds[-1] - seconds[-2]) / (loads[-1] - loads[-2]))
+        return float(np.interp(load, loads, seconds))
+
     def _curves(self, group: Group) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         for table in group.groups:
             if table.kind in ("rise_power", "fall_power", "power"):
-                yield self.library.at_slew(table)
+                yield self.library.at_slew(table, self.library.joules)
 
 
 def _supply(group: Group) -> bool:
@@ -205,8 +237,8 @@ class Library:
         """Unit of internal energy: by the format's rule, that of the capacitance times 1 V²."""
         return self.farads
 
-    def at_slew(self, table: Group) -> tuple[np.ndarray, np.ndarray]:
-        """Loads in F and energies in J of a power table at the typical slew."""
+    def at_slew(self, table: Group, unit: float) -> tuple[np.ndarray, np.ndarray]:
+        """Loads in F of a table, and its values at the typical slew: energies in J or times in s, as its unit is."""
         rows = np.array([[float(x) for x in re.split(r"[,\s]+", row.strip())] for row in table.get("values")])
         template = self.templates.get(table.arguments[0], Group("", []))
         axes, order = [], []
@@ -215,13 +247,18 @@ class Library:
             row = table.get(f"index_{k}") or template.get(f"index_{k}")
             axes.append(np.array([float(x) for x in re.split(r"[,\s]+", row[0].strip())]) if row else np.zeros(1))
         if rows.size == 1:
-            return np.zeros(1), rows.reshape(1) * self.joules
+            return np.zeros(1), rows.reshape(1) * unit
         if order[0] == "total_output_net_capacitance" and order[1]:
             rows, axes = rows.T, axes[::-1]
         rows = rows.reshape(len(axes[0]), -1)
         slew = self.slew / self.seconds
-        energies = np.array([np.interp(slew, axes[0], column) for column in rows.T])
-        return axes[1] * self.farads, energies * self.joules
+        values = np.array([np.interp(slew, axes[0], column) for column in rows.T])
+        return axes[1] * self.farads, values * unit
+
+    def smallest(self, kind: str) -> Cell | None:
+        """The smallest cell of a kind; of latches, of the plain ones."""
+        return min((cell for cell in self.cells.values() if cell.kind == kind and cell.plain), key=lambda cell: cell.area,
+                   default=None)
 
     @property
     def smallest_nand2(self) -> Cell:

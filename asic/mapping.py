@@ -1,19 +1,20 @@
 """From a chip's Verilog to a netlist of a library's cells, block by block, by Yosys and ABC.
 
-Each block is mapped alone, flat, and equal ones once; the top keeps one instance a block. Results are kept in build/cells under
+Each block is mapped alone, and equal ones once, as are modules that a block has several times; the top keeps one instance a
+block. Results are kept in build/cells under
 the hash of all that they depend on.
 """
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from emamba.files import write_folder
 from rtl.emit import parts
 
 from .liberty import Cell, Library
+from .memories import latched
 from .pdk import Pdk
 
 CACHE = Path("build/cells")
@@ -43,6 +45,10 @@ for number, script in enumerate(sys.stdin.read().split("\\f")):
 """
 
 
+BACKSLASH = "\\"
+INSTANCE = re.compile(r"^  (\w+) (\\\S+|\w+) ?\($", re.M)
+
+
 @dataclass
 class Part:
     """A mapped block: Yosys' ports and cells, and its Verilog."""
@@ -51,45 +57,56 @@ class Part:
     netlist: dict
     verilog: str
 
-    @cached_property
+    @property
     def cells(self) -> dict[str, dict]:
         return self.netlist["cells"]
 
-    @cached_property
+    @property
     def kinds(self) -> Counter:
         return Counter(cell["type"] for cell in self.cells.values())
+
+    def exchange(self, kinds: dict[str, str]) -> None:
+        """Gives cells, by their names, other cells of the library with the same pins."""
+        for name, kind in kinds.items():
+            self.cells[name]["type"] = kind
+
+        def instance(match: re.Match) -> str:
+            return f"  {kinds.get(match[2].removeprefix(BACKSLASH), match[1])} {match[2]} ("
+
+        self.verilog = INSTANCE.sub(instance, self.verilog)
 
 
 @dataclass
 class Netlist:
-    """`top` and the part of each of its instances, in cells of `library`."""
+    """`top` and the parts below it by their modules' names, in cells of `library`."""
 
     library: Library
     top: Part
-    instances: dict[str, Part]
+    parts: dict[str, Part]
+
+    @property
+    def blocks(self) -> dict[str, list[Part]]:
+        """By instance in `top` its part and those within, each as often as it is there; what is left is `top`."""
+        return {name.lstrip(BACKSLASH).strip(): self._within(self.parts[cell["type"]]) for name, cell in self.top.cells.items()
+                if cell["type"] in self.parts} | {"top": [self.top]}
+
+    def _within(self, part: Part) -> list[Part]:
+        inner = [self.parts[cell["type"]] for cell in part.cells.values() if cell["type"] in self.parts]
+        return [part, *(found for each in inner for found in self._within(each))]
 
     @property
     def verilog(self) -> str:
-        texts = dict.fromkeys(part.verilog for part in (*self.instances.values(), self.top))
-        return "".join(texts)
-
-    def area(self, part: Part) -> float:
-        """µm² of a part's own cells."""
-        return sum(self.library.cells[kind].area * count for kind, count in part.kinds.items() if kind in self.library.cells)
-
-    @property
-    def blocks(self) -> dict[str, Part]:
-        """By instance, and the rest under `top`."""
-        return self.instances | {"top": self.top}
+        return "".join(part.verilog for part in (*self.parts.values(), self.top))
 
     def report(self) -> dict:
         """Area in µm² and in NAND2 equivalents, cells and flip-flops, by block and in all."""
         unit = self.library.smallest_nand2
         rows = {}
-        for name, part in self.blocks.items():
-            kinds = {kind: self.library.cells[kind].kind for kind in part.kinds if kind in self.library.cells}
-            rows[name] = {"area_um2": self.area(part), "cells": sum(part.kinds[kind] for kind in kinds)} | {
-                key: sum(part.kinds[kind] for kind, found in kinds.items() if found == what)
+        for name, inner in self.blocks.items():
+            kinds = sum((part.kinds for part in inner), Counter())
+            counts = Counter({self.library.cells[kind]: count for kind, count in kinds.items() if kind in self.library.cells})
+            rows[name] = {"area_um2": sum(cell.area * count for cell, count in counts.items()), "cells": counts.total()} | {
+                key: sum(count for cell, count in counts.items() if cell.kind == what)
                 for key, what in (("flip_flops", "ff"), ("latches", "latch"), ("clock_gates", "clock_gate"))}
         total = {key: sum(row[key] for row in rows.values()) for key in rows["top"]}
         for row in (total, *rows.values()):
@@ -98,30 +115,47 @@ class Netlist:
         return {"nand2_cell": unit.name, "nand2_um2": unit.area, "total": total, "blocks": rows}
 
 
-def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, booth: bool = False) -> Netlist:
-    """The netlist of a chip's Verilog in the PDK's typical cells. `gated`: a common enable of flip-flops gates their clock.
-    `booth`: multipliers of Booth's kind, larger and faster."""
+def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True) -> Netlist:
+    """The netlist of a chip's Verilog in the PDK's typical cells. `gated`: a common enable of flip-flops gates their clock, and
+    RAMs are latches where the library has them."""
     library = pdk.typical
-    texts = parts(verilog)
-    names = {text: f"part_{k}" for k, text in enumerate(dict.fromkeys(texts.values()))}
-    flow = _Flow(pdk, library, clock_mhz, gated, booth)
+    flow = _Flow(pdk, library, clock_mhz, gated)
+    texts, inputs = parts(latched(verilog, flow.clock_gate) if flow.latch else verilog), {}
+    names = {instance: _add(text, inputs) for instance, text in texts.items()}
     top = re.search(r"^module top\(.*?^endmodule\n", verilog, re.M | re.S)[0]
-    top = re.sub(r"^  (?:\\\S+|\w+)\s+(\\\S+|\w+) \($", lambda match: f"  {names[texts[match[1]]]} {match[1]} (", top, flags=re.M)
-    inputs = {name: text.replace("module top(", f"module {name}(").replace(r"\top.", rf"\{name}.")
-              for text, name in names.items()}
-    mapped = flow.run(inputs, top)
-    return Netlist(library, mapped["top"], {name: mapped[names[text]] for name, text in texts.items()})
+    top = re.sub(r"^  (?:\\\S+|\w+)\s+(\\\S+|\w+) \($", lambda match: f"  {names[match[1]]} {match[1]} (", top, flags=re.M)
+    mapped = flow.run(inputs | {"top": top})
+    return Netlist(library, mapped.pop("top"), mapped)
+
+
+def _add(text: str, found: dict[str, str]) -> str:
+    """Adds a module and those within to `found`, by names of their own, and gives its name. What it has several times and has
+    nothing within is a part too: it is mapped once."""
+    modules = {match[1]: match[0] for match in re.finditer(r"^module (\\\S+|\w+) ?\(.*?^endmodule\n", text, re.M | re.S)}
+    alike = defaultdict(list)
+    for name, module in modules.items():
+        if name != "top" and not re.search(r"^  (?:\\\S+|\w+)\s+(?:\\\S+|\w+) \($", module, re.M):
+            alike[module.replace(f"module {name} (", "module top(")].append(name)
+    for module, several in alike.items():
+        if len(several) > 1:
+            part = _add(module, found)
+            for name in several:
+                text = text.replace(modules[name], "").replace(f"  {name} ", f"  {part} ")
+    part = f"part_{sha256(text.encode()).hexdigest()[:12]}"
+    found[part] = text.replace("module top(", f"module {part}(").replace(r"\top.", rf"\{part}.")
+    return part
 
 
 class _Flow:
-    def __init__(self, pdk: Pdk, library: Library, clock_mhz: float, gated: bool, booth: bool):
-        self.pdk, self.library, self.gated, self.booth = pdk, library, gated, booth
+    def __init__(self, pdk: Pdk, library: Library, clock_mhz: float, gated: bool):
+        self.pdk, self.library, self.gated = pdk, library, gated
         self.picoseconds = round(MARGIN * 1e6 / clock_mhz)
         self.buffer = self._cell(pdk.drivers["input"])
         for kind in ("ff", *["clock_gate"] * gated):
-            if not any(cell.kind == kind for cell in library.cells.values()):
+            if not library.smallest(kind):
                 raise EmambaError(f"the library {library.name} has no cell of the kind {kind} left; keep one in the description "
                                   f"of {pdk.name}")
+        self.clock_gate, self.latch = (library.smallest(kind) if gated else None for kind in ("clock_gate", "latch"))
 
     def _cell(self, name: str) -> Cell:
         if name not in self.library.cells:
@@ -129,14 +163,19 @@ class _Flow:
                               "names")
         return self.library.cells[name]
 
-    def script(self, name: str, sources: list[str]) -> list[str]:
+    def script(self, name: str, text: str, within: list[str]) -> list[str]:
+        """Products with weights from a memory are Booth's, which are smaller; of two values that change late, those switch more
+        than others."""
+        booth = " -booth" * (f"{BACKSLASH}{name}.weight" in text)
         ties = []
         for value in ("high", "low"):
             cell, pin = self.pdk.drivers[f"tie_{value}"].split("/")
             ties += [f"-{value[:2]}cell", self._cell(cell).name, pin]
         buffer = f"{self.buffer.name} {self.buffer.inputs[0]} {self.buffer.outputs[0]}"
         return [
-            *sources, f"synth -flatten -top {name} -noabc{' -booth' * self.booth}",
+            *(f"read_verilog -lib {inner}.v" for inner in within), f"read_verilog {name}.v",
+            *["read_verilog -lib cells.v"] * bool(self.latch), f"synth -flatten -top {name} -noabc{booth}",
+            *["techmap -map latch.v"] * bool(self.latch),
             *([f"clockgate -liberty cells.lib -min_net_size {LEAST_GATED}"] * self.gated),
             "opt", "dfflibmap -liberty cells.lib", "opt",
             f"abc -liberty cells.lib -constr abc.constr -D {self.picoseconds}", "opt_clean -purge",
@@ -145,31 +184,31 @@ class _Flow:
             f"write_verilog -noattr -noexpr -nohex {name}.mapped.v", f"write_json -noscopeinfo {name}.json",
         ]
 
-    def run(self, inputs: dict[str, str], top: str) -> dict[str, Part]:
+    def run(self, inputs: dict[str, str]) -> dict[str, Part]:
+        """The mapped parts of Verilog modules, each of which may have those before it within."""
         constraints = f"set_driving_cell {self.buffer.name}\nset_load {self.pdk.load_ff}\n"
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
             self.library.write(work / "cells.lib")
             (work / "abc.constr").write_text(constraints, encoding="utf-8")
-            shared = [(work / "cells.lib").read_text(encoding="utf-8"), constraints, version("pyosys")]
-            stubs = [f"read_verilog -lib {name}.v" for name in inputs]
-            jobs = {name: ([f"read_verilog {name}.v"], text) for name, text in inputs.items()}
-            jobs["top"] = ([*stubs, "read_verilog top.v"], top)
+            if self.latch:
+                (work / "cells.v").write_text(_stub(self.clock_gate), encoding="utf-8")
+                (work / "latch.v").write_text(_latch(self.latch), encoding="utf-8")
+            shared = [(work / "cells.lib").read_text(encoding="utf-8"), constraints, version("pyosys"), str(self.latch)]
             paths, scripts = {}, []
-            for name, (sources, text) in jobs.items():
+            for name, text in inputs.items():
                 (work / f"{name}.v").write_text(text, encoding="utf-8")
-                script = self.script(name, sources)
-                key = [text.replace(name, "part"), "\n".join(script).replace(name, "part"), *shared]
-                key += inputs.values() if name == "top" else []
-                paths[name] = CACHE.resolve() / sha256("\0".join(key).encode()).hexdigest()[:24]
+                within = [inner for inner in inputs if inner != name and inner in text]
+                script = self.script(name, text, within)
+                key = "\0".join([text, *script, *(inputs[inner] for inner in within), *shared])
+                paths[name] = CACHE.resolve() / sha256(key.encode()).hexdigest()[:24]
                 if not paths[name].exists():
                     scripts.append((name, "\n".join(script)))
             for number in self._yosys(work, [script for _, script in scripts]):
                 name = scripts[number][0]
                 with write_folder(paths[name], "part.json") as kept:
                     for suffix, target in ((".json", "part.json"), (".mapped.v", "part.v")):
-                        text = (work / f"{name}{suffix}").read_text(encoding="utf-8")
-                        (kept / target).write_text(re.sub(rf"\b{name}\b", "emamba_part", text), encoding="utf-8")
+                        shutil.copyfile(work / f"{name}{suffix}", kept / target)
         return {name: self._part(name, path) for name, path in paths.items()}
 
     @staticmethod
@@ -192,11 +231,23 @@ class _Flow:
                 raise EmambaError(f"Yosys does not map the chip: {(said or [f'status {process.returncode}'])[0]}")
 
     def _part(self, name: str, path: Path) -> Part:
-        text = re.sub(r"\bemamba_part\b", name, (path / "part.v").read_text(encoding="utf-8"))
-        netlist = json.loads((path / "part.json").read_text(encoding="utf-8"))["modules"]["emamba_part"]
-        part = Part(name, netlist, re.sub(r"^( *(?:input|output|wire)) signed\b", r"\1", text, flags=re.M))
+        netlist = json.loads((path / "part.json").read_text(encoding="utf-8"))["modules"][name]
+        text = re.sub(r"^( *(?:input|output|wire)) signed\b", r"\1", (path / "part.v").read_text(encoding="utf-8"), flags=re.M)
+        part = Part(name, netlist, text)
         strange = [kind for kind in part.kinds if kind not in self.library.cells and not fnmatchcase(kind, "part_*")]
         if strange:
             raise EmambaError(f"{name}: {part.kinds[strange[0]]} cells {strange[0]} are left unmapped, which {self.library.name} "
                               f"does not have; keep a cell that can take their place in the description of {self.pdk.name}")
         return part
+
+
+def _stub(cell: Cell) -> str:
+    """A library's cell as an empty module."""
+    ports = [*(f"input {pin}" for pin in cell.inputs), *(f"output {pin}" for pin in cell.outputs)]
+    return f"module {cell.name}({', '.join(ports)});\nendmodule\n"
+
+
+def _latch(cell: Cell) -> str:
+    """What Yosys replaces its latch by."""
+    pins = f".{cell.clock_pin}(E), .{cell.expression(cell.state.get('data_in'))}(D), .{cell.outputs[0]}(Q)"
+    return f"module \\$_DLATCH_P_ (input E, D, output Q);\n  {cell.name} _TECHMAP_REPLACE_ ({pins});\nendmodule\n"

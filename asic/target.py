@@ -3,15 +3,11 @@ process also its netlist, area and timing, and the files of flows to a layout.""
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
-from amaranth.hdl import Const, MemoryInstance, Module, Mux, Signal
-from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rtl.accelerator import Accelerator
@@ -20,8 +16,9 @@ from rtl.schedule import Schedule
 
 from . import timing
 from .gates import verilog_models
-from .mapping import implement
+from .memories import Platform, Ram, find_memories
 from .pdk import Pdk
+from .sizing import implement
 
 CLOCK_MHZ = 100.0
 LEAST_CLOCK_MHZ = 0.0
@@ -35,78 +32,6 @@ NOTES = [
     "top.v has no initial values: hold rst for a cycle after power-on",
     "RAMs are written on the clock edge and read without a clock: a macro with a clocked read port needs another schedule",
 ]
-
-KINDS = {"Linear": "accumulators", "Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer",
-         "LayerNorm": "norm buffer", "Pool": "pool sum"}
-
-
-@dataclass(frozen=True)
-class Ram:
-    """A RAM of top.v: `path` of its instance, its Verilog `module`, which holds nothing else and has these `ports`. Where both
-    addresses are one net there is only `r_addr`; a RAM of one word has none."""
-
-    path: str
-    module: str
-    kind: str
-    words: int
-    width: int
-    write_ports: int
-    read_ports: int
-    read: str
-    ports: list[str]
-
-
-class RamCell(wiring.Component):
-    """One RAM and nothing else, so that a macro can stand in its module's place."""
-
-    def __init__(self, memory: Memory):
-        self.memory = memory
-        (write,), (read,) = memory.write_ports, memory.read_ports
-        super().__init__({
-            "w_en": In(write.en.shape()), "w_addr": In(write.addr.shape()), "w_data": In(write.data.shape()),
-            "r_addr": In(read.addr.shape()), "r_data": Out(read.data.shape()),
-        })
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.cells = cells = MemoryInstance(data=self.memory.data)
-        cells.write_port(domain="sync", addr=self.w_addr, data=self.w_data, en=self.w_en)
-        cells.read_port(domain="comb", addr=self.r_addr, data=self.r_data, en=Const(1), transparent_for=())
-        return m
-
-
-class Platform:
-    """Read-only memories become logic, since nothing on a chip is initialized; each RAM becomes a module of its own."""
-
-    def get_memory(self, memory: Memory):
-        return self._ram(memory) if memory.write_ports else self._rom(memory)
-
-    @staticmethod
-    def _ram(memory):
-        m = Module()
-        m.submodules.ram = ram = RamCell(memory)
-        (write,), (read,) = memory.write_ports, memory.read_ports
-        m.d.comb += [
-            ram.w_en.eq(write.en), ram.w_addr.eq(write.addr),
-            ram.w_data.eq(write.data | 0),  # an operator makes the word one net; else each of its sources is a nameless port
-            ram.r_addr.eq(read.addr), read.data.eq(ram.r_data),
-        ]
-        return m
-
-    @staticmethod
-    def _rom(memory):
-        m = Module()
-        port, = memory.read_ports
-        rows = [int(row) for row in memory.data.init]
-        held = Signal.like(port.data, name="held", reset_less=True)
-        # A tree of multiplexers: Yosys makes a memory of a switch with as many constants.
-        for bit in port.addr:
-            pairs = [rows[k:k + 2] for k in range(0, len(rows), 2)]
-            rows = [Mux(bit, pair[-1], pair[0]) if len(pair) == 2 else pair[0] for pair in pairs]
-        with m.If(port.en):
-            m.d.sync += held.eq(rows[0])
-        m.d.comb += port.data.eq(held)
-        return m
 
 
 def for_pdk(pdk: Pdk) -> SimpleNamespace:
@@ -126,7 +51,7 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     resources = {"memories": len(memories), "memory_bits": sum(memory.words * memory.width for memory in memories)}
     if pdk is None:
         return resources, [UNPLACED.replace("; README.txt says what to run", ", since no --pdk is named"), *NOTES]
-    netlist = implement(top, pdk, clock_mhz)
+    netlist, _ = implement(top, pdk, clock_mhz)
     (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
     (folder / "cells.v").write_text(verilog_models(netlist.library), encoding="utf-8")
     area = netlist.report()
@@ -184,25 +109,3 @@ def without_initial_values(verilog: str) -> str:
     left = re.search(r"^  (initial\b|reg\b.*=).*$", verilog, re.M)
     assert not left, f"an initial value is left: {left[0]}"
     return verilog
-
-
-def find_memories(verilog: str, kinds: dict[str, str]) -> list[Ram]:
-    """Every RAM instance below module `top`, in the order of the instances; `kinds` gives the node kind of a block's instance."""
-    modules = {name: body for name, body in re.findall(r"^module \\?(\S+?) ?\(.*?\);\n(.*?)^endmodule$", verilog, re.M | re.S)}
-    instances = {name: re.findall(r"^  \\?([\w.]+) +\\?([\w.]+) \($", body, re.M) for name, body in modules.items()}
-    found = []
-
-    def walk(module: str, path: tuple[str, ...]) -> None:
-        body = modules[module]
-        for high, low, name, last, first in re.findall(r"^  reg \[(\d+):(\d+)\] \\?(\S+) +\[(\d+):(\d+)\];$", body, re.M):
-            writes = len(re.findall(rf"^\s*{re.escape(name)}\[.*\] <=", body, re.M))
-            reads = len(re.findall(rf"= {re.escape(name)}\[", body))
-            kind = "FIFO" if path[0].endswith("_fifo") else KINDS[kinds[path[0]]]
-            ports = [port for port in re.findall(r"^  (?:in|out)put (?:\[\d+:\d+\] )?(\w+);$", body, re.M) if port != "rst"]
-            words, width = int(last) - int(first) + 1, int(high) - int(low) + 1
-            found.append(Ram(".".join(path), module, kind, words, width, writes, reads, "asynchronous", ports))
-        for child, instance in instances[module]:
-            walk(child, (*path, instance))
-
-    walk("top", ())
-    return found

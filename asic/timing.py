@@ -49,8 +49,8 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     yet OpenSTA of 2019 takes some.
     """
     library = pdk.corner(corner)
-    missing = [kind for part in netlist.blocks.values() for kind in part.kinds if kind in netlist.library.cells
-               and kind not in library.cells]
+    missing = [kind for part in (netlist.top, *netlist.parts.values()) for kind in part.kinds
+               if kind in netlist.library.cells and kind not in library.cells]
     if missing:
         raise EmambaError(f"the corner {corner} of {pdk.name} has no cell {missing[0]}, which the netlist has; "
                           "drop it in the PDK's description")

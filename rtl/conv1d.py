@@ -14,17 +14,16 @@ from .datapath import (
     Pipeline,
     Products,
     accumulate,
-    adder_tree,
     choose,
     fold,
     memory_inventory,
     rom,
     rom_latency,
     rounded_bias,
+    sum_inventory,
+    sum_stages,
     tap_format,
-    tree_inventory,
-    tree_stages,
-    weighted,
+    weighted_sum,
     width_of,
 )
 from .streams import Block, Port, beats, transfers
@@ -48,7 +47,7 @@ class Conv1d(Block):
         self.multiplies = op.multiplies - (op.weight.size if constant else 0)
         self.lookup = 1 if constant else rom_latency(self.cycles)  # steps to the weights
         self.halved = products is Products.LOGIC and self.cycles > 1  # two terms a product, since logic is slower
-        sums = adder_graph.stages(self.graph) if constant else 1 + tree_stages(tap_lanes << self.halved)
+        sums = adder_graph.stages(self.graph) if constant else sum_stages(tap_lanes, products, self.halved)
         self.latency = self.lookup + sums + 2 + op.dyadic
         """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of
         the groups, (multiplier,) requantizer."""
@@ -100,8 +99,7 @@ class Conv1d(Block):
             sums = adder_graph.inventory(self.graph, op.i) + inv.Inventory(adders=bits * lanes)
         else:
             logic = self.products is Products.LOGIC
-            product, terms = inv.weighted(a, b, logic, self.halved)
-            tree, left = tree_inventory(terms * tap_lanes)
+            product, tree, left = sum_inventory(a, b, tap_lanes, self.products, self.halved)
             tree += inv.total([*left, bits])[0]
             products = (product * (tap_lanes * lanes) if self.cycles > 1 or self.loads
                         else inv.constants(op.weight.ravel(), b, logic))
@@ -153,12 +151,8 @@ class Conv1d(Block):
             sums = adder_graph.hardware(pipeline, self.graph, [tap for lane in held for tap in lane], op.i)
         else:
             weights = rom(pipeline, "weight", *constants["weight"], step, self.lookup)
-            sums = []
-            for lane, values in enumerate(held):
-                factors = zip(weights[lane * tap_lanes:], values, strict=False)
-                terms = [term for w, tap in factors
-                         for term in weighted(pipeline, w, tap, self.products is Products.LOGIC, self.halved)]
-                sums.append(adder_tree(pipeline, terms, "tree"))
+            sums = [weighted_sum(pipeline, weights[lane * tap_lanes:(lane + 1) * tap_lanes], values, self.products, self.halved)
+                    for lane, values in enumerate(held)]
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
         biases = rom(pipeline, "bias", *constants["bias"], beat, before)

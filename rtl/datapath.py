@@ -25,6 +25,7 @@ class Products(StrEnum):
     PAIRS = "pairs"  # two with a shared factor from one wide multiplier, where their formats fit
     CONSTANTS = "constants"  # graphs of adders where a token takes one cycle, elsewhere pairs
     LOGIC = "logic"  # adders of shifted copies, where a device has too few multipliers
+    MERGED = "merged"  # with no register before their sum, which a chip's synthesis makes one carry-save tree of
 
 
 class Pipeline:
@@ -39,6 +40,12 @@ class Pipeline:
         if o is not None:
             self.advance = Signal(name="advance")
             m.d.comb += self.advance.eq(~o.valid | o.ready)
+
+    def within(self, m: Module) -> "Pipeline":
+        """The same steps for registers of a submodule."""
+        inner = Pipeline(m)
+        inner.advance = self.advance
+        return inner
 
     def register(self, value: Value, name: str, stages: int = 1, shape: Shape | None = None) -> Value:
         """`value` as it was `stages` steps ago."""
@@ -178,6 +185,30 @@ def logic_product(value: Value, weight: Value) -> Value:
     if weight.shape().signed:
         copies[-1] = -copies[-1]
     return balanced_sum(copies)
+
+
+def weighted_sum(pipeline: Pipeline, weights: list[Value], values: list[Value], products: Products, halved: bool) -> Value:
+    """Σ weight · value, `sum_stages` steps later, exact; for an adder with a register behind it."""
+    factors = list(zip(weights, values, strict=True))
+    if products is Products.MERGED:
+        return pipeline.register(balanced_sum([w * x for w, x in factors]), "sum")
+    terms = [term for factor in factors for term in weighted(pipeline, *factor, products is Products.LOGIC, halved)]
+    return adder_tree(pipeline, terms, "tree")
+
+
+def sum_stages(terms: int, products: Products, halved: bool) -> int:
+    """Steps of `weighted_sum`."""
+    return 1 if products is Products.MERGED else 1 + tree_stages(terms << halved)
+
+
+def sum_inventory(a: int, b: int, terms: int, products: Products, halved: bool) -> tuple[inv.Inventory, inv.Inventory, list[int]]:
+    """Of `weighted_sum` for operands of signed widths a and b: of one product and of all sums; and the widths of the terms that
+    it leaves."""
+    if products is Products.MERGED:
+        sums, bits = inv.total([a + b] * terms)
+        return inv.product(a, b, registered=False), sums + inv.register(bits), [bits]
+    product, widths = inv.weighted(a, b, products is Products.LOGIC, halved)
+    return product, *tree_inventory(widths * terms)
 
 
 def weighted(pipeline: Pipeline, weight: Value, value: Value, logic: bool, halved: bool) -> list[Value]:

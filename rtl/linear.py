@@ -21,10 +21,11 @@ from .datapath import (
     rom,
     rom_latency,
     rounded_bias,
+    sum_inventory,
+    sum_stages,
     tap_format,
     tree_inventory,
-    tree_stages,
-    weighted,
+    weighted_sum,
     width_of,
 )
 from .streams import Block, Port, transfers
@@ -53,7 +54,7 @@ class Linear(Block):
         self.multiplies = op.multiplies - (op.weight.size if constant else 0)
         self.lookup = 1 if constant else rom_latency(self.cycles)  # steps to the weights
         self.halved = products is Products.LOGIC and self.cycles > 1  # two terms a product, since logic is slower
-        sums = adder_graph.stages(self.graph) if constant else 1 + tree_stages(in_lanes << self.halved)
+        sums = adder_graph.stages(self.graph) if constant else sum_stages(in_lanes, products, self.halved)
         self.latency = self.lookup + sums + 2 + op.dyadic
         """Cycles from a step to its output: weights, products and adder tree, or adder graph; accumulator, (multiplier,)
         requantizer."""
@@ -138,8 +139,8 @@ class Linear(Block):
         else:
             sums = inv.Inventory()
         alone = out_lanes % 2 if self.paired else out_lanes
-        product, terms = inv.weighted(a, b, logic, self.halved)
-        sums += (product * in_lanes + summed(terms * in_lanes)) * alone
+        product, tree, left = sum_inventory(a, b, in_lanes, self.products, self.halved)
+        sums += (product * in_lanes + tree + inv.total([*left, bits])[0]) * alone
         if self.cycles == 1 and not self.paired and not self.loads:
             sums += product * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b, logic)
         return x + sums + memory_inventory(self, "weight", self.lookup)
@@ -190,10 +191,8 @@ class Linear(Block):
             field = pairs.field_bits(op.weight, op.i)
             both = [pairs.products(pipeline, *factors, field) for factors in zip(low, stored, x, strict=True)]
             products += zip(*both, strict=True)
-        for lane in by_lane[twice:]:
-            products.append([term for w, value in zip(lane, x, strict=True)
-                             for term in weighted(pipeline, w, value, self.products is Products.LOGIC, self.halved)])
-        return [adder_tree(pipeline, list(lane), "tree") for lane in products]
+        sums = [adder_tree(pipeline, list(lane), "tree") for lane in products]
+        return sums + [weighted_sum(pipeline, lane, x, self.products, self.halved) for lane in by_lane[twice:]]
 
     def _accumulate(self, m, pipeline, sums, bias, group, chunk, before, shape):
         """Per output lane, bias plus the sums of all chunks so far; one step."""

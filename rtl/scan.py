@@ -234,14 +234,18 @@ class Scan(Block):
                 for name, port in (("B", self.B), ("C", self.C)))
         D = rom(pipeline, "D", *constants["D"], group, self.operands)
 
-        # Ā and the input term, then the recurrence.
+        # Ā and the input term, then the recurrence: each state's in a module of its own, all of them alike.
+        inner = []
+        for k in range(self.lanes * state_lanes):
+            m.submodules[f"state_{k}"] = module = Module()
+            inner.append(pipeline.within(module))
         start = register(state_group == 0, "start", self.operands)
         products = [self._channel_products(m, pipeline, *operands, start) for operands in zip(u, dt, D, strict=True)]
-        terms = self._terms(m, pipeline, u, dt, B, [du for du, _ in products])
+        terms = self._terms(pipeline, inner, u, dt, B, [du for du, _ in products])
         first, last = (register(flag, "flag", self.lead) for flag in (self.u.payload.first, self.u.payload.last))
         live = pipeline.flag(valid, "live", self.lead)
-        decays = self._table(pipeline, step) if self.table else self._segments(m, pipeline, dt, step)
-        states = self._recurrence(m, pipeline, decays, terms, first, last, live, register(step, "row", self.lead))
+        decays = self._table(pipeline, step) if self.table else self._segments(pipeline, inner, dt, step)
+        states = self._recurrence(m, pipeline, inner, decays, terms, first, last, live, register(step, "row", self.lead))
         if self.saturates is not None:
             self._count(m, pipeline, live, register(Cat(last_group, last_state), "ends", self.lead + self.loop - 1))
 
@@ -252,8 +256,9 @@ class Scan(Block):
         y_start, y_live = register(start, "y_start", before - self.operands), pipeline.flag(valid, "y_live", before)
         results = []
         for lane, (_, (direct, age)) in enumerate(products):
-            parts = [term for c, h in zip(C_held, states[lane * state_lanes:], strict=False)
-                     for term in wide_product(pipeline, c, h, self.narrow, "ch")]
+            own = slice(lane * state_lanes, (lane + 1) * state_lanes)
+            parts = [term for c, h, own_pipeline in zip(C_held, states[own], inner[own], strict=True)
+                     for term in wide_product(own_pipeline, c, h, self.narrow, "ch")]
             total = adder_tree(pipeline, parts, "tree")
             bypass = register(direct, "direct_held", before - age).shift_left(op.d_shift)
             y = accumulate(m, pipeline, total, bypass, y_start, y_live, width_of(op.y_bound))
@@ -291,31 +296,34 @@ class Scan(Block):
             m.d.sync += held.eq(product)
         return held, (product, self.operands + 2)
 
-    def _terms(self, m, pipeline, u, dt, B, du):
+    def _terms(self, pipeline, inner, u, dt, B, du):
         """The input terms b at h_wide's scale, from the operands and δ·u, ready at step `lead`."""
-        op, register, rest = self.op, pipeline.register, self.lead - self.operands - 2 - self.shared
+        op, rest = self.op, self.lead - self.operands - 2 - self.shared
+        if op.delta_b:
+            held = [pipeline.register(value, "u_held", 2) for value in u]
+        else:
+            held = [pipeline.register(value, "B_held", 1 + self.shared) for value in B]
         terms = []
-        for lane in range(self.lanes):
+        for n, own in enumerate(inner):
+            lane, k = divmod(n, self.state_lanes)
             if op.delta_b:
-                u_held = register(u[lane], "u_held", 2)
-            for k in range(self.state_lanes):
-                if op.delta_b:
-                    b_bar = requantize(m, register(dt[lane] * B[k], "db"), op.b_bar_shift, op.b_bar, op.rounding)
-                    term = register(register(b_bar, "b_bar") * u_held, "bu", rest).shift_left(op.a_bar.frac)
-                else:
-                    exact = register(du[lane] * register(B[k], "B_held", 1 + self.shared), "dub", rest)
-                    term = register(requantize(m, exact, op.term_shift, bounded(op.term_bound), op.rounding, fits=True), "term")
-                terms.append(term)
+                b_bar = requantize(own.m, own.register(dt[lane] * B[k], "db"), op.b_bar_shift, op.b_bar, op.rounding)
+                term = own.register(own.register(b_bar, "b_bar") * held[lane], "bu", rest).shift_left(op.a_bar.frac)
+            else:
+                exact = own.register(du[lane] * held[k], "dub", rest)
+                rounded = requantize(own.m, exact, op.term_shift, bounded(op.term_bound), op.rounding, fits=True)
+                term = own.register(rounded, "term")
+            terms.append(term)
         return terms
 
-    def _segments(self, m, pipeline, dt, step):
+    def _segments(self, pipeline, inner, dt, step):
         """Ā of every lane at step `lead`."""
         op, register = self.op, pipeline.register
         A = rom(pipeline, "A", *self.constants()["A"], step, self.operands)
         decays = []
-        for k, a in enumerate(A):
+        for k, (a, own) in enumerate(zip(A, inner, strict=True)):
             p = register(dt[k // self.state_lanes] * a, "p", shape=shape_of(op.p))
-            decays.append(piecewise_linear(m, pipeline, p, op.decay))
+            decays.append(piecewise_linear(own.m, own, p, op.decay))
         if op.hold:
             held = [register(lane == 0, "held", self.lead) for lane in self.dt.payload.data]
             decays = [Mux(held[k // self.state_lanes], 1 << op.a_bar.frac, decay) for k, decay in enumerate(decays)]
@@ -338,28 +346,28 @@ class Scan(Block):
             decays += rom(pipeline, f"decay_{lane}", rows, element, address, self.lead, "block")
         return decays
 
-    def _recurrence(self, m, pipeline, decays, terms, first, last, live, address):
+    def _recurrence(self, m, pipeline, inner, decays, terms, first, last, live, address):
         """h_wide of every lane, `loop` steps later; the stored state is written in the last of them."""
-        op, loop, register = self.op, self.loop, pipeline.register
+        op, loop = self.op, self.loop
         fits, self.clipped = not self.clips_state, []
         count = self.lanes * self.state_lanes
         stored = [Signal(shape_of(op.h), name="stored") for _ in range(count)]
         states = self._states(m, pipeline, stored, last, live, address)
         if loop == 4:
-            states, first = [register(h, "read") for h in states], register(first, "first_read")
+            states, first = [pipeline.register(h, "read") for h in states], pipeline.register(first, "first_read")
         if self.cycles > 1 or self.window:
             states = [Mux(first, 0, h).as_signed() for h in states]
         results = []
-        for k, h in enumerate(states):
-            a, term = decays[k], terms[k]
+        for k, (h, own) in enumerate(zip(states, inner, strict=True)):
+            a, term, register = decays[k], terms[k], own.register
             if loop >= 3:
                 h, a, term = register(h, "h"), register(a, "a_bar", loop - 2), register(term, "b_1", loop - 2)
             product = a * h
             if loop >= 2:
                 product, term = register(product, "ah"), register(term, "b_2")
             flags = []
-            h_wide = requantize(m, product + term, 0, op.h_wide, op.rounding, fits=fits, clipped=flags)
-            m.d.comb += stored[k].eq(requantize(m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits, clipped=flags))
+            h_wide = requantize(own.m, product + term, 0, op.h_wide, op.rounding, fits=fits, clipped=flags)
+            own.m.d.comb += stored[k].eq(requantize(own.m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits, clipped=flags))
             self.clipped.append(Cat(flags).any())
             results.append(register(h_wide, "h_wide"))
         return results

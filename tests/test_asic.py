@@ -145,7 +145,7 @@ def test_expressions():
 
 def test_library(tmp_path):
     library = pdk.find(str(TINY)).typical
-    assert {cell.kind for cell in library.cells.values()} == {"gate", "ff", "clock_gate"}
+    assert {cell.kind for cell in library.cells.values()} == {"gate", "ff", "latch", "clock_gate"}
     assert library.smallest_nand2.name == "NAND2" and library.volts == 1 and library.wire > 0
     library.write(tmp_path / "again.lib")
     again = Library([tmp_path / "again.lib"], ["*"], [], library.slew)

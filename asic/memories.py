@@ -1,0 +1,140 @@
+"""The memories of a chip: read-only ones become logic, each RAM is a module of its own, which becomes registers or latches."""
+
+import re
+from dataclasses import dataclass
+
+from amaranth.hdl import Const, MemoryInstance, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .liberty import Cell
+
+LEAST_WORDS = 8
+"""Words from which a RAM is latches (our choice): the register before them costs less than they save."""
+
+KINDS = {"Linear": "accumulators", "Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer",
+         "LayerNorm": "norm buffer", "Pool": "pool sum"}
+
+
+@dataclass(frozen=True)
+class Ram:
+    """A RAM of top.v: `path` of its instance, its Verilog `module`, which holds nothing else and has these `ports`. Where both
+    addresses are one net there is only `r_addr`; a RAM of one word has none."""
+
+    path: str
+    module: str
+    kind: str
+    words: int
+    width: int
+    write_ports: int
+    read_ports: int
+    read: str
+    ports: list[str]
+
+
+class RamCell(wiring.Component):
+    """One RAM and nothing else, so that a macro can stand in its module's place."""
+
+    def __init__(self, memory: Memory):
+        self.memory = memory
+        (write,), (read,) = memory.write_ports, memory.read_ports
+        super().__init__({
+            "w_en": In(write.en.shape()), "w_addr": In(write.addr.shape()), "w_data": In(write.data.shape()),
+            "r_addr": In(read.addr.shape()), "r_data": Out(read.data.shape()),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.cells = cells = MemoryInstance(data=self.memory.data)
+        cells.write_port(domain="sync", addr=self.w_addr, data=self.w_data, en=self.w_en)
+        cells.read_port(domain="comb", addr=self.r_addr, data=self.r_data, en=Const(1), transparent_for=())
+        return m
+
+
+class Platform:
+    """Read-only memories become logic, since nothing on a chip is initialized; each RAM becomes a module of its own."""
+
+    def get_memory(self, memory: Memory):
+        return self._ram(memory) if memory.write_ports else self._rom(memory)
+
+    @staticmethod
+    def _ram(memory):
+        m = Module()
+        m.submodules.ram = ram = RamCell(memory)
+        (write,), (read,) = memory.write_ports, memory.read_ports
+        m.d.comb += [
+            ram.w_en.eq(write.en), ram.w_addr.eq(write.addr),
+            ram.w_data.eq(write.data | 0),  # an operator makes the word one net; else each of its sources is a nameless port
+            ram.r_addr.eq(read.addr), read.data.eq(ram.r_data),
+        ]
+        return m
+
+    @staticmethod
+    def _rom(memory):
+        m = Module()
+        port, = memory.read_ports
+        rows = [int(row) for row in memory.data.init]
+        held = Signal.like(port.data, name="held", reset_less=True)
+        # A tree of multiplexers: Yosys makes a memory of a switch with as many constants.
+        for bit in port.addr:
+            pairs = [rows[k:k + 2] for k in range(0, len(rows), 2)]
+            rows = [Mux(bit, pair[-1], pair[0]) if len(pair) == 2 else pair[0] for pair in pairs]
+        with m.If(port.en):
+            m.d.sync += held.eq(rows[0])
+        m.d.comb += port.data.eq(held)
+        return m
+
+
+def find_memories(verilog: str, kinds: dict[str, str]) -> list[Ram]:
+    """Every RAM instance below module `top`, in the order of the instances; `kinds` gives the node kind of a block's instance."""
+    modules = {name: body for name, body in re.findall(r"^module \\?(\S+?) ?\(.*?\);\n(.*?)^endmodule$", verilog, re.M | re.S)}
+    instances = {name: re.findall(r"^  \\?([\w.]+) +\\?([\w.]+) \($", body, re.M) for name, body in modules.items()}
+    found = []
+
+    def walk(module: str, path: tuple[str, ...]) -> None:
+        body = modules[module]
+        for high, low, name, last, first in re.findall(r"^  reg \[(\d+):(\d+)\] \\?(\S+) +\[(\d+):(\d+)\];$", body, re.M):
+            writes = len(re.findall(rf"^\s*{re.escape(name)}\[.*\] <=", body, re.M))
+            reads = len(re.findall(rf"= {re.escape(name)}\[", body))
+            kind = "FIFO" if path[0].endswith("_fifo") else KINDS[kinds[path[0]]]
+            ports = [port for port in re.findall(r"^  (?:in|out)put (?:\[\d+:\d+\] )?(\w+);$", body, re.M) if port != "rst"]
+            words, width = int(last) - int(first) + 1, int(high) - int(low) + 1
+            found.append(Ram(".".join(path), module, kind, words, width, writes, reads, "asynchronous", ports))
+        for child, instance in instances[module]:
+            walk(child, (*path, instance))
+
+    walk("top", ())
+    return found
+
+
+RAM = re.compile(r"""^module [ ]\\\S+ [ ]\((?P<ports>[^;]*)\);\n (?:(?!^endmodule).)*?
+    (?P<body>^[ ]{2}reg [ ]\[(?P<high>\d+):0\] [ ]cells [ ]\[(?P<last>\d+):0\];\n .*?) ^endmodule\n""", re.M | re.S | re.X)
+
+
+def latched(verilog: str, clock_gate: Cell) -> str:
+    """The Verilog with every RAM of at least LEAST_WORDS words as latches, which act alike in every cycle.
+
+    Data are held in flip-flops from the edge that writes; in the first half of the next cycle the word's gated clock opens its
+    latches, so that the new word is there when a register would have it. A read is one word's AND and an OR of all: a word that
+    is not chosen switches nothing.
+    """
+    def latches(match: re.Match) -> str:
+        width, words = int(match["high"]) + 1, int(match["last"]) + 1
+        if words < LEAST_WORDS:
+            return match[0]
+        address = "w_addr" if "w_addr" in match["ports"] else "r_addr"
+        tied = f", .{clock_gate.role('test')}(1'b0)" if clock_gate.role("test") else ""
+        lines = [f"  reg [{width - 1}:0] held;", "  always @(posedge clk) if (w_en) held <= w_data;"]
+        for k in range(words):
+            lines += [
+                f"  wire open_{k};",
+                f"  {clock_gate.name} gate_{k} (.{clock_gate.role('clock')}(clk), .{clock_gate.role('enable')}"
+                f"(w_en && {address} == {k}), .{clock_gate.outputs[0]}(open_{k}){tied});",
+                f"  reg [{width - 1}:0] word_{k};",
+                f"  always @* if (open_{k}) word_{k} = held;",
+            ]
+        chosen = " | ".join(f"({{{width}{{r_addr == {k}}}}} & word_{k})" for k in range(words))
+        return match[0].replace(match["body"], "\n".join([*lines, f"  assign r_data = {chosen};", ""]))
+
+    return RAM.sub(latches, verilog)

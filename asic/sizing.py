@@ -1,0 +1,73 @@
+"""Drive strengths: a cell that is slow at its load becomes the smallest one of the same function that is not.
+
+ABC sizes within a block, where it takes every register for a strong driver and does not see what an output drives.
+"""
+
+from collections import defaultdict
+
+from . import mapping
+from .gates import Flat, flatten, loads
+from .liberty import Cell, Library
+from .mapping import Netlist
+from .pdk import Pdk
+
+SHARE = 0.045
+"""Of the clock period, what a cell may take at its load (our choice)."""
+PASSES = 3
+"""A larger cell loads those before it more."""
+
+
+def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True) -> tuple[Netlist, Flat]:
+    """`mapping.implement`, with cells of the size that their loads ask for."""
+    netlist = mapping.implement(verilog, pdk, clock_mhz, gated=gated)
+    flat = flatten(netlist)
+    resize(netlist, flat, pdk, clock_mhz)
+    return netlist, flat
+
+
+def resize(netlist: Netlist, flat: Flat, pdk: Pdk, clock_mhz: float) -> int:
+    """Changes cells of `netlist` and of `flat`, which is its own; their number."""
+    limit, siblings, changed = SHARE * 1e-6 / clock_mhz, _siblings(netlist.library), {}
+    for _ in range(PASSES):
+        load = loads(flat, pdk)
+        wanted: dict[tuple[str, str], Cell] = {}
+        for k, cell in enumerate(flat.cells):
+            choices = siblings.get(_function(cell), [])
+            farads = [load[net] if net >= 0 else 0.0 for net in flat.outputs[k]]
+            if len(choices) > 1 and _delay(cell, farads) > limit:
+                fast = [choice for choice in choices if _delay(choice, farads) <= limit]
+                best = fast[0] if fast else min(choices, key=lambda choice: _delay(choice, farads))
+                place = flat.places[k]
+                if best.area > wanted.get(place, cell).area:
+                    wanted[place] = best
+        for k, place in enumerate(flat.places):
+            flat.cells[k] = wanted.get(place, flat.cells[k])
+        changed |= wanted
+        if not wanted:
+            break
+    by_part = defaultdict(dict)
+    for (part, name), cell in changed.items():
+        by_part[part][name] = cell.name
+    for part in (netlist.top, *netlist.parts.values()):
+        part.exchange(by_part[part.name])
+    return len(changed)
+
+
+def _function(cell: Cell) -> tuple | None:
+    """What cells have in common that can stand for one another."""
+    if cell.kind not in ("gate", "ff"):
+        return None
+    state = cell.state
+    stored = (state.get("clocked_on"), state.get("next_state"), state.get("preset"), state.get("clear")) if state else ()
+    return cell.kind, tuple(cell.inputs), stored, tuple((pin, cell.pins[pin].get("function")) for pin in cell.outputs)
+
+
+def _siblings(library: Library) -> dict[tuple, list[Cell]]:
+    found = defaultdict(list)
+    for cell in sorted(library.cells.values(), key=lambda cell: cell.area):
+        found[_function(cell)].append(cell)
+    return found
+
+
+def _delay(cell: Cell, farads: list[float]) -> float:
+    return max(cell.delay(pin, load) for pin, load in zip(cell.outputs, farads, strict=True))
