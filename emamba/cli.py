@@ -21,7 +21,7 @@ from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
 from .files import check_replaceable, write_file
 from .graph import build_graph
-from .integer import record_golden
+from .integer import IntegerModel, record_golden
 
 PARTS = ("test", "validate", "train")
 SCHEMAS = ("recipe", "quantize", "finetune", "search")
@@ -174,6 +174,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--backend", choices=BACKENDS, default="int")
     sub.add_argument("--keys", metavar="NAMES", help="nodes, separated by commas (default: all)")
     sub.add_argument("--out", type=Path, required=True, help=".npz file")
+    sub = command("simulate", _simulate, "run the hardware cycle by cycle: waits of every stream, and a waveform",
+                  "emamba simulate models/mars --limit 2 --vcd build/mars.vcd")
+    measured(sub)
+    given(sub)
+    sub.set_defaults(limit=2)
+    sub.add_argument("--cycles", type=int, default=2000, help="cycles after which it ends at the latest (default: 2000)")
+    sub.add_argument("--stall-percent", type=int, default=0, metavar="P", help="both ports pause at random in this share of the "
+                     "cycles (default: 0)")
+    sub.add_argument("--vcd", type=Path, metavar="FILE", help="also write the waveform, and beside it, ending with .gtkw, the "
+                     "view for gtkwave")
     sub = command("profile", _profile, "inputs of SiLU, exp and softplus against their domains and knots",
                   "emamba profile models/mars --plot build/profile.svg")
     measured(sub, rtl=False)
@@ -187,6 +197,7 @@ def _parser() -> argparse.ArgumentParser:
                      "the same name")
     sub.add_argument("--rtl", action="store_true", help="run the hardware's simulation too, which takes minutes to build")
     sub.add_argument("--sensitivity", type=Path, metavar="FILE", help="what `emamba sensitivity --json FILE` wrote")
+    sub.add_argument("--stalls", type=Path, metavar="FILE", help="what `emamba simulate --json FILE` wrote")
     sub = commands.add_parser("schema", help="the JSON schema of a TOML file: its keys, their limits and meaning",
                               epilog="example: emamba schema recipe > recipe.schema.json")
     sub.add_argument("kind", choices=SCHEMAS)
@@ -618,6 +629,46 @@ def _trace(options: argparse.Namespace) -> int:
 def _save_arrays(path: Path, values: dict[str, np.ndarray]) -> None:
     with path.open("wb") as file:  # a name would get another suffix
         np.savez_compressed(file, **values)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from rtl import packing
+    from rtl.schedule import Schedule
+    from sim.recorder import record
+    from sim.waveform import write_gtkw, write_vcd
+
+    if options.cycles < 1:
+        raise EmambaError(f"--cycles must be at least 1, not {options.cycles}")
+    if not 0 <= options.stall_percent < 100:
+        raise EmambaError(f"--stall-percent must lie in 0..99, not {options.stall_percent}")
+    if options.vcd and options.vcd.suffix != ".vcd":
+        raise EmambaError(f"--vcd {options.vcd}: name a file that ends with .vcd")
+    artifact = load(options.artifact)
+    tokens, _, data = _part(options, artifact)
+    integers = artifact.codec.encode(tokens, artifact.input)
+    schedule = Schedule(artifact, options.cycles_per_token)
+    recording = record(schedule, integers, options.cycles, options.stall_percent, _progress(options.cycles, "cycles"))
+    if options.vcd:
+        write_file(options.vcd, lambda path: write_vcd(recording, path))
+        write_file(options.vcd.with_suffix(".gtkw"), lambda path: write_gtkw(recording, path))
+    expected = packing.pack(schedule.output, IntegerModel(artifact).run(integers, ["head"])["head"])
+    _, beats = recording.transfers("o")
+    different = int((beats != expected[:len(beats)]).any(1).sum())
+    found = {"artifact": {"name": artifact.name, "digest": artifact.digest}, "cycles_per_token": schedule.period,
+             "stall_percent": options.stall_percent, "data": f"{data.name}, {data.split} split, {data.note}",
+             "sequences": len(tokens), "beats": {"expected": len(expected), "left": len(beats), "different": different},
+             **recording.stalls()}
+    _write_json(options.json, found)
+    print(f"{'stream':22}{'lanes':>6}{'transfer':>12}{'starved':>12}{'blocked':>12}   share of {recording.cycles} cycles")
+    for stream in found["streams"]:
+        shares = (f"{stream[kind] / recording.cycles:12.1%}" for kind in ("transfer", "starved", "blocked"))
+        print(f"{stream['name']:22}{stream['lanes']:6}" + "".join(shares))
+    print("starved: valid is low, it waits for its sender; blocked: ready alone is low, it waits for its receiver")
+    print(f"{len(beats)} of {len(expected)} output beats of {len(tokens)} sequences left ({found['data']}), {different} of them "
+          "not the integer model's" + ("" if len(beats) == len(expected) else "; --cycles ended it"))
+    if options.vcd:
+        print(f"{options.vcd}, {options.vcd.with_suffix('.gtkw')}")
+    return 1 if different else 0
 
 
 def _profile(options: argparse.Namespace) -> int:
