@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import groupby
 
 Points = Sequence[tuple[float, float]]
 
@@ -158,6 +159,38 @@ def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None
     return _svg(title, width, height, [
         *parts, f'<text class="title" x="{left}" y="14">{escape(title)}</text>',
         f'<text x="{left + inner / 2}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>'])
+
+
+def heat(title: str, label: str, edges: Sequence[float], rows: Sequence[tuple[str, dict[str, Sequence[float]], str]],
+         names: dict[str, str], width: int = 760) -> str:
+    """Rows of (name, shares 0..1 of each bin by class, words behind the row) over the axis `edges`, which `label` names; each
+    class of `names` colours a bin by its share."""
+    left, right, row = 130, 190, 12
+    inner, bottom = width - left - right, TOP + row * len(rows)
+    low, high = edges[0], edges[-1]
+
+    def px(value: float) -> float:
+        return left + (value - low) / (high - low) * inner
+
+    parts = [f'<path class="grid" d="M{px(value):.1f} {TOP}V{bottom}"/><text class="tick" x="{px(value):.1f}" y="{bottom + 14}" '
+             f'text-anchor="middle">{number(value)}</text>' for value in ticks(low, high)]
+    for k, (name, shares, words) in enumerate(rows):
+        y = TOP + k * row
+        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 10}" text-anchor="end">{escape(name)}</text>'
+                     f'<text class="tick" x="{left + inner + 6}" y="{y + 10}">{escape(words)}</text>')
+        for kind, values in shares.items():
+            start = 0
+            for shade, run in groupby(f"{value:.2g}" for value in values):
+                end = start + len(list(run))
+                if float(shade):
+                    parts.append(f'<rect class="{kind}" x="{px(edges[start]):.1f}" y="{y + 1}" fill-opacity="{shade}" '
+                                 f'width="{px(edges[end]) - px(edges[start]):.1f}" height="{row - 2}"/>')
+                start = end
+    return _svg(title, width, bottom + BOTTOM, [
+        *parts, f'<rect class="frame" x="{left}" y="{TOP}" width="{inner}" height="{bottom - TOP}"/>',
+        f'<text class="title" x="{left}" y="14">{escape(title)}</text>',
+        f'<text x="{left + inner / 2}" y="{bottom + BOTTOM - 8}" text-anchor="middle">{escape(label)}</text>'],
+        [(name, kind) for kind, name in names.items()])
 
 
 def _svg(title: str, width: int, height: int, parts: list[str], names: list[tuple[str, str]] = ()) -> str:

@@ -7,6 +7,7 @@ import json
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -694,10 +695,11 @@ def _report(options: argparse.Namespace) -> int:
     if options.out.suffix != ".html":
         raise EmambaError(f"--out {options.out}: name a file that ends with .html")
     artifact = load(options.artifact)
-    known = _known_sensitivity(options.sensitivity, artifact) if options.sensitivity else None
+    sensitivity = _written(options.sensitivity, "sensitivity", lambda found: _is_sensitivity(found, artifact))
+    stalls = _written(options.stalls, "simulate", lambda found: _is_stalls(found, artifact))
     tokens, targets, data = _part(options, artifact)
-    report = collect(artifact, tokens, targets, data, cycles_per_token=options.cycles_per_token, sensitivity=known,
-                     backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=_step)
+    report = collect(artifact, tokens, targets, data, cycles_per_token=options.cycles_per_token, sensitivity=sensitivity,
+                     stalls=stalls, backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=_step)
     text = page(report)
     _write_json(options.out.with_suffix(".json"), report)
     _write_json(options.json, report)
@@ -707,18 +709,32 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _known_sensitivity(file: Path, artifact: Artifact) -> dict:
-    """What `emamba sensitivity --json` wrote of the artifact."""
+def _written(file: Path | None, command: str, is_of: Callable[[dict], bool]) -> dict | None:
+    """What `emamba COMMAND --json` wrote of the artifact."""
+    if file is None:
+        return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        names = {row["name"] for row in found["rows"] if row["changes"].keys() and row["bits"]}
-        if not {*found} >= {"error", "base", "sequences"} or not names & set(artifact.operators):
-            raise ValueError("it names no tensor of the artifact")
+        if not is_of(found):
+            raise ValueError("it is of another artifact")
     except OSError as error:
         raise EmambaError(f"cannot read {file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise EmambaError(f"{file} is not what emamba sensitivity --json writes ({error}): run it again") from None
+        raise EmambaError(f"{file} is not what emamba {command} --json writes ({error}): run it again") from None
     return found
+
+
+def _is_sensitivity(found: dict, artifact: Artifact) -> bool:
+    names = {row["name"] for row in found["rows"] if row["changes"].keys() and row["bits"]}
+    return {*found} >= {"error", "base", "sequences"} and bool(names & set(artifact.operators))
+
+
+def _is_stalls(found: dict, artifact: Artifact) -> bool:
+    bins = len(found["edges"]) - 1
+    whole = all({*stream} >= {"name", "transfer", "blocked"} and all(len(stream["bins"][kind]) == bins for kind in
+                                                                   ("transfer", "blocked")) for stream in found["streams"])
+    known = {*found} >= {"cycles", "sequences", "data", "stall_percent", "cycles_per_token"}
+    return whole and known and found["artifact"]["digest"] == artifact.digest
 
 
 def _step(name: str) -> None:

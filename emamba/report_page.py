@@ -3,10 +3,12 @@
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from .charts import Plot, bars, number
+from .charts import Plot, bars, heat, number
 from .datasets.metrics import words
 
 SMALL = (300, 170)
+MAP_ROWS = 60
+"""Streams of one map, which is then no longer than a printed page."""
 
 
 def page(report: dict) -> str:
@@ -29,6 +31,22 @@ def _pipeline(report: dict) -> list[str]:
                  cycles, pipeline["cycles_per_frame"]),
             bars("Multipliers by stage", "multipliers", multipliers),
             bars("Memories by stage, with the queues behind it", "bits", memory)]
+
+
+def _stalls(report: dict) -> list[str]:
+    stalls = report["stalls"]
+    if not stalls["streams"]:
+        return []
+    edges, rows = stalls["edges"], []
+    for stream in stalls["streams"]:
+        shares = {kind: [count / (high - low) for count, low, high in zip(stream["bins"][name], edges, edges[1:], strict=False)]
+                  for kind, name in (("a", "transfer"), ("b", "blocked"))}
+        rows.append((stream["name"], shares, f"{stream['transfer'] / stalls['cycles']:.1%} transfer, "
+                     f"{stream['blocked'] / stalls['cycles']:.1%} blocked"))
+    return [heat("What each stream does, in the order of the data", "cycle", edges, rows[k:k + MAP_ROWS],
+                 {"a": "transfer", "b": "blocked: ready is low, it waits for its receiver",
+                  "none": "starved: valid is low, it waits for its sender"})
+            for k in range(0, len(rows), MAP_ROWS)]
 
 
 def _resources(report: dict) -> list[str]:
@@ -103,5 +121,5 @@ def _sensitivity(report: dict) -> list[str]:
     return [bars(f"Cost of {narrowest} bits in one tensor alone", f"change of {report['sensitivity']['error']}", shown)]
 
 
-DRAWN = {"pipeline": _pipeline, "resources": _resources, "pareto": _pareto, "units": _units, "formats": _formats, "drift": _drift,
-         "sensitivity": _sensitivity}
+DRAWN = {"pipeline": _pipeline, "stalls": _stalls, "resources": _resources, "pareto": _pareto, "units": _units,
+         "formats": _formats, "drift": _drift, "sensitivity": _sensitivity}

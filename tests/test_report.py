@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from emamba import charts, cli
-from emamba.artifact import save
-from emamba.charts import Plot, bars
+from emamba.artifact import load, save
+from emamba.charts import Plot, bars, heat
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import figures
 from emamba.executors import make_executor, predict
@@ -20,14 +20,23 @@ from emamba.report import collect, lines
 from emamba.report_page import page
 from rtl.schedule import Schedule
 from sim.models import random_artifact, random_inputs
+from sim.recorder import Recording
 
-SECTIONS = {"artifact", "data", "accuracy", "pipeline", "resources", "pareto", "formats", "drift", "units", "certificate",
-            "sensitivity"}
+SECTIONS = {"artifact", "data", "accuracy", "pipeline", "stalls", "resources", "pareto", "formats", "drift", "units",
+            "certificate", "sensitivity"}
 
 
 def data_of(artifact, tokens):
     none = np.zeros(0)
     return Dataset("given", "all", "random", none, none, none, none, tokens, none, unit="cm", unit_scale=100.0)
+
+
+def stalls_of(artifact):
+    """As `emamba simulate` writes them, of two streams that wait at random."""
+    port = Schedule(artifact, 8).input
+    valid, ready = np.random.default_rng(0).integers(0, 2, (2, 100, 2), dtype=bool)
+    return {"artifact": {"digest": artifact.digest}, "cycles_per_token": 8, "stall_percent": 50, "data": "random", "sequences": 2,
+            **Recording({"i": port, "embed.i": port}, valid, ready, [()] * 100).stalls(bins=10)}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +47,7 @@ def found():
     sensitivity = {"error": "1 − accuracy", "base": 0.25, "sequences": 9,
                    "rows": [{"name": "embed", "bits": 12, "changes": {"6": 0.125, "8": None}}]}
     return artifact, tokens, targets, collect(artifact, tokens, targets, data_of(artifact, tokens), cycles_per_token=8,
-                                              sensitivity=sensitivity)
+                                              sensitivity=sensitivity, stalls=stalls_of(artifact))
 
 
 def test_figures(found):
@@ -124,6 +133,16 @@ def test_plot():
     assert "<rect" in bars("b", "bits", [("n", 0, "a", "0")])
 
 
+def test_heat():
+    """Neighbours of one shade are one rectangle, and there is none where nothing is."""
+    svg = heat("h", "cycle", [0, 10, 20, 30, 40], [("s", {"a": [0.5, 0.5, 0, 1], "b": [0, 0, 0.25, 0]}, "w")], {"a": "moves"})
+    drawn = [item for item in ElementTree.fromstring(re.search(r"<svg.*</svg>", svg).group()).iter("rect")
+             if item.get("class") in "ab"]
+    assert [(item.get("class"), float(item.get("width")), float(item.get("fill-opacity"))) for item in drawn] == [
+        ("a", 220, 0.5), ("a", 110, 1), ("b", 110, 0.25)]
+    assert '<span class="a">moves</span>' in svg
+
+
 @pytest.mark.parametrize("value, text", [(0, "0"), (1200, "1,200"), (123456, "123.5k"), (2.5e6, "2.5M"), (1e-5, "1e-5"),
                                          (0.25, "0.25")])
 def test_number(value, text):
@@ -140,13 +159,20 @@ def test_command(found, tmp_path, capsys):
     artifact, tokens, _, _ = found
     save(artifact, tmp_path / "a")
     np.save(tmp_path / "x.npy", tokens)
-    asked = ["report", str(tmp_path / "a"), "--inputs", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out" / "r.html")]
+    stalls = stalls_of(load(tmp_path / "a"))
+    (tmp_path / "w.json").write_text(json.dumps(stalls), encoding="utf-8")
+    asked = ["report", str(tmp_path / "a"), "--inputs", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out" / "r.html"),
+             "--stalls", str(tmp_path / "w.json")]
     assert cli.main(asked) == 0
-    assert capsys.readouterr().err == ""
+    text, error = capsys.readouterr()
+    shares = re.findall(r"^  (i|embed.i): (.*)% of the cycles$", text, re.MULTILINE)
+    assert error == "" and dict(shares) == {stream["name"]: f"{stream['blocked']:.1f}" for stream in stalls["streams"]}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["r.html", "r.json"]
     assert set(json.loads((tmp_path / "out" / "r.json").read_text(encoding="utf-8"))) == SECTIONS
     (tmp_path / "s.json").write_text("[]", encoding="utf-8")
+    (tmp_path / "w.json").write_text(json.dumps(stalls | {"artifact": {"digest": "0"}}), encoding="utf-8")
     for more, sentence in ((["--sensitivity", str(tmp_path / "s.json")], "is not what emamba sensitivity --json writes"),
+                           (["--stalls", str(tmp_path / "w.json")], "simulate --json writes (it is of another artifact)"),
                            (["--out", "r.pdf"], "--out r.pdf: name a file that ends with .html")):
         assert cli.main([*asked, *more]) == 1
         assert sentence in capsys.readouterr().err
