@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -9,12 +10,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks import browser
 from emamba import charts, cli
 from emamba.artifact import load, save
 from emamba.charts import Plot, bars, heat
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import figures
+from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
 from emamba.report import collect, lines
 from emamba.report_page import page
@@ -121,6 +125,22 @@ def test_page(found):
         assert words and all(item.text for item in words) and len(ticks) >= 2, root.get("aria-label")
 
 
+def test_page_in_a_browser(found, tmp_path, monkeypatch):
+    """Where there is a Chromium: the page follows the user's colours, and a message of its console is a failure."""
+    report, out = tmp_path / "r.html", tmp_path / "r.png"
+    report.write_text(page(found[3]), encoding="utf-8")
+    if shutil.which("chromium"):
+        browser.picture(browser.find(), report, 500, "dark", out, height=400)
+        with Image.open(out) as picture:
+            assert picture.size == (500, 400) and picture.getpixel((499, 399))[:3] == (0x15, 0x18, 0x1c)
+        report.write_text("<script>console.error('wrong')</script>", encoding="utf-8")
+        with pytest.raises(EmambaError, match="wrong"):
+            browser.picture(browser.find(), report, 500, "dark", out, height=400)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(EmambaError, match="there is no Chromium here: install it"):
+        browser.find()
+
+
 def test_plot():
     svg = Plot("<t>", "time, s", "current, A", (0, 10), (1, 1000), log_y=True).line([(0, 1), (5, 1e9)], "a", "one").svg()
     root = ElementTree.fromstring(re.search(r"<svg.*</svg>", svg).group())
@@ -139,7 +159,7 @@ def test_heat():
     drawn = [item for item in ElementTree.fromstring(re.search(r"<svg.*</svg>", svg).group()).iter("rect")
              if item.get("class") in "ab"]
     assert [(item.get("class"), float(item.get("width")), float(item.get("fill-opacity"))) for item in drawn] == [
-        ("a", 220, 0.5), ("a", 110, 1), ("b", 110, 0.25)]
+        ("a", 148, 0.5), ("a", 74, 1), ("b", 74, 0.25)]
     assert '<span class="a">moves</span>' in svg
 
 
@@ -152,6 +172,7 @@ def test_number(value, text):
 def test_ticks():
     assert charts.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
     assert charts.ticks(-1, 1, 4) == pytest.approx([-1, -0.5, 0, 0.5, 1])
+    assert charts.ticks(-4, 3.97, 3) == [-4, -2, 0, 2]
     assert charts.decades(1e-6, 1, 4) == pytest.approx([1e-6, 1e-4, 1e-2, 1])
 
 
