@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from . import datasets
-from .artifact import Artifact, load, save
+from .artifact import SHIPPED, Artifact, load, save
 from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, TrainConfig, load_toml, validate
 from .datasets.metrics import BETTER, data_figures, error_name, words
 from .datasets.tokens import executor_tokens
@@ -150,7 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     quantized(sub)
 
     def measured(sub: argparse.ArgumentParser, rtl: bool = True) -> None:
-        sub.add_argument("artifact", type=Path, help="folder of the artifact")
+        sub.add_argument("artifact", type=Path, nargs="?", default=SHIPPED,
+                         help="folder of the artifact (default: the MARS model that ships)")
         sub.add_argument("--split", choices=PARTS, default="test", help="part of the data set (default: test)")
         sub.add_argument("--limit", type=int, help="first N sequences only")
         sub.add_argument("--json", type=Path, help="also write the result to this file")
