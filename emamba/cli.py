@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def measured(sub: argparse.ArgumentParser, rtl: bool = True) -> None:
         sub.add_argument("artifact", type=Path, nargs="?", default=SHIPPED,
-                         help="folder of the artifact (default: the MARS model that ships)")
+                         help="folder of the artifact (default: the shipped MARS model)")
         sub.add_argument("--split", choices=PARTS, default="test", help="part of the data set (default: test)")
         sub.add_argument("--limit", type=int, help="first N sequences only")
         sub.add_argument("--json", type=Path, help="also write the result to this file")
