@@ -1,5 +1,6 @@
-"""The measured pages are about the artifacts that ship; the tutorial runs."""
+"""The measured pages are about the artifacts that ship; every example runs, or it is listed why not; commands and names exist."""
 
+import importlib.util
 import json
 import os
 import re
@@ -9,11 +10,42 @@ import sys
 import tomllib
 from pathlib import Path
 
+from benchmarks import __main__ as benchmarks
 from benchmarks import evaluation
 from emamba import cli
+from emamba.config import ModelConfig
+from emamba.formats import IntFormat
+from emamba.graph import build_graph
+from emamba.integer import IntegerModel
+from emamba.operators import Scan
+from emamba.reference import expected_shapes
+from emamba.space import Space
 from rtl import build
+from rtl.schedule import Schedule
+from sim.models import SHAPES
 
 DOCS = Path("docs")
+PAGES = [Path("README.md"), *sorted(DOCS.glob("*.md"))]
+RUN = {"docs/tutorial.md": "test_tutorial", "docs/mistakes.md": "test_mistakes", "docs/command-line.md": "test_command_line",
+       "docs/import.md": "test_examples_of_the_page_run"}
+"""Pages all of whose examples are run, and by which test."""
+NOT_RUN = {
+    ("README.md", "git clone"): "a network; what it goes on with are the next two",
+    ("README.md", "make demo"): "it takes minutes; the tests run its parts",
+    ("README.md", "pip install ."): "a network; test_package.py checks what is installed",
+    ("docs/architecture.md", "all(edge.queue.depth"): "a condition in terms of the page's text; `python -m verify depths` evaluates it",
+    ("docs/search.md", "pip install 'emamba[search"): "hours, and MARS' training frames, which are not here",
+    ("docs/search.md", "[space.model]"): "no program; test_space reads it",
+    ("docs/search.md", "pip install 'psycopg"): "a database server",
+}
+"""Examples that no test runs, by their first words, and why."""
+FENCE = re.compile(r"^```(sh|python|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMAND = re.compile(r"(emamba|python -m rtl\.build) (\S.*)")
+
+
+def shell(page: Path) -> str:
+    """All commands of a page, one after another."""
+    return "\n".join(text for kind, text in FENCE.findall(page.read_text(encoding="utf-8")) if kind == "sh")
 
 
 def test_evaluation_is_of_the_shipped_artifacts():
@@ -26,15 +58,13 @@ def test_evaluation_is_of_the_shipped_artifacts():
 
 def test_tutorial(tmp_path):
     """Runs as written, in an empty folder; simulations share what is compiled once."""
-    page = (DOCS / "tutorial.md").read_text(encoding="utf-8")
-    commands = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     native = (Path("build") / "native").resolve()
     native.mkdir(parents=True, exist_ok=True)
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "native").symlink_to(native)
     environment = {name: value for name, value in os.environ.items() if name != "EMAMBA_DATA"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    result = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=tmp_path, env=environment, capture_output=True,
+    result = subprocess.run(["bash", "-euo", "pipefail", "-c", shell(DOCS / "tutorial.md")], cwd=tmp_path, env=environment, capture_output=True,
                             text=True)
     assert result.returncode == 0, result.stderr
     assert "\n0 mismatches\n" in result.stdout
@@ -55,6 +85,92 @@ def test_mistakes(capsys, monkeypatch):
         status = cli.main(words[1:]) if words[0] == "emamba" else build.main(words[3:])
         out, err = capsys.readouterr()
         assert (status, out, err.replace(f"{Path.cwd()}/", "")) == (1, "", f"{sentence}\n")
+
+
+def test_every_example_is_run_or_listed():
+    """And nothing is listed that is no longer there; each test that is named exists."""
+    listed = set()
+    for page in PAGES:
+        for _, text in FENCE.findall(page.read_text(encoding="utf-8")):
+            known = [key for key in NOT_RUN if key[0] == str(page) and text.startswith(key[1])]
+            assert len(known) == (str(page) not in RUN), f"{page}: {text.splitlines()[0]}"
+            listed |= set(known)
+    assert listed == set(NOT_RUN)
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path("tests").glob("test_*.py"))
+    assert all(f"def {name}(" in tests for name in RUN.values())
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command) of every line of an example and every span of text that is a command."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        lines = [line for kind, block in FENCE.findall(text) if kind == "sh" for line in block.splitlines()]
+        spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+        found += [(str(page), line) for line in lines + spans if re.match(r"emamba |python -m ", line)]
+    return found
+
+
+def test_every_command_is_understood():
+    """By the parsers: placeholders in capitals are taken as they are, N for a number, the first of alternatives."""
+    parsers, count = {"emamba": cli._parser(), "python -m rtl.build": build._parser()}, 0
+    for page, line in commands():
+        if not (match := COMMAND.match(line)) or "…" in line or "--help" in line:
+            continue
+        words = shlex.split(re.sub(r"\\?\|\S*", "", match[2].partition(" > ")[0]), comments=True)
+        words = ["1" if re.fullmatch("[NTEF]", word) else word for word in words]
+        if len(words) == 1 and match[1] == "emamba":  # the command itself is meant
+            assert words[0] in cli.commands(), (page, line)
+        elif not any(re.fullmatch(r"--\S+", word) and words[-1] == word for word in words[1:]) or len(words) > 2:
+            parsers[match[1]].parse_args(words)
+        count += 1
+    assert count > 40
+
+
+def test_every_module_and_section_that_is_named_exists():
+    sections = {"benchmarks": benchmarks.SECTIONS, "benchmarks.evaluation": evaluation.SECTIONS}
+    named = [line.split()[2:] for _, line in commands() if line.startswith("python -m ")]
+    assert len(named) > 20
+    for module, *words in named:
+        spec = importlib.util.find_spec(module)
+        assert spec and (spec.origin is None or "__main__" in Path(spec.origin).read_text(encoding="utf-8")
+                         or importlib.util.find_spec(f"{module}.__main__")), module
+        assert set(words) <= set(sections[module]) if module in sections else True
+    targets = set(re.findall(r"^([a-z]+):", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert set(re.findall(r"`make ([a-z]+)", text)) <= targets
+
+
+def test_space():
+    """The example of the page on searches is a space."""
+    page = (DOCS / "search.md").read_text(encoding="utf-8")
+    example = tomllib.loads(next(text for kind, text in FENCE.findall(page) if kind == "toml"))
+    shipped = tomllib.loads(Path("models/searches/mars.toml").read_text(encoding="utf-8"))
+    assert Space.model_validate(shipped | example).space.model["form"] == ["emamba", "standard"]
+
+
+def test_glossary():
+    """It names every node, every tensor and every size of a model, and no setting or operator that is not there."""
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`([^`]+)`", page))
+    for shape in SHAPES.values():
+        config = ModelConfig(**shape)
+        assert {node.name.rsplit(".", 1)[-1] for node in build_graph(config)} <= names
+        assert {re.sub(r"^blocks\.\d+\.", "", tensor) for tensor in expected_shapes(config)} <= names
+    sizes = {"d_model", "expand", "d_state", "dt_rank", "d_conv", "blocks", "patch", "overlap", "vocabulary", "pool", "outputs"}
+    assert {f"config.{name}" for name in sizes} <= names
+    owners = {"config": ModelConfig, "Scan": Scan, "IntFormat": IntFormat, "Schedule": Schedule, "IntegerModel": IntegerModel}
+    for owner, name in (found.split(".", 1) for found in names if found.split(".")[0] in owners):
+        known = {*dir(owners[owner]), *getattr(owners[owner], "__annotations__", {}), *getattr(owners[owner], "model_fields", {})}
+        assert name in known or owner == "Schedule" and name == "period", f"{owner}.{name}"
+
+
+def test_command_line(tmp_path):
+    """The page's examples, in an empty folder."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", shell(DOCS / "command-line.md")], cwd=tmp_path, env=environment, check=True)
+    assert all(json.loads(path.read_text())["title"] for path in tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.schema.json", "quantize.schema.json"}
 
 
 def test_completion_and_schemas(capsys):
