@@ -21,7 +21,6 @@ from emamba.operators import Scan
 from emamba.reference import expected_shapes
 from emamba.space import Space
 from rtl import build
-from rtl.schedule import Schedule
 from sim.models import SHAPES
 
 DOCS = Path("docs")
@@ -30,17 +29,14 @@ RUN = {"docs/tutorial.md": "test_tutorial", "docs/mistakes.md": "test_mistakes",
        "docs/import.md": "test_examples_of_the_page_run"}
 """Pages all of whose examples are run, and by which test."""
 NOT_RUN = {
-    ("README.md", "git clone"): "a network; what it goes on with are the next two",
     ("README.md", "make demo"): "it takes minutes; the tests run its parts",
-    ("README.md", "pip install ."): "a network; test_package.py checks what is installed",
-    ("docs/architecture.md", "all(edge.queue.depth"): "a condition in terms of the page's text; `python -m verify depths` evaluates it",
+    ("docs/architecture.md", "all(edge.queue.depth"): "a condition on the page's words; `python -m verify depths` evaluates it",
     ("docs/search.md", "pip install 'emamba[search"): "hours, and MARS' training frames, which are not here",
     ("docs/search.md", "[space.model]"): "no program; test_space reads it",
     ("docs/search.md", "pip install 'psycopg"): "a database server",
 }
 """Examples that no test runs, by their first words, and why."""
 FENCE = re.compile(r"^```(sh|python|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"(emamba|python -m rtl\.build) (\S.*)")
 
 
 def shell(page: Path) -> str:
@@ -64,8 +60,8 @@ def test_tutorial(tmp_path):
     (tmp_path / "build" / "native").symlink_to(native)
     environment = {name: value for name, value in os.environ.items() if name != "EMAMBA_DATA"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    result = subprocess.run(["bash", "-euo", "pipefail", "-c", shell(DOCS / "tutorial.md")], cwd=tmp_path, env=environment, capture_output=True,
-                            text=True)
+    result = subprocess.run(["bash", "-euo", "pipefail", "-c", shell(DOCS / "tutorial.md")], cwd=tmp_path, env=environment,
+                            capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "\n0 mismatches\n" in result.stdout
     figures = dict(re.findall(r"^(float|int): MAE \S+, RMSE (\S+)$", result.stdout, re.MULTILINE))
@@ -100,36 +96,32 @@ def test_every_example_is_run_or_listed():
     assert all(f"def {name}(" in tests for name in RUN.values())
 
 
-def commands() -> list[tuple[str, str]]:
-    """(page, command) of every line of an example and every span of text that is a command."""
-    found = []
-    for page in PAGES:
-        text = page.read_text(encoding="utf-8")
-        lines = [line for kind, block in FENCE.findall(text) if kind == "sh" for line in block.splitlines()]
-        spans = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
-        found += [(str(page), line) for line in lines + spans if re.match(r"emamba |python -m ", line)]
-    return found
+def spans(pattern: str) -> list[str]:
+    """Commands in the running text of all pages."""
+    texts = (FENCE.sub("", page.read_text(encoding="utf-8")) for page in PAGES)
+    return [span for text in texts for span in re.findall(r"`([^`\n]+)`", text) if re.match(pattern, span)]
 
 
 def test_every_command_is_understood():
-    """By the parsers: placeholders in capitals are taken as they are, N for a number, the first of alternatives."""
-    parsers, count = {"emamba": cli._parser(), "python -m rtl.build": build._parser()}, 0
-    for page, line in commands():
-        if not (match := COMMAND.match(line)) or "…" in line or "--help" in line:
-            continue
-        words = shlex.split(re.sub(r"\\?\|\S*", "", match[2].partition(" > ")[0]), comments=True)
-        words = ["1" if re.fullmatch("[NTEF]", word) else word for word in words]
-        if len(words) == 1 and match[1] == "emamba":  # the command itself is meant
-            assert words[0] in cli.commands(), (page, line)
-        elif not any(re.fullmatch(r"--\S+", word) and words[-1] == word for word in words[1:]) or len(words) > 2:
-            parsers[match[1]].parse_args(words)
-        count += 1
-    assert count > 40
+    """Those of examples are parsed; of those in running text command and options are known."""
+    parser, building = cli._parser(), build._parser()
+    lines = [line for page in PAGES for line in shell(page).splitlines() if line.startswith(("emamba ", "python -m rtl.build "))]
+    assert len(lines) > 20
+    for line in lines:
+        words = shlex.split(line.partition(" > ")[0], comments=True)
+        assert (parser.parse_args(words[1:]) if words[0] == "emamba" else building.parse_args(words[3:])), line
+    known = parser._subparsers._group_actions[0].choices | {"python": building, "COMMAND": parser, "--help": parser}
+    found = spans(r"emamba |python -m rtl\.build")
+    assert len(found) > 40
+    for span in found:
+        words = shlex.split(span.replace("\\|", "|").removeprefix("emamba "))
+        options = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
+        assert words[0] in known and options <= set(known[words[0]]._option_string_actions), span
 
 
 def test_every_module_and_section_that_is_named_exists():
     sections = {"benchmarks": benchmarks.SECTIONS, "benchmarks.evaluation": evaluation.SECTIONS}
-    named = [line.split()[2:] for _, line in commands() if line.startswith("python -m ")]
+    named = [span.split()[2:] for span in spans("python -m ")]
     assert len(named) > 20
     for module, *words in named:
         spec = importlib.util.find_spec(module)
@@ -146,7 +138,7 @@ def test_space():
     page = (DOCS / "search.md").read_text(encoding="utf-8")
     example = tomllib.loads(next(text for kind, text in FENCE.findall(page) if kind == "toml"))
     shipped = tomllib.loads(Path("models/searches/mars.toml").read_text(encoding="utf-8"))
-    assert Space.model_validate(shipped | example).space.model["form"] == ["emamba", "standard"]
+    assert Space.model_validate(shipped | example).space["model"]["form"] == ["emamba", "standard"]
 
 
 def test_glossary():
@@ -159,10 +151,10 @@ def test_glossary():
         assert {re.sub(r"^blocks\.\d+\.", "", tensor) for tensor in expected_shapes(config)} <= names
     sizes = {"d_model", "expand", "d_state", "dt_rank", "d_conv", "blocks", "patch", "overlap", "vocabulary", "pool", "outputs"}
     assert {f"config.{name}" for name in sizes} <= names
-    owners = {"config": ModelConfig, "Scan": Scan, "IntFormat": IntFormat, "Schedule": Schedule, "IntegerModel": IntegerModel}
-    for owner, name in (found.split(".", 1) for found in names if found.split(".")[0] in owners):
-        known = {*dir(owners[owner]), *getattr(owners[owner], "__annotations__", {}), *getattr(owners[owner], "model_fields", {})}
-        assert name in known or owner == "Schedule" and name == "period", f"{owner}.{name}"
+    owners = {"config": ModelConfig, "Scan": Scan, "IntFormat": IntFormat, "IntegerModel": IntegerModel}
+    for owner, _, name in (found.partition(".") for found in names):
+        if owner in owners and name:
+            assert name in {*dir(owners[owner]), *getattr(owners[owner], "__annotations__", {})}, f"{owner}.{name}"
 
 
 def test_command_line(tmp_path):
