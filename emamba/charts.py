@@ -24,9 +24,12 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def decades(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` powers of ten of low..high."""
+    """About `count` powers of ten of low..high; where there are not two, 1, 2 and 5 of each, or round numbers."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    return [10.0**k for k in range(first, last + 1, 1 + (last - first) // count)]
+    if last > first:
+        return [10.0**k for k in range(first, last + 1, 1 + (last - first) // count)]
+    found = [factor * 10.0**k for k in (first - 1, first) for factor in (1, 2, 5) if low <= factor * 10.0**k <= high]
+    return found if len(found) > 1 else ticks(low, high, count)
 
 
 def number(value: float) -> str:

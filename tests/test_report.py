@@ -122,7 +122,9 @@ def test_page(found):
         root = ElementTree.fromstring(svg)
         words = [item for item in root.iter("text") if item.get("class") is None]
         ticks = [item for item in root.iter("text") if item.get("class") == "tick"]
-        assert words and all(item.text for item in words) and len(ticks) >= 2, root.get("aria-label")
+        assert words and all(item.text for item in words), root.get("aria-label")
+        sides = [sum(item.get("text-anchor") == side for item in ticks) for side in ("middle", "end")]
+        assert min(sides[:len(words)]) >= 2, f"an axis of '{root.get('aria-label')}' has fewer than two numbers"
 
 
 def test_page_in_a_browser(found, tmp_path, monkeypatch):
@@ -173,6 +175,7 @@ def test_ticks():
     assert charts.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
     assert charts.ticks(-1, 1, 4) == pytest.approx([-1, -0.5, 0, 0.5, 1])
     assert charts.ticks(-4, 3.97, 3) == [-4, -2, 0, 2]
+    assert charts.decades(80, 900) == [100, 200, 500] and charts.decades(12, 19, 3) == [12, 14, 16, 18]
     assert charts.decades(1e-6, 1, 4) == pytest.approx([1e-6, 1e-4, 1e-2, 1])
 
 
