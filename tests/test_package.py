@@ -38,8 +38,8 @@ def test_every_file_is_in_the_wheel():
     build.ensure_finalized()
     build.build_lib = "."
     wheel = {Path(name).as_posix() for name in build.get_outputs(include_bytecode=False)}
-    tracked = subprocess.run(["git", "ls-files", *PACKAGES, "models/mars"], capture_output=True, text=True, check=True).stdout
-    shipped = {name.replace("models/", "emamba/") for name in tracked.split()} - {"emamba/mars"}
+    found = [path for folder in (*PACKAGES, "emamba/mars") for path in Path(folder).rglob("*")]
+    shipped = {path.as_posix() for path in found if path.is_file() and "__pycache__" not in path.parts}
     assert wheel == shipped and "emamba/mars/manifest.json" in wheel and "LICENSE" in distribution.metadata.license_files
 
 
