@@ -55,6 +55,8 @@ def main() -> None:
         print(f"\npython -m rtl.build {target}", flush=True)
         if build.main([target, "--artifact", str(ARTIFACT), "--cycles-per-token", str(CYCLES_PER_TOKEN)]):
             raise EmambaError(f"the {target} files were not written")
+    print("\nzcu102 has fewer multipliers than the simulation above: for that device tables take the place of those in exp.\n"
+          "next: docs/tutorial.md, from your own data to a board's files")
 
 
 if __name__ == "__main__":

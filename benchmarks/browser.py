@@ -1,7 +1,7 @@
 """Opens a report in headless Chromium, as `python -m benchmarks.browser REPORT.html`: at two widths, light and dark, and printed.
 
 Pictures and the print go to build/browser, to be looked at; any message of the browser's console is a failure. It needs Chromium
-(Debian's package `chromium`), which CI does not have: tests/test_report.py checks there what can be seen without a browser.
+(Debian's package `chromium`); what can be seen without a browser, tests/test_report.py checks.
 """
 
 import re
@@ -14,22 +14,33 @@ from emamba.errors import EmambaError
 
 OUT = Path("build/browser")
 WIDTHS = (500, 1200)
-HEIGHT = 9000
+HEIGHT = 16000
 BLINK = {"light": 1, "dark": 0}
 """Values of Blink's setting preferredColorScheme."""
 
 
+def find() -> str:
+    """The command of a Chromium."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if found := shutil.which(name):
+            return found
+    raise EmambaError("there is no Chromium here: install it, e.g. apt-get install chromium")
+
+
+def picture(browser: str, report: Path, width: int, scheme: str, out: Path, height: int = HEIGHT) -> None:
+    """Writes a PNG of a report at a width in px, `light` or `dark`."""
+    _open(browser, report, f"--screenshot={out}", f"--window-size={width},{height}",
+          f"--blink-settings=preferredColorScheme={BLINK[scheme]}")
+
+
 def main(report: Path) -> None:
-    browser = next((found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None)
-    if browser is None:
-        raise EmambaError("there is no Chromium here: install it, e.g. apt-get install chromium")
+    browser = find()
     if not report.is_file():
         raise EmambaError(f"{report} is no file: write it with emamba report")
     OUT.mkdir(parents=True, exist_ok=True)
     for width in WIDTHS:
-        for scheme, value in BLINK.items():
-            _open(browser, report, f"--blink-settings=preferredColorScheme={value}", f"--window-size={width},{HEIGHT}",
-                  f"--screenshot={OUT}/{report.stem}-{width}-{scheme}.png")
+        for scheme in BLINK:
+            picture(browser, report, width, scheme, OUT / f"{report.stem}-{width}-{scheme}.png")
     _open(browser, report, f"--print-to-pdf={OUT}/{report.stem}.pdf")
     print(f"{OUT}: {', '.join(sorted(path.name for path in OUT.iterdir()))}")
 

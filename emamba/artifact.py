@@ -32,6 +32,8 @@ from .piecewise import Segments
 FORMAT = "emamba-artifact"
 VERSION = 1
 SIZE_LIMIT = 1 << 30
+SHIPPED = Path(__file__).with_name("mars")
+"""The artifact that every installation has."""
 KEYS = ("format", "version", "name", "model", "data", "codec", "nodes", "files", "record", "digest")
 
 Array = np.ndarray

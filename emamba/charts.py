@@ -5,26 +5,31 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import groupby
 
 Points = Sequence[tuple[float, float]]
 
 LEFT, RIGHT, TOP, BOTTOM = 58, 12, 22, 40
 """Margins in px, for ticks and labels."""
-ROW = 18
+ROW = 15
 """Height in px of a bar."""
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` round numbers of low..high."""
+    """About `count` round numbers of low..high, at least two."""
     step = 10 ** math.floor(math.log10((high - low) / count))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (step * factor) <= count)
-    return [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    found = [k * step for k in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
+    return found if len(found) > 1 else ticks(low, high, count + 1)
 
 
 def decades(low: float, high: float, count: int = 5) -> list[float]:
-    """About `count` powers of ten of low..high."""
+    """About `count` powers of ten of low..high; where there are not two, 1, 2 and 5 of each, or round numbers."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    return [10.0**k for k in range(first, last + 1, 1 + (last - first) // count)]
+    if last > first:
+        return [10.0**k for k in range(first, last + 1, 1 + (last - first) // count)]
+    found = [factor * 10.0**k for k in (first - 1, first) for factor in (1, 2, 5) if low <= factor * 10.0**k <= high]
+    return found if len(found) > 1 else ticks(low, high, count)
 
 
 def number(value: float) -> str:
@@ -137,9 +142,9 @@ class Plot:
 Row = tuple[str, float, str, str]
 
 
-def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None, width: int = 760) -> str:
+def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None, width: int = 556) -> str:
     """Rows of (name, value ≥ 0, class, words behind the bar) over an axis that `label` names; `limit` is a line across."""
-    left, right = 130, 190
+    left, right = 110, 150
     most = max([value for _, value, _, _ in rows] + [limit or 0]) or 1
     height, inner = TOP + ROW * len(rows) + BOTTOM, width - left - right
     parts = []
@@ -149,15 +154,47 @@ def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None
                      f'y="{TOP + ROW * len(rows) + 14}" text-anchor="middle">{number(value)}</text>')
     for k, (name, value, kind, words) in enumerate(rows):
         y = TOP + k * ROW
-        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 13}" text-anchor="end">{escape(name)}</text>'
-                     f'<rect class="{kind}" x="{left}" y="{y + 3}" width="{value / most * inner:.1f}" height="{ROW - 6}"/>'
-                     f'<text class="tick" x="{left + value / most * inner + 6:.1f}" y="{y + 13}">{escape(words)}</text>')
+        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 11}" text-anchor="end">{escape(name)}</text>'
+                     f'<rect class="{kind}" x="{left}" y="{y + 2}" width="{value / most * inner:.1f}" height="{ROW - 4}"/>'
+                     f'<text class="tick" x="{left + value / most * inner + 6:.1f}" y="{y + 11}">{escape(words)}</text>')
     if limit:
         x = left + limit / most * inner
         parts.append(f'<path class="limit" d="M{x:.1f} {TOP}v{ROW * len(rows)}"/>')
     return _svg(title, width, height, [
         *parts, f'<text class="title" x="{left}" y="14">{escape(title)}</text>',
         f'<text x="{left + inner / 2}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>'])
+
+
+def heat(title: str, label: str, edges: Sequence[float], rows: Sequence[tuple[str, dict[str, Sequence[float]], str]],
+         names: dict[str, str], width: int = 556) -> str:
+    """Rows of (name, shares 0..1 of each bin by class, words behind the row) over the axis `edges`, which `label` names; each
+    class of `names` colours a bin by its share."""
+    left, right, row = 110, 150, 12
+    inner, bottom = width - left - right, TOP + row * len(rows)
+    low, high = edges[0], edges[-1]
+
+    def px(value: float) -> float:
+        return left + (value - low) / (high - low) * inner
+
+    parts = [f'<path class="grid" d="M{px(value):.1f} {TOP}V{bottom}"/><text class="tick" x="{px(value):.1f}" y="{bottom + 14}" '
+             f'text-anchor="middle">{number(value)}</text>' for value in ticks(low, high)]
+    for k, (name, shares, words) in enumerate(rows):
+        y = TOP + k * row
+        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 10}" text-anchor="end">{escape(name)}</text>'
+                     f'<text class="tick" x="{left + inner + 6}" y="{y + 10}">{escape(words)}</text>')
+        for kind, values in shares.items():
+            start = 0
+            for shade, run in groupby(f"{value:.2g}" for value in values):
+                end = start + len(list(run))
+                if float(shade):
+                    parts.append(f'<rect class="{kind}" x="{px(edges[start]):.1f}" y="{y + 1}" fill-opacity="{shade}" '
+                                 f'width="{px(edges[end]) - px(edges[start]):.1f}" height="{row - 2}"/>')
+                start = end
+    return _svg(title, width, bottom + BOTTOM, [
+        *parts, f'<rect class="frame" x="{left}" y="{TOP}" width="{inner}" height="{bottom - TOP}"/>',
+        f'<text class="title" x="{left}" y="14">{escape(title)}</text>',
+        f'<text x="{left + inner / 2}" y="{bottom + BOTTOM - 8}" text-anchor="middle">{escape(label)}</text>'],
+        [(name, kind) for kind, name in names.items()])
 
 
 def _svg(title: str, width: int, height: int, parts: list[str], names: list[tuple[str, str]] = ()) -> str:

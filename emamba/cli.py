@@ -7,13 +7,14 @@ import json
 import sys
 import time
 import tomllib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from . import datasets
-from .artifact import Artifact, load, save
+from .artifact import SHIPPED, Artifact, load, save
 from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, TrainConfig, load_toml, validate
 from .datasets.metrics import BETTER, data_figures, error_name, words
 from .datasets.tokens import executor_tokens
@@ -21,7 +22,7 @@ from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
 from .files import check_replaceable, write_file
 from .graph import build_graph
-from .integer import record_golden
+from .integer import IntegerModel, record_golden
 
 PARTS = ("test", "validate", "train")
 SCHEMAS = ("recipe", "quantize", "finetune", "search")
@@ -149,7 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     quantized(sub)
 
     def measured(sub: argparse.ArgumentParser, rtl: bool = True) -> None:
-        sub.add_argument("artifact", type=Path, help="folder of the artifact")
+        sub.add_argument("artifact", type=Path, nargs="?", default=SHIPPED,
+                         help="folder of the artifact (default: the shipped MARS model)")
         sub.add_argument("--split", choices=PARTS, default="test", help="part of the data set (default: test)")
         sub.add_argument("--limit", type=int, help="first N sequences only")
         sub.add_argument("--json", type=Path, help="also write the result to this file")
@@ -174,6 +176,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--backend", choices=BACKENDS, default="int")
     sub.add_argument("--keys", metavar="NAMES", help="nodes, separated by commas (default: all)")
     sub.add_argument("--out", type=Path, required=True, help=".npz file")
+    sub = command("simulate", _simulate, "run the hardware cycle by cycle: waits of every stream, and a waveform",
+                  "emamba simulate models/mars --limit 2 --vcd build/mars.vcd")
+    measured(sub)
+    given(sub)
+    sub.set_defaults(limit=2)
+    sub.add_argument("--cycles", type=int, default=2000, help="cycles after which it ends at the latest (default: 2000)")
+    sub.add_argument("--stall-percent", type=int, default=0, metavar="P", help="both ports pause at random in this share of the "
+                     "cycles (default: 0)")
+    sub.add_argument("--vcd", type=Path, metavar="FILE", help="also write the waveform, and beside it, ending with .gtkw, the "
+                     "view for gtkwave")
     sub = command("profile", _profile, "inputs of SiLU, exp and softplus against their domains and knots",
                   "emamba profile models/mars --plot build/profile.svg")
     measured(sub, rtl=False)
@@ -187,6 +199,7 @@ def _parser() -> argparse.ArgumentParser:
                      "the same name")
     sub.add_argument("--rtl", action="store_true", help="run the hardware's simulation too, which takes minutes to build")
     sub.add_argument("--sensitivity", type=Path, metavar="FILE", help="what `emamba sensitivity --json FILE` wrote")
+    sub.add_argument("--stalls", type=Path, metavar="FILE", help="what `emamba simulate --json FILE` wrote")
     sub = commands.add_parser("schema", help="the JSON schema of a TOML file: its keys, their limits and meaning",
                               epilog="example: emamba schema recipe > recipe.schema.json")
     sub.add_argument("kind", choices=SCHEMAS)
@@ -620,6 +633,46 @@ def _save_arrays(path: Path, values: dict[str, np.ndarray]) -> None:
         np.savez_compressed(file, **values)
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    from rtl import packing
+    from rtl.schedule import Schedule
+    from sim.recorder import record
+    from sim.waveform import write_gtkw, write_vcd
+
+    if options.cycles < 1:
+        raise EmambaError(f"--cycles must be at least 1, not {options.cycles}")
+    if not 0 <= options.stall_percent < 100:
+        raise EmambaError(f"--stall-percent must lie in 0..99, not {options.stall_percent}")
+    if options.vcd and options.vcd.suffix != ".vcd":
+        raise EmambaError(f"--vcd {options.vcd}: name a file that ends with .vcd")
+    artifact = load(options.artifact)
+    tokens, _, data = _part(options, artifact)
+    integers = artifact.codec.encode(tokens, artifact.input)
+    schedule = Schedule(artifact, options.cycles_per_token)
+    recording = record(schedule, integers, options.cycles, options.stall_percent, _progress(options.cycles, "cycles"))
+    if options.vcd:
+        write_file(options.vcd, lambda path: write_vcd(recording, path))
+        write_file(options.vcd.with_suffix(".gtkw"), lambda path: write_gtkw(recording, path))
+    expected = packing.pack(schedule.output, IntegerModel(artifact).run(integers, ["head"])["head"])
+    _, beats = recording.transfers("o")
+    different = int((beats != expected[:len(beats)]).any(1).sum())
+    found = {"artifact": {"name": artifact.name, "digest": artifact.digest}, "cycles_per_token": schedule.period,
+             "stall_percent": options.stall_percent, "data": f"{data.name}, {data.split} split, {data.note}",
+             "sequences": len(tokens), "beats": {"expected": len(expected), "left": len(beats), "different": different},
+             **recording.stalls()}
+    _write_json(options.json, found)
+    print(f"{'stream':22}{'lanes':>6}{'transfer':>12}{'starved':>12}{'blocked':>12}   share of {recording.cycles} cycles")
+    for stream in found["streams"]:
+        shares = (f"{stream[kind] / recording.cycles:12.1%}" for kind in ("transfer", "starved", "blocked"))
+        print(f"{stream['name']:22}{stream['lanes']:6}" + "".join(shares))
+    print("starved: valid is low, it waits for its sender; blocked: ready alone is low, it waits for its receiver")
+    print(f"{len(beats)} of {len(expected)} output beats of {len(tokens)} sequences left ({found['data']}), {different} of them "
+          "not the integer model's" + ("" if len(beats) == len(expected) else "; --cycles ended it"))
+    if options.vcd:
+        print(f"{options.vcd}, {options.vcd.with_suffix('.gtkw')}")
+    return 1 if different else 0
+
+
 def _profile(options: argparse.Namespace) -> int:
     from . import profiling
 
@@ -643,10 +696,11 @@ def _report(options: argparse.Namespace) -> int:
     if options.out.suffix != ".html":
         raise EmambaError(f"--out {options.out}: name a file that ends with .html")
     artifact = load(options.artifact)
-    known = _known_sensitivity(options.sensitivity, artifact) if options.sensitivity else None
+    sensitivity = _written(options.sensitivity, "sensitivity", lambda found: _is_sensitivity(found, artifact))
+    stalls = _written(options.stalls, "simulate", lambda found: _is_stalls(found, artifact))
     tokens, targets, data = _part(options, artifact)
-    report = collect(artifact, tokens, targets, data, cycles_per_token=options.cycles_per_token, sensitivity=known,
-                     backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=_step)
+    report = collect(artifact, tokens, targets, data, cycles_per_token=options.cycles_per_token, sensitivity=sensitivity,
+                     stalls=stalls, backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=_step)
     text = page(report)
     _write_json(options.out.with_suffix(".json"), report)
     _write_json(options.json, report)
@@ -656,18 +710,32 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
-def _known_sensitivity(file: Path, artifact: Artifact) -> dict:
-    """What `emamba sensitivity --json` wrote of the artifact."""
+def _written(file: Path | None, command: str, is_of: Callable[[dict], bool]) -> dict | None:
+    """What `emamba COMMAND --json` wrote of the artifact."""
+    if file is None:
+        return None
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
-        names = {row["name"] for row in found["rows"] if row["changes"].keys() and row["bits"]}
-        if not {*found} >= {"error", "base", "sequences"} or not names & set(artifact.operators):
-            raise ValueError("it names no tensor of the artifact")
+        if not is_of(found):
+            raise ValueError("it is of another artifact")
     except OSError as error:
         raise EmambaError(f"cannot read {file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise EmambaError(f"{file} is not what emamba sensitivity --json writes ({error}): run it again") from None
+        raise EmambaError(f"{file} is not what emamba {command} --json writes ({error}): run it again") from None
     return found
+
+
+def _is_sensitivity(found: dict, artifact: Artifact) -> bool:
+    names = {row["name"] for row in found["rows"] if row["changes"].keys() and row["bits"]}
+    return {*found} >= {"error", "base", "sequences"} and bool(names & set(artifact.operators))
+
+
+def _is_stalls(found: dict, artifact: Artifact) -> bool:
+    bins = len(found["edges"]) - 1
+    whole = all({*stream} >= {"name", "transfer", "blocked"} and all(len(stream["bins"][kind]) == bins for kind in
+                                                                   ("transfer", "blocked")) for stream in found["streams"])
+    known = {*found} >= {"cycles", "sequences", "data", "stall_percent", "cycles_per_token"}
+    return whole and known and found["artifact"]["digest"] == artifact.digest
 
 
 def _step(name: str) -> None:

@@ -38,10 +38,11 @@ FOLDINGS = (1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 
 def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *, cycles_per_token: int = 20,
             backends: tuple[str, ...] = ("float", "int"), sensitivity: dict | None = None,
-            step: Callable[[str], None] = lambda name: None) -> dict:
+            stalls: dict | None = None, step: Callable[[str], None] = lambda name: None) -> dict:
     """The report's figures. tokens [n, L, input width] in the user's unit; targets without entries where there are none.
 
-    `sensitivity` is what `emamba sensitivity --json` wrote; `step` is told what is being done.
+    `sensitivity` is what `emamba sensitivity --json` wrote, `stalls` what `emamba simulate --json` did; `step` is told
+    what is being done.
     """
     source = f"{data.name}, {data.split} split, {data.note}"
     config = artifact.config
@@ -56,6 +57,7 @@ def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *,
     step("pipeline")
     schedule = Schedule(artifact, cycles_per_token)
     report["pipeline"] = _pipeline(schedule)
+    report["stalls"] = _stalls(stalls)
     step("resources")
     report["resources"] = _resources(artifact, cycles_per_token)
     step("pareto")
@@ -82,6 +84,15 @@ def _sensitivity(found: dict | None) -> dict:
         return {"how": "not run here: emamba sensitivity … --json FILE, then emamba report … --sensitivity FILE", "rows": []}
     return found | {"how": f"integer model on {found['sequences']} validation sequences, one tensor at a time at other bits; the "
                            f"change of {found['error']} from {found['base']:.4g}"}
+
+
+def _stalls(found: dict | None) -> dict:
+    if found is None:
+        return {"how": "not run here: emamba simulate … --json FILE, then emamba report … --stalls FILE", "streams": []}
+    pauses = f"; both ports pause in {found['stall_percent']} % of the cycles" if found["stall_percent"] else ""
+    return {key: found[key] for key in ("cycles", "edges", "streams")} | {
+        "how": f"the design in Amaranth's simulator at {found['cycles_per_token']} cycles a token, {found['cycles']} "
+               f"cycles, {found['sequences']} sequences of {found['data']}{pauses}"}
 
 
 def _accuracy(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, backends: tuple[str, ...], cycles: int) -> dict:
@@ -193,6 +204,10 @@ def lines(report: dict) -> list[str]:
                f"  {'stage':18}{'cycles':>8}{'multipliers':>12}{'busy':>8}{'ROM bits':>10}{'RAM bits':>10}"]
     result += [f"  {stage['name']:18}{stage['cycles']:8}{stage['multipliers']:12}{stage['utilization']:8.1%}"
                f"{stage['rom_bits']:10}{stage['ram_bits']:10}" for stage in pipeline["stages"]]
+    if report["stalls"]["streams"]:
+        waits = sorted(report["stalls"]["streams"], key=lambda stream: -stream["blocked"])[:3]
+        result += ["", f"Blocked most ({report['stalls']['how']})"]
+        result += [f"  {stream['name']}: {stream['blocked'] / report['stalls']['cycles']:.1%} of the cycles" for stream in waits]
     result += ["", f"Resources ({report['resources']['how']})"]
     result += [f"  {name:12}" + ", ".join(f"{key} {value['estimate']} ({value['share']:.1%})" for key, value in found.items())
                for name, found in report["resources"]["devices"].items()]

@@ -1,12 +1,16 @@
 """Draws a report as one HTML file: inline SVG, light and dark, printable, nothing from a network and no script."""
 
+from itertools import pairwise
+
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from .charts import Plot, bars, number
+from .charts import Plot, bars, heat, number
 from .datasets.metrics import words
 
 SMALL = (300, 170)
+MAP_ROWS = 60
+"""Streams of one map, which is then no longer than a printed page."""
 
 
 def page(report: dict) -> str:
@@ -31,6 +35,23 @@ def _pipeline(report: dict) -> list[str]:
             bars("Memories by stage, with the queues behind it", "bits", memory)]
 
 
+def _stalls(report: dict) -> list[str]:
+    stalls = report["stalls"]
+    if not stalls["streams"]:
+        return []
+    edges, rows = stalls["edges"], []
+    for stream in stalls["streams"]:
+        shares = {kind: [count / (high - low) for count, low, high in zip(stream["bins"][name], edges, edges[1:], strict=False)]
+                  for kind, name in (("a", "transfer"), ("b", "blocked"))}
+        rows.append((stream["name"], shares, f"{stream['transfer'] / stalls['cycles']:.0%} transfer, "
+                     f"{stream['blocked'] / stalls['cycles']:.0%} blocked"))
+    maps = -(-len(rows) // MAP_ROWS)
+    cuts = [len(rows) * k // maps for k in range(maps + 1)]
+    return [heat(f"Streams {low + 1} to {high} of {len(rows)}, in the order of the data", "cycle", edges, rows[low:high],
+                 {"a": "transfer", "b": "blocked by its receiver", "none": "starved by its sender"})
+            for low, high in pairwise(cuts)]
+
+
 def _resources(report: dict) -> list[str]:
     rows = [(f"{device} {name}", value["share"] * 100, "b" if value["share"] > 1 else "a",
              f"{value['share']:.1%}: {number(value['estimate'])} of {number(value['limit'])}")
@@ -47,7 +68,7 @@ def _pareto(report: dict) -> list[str]:
                              ("dsp", "Multiplier blocks", "DSP blocks, estimate"), ("latency_cycles", "Latency", "cycles")):
         values = [max(design[key], 1) for design in designs]
         plots.append(Plot(f"{name} over cycles a token", "cycles a token, T", label, (min(cycles), max(cycles)),
-                          (min(values) * 0.8, max(values) * 1.25), True, True, (360, 230))
+                          (min(values) * 0.8, max(values) * 1.25), True, True, (350, 230))
                      .line(list(zip(cycles, values, strict=True)), "a", dots=True).svg())
     return plots
 
@@ -58,16 +79,16 @@ def _units(report: dict) -> list[str]:
         c = unit["curve"]
         x, span = c["x"], (c["x"][0], c["x"][-1])
         plots.append(Plot(f"{unit['node']}: {unit['function']}, {unit['input']} → {unit['output']}", "argument", "value", span,
-                          (min(*c["y"], *c["true"]), max(*c["y"], *c["true"])), size=(360, 230))
+                          (min(*c["y"], *c["true"]), max(*c["y"], *c["true"])), size=(350, 230))
                      .line(list(zip(x, c["true"], strict=True)), "c wide", "exact")
                      .line(list(zip(x, c["y"], strict=True)), "a",
                            f"{unit['segments']} segments" if unit["segments"] else "table")
                      .dots(list(zip(c["knot_x"], c["knot_y"], strict=True)), "a").svg())
         plots.append(Plot(f"{unit['node']}: error", "argument", "error, output LSB", span, (min(c["error"]), max(c["error"])),
-                          size=(360, 230))
+                          size=(350, 230))
                      .line(list(zip(x, c["error"], strict=True)), "b").svg())
         plots.append(Plot(f"{unit['node']}: inputs", "argument; outermost bars: beyond", "share of inputs",
-                          (c["edges"][0], c["edges"][-1]), (1e-6, 1), log_y=True, size=(360, 230))
+                          (c["edges"][0], c["edges"][-1]), (1e-6, 1), log_y=True, size=(350, 230))
                      .steps(c["edges"], c["shares"], "a").svg())
     return plots
 
@@ -88,7 +109,7 @@ def _drift(report: dict) -> list[str]:
     for name, values in report["drift"]["scans"].items():
         shares = [value * 100 for value in values]
         plots.append(Plot(f"{name}: distance of the integer state h from float", "tokens read", "relative RMS error, %",
-                          (1, len(shares)), (0, max(shares) * 1.1), size=(420, 230))
+                          (1, len(shares)), (0, max(shares) * 1.1), size=(350, 230))
                      .line(list(enumerate(shares, 1)), "a", dots=len(shares) <= 64).svg())
     return plots
 
@@ -103,5 +124,5 @@ def _sensitivity(report: dict) -> list[str]:
     return [bars(f"Cost of {narrowest} bits in one tensor alone", f"change of {report['sensitivity']['error']}", shown)]
 
 
-DRAWN = {"pipeline": _pipeline, "resources": _resources, "pareto": _pareto, "units": _units, "formats": _formats, "drift": _drift,
-         "sensitivity": _sensitivity}
+DRAWN = {"pipeline": _pipeline, "stalls": _stalls, "resources": _resources, "pareto": _pareto, "units": _units,
+         "formats": _formats, "drift": _drift, "sensitivity": _sensitivity}

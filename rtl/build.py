@@ -16,7 +16,7 @@ from boards.ulx3s import target as ulx3s
 from boards.zcu102 import target as zcu102
 from boards.zynqmp.presets import PRESETS
 from boards.zynqmp.target import Target
-from emamba.artifact import load
+from emamba.artifact import SHIPPED, load
 from emamba.certificate import certify
 from emamba.errors import EmambaError
 from emamba.files import check_replaceable, write_file, write_folder
@@ -85,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser("python -m rtl.build", description="Turns an artifact into the files of a target.",
                      epilog="example: python -m rtl.build zcu102 --artifact models/mars --cycles-per-token 20")
     parser.add_argument("target", metavar="TARGET", help=", ".join(TARGETS))
-    parser.add_argument("--artifact", type=Path, default=Path("models/mars"), help="the artifact's folder (default: models/mars)")
+    parser.add_argument("--artifact", type=Path, default=SHIPPED, help="the artifact's folder (default: the shipped MARS model)")
     parser.add_argument("--out", type=Path, help="folder to write (default: build/TARGET)")
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument("--cycles-per-token", type=int, metavar="T",

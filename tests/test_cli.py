@@ -79,6 +79,10 @@ def test_evaluate_is_the_executor_and_the_metric(run, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["value"] == pytest.approx(rmse, rel=1e-12)
 
 
+def test_the_shipped_artifact_is_the_default(run):
+    assert run("evaluate", "--data", DATA, "--limit", 3) == run("evaluate", MARS, "--data", DATA, "--limit", 3)
+
+
 def test_compare_of_equals(run, tmp_path):
     path = tmp_path / "c.json"
     status, out = run("compare", MARS, "--data", DATA, "--backends", "int,int", "--limit", 5, "--json", path)
@@ -185,9 +189,9 @@ def test_torch_is_for_training_only(module):
     (["evaluate", MARS, "--backend", "gpu"], "argument --backend: invalid choice: 'gpu'"),
     (["evaluate", MARS, "--limit", "many"], "argument --limit: invalid int value: 'many'"),
     (["evaluate", MARS, "--split", "tests"], "argument --split: invalid choice: 'tests'"),
-    (["evaluate"], "the following arguments are required: artifact"),
+    (["finetune"], "the following arguments are required: artifact, --run, --out"),
     (["quantize", "runs/x"], "the following arguments are required: --out"),
-    (["simulate"], "invalid choice: 'simulate'"),
+    (["emulate"], "invalid choice: 'emulate'"),
     ([], "the following arguments are required: COMMAND"),
 ])
 def test_wrong_usage(capsys, arguments, words):

@@ -1,5 +1,6 @@
-"""The measured pages are about the artifacts that ship; the tutorial runs."""
+"""The measured pages are about the artifacts that ship; every example runs, or it is listed why not; commands and names exist."""
 
+import importlib.util
 import json
 import os
 import re
@@ -9,11 +10,38 @@ import sys
 import tomllib
 from pathlib import Path
 
+from benchmarks import __main__ as benchmarks
 from benchmarks import evaluation
 from emamba import cli
+from emamba.config import ModelConfig
+from emamba.formats import IntFormat
+from emamba.graph import build_graph
+from emamba.integer import IntegerModel
+from emamba.operators import Scan
+from emamba.reference import expected_shapes
+from emamba.space import Space
 from rtl import build
+from sim.models import SHAPES
 
 DOCS = Path("docs")
+PAGES = [Path("README.md"), *sorted(DOCS.glob("*.md"))]
+RUN = {"docs/tutorial.md": "test_tutorial", "docs/mistakes.md": "test_mistakes", "docs/command-line.md": "test_command_line",
+       "docs/import.md": "test_examples_of_the_page_run"}
+"""Pages all of whose examples are run, and by which test."""
+NOT_RUN = {
+    ("README.md", "make demo"): "it takes minutes; the tests run its parts",
+    ("docs/architecture.md", "all(edge.queue.depth"): "a condition on the page's words; `python -m verify depths` evaluates it",
+    ("docs/search.md", "pip install 'emamba[search"): "hours, and MARS' training frames, which are not here",
+    ("docs/search.md", "[space.model]"): "no program; test_space reads it",
+    ("docs/search.md", "pip install 'psycopg"): "a database server",
+}
+"""Examples that no test runs, by their first words, and why."""
+FENCE = re.compile(r"^```(sh|python|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def shell(page: Path) -> str:
+    """All commands of a page, one after another."""
+    return "\n".join(text for kind, text in FENCE.findall(page.read_text(encoding="utf-8")) if kind == "sh")
 
 
 def test_evaluation_is_of_the_shipped_artifacts():
@@ -26,16 +54,14 @@ def test_evaluation_is_of_the_shipped_artifacts():
 
 def test_tutorial(tmp_path):
     """Runs as written, in an empty folder; simulations share what is compiled once."""
-    page = (DOCS / "tutorial.md").read_text(encoding="utf-8")
-    commands = "\n".join(re.findall(r"^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
     native = (Path("build") / "native").resolve()
     native.mkdir(parents=True, exist_ok=True)
     (tmp_path / "build").mkdir()
     (tmp_path / "build" / "native").symlink_to(native)
     environment = {name: value for name, value in os.environ.items() if name != "EMAMBA_DATA"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    result = subprocess.run(["bash", "-euo", "pipefail", "-c", commands], cwd=tmp_path, env=environment, capture_output=True,
-                            text=True)
+    result = subprocess.run(["bash", "-euo", "pipefail", "-c", shell(DOCS / "tutorial.md")], cwd=tmp_path, env=environment,
+                            capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "\n0 mismatches\n" in result.stdout
     figures = dict(re.findall(r"^(float|int): MAE \S+, RMSE (\S+)$", result.stdout, re.MULTILINE))
@@ -55,6 +81,88 @@ def test_mistakes(capsys, monkeypatch):
         status = cli.main(words[1:]) if words[0] == "emamba" else build.main(words[3:])
         out, err = capsys.readouterr()
         assert (status, out, err.replace(f"{Path.cwd()}/", "")) == (1, "", f"{sentence}\n")
+
+
+def test_every_example_is_run_or_listed():
+    """And nothing is listed that is no longer there; each test that is named exists."""
+    listed = set()
+    for page in PAGES:
+        for _, text in FENCE.findall(page.read_text(encoding="utf-8")):
+            known = [key for key in NOT_RUN if key[0] == str(page) and text.startswith(key[1])]
+            assert len(known) == (str(page) not in RUN), f"{page}: {text.splitlines()[0]}"
+            listed |= set(known)
+    assert listed == set(NOT_RUN)
+    tests = "".join(path.read_text(encoding="utf-8") for path in Path("tests").glob("test_*.py"))
+    assert all(f"def {name}(" in tests for name in RUN.values())
+
+
+def spans(pattern: str) -> list[str]:
+    """Commands in the running text of all pages."""
+    texts = (FENCE.sub("", page.read_text(encoding="utf-8")) for page in PAGES)
+    return [span for text in texts for span in re.findall(r"`([^`\n]+)`", text) if re.match(pattern, span)]
+
+
+def test_every_command_is_understood():
+    """Those of examples are parsed; of those in running text command and options are known."""
+    parser, building = cli._parser(), build._parser()
+    lines = [line for page in PAGES for line in shell(page).splitlines() if line.startswith(("emamba ", "python -m rtl.build "))]
+    assert len(lines) > 20
+    for line in lines:
+        words = shlex.split(line.partition(" > ")[0], comments=True)
+        assert (parser.parse_args(words[1:]) if words[0] == "emamba" else building.parse_args(words[3:])), line
+    known = parser._subparsers._group_actions[0].choices | {"python": building, "COMMAND": parser, "--help": parser}
+    found = spans(r"emamba |python -m rtl\.build")
+    assert len(found) > 40
+    for span in found:
+        words = shlex.split(span.replace("\\|", "|").removeprefix("emamba "))
+        options = {word.partition("=")[0] for word in words[1:] if word.startswith("--")}
+        assert words[0] in known and options <= set(known[words[0]]._option_string_actions), span
+
+
+def test_every_module_and_section_that_is_named_exists():
+    sections = {"benchmarks": benchmarks.SECTIONS, "benchmarks.evaluation": evaluation.SECTIONS}
+    named = [span.split()[2:] for span in spans("python -m ")]
+    assert len(named) > 20
+    for module, *words in named:
+        spec = importlib.util.find_spec(module)
+        assert spec and (spec.origin is None or "__main__" in Path(spec.origin).read_text(encoding="utf-8")
+                         or importlib.util.find_spec(f"{module}.__main__")), module
+        assert set(words) <= set(sections[module]) if module in sections else True
+    targets = set(re.findall(r"^([a-z]+):", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert set(re.findall(r"`make ([a-z]+)", text)) <= targets
+
+
+def test_space():
+    """The example of the page on searches is a space."""
+    page = (DOCS / "search.md").read_text(encoding="utf-8")
+    example = tomllib.loads(next(text for kind, text in FENCE.findall(page) if kind == "toml"))
+    shipped = tomllib.loads(Path("models/searches/mars.toml").read_text(encoding="utf-8"))
+    assert Space.model_validate(shipped | example).space["model"]["form"] == ["emamba", "standard"]
+
+
+def test_glossary():
+    """It names every node, every tensor and every size of a model, and no setting or operator that is not there."""
+    page = (DOCS / "glossary.md").read_text(encoding="utf-8")
+    names = set(re.findall(r"`([^`]+)`", page))
+    for shape in SHAPES.values():
+        config = ModelConfig(**shape)
+        assert {node.name.rsplit(".", 1)[-1] for node in build_graph(config)} <= names
+        assert {re.sub(r"^blocks\.\d+\.", "", tensor) for tensor in expected_shapes(config)} <= names
+    sizes = {"d_model", "expand", "d_state", "dt_rank", "d_conv", "blocks", "patch", "overlap", "vocabulary", "pool", "outputs"}
+    assert {f"config.{name}" for name in sizes} <= names
+    owners = {"config": ModelConfig, "Scan": Scan, "IntFormat": IntFormat, "IntegerModel": IntegerModel}
+    for owner, _, name in (found.partition(".") for found in names):
+        if owner in owners and name:
+            assert name in {*dir(owners[owner]), *getattr(owners[owner], "__annotations__", {})}, f"{owner}.{name}"
+
+
+def test_command_line(tmp_path):
+    """The page's examples, in an empty folder."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["bash", "-euo", "pipefail", "-c", shell(DOCS / "command-line.md")], cwd=tmp_path, env=environment, check=True)
+    assert all(json.loads(path.read_text())["title"] for path in tmp_path.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"recipe.schema.json", "quantize.schema.json"}
 
 
 def test_completion_and_schemas(capsys):

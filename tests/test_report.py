@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -9,25 +10,37 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks import browser
 from emamba import charts, cli
-from emamba.artifact import save
-from emamba.charts import Plot, bars
+from emamba.artifact import load, save
+from emamba.charts import Plot, bars, heat
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import figures
+from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
 from emamba.report import collect, lines
 from emamba.report_page import page
 from rtl.schedule import Schedule
 from sim.models import random_artifact, random_inputs
+from sim.recorder import Recording
 
-SECTIONS = {"artifact", "data", "accuracy", "pipeline", "resources", "pareto", "formats", "drift", "units", "certificate",
-            "sensitivity"}
+SECTIONS = {"artifact", "data", "accuracy", "pipeline", "stalls", "resources", "pareto", "formats", "drift", "units",
+            "certificate", "sensitivity"}
 
 
 def data_of(artifact, tokens):
     none = np.zeros(0)
     return Dataset("given", "all", "random", none, none, none, none, tokens, none, unit="cm", unit_scale=100.0)
+
+
+def stalls_of(artifact):
+    """As `emamba simulate` writes them, of two streams that wait at random."""
+    port = Schedule(artifact, 8).input
+    valid, ready = np.random.default_rng(0).integers(0, 2, (2, 100, 2), dtype=bool)
+    return {"artifact": {"digest": artifact.digest}, "cycles_per_token": 8, "stall_percent": 50, "data": "random", "sequences": 2,
+            **Recording({"i": port, "embed.i": port}, valid, ready, [()] * 100).stalls(bins=10)}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +51,7 @@ def found():
     sensitivity = {"error": "1 − accuracy", "base": 0.25, "sequences": 9,
                    "rows": [{"name": "embed", "bits": 12, "changes": {"6": 0.125, "8": None}}]}
     return artifact, tokens, targets, collect(artifact, tokens, targets, data_of(artifact, tokens), cycles_per_token=8,
-                                              sensitivity=sensitivity)
+                                              sensitivity=sensitivity, stalls=stalls_of(artifact))
 
 
 def test_figures(found):
@@ -109,7 +122,25 @@ def test_page(found):
         root = ElementTree.fromstring(svg)
         words = [item for item in root.iter("text") if item.get("class") is None]
         ticks = [item for item in root.iter("text") if item.get("class") == "tick"]
-        assert words and all(item.text for item in words) and len(ticks) >= 2, root.get("aria-label")
+        assert words and all(item.text for item in words), root.get("aria-label")
+        sides = [sum(item.get("text-anchor") == side for item in ticks) for side in ("middle", "end")]
+        assert min(sides[:len(words)]) >= 2, f"an axis of '{root.get('aria-label')}' has fewer than two numbers"
+
+
+def test_page_in_a_browser(found, tmp_path, monkeypatch):
+    """Where there is a Chromium: the page follows the user's colours, and a message of its console is a failure."""
+    report, out = tmp_path / "r.html", tmp_path / "r.png"
+    report.write_text(page(found[3]), encoding="utf-8")
+    if shutil.which("chromium"):
+        browser.picture(browser.find(), report, 500, "dark", out, height=400)
+        with Image.open(out) as picture:
+            assert picture.size == (500, 400) and picture.getpixel((499, 399))[:3] == (0x15, 0x18, 0x1c)
+        report.write_text("<script>console.error('wrong')</script>", encoding="utf-8")
+        with pytest.raises(EmambaError, match="wrong"):
+            browser.picture(browser.find(), report, 500, "dark", out, height=400)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(EmambaError, match="there is no Chromium here: install it"):
+        browser.find()
 
 
 def test_plot():
@@ -124,6 +155,16 @@ def test_plot():
     assert "<rect" in bars("b", "bits", [("n", 0, "a", "0")])
 
 
+def test_heat():
+    """Neighbours of one shade are one rectangle, and there is none where nothing is."""
+    svg = heat("h", "cycle", [0, 10, 20, 30, 40], [("s", {"a": [0.5, 0.5, 0, 1], "b": [0, 0, 0.25, 0]}, "w")], {"a": "moves"})
+    drawn = [item for item in ElementTree.fromstring(re.search(r"<svg.*</svg>", svg).group()).iter("rect")
+             if item.get("class") in "ab"]
+    assert [(item.get("class"), float(item.get("width")), float(item.get("fill-opacity"))) for item in drawn] == [
+        ("a", 148, 0.5), ("a", 74, 1), ("b", 74, 0.25)]
+    assert '<span class="a">moves</span>' in svg
+
+
 @pytest.mark.parametrize("value, text", [(0, "0"), (1200, "1,200"), (123456, "123.5k"), (2.5e6, "2.5M"), (1e-5, "1e-5"),
                                          (0.25, "0.25")])
 def test_number(value, text):
@@ -133,6 +174,8 @@ def test_number(value, text):
 def test_ticks():
     assert charts.ticks(0, 10) == [0, 2, 4, 6, 8, 10]
     assert charts.ticks(-1, 1, 4) == pytest.approx([-1, -0.5, 0, 0.5, 1])
+    assert charts.ticks(-4, 3.97, 3) == [-4, -2, 0, 2]
+    assert charts.decades(80, 900) == [100, 200, 500] and charts.decades(12, 19, 3) == [12, 14, 16, 18]
     assert charts.decades(1e-6, 1, 4) == pytest.approx([1e-6, 1e-4, 1e-2, 1])
 
 
@@ -140,13 +183,20 @@ def test_command(found, tmp_path, capsys):
     artifact, tokens, _, _ = found
     save(artifact, tmp_path / "a")
     np.save(tmp_path / "x.npy", tokens)
-    asked = ["report", str(tmp_path / "a"), "--inputs", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out" / "r.html")]
+    stalls = stalls_of(load(tmp_path / "a"))
+    (tmp_path / "w.json").write_text(json.dumps(stalls), encoding="utf-8")
+    asked = ["report", str(tmp_path / "a"), "--inputs", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out" / "r.html"),
+             "--stalls", str(tmp_path / "w.json")]
     assert cli.main(asked) == 0
-    assert capsys.readouterr().err == ""
+    text, error = capsys.readouterr()
+    shares = re.findall(r"^  (i|embed.i): (.*)% of the cycles$", text, re.MULTILINE)
+    assert error == "" and dict(shares) == {stream["name"]: f"{stream['blocked']:.1f}" for stream in stalls["streams"]}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["r.html", "r.json"]
     assert set(json.loads((tmp_path / "out" / "r.json").read_text(encoding="utf-8"))) == SECTIONS
     (tmp_path / "s.json").write_text("[]", encoding="utf-8")
+    (tmp_path / "w.json").write_text(json.dumps(stalls | {"artifact": {"digest": "0"}}), encoding="utf-8")
     for more, sentence in ((["--sensitivity", str(tmp_path / "s.json")], "is not what emamba sensitivity --json writes"),
+                           (["--stalls", str(tmp_path / "w.json")], "simulate --json writes (it is of another artifact)"),
                            (["--out", "r.pdf"], "--out r.pdf: name a file that ends with .html")):
         assert cli.main([*asked, *more]) == 1
         assert sentence in capsys.readouterr().err

@@ -22,6 +22,7 @@ if [ -n "$missing" ]; then
         fail "the system's package manager could not install:$missing"
 fi
 
+echo "setup: .venv gets its packages, which takes minutes"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 .venv/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[train,data,search,report,synthesis,constants,test,docs]'
 touch .venv/ready
