@@ -33,13 +33,14 @@ CHIP = {"mm2": 0.350, "mhz": 100, "mw": 13.49, "frame_nj": 200}
 """The authors' first chip, GF 22 nm: core area, clock and power as its note gives them; the energy of a frame is inferred."""
 NAND2_22NM = 0.20
 """µm² of a NAND2 in a 22 nm library (our assumption: the foundry publishes none)."""
-REALIZATIONS = {"segments": Realization(tables=False), "tables": Realization(decay_tables=True)}
+REALIZATIONS = {"segments": Realization(Products.MERGED, tables=False),
+                "tables": Realization(Products.MERGED, decay_tables=True)}
 NORMS = {"mars": "RangeNorm", "mars_layer": "LayerNorm", "mars_rms": "RMSNorm"}
 
 
 def realization(cycles: int) -> Realization:
-    """The default; where a token takes one cycle, weights are wired in."""
-    return Realization(Products.CONSTANTS) if cycles == 1 else Realization()
+    """The target's default; where a token takes one cycle, weights are wired in."""
+    return Realization(Products.CONSTANTS if cycles == 1 else Products.MERGED)
 
 
 def point(artifact: Artifact, cycles: int, process: str, chosen: Realization | None = None, **options) -> dict:
