@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rtl.accelerator import Accelerator
+from rtl.datapath import Products
 from rtl.emit import to_verilog
 from rtl.schedule import Schedule
 
@@ -23,6 +24,7 @@ from .sizing import implement
 CLOCK_MHZ = 100.0
 LEAST_CLOCK_MHZ = 0.0
 DEVICE = None
+PRODUCTS = Products.MERGED
 IO_SHARE = 0.2
 """Share of the clock period that input and output delays take (our choice)."""
 CORE_UTILIZATION = 45
@@ -36,7 +38,8 @@ NOTES = [
 
 def for_pdk(pdk: Pdk) -> SimpleNamespace:
     """The target for a process."""
-    return SimpleNamespace(CLOCK_MHZ=pdk.clock_mhz, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=partial(write, pdk=pdk))
+    return SimpleNamespace(CLOCK_MHZ=pdk.clock_mhz, LEAST_CLOCK_MHZ=0.0, DEVICE=None, PRODUCTS=PRODUCTS,
+                           write=partial(write, pdk=pdk))
 
 
 def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = None) -> tuple[dict, list[str]]:

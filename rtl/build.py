@@ -98,8 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fill", type=float, metavar="SHARE", default=FILL,
                         help=f"share of the device that --device may fill, by estimate (default: {FILL:g})")
     parser.add_argument("--products", choices=[kind.value for kind in Products],
-                        help="products with weights: one multiplier each, pairs in a wide one, adder graphs at T = 1 "
-                        "(default: what the estimate favours)")
+                        help="products with weights: one multiplier each, pairs in a wide one, adder graphs at T = 1, "
+                        "merged with their sum (default: what the estimate favours, merged for asic)")
     parser.add_argument("--decays", choices=["segments", "tables"], help="the scan's exp (default: what the estimate favours)")
     parser.add_argument("--activations", choices=["segments", "tables"], help="SiLU and softplus (default: tables up to 8 bits)")
     parser.add_argument("--pdk", metavar="P", help=f"the target asic's process: {', '.join(pdks.NAMES)}, or the path of a "
@@ -139,7 +139,8 @@ def build(options: argparse.Namespace) -> None:
         raise EmambaError(f"--weights, --state, --counters and --bus-bits are for {', '.join(SYSTEMS)}, not for the target "
                           f"{options.target}")
     default = getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
-    planned = plan(envelope(artifact) if live else artifact, request(options, target.DEVICE, default))
+    asked = request(options, target.DEVICE, default, getattr(target, "PRODUCTS", None))
+    planned = plan(envelope(artifact) if live else artifact, asked)
     schedule = planned.schedule
     design = System(schedule, choice, artifact) if options.target in SYSTEMS else schedule
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
@@ -166,11 +167,12 @@ def build(options: argparse.Namespace) -> None:
         print(f"note: {note}")
 
 
-def request(options: argparse.Namespace, device: str | None, default: int) -> Request:
-    """What the options ask of a target for `device`, which takes `default` cycles a token where nothing is asked."""
+def request(options: argparse.Namespace, device: str | None, default: int, products: Products | None = None) -> Request:
+    """What the options ask of a target for `device`, which takes `default` cycles a token and `products` where nothing is
+    asked."""
     fixed = {"decay_tables": False, "products": Products.PAIRS} if options.weights == "loadable" else {}
-    if options.products:
-        fixed["products"] = Products(options.products)
+    if options.products or products:
+        fixed["products"] = Products(options.products or products)
     for name, choice in (("decay_tables", options.decays), ("tables", options.activations)):
         if choice:
             fixed[name] = choice == "tables"

@@ -17,7 +17,8 @@ from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
 from rtl import packing
 from rtl.build import main
-from rtl.schedule import Schedule
+from rtl.datapath import Products
+from rtl.schedule import Realization, Schedule
 from sim.models import random_artifact, random_inputs
 
 TINY = Path(__file__).parent / "pdk" / "tiny.toml"
@@ -51,7 +52,7 @@ endmodule
 
 
 def small() -> Schedule:
-    return Schedule(random_artifact(SMALL, residual_bits=8), CYCLES)
+    return Schedule(random_artifact(SMALL, residual_bits=8), CYCLES, Realization(Products.MERGED))
 
 
 @pytest.fixture(scope="module")
