@@ -23,7 +23,7 @@ def sequences_needed(schedule: Schedule) -> int:
 
 
 def _filling(schedule: Schedule) -> int:
-    return ceil(schedule.latency / schedule.cycles_per_frame) + 1
+    return ceil(schedule.latency / schedule.cycles_per_frame)
 
 
 def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, *, gated: bool = True) -> dict:

@@ -64,9 +64,11 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     _render("README.txt", folder, facts)
     if "openroad" in pdk.flows:
         _render("config.mk", folder, facts)
+        _render("io.tcl", folder, facts)
     if "librelane" in pdk.flows:
         _render("config.yaml", folder, facts)
-    notes = [*_findings(pdk, area, corners), *_registers(memories), UNPLACED, *NOTES]
+        _render("pins.cfg", folder, facts)
+    notes = [*findings(pdk, area, corners), *_registers(memories), UNPLACED, *NOTES]
     return resources | {"pdk": pdk.name, "area": area, "timing": corners}, notes
 
 
@@ -75,10 +77,11 @@ def _registers(memories: list[Ram]) -> list[str]:
         return []
     largest = max(memories, key=lambda memory: memory.words * memory.width)
     return [f"no RAM is a macro, since none of the process reads without a clock: {largest.path} ({largest.words} words of "
-            f"{largest.width} bits) and {len(memories) - 1} others are registers"]
+            f"{largest.width} bits) and {len(memories) - 1} others are latches or registers"]
 
 
-def _findings(pdk: Pdk, area: dict, corners: dict) -> list[str]:
+def findings(pdk: Pdk, area: dict, corners: dict) -> list[str]:
+    """What the report says of a mapped chip; a negative slack is named with where it is."""
     total = area["total"]
     found = [f"{total['area_um2']:,.0f} µm² of cells of {pdk.title}: {total['nand2']:,} NAND2 equivalents, "
              f"{total['flip_flops']:,} flip-flops; by Yosys and ABC, none unmapped"]

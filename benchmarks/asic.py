@@ -26,7 +26,7 @@ from . import sections
 MODELS = Path("models")
 MODEL = "mars"
 CLOCKS = {"asap7": 1000.0, "ihp-sg13g2": 100.0}
-CYCLES = (1, 2, 4, 8, 20, 58, 128)
+CYCLES = {"asap7": (1, 20, 58, 128), "ihp-sg13g2": (20, 58, 128)}
 AUTHORS = 58
 """T of the authors' throughput: their longest stage takes 58 cycles a token."""
 CHIP = {"mm2": 0.350, "mhz": 100, "mw": 13.49, "frame_nj": 200}
@@ -59,7 +59,7 @@ def point(artifact: Artifact, cycles: int, process: str, chosen: Realization | N
 
 
 def points(artifact: Artifact, process: str) -> list[dict]:
-    return [point(artifact, cycles, process) for cycles in reversed(CYCLES)]
+    return [point(artifact, cycles, process) for cycles in reversed(CYCLES[process])]
 
 
 def gating(artifact: Artifact) -> list[dict]:

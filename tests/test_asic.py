@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from test_zcu102 import SMALL
 
-from asic import flow, gates, mapping, pdk, timing
+from asic import flow, gates, mapping, pdk, target, timing
 from asic.liberty import Library, evaluate, expression, parse
 from emamba import artifact as artifacts
 from emamba.errors import EmambaError
@@ -81,8 +81,8 @@ def inputs(schedule):
 
 def figures(measured):
     """What is compared with the baseline."""
-    used = measured["energy_j"]
-    return {"total": measured["area"]["total"],
+    used, corner = measured["energy_j"], measured["timing"]["typical"]
+    return {"total": measured["area"]["total"], "setup_ns": corner["setup_ns"], "hold_ns": corner["hold_ns"],
             "energy_fj": {"total": round(used["total"] * 1e15), **{k: round(v * 1e15) for k, v in used["kinds"].items()}}}
 
 
@@ -91,10 +91,17 @@ def test_baseline(measured):
 
 
 def test_files(built):
-    names = {"top.v", "top.sdc", "memories.json", "netlist.v", "cells.v", "config.mk", "README.txt", "report.json"}
+    names = {"top.v", "top.sdc", "memories.json", "netlist.v", "cells.v", "config.mk", "io.tcl", "README.txt", "report.json"}
     assert {path.name for path in built.iterdir()} == names
     report = json.loads((built / "report.json").read_text())
     assert report["clock_mhz"] == 200 and "none unmapped" in report["notes"][0]
+    corner = report["resources"]["timing"]["typical"]
+    assert report["notes"][1:3] == [
+        f"setup at the typical corner: {corner['setup_ns']:+.3f} ns; the clock may be {corner['mhz']:,.0f} MHz, by OpenSTA "
+        "before placement", f"hold at the typical corner: {corner['hold_ns']:+.3f} ns, by OpenSTA before placement"]
+    slow = corner | {"setup_ns": -0.25, "mhz": 190.5}
+    assert (f"setup at the slow corner: -0.250 ns, violated at {corner['path'][-1]['pin']}; the clock may be 190 MHz, by OpenSTA "
+            "before placement") in target.findings(pdk.find(str(TINY)), report["resources"]["area"], {"slow": slow})
     assert "create_clock -name clk -period 5000.000" in (built / "top.sdc").read_text()  # the library's picoseconds
     assert "export PLATFORM = nangate45" in (built / "config.mk").read_text()
     assert "Not run here" in (built / "config.mk").read_text() and "not run here" in (built / "README.txt").read_text()
