@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -47,6 +47,10 @@ for number, script in enumerate(sys.stdin.read().split("\\f")):
 
 BACKSLASH = "\\"
 INSTANCE = re.compile(r"^  (\w+) (\\\S+|\w+) ?\($", re.M)
+
+
+FAST = "strash; &get -n; &synch2; &nf -D {0}; &put; buffer -c; topo; upsize -D {0}; dnsize -D {0}\n"
+"""ABC for speed; its own script, which is for area, leaves long carries."""
 
 
 @dataclass
@@ -115,16 +119,17 @@ class Netlist:
         return {"nand2_cell": unit.name, "nand2_um2": unit.area, "total": total, "blocks": rows}
 
 
-def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True) -> Netlist:
+def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, fast: Collection[str] = ()) -> Netlist:
     """The netlist of a chip's Verilog in the PDK's typical cells. `gated`: a common enable of flip-flops gates their clock, and
-    RAMs are latches where the library has them."""
+    RAMs are latches where the library has them. `fast`: instances that are mapped for speed, the others for area."""
     library = pdk.typical
     flow = _Flow(pdk, library, clock_mhz, gated)
     texts, inputs = parts(latched(verilog, flow.clock_gate) if flow.latch else verilog), {}
     names = {instance: _add(text, inputs) for instance, text in texts.items()}
     top = re.search(r"^module top\(.*?^endmodule\n", verilog, re.M | re.S)[0]
     top = re.sub(r"^  (?:\\\S+|\w+)\s+(\\\S+|\w+) \($", lambda match: f"  {names[match[1]]} {match[1]} (", top, flags=re.M)
-    mapped = flow.run(inputs | {"top": top})
+    quick = {part for instance, part in names.items() if instance.lstrip(BACKSLASH).strip() in fast}
+    mapped = flow.run(inputs | {"top": top}, quick)
     return Netlist(library, mapped.pop("top"), mapped)
 
 
@@ -163,7 +168,7 @@ class _Flow:
                               "names")
         return self.library.cells[name]
 
-    def script(self, name: str, text: str, within: list[str]) -> list[str]:
+    def script(self, name: str, text: str, within: list[str], fast: bool) -> list[str]:
         """Products with weights from a memory are Booth's, which are smaller; of two values that change late, those switch more
         than others."""
         booth = " -booth" * (f"{BACKSLASH}{name}.weight" in text)
@@ -178,28 +183,32 @@ class _Flow:
             *["techmap -map latch.v"] * bool(self.latch),
             *([f"clockgate -liberty cells.lib -min_net_size {LEAST_GATED}"] * self.gated),
             "opt", "dfflibmap -liberty cells.lib", "opt",
-            f"abc -liberty cells.lib -constr abc.constr -D {self.picoseconds}", "opt_clean -purge",
+            f"abc -liberty cells.lib -constr abc.constr -D {self.picoseconds}{' -script fast.abc' * fast}", "opt_clean -purge",
             "setundef -zero",
             f"hilomap {' '.join(ties)}", f"insbuf -buf {buffer}", "splitnets", "opt_clean -purge", "setattr -unset src *",
             f"write_verilog -noattr -noexpr -nohex {name}.mapped.v", f"write_json -noscopeinfo {name}.json",
         ]
 
-    def run(self, inputs: dict[str, str]) -> dict[str, Part]:
-        """The mapped parts of Verilog modules, each of which may have those before it within."""
+    def run(self, inputs: dict[str, str], fast: set[str]) -> dict[str, Part]:
+        """The mapped parts of Verilog modules, each of which may have those before it within; those of `fast` and what is within
+        them for speed."""
         constraints = f"set_driving_cell {self.buffer.name}\nset_load {self.pdk.load_ff}\n"
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
             self.library.write(work / "cells.lib")
             (work / "abc.constr").write_text(constraints, encoding="utf-8")
+            (work / "fast.abc").write_text(FAST.format(self.picoseconds), encoding="utf-8")
             if self.latch:
                 (work / "cells.v").write_text(_stub(self.clock_gate), encoding="utf-8")
                 (work / "latch.v").write_text(_latch(self.latch), encoding="utf-8")
             shared = [(work / "cells.lib").read_text(encoding="utf-8"), constraints, version("pyosys"), str(self.latch)]
             paths, scripts = {}, []
+            parents = {name: [inner for inner in inputs if inner != name and inner in text] for name, text in inputs.items()}
+            fast = fast | {inner for name in fast for inner in parents[name]}
             for name, text in inputs.items():
                 (work / f"{name}.v").write_text(text, encoding="utf-8")
-                within = [inner for inner in inputs if inner != name and inner in text]
-                script = self.script(name, text, within)
+                within = parents[name]
+                script = self.script(name, text, within, name in fast)
                 key = "\0".join([text, *script, *(inputs[inner] for inner in within), *shared])
                 paths[name] = CACHE.resolve() / sha256(key.encode()).hexdigest()[:24]
                 if not paths[name].exists():

@@ -1,11 +1,12 @@
-"""Drive strengths: a cell that is slow at its load becomes the smallest one of the same function that is not.
+"""Timing before placement. Drive strengths: a cell that is slow at its load becomes the smallest one of the same function that is
+not; blocks that are still slow are mapped for speed.
 
 ABC sizes within a block, where it takes every register for a strong driver and does not see what an output drives.
 """
 
 from collections import defaultdict
 
-from . import mapping
+from . import mapping, timing
 from .gates import Flat, flatten, loads
 from .liberty import Cell, Library
 from .mapping import Netlist
@@ -18,11 +19,18 @@ PASSES = 3
 
 
 def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True) -> tuple[Netlist, Flat]:
-    """`mapping.implement`, with cells of the size that their loads ask for."""
-    netlist = mapping.implement(verilog, pdk, clock_mhz, gated=gated)
-    flat = flatten(netlist)
-    resize(netlist, flat, pdk, clock_mhz)
-    return netlist, flat
+    """`mapping.implement`, with cells of the size that their loads ask for; blocks that miss the clock are mapped for speed."""
+    def sized(fast: list[str]) -> tuple[Netlist, Flat]:
+        netlist = mapping.implement(verilog, pdk, clock_mhz, gated=gated, fast=fast)
+        flat = flatten(netlist)
+        resize(netlist, flat, pdk, clock_mhz)
+        return netlist, flat
+
+    found = sized([])
+    if timing.available():
+        slow = [name for name, slack in timing.analyze(found[0], pdk, "typical", clock_mhz)["blocks"].items() if slack < 0]
+        found = sized(slow) if slow else found
+    return found
 
 
 def resize(netlist: Netlist, flat: Flat, pdk: Pdk, clock_mhz: float) -> int:
