@@ -25,6 +25,8 @@ from .stream_rules import primitives
 MODEL = Path("models/mars")
 SECONDS = 1800
 """Time limit of a proof."""
+PROOFS = Path("build/proofs")
+"""Where those of earlier runs are found again, by their circuit."""
 BLOCKS = (
     "linear-5-7-1-7",
     "linear-17-5-4-2",
@@ -63,7 +65,11 @@ did, and say nothing but how much work a check is. What a section does and why t
 
 
 def _proofs(benches: dict[str, Bench]) -> list[dict]:
-    return [{"property": name} | asdict(prove(bench, SECONDS)) for name, bench in benches.items()]
+    rows = []
+    for name, bench in benches.items():
+        rows.append({"property": name} | asdict(prove(bench, SECONDS, PROOFS)))
+        print(f"  {name}: {rows[-1]['result']}, {rows[-1]['seconds']} s", file=sys.stderr, flush=True)
+    return rows
 
 
 def _proof_table(title: str, text: list[str], method: str, bound: Callable[[str], str]):

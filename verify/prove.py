@@ -5,16 +5,19 @@ The proof begins in any state of all registers and memories, after one cycle of 
 a reset at any moment, and no stale state survives one. There is no bound on the number of cycles.
 """
 
+import hashlib
+import json
 import re
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amaranth.back import rtlil
 from amaranth.hdl import Assert, ClockDomain, Elaboratable, Module, Signal
 
 from boards import tools
+from emamba.files import write_file
 
 LOWER = """\
 read_rtlil design.il
@@ -86,13 +89,21 @@ class Bench(Elaboratable):
         return m
 
 
-def prove(bench: Bench, seconds: int = 120) -> Proof:
-    """Proves all assertions of `bench`, or says why not."""
+def prove(bench: Bench, seconds: int = 120, kept: Path | None = None) -> Proof:
+    """Proves all assertions of `bench`, or says why not. In a folder `kept`, the proof of a circuit is found again."""
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         lower(bench, folder)
-        return check(folder, seconds, start, unroll=bench.unroll)
+        if not kept:
+            return check(folder, seconds, start, unroll=bench.unroll)
+        record = kept / f"{hashlib.sha256((folder / 'design.aig').read_bytes()).hexdigest()[:16]}-{bench.unroll}.json"
+        if record.exists():
+            return Proof(**json.loads(record.read_text(encoding="utf-8")))
+        proof = check(folder, seconds, start, unroll=bench.unroll)
+    if proof.result != "unknown":
+        write_file(record, lambda target: target.write_text(json.dumps(asdict(proof)), encoding="utf-8"))
+    return proof
 
 
 def lower(bench: Bench, folder: Path) -> None:
