@@ -87,12 +87,13 @@ def resets() -> dict:
     return {"cycles": len(cycles), "runs": 2 * len(cycles), "wrong": len(wrong)}
 
 
-def stalls() -> list[dict]:
+def stalls() -> dict:
     frames = Frames(random_artifact(MODEL), CYCLES_PER_TOKEN, 8)
-    return [
+    rates = [
         {"percent": percent, "runs": 3, "wrong": sum(bool(frames.wrong(frames.run(seed, percent))) for seed in range(3))}
         for percent in STALLS
     ]
+    return {"rates": rates}
 
 
 def upsets(count: int = 60, seed: int = 1) -> dict:

@@ -4,6 +4,7 @@
 import inspect
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from unittest import mock
@@ -152,4 +153,8 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
 
 
 def run(artifact: Artifact) -> list[dict]:
-    return [{"fault": fault, "check": name, "caught": bool(check())} for fault, (name, check) in faults(artifact).items()]
+    rows = []
+    for fault, (name, check) in faults(artifact).items():
+        start = time.perf_counter()
+        rows.append({"fault": fault, "check": name, "caught": bool(check()), "seconds": round(time.perf_counter() - start, 1)})
+    return rows
