@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import EmambaError
 from . import Dataset, choose_split
+from .archives import read_npz
 
 TEST_FILES = {"official": "mars_test.npz", "random": "mars_random_test.npz"}
 """Split -> file of its test frames alone."""
@@ -126,11 +127,7 @@ def _load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _read_points(path: Path) -> list[Frames]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except Exception as error:  # a damaged file raises nearly every kind of exception
-        raise EmambaError(f"{path} is damaged or not an .npz file ({error}): copy it again") from None
+    arrays = read_npz(path, "copy it again")
     parts = [_points_part(path, arrays, part) for part in PARTS]
     return [part if part else _empty() for part in parts]
 
