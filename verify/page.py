@@ -87,9 +87,10 @@ def _mutants(figures: list[dict]) -> Iterator[Row]:
         killed, real = each["killed"], each["mutants"] - equal
         kills = ", ".join(f"{count} by {kind}" for kind, count in sorted(each["kills"].items()))
         notes = _survivors(each["explained"], alive)
+        result = (f"{killed} killed ({kills}), {each['proven']} proven equal, {len(each['explained'])} explained, {len(alive)} alive: "
+                  f"{killed / max(1, real):.1%}")
         yield Row(f"mutants of {each['block']}", "its bench; PDR for the others", f"{each['mutants']} by Yosys, at random",
-                  each["seconds"], f"{killed} killed ({kills}), {each['proven']} proven equal, {len(each['explained'])} explained, "
-                  f"{len(alive)} alive: {killed / max(1, real):.1%}", killed >= 0.97 * real and not alive, notes)
+                  each["seconds"], result, killed >= 0.97 * real and not alive, notes)
     mutants, killed, proven = (sum(each[key] for each in figures) for key in ("mutants", "killed", "proven"))
     equal = proven + sum(len(each["explained"]) for each in figures)
     yield Row("mutants of all blocks and a small model", "the rows above", f"{mutants} mutants", None,
@@ -99,7 +100,7 @@ def _mutants(figures: list[dict]) -> Iterator[Row]:
 
 def _fuzz(figures: list[dict]) -> Iterator[Row]:
     for each in figures:
-        yield Row(f"mutated {each['kind']} give a sentence, or are what they say", "loaded; what loads is saved, scheduled and run",
+        yield Row(f"mutated {each['kind']} give a sentence, or are what they say", "what loads is saved, scheduled and run",
                   f"{each['cases']:,} files, {each['limits'][0]} s and {each['limits'][1]} GB each", each["seconds"],
                   f"{each['refused']:,} refused, {each['loaded']:,} loaded, {len(each['faults'])} faults", not each["faults"],
                   each["faults"][:50])
@@ -108,9 +109,10 @@ def _fuzz(figures: list[dict]) -> Iterator[Row]:
 def _shapes(figures: dict) -> Iterator[Row]:
     models = figures["models"]
     wrong = sum(not each["right"] or each["undefined"] > 0 for each in models)
+    beats = sum(each["beats"] for each in models)
     yield Row("models of random shape, form, norm, pool and folding equal their integer model",
-              "from random float weights to Verilog in Icarus, X at power-up, stalls",
-              f"{len(models)} models, {sum(each['beats'] for each in models):,} beats", figures["seconds"], f"{wrong} wrong", not wrong)
+              "from random float weights to Verilog in Icarus, X at power-up, stalls", f"{len(models)} models, {beats:,} beats",
+              figures["seconds"], f"{wrong} wrong", not wrong)
 
 
 def _abuse(figures: dict) -> Iterator[Row]:
@@ -123,9 +125,9 @@ def _abuse(figures: dict) -> Iterator[Row]:
     percents = ", ".join(str(rate["percent"]) for rate in stalls["rates"])
     yield Row("stalls change no value", f"native simulation, {small}", f"{percents} % of the cycles on both ports, 3 runs each",
               stalls["seconds"], f"{wrong} wrong", not wrong)
-    yield Row("no X after a reset, whatever registers and memories held", f"Icarus, {small}", f"{undefined['beats']} beats, stalls",
-              undefined["seconds"], f"{undefined['undefined']} undefined, {'right' if undefined['right'] else 'WRONG'}",
-              undefined["right"] and not undefined["undefined"])
+    yield Row("no X after a reset, whatever registers and memories held", f"Icarus, {small}",
+              f"{undefined['beats']} beats, under stalls", undefined["seconds"],
+              f"{undefined['undefined']} undefined, {'right' if undefined['right'] else 'WRONG'}", undefined["right"] and not undefined["undefined"])
     yield Row("an upset bit is gone after a reset", f"one bit for one cycle, any wire or memory port, {small}",
               f"{upsets['upsets']} upsets, 8 frames each", upsets["seconds"],
               f"{upsets['no effect']} change nothing, {upsets['passing']} up to {upsets['longest']} frames, {upsets['until reset']} "
