@@ -116,13 +116,18 @@ def lower(bench: Bench, folder: Path) -> None:
 def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: int = 0) -> Proof:
     """Runs ABC on design.aig, after its commands `simplify`."""
     engine = f"bmc3 -F {unroll} -T {seconds}" if unroll else f"pdr -T {seconds}"
-    commands = f"read_aiger design.aig; print_stats; fold; strash; {simplify}{engine}"
-    report = tools.run([str(_abc()), "-c", commands], folder, "ABC")
+
+    def abc(engine: str) -> str:
+        return tools.run([str(_abc()), "-c", f"read_aiger design.aig; print_stats; fold; strash; {engine}"], folder, "ABC")
+
+    report = abc(simplify + engine)
     latches = re.search(r"lat\s*=\s*(\d+)", report)
-    words = r"^(Property proved|Output.*was asserted.*|Property UNDECIDED|No output.*|Explored all.*|Networks are.*)"
+    if latches and latches[1] == "0":  # PDR knows no circuit without registers
+        report = abc("dprove")
+    words = r"^(Property proved|UNSATISFIABLE|Output.*was asserted.*|Property UNDECIDED|No output.*|Explored all.*)"
     detail = (re.findall(words, report, re.M) or report.strip().splitlines() or ["no answer"])[-1].strip()
     frames = re.match(r"No output asserted in (\d+) frames", detail)
-    if detail.startswith(("Property proved", "Explored all")) or (frames and int(frames[1]) >= unroll > 0):
+    if detail.startswith(("Property proved", "UNSATISFIABLE", "Explored all")) or (frames and int(frames[1]) >= unroll > 0):
         result = "proven"
     else:
         result = "broken" if "was asserted" in detail else "unknown"
