@@ -22,7 +22,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from .config import ModelConfig, validate
-from .errors import EmambaError
+from .errors import EmambaError, brief
 from .files import write_folder
 from .formats import IntFormat, Rounding
 from .graph import build_graph
@@ -282,7 +282,7 @@ def _load_tensors(folder: Path, name: str, hashes: Any) -> dict[str, Array]:
     try:
         return load_tensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise EmambaError(f"{folder}/{name} is not a safetensors file ({error})") from None
+        raise EmambaError(f"{folder}/{name} is not a safetensors file ({brief(error)})") from None
 
 
 def _read(path: Path, limit: int = SIZE_LIMIT) -> bytes:

@@ -172,7 +172,11 @@ def _abuse() -> dict:
 
 
 def _coverage() -> dict:
-    return {"blocks": [coverage.toggles(name) for name in (*mutants.BLOCKS, *mutants.WHOLE)], "points": coverage.points()}
+    return {
+        "blocks": [_timed(lambda name=name: coverage.toggles(name)) for name in (*mutants.BLOCKS, *mutants.WHOLE)],
+        "states": coverage.states(),
+        "points": coverage.points(),
+    }
 
 
 SECTIONS: dict[str, Callable[[], object]] = {

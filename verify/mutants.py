@@ -26,7 +26,6 @@ from rtl.emit import to_verilog
 from rtl.linear import Linear
 from rtl.schedule import Schedule
 from sim import cases
-from sim.bench import random_tokens
 from sim.models import random_artifact, random_inputs
 from sim.native import NativeSimulation
 
@@ -96,8 +95,8 @@ def target(name: str) -> Target:
         return Target(Accelerator(schedule), tokens, answer, schedule.timetable(len(tokens)))
     block = BLOCKS[name]()
     inner = block.block if isinstance(block, Joined) else block
-    parts = [random_tokens(port, 24, cases.TOKENS, seed=k) for k, port in enumerate(inner.inputs.values())]
-    arrivals = [[0] * (24 * cases.TOKENS * port.beats) for port in inner.inputs.values()]
+    parts = cases.tokens_of(inner, 24)
+    arrivals = [[0] * (len(parts[0]) * cases.TOKENS * port.beats) for port in inner.inputs.values()]
     return Target(block, np.concatenate(parts, 2), inner.model(*parts), inner.schedule(*arrivals)[-1])
 
 

@@ -87,8 +87,8 @@ def _mutants(figures: list[dict]) -> Iterator[Row]:
         killed, real = each["killed"], each["mutants"] - equal
         kills = ", ".join(f"{count} by {kind}" for kind, count in sorted(each["kills"].items()))
         notes = _survivors(each["explained"], alive)
-        result = (f"{killed} killed ({kills}), {each['proven']} proven equal, {len(each['explained'])} explained, {len(alive)} alive: "
-                  f"{killed / max(1, real):.1%}")
+        result = (f"{killed} killed ({kills}), {each['proven']} proven equal, {len(each['explained'])} explained, "
+                  f"{len(alive)} alive: {killed / max(1, real):.1%}")
         yield Row(f"mutants of {each['block']}", "its bench; PDR for the others", f"{each['mutants']} by Yosys, at random",
                   each["seconds"], result, killed >= 0.97 * real and not alive, notes)
     mutants, killed, proven = (sum(each[key] for each in figures) for key in ("mutants", "killed", "proven"))
@@ -127,13 +127,15 @@ def _abuse(figures: dict) -> Iterator[Row]:
               stalls["seconds"], f"{wrong} wrong", not wrong)
     yield Row("no X after a reset, whatever registers and memories held", f"Icarus, {small}",
               f"{undefined['beats']} beats, under stalls", undefined["seconds"],
-              f"{undefined['undefined']} undefined, {'right' if undefined['right'] else 'WRONG'}", undefined["right"] and not undefined["undefined"])
+              f"{undefined['undefined']} undefined, {'right' if undefined['right'] else 'WRONG'}",
+              undefined["right"] and not undefined["undefined"])
     yield Row("an upset bit is gone after a reset", f"one bit for one cycle, any wire or memory port, {small}",
               f"{upsets['upsets']} upsets, 8 frames each", upsets["seconds"],
-              f"{upsets['no effect']} change nothing, {upsets['passing']} up to {upsets['longest']} frames, {upsets['until reset']} "
-              f"all until the reset, {upsets['wrong after a reset']} wrong after it", not upsets["wrong after a reset"])
+              f"{upsets['no effect']} change nothing, {upsets['passing']} up to {upsets['longest']} frames, "
+              f"{upsets['until reset']} all until the reset, {upsets['wrong after a reset']} wrong after it",
+              not upsets["wrong after a reset"])
     if parity := figures.get("parity"):
-        yield Row("a flipped bit of a memory with parity is counted, and gone with the sequence", "native simulation of the system",
+        yield Row("a flipped bit of a memory with parity is counted, and gone with the sequence", "simulation of the system",
                   f"{parity['flips']} flips in {parity['memories']} memories", parity["seconds"],
                   f"{parity['seen']} counted, {parity['wrong later']} later frames wrong",
                   parity["seen"] == parity["flips"] and not parity["wrong later"])
@@ -145,7 +147,8 @@ def _abuse(figures: dict) -> Iterator[Row]:
 def _coverage(figures: dict) -> Iterator[Row]:
     for each in figures["blocks"]:
         shares = [f"{hit:,} of {total:,} ({hit / max(1, total):.1%})" for hit, total in (each["line"], each["toggle"])]
-        notes = [f"bits that never moved, most of them in: {', '.join(f'`{name}`' for name in each['holes'])}"] * bool(each["holes"])
+        holes = ", ".join(f"`{name}`" for name in each["holes"])
+        notes = [f"bits that never moved, most of them in: {holes}"] * bool(holes)
         yield Row(f"coverage of {each['block']}", "Verilator, under the mutants' bench", "lines; toggled bits", each["seconds"],
                   "; ".join(shares), each["line"][0] == each["line"][1], notes)
     for each in figures["states"]:

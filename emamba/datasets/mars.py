@@ -140,8 +140,8 @@ def _points_part(path: Path, arrays: dict[str, np.ndarray], part: str) -> Frames
     for key in keys:
         if f"{part}_{key}" not in arrays:
             raise EmambaError(f"{path} has no array '{part}_{key}': copy it again")
-        if arrays[f"{part}_{key}"].dtype.kind not in "iuf" or not arrays[f"{part}_{key}"].ndim:
-            raise EmambaError(f"{path}: {part}_{key} does not hold numbers: copy it again")
+        if arrays[f"{part}_{key}"].dtype.kind not in "iuf" or arrays[f"{part}_{key}"].ndim != 1 + (key == "labels"):
+            raise EmambaError(f"{path}: {part}_{key} is no list of numbers: copy it again")
     values = {key: arrays[f"{part}_{key}"] for key in keys}
     count, labels = values["count"].astype(np.int64), values["labels"].astype(np.float32)
     frames, points = len(count), int(count.sum())
