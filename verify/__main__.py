@@ -17,7 +17,7 @@ from emamba.piecewise import fit
 from sim import cases
 from sim.models import random_artifact
 
-from . import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, page, planted, shapes
+from . import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, page, planted, shapes, upsets
 from .block_rules import rules
 from .prove import Bench, prove
 from .stream_rules import primitives
@@ -167,6 +167,7 @@ def _abuse() -> dict:
         "stalls": _timed(faults.stalls),
         "undefined": _timed(lambda: faults.undefined(random_artifact(faults.MODEL), faults.CYCLES_PER_TOKEN)),
         "upsets": _timed(faults.upsets),
+        "parity": _timed(upsets.run),
         "soak": _timed(lambda: faults.soak(random_artifact("emamba-odd"), 4)),
     }
 
