@@ -12,7 +12,7 @@ from emamba.operators import Scan
 from emamba.piecewise import fit
 from sim import cases
 from sim.models import random_artifact
-from verify import arithmetic, certificate, coverage, depths, equality, faults, fuzz, planted, states, upsets
+from verify import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, planted, states, upsets
 from verify.block_rules import rules
 from verify.prove import prove
 from verify.stream_rules import primitives
@@ -101,5 +101,5 @@ def test_parity_counts_every_wrong_answer():
 
 
 def test_no_x_after_a_reset():
-    found = faults.undefined(random_artifact(faults.TINY, faults.TINY_SEED), 2)
+    found = faults.undefined(random_artifact(mutants.TINY, mutants.TINY_SEED), 2)
     assert found["beats"] and found["right"] and not found["undefined"]

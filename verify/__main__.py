@@ -150,8 +150,8 @@ def _depths() -> list[dict]:
 
 def _mutants() -> list[dict]:
     rows = []
-    for name in (*mutants.BLOCKS, *mutants.WHOLE):
-        rows.append({"block": name} | asdict(mutants.score(name, WHOLE if name in mutants.WHOLE else MUTANTS)))
+    for name in (*mutants.BLOCKS, mutants.WHOLE):
+        rows.append({"block": name} | asdict(mutants.score(name, WHOLE if name == mutants.WHOLE else MUTANTS)))
         print(f"  {name}: {rows[-1]}", file=sys.stderr, flush=True)
     return rows
 
@@ -174,7 +174,7 @@ def _abuse() -> dict:
 
 def _coverage() -> dict:
     return {
-        "blocks": [_timed(lambda name=name: coverage.toggles(name)) for name in (*mutants.BLOCKS, *mutants.WHOLE)],
+        "blocks": [_timed(lambda name=name: coverage.toggles(name)) for name in (*mutants.BLOCKS, mutants.WHOLE)],
         "states": coverage.states(),
         "points": coverage.points(),
     }

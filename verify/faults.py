@@ -12,7 +12,6 @@ import numpy as np
 
 from boards import tools
 from emamba.artifact import Artifact
-from emamba.config import ModelConfig
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
 from rtl import packing
@@ -26,24 +25,6 @@ from .equality import BUILD
 from .mutants import mutated
 
 MODEL, CYCLES_PER_TOKEN = "emamba-image", 3
-TINY = ModelConfig(
-    form="emamba",
-    input="sequence",
-    features=2,
-    length=3,
-    d_model=2,
-    expand=1,
-    d_state=2,
-    dt_rank=1,
-    d_conv=2,
-    blocks=1,
-    pool="none",
-    norm="none",
-    task="regression",
-    outputs=1,
-)
-TINY_SEED = 2
-"""The least model whose answers show, with weights of this seed, what its state was before a sequence."""
 STALLS = (0, 1, 10, 25, 50, 75, 90, 99)
 
 

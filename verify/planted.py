@@ -22,7 +22,8 @@ from sim.models import random_artifact
 from . import certificate, depths
 from .block_rules import rules
 from .equality import PackedProduct, PiecewiseLinear, Requantizer
-from .faults import TINY, TINY_SEED, undefined
+from .faults import undefined
+from .mutants import TINY, TINY_SEED
 from .prove import Bench, prove
 from .stream_rules import FifoRules, ForkRules, GearboxRules, PacerRules
 

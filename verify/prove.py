@@ -118,11 +118,12 @@ def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: 
     engine = f"bmc3 -F {unroll} -T {seconds}" if unroll else f"pdr -T {seconds}"
 
     def abc(engine: str) -> str:
-        return tools.run([str(_abc()), "-c", f"read_aiger design.aig; print_stats; fold; strash; {engine}"], folder, "ABC")
+        script = f"read_aiger design.aig; print_stats; fold; strash; {simplify}print_stats; {engine}"
+        return tools.run([str(_abc()), "-c", script], folder, "ABC")
 
-    report = abc(simplify + engine)
-    latches = re.search(r"lat\s*=\s*(\d+)", report)
-    if latches and latches[1] == "0":  # PDR knows no circuit without registers
+    report = abc(engine)
+    latches = re.findall(r"lat\s*=\s*(\d+)", report)
+    if latches[-1] == "0":  # PDR knows no circuit without registers
         report = abc("dprove")
     words = r"^(Property proved|UNSATISFIABLE|Output.*was asserted.*|Property UNDECIDED|No output.*|Explored all.*)"
     detail = (re.findall(words, report, re.M) or report.strip().splitlines() or ["no answer"])[-1].strip()
@@ -131,7 +132,7 @@ def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: 
         result = "proven"
     else:
         result = "broken" if "was asserted" in detail else "unknown"
-    return Proof(result, detail, int(latches[1]) if latches else 0, round(time.perf_counter() - start, 2))
+    return Proof(result, detail, int(latches[0]), round(time.perf_counter() - start, 2))
 
 
 def _convert(bench: Bench) -> str:

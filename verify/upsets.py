@@ -16,7 +16,7 @@ from rtl.schedule import Schedule
 from rtl.system import Options, System
 from sim.models import random_artifact, random_inputs
 
-from .faults import TINY, TINY_SEED
+from .mutants import TINY, TINY_SEED
 
 OPTIONS = Options(32, counters=False, loadable=True, stateful=True, parity=True)
 LONG = 2000
