@@ -14,6 +14,7 @@ from emamba.integer import IntegerModel
 from emamba.operators import Activation, LayerNorm, Linear, RangeNorm, Scan
 from emamba.piecewise import Segments
 from rtl import packing
+from rtl.emit import to_verilog
 from sim import cases
 from sim.models import SHAPES, random_artifact, random_inputs
 from sim.native import NativeSimulation
@@ -27,7 +28,8 @@ POINT = re.compile(r"^C '(.*)' (\d+)$", re.M)
 
 
 def toggles(name: str) -> dict:
-    """Lines and bits of a block or small model under its bench of stalls; `holes` names signals with bits that never moved."""
+    """Lines and bits of a block or small model under its bench of stalls; `missed` lines, with a branch that was never taken, and
+    `holes`, signals with bits that never moved."""
     case = target(name)
     simulation = NativeSimulation(case.component, BUILD, fast=False, options=OPTIONS)
     words = packing.pack(simulation.i, case.tokens)
@@ -37,6 +39,7 @@ def toggles(name: str) -> dict:
             hits[point] += int(count)
     kinds: dict[str, list[bool]] = {"line": [], "toggle": []}
     holes: Counter = Counter()
+    missed: set[int] = set()
     for point, count in hits.items():
         fields = dict(part.split("\x02", 1) for part in point.split("\x01") if "\x02" in part)
         page, signal = fields.get("page", ""), fields.get("o", "")
@@ -46,9 +49,12 @@ def toggles(name: str) -> dict:
                 holes[re.sub(r"\[.*|:.*", "", signal)] += 1
         elif page.startswith(("v_line", "v_branch")):
             kinds["line"].append(count > 0)
+            missed |= {int(fields["l"])} if not count else set()
+    text = to_verilog(case.component).splitlines()
     return {
         "block": name,
         **{kind: [sum(found), len(found)] for kind, found in kinds.items()},
+        "missed": [text[line - 1].strip() for line in sorted(missed)[:12]],
         "holes": [signal for signal, _ in holes.most_common(4)],
     }
 

@@ -85,7 +85,24 @@ TINY_SEED = 2
 WHOLE = "whole model"
 
 
-EQUAL: dict[str, dict[str, str]] = {}
+_FED = "the bench feeds every code in every lane, and the answers are those of the design"
+EQUAL: dict[str, dict[str, str]] = {
+    "range_norm": {
+        "const0 $reduce_or$top.v:307$56 Y 0 _065_ 0": "of 5 channels a result is at most 4/5 of the scale: none is clipped above",
+        "const0 $flatten\\tokens.$ternary$top.v:966$747 B 0 tokens._19_ 0": "a token's statistics come behind its beats, "
+        "so that it does not matter whether the FIFO of these says that it is empty",
+        "const1 $auto$ff.cc:337:slice$949 EN 0": "nothing asks the FIFO of statistics whether it is full: that of the beats is "
+        "so first",
+    },
+    "activation": {
+        "cnot1 $ternary$top.v:367$130 Y 2 _112_ 2": _FED,
+        "const1 $ternary$top.v:429$192 A 0 _148_ 0": _FED,
+        "cnot1 $ternary$top.v:427$190 A 2 _146_ 2": _FED,
+    },
+    "lookup": {
+        "cnot0 $mul$top.v:59$7 A 6 _08_ 6": "bit 6 of an id, times 3 rows, is a multiple of the 64 places that an address has",
+    },
+}
 """By block, mutants that PDR does not decide and that change nothing that can be seen, and why."""
 
 
@@ -200,11 +217,11 @@ def _bench(simulation: NativeSimulation, case: Target):
                 return "value"
             if case.cycles is not None and plain.output_cycles.tolist() != case.cycles:
                 return "cycle"
-            for percent, seed in ((60, 1), (25, 2), (85, 3)):
-                if not right(simulation.run(some, seed, percent, **settings).output, few):
+            for seed, (source, sink) in enumerate(((60, 60), (25, 25), (85, 85), (0, 90), (90, 0))):
+                if not right(simulation.run(some, seed, source, sink_percent=sink, **settings).output, few):
                     return "stalls"
-            for cycle in (beats // 2 + 3, 2 * beats + 1):
-                after = simulation.run(some, 4, 30, reset_at=cycle, resume_beat=few // 2 * beats, **settings)
+            for cycle in range(3, 4 * beats, max(1, beats // 3)):
+                after = simulation.run(some, cycle, 0, sink_percent=70, reset_at=cycle, resume_beat=few // 2 * beats, **settings)
                 if not right(after.output, few - few // 2):
                     return "reset"
         except EmambaError as error:
