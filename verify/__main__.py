@@ -168,7 +168,7 @@ def _abuse() -> dict:
         "undefined": _timed(lambda: faults.undefined(random_artifact(faults.MODEL), faults.CYCLES_PER_TOKEN)),
         "upsets": _timed(faults.upsets),
         "parity": _timed(upsets.run),
-        "soak": _timed(lambda: faults.soak(random_artifact("emamba-odd"), 4)),
+        "soak": _timed(lambda: faults.soak("emamba-odd", 4)),
     }
 
 

@@ -105,10 +105,10 @@ def upsets(count: int = 60, seed: int = 1) -> dict:
     }
 
 
-def soak(artifact: Artifact, cycles_per_token: int, tokens: int = 1_000_000) -> dict:
+def soak(shape: str, cycles_per_token: int, tokens: int = 1_000_000) -> dict:
     """One run without a pause; the SHA-256 of all answers is that of the integer model."""
-    schedule = Schedule(artifact, cycles_per_token)
-    config = artifact.config
+    artifact = random_artifact(shape)
+    schedule, config = Schedule(artifact, cycles_per_token), artifact.config
     sequences = -(-tokens // config.tokens)
     rng = np.random.default_rng(0)
     i = artifact.input
@@ -118,7 +118,7 @@ def soak(artifact: Artifact, cycles_per_token: int, tokens: int = 1_000_000) -> 
     head = packing.unpack(schedule.output, result.output).reshape(answer.shape)
     digests = [hashlib.sha256(values.astype("<i8").tobytes()).hexdigest() for values in (head, answer)]
     return {
-        "model": artifact.name,
+        "model": shape,
         "tokens": sequences * config.tokens,
         "cycles": result.cycles,
         "digest": digests[0][:16],
