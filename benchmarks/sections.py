@@ -19,20 +19,30 @@ def write(name: str, heading: list[str], sections: dict[str, Section], wanted: l
 
     `facts` come first in the JSON.
     """
+    result, lines = measure(name, {key: run for key, (run, _) in sections.items()}, wanted, facts), [*heading, ""]
+    for section, (_, table) in sections.items():
+        if section in result:
+            lines += [*table(result[section]), ""]
+    write_page(name, "\n".join(lines))
+    return result
+
+
+def measure(name: str, sections: dict[str, Callable[[], object]], wanted: list[str], facts: dict | None = None) -> dict:
+    """The figures alone, written after each section."""
     unknown = set(wanted) - set(sections)
     if unknown:
         raise EmambaError(f"there is no section '{min(unknown)}'; choose some of {', '.join(sections)}")
     path = DOCS / f"{name}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    result, lines = dict(facts or {}), [*heading, ""]
-    for section, (measure, table) in sections.items():
+    for section, run in sections.items():
         if not wanted or section in wanted:
             print(f"{section} …", file=sys.stderr, flush=True)
-            result[section] = measure()
-        elif section in kept:
-            result[section] = kept[section]
-        if section in result:
-            lines += [*table(result[section]), ""]
-    write_file(path, lambda target: target.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8"))
-    write_file(DOCS / f"{name}.md", lambda target: target.write_text("\n".join(lines), encoding="utf-8"))
+            kept[section] = run()
+            result = dict(facts or {}) | {key: kept[key] for key in sections if key in kept}
+            text = json.dumps(result, indent=1) + "\n"
+            write_file(path, lambda target, text=text: target.write_text(text, encoding="utf-8"))
     return result
+
+
+def write_page(name: str, text: str) -> None:
+    write_file(DOCS / f"{name}.md", lambda target: target.write_text(text, encoding="utf-8"))

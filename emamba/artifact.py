@@ -22,7 +22,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from .config import ModelConfig, validate
-from .errors import EmambaError
+from .errors import EmambaError, brief
 from .files import write_folder
 from .formats import IntFormat, Rounding
 from .graph import build_graph
@@ -32,6 +32,8 @@ from .piecewise import Segments
 FORMAT = "emamba-artifact"
 VERSION = 1
 SIZE_LIMIT = 1 << 30
+MANIFEST_LIMIT = 1 << 24  # bytes: Python's objects take twenty times as many
+INTEGER_LIMIT = 1 << 27  # integers: each becomes one of 64 bits
 SHIPPED = Path(__file__).with_name("mars")
 """The artifact that every installation has."""
 KEYS = ("format", "version", "name", "model", "data", "codec", "nodes", "files", "record", "digest")
@@ -131,7 +133,7 @@ def load(folder: Path | str) -> Artifact:
     if not (folder / "manifest.json").is_file():
         raise EmambaError(f"{folder} is not an artifact: it has no manifest.json")
     try:
-        manifest = json.loads(_read(folder / "manifest.json"))
+        manifest = json.loads(_read(folder / "manifest.json", MANIFEST_LIMIT))
     except (ValueError, RecursionError) as error:
         raise EmambaError(f"{folder}/manifest.json is damaged ({error}): copy the artifact again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -152,6 +154,8 @@ def load(folder: Path | str) -> Artifact:
     for name, array in arrays.items():
         if array.dtype.kind != "i" or not array.size:
             raise EmambaError(f"{folder}/weights.safetensors: the array '{name}' must hold integers")
+    if (count := sum(array.size for array in arrays.values())) > INTEGER_LIMIT:
+        raise EmambaError(f"{folder}/weights.safetensors holds {count} integers; an artifact has at most {INTEGER_LIMIT}")
     reference = _load_tensors(folder, "float.safetensors", manifest["files"])
     try:
         config = validate(ModelConfig, manifest["model"], "model")
@@ -278,13 +282,13 @@ def _load_tensors(folder: Path, name: str, hashes: Any) -> dict[str, Array]:
     try:
         return load_tensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise EmambaError(f"{folder}/{name} is not a safetensors file ({error})") from None
+        raise EmambaError(f"{folder}/{name} is not a safetensors file ({brief(error)})") from None
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int = SIZE_LIMIT) -> bytes:
     try:
-        if path.stat().st_size > SIZE_LIMIT:
-            raise EmambaError(f"{path} has {path.stat().st_size} bytes; an artifact's file has at most {SIZE_LIMIT}")
+        if path.stat().st_size > limit:
+            raise EmambaError(f"{path} has {path.stat().st_size} bytes; this file of an artifact has at most {limit}")
         return path.read_bytes()
     except OSError as error:
         raise EmambaError(f"cannot read {path}: {error.strerror}") from None

@@ -3,3 +3,9 @@
 
 class EmambaError(Exception):
     """A refusal. Its text is the sentence printed on standard error; the exit status is 1."""
+
+
+def brief(error: Exception) -> str:
+    """The beginning of a library's message, which may quote all of a file."""
+    text = str(error)
+    return text if len(text) <= 200 else f"{text[:200]}…"

@@ -19,7 +19,7 @@ from .artifact import Artifact, Codec, check_operators, load
 from .certificate import certify
 from .config import ModelConfig, QuantizeConfig, Recipe, validate
 from .datasets.tokens import executor_tokens
-from .errors import EmambaError
+from .errors import EmambaError, brief
 from .formats import IntFormat
 from .graph import Node
 from .integer import IntegerModel
@@ -63,7 +63,7 @@ def read_checkpoint(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec
     except OSError as error:
         raise EmambaError(f"{folder} is not a finished checkpoint ({error.strerror or error}): train it first") from None
     except (ValueError, SafetensorError) as error:
-        raise EmambaError(f"the checkpoint in {folder} is damaged ({error}): train it again") from None
+        raise EmambaError(f"the checkpoint in {folder} is damaged ({brief(error)}): train it again") from None
     try:
         recipe = validate(Recipe, record["recipe"], f"{folder}/checkpoint.json: recipe")
         width, channels = recipe.model.input_width, record["input"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from .errors import EmambaError
+from .errors import EmambaError, brief
 
 Array = np.ndarray
 
@@ -74,7 +74,7 @@ def _read_file(path: Path) -> dict[str, Array]:
     except OSError as error:
         raise EmambaError(f"cannot read {path}: {error.strerror}") from None
     except safetensors.SafetensorError as error:
-        raise EmambaError(f"{path} is not a safetensors file ({error}): copy it again") from None
+        raise EmambaError(f"{path} is not a safetensors file ({brief(error)}): copy it again") from None
     tensors = {}
     for name, part in parts:
         kind = part["dtype"]

@@ -1,6 +1,6 @@
 """The accelerator: every node of an artifact as a block, connected as its schedule says."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -13,11 +13,12 @@ class Accelerator(wiring.Component):
 
     With `trace`, the output stream of every node is also visible: `trace_<k>` carries its payload and `fire`, high where a
     beat transfers; `trace` maps node names to ports in the order of k. With `trace` or `count`, `peak_<k>` is the high-water mark
-    of FIFO k; with `count`, `clear_peaks` clears them and `hold_peaks` keeps them as they are.
+    of FIFO k; with `count`, `clear_peaks` clears them and `hold_peaks` keeps them as they are. With `parity`, `fault` is high as
+    a memory gives a word that is not as it was written.
     """
 
-    def __init__(self, schedule: Schedule, *, trace: bool = False, count: bool = False):
-        self.schedule = schedule
+    def __init__(self, schedule: Schedule, *, trace: bool = False, count: bool = False, parity: bool = False):
+        self.schedule, self.parity = schedule, parity
         self.inputs, self.output = {"i": schedule.input}, schedule.output
         self.trace = {name: block.output for name, block in schedule.blocks.items()} if trace else {}
         queues = schedule.queues() if trace or count else []
@@ -27,6 +28,10 @@ class Accelerator(wiring.Component):
             members[f"trace_{k}"] = Out(wiring.Signature({"payload": Out(Beat(port.format, port.lanes)), "fire": Out(1)}))
         if count:
             members |= {"clear_peaks": In(1), "hold_peaks": In(1)}
+        if parity:
+            members["fault"] = Out(1)
+            for block in schedule.blocks.values():
+                block.fault = Signal(name="fault")
         for k, queue in enumerate(queues):
             members[f"peak_{k}"] = Out(range(queue.depth + 1))
         super().__init__(members)
@@ -34,6 +39,8 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         schedule = self.schedule
+        self.faults = [fault for block in schedule.blocks.values()
+                       for fault in (block.fault, *(memory.fault for memory in block.loads.values()))] if self.parity else []
         m.submodules.pacer = pacer = Pacer(schedule.input, schedule.period)
         wiring.connect(m, wiring.flipped(self.i), pacer.i)
         for name, block in schedule.blocks.items():
@@ -58,6 +65,8 @@ class Accelerator(wiring.Component):
                 wiring.connect(m, branch, getattr(sink, list(sink.inputs)[edge.index]))
             if not output.edges:
                 wiring.connect(m, stream, wiring.flipped(self.o))
+        if self.parity:
+            m.d.comb += self.fault.eq(Cat(self.faults).any())
         return m
 
     def _change(self, m: Module, stream, gearbox: Gearbox | None, before: Queue | None, name: str):
@@ -72,7 +81,9 @@ class Accelerator(wiring.Component):
     def _queue(self, m: Module, stream, queue: Queue, name: str):
         clear, hold = (getattr(self, f"{what}_peaks", None) for what in ("clear", "hold"))
         layout = Beat(queue.port.format, queue.port.lanes)
-        m.submodules[_identifier(name)] = fifo = Fifo(layout, queue.depth, clear=clear, hold=hold)
+        m.submodules[_identifier(name)] = fifo = Fifo(layout, queue.depth, clear=clear, hold=hold, parity=self.parity)
+        if self.parity:
+            self.faults.append(fifo.fault)
         wiring.connect(m, stream, fifo.i)
         if queue.name in self.peaks:
             m.d.comb += getattr(self, f"peak_{self.peaks.index(queue.name)}").eq(fifo.peak)

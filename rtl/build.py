@@ -114,6 +114,9 @@ def _parser() -> argparse.ArgumentParser:
                         help=f"{', '.join(SYSTEMS)}: a sequence begins with zeros, or its state can be kept, read and written")
     parser.add_argument("--counters", choices=["yes", "no"], default="yes",
                         help=f"{', '.join(SYSTEMS)}: what stages and FIFOs do is counted, in five 32-bit counters a stage")
+    parser.add_argument("--parity", choices=["no", "yes"], default="no",
+                        help=f"{', '.join(SYSTEMS)}: a bit beside every word of states, FIFOs and loadable weights, and faults "
+                        "counted")
     parser.add_argument("--bus-bits", type=int, default=64, metavar="W", help=f"{', '.join(SYSTEMS)}: width of the streams, "
                         "32, 64 or 128 (default: 64)")
     return parser
@@ -134,10 +137,11 @@ def build(options: argparse.Namespace) -> None:
     check_replaceable(out, "report.json")
     artifact = load(options.artifact)
     live = options.weights == "loadable"
-    choice = Options(options.bus_bits, options.counters == "yes", live, options.state == "kept")
+    choice = Options(options.bus_bits, options.counters == "yes", live, options.state == "kept",
+                     options.parity == "yes")
     if options.target not in SYSTEMS and choice != Options():
-        raise EmambaError(f"--weights, --state, --counters and --bus-bits are for {', '.join(SYSTEMS)}, not for the target "
-                          f"{options.target}")
+        raise EmambaError(f"--weights, --state, --counters, --parity and --bus-bits are for {', '.join(SYSTEMS)}, not for the "
+                          f"target {options.target}")
     default = getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
     asked = request(options, target.DEVICE, default, getattr(target, "PRODUCTS", None))
     planned = plan(envelope(artifact) if live else artifact, asked)

@@ -26,6 +26,7 @@ from .datapath import (
     weighted_sum,
     width_of,
 )
+from .parity import decode, encode
 from .streams import Block, Port, beats, transfers
 
 
@@ -186,12 +187,15 @@ class Conv1d(Block):
             with m.Elif(taken):
                 m.d.sync += past.eq(kept)
             return
-        m.submodules.history = history = Memory(shape=past.shape(), depth=self.output.beats, init=[])
+        parity = self.fault is not None
+        m.submodules.history = history = Memory(shape=unsigned(len(past) + parity), depth=self.output.beats, init=[])
         read, write = history.read_port(domain="comb"), history.write_port()
         m.d.comb += [
-            read.addr.eq(beat), write.addr.eq(beat), write.en.eq(taken), write.data.eq(kept),
-            past.eq(Mux(first, 0, read.data)),
+            read.addr.eq(beat), write.addr.eq(beat), write.en.eq(taken), write.data.eq(encode(kept, parity)),
+            past.eq(Mux(first, 0, decode(read.data, parity))),
         ]
+        if parity:
+            m.d.comb += self.fault.eq(taken & ~first & read.data.xor())
         if self.window:
             self.window.connect_memory(m, read, write)
 

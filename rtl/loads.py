@@ -23,6 +23,8 @@ from emamba.operators import BIAS, MULTIPLIER, Lookup, Operator, Scan, Weighted
 
 from . import inventory as inv
 from .datapath import rom_latency
+from .parity import decode, encode_word
+from .parity import encode as with_parity
 from .schedule import Schedule
 
 WORD = 32
@@ -73,13 +75,15 @@ class Column:
 
 
 class LoadableRom(wiring.Component):
-    """A `Rom` of the same timing, in two banks. `rows` are there from the start."""
+    """A `Rom` of the same timing, in two banks. `rows` are there from the start. With `parity`, `fault` is high as a memory
+    gives a word that is not as it was loaded."""
 
-    def __init__(self, rows: np.ndarray, element: IntFormat, columns: list[Column], bus: LoadBus):
-        self.element, self.columns, self.bus = element, columns, bus
+    def __init__(self, rows: np.ndarray, element: IntFormat, columns: list[Column], bus: LoadBus, parity: bool = False):
+        self.element, self.columns, self.bus, self.parity = element, columns, bus, parity
         self.count, self.lanes = rows.shape
         self.words = encode(rows, element)
-        super().__init__({"en": In(1), "addr": In(range(self.count)), "data": Out(unsigned(self.lanes * element.bits))})
+        super().__init__({"en": In(1), "addr": In(range(self.count)), "data": Out(unsigned(self.lanes * element.bits))}
+                         | ({"fault": Out(1)} if parity else {}))
 
     @property
     def inventory(self) -> inv.Inventory:
@@ -96,7 +100,7 @@ class LoadableRom(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        bus, parts = self.bus, []
+        bus, parts, faults = self.bus, [], []
         for k, column in enumerate(self.columns):
             place = column.size.bit_length() - 1
             write = Signal(name=f"write_{k}")
@@ -111,14 +115,18 @@ class LoadableRom(wiring.Component):
                         m.d.sync += row.eq(value)
                 parts.append(Mux(bus.bank, banks[1], banks[0]))
                 continue
-            storage = Memory(shape=unsigned(column.bits), depth=column.size + column.rows, init=part)
+            part = [encode_word(word, column.bits, self.parity) for word in part]
+            storage = Memory(shape=unsigned(column.bits + self.parity), depth=column.size + column.rows, init=part)
             m.submodules[f"storage_{k}"] = storage
             port, store = storage.read_port(), storage.write_port()
             m.d.comb += [
                 port.en.eq(self.en), port.addr.eq(Cat(self.addr, bus.bank)),
-                store.en.eq(write), store.addr.eq(Cat(bus.address[:place], ~bus.bank)), store.data.eq(value),
+                store.en.eq(write), store.addr.eq(Cat(bus.address[:place], ~bus.bank)),
+                store.data.eq(with_parity(value, self.parity)),
             ]
-            value = port.data
+            value = decode(port.data, self.parity)
+            if self.parity:
+                faults.append(port.data.xor())
             for _ in range(rom_latency(self.count) - 1):
                 held = Signal.like(value, name=f"held_{k}", reset_less=True)
                 with m.If(self.en):
@@ -126,6 +134,8 @@ class LoadableRom(wiring.Component):
                 value = held
             parts.append(value)
         m.d.comb += self.data.eq(Cat(parts))
+        if self.parity:
+            m.d.comb += self.fault.eq(Cat(faults).any())
         return m
 
 
@@ -138,7 +148,7 @@ def encode(rows: np.ndarray, element: IntFormat) -> list[int]:
 class Loads:
     """The loadable memories of a `schedule`, which was made of `envelope(artifact)`, with `artifact` in them at first."""
 
-    def __init__(self, schedule: Schedule, artifact: Artifact):
+    def __init__(self, schedule: Schedule, artifact: Artifact, parity: bool = False):
         self.schedule, self.artifact = schedule, artifact
         if any(getattr(block, "graph", None) or (getattr(block, "table", False) and isinstance(block.op, Scan))
                for block in schedule.blocks.values()):
@@ -157,7 +167,8 @@ class Loads:
         self.structure_digest = hashlib.sha256(json.dumps(self.structure, sort_keys=True).encode()).hexdigest()
         for name, block in schedule.blocks.items():
             own = {key.removeprefix(f"{name}."): values for key, values in rows.items() if key.startswith(f"{name}.")}
-            block.loads = {part: LoadableRom(values, self.elements[f"{name}.{part}"], self.of(f"{name}.{part}"), self.bus)
+            block.loads = {part: LoadableRom(values, self.elements[f"{name}.{part}"], self.of(f"{name}.{part}"), self.bus,
+                                             parity)
                            for part, values in own.items()}
 
     def of(self, memory: str) -> list[Column]:

@@ -90,9 +90,11 @@ class Norm(Block):
 
     def elaborate(self, platform):
         m = Module()
-        op, lanes, count = self.op, self.output.lanes, self.output.beats
-        m.submodules.tokens = tokens = Fifo(Beat(op.i, lanes), self.depth, through=False)
-        m.submodules.statistics = stats = Fifo(self.statistics, self.tokens, through=False)
+        op, lanes, count, parity = self.op, self.output.lanes, self.output.beats, self.fault is not None
+        m.submodules.tokens = tokens = Fifo(Beat(op.i, lanes), self.depth, through=False, parity=parity)
+        m.submodules.statistics = stats = Fifo(self.statistics, self.tokens, through=False, parity=parity)
+        if parity:
+            m.d.comb += self.fault.eq(tokens.fault | stats.fault)
         self._store(m, tokens, stats)
 
         pipeline = Pipeline(m, self.o, clips=self.clips)

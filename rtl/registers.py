@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 MAGIC = int.from_bytes(b"eMam", "little")
-INTERFACE = (1, 1)  # a driver works with the same major and at least its own minor
+INTERFACE = (1, 2)  # a driver works with the same major and at least its own minor
 ADDRESS_BITS = 14
 SPAN = 1 << ADDRESS_BITS
 
@@ -73,6 +73,7 @@ REGISTERS = (
     Register("CAPABILITIES", 0x008, R, "what the design was built with", (
         Field("LOADABLE", 0, 1, "weights can be loaded"), Field("STATEFUL", 1, 1, "the state can be kept, read and written"),
         Field("COUNTERS", 2, 1, "stages and FIFOs are counted"), Field("MEAN", 3, 1, "a mean pool: packets have TOKENS tokens"),
+        Field("PARITY", 4, 1, "memories have parity"),
         Field("BUS_BYTES", 8, 8, "bytes of a stream's word"), Field("INPUT_BYTES", 16, 8, "bytes of an input integer"),
         Field("OUTPUT_BYTES", 24, 8, "bytes of an output integer"))),
     Register("SIZES", 0x00C, R, "rows of the tables below", (
@@ -105,7 +106,8 @@ REGISTERS = (
         ("LOAD_INTERRUPTED", "a load began anew, or was written to, before the one before it was committed"),
         ("LOAD_REFUSED", "a load was committed with a wrong count, checksum or structure"),
         ("ADDRESS", "an access to an address without a register"),
-        ("STATE_BUSY", "the state was accessed while packets were on their way"))),
+        ("STATE_BUSY", "the state was accessed while packets were on their way"),
+        ("PARITY", "a memory gave a word that is not as it was written; answers since may be wrong"))),
     Register("INTERRUPT", 0x070, W1C, "what happened since it was cleared", _flags(
         ("RESULT", "the last word of a result left"), ("ERROR", "something of ERRORS was seen"),
         ("LOADED", "a load took over"))),
@@ -120,6 +122,7 @@ REGISTERS = (
     Register("SHORT_PACKETS", 0x098, R, "packets that were short"),
     Register("LONG_PACKETS", 0x09C, R, "packets that were long"),
     Register("BAD_TKEEPS", 0x0A0, R, "words with a bad TKEEP"),
+    Register("PARITY_FAULTS", 0x0A4, R, "cycles in which a memory of states, of a FIFO or of loadable weights gave such a word"),
     Register("LOAD_COMMAND", 0x0C0, W, "written ones act once", _flags(
         ("BEGIN", "a load begins at its first word"), ("COMMIT", "if count and checksum are right, the load takes over"),
         ("ABORT", "the load is forgotten"))),

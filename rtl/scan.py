@@ -30,6 +30,7 @@ from .datapath import (
     wide_product,
     width_of,
 )
+from .parity import encode
 from .streams import Block, Port, beats, shape_of
 
 SEGMENTS_LEAD, TABLE_LEAD = 1 + PIECEWISE_LATENCY, 3
@@ -352,7 +353,7 @@ class Scan(Block):
         fits, self.clipped = not self.clips_state, []
         count = self.lanes * self.state_lanes
         stored = [Signal(shape_of(op.h), name="stored") for _ in range(count)]
-        states = self._states(m, pipeline, stored, last, live, address)
+        states = self._states(m, pipeline, stored, first, last, live, address)
         if loop == 4:
             states, first = [pipeline.register(h, "read") for h in states], pipeline.register(first, "first_read")
         if self.cycles > 1 or self.window:
@@ -383,7 +384,7 @@ class Scan(Block):
         written = pipeline.advance & pipeline.flag(live, "clip_live", self.loop - 1)
         m.d.sync += self.saturates.eq(written & Cat(found).any())
 
-    def _states(self, m, pipeline, stored, last, live, address):
+    def _states(self, m, pipeline, stored, first, last, live, address):
         """The states of row `address`; `stored` are those to write, `loop` − 1 steps later."""
         op, advance, bits = self.op, pipeline.advance, self.op.h.bits
         if self.cycles == 1:  # registers, cleared behind the last token: clearing costs nothing there
@@ -397,14 +398,17 @@ class Scan(Block):
             with m.Elif(advance & live):
                 m.d.sync += [h.eq(value) for h, value in zip(states, stored, strict=True)]
             return states
-        m.submodules.states = memory = Memory(shape=unsigned(bits * len(stored)), depth=self.cycles, init=[])
+        width, parity = bits * len(stored), self.fault is not None
+        m.submodules.states = memory = Memory(shape=unsigned(width + parity), depth=self.cycles, init=[])
         read, write = memory.read_port(domain="comb"), memory.write_port()
         m.d.comb += [
             read.addr.eq(address),
             write.addr.eq(pipeline.register(address, "write_row", self.loop - 1)),
             write.en.eq(advance & pipeline.flag(live, "write_live", self.loop - 1)),
-            write.data.eq(Cat(stored)),
+            write.data.eq(encode(Cat(stored), parity)),
         ]
+        if parity:
+            m.d.comb += self.fault.eq(advance & live & ~first & read.data.xor())
         if self.window:
             self.window.connect_memory(m, read, write)
         return [read.data[k * bits:(k + 1) * bits].as_signed() for k in range(len(stored))]

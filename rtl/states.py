@@ -6,6 +6,8 @@ multiple of its size rounded up to a power of two. What lies between reads as 0.
 
 from amaranth.hdl import Array, Module, Signal, Value
 
+from .parity import decode, encode
+
 WORD = 32
 
 
@@ -32,9 +34,11 @@ class StateWindow:
 
     def connect_memory(self, m: Module, read, write) -> None:
         """The same by the ports of a memory, which are its own while the window is open."""
-        updated = self.connect(m, read.data)
+        parity = len(read.data) > self.bits
+        updated = self.connect(m, decode(read.data, parity))
         with m.If(self.active):
-            m.d.comb += [read.addr.eq(self.row), write.addr.eq(self.row), write.data.eq(updated), write.en.eq(self.write)]
+            m.d.comb += [read.addr.eq(self.row), write.addr.eq(self.row), write.en.eq(self.write),
+                         write.data.eq(encode(updated, parity))]
 
     @property
     def place(self) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from amaranth.lib.wiring import In, Out
 from emamba.formats import IntFormat
 
 from . import inventory as inv
+from .parity import decode, encode
 
 
 def shape_of(o: IntFormat) -> Shape:
@@ -72,6 +73,7 @@ class Block(wiring.Component):
         self.clips: Signal | None = None  # a flag of every output lane whose value was clipped, where they are counted
         self.saturates: Signal | None = None  # high where its state is clipped, where that is counted
         self.window = None  # onto its state, where that can be kept, read and written (rtl.states)
+        self.fault: Signal | None = None  # high as its memories give a word of wrong parity, where they have one
         super().__init__({name: In(port.signature) for name, port in inputs.items()} | {"o": Out(output.signature)})
 
     @property
@@ -103,20 +105,23 @@ class Fifo(wiring.Component):
     FIFO costs no latency; else in the next. `ready` never depends on the reader's.
 
     `peak`: the most beats held since a cycle in which `clear`, if there is one, was high: the high-water mark. It stands still
-    while `hold` is high.
+    while `hold` is high. With `parity`, `fault` is high as a beat leaves that is not as it came.
     """
 
     def __init__(self, layout: data.Layout, depth: int, *, through: bool = True, clear: Signal | None = None,
-                 hold: Signal | None = None):
-        self.depth, self.through, self.clear, self.hold = depth, through, clear, hold
-        super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)), "peak": Out(range(depth + 1))})
+                 hold: Signal | None = None, parity: bool = False):
+        self.depth, self.through, self.clear, self.hold, self.parity = depth, through, clear, hold, parity
+        super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)), "peak": Out(range(depth + 1))}
+                         | ({"fault": Out(1)} if parity else {}))
 
     def elaborate(self, platform):
         m = Module()
         layout = self.i.payload.shape()
-        m.submodules.storage = storage = Memory(shape=unsigned(Shape.cast(layout).width), depth=self.depth, init=[])
+        bits = Shape.cast(layout).width
+        m.submodules.storage = storage = Memory(shape=unsigned(bits + self.parity), depth=self.depth, init=[])
         write, read = storage.write_port(), storage.read_port(domain="comb")
         level = Signal(range(self.depth + 1))
+        word = decode(read.data, self.parity)
         empty, full = Signal(init=1), Signal()  # registers, so that no path through `ready` and `valid` waits for a comparison
         push, pop = Signal(), Signal()
         passes = self.i.valid & self.o.ready & empty if self.through else 0
@@ -129,10 +134,12 @@ class Fifo(wiring.Component):
             pop.eq(self.o.ready & ~empty),
             self.i.ready.eq(~full),
             self.o.valid.eq(~empty | self.i.valid if self.through else ~empty),
-            write.data.eq(self.i.payload),
+            write.data.eq(encode(self.i.payload, self.parity)),
             write.en.eq(push),
-            self.o.payload.eq(Mux(empty, self.i.payload.as_value(), read.data) if self.through else read.data),
+            self.o.payload.eq(Mux(empty, self.i.payload.as_value(), word) if self.through else word),
         ]
+        if self.parity:
+            m.d.comb += self.fault.eq(pop & read.data.xor())
         with m.If(push ^ pop):
             m.d.sync += [
                 level.eq(level + Mux(push, 1, -1)),

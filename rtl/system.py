@@ -30,12 +30,13 @@ SYNCHRONOUS = ("awaddr", "awprot", "awvalid", "awready", "wdata", "wstrb", "wval
 @dataclass(frozen=True)
 class Options:
     """`bus_bits` of the streams; `counters` of stages and FIFOs; whether weights are `loadable`, and the design `stateful`: its
-    state can be kept from packet to packet, read and written."""
+    state can be kept from packet to packet, read and written; and `parity` of states, FIFOs and loadable weights."""
 
     bus_bits: int = 64
     counters: bool = True
     loadable: bool = False
     stateful: bool = False
+    parity: bool = False
 
     def __post_init__(self):
         if self.bus_bits not in BUS_WIDTHS:
@@ -56,10 +57,10 @@ class System(wiring.Component):
 
     def __init__(self, schedule: Schedule, options: Options = OPTIONS, artifact: Artifact | None = None):
         self.schedule, self.options, self.artifact = schedule, options, artifact or schedule.artifact
-        self.loads = Loads(schedule, self.artifact) if options.loadable else None
+        self.loads = Loads(schedule, self.artifact, options.parity) if options.loadable else None
         self.states = self._open(schedule) if options.stateful else None
         size = options.bus_bits // 8
-        self.accelerator = Accelerator(schedule, count=options.counters)
+        self.accelerator = Accelerator(schedule, count=options.counters, parity=options.parity)
         if options.counters:
             for block in schedule.blocks.values():
                 block.clips = Signal(block.output.lanes)
@@ -123,6 +124,8 @@ class _Parts:
             self._state(self.system.states)
         if self.options.counters:
             self._stage_counters()
+        if self.options.parity:
+            self._parity()
         self._identity()
         self._decode()
         return self.m
@@ -343,6 +346,12 @@ class _Parts:
         m.d.comb += [accelerator.clear_peaks.eq(self.clear_counters), accelerator.hold_peaks.eq(self.freeze)]
         self.values["PEAK"] = [getattr(accelerator, f"peak_{k}") for k in range(len(accelerator.peaks))]
 
+    def _parity(self):
+        fault = Signal(name="parity_fault")  # a register, as for the stages
+        self.m.d.sync += fault.eq(self.system.accelerator.fault)
+        self.counter("PARITY_FAULTS", fault, self.clear_counters)
+        self.errors["PARITY"] = fault
+
     def _clipped(self, block: Block):
         """High a cycle after a beat left with a clipped lane; lanes beyond the width do not count."""
         m, port = self.m, block.output
@@ -369,7 +378,7 @@ class _Parts:
             "MAGIC": [registers.MAGIC], "INTERFACE": [packed("INTERFACE", MAJOR=registers.INTERFACE[0],
                                                              MINOR=registers.INTERFACE[1])],
             "CAPABILITIES": [packed("CAPABILITIES", COUNTERS=self.options.counters, LOADABLE=self.options.loadable,
-                                    STATEFUL=self.options.stateful, MEAN=mean,
+                                    STATEFUL=self.options.stateful, MEAN=mean, PARITY=self.options.parity,
                                     BUS_BYTES=self.options.bus_bits // 8, INPUT_BYTES=system.reader.bytes,
                                     OUTPUT_BYTES=system.writer.bytes)],
             "SIZES": [packed("SIZES", STAGES=len(system.stages), QUEUES=len(system.accelerator.peaks))],

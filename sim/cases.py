@@ -1,14 +1,14 @@
 # amaranth: UnusedElaboratable=no
 """Random operators of any shape, and the blocks that every test bench runs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 
 from emamba.formats import IntFormat, Rounding
 from emamba.operators import Activation, Add, Conv1d, LayerNorm, Linear, Lookup, Multiply, Pool, RangeNorm, RMSNorm, Scan
-from emamba.piecewise import exact, fit
+from emamba.piecewise import Segments, codes, exact, fit
 from rtl import activation as rtl_activation
 from rtl import conv1d as rtl_conv1d
 from rtl import elementwise as rtl_elementwise
@@ -20,6 +20,8 @@ from rtl import range_norm as rtl_range_norm
 from rtl import scan as rtl_scan
 from rtl.datapath import Products
 from rtl.streams import Block
+
+from .bench import random_tokens
 
 I8 = IntFormat(8, True, 5)
 I12 = IntFormat(12, True, 9)
@@ -184,3 +186,46 @@ def _name(make, shape, options) -> str:
 
 
 BLOCKS: dict[str, Callable[[], Block]] = {_name(*case): partial(case[0], *case[1], **case[2]) for case in CASES}
+
+
+def tokens_of(block: Block, batch: int = 3) -> list[np.ndarray]:
+    """What a bench feeds: random sequences, and behind them those that reach every part of a function."""
+    inputs = list(block.inputs.values())
+    tokens = [random_tokens(port, batch, TOKENS, seed=k) for k, port in enumerate(inputs)]
+    special = list(_special(block.op))
+    if not special:
+        return tokens
+    special += special[:1] * (-len(special) % TOKENS)
+    return [np.concatenate([given, np.array(values).reshape(-1, TOKENS, port.width)])
+            for given, values, port in zip(tokens, zip(*special, strict=True), inputs, strict=True)]
+
+
+def _special(op) -> Iterator[tuple[np.ndarray, ...]]:
+    """Tokens of every input: of norms R = 0 and the largest R, of functions both ends of every segment."""
+    match op:
+        case RangeNorm() | LayerNorm():
+            for value in (op.i.min, 0, op.i.max):
+                yield (np.full(op.channels, value),)
+            yield (np.where(np.arange(op.channels) % 2, op.i.max, op.i.min),)
+        case Activation(segments=Segments()):
+            ends = _ends(op.segments)
+            for k in range(0, len(ends), op.channels):
+                yield (np.resize(ends[k:k + op.channels], op.channels),)
+        case Scan():
+            every = codes(op.dt)
+            pieces = np.searchsorted(op.decay.knots, every[:, None, None] * op.A, side="right")
+            left = set(np.unique(pieces).tolist())
+            while left:
+                dt = np.zeros(op.width, np.int64)
+                for channel in range(op.width):
+                    if found := [k for k in range(len(every)) if left & set(pieces[k, channel].tolist())]:
+                        dt[channel] = every[found[0]]
+                        left -= set(pieces[found[0], channel].tolist())
+                yield np.full(op.width, op.u.max), dt, np.full(op.d_state, op.B.max), np.full(op.d_state, op.C.max)
+
+
+def _ends(segments: Segments) -> np.ndarray:
+    """First and last code of every segment that acts."""
+    knots = segments.knots
+    ends = np.unique(np.concatenate([[segments.i.min, segments.i.max], knots - 1, knots]))
+    return ends[(ends >= segments.i.min) & (ends <= segments.i.max)]

@@ -36,7 +36,7 @@ template <typename T> void set(T& port, const Words& words) {
 template <std::size_t N> void set(VlWide<N>& port, const Words& words) { std::memcpy(port.data(), words.data(), 4 * words.size()); }
 
 struct Settings {
-    uint64_t seed = 0, percent = 0;          // of the stalls on both ports
+    uint64_t seed = 0, percent = 0, sink = 0;  // of the stalls on `i` and on `o`
     uint64_t lasts = 0, most = 0;            // beats with `last` that must leave; beats that may leave
     uint64_t idle_cycles = 0, settle = 0;    // cycles without a transfer on `i` and `o`: the design is stuck; the run is over
     int64_t reset_at = -1;                   // cycle of the reset
@@ -50,6 +50,7 @@ struct Settings {
         const long long value = equals ? std::atoll(equals + 1) : 0;
         if (name == "seed") seed = value;
         else if (name == "percent") percent = value;
+        else if (name == "sink") sink = value;
         else if (name == "lasts") lasts = value;
         else if (name == "most") most = value;
         else if (name == "idle_cycles") idle_cycles = value;
@@ -131,7 +132,7 @@ int main(int argc, char** argv) {
             if (offered) set(top->I_PAYLOAD, beat);
         }
         top->I_VALID = offered;
-        top->O_READY = !random.stalls(settings.percent);
+        top->O_READY = !random.stalls(settings.sink);
         SET_STRAP(settings.strap_at < 0 || (!was_reset && cycle == uint64_t(settings.strap_at)) ? settings.strap : 0);
         top->CLK = 0;
         top->eval();

@@ -199,13 +199,21 @@ def test_json_that_is_no_manifest(folder, text):
 
 
 def test_oversized_files(folder, monkeypatch):
-    size = {name: (folder / name).stat().st_size for name in ("manifest.json", "weights.safetensors", "float.safetensors")}
-    for name in ("weights.safetensors", "manifest.json"):
+    limits = {"weights.safetensors": module.SIZE_LIMIT, "manifest.json": module.MANIFEST_LIMIT}
+    for name, limit in limits.items():
+        size = (folder / name).stat().st_size
         with (folder / name).open("r+b") as file:
-            file.truncate(module.SIZE_LIMIT + 1)  # sparse: takes no space
-        with refuses(f"{folder}/{name} has {module.SIZE_LIMIT + 1} bytes; an artifact's file has at most {module.SIZE_LIMIT}"):
+            file.truncate(limit + 1)  # sparse: takes no space
+        with refuses(f"{folder}/{name} has {limit + 1} bytes; this file of an artifact has at most {limit}"):
             load(folder)
-        os.truncate(folder / name, size[name])
+        os.truncate(folder / name, size)
+
+
+def test_too_many_integers_are_refused_before_they_are_widened(folder, monkeypatch):
+    monkeypatch.setattr(module, "INTEGER_LIMIT", 100)
+    monkeypatch.delattr(module, "_load_operators")
+    with pytest.raises(EmambaError, match=r"weights.safetensors holds \d+ integers; an artifact has at most 100$"):
+        load(folder)
 
 
 # -- damage with a valid signature --------------------------------------------------------------------------------------------
@@ -343,10 +351,15 @@ def test_signed_arrays_that_are_wrong(folder, edit, sentence):
         load(folder)
 
 
-def test_signed_file_that_is_not_safetensors(folder):
-    (folder / "weights.safetensors").write_bytes(b"x" * 50)
-    change(folder, put("files", "weights.safetensors", hashlib.sha256(b"x" * 50).hexdigest()))
-    with pytest.raises(EmambaError, match=f"^{re.escape(f'{folder}/weights.safetensors is not a safetensors file (')}.*\\)$"):
+@pytest.mark.parametrize("header", [
+    b"x" * 42, json.dumps({"a": {"dtype": "a" * 5000, "shape": [], "data_offsets": [0, 0]}}).encode()])
+def test_signed_file_that_is_not_safetensors(folder, header):
+    """The library's message quotes the file, which may be long."""
+    content = len(header).to_bytes(8, "little") + header
+    (folder / "weights.safetensors").write_bytes(content)
+    change(folder, put("files", "weights.safetensors", hashlib.sha256(content).hexdigest()))
+    start = re.escape(f"{folder}/weights.safetensors is not a safetensors file (")
+    with pytest.raises(EmambaError, match=rf"^{start}.{{,201}}\)$"):
         load(folder)
 
 

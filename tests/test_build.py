@@ -136,9 +136,10 @@ def test_chosen_circuits(small, tmp_path):
 
 def test_options_of_the_system(small, tmp_path, refuse):
     """Loadable weights are in the system; the self-test beside it is that of the artifact."""
-    for option in (["--weights", "loadable"], ["--state", "kept"], ["--counters", "no"], ["--bus-bits", "32"]):
-        assert refuse("asic", *option) == \
-            "--weights, --state, --counters and --bus-bits are for axi, ulx3s, zcu102, zcu104, kv260, not for the target asic"
+    for option in ("--weights loadable", "--state kept", "--counters no", "--parity yes", "--bus-bits 32"):
+        assert refuse("asic", *option.split()) == (
+            "--weights, --state, --counters, --parity and --bus-bits are for axi, ulx3s, zcu102, zcu104, kv260, not for the "
+            "target asic")
     out = tmp_path / "out"
     assert main(["zcu102", "--artifact", str(small), "--out", str(out), "--cycles-per-token", "8", "--weights", "loadable",
                  "--state", "kept", "--bus-bits", "32"]) == 0

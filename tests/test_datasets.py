@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from emamba import datasets
-from emamba.datasets import bytepair, cifar10, fashion_mnist, japanese_vowels, wikitext2
+from emamba.datasets import archives, bytepair, cifar10, fashion_mnist, japanese_vowels, wikitext2
 from emamba.datasets.metrics import data_figures, figures, log_likelihood, text_figures
 from emamba.errors import EmambaError
 
@@ -145,6 +145,19 @@ def test_other_mnist(fashion, tmp_path):
     assert refusal("fashion_mnist", None, tmp_path) == (
         f"{path} is not the official Fashion-MNIST file (its content's sha256 is not {fashion_mnist.FILES[path.name]}): "
         f"{fashion_mnist.REMEDY}")
+
+
+@pytest.mark.parametrize("name", ["a.gz", "a.xz", "a.txt", "a.npz"])
+def test_nothing_unpacks_without_end(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(archives, "LIMIT", 1 << 20)
+    path, zeros = tmp_path / name, bytes(2 << 20)
+    if name == "a.npz":
+        np.savez_compressed(path, x=np.frombuffer(zeros, np.uint8))
+    else:
+        path.write_bytes({"a.gz": gzip.compress, "a.xz": lzma.compress, "a.txt": bytes}[name](zeros))
+    with pytest.raises(EmambaError) as error:
+        (archives.read_npz if name == "a.npz" else archives.unpack)(path, "copy it again")
+    assert str(error.value) == f"{path} holds more than {1 << 20} bytes, which no file of its data set does: copy it again"
 
 
 # CIFAR-10

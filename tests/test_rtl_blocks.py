@@ -23,7 +23,7 @@ from sim.bench import random_tokens
 @pytest.mark.parametrize("name", cases.BLOCKS)
 def test_block(name):
     block = cases.BLOCKS[name]()
-    check(block, *[random_tokens(port, 3, cases.TOKENS, seed=k) for k, port in enumerate(block.inputs.values())])
+    check(block, *cases.tokens_of(block))
 
 
 def test_linear_cycles():

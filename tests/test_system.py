@@ -33,7 +33,7 @@ def test_two_artifacts_alternate(build_dir):
     """Every answer is that of the artifact loaded last, in a design whose folding differs from block to block."""
     first = artifact_of()
     second = other(first)
-    system = System(Schedule(envelope(first), 6), Options(loadable=True, stateful=True), first)
+    system = System(Schedule(envelope(first), 6), Options(loadable=True, stateful=True, parity=True), first)
     with NativeTransport(system, build_dir, cycles=100_000, fast=False) as transport:
         transport.stall(25, 25, 25, 1)
         golden = frames_of(first, 2)
@@ -50,6 +50,8 @@ def test_two_artifacts_alternate(build_dir):
             frames = frames_of(first, 2, turn)
             answers = [model.run(frames, ["head"])["head"] for model in models]
             assert (accelerator.run(frames) == answers[which]).all() and (answers[0] != answers[1]).any()
+        assert transport.read32(address("CAPABILITIES")) & mask("CAPABILITIES", "PARITY")
+        assert accelerator.counters()["parity"] == 0
         transport.write32(address("LOAD_COMMAND"), mask("LOAD_COMMAND", "BEGIN"))  # a load that ends in the middle
         for word in descriptions[0]["image"][:80:8]:
             transport.write32(address("LOAD_DATA"), int(word, 16))

@@ -12,7 +12,7 @@ from emamba.operators import Scan
 from emamba.piecewise import fit
 from sim import cases
 from sim.models import random_artifact
-from verify import arithmetic, certificate, depths, equality, faults, fuzz, planted
+from verify import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, planted, states, upsets
 from verify.block_rules import rules
 from verify.prove import prove
 from verify.stream_rules import primitives
@@ -85,6 +85,21 @@ def test_fuzz(kind):
     assert found["faults"] == [] and found["refused"] > 50 and found["loaded"] > 5
 
 
+def test_every_state_of_a_controller():
+    for component in (states.primitives()["FIFO"], cases.BLOCKS["pool-5-3-True"]()):
+        found = states.walk(component, 1500)
+        assert found.proof.result == "proven" and found.points > 30
+
+
+def test_points_of_function():
+    assert all((count > 0) is wanted for count, wanted in coverage.points().values())
+
+
+def test_parity_counts_every_wrong_answer():
+    found = upsets.run(8)
+    assert found["wrong"] and not found["wrong unseen"] and not found["wrong later"]
+
+
 def test_no_x_after_a_reset():
-    found = faults.undefined(random_artifact(faults.TINY, faults.TINY_SEED), 2)
+    found = faults.undefined(random_artifact(mutants.TINY, mutants.TINY_SEED), 2)
     assert found["beats"] and found["right"] and not found["undefined"]

@@ -8,6 +8,7 @@ import ast
 import copy
 import signal
 import types
+from collections import Counter
 from fractions import Fraction
 from math import floor, isqrt
 from pathlib import Path
@@ -40,6 +41,23 @@ SWAPS = {
     ast.MatMult: ast.Mult,
     ast.Mod: ast.Mult,
 }
+
+
+_WIDER = "a lower limit takes a wider type, whose sums are exact too"
+EQUAL = {
+    "constants: LShift becomes RShift, no. 1": _WIDER,
+    "constants: LShift becomes RShift, no. 2": _WIDER,
+    "constants: 1 becomes 0, no. 1": _WIDER,
+    "constants: 1 becomes 0, no. 2": _WIDER,
+    "constants: 24 becomes 23, no. 1": _WIDER,
+    "constants: 53 becomes 52, no. 1": _WIDER,
+    "word: 0 becomes 1, no. 1": "the other terms of the maximum are at least 1",
+    "word: 0 becomes -1, no. 1": "the other terms of the maximum are at least 1",
+    "leading_zeros: 1 becomes 2, no. 2": "a 0 two places below the leading one also keeps the float below the next power of two",
+    "check_range: 0 becomes 1, no. 1": "of nothing, the least is only compared with a format's least, which is 0 or less",
+    "check_range: 0 becomes -1, no. 2": "of nothing, the largest is only compared with a format's largest, which is 0 or more",
+}
+"""Changes that change no value, and why."""
 
 
 def rounded(value: Fraction, rounding: Rounding) -> int:
@@ -76,12 +94,14 @@ def check(arith) -> None:
     _check_tables(arith)
     _check_norms(arith, rng)
 
-    for values, bad in (([-128, 127], None), ([-129], -129), ([5, 128], 128), ([-200, 300], -200), ([], None)):
+    for values, bad in (([-128, 127], None), ([-129], -129), ([5, 128], 128), ([-128, 128], 128), ([-200, 300], -200)):
         try:
             arith.check_range("x", np.array(values, np.int64), o)
             assert bad is None
         except EmambaError as error:
             assert bad is not None and f" {bad}," in str(error) and "-128..127" in str(error)
+    for narrow in (IntFormat(1), IntFormat(1, False)):
+        arith.check_range("x", np.array([], np.int64), narrow)
 
 
 def _check_words(arith) -> None:
@@ -146,7 +166,8 @@ def _check_tables(arith) -> None:
             spans = [((1 << kept) + k) * share, ((1 << kept) + k + 1) * share - 1]
             assert entry == floor(Fraction(1 << exponent) / (width * Fraction(sum(spans), 2)) + Fraction(1, 2))
             assert 0 < entry < 1 << entry_bits
-    for gain, bits, index_bits, entry_bits in ((1, 12, 8, 12), (20, 16, 8, 12), (5, 8, 8, 9), (3, 6, 8, 10), (1, 20, 4, 12)):
+    shapes = ((1, 12, 8, 12), (20, 16, 8, 12), (5, 8, 8, 9), (3, 6, 8, 10), (1, 20, 4, 12), (1, 6, 8, 12))
+    for gain, bits, index_bits, entry_bits in shapes:
         table, exponent = arith.rsqrt_table(gain, bits, index_bits, entry_bits)
         kept = min(index_bits, bits) - 1
         share = 1 << (bits - 1 - kept)
@@ -159,21 +180,22 @@ def _check_tables(arith) -> None:
             assert abs(Fraction(root, 1 << 20) - entry) <= Fraction(1, 2) + Fraction(1, 1 << 10)
         largest = Fraction(gain) * 4 ** (exponent + 1) * 2 / Fraction((1 << kept) * share * 2 + share - 1, 2)
         assert largest >= (Fraction(1 << entry_bits) - Fraction(1, 2)) ** 2  # one more would not fit
-    zeros = [bits - int(x).bit_length() if x else 0 for bits in (50,) for x in _spans()]
-    assert arith.leading_zeros(np.array(_spans()), 50).tolist() == zeros
+    zeros = [62 - int(x).bit_length() if x else 0 for x in _spans()]
+    assert arith.leading_zeros(np.array(_spans()), 62).tolist() == zeros
 
 
 def _spans() -> list[int]:
-    return [0, *(value for k in range(50) for value in ((1 << k) - 1, 1 << k) if value), (1 << 50) - 1]
+    return [0, *(value for k in range(62) for value in ((1 << k) - 1, 1 << k) if value), (1 << 62) - 1]
 
 
 def _check_norms(arith, rng) -> None:
     o = IntFormat(8, True, 7)
-    for width, bits in ((5, 8), (1, 8), (20, 12), (17, 16)):
+    for width, bits in ((5, 8), (1, 8), (20, 12), (17, 16), (64, 16)):
         x = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (3, 40, width))
         x[0, 0], x[0, 1] = 7, x[0, 1, 0]
         x[0, 2:12] = rng.integers(-3, 3, (10, width))
         x[1, 0, : -(-width // 2)], x[1, 0, -(-width // 2) :] = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        x[1, 1, 0], x[1, 1, 1:] = (1 << (bits - 1)) - 1, -(1 << (bits - 1))
         table, exponent = arithmetic.reciprocal_table(width, bits, 8, 12)
         for rounding in Rounding:
             y = arith.range_norm(x, bits, table, exponent - o.frac, o, rounding)
@@ -232,7 +254,8 @@ def _check_norms(arith, rng) -> None:
 def mutants() -> list[tuple[str, ast.Module]]:
     """Every single change of the module: its place and what it is, and the changed tree."""
     tree = ast.parse(Path(arithmetic.__file__).read_text(encoding="utf-8"))
-    found = []
+    found: list[tuple[str, ast.Module]] = []
+    seen: Counter[str] = Counter()
     for function in [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.Assign)]:
         name = getattr(function, "name", "constants")
         body = function.body if isinstance(function, ast.FunctionDef) else [function]
@@ -243,9 +266,8 @@ def mutants() -> list[tuple[str, ast.Module]]:
                     continue
                 for change, undo, text in _changes(node):
                     change()
-                    found.append(
-                        (f"{name}, line {node.lineno if hasattr(node, 'lineno') else part.lineno}: {text}", copy.deepcopy(tree))
-                    )
+                    seen[f"{name}: {text}"] += 1
+                    found.append((f"{name}: {text}, no. {seen[f'{name}: {text}']}", copy.deepcopy(tree)))
                     undo()
     return found
 
@@ -300,7 +322,7 @@ class Endless(BaseException):
 
 
 def score() -> dict:
-    """Mutants, killed ones, and what is left."""
+    """Mutants, killed ones, those that change no value with the reason, and what is left."""
     check(arithmetic)
 
     def stop(*_):
@@ -312,4 +334,10 @@ def score() -> dict:
         alive = [text for text, tree in everything if not killed(tree)]
     finally:
         signal.signal(signal.SIGPROF, before)
-    return {"mutants": len(everything), "killed": len(everything) - len(alive), "alive": alive}
+    equal = {text: EQUAL[text] for text in alive if text in EQUAL}
+    return {
+        "mutants": len(everything),
+        "killed": len(everything) - len(alive),
+        "equal": equal,
+        "alive": [text for text in alive if text not in equal],
+    }

@@ -1,28 +1,35 @@
 # amaranth: UnusedElaboratable=no
 """What the benches reach: lines and toggled bits of the generated Verilog, by Verilator; and points of function, counted on the
-integer model's values for the same tokens.
+integer model's values for the same tokens. Of every controller, all states with stalls in each.
 """
 
 import re
+import time
 from collections import Counter
 
 import numpy as np
 
+from emamba.formats import Rounding
 from emamba.integer import IntegerModel
-from emamba.operators import Activation, Linear, RangeNorm, Scan
+from emamba.operators import Activation, LayerNorm, Linear, RangeNorm, Scan
+from emamba.piecewise import Segments
 from rtl import packing
+from rtl.emit import to_verilog
+from sim import cases
 from sim.models import SHAPES, random_artifact, random_inputs
 from sim.native import NativeSimulation
 
-from .equality import BUILD
-from .mutants import target
+from . import states as controllers
+from .equality import BUILD, Joined
+from .mutants import BLOCKS, target
 
 OPTIONS = ("--coverage-line", "--coverage-toggle", "-Wno-fatal")
 POINT = re.compile(r"^C '(.*)' (\d+)$", re.M)
 
 
 def toggles(name: str) -> dict:
-    """Lines and bits of a block or small model under its bench of stalls; `holes` names signals with bits that never moved."""
+    """Lines and bits of a block or small model under its bench of stalls; `missed` lines, with a branch that was never taken, and
+    `holes`, signals with bits that never moved."""
     case = target(name)
     simulation = NativeSimulation(case.component, BUILD, fast=False, options=OPTIONS)
     words = packing.pack(simulation.i, case.tokens)
@@ -32,6 +39,7 @@ def toggles(name: str) -> dict:
             hits[point] += int(count)
     kinds: dict[str, list[bool]] = {"line": [], "toggle": []}
     holes: Counter = Counter()
+    missed: set[int] = set()
     for point, count in hits.items():
         fields = dict(part.split("\x02", 1) for part in point.split("\x01") if "\x02" in part)
         page, signal = fields.get("page", ""), fields.get("o", "")
@@ -41,61 +49,91 @@ def toggles(name: str) -> dict:
                 holes[re.sub(r"\[.*|:.*", "", signal)] += 1
         elif page.startswith(("v_line", "v_branch")):
             kinds["line"].append(count > 0)
+            missed |= {int(fields["l"])} if not count else set()
+    text = to_verilog(case.component).splitlines()
     return {
         "block": name,
         **{kind: [sum(found), len(found)] for kind, found in kinds.items()},
+        "missed": [text[line - 1].strip() for line in sorted(missed)[:12]],
         "holes": [signal for signal, _ in holes.most_common(4)],
     }
 
 
-def points() -> dict[str, int]:
-    """How often each point of function occurs in the small models' benches."""
-    found: Counter = Counter()
+def states() -> list[dict]:
+    """Of every stream primitive and block, by `verify.states`."""
+    rows = []
+    for name, component in (controllers.primitives() | {key: make() for key, make in BLOCKS.items()}).items():
+        start = time.perf_counter()
+        found = controllers.walk(component.block if isinstance(component, Joined) else component)
+        rows.append({
+            "block": name, "cycles": found.cycles, "registers": found.registers, "points": found.points,
+            "seen": found.points - len(found.unseen), "impossible": len(found.unseen) - found.open, "open": found.open,
+            "seconds": round(time.perf_counter() - start, 1),
+        })
+    return rows
+
+
+def points() -> dict[str, tuple[int, bool]]:
+    """How often each point of function occurs in the blocks' benches and in the small models', and whether it must."""
+    found: Counter = Counter(dict.fromkeys(WANTED, 0))
+    for make in cases.BLOCKS.values():
+        block = make()
+        if block.op.rounding is Rounding.HALF_UP:
+            tokens = cases.tokens_of(block)
+            _count(found, block.op, tokens, block.model(*tokens))
     for shape in SHAPES:
         if shape == "standard-thousand":
             continue
         artifact = random_artifact(shape)
-        config, i = artifact.config, artifact.input
-        tokens = artifact.codec.encode(random_inputs(config, 24), i)
-        rng = np.random.default_rng(1)
-        tokens[::3] = rng.choice([i.min, i.max], tokens[::3].shape)
-        tokens[1::6] = i.max if config.input != "tokens" else 0
+        tokens = artifact.codec.encode(random_inputs(artifact.config, 24), artifact.input)
         model = IntegerModel(artifact)
         values = model.run(tokens)
-        found["sequence of one token: first is last"] += len(tokens) * (config.tokens == 1)
-        found["sequence of many tokens"] += len(tokens) * (config.tokens > 1)
+        found["a sequence's first token is its last"] += len(tokens) * (artifact.config.tokens == 1)
+        found["a sequence of many tokens"] += len(tokens) * (artifact.config.tokens > 1)
         for node in model.graph[1:]:
-            op, y = artifact.operators[node.name], values[node.name]
-            found["saturation below"] += int((y == op.o.min).sum()) if op.o.signed else 0
-            found["saturation above"] += int((y == op.o.max).sum())
-            if isinstance(op, Linear) and op.relu:
-                found["ReLU at 0"] += int((y == 0).sum())
-                found["ReLU above 0"] += int((y > 0).sum())
-            if isinstance(op, RangeNorm):
-                x = values[node.inputs[0]]
-                span = x.max(-1) - x.min(-1)
-                found["RangeNorm: R = 0"] += int((span == 0).sum())
-                found["RangeNorm: R > 0"] += int((span > 0).sum())
-            if isinstance(op, Activation) and op.segments:
-                _segments(found, op.segments, values[node.inputs[0]])
-            if isinstance(op, Scan):
-                dt = values[node.inputs[1]]
-                found["scan: δ = 0 holds the state"] += int((dt == 0).sum()) * op.hold
-                found["scan: δ > 0"] += int((dt > 0).sum())
+            if node.kind == "Scan":
                 states = model.states(node.name, values)
-                found["scan: state below 0"] += int((states < 0).sum())
-                found["scan: state above 0"] += int((states > 0).sum())
-    return dict(found)
+                found["scan: a state below 0"] += int((states < 0).sum())
+                found["scan: a state above 0"] += int((states > 0).sum())
+    return {name: (count, name not in NEVER) for name, count in found.items()}
 
 
-def _segments(found: Counter, segments, x: np.ndarray) -> None:
-    piece = np.searchsorted(segments.knots, x, side="right")
-    acting = [
-        k
-        for k in range(len(segments.knots) + 1)
-        if (k == 0 or segments.knots[k - 1] <= segments.i.max)
-        and (k == len(segments.knots) or segments.knots[k] > segments.i.min)
-    ]
-    hit = set(np.unique(piece).tolist())
-    found["activation segments reached"] += len(hit & set(acting))
-    found["activation segments not reached"] += len(set(acting) - hit)
+NEVER = ("a segment of an activation that no token reaches", "a segment of a scan's exp that no token reaches")
+WANTED = (
+    "a result clipped at the lower limit", "a result clipped at the upper limit", "RangeNorm: R = 0", "RangeNorm: the largest R",
+    "LayerNorm: no variance", "ReLU at 0", "ReLU above 0", "a segment of an activation", "a segment of a scan's exp",
+    "scan: δ = 0", "scan: δ > 0", "scan: δ < 0", *NEVER,
+)
+
+
+def _count(found: Counter, op, tokens: list[np.ndarray], y: np.ndarray) -> None:
+    if op.o.signed:
+        found["a result clipped at the lower limit"] += int((y == op.o.min).sum())
+    found["a result clipped at the upper limit"] += int((y == op.o.max).sum())
+    match op:
+        case Linear(relu=True):
+            found["ReLU at 0"] += int((y == 0).sum())
+            found["ReLU above 0"] += int((y > 0).sum())
+        case RangeNorm():
+            span = tokens[0].max(-1) - tokens[0].min(-1)
+            found["RangeNorm: R = 0"] += int((span == 0).sum())
+            found["RangeNorm: the largest R"] += int((span == op.i.max - op.i.min).sum())
+        case LayerNorm():
+            found["LayerNorm: no variance"] += int((tokens[0].max(-1) == tokens[0].min(-1)).sum())
+        case Activation(segments=Segments()):
+            _segments(found, "activation", op.segments, tokens[0], np.arange(op.i.min, op.i.max + 1))
+        case Scan():
+            dt = tokens[1]
+            found["scan: δ = 0"] += int((dt == 0).sum())
+            found["scan: δ > 0"] += int((dt > 0).sum())
+            found["scan: δ < 0"] += int((dt < 0).sum())
+            every = np.arange(op.dt.min, op.dt.max + 1)
+            _segments(found, "scan's exp", op.decay, dt[..., None] * op.A, every[:, None, None] * op.A)
+
+
+def _segments(found: Counter, what: str, segments: Segments, x: np.ndarray, every: np.ndarray) -> None:
+    """Segments that `x` reaches, of those that `every` input can."""
+    reached, wanted = (np.unique(np.searchsorted(segments.knots, part, side="right")) for part in (x, every))
+    a = "an" if what[0] in "aeiou" else "a"
+    found[f"a segment of {a} {what}"] += len(reached)
+    found[f"a segment of {a} {what} that no token reaches"] += len(np.setdiff1d(wanted, reached))

@@ -7,6 +7,7 @@ The others run as Verilated hardware on all codes, and must give what `emamba.op
 
 from collections import deque
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -233,7 +234,8 @@ def every_product(bits: int) -> tuple[int, int]:
 
 def small_scan(rounding: Rounding = Rounding.HALF_UP, *, saturates: bool = True) -> ScanOp:
     """A lane so small that every state meets every input: one channel, one state, formats of a few bits."""
-    dt, a, u, B = IntFormat(3, True, 2), IntFormat(3, True, 1), IntFormat(3, True, 1), IntFormat(3, True, 1)
+    dt, a, B = IntFormat(3, True, 2), IntFormat(3, True, 1), IntFormat(3, True, 1)
+    u = B if saturates else IntFormat(2, True, 1)
     a_bar = IntFormat(4, True, 3)
     decay = fit("exp", IntFormat(dt.bits + a.bits, True, dt.frac + a.frac), a_bar, 4)
     h = IntFormat(6 if saturates else 12, True, 2)
@@ -259,28 +261,32 @@ def every_transition(op: ScanOp, block: Block | None = None) -> dict[str, int]:
     formats = (op.u, op.dt, op.B, op.C)
     grid = np.meshgrid(*(np.arange(f.min, f.max + 1) for f in formats), indexing="ij")
     inputs = np.stack([part.reshape(-1) for part in grid], 1)
-    following: dict[int, np.ndarray] = {}
 
-    def after(h: int) -> np.ndarray:
-        if h not in following:
-            u, dt, B, C = (inputs[:, k : k + 1] for k in range(4))
-            _, state, _ = op.step(np.full((len(inputs), 1, 1), h), u, dt, B, C)
-            following[h] = state.reshape(-1)
-        return following[h]
+    @cache
+    def after(h: int) -> list[int]:
+        """The state after each input."""
+        u, dt, B, C = (inputs[:, k : k + 1] for k in range(4))
+        _, state, _ = op.step(np.full((len(inputs), 1, 1), h), u, dt, B, C)
+        return state.reshape(-1).tolist()
+
+    @cache
+    def neighbours(h: int) -> dict[int, int]:
+        """The states after it, each with an input that leads there."""
+        return {state: k for k, state in enumerate(after(h))}
 
     walk, left, h = [], {}, 0
     while True:
         todo = left.setdefault(h, list(range(len(inputs))))
         if todo:
             walk.append(todo.pop())
-            h = int(after(h)[walk[-1]])
+            h = after(h)[walk[-1]]
             continue
-        path = _nearest(h, after, lambda state: left.get(state) != [])
+        path = _nearest(h, neighbours, lambda state: left.get(state) != [])
         if path is None:
             break
         walk += path
         for k in path:
-            h = int(after(h)[k])
+            h = after(h)[k]
     x = inputs[walk]
     parts = [x[:, k : k + 1] for k in range(4)]
     expected = op(*(part[None] for part in parts))[0]
@@ -294,7 +300,7 @@ def every_transition(op: ScanOp, block: Block | None = None) -> dict[str, int]:
     }
 
 
-def _nearest(start: int, after, wanted) -> list[int] | None:
+def _nearest(start: int, neighbours, wanted) -> list[int] | None:
     """Inputs that lead from a state to the nearest one that is wanted."""
     before: dict[int, tuple[int, int]] = {start: (start, -1)}
     queue = deque([start])
@@ -306,8 +312,7 @@ def _nearest(start: int, after, wanted) -> list[int] | None:
                 state, k = before[state]
                 path.append(k)
             return path[::-1]
-        states, first = np.unique(after(state), return_index=True)
-        for found, k in zip(states.tolist(), first.tolist(), strict=True):
+        for found, k in neighbours(state).items():
             if found not in before:
                 before[found] = (state, k)
                 queue.append(found)

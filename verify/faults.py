@@ -12,7 +12,6 @@ import numpy as np
 
 from boards import tools
 from emamba.artifact import Artifact
-from emamba.config import ModelConfig
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
 from rtl import packing
@@ -26,24 +25,6 @@ from .equality import BUILD
 from .mutants import mutated
 
 MODEL, CYCLES_PER_TOKEN = "emamba-image", 3
-TINY = ModelConfig(
-    form="emamba",
-    input="sequence",
-    features=2,
-    length=3,
-    d_model=2,
-    expand=1,
-    d_state=2,
-    dt_rank=1,
-    d_conv=2,
-    blocks=1,
-    pool="none",
-    norm="none",
-    task="regression",
-    outputs=1,
-)
-TINY_SEED = 2
-"""The least model whose answers show, with weights of this seed, what its state was before a sequence."""
 STALLS = (0, 1, 10, 25, 50, 75, 90, 99)
 
 
@@ -87,12 +68,13 @@ def resets() -> dict:
     return {"cycles": len(cycles), "runs": 2 * len(cycles), "wrong": len(wrong)}
 
 
-def stalls() -> list[dict]:
+def stalls() -> dict:
     frames = Frames(random_artifact(MODEL), CYCLES_PER_TOKEN, 8)
-    return [
+    rates = [
         {"percent": percent, "runs": 3, "wrong": sum(bool(frames.wrong(frames.run(seed, percent))) for seed in range(3))}
         for percent in STALLS
     ]
+    return {"rates": rates}
 
 
 def upsets(count: int = 60, seed: int = 1) -> dict:
@@ -123,10 +105,10 @@ def upsets(count: int = 60, seed: int = 1) -> dict:
     }
 
 
-def soak(artifact: Artifact, cycles_per_token: int, tokens: int = 1_000_000) -> dict:
+def soak(shape: str, cycles_per_token: int, tokens: int = 1_000_000) -> dict:
     """One run without a pause; the SHA-256 of all answers is that of the integer model."""
-    schedule = Schedule(artifact, cycles_per_token)
-    config = artifact.config
+    artifact = random_artifact(shape)
+    schedule, config = Schedule(artifact, cycles_per_token), artifact.config
     sequences = -(-tokens // config.tokens)
     rng = np.random.default_rng(0)
     i = artifact.input
@@ -136,7 +118,7 @@ def soak(artifact: Artifact, cycles_per_token: int, tokens: int = 1_000_000) -> 
     head = packing.unpack(schedule.output, result.output).reshape(answer.shape)
     digests = [hashlib.sha256(values.astype("<i8").tobytes()).hexdigest() for values in (head, answer)]
     return {
-        "model": artifact.name,
+        "model": shape,
         "tokens": sequences * config.tokens,
         "cycles": result.cycles,
         "digest": digests[0][:16],

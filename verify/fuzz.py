@@ -235,6 +235,7 @@ def fuzz(kind: str, count: int, first: int = 0) -> dict:
         "loaded": result["loaded"],
         "faults": faults,
         "sentences": len(sentences),
+        "limits": [SECONDS, MEMORY >> 30],
     }
 
 

@@ -4,6 +4,7 @@
 import inspect
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from unittest import mock
@@ -21,7 +22,8 @@ from sim.models import random_artifact
 from . import certificate, depths
 from .block_rules import rules
 from .equality import PackedProduct, PiecewiseLinear, Requantizer
-from .faults import TINY, TINY_SEED, undefined
+from .faults import undefined
+from .mutants import TINY, TINY_SEED
 from .prove import Bench, prove
 from .stream_rules import FifoRules, ForkRules, GearboxRules, PacerRules
 
@@ -152,4 +154,8 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
 
 
 def run(artifact: Artifact) -> list[dict]:
-    return [{"fault": fault, "check": name, "caught": bool(check())} for fault, (name, check) in faults(artifact).items()]
+    rows = []
+    for fault, (name, check) in faults(artifact).items():
+        start = time.perf_counter()
+        rows.append({"fault": fault, "check": name, "caught": bool(check()), "seconds": round(time.perf_counter() - start, 1)})
+    return rows

@@ -45,6 +45,7 @@ CAUSES = {
                     "answers",
     "ADDRESS": "a register was accessed that does not exist",
     "STATE_BUSY": "the state was accessed while packets were on their way",
+    "PARITY": "a memory gave a word that is not as it was written: repeat the frames, or else load the weights",
 }
 
 
@@ -128,15 +129,15 @@ class Accelerator:
         self._write("COMMAND", CLEAR_COUNTERS=1)
 
     def counters(self) -> dict:
-        """`cycles`, frames `in`, `out` and `bad`; per stage its cycles busy, starved and blocked, its beats with a clipped
-        value, and the cycles in which its state was clipped; per FIFO the most beats that it held. All since they were
-        cleared; a reset of the design clears the FIFOs' too."""
+        """`cycles`, those with a fault of `parity`, frames `in`, `out` and `bad`; per stage its cycles busy, starved and
+        blocked, its beats with a clipped value, and the cycles in which its state was clipped; per FIFO the most beats that it
+        held. All since they were cleared; a reset of the design clears the FIFOs' too."""
         self._needs("COUNTERS", "counts nothing", "counters")
         control = self._read("CONTROL")
         self._write32("CONTROL", control | mask("CONTROL", "FREEZE"))
         cycles = self._read("CYCLES")
         result = {"cycles": cycles | self._read("CYCLES_HIGH") << 32, "in": self._read("FRAMES_IN"),
-                  "out": self._read("FRAMES_OUT"), "bad": self._read("FRAMES_BAD")}
+                  "out": self._read("FRAMES_OUT"), "bad": self._read("FRAMES_BAD"), "parity": self._read("PARITY_FAULTS")}
         result["stages"] = {stage: {name.lower(): self._read(name, k) for name in TABLES}
                             for k, stage in enumerate(self.description.stages)}
         result["queues"] = {queue: self._read("PEAK", k) for k, queue in enumerate(self.description.queues)}

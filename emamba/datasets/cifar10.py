@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import EmambaError
 from . import Dataset, choose_split, find_folder, hold_out
+from .archives import read_npz
 
 VALIDATION = 5000
 CLASSES = 10
@@ -79,11 +80,7 @@ def _read_binary(folder: Path, names: tuple[str, ...]) -> Part:
 @lru_cache(maxsize=1)
 def _read_copy(path: Path, changed: int) -> tuple[Part, Part]:
     """Both parts of the JPEG copy; kept in memory, since decoding takes seconds. `changed` tells another file."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except Exception as error:  # a damaged file raises nearly every kind of exception
-        raise EmambaError(f"{path} is damaged or not an .npz file ({error}): copy it again") from None
+    arrays = read_npz(path, "copy it again")
     return _decoded(path, arrays, "train"), _decoded(path, arrays, "test")
 
 

@@ -5,15 +5,14 @@ the official training images. Read are the four official files, from the user's 
 images ship with the project and are enough to evaluate.
 """
 
-import gzip
 import hashlib
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import EmambaError
 from . import Dataset, choose_split, find_folder, hold_out
+from .archives import unpack
 
 VALIDATION = 5000
 CLASSES = 10
@@ -60,10 +59,7 @@ def _read(path: Path) -> np.ndarray:
     """The array of an IDX file of bytes: two zeros, type 8, number of axes, sizes as big-endian 32-bit integers, values."""
     if not path.exists():
         raise EmambaError(f"{path} is missing beside the other Fashion-MNIST files: {REMEDY}")
-    try:
-        content = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError, zlib.error) as error:
-        raise EmambaError(f"{path} cannot be read ({error}): download it again") from None
+    content = unpack(path, "download it again")
     known = FILES[path.name]
     if hashlib.sha256(content).hexdigest() != known:
         raise EmambaError(f"{path} is not the official Fashion-MNIST file (its content's sha256 is not {known}): {REMEDY}")

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..errors import EmambaError
 from . import Dataset, choose_split
+from .archives import read_npz
 
 TEST_FILES = {"official": "mars_test.npz", "random": "mars_random_test.npz"}
 """Split -> file of its test frames alone."""
@@ -126,11 +127,7 @@ def _load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _read_points(path: Path) -> list[Frames]:
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = dict(archive)
-    except Exception as error:  # a damaged file raises nearly every kind of exception
-        raise EmambaError(f"{path} is damaged or not an .npz file ({error}): copy it again") from None
+    arrays = read_npz(path, "copy it again")
     parts = [_points_part(path, arrays, part) for part in PARTS]
     return [part if part else _empty() for part in parts]
 
@@ -143,8 +140,8 @@ def _points_part(path: Path, arrays: dict[str, np.ndarray], part: str) -> Frames
     for key in keys:
         if f"{part}_{key}" not in arrays:
             raise EmambaError(f"{path} has no array '{part}_{key}': copy it again")
-        if arrays[f"{part}_{key}"].dtype.kind not in "iuf" or not arrays[f"{part}_{key}"].ndim:
-            raise EmambaError(f"{path}: {part}_{key} does not hold numbers: copy it again")
+        if arrays[f"{part}_{key}"].dtype.kind not in "iuf" or arrays[f"{part}_{key}"].ndim != 1 + (key == "labels"):
+            raise EmambaError(f"{path}: {part}_{key} is no list of numbers: copy it again")
     values = {key: arrays[f"{part}_{key}"] for key in keys}
     count, labels = values["count"].astype(np.int64), values["labels"].astype(np.float32)
     frames, points = len(count), int(count.sum())

@@ -9,7 +9,6 @@ text), L the length of a window, 256 if not given: `bpe512`, `bytes-1024`, `offi
 All test on the official test text.
 """
 
-import lzma
 import re
 from pathlib import Path
 
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..errors import EmambaError
 from . import Dataset, bytepair, find_folder
+from .archives import unpack
 
 VOCABULARIES = {"bytes": 256, "bpe512": 512, "bpe1024": 1024}
 SPLIT = re.compile(rf"(official-)?({'|'.join(VOCABULARIES)})(?:-([1-9][0-9]{{0,5}}))?")
@@ -70,11 +70,10 @@ def _read(folder: Path, part: str) -> bytes:
     path = next((folder / name for name in FILES[part] if (folder / name).exists()), None)
     if path is None:
         raise EmambaError(f"{folder} has no {part} text of WikiText-2 ({', '.join(FILES[part])}): {REMEDY}")
+    text = unpack(path, "copy it again").removeprefix(b"\xef\xbb\xbf")
     try:
-        content = path.read_bytes()
-        text = (lzma.decompress(content) if path.suffix == ".xz" else content).removeprefix(b"\xef\xbb\xbf")
         text.decode()
-    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise EmambaError(f"{path} cannot be read ({error}): copy it again") from None
     if not text.strip():
         raise EmambaError(f"{path} is empty: copy it again")

@@ -1,0 +1,53 @@
+"""Reads packed files, which are untrusted input: a small one may unpack to more than memory holds."""
+
+import gzip
+import lzma
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import EmambaError
+
+LIMIT = 1 << 30
+"""Bytes that a file may have, packed and unpacked; those of the data sets have far less."""
+
+MEMORY = 128 << 20
+"""Bytes that unpacking itself may take: what xz packs at its highest level needs 65 MB."""
+
+
+def unpack(path: Path, remedy: str) -> bytes:
+    """What a .gz or .xz file holds, or any other file."""
+    try:
+        _check(path, path.stat().st_size, remedy)
+        if path.suffix == ".gz":
+            with gzip.open(path) as file:
+                content = file.read(LIMIT + 1)
+        elif path.suffix == ".xz":
+            packed = lzma.LZMADecompressor(memlimit=MEMORY)
+            content = packed.decompress(path.read_bytes(), LIMIT + 1)
+            if not packed.eof and len(content) <= LIMIT:
+                raise EOFError("it ends before its end marker")
+        else:
+            content = path.read_bytes()
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise EmambaError(f"{path} cannot be read ({error}): {remedy}") from None
+    _check(path, len(content), remedy)
+    return content
+
+
+def read_npz(path: Path, remedy: str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            _check(path, sum(entry.file_size for entry in archive.zip.infolist()), remedy)
+            return dict(archive)
+    except EmambaError:
+        raise
+    except Exception as error:  # a damaged file raises nearly every kind of exception
+        raise EmambaError(f"{path} is damaged or not an .npz file ({error}): {remedy}") from None
+
+
+def _check(path: Path, size: int, remedy: str) -> None:
+    if size > LIMIT:
+        raise EmambaError(f"{path} holds more than {LIMIT} bytes, which no file of its data set does: {remedy}")
