@@ -55,7 +55,8 @@ def point(artifact: Artifact, cycles: int, process: str, chosen: Realization | N
         tokens = executor_tokens(datasets.load("mars", "official").x_test[:flow.sequences_needed(schedule)], artifact.config)
         found = flow.measure(schedule, described, CLOCKS[process], tokens, **options)
         write_file(path, lambda target: target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
-    return json.loads(path.read_text(encoding="utf-8")) | {"requested": cycles}
+    return json.loads(path.read_text(encoding="utf-8")) | {
+        "requested": cycles, "multiplications": Schedule(artifact, AUTHORS).multiplies_per_frame}
 
 
 def points(artifact: Artifact, process: str) -> list[dict]:
@@ -79,7 +80,7 @@ def _row(row: dict) -> str:
     kinds = " / ".join(f"{used['kinds'][kind] * 1e9:.1f}" for kind in ("gates", "registers", "clock", "leakage"))
     return (f"{row['cycles_per_frame']:,} | {total['area_um2']:,.0f} | {total['nand2']:,} | {total['flip_flops']:,} "
             f"| {_timing(row, 'typical')} | {_timing(row, 'slow')} | {used['total'] * 1e9:,.1f} | {kinds} "
-            f"| {used['total'] / row['multiplies_per_frame'] * 1e15 if row['multiplies_per_frame'] else 0:,.0f} "
+            f"| {used['total'] / row['multiplications'] * 1e15:,.0f} "
             f"| {row['cycles_per_frame'] / row['clock_mhz'] * used['total'] * 1e9 * total['nand2'] / 1e6:,.1f} |")
 
 
@@ -164,7 +165,8 @@ def table_functions(rows: list[dict]) -> list[str]:
 
 HEADING = ["# The chip in open libraries", "",
            "Written by `python -m benchmarks.asic`; the same figures are in `asic.json`. What they are and are not:", "",
-           "- Area is that of the cells alone, by Yosys and ABC, in the typical library; NAND2 is its smallest.",
+           "- Area is that of the cells alone, by Yosys and ABC, in the typical library; NAND2 is its smallest. RAMs are",
+           "  latches, no SRAM is used.",
            "- Place and route was not run here. Timing is OpenSTA's before placement, with ideal clock and reset, and wires as",
            "  capacitance: every input carries the wire of Donath's mean connection (Rent 0.6, 5,000 cells, 70 % filled).",
            "- Gate level: our simulator of 64 streams, cells by the library's functions, registers from random bits. Every gate",
@@ -172,6 +174,7 @@ HEADING = ["# The chip in open libraries", "",
            "- Energy: toggles of one frame period with a full pipeline, the mean of 64 streams; internal energy from the",
            "  library's tables at a typical slew, C·V²/2 of pins and wires, leakage, and an estimated clock tree: a buffer for",
            "  16 sinks.",
+           "- A multiplication is one of the model's; where T = 1 those with weights are adders.",
            "- ASAP7 is predictive: nobody manufactures it, and it has one corner here. Inputs are MARS test frames."]
 
 
