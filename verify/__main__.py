@@ -54,7 +54,7 @@ BLOCKS = (
 MODELS = ("mars", "mars_int8", "mars_random", "mars_random_int8")
 RATES = (1, 4, 20, 64, 128)
 MUTANTS, WHOLE, SHAPES = 24, 60, 25
-FUZZ = {"artifacts": 8000, "configurations": 7000, "data files": 5000}
+FUZZ = {"artifacts": 4000, "configurations": 10_000, "data files": 6000}
 
 def _proofs(benches: dict[str, Bench]) -> list[dict]:
     rows = []

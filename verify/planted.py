@@ -122,7 +122,7 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
         "stale state: a scan goes on where the last sequence ended": ("Icarus, whole model", _scan_remembers),
         "unstable payload: a FIFO shows its input while it is not empty": (
             f"{order} FIFO",
-            fifo("Mux(empty, self.i.payload.as_value(), read.data)", "self.i.payload.as_value()"),
+            fifo("Mux(empty, self.i.payload.as_value(), word)", "self.i.payload.as_value()"),
         ),
         "wrong FIFO depth: pointers wrap one late": (f"{order} FIFO", fifo("pointer == self.depth - 1", "pointer == self.depth")),
         "wrong FIFO depth: full one late": (
