@@ -151,7 +151,7 @@ def _depths() -> list[dict]:
 def _mutants() -> list[dict]:
     rows = []
     for name in (*mutants.BLOCKS, mutants.WHOLE):
-        rows.append({"block": name} | asdict(mutants.score(name, WHOLE if name == mutants.WHOLE else MUTANTS)))
+        rows.append({"block": name} | asdict(mutants.score(name, *((WHOLE, 1, 0) if name == mutants.WHOLE else (MUTANTS,)))))
         print(f"  {name}: {rows[-1]}", file=sys.stderr, flush=True)
     return rows
 

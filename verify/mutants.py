@@ -172,6 +172,7 @@ def mutated(component: Component, count: int, seed: int = 1, only: str = "") -> 
 
 
 def score(name: str, count: int, seed: int = 1, seconds: int = 20) -> Score:
+    """Of `count` mutants; a proof of equality may take `seconds`, none is tried for 0."""
     start = time.perf_counter()
     case = target(name)
     verilog, kinds = mutated(case.component, count, seed)
@@ -181,7 +182,7 @@ def score(name: str, count: int, seed: int = 1, seconds: int = 20) -> Score:
         raise EmambaError(f"{name}: the design itself fails its bench: {reason}")
     reasons = {k: bench(k) for k in range(1, len(kinds) + 1)}
     survivors = [k for k, reason in reasons.items() if not reason]
-    left = [_short(kinds[k - 1]) for k in survivors if not same(verilog, case.component, k, seconds)]
+    left = [_short(kinds[k - 1]) for k in survivors if not (seconds and same(verilog, case.component, k, seconds))]
     explained = {text: EQUAL[name][text] for text in left if text in EQUAL.get(name, {})}
     return Score(
         len(kinds),
