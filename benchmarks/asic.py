@@ -26,7 +26,7 @@ from . import sections
 MODELS = Path("models")
 MODEL = "mars"
 CLOCKS = {"asap7": 1000.0, "ihp-sg13g2": 100.0}
-CYCLES = {"asap7": (1, 20, 58, 128), "ihp-sg13g2": (20, 58, 128)}
+CYCLES = {"asap7": (1, 58), "ihp-sg13g2": (58, 128)}
 AUTHORS = 58
 """T of the authors' throughput: their longest stage takes 58 cycles a token."""
 CHIP = {"mm2": 0.350, "mhz": 100, "mw": 13.49, "frame_nj": 200}
@@ -81,7 +81,13 @@ def _row(row: dict) -> str:
     return (f"{row['cycles_per_frame']:,} | {total['area_um2']:,.0f} | {total['nand2']:,} | {total['flip_flops']:,} "
             f"| {_timing(row, 'typical')} | {_timing(row, 'slow')} | {used['total'] * 1e9:,.1f} | {kinds} "
             f"| {used['total'] / row['multiplications'] * 1e15:,.0f} "
-            f"| {row['cycles_per_frame'] / row['clock_mhz'] * used['total'] * 1e9 * total['nand2'] / 1e6:,.1f} |")
+            f"| {row['cycles_per_frame'] / _clock_mhz(row) * used['total'] * 1e9 * total['nand2'] / 1e6:,.1f} |")
+
+
+def _clock_mhz(row: dict) -> float:
+    """The clock that was asked for, or what timing allows where that is less."""
+    found = row["timing"]["typical"]
+    return min(row["clock_mhz"], found["mhz"]) if found else row["clock_mhz"]
 
 
 def _timing(row: dict, corner: str) -> str:
@@ -103,9 +109,9 @@ def table_points(rows: list[dict]) -> list[str]:
     process = rows[0]["pdk"]
     best = min(rows, key=lambda row: row["energy_j"]["total"])
     return [f"## {process}, {CLOCKS[process]:g} MHz: area, timing and energy over T", "",
-            "MARS, the paper's shape. Every point: the mapped netlist's answers equal the integer model's in all bits on the",
-            "real frames named; no cell is unmapped. Setup is before placement. Last, area × time of a frame × energy: small is",
-            "good.", "",
+            "MARS, the paper's shape; where T = 1, weights are wired in, and the scan's recurrence takes one cycle, which limits",
+            "the clock. Every point: the mapped netlist's answers equal the integer model's in all bits on the real frames named;",
+            "no cell is unmapped. Setup is before placement. Last, area × time of a frame × energy: small is good.", "",
             *_table("T", [(f"**{row['requested']}**" if row is best else str(row["requested"]), row) for row in rows]), "",
             "Frames compared: " + ", ".join(f"T = {row['requested']}: {row['sequences']:,}" for row in rows)
             + f". Least energy: T = {best['requested']}, {best['energy_j']['total'] * 1e9:,.1f} nJ.", "", *_blocks(best), "",
