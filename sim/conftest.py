@@ -8,6 +8,13 @@ from emamba.errors import EmambaError
 
 from . import tools
 
+LONG = ("test_system.py", "test_models.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Long ones first, so that no process is alone with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 def pytest_configure(config):
     try:
