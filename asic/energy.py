@@ -75,8 +75,8 @@ def _clock_tree(flat: Flat, toggles: np.ndarray, library: Library, pdk: Pdk, hal
     pin, table = buffer.inputs[0], buffer.output_energy(buffer.outputs[0])
     sinks: dict[int, list[int]] = defaultdict(list)
     for k, cell in enumerate(flat.cells):
-        if beat := cell.clock_pin:
-            sinks[flat.inputs[k][cell.inputs.index(beat)]].append(k)
+        if cell.clock_pin:
+            sinks[flat.clock(k)].append(k)
     found: dict[str, float] = defaultdict(float)
     root, = flat.ports["clk"]
     for net, members in sinks.items():

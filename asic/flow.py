@@ -9,7 +9,7 @@ from emamba.integer import IntegerModel
 from rtl import packing
 from rtl.schedule import Schedule
 
-from . import energy, timing
+from . import energy
 from .gates import STREAMS, Flat, Run, simulate
 from .mapping import Netlist
 from .pdk import Pdk
@@ -29,14 +29,14 @@ def _filling(schedule: Schedule) -> int:
 def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, *, gated: bool = True) -> dict:
     """Everything of one point. `tokens` are real inputs [sequences, L, width], at least `sequences_needed`; timing is None where
     there is no OpenSTA."""
-    netlist, flat = implement(verilog(schedule), pdk, clock_mhz, gated=gated)
+    netlist, flat, corners = implement(verilog(schedule), pdk, clock_mhz, gated=gated)
     run = run_gates(schedule, netlist, flat, tokens)
-    corners = {name: timing.analyze(netlist, pdk, name, clock_mhz) if timing.available() else None for name in pdk.corners}
     used = energy.analyze(flat, run, netlist.library, pdk, clock_mhz, sequences=1)
     return {"pdk": pdk.name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
             "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
             "multiplies_per_frame": schedule.multiplies_per_frame, "clock_mhz": clock_mhz, "gated": gated,
-            "area": netlist.report(), "timing": corners, "sequences": sequences_needed(schedule), "energy_j": used}
+            "area": netlist.report(), "timing": {name: corners.get(name) for name in pdk.corners},
+            "sequences": sequences_needed(schedule), "energy_j": used}
 
 
 def run_gates(schedule: Schedule, netlist: Netlist, flat: Flat, tokens: np.ndarray) -> Run:

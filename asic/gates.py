@@ -19,7 +19,7 @@ from rtl import packing
 from rtl.streams import Port
 
 from .liberty import Cell, Library
-from .mapping import BACKSLASH, CACHE, Netlist
+from .mapping import CACHE, Netlist
 from .pdk import Pdk
 
 SOURCE = Path(__file__).with_name("gates.cpp")
@@ -40,6 +40,11 @@ class Flat:
     outputs: list[list[int]]
     nets: int
     ports: dict[str, list[int]]
+
+    def clock(self, k: int) -> int:
+        """The net that clocks cell k, or opens it; −1 of a gate."""
+        cell = self.cells[k]
+        return self.inputs[k][cell.inputs.index(cell.clock_pin)] if cell.clock_pin else -1
 
 
 def flatten(netlist: Netlist) -> Flat:
@@ -62,7 +67,7 @@ def flatten(netlist: Netlist) -> Flat:
                 for port, row in inner.netlist["ports"].items():
                     for bit, outer in zip(row["bits"], pins.get(port, []), strict=False):
                         ports[bit] = number(outer)
-                add(name.lstrip(BACKSLASH).strip() if block == "top" else block, inner, ports)
+                add(name if block == "top" else block, inner, ports)
                 continue
             flat.cells.append(model)
             flat.blocks.append(block)
@@ -141,9 +146,7 @@ def _netlist(library: Library, flat: Flat, path: Path) -> None:
     cells, pins = np.zeros((len(order), 7), np.int32), []
     for row, k in zip(cells, order, strict=True):
         cell, ins, outs = flat.cells[k], flat.inputs[k], flat.outputs[k]
-        pin = cell.clock_pin
-        row[:] = (kinds[cell.name], ROLES[cell.kind], ins[cell.inputs.index(pin)] if pin else -1, len(ins), len(outs), len(pins),
-                  len(pins) + len(ins))
+        row[:] = (kinds[cell.name], ROLES[cell.kind], flat.clock(k), len(ins), len(outs), len(pins), len(pins) + len(ins))
         pins += ins + outs
     port = flat.ports
     single = [port[name][0] for name in ("clk", "rst", "i__valid", "i__ready", "o__valid", "o__ready")]
@@ -157,7 +160,7 @@ def _clock_order(flat: Flat) -> list[int]:
     left = {k for k, cell in enumerate(flat.cells) if cell.kind == "clock_gate"}
     driver, order = {flat.outputs[k][0]: k for k in left}, []
     while left:
-        ready = [k for k in left if driver.get(flat.inputs[k][flat.cells[k].inputs.index(flat.cells[k].clock_pin)]) not in left]
+        ready = [k for k in left if driver.get(flat.clock(k)) not in left]
         order += sorted(ready)
         left -= set(ready)
     return order

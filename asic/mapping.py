@@ -1,8 +1,7 @@
 """From a chip's Verilog to a netlist of a library's cells, block by block, by Yosys and ABC.
 
 Each block is mapped alone, and equal ones once, as are modules that a block has several times; the top keeps one instance a
-block. Results are kept in build/cells under
-the hash of all that they depend on.
+block. Results are kept in build/cells under the hash of all that they depend on.
 """
 
 import json
@@ -21,7 +20,7 @@ from pathlib import Path
 from boards.tools import version
 from emamba.errors import EmambaError
 from emamba.files import write_folder
-from rtl.emit import parts
+from rtl.emit import INSTANCE, modules, parts
 
 from .liberty import Cell, Library
 from .memories import latched
@@ -44,11 +43,8 @@ for number, script in enumerate(sys.stdin.read().split("\\f")):
     print("mapped", number, flush=True)
 """
 
-
 BACKSLASH = "\\"
-INSTANCE = re.compile(r"^  (\w+) (\\\S+|\w+) ?\($", re.M)
-
-
+"""Before a name of Verilog's that is no plain word; Yosys' JSON has none."""
 FAST = "strash; &get -n; &synch2; &nf -D {0}; &put; buffer -c; topo; upsize -D {0}; dnsize -D {0}\n"
 """ABC for speed; its own script, which is for area, leaves long carries."""
 
@@ -91,7 +87,7 @@ class Netlist:
     @property
     def blocks(self) -> dict[str, list[Part]]:
         """By instance in `top` its part and those within, each as often as it is there; what is left is `top`."""
-        return {name.lstrip(BACKSLASH).strip(): self._within(self.parts[cell["type"]]) for name, cell in self.top.cells.items()
+        return {name: self._within(self.parts[cell["type"]]) for name, cell in self.top.cells.items()
                 if cell["type"] in self.parts} | {"top": [self.top]}
 
     def _within(self, part: Part) -> list[Part]:
@@ -126,9 +122,8 @@ def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, f
     flow = _Flow(pdk, library, clock_mhz, gated)
     texts, inputs = parts(latched(verilog, flow.clock_gate) if flow.latch else verilog), {}
     names = {instance: _add(text, inputs) for instance, text in texts.items()}
-    top = re.search(r"^module top\(.*?^endmodule\n", verilog, re.M | re.S)[0]
-    top = re.sub(r"^  (?:\\\S+|\w+)\s+(\\\S+|\w+) \($", lambda match: f"  {names[match[1]]} {match[1]} (", top, flags=re.M)
-    quick = {part for instance, part in names.items() if instance.lstrip(BACKSLASH).strip() in fast}
+    top = INSTANCE.sub(lambda match: f"  {names[match[2]]} {match[2]} (", modules(verilog)["top"])
+    quick = {part for instance, part in names.items() if instance.removeprefix(BACKSLASH) in fast}
     mapped = flow.run(inputs | {"top": top}, quick)
     return Netlist(library, mapped.pop("top"), mapped)
 
@@ -136,16 +131,15 @@ def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, f
 def _add(text: str, found: dict[str, str]) -> str:
     """Adds a module and those within to `found`, by names of their own, and gives its name. What it has several times and has
     nothing within is a part too: it is mapped once."""
-    modules = {match[1]: match[0] for match in re.finditer(r"^module (\\\S+|\w+) ?\(.*?^endmodule\n", text, re.M | re.S)}
-    alike = defaultdict(list)
-    for name, module in modules.items():
-        if name != "top" and not re.search(r"^  (?:\\\S+|\w+)\s+(?:\\\S+|\w+) \($", module, re.M):
+    texts, alike = modules(text), defaultdict(list)
+    for name, module in texts.items():
+        if name != "top" and not INSTANCE.search(module):
             alike[module.replace(f"module {name} (", "module top(")].append(name)
     for module, several in alike.items():
         if len(several) > 1:
             part = _add(module, found)
             for name in several:
-                text = text.replace(modules[name], "").replace(f"  {name} ", f"  {part} ")
+                text = text.replace(texts[name], "").replace(f"  {name} ", f"  {part} ")
     part = f"part_{sha256(text.encode()).hexdigest()[:12]}"
     found[part] = text.replace("module top(", f"module {part}(").replace(r"\top.", rf"\{part}.")
     return part
@@ -198,18 +192,18 @@ class _Flow:
             self.library.write(work / "cells.lib")
             (work / "abc.constr").write_text(constraints, encoding="utf-8")
             (work / "fast.abc").write_text(FAST.format(self.picoseconds), encoding="utf-8")
+            shared = [(work / "cells.lib").read_text(encoding="utf-8"), constraints, version("pyosys"), FAST]
             if self.latch:
-                (work / "cells.v").write_text(_stub(self.clock_gate), encoding="utf-8")
-                (work / "latch.v").write_text(_latch(self.latch), encoding="utf-8")
-            shared = [(work / "cells.lib").read_text(encoding="utf-8"), constraints, version("pyosys"), str(self.latch)]
+                for file, content in (("cells.v", _stub(self.clock_gate)), ("latch.v", _latch(self.latch))):
+                    (work / file).write_text(content, encoding="utf-8")
+                    shared.append(content)
             paths, scripts = {}, []
-            parents = {name: [inner for inner in inputs if inner != name and inner in text] for name, text in inputs.items()}
-            fast = fast | {inner for name in fast for inner in parents[name]}
+            within = {name: [inner for inner in inputs if inner != name and inner in text] for name, text in inputs.items()}
+            fast = fast | {inner for name in fast for inner in within[name]}
             for name, text in inputs.items():
                 (work / f"{name}.v").write_text(text, encoding="utf-8")
-                within = parents[name]
-                script = self.script(name, text, within, name in fast)
-                key = "\0".join([text, *script, *(inputs[inner] for inner in within), *shared])
+                script = self.script(name, text, within[name], name in fast)
+                key = "\0".join([text, *script, *(inputs[inner] for inner in within[name]), *shared])
                 paths[name] = CACHE.resolve() / sha256(key.encode()).hexdigest()[:24]
                 if not paths[name].exists():
                     scripts.append((name, "\n".join(script)))

@@ -18,36 +18,42 @@ PASSES = 3
 """A larger cell loads those before it more."""
 
 
-def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True) -> tuple[Netlist, Flat]:
-    """`mapping.implement`, with cells of the size that their loads ask for; blocks that miss the clock are mapped for speed."""
+def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True) -> tuple[Netlist, Flat, dict[str, dict]]:
+    """`mapping.implement`, with cells of the size that their loads ask for; blocks that miss the clock are mapped for speed. And
+    the timing of every corner, which there is none of without OpenSTA."""
     def sized(fast: list[str]) -> tuple[Netlist, Flat]:
         netlist = mapping.implement(verilog, pdk, clock_mhz, gated=gated, fast=fast)
         flat = flatten(netlist)
         resize(netlist, flat, pdk, clock_mhz)
         return netlist, flat
 
-    found = sized([])
-    if timing.available():
-        slow = [name for name, slack in timing.analyze(found[0], pdk, "typical", clock_mhz)["blocks"].items() if slack < 0]
-        found = sized(slow) if slow else found
-    return found
+    netlist, flat = sized([])
+    if not timing.available():
+        return netlist, flat, {}
+    typical = timing.analyze(netlist, pdk, "typical", clock_mhz)
+    if slow := [name for name, slack in typical["blocks"].items() if slack < 0]:
+        netlist, flat = sized(slow)
+        typical = timing.analyze(netlist, pdk, "typical", clock_mhz)
+    return netlist, flat, {name: typical if name == "typical" else timing.analyze(netlist, pdk, name, clock_mhz)
+                           for name in pdk.corners}
 
 
-def resize(netlist: Netlist, flat: Flat, pdk: Pdk, clock_mhz: float) -> int:
-    """Changes cells of `netlist` and of `flat`, which is its own; their number."""
+def resize(netlist: Netlist, flat: Flat, pdk: Pdk, clock_mhz: float) -> None:
+    """Changes cells of `netlist` and of `flat`, which is its own."""
     limit, siblings, changed = SHARE * 1e-6 / clock_mhz, _siblings(netlist.library), {}
     for _ in range(PASSES):
         load = loads(flat, pdk)
         wanted: dict[tuple[str, str], Cell] = {}
         for k, cell in enumerate(flat.cells):
-            choices = siblings.get(_function(cell), [])
+            choices = siblings[cell.name]
+            if len(choices) < 2:
+                continue
             farads = [load[net] if net >= 0 else 0.0 for net in flat.outputs[k]]
-            if len(choices) > 1 and _delay(cell, farads) > limit:
-                fast = [choice for choice in choices if _delay(choice, farads) <= limit]
-                best = fast[0] if fast else min(choices, key=lambda choice: _delay(choice, farads))
-                place = flat.places[k]
-                if best.area > wanted.get(place, cell).area:
-                    wanted[place] = best
+            if _delay(cell, farads) > limit:
+                best = (next((choice for choice in choices if _delay(choice, farads) <= limit), None)
+                        or min(choices, key=lambda choice: _delay(choice, farads)))
+                if best.area > wanted.get(flat.places[k], cell).area:
+                    wanted[flat.places[k]] = best
         for k, place in enumerate(flat.places):
             flat.cells[k] = wanted.get(place, flat.cells[k])
         changed |= wanted
@@ -58,23 +64,23 @@ def resize(netlist: Netlist, flat: Flat, pdk: Pdk, clock_mhz: float) -> int:
         by_part[part][name] = cell.name
     for part in (netlist.top, *netlist.parts.values()):
         part.exchange(by_part[part.name])
-    return len(changed)
 
 
-def _function(cell: Cell) -> tuple | None:
-    """What cells have in common that can stand for one another."""
+def _siblings(library: Library) -> dict[str, list[Cell]]:
+    """By a cell's name those of the same function, small ones first."""
+    alike = defaultdict(list)
+    for cell in sorted(library.cells.values(), key=lambda cell: cell.area):
+        alike[_function(cell)].append(cell)
+    return {cell.name: alike[_function(cell)] for cell in library.cells.values()}
+
+
+def _function(cell: Cell) -> tuple:
+    """What cells have in common that can stand for one another: of other kinds than gates and flip-flops none can."""
     if cell.kind not in ("gate", "ff"):
-        return None
+        return (cell.name,)
     state = cell.state
     stored = (state.get("clocked_on"), state.get("next_state"), state.get("preset"), state.get("clear")) if state else ()
     return cell.kind, tuple(cell.inputs), stored, tuple((pin, cell.pins[pin].get("function")) for pin in cell.outputs)
-
-
-def _siblings(library: Library) -> dict[tuple, list[Cell]]:
-    found = defaultdict(list)
-    for cell in sorted(library.cells.values(), key=lambda cell: cell.area):
-        found[_function(cell)].append(cell)
-    return found
 
 
 def _delay(cell: Cell, farads: list[float]) -> float:

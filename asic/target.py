@@ -15,18 +15,16 @@ from rtl.datapath import Products
 from rtl.emit import to_verilog
 from rtl.schedule import Schedule
 
-from . import timing
 from .gates import verilog_models
 from .memories import Platform, Ram, find_memories
 from .pdk import Pdk
 from .sizing import implement
+from .timing import IO_SHARE
 
 CLOCK_MHZ = 100.0
 LEAST_CLOCK_MHZ = 0.0
 DEVICE = None
 PRODUCTS = Products.MERGED
-IO_SHARE = 0.2
-"""Share of the clock period that input and output delays take (our choice)."""
 CORE_UTILIZATION = 45
 """Percent of the core that cells may fill before routing (our choice)."""
 UNPLACED = "place and route: not run here; README.txt says what to run"
@@ -54,11 +52,10 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     resources = {"memories": len(memories), "memory_bits": sum(memory.words * memory.width for memory in memories)}
     if pdk is None:
         return resources, [UNPLACED.replace("; README.txt says what to run", ", since no --pdk is named"), *NOTES]
-    netlist, _ = implement(top, pdk, clock_mhz)
+    netlist, _, corners = implement(top, pdk, clock_mhz)
     (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
     (folder / "cells.v").write_text(verilog_models(netlist.library), encoding="utf-8")
     area = netlist.report()
-    corners = {name: timing.analyze(netlist, pdk, name, clock_mhz) for name in pdk.corners} if timing.available() else {}
     facts |= {"pdk": pdk, "clock_mhz": clock_mhz, "area": area["total"], "memories": memories, "utilization": CORE_UTILIZATION,
               "corners": corners, "largest": max((memory.words * memory.width for memory in memories), default=0)}
     _render("README.txt", folder, facts)

@@ -35,12 +35,19 @@ def to_verilog(component: Elaboratable, name: str = "top", platform=None) -> str
     return FOREIGN.sub("", verilog)
 
 
+INSTANCE = re.compile(r"^  (\\\S+|\w+) +(\\\S+|\w+) \($", re.M)
+"""The first line of an instance: its module and its name."""
+
+
+def modules(verilog: str) -> dict[str, str]:
+    """Verilog text of each module."""
+    return {match[1].strip(): match[0] for match in re.finditer(r"^module (\\\S+ |\w+)\(.*?^endmodule\n", verilog, re.M | re.S)}
+
+
 def parts(verilog: str) -> dict[str, str]:
     """Verilog text of each instance in `top`, as a module `top` of its own."""
-    modules = {match[1].strip(): match[0] for match in
-               re.finditer(r"^module (\\\S+ |\w+)\(.*?^endmodule\n", verilog, re.MULTILINE | re.DOTALL)}
-    found = {}
-    for kind, name in re.findall(r"^  (\\\S+|\w+)\s+(\\\S+|\w+) \($", modules["top"], re.MULTILINE):
-        text = "".join(text for module, text in modules.items() if module == kind or module.startswith(f"{kind}."))
+    found, texts = {}, modules(verilog)
+    for kind, name in INSTANCE.findall(texts["top"]):
+        text = "".join(text for module, text in texts.items() if module == kind or module.startswith(f"{kind}."))
         found[name] = text.replace(f"{kind} ", "top").replace(f"{kind}.", r"\top.")
     return found
