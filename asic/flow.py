@@ -26,11 +26,12 @@ def _filling(schedule: Schedule) -> int:
     return ceil(schedule.latency / schedule.cycles_per_frame)
 
 
-def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, *, gated: bool = True) -> dict:
+def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, *, gated: bool = True,
+            idle: bool = False) -> dict:
     """Everything of one point. `tokens` are real inputs [sequences, L, width], at least `sequences_needed`; timing is None where
-    there is no OpenSTA."""
+    there is no OpenSTA. `idle`: energy is that of as many cycles after the last answer, in which nothing comes."""
     netlist, flat, corners = implement(verilog(schedule), pdk, clock_mhz, gated=gated)
-    run = run_gates(schedule, netlist, flat, tokens)
+    run = run_gates(schedule, netlist, flat, tokens, idle=idle)
     used = energy.analyze(flat, run, netlist.library, pdk, clock_mhz, sequences=1)
     return {"pdk": pdk.name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
             "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
@@ -39,14 +40,16 @@ def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, 
             "sequences": sequences_needed(schedule), "energy_j": used}
 
 
-def run_gates(schedule: Schedule, netlist: Netlist, flat: Flat, tokens: np.ndarray) -> Run:
-    """The gate-level run of real inputs; refuses a netlist that differs from the integer model in any bit of an answer."""
+def run_gates(schedule: Schedule, netlist: Netlist, flat: Flat, tokens: np.ndarray, *, idle: bool = False) -> Run:
+    """The gate-level run of real inputs; refuses a netlist that differs from the integer model in any bit of an answer. Toggles
+    are those of a frame's cycles in the full pipeline, or in the empty one after it."""
     artifact, needed = schedule.artifact, sequences_needed(schedule)
     if len(tokens) < needed:
         raise EmambaError(f"the gate-level run takes {needed} sequences, and there are {len(tokens)}; give more")
     frames = artifact.codec.encode(tokens[:needed], artifact.input)
     beats = packing.pack(schedule.input, frames).reshape(STREAMS, -1, packing.payload_words(schedule.input))
-    run = simulate(netlist, flat, schedule.input, schedule.output, beats, start=_filling(schedule) * schedule.cycles_per_frame,
+    frames_before = 2 * _filling(schedule) + 1 if idle else _filling(schedule)
+    run = simulate(netlist, flat, schedule.input, schedule.output, beats, start=frames_before * schedule.cycles_per_frame,
                    cycles=schedule.cycles_per_frame)
     answers = IntegerModel(artifact).run(frames, ["head"])["head"]
     expected = packing.pack(schedule.output, answers).reshape(run.output.shape)

@@ -182,7 +182,7 @@ int main(int argc, char** argv) {
     const Word* words = reinterpret_cast<const Word*>(beats.data());
     long long beat = 0, lasts = 0, cycle = 0, first = -1, last_cycle = 0;
     const char* status = "done";
-    for (; lasts < settings.lasts; ++cycle) {
+    for (; lasts < settings.lasts || cycle < settings.from + settings.cycles; ++cycle) {
         s.counting = cycle >= settings.from && cycle < settings.from + settings.cycles;
         if (cycle > settings.limit) { status = "stuck"; break; }
         if (beat < settings.beats) for (size_t k = 0; k < i_payload.size(); ++k) s.set(i_payload[k], words[beat * i_payload.size() + k]);
