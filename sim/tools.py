@@ -17,12 +17,29 @@ YOSYS_WARNINGS = ["-Wno-WIDTH", "-Wno-CASEOVERLAP"]
 
 COMPILE_ONCE = """\
 #!/bin/sh
-# Stands before the compiler: the objects of the simulator's own library are kept here and copied; all else is compiled.
-for word; do [ "$previous" = -o ] && object=$word; previous=$word; done
-case $object in verilated*.o) ;; *) exec "$@" ;; esac
+# Stands before the compiler: the objects of the simulator's own library are kept here and copied, and where nothing is optimized,
+# its headers are compiled once for all designs.
+for word; do
+  [ "$previous" = -o ] && object=$word
+  [ "$word" = -c ] && flags=$before
+  before="$before $word" previous=$word
+done
 kept=$(dirname "$0")/$(echo "$*" | cksum | cut -d " " -f 1)-$object
-[ -f "$kept" ] && exec cp "$kept" "$object"
-"$@" && cp "$object" "$kept.$$" && mv "$kept.$$" "$kept"
+headers=$(dirname "$0")/headers.h
+case "$object $*" in
+verilated*.o" "*)
+  [ -f "$kept" ] && exec cp "$kept" "$object"
+  "$@" && cp "$object" "$kept.$$" && mv "$kept.$$" "$kept" ;;
+*" -O0"*)
+  if [ ! -f "$headers.gch" ]; then
+    for name in verilated verilated_dpi verilated_vpi; do echo "#include \\"$name.h\\""; done > "$headers.$$"
+    mv "$headers.$$" "$headers"
+    $flags -O0 -x c++-header -o "$headers.$$" "$headers" && mv "$headers.$$" "$headers.gch"
+  fi
+  exec "$@" -O0 -include "$headers" ;;
+*)
+  exec "$@" ;;
+esac
 """
 
 
