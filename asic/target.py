@@ -15,6 +15,7 @@ from rtl.datapath import Products
 from rtl.emit import to_verilog
 from rtl.schedule import Schedule
 
+from . import layout
 from .gates import verilog_models
 from .memories import Platform, Ram, find_memories
 from .pdk import Pdk
@@ -27,7 +28,7 @@ DEVICE = None
 PRODUCTS = Products.MERGED
 CORE_UTILIZATION = 45
 """Percent of the core that cells may fill before routing (our choice)."""
-UNPLACED = "place and route: not run here; README.txt says what to run"
+UNRUN = "place and route: not run here; README.txt says what to run"
 NOTES = [
     "top.v has no initial values: hold rst for a cycle after power-on",
     "RAMs are written on the clock edge and read without a clock: a macro with a clocked read port needs another schedule",
@@ -36,8 +37,8 @@ NOTES = [
 
 def for_pdk(pdk: Pdk) -> SimpleNamespace:
     """The target for a process."""
-    return SimpleNamespace(CLOCK_MHZ=pdk.clock_mhz, LEAST_CLOCK_MHZ=0.0, DEVICE=None, PRODUCTS=PRODUCTS,
-                           write=partial(write, pdk=pdk))
+    return SimpleNamespace(CLOCK_MHZ=pdk.clock_mhz, LEAST_CLOCK_MHZ=0.0, DEVICE=None, PRODUCTS=PRODUCTS, UNRUN=UNRUN,
+                           write=partial(write, pdk=pdk), run=partial(layout.run, pdk=pdk))
 
 
 def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = None) -> tuple[dict, list[str]]:
@@ -51,13 +52,14 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     _render("top.sdc", folder, facts)
     resources = {"memories": len(memories), "memory_bits": sum(memory.words * memory.width for memory in memories)}
     if pdk is None:
-        return resources, [UNPLACED.replace("; README.txt says what to run", ", since no --pdk is named"), *NOTES]
+        return resources, ["place and route: not run here, since no --pdk is named", *NOTES]
     netlist, _, corners = implement(top, pdk, clock_mhz)
     (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
     (folder / "cells.v").write_text(verilog_models(netlist.library), encoding="utf-8")
     area = netlist.report()
     facts |= {"pdk": pdk, "clock_mhz": clock_mhz, "area": area["total"], "memories": memories, "utilization": CORE_UTILIZATION,
-              "corners": corners, "largest": max((memory.words * memory.width for memory in memories), default=0)}
+              "nickname": layout.DESIGN, "corners": corners,
+              "largest": max((memory.words * memory.width for memory in memories), default=0)}
     _render("README.txt", folder, facts)
     if "openroad" in pdk.flows:
         _render("config.mk", folder, facts)
@@ -65,7 +67,7 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     if "librelane" in pdk.flows:
         _render("config.yaml", folder, facts)
         _render("pins.cfg", folder, facts)
-    notes = [*findings(pdk, area, corners), *_registers(memories), UNPLACED, *NOTES]
+    notes = [*findings(pdk, area, corners), *_registers(memories), UNRUN, *NOTES]
     return resources | {"pdk": pdk.name, "area": area, "timing": corners}, notes
 
 

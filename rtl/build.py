@@ -57,7 +57,7 @@ TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVIC
 """A target has a default clock in MHz, or None, and the least that it can do; the device that it is for, or None;
 `write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; perhaps a default CYCLES_PER_TOKEN of its
 own; perhaps `on(device)`, the same target with another device; and perhaps `run(folder)`, which runs tools on the finished
-folder and returns the notes that then hold instead."""
+folder and returns the notes that then hold in place of the target's UNRUN."""
 
 SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""
@@ -162,7 +162,7 @@ def build(options: argparse.Namespace) -> None:
         }
         (temporary / "report.json").write_text(_text(report), encoding="utf-8")
     if hasattr(target, "run") and (notes := target.run(out)):
-        report["notes"] = [*notes, *caveats]
+        report["notes"] = [*notes, *(note for note in report["notes"] if note != target.UNRUN)]
         write_file(out / "report.json", lambda path: path.write_text(_text(report), encoding="utf-8"))
     print(f"{options.target} of {artifact.name}: {schedule.period} cycles per token, {schedule.cycles_per_frame} per frame, "
           f"latency {schedule.latency} cycles, {schedule.multipliers} multipliers, utilization {report['utilization']:.1%}")

@@ -4,13 +4,14 @@
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_zcu102 import SMALL
 
-from asic import flow, gates, mapping, pdk, target, timing
+from asic import flow, gates, layout, mapping, pdk, target, timing
 from asic.liberty import Library, evaluate, expression, parse
 from emamba import artifact as artifacts
 from emamba.errors import EmambaError
@@ -164,6 +165,43 @@ def test_library(tmp_path):
     assert flop.input_energy("CK") == pytest.approx(0.45e-15)
     loads, energies = library.cells["INV"].output_energy("Y")
     assert np.allclose(loads, [1e-15, 4e-15, 16e-15]) and np.allclose(energies, [0.334e-15, 0.364e-15, 0.484e-15])
+
+
+def test_layout(tmp_path, monkeypatch, capsys):
+    """Stand-ins for the tools: each flow is called as it asks to be, and one that fails or leaves no GDS is named."""
+    tiny = pdk.find(str(TINY))
+    other = replace(tiny, flows={"openroad": "gf180", "librelane": ["gf180mcuD", "gf180mcu_fd_sc_mcu7t5v0"]})
+    place = tmp_path / "out"
+    place.mkdir()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("FLOW_HOME", raising=False)
+    assert layout.run(place, tiny) == [] and "OpenROAD is not on PATH: " in capsys.readouterr().out
+
+    def command(name, body=""):
+        (tmp_path / name).write_text(f"#!/bin/sh\necho $WORK_HOME $@ > {place}/call\n{body}")
+        (tmp_path / name).chmod(0o755)
+
+    def gds(path):
+        return f"/bin/mkdir -p {(place / path).parent}\n: > {place / path}\n"
+
+    command("openroad")
+    assert layout.run(place, tiny)[0].startswith("place and route: not run here; OpenROAD is on PATH, but neither LibreLane")
+    monkeypatch.setenv("FLOW_HOME", "/flow")
+    command("make", gds("layout/results/nangate45/emamba/base/6_final.gds"))
+    note, = layout.run(place, tiny)
+    assert note == "place and route: layout/results/nangate45/emamba/base/6_final.gds; the flow's own reports are beside it"
+    assert (place / "call").read_text() == f"{place}/layout --file=/flow/Makefile DESIGN_CONFIG={place}/config.mk\n"
+    command("librelane", gds("layout/gds/top.gds"))
+    assert layout.run(place, other) == ["place and route: layout/gds/top.gds; the flow's own reports are beside it"]
+    assert (place / "call").read_text() == (
+        f"--pdk gf180mcuD --scl gf180mcu_fd_sc_mcu7t5v0 --save-views-to {place}/layout config.yaml\n")
+    command("make", "exit 2\n")
+    with pytest.raises(EmambaError, match=r"make ended with status 2: see .*layout\.log"):
+        layout.run(place, tiny)
+    command("librelane")
+    (place / "layout" / "gds" / "top.gds").unlink()
+    with pytest.raises(EmambaError, match=r"librelane left no .*top\.gds: see .*layout\.log"):
+        layout.run(place, other)
 
 
 def test_parse():

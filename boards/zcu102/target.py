@@ -95,7 +95,7 @@ def write(folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[st
 
 
 def run(folder: Path) -> list[str]:
-    """Runs Vivado where it is on PATH, and returns notes for the report in place of those of `write`; else says what to run."""
+    """Runs Vivado where it is on PATH, and returns notes for the report in place of UNRUN; else says what to run."""
     return vivado.run(folder, SCRIPTS)
 
 

@@ -1,0 +1,40 @@
+"""Runs a flow of OpenROAD from a written folder to GDS where it is on PATH. Not run here."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from emamba.errors import EmambaError
+
+from .pdk import Pdk
+
+DESIGN = "emamba"
+
+
+def run(folder: Path, pdk: Pdk) -> list[str]:
+    """Writes `layout` in the folder, by LibreLane if its command is on PATH, else by OpenROAD-flow-scripts if FLOW_HOME names
+    their folder `flow`, as they themselves call it; returns notes for the report, none where there is no OpenROAD."""
+    if shutil.which("openroad") is None:
+        print(f"OpenROAD is not on PATH: {folder / 'README.txt'} says what to run")
+        return []
+    target, scripts, environment = folder / "layout", os.environ.get("FLOW_HOME"), {}
+    if "librelane" in pdk.flows and shutil.which("librelane"):
+        process, cells = pdk.flows["librelane"]
+        command = ["librelane", "--pdk", process, "--scl", cells, "--save-views-to", str(target), "config.yaml"]
+        gds = target / "gds" / "top.gds"
+    elif "openroad" in pdk.flows and scripts:
+        command = ["make", f"--file={Path(scripts) / 'Makefile'}", f"DESIGN_CONFIG={folder / 'config.mk'}"]
+        environment = {"WORK_HOME": str(target)}
+        gds = target / "results" / pdk.flows["openroad"] / DESIGN / "base" / "6_final.gds"
+    else:
+        return ["place and route: not run here; OpenROAD is on PATH, but neither LibreLane nor, named by FLOW_HOME, "
+                "OpenROAD-flow-scripts for this process"]
+    target.mkdir(exist_ok=True)
+    with (folder / "layout.log").open("w") as log:
+        done = subprocess.run(command, cwd=folder, env=os.environ | environment, stdout=None if sys.stdout.isatty() else log)
+    if done.returncode or not gds.is_file():
+        fault = f"ended with status {done.returncode}" if done.returncode else f"left no {gds}"
+        raise EmambaError(f"{command[0]} {fault}: see {folder / 'layout.log'}")
+    return [f"place and route: {gds.relative_to(folder)}; the flow's own reports are beside it"]
