@@ -506,7 +506,7 @@ def test_rtl_of_a_model_of_transformers_equals_the_integer_model(tmp_path):
     artifact = load(tmp_path / "a")
     tokens = artifact.codec.encode(known["ids"][:3, :, None], artifact.input)
     expected = IntegerModel(artifact).run(tokens)
-    found = RtlExecutor(artifact, cycles, Path("build/native"), trace=True).run(tokens)
+    found = RtlExecutor(artifact, cycles, Path("build/native"), trace=True, fast=False).run(tokens)
     assert set(found) == set(expected) - {"input"}
     for key, values in found.items():
         np.testing.assert_array_equal(values, expected[key], err_msg=key)
