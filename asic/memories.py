@@ -1,7 +1,9 @@
-"""The memories of a chip: read-only ones become logic, each RAM is a module of its own, which becomes registers or latches."""
+"""The memories of a chip: read-only ones become logic, each RAM is a module of its own, which becomes macros, latches or
+registers."""
 
 import re
 from dataclasses import dataclass
+from math import ceil
 
 from amaranth.hdl import Const, MemoryInstance, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -9,12 +11,54 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .liberty import Cell
+from .pdk import Pdk
 
 LEAST_WORDS = 8
 """Words from which a RAM is latches (our choice): the register before them costs less than they save."""
+ACCESS_SHARE = 0.5
+"""Of the half period in which a macro is read, what its access may take at the slowest corner (our choice): the rest is for what its
+data go through."""
 
 KINDS = {"Linear": "accumulators", "Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer",
          "LayerNorm": "norm buffer", "Pool": "pool sum"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Macros in place of a RAM: `rows` of them one after the other hold its words, `columns` side by side its bits."""
+
+    cell: Cell
+    rows: int
+    columns: int
+
+    @property
+    def area(self) -> float:
+        return self.rows * self.columns * self.cell.area
+
+
+def plan(pdk: Pdk, words: int, width: int, clock_mhz: float) -> Plan | None:
+    """The macros that a RAM becomes: the smallest in area whose access fits in the cycle, where they are smaller than its cells."""
+    cells = [pdk.typical.cells[name] for name, seconds in pdk.access.items() if seconds <= ACCESS_SHARE * 0.5e-6 / clock_mhz]
+    plans = [Plan(cell, ceil(words / cell.macro.words), ceil(width / cell.macro.width)) for cell in cells]
+    best = min(plans, key=lambda plan: plan.area, default=None)
+    return best if best and best.area < cell_area(pdk, words, width) else None
+
+
+def cell_area(pdk: Pdk, words: int, width: int) -> float:
+    """An estimate in µm² of a RAM in cells: a latch and a NAND2 of the read multiplexer each bit, the register before them, a clock
+    gate and four NAND2 of decoders each word; of less than LEAST_WORDS a flip-flop in a latch's place."""
+    library = pdk.typical
+    nand2, register, latch, gate = (library.smallest_nand2, *map(library.smallest, ("ff", "latch", "clock_gate")))
+    held = latch is not None and words >= LEAST_WORDS
+    word = width * ((latch if held else register).area + nand2.area) + (gate.area if gate else 0) + 4 * nand2.area
+    return words * word + width * register.area * held
+
+
+def becomes(pdk: Pdk, words: int, width: int, clock_mhz: float) -> str:
+    """What a RAM becomes, for the list of memories."""
+    if chosen := plan(pdk, words, width, clock_mhz):
+        return f"{chosen.rows} × {chosen.columns} {chosen.cell.name}"
+    return "latches" if words >= LEAST_WORDS and pdk.typical.smallest("latch") else "registers"
 
 
 @dataclass(frozen=True)
@@ -110,6 +154,64 @@ def find_memories(verilog: str, kinds: dict[str, str]) -> list[Ram]:
 
 RAM = re.compile(r"""^module [ ]\\\S+ [ ]\((?P<ports>[^;]*)\);\n (?:(?!^endmodule).)*?
     (?P<body>^[ ]{2}reg [ ]\[(?P<high>\d+):0\] [ ]cells [ ]\[(?P<last>\d+):0\];\n .*?) ^endmodule\n""", re.M | re.S | re.X)
+
+
+def with_macros(verilog: str, pdk: Pdk, clock_mhz: float) -> str:
+    """The Verilog with macros where `plan` finds some, which act alike at every rising edge.
+
+    They are written on the clock's rising edge and read on its falling edge, so that the data of this cycle's address, written
+    ones too, are there in its second half. A buffer behind every bit carries its load: a macro has one size only.
+    """
+    def macros(match: re.Match) -> str:
+        width, words = int(match["high"]) + 1, int(match["last"]) + 1
+        chosen = plan(pdk, words, width, clock_mhz)
+        return match[0].replace(match["body"], _instances(pdk, chosen, words, width, match["ports"])) if chosen else match[0]
+
+    return RAM.sub(macros, verilog)
+
+
+def _instances(pdk: Pdk, chosen: Plan, words: int, width: int, ports: str) -> str:
+    macro, library = chosen.cell.macro, pdk.typical
+    within, address = (macro.words - 1).bit_length(), (words - 1).bit_length()
+    inverter, buffer = library.smallest_inverter, library.cells[pdk.drivers["input"]]
+    lines = ["  wire low, high, fall;"]
+    for value in ("low", "high"):
+        cell, pin = pdk.drivers[f"tie_{value}"].split("/")
+        lines.append(f"  {cell} tie_{value} (.{pin}({value}));")
+    lines.append(f"  {inverter.name} invert (.{inverter.inputs[0]}(clk), .{inverter.outputs[0]}(fall));")
+    w_addr = "w_addr" if "w_addr" in ports else "r_addr"
+
+    def pins(port: dict, clock: str, enable: str, addressed: str, data: str) -> dict[str, str]:
+        if address == 0:
+            bits = f"{{{within}{{low}}}}"
+        elif address < within:
+            bits = f"{{{{{within - address}{{low}}}}, {addressed}}}"
+        else:
+            bits = f"{addressed}[{within - 1}:0]"
+        return {port["clock"]: clock, **dict.fromkeys(port["enable"], enable), port["address"]: bits, port["data"]: data}
+
+    for row in range(chosen.rows):
+        write, read = "w_en", "high"
+        if chosen.rows > 1:
+            write, read = f"w_en && {w_addr}[{address - 1}:{within}] == {row}", f"r_addr[{address - 1}:{within}] == {row}"
+        lines += [f"  wire write_{row} = {write};", f"  wire read_{row} = {read};", f"  wire [{width - 1}:0] word_{row};"]
+        for column in range(chosen.columns):
+            first = column * macro.width
+            used = min(macro.width, width - first)
+            data = f"w_data[{first + used - 1}:{first}]"
+            found = f"data_{row}_{column}"
+            lines.append(f"  wire [{macro.width - 1}:0] {found};")
+            wired = pins(macro.write, "clk", f"write_{row}", w_addr,
+                         data if used == macro.width else f"{{{{{macro.width - used}{{low}}}}, {data}}}")
+            wired |= pins(macro.read, "fall", f"read_{row}", "r_addr", found)
+            for way, name, bits in chosen.cell.ports:
+                if way == "input":
+                    wired.setdefault(name, f"{{{bits}{{{'high' if name in macro.high else 'low'}}}}}")
+            lines.append(f"  {macro.name} ram_{row}_{column} ({', '.join(f'.{pin}({net})' for pin, net in wired.items())});")
+            lines += [f"  {buffer.name} buffer_{row}_{first + k} (.{buffer.inputs[0]}({found}[{k}]), "
+                      f".{buffer.outputs[0]}(word_{row}[{first + k}]));" for k in range(used)]
+    chosen_row = [f"({{{width}{{read_{row}}}}} & word_{row})" for row in range(chosen.rows)]
+    return "\n".join([*lines, f"  assign r_data = {' | '.join(chosen_row) if chosen.rows > 1 else 'word_0'};", ""])
 
 
 def latched(verilog: str, clock_gate: Cell) -> str:

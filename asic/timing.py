@@ -19,6 +19,7 @@ IO_SHARE = 0.2
 SCRIPT = """\
 set sta_crpr_enabled 0
 read_liberty cells.lib
+{macros}
 read_verilog netlist.v
 link_design top
 create_clock -name clk -period {period} [get_ports clk]
@@ -61,8 +62,12 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         library.write(folder / "cells.lib")
+        macros = [cell for cell in library.cells.values() if cell.macro]
+        for cell in macros:
+            cell.library.write(folder / f"{cell.name}.lib", cell.name)
         (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
-        (folder / "run.tcl").write_text(SCRIPT.format(period=f"{period:.6g}", delay=f"{IO_SHARE * period:.6g}",
+        reads = "\n".join(f"read_liberty {cell.name}.lib" for cell in macros)
+        (folder / "run.tcl").write_text(SCRIPT.format(macros=reads, period=f"{period:.6g}", delay=f"{IO_SHARE * period:.6g}",
                                                       driver=pdk.drivers["input"], endpoints=ENDPOINTS,
                                                       load=f"{pdk.load_ff * 1e-15 / library.farads:.6g}"), encoding="utf-8")
         done = subprocess.run(["sta", "-no_splash", "-exit", "run.tcl"], cwd=folder, capture_output=True, text=True)
