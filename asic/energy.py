@@ -1,9 +1,9 @@
 """Energy of a mapped netlist from the toggles of its gate-level run.
 
 A toggle costs half of C·V² of its net, pins and wires, and the cell's internal energy at that load from the library's tables, at
-a typical input slew. An input's toggle that changes no output costs the table of that input. A macro's cycle costs what its clock's
-tables say of a write, a read, or neither. The clock tree is estimated: a
-buffer for every SINKS inputs that a clock net has, in levels. Power of leakage lasts as long as the frame does.
+a typical input slew. An input's toggle that changes no output costs the table of that input. A macro's cycle costs what the
+tables of its clocks say of a write, a read, or neither. The clock tree is estimated: a buffer for every SINKS inputs that a
+clock net has, in levels. Power of leakage lasts as long as the frame does.
 """
 
 from collections import defaultdict

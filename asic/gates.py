@@ -105,8 +105,8 @@ def loads(flat: Flat, pdk: Pdk) -> np.ndarray:
 
 @dataclass
 class Run:
-    """`output`: the beats of each stream [streams, beats, words]; summed over the streams in a window of `cycles`, `toggles` of each
-    net and `accesses` [macros, 2], how often each macro was written and read."""
+    """`output`: the beats of each stream [streams, beats, words]; in a window of `cycles`, summed over the streams, `toggles` of
+    each net and `accesses` [macros, 2], how often each macro was written and read."""
 
     output: np.ndarray
     toggles: np.ndarray
@@ -173,11 +173,12 @@ def _netlist(library: Library, flat: Flat, path: Path) -> None:
     single = [port[name][0] for name in ("clk", "rst", "i__valid", "i__ready", "o__valid", "o__ready")]
     payloads = [port["i__payload"], port["o__payload"]]
     header = [flat.nets, len(order), len(macros), len(pins), *single, *map(len, payloads), *payloads[0], *payloads[1]]
-    np.concatenate([np.array(header, np.int32), cells.ravel(), np.array(macros, np.int32).ravel(), np.array(pins, np.int32)]).tofile(path)
+    np.concatenate([np.array(header, np.int32), cells.ravel(), np.array(macros, np.int32).ravel(),
+                    np.array(pins, np.int32)]).tofile(path)
 
 
 def _read_clocks(flat: Flat) -> set[int]:
-    """The inverters of the clock that macros are read on; refuses a macro that is not written on the clock and read on one of them."""
+    """The inverters of the clock that macros are read on; refuses a macro that is clocked otherwise."""
     driver = {net: k for k, nets in enumerate(flat.outputs) for net in nets}
     found, (clk,) = set(), flat.ports["clk"]
     for k, cell in enumerate(flat.cells):
@@ -185,8 +186,8 @@ def _read_clocks(flat: Flat) -> set[int]:
             written, read = (flat.inputs[k][cell.inputs.index(pin)] for pin in cell.clock_pins)
             inverter = driver.get(read, -1)
             if written != clk or flat.inputs[inverter] != [clk] or not flat.cells[inverter].inverts:
-                raise EmambaError(f"{flat.blocks[k]}: the macro {cell.name} is not written on the clock's rising edge and read on its "
-                                  "falling edge")
+                raise EmambaError(f"{flat.blocks[k]}: the macro {cell.name} is not written on the clock's rising edge and read "
+                                  "on its falling edge")
             found.add(inverter)
     return found
 
@@ -262,7 +263,8 @@ def _build(library: Library) -> Path:
 
 def verilog_models(library: Library) -> str:
     """The library's cells in Verilog, by their functions alone: no delays, no power."""
-    return "\n".join(_macro_model(cell) if cell.macro else _model(cell) for cell in library.cells.values() if cell.kind != "other")
+    return "\n".join(_macro_model(cell) if cell.macro else _model(cell) for cell in library.cells.values()
+                     if cell.kind != "other")
 
 
 def _macro_model(cell: Cell) -> str:

@@ -94,7 +94,7 @@ class Cell:
 
     def _bits(self, bus: Group) -> list[Group]:
         """A pin for every bit of a bus, the lowest first, with what the bus says of all of them."""
-        width = next(group.get("bit_width") for group in self.library.header.all("type") if group.arguments[0] == bus.get("bus_type"))
+        width = next(of.get("bit_width") for of in self.library.header.all("type") if of.arguments[0] == bus.get("bus_type"))
         shared = [pin for pin in bus.all("pin") if ":" in pin.arguments[0]]
         bits = []
         for name in (f"{bus.arguments[0]}[{k}]" for k in range(int(width))):
@@ -208,9 +208,9 @@ class Cell:
     def cycle_energy(self, port: dict, active: bool) -> float:
         """Internal energy in J of a cycle of a macro's port whose enables are high, or low."""
         high = {*self.macro.high, *(port["enable"] if active else [])}
-        values = {pin: int(pin in high) for pin in self.inputs}
+        values = {pin: int(pin in high) for pin in self.inputs} | {"ZERO": 0}
         return float(sum(energy[0] for group in self.pins[port["clock"]].all("internal_power")
-                         if _supply(group) and evaluate(self.expression(group.get("when", "1")), values | {"ZERO": 0})  # ZERO is Liberty's constant
+                         if _supply(group) and evaluate(self.expression(group.get("when", "1")), values)
                          for _, energy in self._curves(group)))
 
     def delay(self, pin: str, load: float) -> float:
@@ -238,8 +238,8 @@ def _supply(group: Group) -> bool:
 
 class Library:
     """Cells of `paths` whose names match a pattern of `keep` and none of `drop`. `slew`: what is taken for a typical input slew,
-    in s; `wire`: the capacitance in F of the wire to an input, which is 0 until it is known. A macro among the cells is of a library
-    of its own."""
+    in s; `wire`: the capacitance in F of the wire to an input, which is 0 until it is known. A macro among the cells has a
+    library of its own."""
 
     wire = 0.0
 

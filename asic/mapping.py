@@ -118,7 +118,8 @@ class Netlist:
 
 def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, fast: Collection[str] = ()) -> Netlist:
     """The netlist of a chip's Verilog in the PDK's typical cells. `gated`: a common enable of flip-flops gates their clock, and
-    RAMs that are no macros are latches where the library has them. `fast`: instances that are mapped for speed, the others for area."""
+    RAMs that are no macros are latches where the library has them. `fast`: instances that are mapped for speed, the others for
+    area."""
     library = pdk.typical
     flow = _Flow(pdk, library, clock_mhz, gated)
     verilog = with_macros(verilog, pdk, clock_mhz)
@@ -176,7 +177,8 @@ class _Flow:
         buffer = f"{self.buffer.name} {self.buffer.inputs[0]} {self.buffer.outputs[0]}"
         return [
             *(f"read_verilog -lib {inner}.v" for inner in within), f"read_verilog {name}.v",
-            *["read_verilog -lib cells.v"] * bool(self.latch), *["read_verilog -lib macros.v"] * self.has_macros(text), f"synth -flatten -top {name} -noabc{booth}",
+            *["read_verilog -lib cells.v"] * bool(self.latch), *["read_verilog -lib macros.v"] * self.has_macros(text),
+            f"synth -flatten -top {name} -noabc{booth}",
             *["techmap -map latch.v"] * bool(self.latch),
             *([f"clockgate -liberty cells.lib -min_net_size {LEAST_GATED}"] * self.gated),
             "opt", "dfflibmap -liberty cells.lib", "opt",
@@ -217,7 +219,8 @@ class _Flow:
             for name, text in inputs.items():
                 (work / f"{name}.v").write_text(text, encoding="utf-8")
                 script = self.script(name, text, within[name], name in fast)
-                key = "\0".join([text, *script, *(inputs[inner] for inner in within[name]), *shared, *[stubs] * self.has_macros(text)])
+                key = "\0".join([text, *script, *(inputs[inner] for inner in within[name]), *shared,
+                                 *[stubs] * self.has_macros(text)])
                 paths[name] = CACHE.resolve() / sha256(key.encode()).hexdigest()[:24]
                 if not paths[name].exists():
                     scripts.append((name, "\n".join(script)))

@@ -16,8 +16,8 @@ from .pdk import Pdk
 LEAST_WORDS = 8
 """Words from which a RAM is latches (our choice): the register before them costs less than they save."""
 ACCESS_SHARE = 0.5
-"""Of the half period in which a macro is read, what its access may take at the slowest corner (our choice): the rest is for what its
-data go through."""
+"""Of the half period in which a macro is read, what its access may take at the slowest corner (our choice): the rest is for the
+logic behind it."""
 
 KINDS = {"Linear": "accumulators", "Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer",
          "LayerNorm": "norm buffer", "Pool": "pool sum"}
@@ -37,7 +37,7 @@ class Plan:
 
 
 def plan(pdk: Pdk, words: int, width: int, clock_mhz: float) -> Plan | None:
-    """The macros that a RAM becomes: the smallest in area whose access fits in the cycle, where they are smaller than its cells."""
+    """The macros that a RAM becomes: the smallest whose access fits in the cycle, where they are smaller than its cells."""
     cells = [pdk.typical.cells[name] for name, seconds in pdk.access.items() if seconds <= ACCESS_SHARE * 0.5e-6 / clock_mhz]
     plans = [Plan(cell, ceil(words / cell.macro.words), ceil(width / cell.macro.width)) for cell in cells]
     best = min(plans, key=lambda plan: plan.area, default=None)
@@ -45,8 +45,8 @@ def plan(pdk: Pdk, words: int, width: int, clock_mhz: float) -> Plan | None:
 
 
 def cell_area(pdk: Pdk, words: int, width: int) -> float:
-    """An estimate in µm² of a RAM in cells: a latch and a NAND2 of the read multiplexer each bit, the register before them, a clock
-    gate and four NAND2 of decoders each word; of less than LEAST_WORDS a flip-flop in a latch's place."""
+    """An estimate in µm² of a RAM in cells: a latch and a NAND2 of the read multiplexer each bit, the register before them, a
+    clock gate and four NAND2 of decoders each word; of less than LEAST_WORDS a flip-flop in a latch's place."""
     library = pdk.typical
     nand2, register, latch, gate = (library.smallest_nand2, *map(library.smallest, ("ff", "latch", "clock_gate")))
     held = latch is not None and words >= LEAST_WORDS

@@ -21,9 +21,10 @@ NAMES = sorted(path.stem for path in DESCRIPTIONS.glob("*.toml"))
 
 @dataclass(frozen=True)
 class Macro:
-    """A two-port RAM of a process, `words` of `width` bits: the port `write` writes and the port `read` reads on the rising edge of
-    its clock, where all its enables are high. A port names its pins: `clock`, `enable` (a list), `address`, `data`. Of the other
-    inputs those in `high` are tied high, the rest low. `corners` names a Liberty file each; `lef` and `gds` are for a layout."""
+    """A two-port RAM of a process, `words` of `width` bits: the port `write` writes and the port `read` reads on the rising edge
+    of its clock, where all its enables are high. A port names its pins: `clock`, `enable` (a list), `address`, `data`. Of the
+    other inputs those in `high` are tied high, the rest low. `corners` names a Liberty file each; `lef` and `gds` are for a
+    layout."""
 
     name: str
     words: int
@@ -88,12 +89,12 @@ class Pdk:
 
     def _macro(self, macro: Macro, corner: str) -> Cell:
         if corner not in macro.corners:
-            raise EmambaError(f"the macro {macro.name} of {self.name} has no Liberty file for the corner {corner}; name one in the "
-                              "PDK's description")
+            raise EmambaError(f"the macro {macro.name} of {self.name} has no Liberty file for the corner {corner}; name one in "
+                              "the PDK's description")
         found = Library([self.file(macro.corners[corner])], [macro.name], [], self.slew_ps * 1e-12).cells.get(macro.name)
         if found is None:
-            raise EmambaError(f"the library {macro.corners[corner]} of {self.name} has no cell {macro.name}, which its description "
-                              "names")
+            raise EmambaError(f"the library {macro.corners[corner]} of {self.name} has no cell {macro.name}, which the PDK's "
+                              "description names")
         ports = {name: bits for _, name, bits in found.ports}
         wanted = {pin: ports.get(pin, 1) for pin in macro.high}
         for port in (macro.write, macro.read):
