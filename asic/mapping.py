@@ -95,6 +95,12 @@ class Netlist:
         return [part, *(found for each in inner for found in self._within(each))]
 
     @property
+    def macros(self) -> list[str]:
+        """The kinds of macros that it has."""
+        kinds = {kind for part in self.parts.values() for kind in part.kinds}
+        return sorted(kind for kind in kinds if kind in self.library.cells and self.library.cells[kind].macro)
+
+    @property
     def verilog(self) -> str:
         return "".join(part.verilog for part in (*self.parts.values(), self.top))
 

@@ -41,7 +41,7 @@ def plan(pdk: Pdk, words: int, width: int, clock_mhz: float) -> Plan | None:
     cells = [pdk.typical.cells[name] for name, seconds in pdk.access.items() if seconds <= ACCESS_SHARE * 0.5e-6 / clock_mhz]
     plans = [Plan(cell, ceil(words / cell.macro.words), ceil(width / cell.macro.width)) for cell in cells]
     best = min(plans, key=lambda plan: plan.area, default=None)
-    return best if best and best.area < cell_area(pdk, words, width) else None
+    return best if best and words > 1 and best.area < cell_area(pdk, words, width) else None
 
 
 def cell_area(pdk: Pdk, words: int, width: int) -> float:
@@ -54,11 +54,16 @@ def cell_area(pdk: Pdk, words: int, width: int) -> float:
     return words * word + width * register.area * held
 
 
-def becomes(pdk: Pdk, words: int, width: int, clock_mhz: float) -> str:
-    """What a RAM becomes, for the list of memories."""
-    if chosen := plan(pdk, words, width, clock_mhz):
-        return f"{chosen.rows} × {chosen.columns} {chosen.cell.name}"
-    return "latches" if words >= LEAST_WORDS and pdk.typical.smallest("latch") else "registers"
+def why_none(pdk: Pdk, clock_mhz: float) -> str:
+    """Why a RAM is no macro."""
+    if not pdk.present:
+        return f"the data of {pdk.name} have none" if pdk.macros else f"the description of {pdk.name} names none"
+    name, seconds = min(pdk.access.items(), key=lambda item: item[1])
+    fastest = ACCESS_SHARE * 0.5e-6 / seconds
+    if fastest < clock_mhz:
+        return (f"{name}, which is read in half a period, takes {seconds * 1e9:.2f} ns at the slowest corner: they are taken up "
+                f"to {fastest:,.0f} MHz")
+    return "in macros they would be larger, by an estimate"
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,8 @@ def with_macros(verilog: str, pdk: Pdk, clock_mhz: float) -> str:
     """The Verilog with macros where `plan` finds some, which act alike at every rising edge.
 
     They are written on the clock's rising edge and read on its falling edge, so that the data of this cycle's address, written
-    ones too, are there in its second half. A buffer behind every bit carries its load: a macro has one size only.
+    ones too, are there in its second half; not read where neither the address is new nor a word was written, since a read costs
+    energy. A buffer behind every bit carries its load: a macro has one size only.
     """
     def macros(match: re.Match) -> str:
         width, words = int(match["high"]) + 1, int(match["last"]) + 1
@@ -171,47 +177,45 @@ def with_macros(verilog: str, pdk: Pdk, clock_mhz: float) -> str:
 
 
 def _instances(pdk: Pdk, chosen: Plan, words: int, width: int, ports: str) -> str:
-    macro, library = chosen.cell.macro, pdk.typical
+    cell, macro, library = chosen.cell, chosen.cell.macro, pdk.typical
     within, address = (macro.words - 1).bit_length(), (words - 1).bit_length()
-    inverter, buffer = library.smallest_inverter, library.cells[pdk.drivers["input"]]
-    lines = ["  wire low, high, fall;"]
-    for value in ("low", "high"):
-        cell, pin = pdk.drivers[f"tie_{value}"].split("/")
-        lines.append(f"  {cell} tie_{value} (.{pin}({value}));")
-    lines.append(f"  {inverter.name} invert (.{inverter.inputs[0]}(clk), .{inverter.outputs[0]}(fall));")
     w_addr = "w_addr" if "w_addr" in ports else "r_addr"
+    inverter, buffer = library.smallest_inverter, library.cells[pdk.drivers["input"]]
 
-    def pins(port: dict, clock: str, enable: str, addressed: str, data: str) -> dict[str, str]:
-        if address == 0:
-            bits = f"{{{within}{{low}}}}"
-        elif address < within:
-            bits = f"{{{{{within - address}{{low}}}}, {addressed}}}"
-        else:
-            bits = f"{addressed}[{within - 1}:0]"
-        return {port["clock"]: clock, **dict.fromkeys(port["enable"], enable), port["address"]: bits, port["data"]: data}
+    def padded(net: str, bits: int, wanted: int) -> str:
+        return f"{{{{{wanted - bits}{{low}}}}, {net}}}" if bits < wanted else net
 
+    def port(of: dict, clock: str, enable: str, addressed: str, data: str) -> dict[str, str]:
+        lower = f"{addressed}[{within - 1}:0]" if address > within else padded(addressed, address, within)
+        return {of["clock"]: clock, **dict.fromkeys(of["enable"], enable), of["address"]: lower, of["data"]: data}
+
+    ties = [pdk.drivers[f"tie_{value}"].split("/") for value in ("low", "high")]
+    lines = [
+        "  wire low, high, fall;",
+        *(f"  {kind} tie_{value} (.{pin}({value}));" for (kind, pin), value in zip(ties, ("low", "high"), strict=True)),
+        f"  {inverter.name} invert (.{inverter.inputs[0]}(clk), .{inverter.outputs[0]}(fall));",
+        f"  reg [{address - 1}:0] last;", "  reg wrote;", "  always @(posedge clk) last <= r_addr;",
+        "  always @(posedge clk) wrote <= w_en;", "  wire fresh = wrote || r_addr != last;",
+    ]
     for row in range(chosen.rows):
-        write, read = "w_en", "high"
-        if chosen.rows > 1:
-            write, read = f"w_en && {w_addr}[{address - 1}:{within}] == {row}", f"r_addr[{address - 1}:{within}] == {row}"
-        lines += [f"  wire write_{row} = {write};", f"  wire read_{row} = {read};", f"  wire [{width - 1}:0] word_{row};"]
+        w_here, r_here = (f"{addressed}[{address - 1}:{within}] == {row}" if chosen.rows > 1 else "1'b1"
+                          for addressed in (w_addr, "r_addr"))
+        lines += [f"  wire write_{row} = w_en && {w_here};", f"  wire here_{row} = {r_here};",
+                  f"  wire read_{row} = fresh && here_{row};", f"  wire [{width - 1}:0] word_{row};"]
         for column in range(chosen.columns):
-            first = column * macro.width
+            name, first = f"{row}_{column}", column * macro.width
             used = min(macro.width, width - first)
-            data = f"w_data[{first + used - 1}:{first}]"
-            found = f"data_{row}_{column}"
-            lines.append(f"  wire [{macro.width - 1}:0] {found};")
-            wired = pins(macro.write, "clk", f"write_{row}", w_addr,
-                         data if used == macro.width else f"{{{{{macro.width - used}{{low}}}}, {data}}}")
-            wired |= pins(macro.read, "fall", f"read_{row}", "r_addr", found)
-            for way, name, bits in chosen.cell.ports:
-                if way == "input":
-                    wired.setdefault(name, f"{{{bits}{{{'high' if name in macro.high else 'low'}}}}}")
-            lines.append(f"  {macro.name} ram_{row}_{column} ({', '.join(f'.{pin}({net})' for pin, net in wired.items())});")
-            lines += [f"  {buffer.name} buffer_{row}_{first + k} (.{buffer.inputs[0]}({found}[{k}]), "
+            written = padded(f"w_data[{first + used - 1}:{first}]", used, macro.width)
+            pins = {pin: f"{{{bits}{{{'high' if pin in macro.high else 'low'}}}}}"
+                    for way, pin, bits in cell.ports if way == "input"}
+            pins |= port(macro.write, "clk", f"write_{row}", w_addr, written)
+            pins |= port(macro.read, "fall", f"read_{row}", "r_addr", f"data_{name}")
+            lines += [f"  wire [{macro.width - 1}:0] data_{name};",
+                      f"  {macro.name} ram_{name} ({', '.join(f'.{pin}({net})' for pin, net in pins.items())});"]
+            lines += [f"  {buffer.name} buffer_{row}_{first + k} (.{buffer.inputs[0]}(data_{name}[{k}]), "
                       f".{buffer.outputs[0]}(word_{row}[{first + k}]));" for k in range(used)]
-    chosen_row = [f"({{{width}{{read_{row}}}}} & word_{row})" for row in range(chosen.rows)]
-    return "\n".join([*lines, f"  assign r_data = {' | '.join(chosen_row) if chosen.rows > 1 else 'word_0'};", ""])
+    data = " | ".join(f"({{{width}{{here_{row}}}}} & word_{row})" for row in range(chosen.rows))
+    return "\n".join([*lines, f"  assign r_data = {data};", ""])
 
 
 def latched(verilog: str, clock_gate: Cell) -> str:

@@ -1,6 +1,8 @@
 """Processes: what a description of one names, and where its data are. The data are the user's: none are part of this project."""
 
+import gzip
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -78,8 +80,18 @@ class Pdk:
 
     @cached_property
     def present(self) -> list[Macro]:
-        """The macros whose Liberty files are all in the data."""
-        return [macro for macro in self.macros if all(self._path(name) for name in macro.corners.values())]
+        """The macros whose files are in the data, but for the layout itself."""
+        return [macro for macro in self.macros if all(map(self._path, (macro.lef, *macro.corners.values())))]
+
+    def size(self, macro: Macro) -> tuple[float, float]:
+        """µm in x and in y of a macro, as its LEF says."""
+        path = self.file(macro.lef)
+        data = path.read_bytes()
+        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8", "replace")
+        found = re.search(rf"^MACRO {re.escape(macro.name)}\b.*?^\s*SIZE ([\d.]+) BY ([\d.]+) ;", text, re.M | re.S)
+        if not found:
+            raise EmambaError(f"{path} does not say the size of {macro.name}; name another file in the PDK's description")
+        return float(found[1]), float(found[2])
 
     @cached_property
     def access(self) -> dict[str, float]:
@@ -96,11 +108,11 @@ class Pdk:
             raise EmambaError(f"the library {macro.corners[corner]} of {self.name} has no cell {macro.name}, which the PDK's "
                               "description names")
         ports = {name: bits for _, name, bits in found.ports}
-        wanted = {pin: ports.get(pin, 1) for pin in macro.high}
+        wanted = [(pin, ports.get(pin, 1)) for pin in macro.high]
         for port in (macro.write, macro.read):
-            wanted |= {pin: 1 for pin in (port["clock"], *port["enable"])}
-            wanted |= {port["address"]: (macro.words - 1).bit_length(), port["data"]: macro.width}
-        for pin, bits in wanted.items():
+            wanted += [(pin, 1) for pin in (port["clock"], *port["enable"])]
+            wanted += [(port["address"], (macro.words - 1).bit_length()), (port["data"], macro.width)]
+        for pin, bits in wanted:
             if ports.get(pin) != bits:
                 raise EmambaError(f"the macro {macro.name} of {self.name} has no port {pin} of {bits} bits; correct the PDK's "
                                   "description")

@@ -62,11 +62,10 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         library.write(folder / "cells.lib")
-        macros = [cell for cell in library.cells.values() if cell.macro]
-        for cell in macros:
-            cell.library.write(folder / f"{cell.name}.lib", cell.name)
+        for name in netlist.macros:
+            library.cells[name].library.write(folder / f"{name}.lib", name)
         (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
-        reads = "\n".join(f"read_liberty {cell.name}.lib" for cell in macros)
+        reads = "\n".join(f"read_liberty {name}.lib" for name in netlist.macros)
         (folder / "run.tcl").write_text(SCRIPT.format(macros=reads, period=f"{period:.6g}", delay=f"{IO_SHARE * period:.6g}",
                                                       driver=pdk.drivers["input"], endpoints=ENDPOINTS,
                                                       load=f"{pdk.load_ff * 1e-15 / library.farads:.6g}"), encoding="utf-8")
@@ -75,11 +74,12 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     if "== done" not in text:
         wrong = [line for line in text.splitlines() if "rror" in line] or text.splitlines()[-1:]
         raise EmambaError(f"OpenSTA does not read the netlist: {wrong[0]}")
-    return read(text, library, clock_mhz)
+    return read(text, library, clock_mhz, halves=bool(netlist.macros))
 
 
-def read(text: str, library: Library, clock_mhz: float) -> dict:
-    """What OpenSTA reported."""
+def read(text: str, library: Library, clock_mhz: float, halves: bool = False) -> dict:
+    """What OpenSTA reported. `halves`: a path may have half a period only, as to and from a macro's read port; what it lacks, the
+    period then lacks twice."""
     setup, hold, ends = (re.search(rf"== {name}\n(.*?)(?=\n== )", text, re.S)[1] for name in ("setup", "hold", "ends"))
     nanoseconds = library.seconds * 1e9
 
@@ -100,7 +100,8 @@ def read(text: str, library: Library, clock_mhz: float) -> dict:
             setup_ns, ends_at = left, end
     path = re.findall(r"^\s*(-?[\d.]+)\s+(-?[\d.]+)\s+[v^]?\s*(\S+) \((\w+)\)\s*$", setup, re.M)
     period = 1000 / clock_mhz
-    return {"setup_ns": round(setup_ns, 4), "hold_ns": round(slack(hold), 4), "mhz": round(1000 / (period - setup_ns), 1),
+    shortest = period - setup_ns * (2 if halves and setup_ns < 0 else 1)
+    return {"setup_ns": round(setup_ns, 4), "hold_ns": round(slack(hold), 4), "mhz": round(1000 / shortest, 1),
             "end": ends_at,
             "path": [{"ns": round(float(delay) * nanoseconds, 4), "pin": pin, "cell": cell} for delay, _, pin, cell in path],
             "blocks": {name: round(value, 4) for name, value in sorted(worst.items(), key=lambda item: item[1])}}
