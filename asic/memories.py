@@ -61,8 +61,8 @@ def why_none(pdk: Pdk, clock_mhz: float) -> str:
     name, seconds = min(pdk.access.items(), key=lambda item: item[1])
     fastest = ACCESS_SHARE * 0.5e-6 / seconds
     if fastest < clock_mhz:
-        return (f"{name}, which is read in half a period, takes {seconds * 1e9:.2f} ns at the slowest corner: they are taken up "
-                f"to {fastest:,.0f} MHz")
+        return (f"{name} takes {seconds * 1e9:.2f} ns to read at the slowest corner, which half a period has room for up to "
+                f"{fastest:,.0f} MHz")
     return "in macros they would be larger, by an estimate"
 
 

@@ -121,9 +121,9 @@ def place(memories: list[Ram], plans: list[Plan | None], pdk: Pdk, area_um2: flo
 def findings(pdk: Pdk, area: dict, corners: dict) -> list[str]:
     """What the report says of a mapped chip; a negative slack is named with where it is."""
     total = area["total"]
-    macros = f", {total['macros']} macros of {total['macro_um2']:,.0f} µm² among them" if total["macros"] else ""
-    found = [f"{total['area_um2']:,.0f} µm² of cells of {pdk.title}: {total['nand2']:,} NAND2 equivalents, "
-             f"{total['flip_flops']:,} flip-flops{macros}; by Yosys and ABC, none unmapped"]
+    macros = f" ({total['macro_um2']:,.0f} in macros)" if total["macros"] else ""
+    found = [f"{total['area_um2']:,.0f} µm²{macros} of cells of {pdk.title}: {total['nand2']:,} NAND2 equivalents, "
+             f"{total['flip_flops']:,} flip-flops; by Yosys and ABC, none unmapped"]
     if not corners:
         return [*found, "timing: not run here, since there is no command sta (OpenSTA) on PATH"]
     for name, corner in corners.items():

@@ -141,7 +141,7 @@ def test_macros(built):
     report, config = json.loads((built / "report.json").read_text()), (built / "config.mk").read_text()
     total = report["resources"]["area"]["total"]
     assert (total["macros"], total["macro_um2"]) == (14, 14 * 300)
-    assert "14 macros of 4,200 µm² among them" in report["notes"][0]
+    assert " µm² (4,200 in macros) of cells of a library to test with: " in report["notes"][0]
     assert "block0_y.states.ram (16 words of 17 bits) is 2 × 2 RAM8X9; " in report["notes"][3]
     assert report["notes"][4] == ("no other RAM is a macro, since in macros they would be larger, by an estimate: "
                                   "block0_silu_to_block0_gate_1_fifo.storage.ram (20 words of 10 bits) and 31 others are "
@@ -159,8 +159,8 @@ def test_choice_of_macros(tmp_path):
     assert cell.kind == "macro" and chosen.access["RAM8X9"] == pytest.approx(0.404e-9) and chosen.size(cell.macro) == (30, 10)
     assert memories.plan(chosen, 16, 17, 200) == memories.Plan(cell, 2, 2) and memories.plan(chosen, 20, 10, 200) is None
     assert memories.plan(chosen, 16, 17, 700) is None and memories.plan(without, 16, 17, 200) is None
-    assert memories.why_none(chosen, 700) == ("RAM8X9, which is read in half a period, takes 0.40 ns at the slowest corner: they "
-                                              "are taken up to 619 MHz")
+    assert memories.why_none(chosen, 700) == ("RAM8X9 takes 0.40 ns to read at the slowest corner, which half a period has room "
+                                              "for up to 619 MHz")
     assert memories.why_none(without, 200) == "the data of other have none"
     assert cell.cycle_energy(cell.macro.write, True) == pytest.approx(52e-15)  # rise and fall, in the RAM's picofarads
     assert cell.cycle_energy(cell.macro.read, False) == pytest.approx(1e-15)
