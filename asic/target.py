@@ -54,9 +54,8 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     facts = {"period": f"{period:.3f}", "delay": f"{IO_SHARE * period:.3f}"}
     _render("top.sdc", folder, facts)
     resources = {"memories": len(memories), "memory_bits": sum(memory.words * memory.width for memory in memories)}
-    plans = [plan(pdk, memory.words, memory.width, clock_mhz) if pdk else None for memory in memories]
-    rows = [asdict(memory) | ({"becomes": becomes(pdk, memory, chosen)} if pdk else {})
-            for memory, chosen in zip(memories, plans, strict=True)]
+    planned = [(memory, plan(pdk, memory.words, memory.width, clock_mhz) if pdk else None) for memory in memories]
+    rows = [asdict(memory) | ({"becomes": becomes(pdk, memory, chosen)} if pdk else {}) for memory, chosen in planned]
     (folder / "memories.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if pdk is None:
         return resources, ["place and route: not run here, since no --pdk is named", *NOTES]
@@ -64,10 +63,10 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
     (folder / "cells.v").write_text(verilog_models(netlist.library), encoding="utf-8")
     area = netlist.report()
-    placed = place(memories, plans, pdk, area["total"]["area_um2"])
+    placed = place(planned, pdk, area["total"]["area_um2"])
     if placed:
         (folder / "top_macros.v").write_text(with_macros(top, pdk, clock_mhz), encoding="utf-8")
-    bits = [memory.words * memory.width for memory, chosen in zip(memories, plans, strict=True) if not chosen]
+    bits = [memory.words * memory.width for memory, chosen in planned if not chosen]
     facts |= {"pdk": pdk, "clock_mhz": clock_mhz, "area": area["total"], "utilization": CORE_UTILIZATION, "corners": corners,
               "nickname": layout.DESIGN, "largest": max(bits, default=0), **_macro_facts(placed, pdk)}
     _render("README.txt", folder, facts)
@@ -77,7 +76,7 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     if "librelane" in pdk.flows:
         _render("config.yaml", folder, facts)
         _render("pins.cfg", folder, facts)
-    notes = [*findings(pdk, area, corners), *_rams(memories, plans, pdk, clock_mhz), UNRUN, *NOTES]
+    notes = [*findings(pdk, area, corners), *_rams(planned, pdk, clock_mhz), UNRUN, *NOTES]
     return resources | {"pdk": pdk.name, "area": area, "timing": corners}, notes
 
 
@@ -88,27 +87,27 @@ def becomes(pdk: Pdk, memory: Ram, chosen: Plan | None) -> str:
     return "latches" if memory.words >= LEAST_WORDS and pdk.typical.smallest("latch") else "registers"
 
 
-def _rams(memories: list[Ram], plans: list[Plan | None], pdk: Pdk, clock_mhz: float) -> list[str]:
+def _rams(planned: list[tuple[Ram, Plan | None]], pdk: Pdk, clock_mhz: float) -> list[str]:
     """What the report says of macros, and of the memories that are none."""
     def named(memory: Ram) -> str:
         return f"{memory.path} ({memory.words} words of {memory.width} bits)"
 
-    found, pairs = [], list(zip(memories, plans, strict=True))
-    if macros := [f"{named(memory)} is {becomes(pdk, memory, chosen)}" for memory, chosen in pairs if chosen]:
+    found = []
+    if macros := [f"{named(memory)} is {becomes(pdk, memory, chosen)}" for memory, chosen in planned if chosen]:
         found.append(f"macros, written on the clock's rising edge and read on its falling edge: {'; '.join(macros)}")
-    if cells := [memory for memory, chosen in pairs if not chosen]:
+    if cells := [memory for memory, chosen in planned if not chosen]:
         largest = max(cells, key=lambda memory: memory.words * memory.width)
         found.append(f"{'no other RAM' if macros else 'no RAM'} is a macro, since {why_none(pdk, clock_mhz)}: {named(largest)}"
                      + f" and {len(cells) - 1} others" * (len(cells) > 1) + " are latches or registers")
     return found
 
 
-def place(memories: list[Ram], plans: list[Plan | None], pdk: Pdk, area_um2: float) -> list[tuple[str, str, float, float]]:
+def place(planned: list[tuple[Ram, Plan | None]], pdk: Pdk, area_um2: float) -> list[tuple[str, str, float, float]]:
     """A hint: of every macro its kind, its instance in the flattened chip, and µm in x and y of its lower left corner, in rows
     from the core's lower left corner."""
     found, side = [], sqrt(area_um2 * 100 / CORE_UTILIZATION)
     x = y = top = HALO_UM
-    for memory, chosen in zip(memories, plans, strict=True):
+    for memory, chosen in planned:
         for row, column in product(range(chosen.rows), range(chosen.columns)) if chosen else ():
             wide, high = pdk.size(chosen.cell.macro)
             if x > HALO_UM and x + wide > side:

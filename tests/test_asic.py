@@ -181,8 +181,7 @@ def test_placed_macros(schedule, built, tmp_path):
     chosen = replace(pdk.find(str(TINY)), flows={"librelane": ["a", "b"]})
     kinds = {node.name.replace(".", "_"): node.kind for node in schedule.graph}
     rams = memories.find_memories((built / "top.v").read_text(), kinds)
-    plans = [memories.plan(chosen, ram.words, ram.width, 200) for ram in rams]
-    placed = target.place(rams, plans, chosen, 0.45 * 200 ** 2)
+    placed = target.place([(ram, memories.plan(chosen, ram.words, ram.width, 200)) for ram in rams], chosen, 0.45 * 200 ** 2)
     assert len(placed) == 14 and placed[0] == ("RAM8X9", "block0_conv.history.ram.ram_0_0", 20, 20)
     assert [at[2:] for at in placed[:5]] == [(20, 20), (70, 20), (120, 20), (170, 20), (20, 50)]
     facts = {"pdk": chosen, "clock_mhz": 200, "utilization": 45} | target._macro_facts(placed, chosen)
