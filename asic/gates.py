@@ -184,8 +184,8 @@ def _read_clocks(flat: Flat) -> set[int]:
     for k, cell in enumerate(flat.cells):
         if cell.kind == "macro":
             written, read = (flat.inputs[k][cell.inputs.index(pin)] for pin in cell.clock_pins)
-            inverter = driver.get(read, -1)
-            if written != clk or flat.inputs[inverter] != [clk] or not flat.cells[inverter].inverts:
+            inverter = driver.get(read)
+            if written != clk or inverter is None or flat.inputs[inverter] != [clk] or not flat.cells[inverter].inverts:
                 raise EmambaError(f"{flat.blocks[k]}: the macro {cell.name} is not written on the clock's rising edge and read "
                                   "on its falling edge")
             found.add(inverter)

@@ -148,6 +148,9 @@ def test_macros(built):
                                   "latches or registers")
     counts = {name: (built / name).read_text().count("RAM8X9 ") for name in ("top.v", "top_macros.v", "netlist.v")}
     assert counts["top.v"] == 0 and counts["netlist.v"] == 14
+    tied = [len(re.findall(pins, (built / "netlist.v").read_text())) for pins in (
+        r"\.W_MASK\(\{(?: \\?[\w.]*\bhigh ?,?){9} ?\}\)", r"\.TEST\(\\?[\w.]*\blow ?\)")]
+    assert tied == [14, 14]
     assert "/top_macros.v\n" in config.replace("$(dir $(DESIGN_CONFIG))", "/") and "SYNTH_MEMORY_MAX_BITS = 200\n" in config
     assert "ram8x9.lef" in config and "ram8x9.lib" in config and "export MACRO_PLACE_HALO = 20 20\n" in config
 
