@@ -1,8 +1,9 @@
 """Energy of a mapped netlist from the toggles of its gate-level run.
 
 A toggle costs half of C·V² of its net, pins and wires, and the cell's internal energy at that load from the library's tables, at
-a typical input slew. An input's toggle that changes no output costs the table of that input. The clock tree is estimated: a
-buffer for every SINKS inputs that a clock net has, in levels. Power of leakage lasts as long as the frame does.
+a typical input slew. An input's toggle that changes no output costs the table of that input. A macro's cycle costs what the
+tables of its clocks say of a write, a read, or neither. The clock tree is estimated: a buffer for every SINKS inputs that a
+clock net has, in levels. Power of leakage lasts as long as the frame does.
 """
 
 from collections import defaultdict
@@ -32,15 +33,21 @@ def analyze(flat: Flat, run: Run, library: Library, pdk: Pdk, clock_mhz: float, 
     for name, members in by_cell.items():
         cell = library.cells[name]
         internal, switched, clock = _energies(cell, members, flat, toggles, load, half)
-        kind = {"gate": "gates", "ff": "registers", "latch": "registers", "clock_gate": "clock"}[cell.kind]
+        kind = {"gate": "gates", "ff": "registers", "latch": "registers", "clock_gate": "clock", "macro": "macros"}[cell.kind]
         for k, *parts in zip(members, internal, switched, clock, strict=True):
             row = blocks[flat.blocks[k]]
             row[kind] += parts[0] + (0 if cell.kind == "clock_gate" else parts[1])
             row["clock"] += parts[2] + (parts[1] if cell.kind == "clock_gate" else 0)
             row["leakage"] += cell.leakage * seconds
+    macros = [k for k, cell in enumerate(flat.cells) if cell.kind == "macro"]
+    for k, counts in zip(macros, run.accesses / share, strict=True):
+        cell = flat.cells[k]
+        for port, count in zip((cell.macro.write, cell.macro.read), counts, strict=True):
+            blocks[flat.blocks[k]]["macros"] += (count * cell.cycle_energy(port, True)
+                                                 + (run.cycles / sequences - count) * cell.cycle_energy(port, False))
     for block, joules in _clock_tree(flat, toggles, library, pdk, half).items():
         blocks[block]["clock"] += joules
-    kinds = {kind: sum(row[kind] for row in blocks.values()) for kind in ("gates", "registers", "clock", "leakage")}
+    kinds = {kind: sum(row[kind] for row in blocks.values()) for kind in ("gates", "registers", "macros", "clock", "leakage")}
     return {"total": sum(kinds.values()), "kinds": kinds, "blocks": {name: sum(row.values()) for name, row in blocks.items()}}
 
 
@@ -62,6 +69,8 @@ def _energies(cell: Cell, members: list[int], flat: Flat, toggles: np.ndarray, l
         without = np.maximum(0, 1 - changed / np.maximum(counts.sum(axis=1), 1e-30))
         internal += without * (counts * [cell.input_energy(pin) for pin in cell.inputs]).sum(axis=1)
     for pin, count in zip(cell.inputs, counts.T, strict=True):
+        if cell.macro and pin in cell.clock_pins:  # counted by its accesses
+            continue
         if pin == beat:
             clock += count * cell.input_energy(pin)
         elif cell.kind != "gate":
@@ -73,20 +82,20 @@ def _clock_tree(flat: Flat, toggles: np.ndarray, library: Library, pdk: Pdk, hal
     """Of the buffers between a clock net's driver and its sinks, and of the charge of the root's sinks; by the sinks' block."""
     buffer = library.cells[pdk.clock_buffer]
     pin, table = buffer.inputs[0], buffer.output_energy(buffer.outputs[0])
-    sinks: dict[int, list[int]] = defaultdict(list)
+    sinks: dict[int, list[tuple[int, str]]] = defaultdict(list)
     for k, cell in enumerate(flat.cells):
-        if cell.clock_pin:
-            sinks[flat.clock(k)].append(k)
+        for clock in cell.clock_pins:
+            sinks[flat.inputs[k][cell.inputs.index(clock)]].append((k, clock))
     found: dict[str, float] = defaultdict(float)
     root, = flat.ports["clk"]
     for net, members in sinks.items():
-        each = np.mean([flat.cells[k].capacitance(flat.cells[k].clock_pin) for k in members])
+        each = np.mean([flat.cells[k].capacitance(clock) for k, clock in members])
         buffers, level = 0, len(members)
         while level > SINKS:
             level = ceil(level / SINKS)
             buffers += level
         one = float(np.interp(SINKS * each, *table)) + half * buffer.capacitance(pin)
         charge = half * each * len(members) if net == root else 0  # of other nets it counts at the clock gate that drives them
-        for k in members:
+        for k, _ in members:
             found[flat.blocks[k]] += toggles[net] * (buffers * one + charge) / len(members)
     return found

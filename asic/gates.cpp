@@ -1,7 +1,8 @@
 // Simulates a mapped netlist for 64 streams at once, one in each bit of a word, and counts the toggles of every net.
 //
 // Every gate and latch takes one step of time, so that glitches are counted; clocks and clock gates take none, so that no race is
-// between a gated and an ungated clock. Registers begin with random bits. The generated cells.h has, from the functions of the
+// between a gated and an ungated clock. A macro is written as the clock rises and read as it falls. Registers and words begin with
+// random bits. The generated cells.h has, from the functions of the
 // library, the three functions below; `i` are the values of a cell's inputs, `s` its state, `o` its outputs.
 //
 // Usage: gates <netlist> <beats> <folder> <name=value ...>; the names are those of struct Settings. See gates.py for the formats.
@@ -36,8 +37,12 @@ struct Settings {
     }
 };
 
-enum Role { GATE, FF, LATCH, CLOCK_GATE };
+enum Role { GATE, FF, LATCH, CLOCK_GATE, CLOCK_INVERTER };
 struct Cell { int32_t kind, role, clock, ins, outs, pin, out; };  // `clock`: net that clocks it; `pin`, `out`: where its nets begin
+
+// Of a RAM: words, bits of a word and of an address, enables of each port, and where its nets begin: enables, address and data of
+// the port that writes, then of the one that reads.
+struct Macro { int32_t words, width, address, w_enables, r_enables, pin; };
 
 static std::vector<int32_t> read(const char* path) {
     std::FILE* file = std::fopen(path, "rb");
@@ -55,6 +60,10 @@ struct Simulation {
     std::vector<int32_t> nets;               // of all cells' pins
     std::vector<std::vector<int32_t>> readers;  // gates and latches that read a net
     std::vector<int32_t> flip_flops, gates;  // clock gates in an order in which each follows what clocks it
+    std::vector<int32_t> inverters;          // of the clock
+    std::vector<Macro> macros;
+    std::vector<std::vector<Word>> words;    // of each macro, bit by bit
+    std::vector<uint64_t> accesses;          // of each macro: written, read
     std::vector<Word> value, state;
     std::vector<uint64_t> toggles;
     std::vector<int32_t> dirty;
@@ -99,20 +108,64 @@ struct Simulation {
             ++steps;
         }
     }
-    // The clock rises, then falls. A clock gate passes it where its enable is high at the rise.
-    void tick(int32_t clock) {
-        std::vector<std::pair<int32_t, Word>> rises{{clock, ~ZERO}};
+    // The streams in which all of some nets are high.
+    Word all(const int32_t* net, int count) const {
+        Word high = ~ZERO;
+        for (int k = 0; k < count; ++k) high &= value[net[k]];
+        return high;
+    }
+    // The streams in which an address is that of a word.
+    Word chosen(const int32_t* net, int bits, int word) const {
+        Word same = ~ZERO;
+        for (int k = 0; k < bits; ++k) same &= (word >> k & 1) ? value[net[k]] : ~value[net[k]];
+        return same;
+    }
+    void write(size_t m) {
+        const Macro& macro = macros[m];
+        const int32_t* const enables = &nets[macro.pin];
+        const int32_t* const address = enables + macro.w_enables;
+        const Word enabled = all(enables, macro.w_enables);
+        if (counting) accesses[2 * m] += __builtin_popcountll(enabled);
+        for (int w = 0; enabled && w < macro.words; ++w) {
+            const Word here = enabled & chosen(address, macro.address, w);
+            Word* const word = &words[m][size_t(w) * macro.width];
+            for (int b = 0; here && b < macro.width; ++b) word[b] = (word[b] & ~here) | (value[address[macro.address + b]] & here);
+        }
+    }
+    void read(size_t m) {
+        const Macro& macro = macros[m];
+        const int32_t* const enables = &nets[macro.pin + macro.w_enables + macro.address + macro.width];
+        const int32_t* const address = enables + macro.r_enables;
+        const int32_t* const data = address + macro.address;
+        const Word enabled = all(enables, macro.r_enables);
+        if (counting) accesses[2 * m + 1] += __builtin_popcountll(enabled);
+        std::vector<Word> found(macro.width);
+        for (int w = 0; enabled && w < macro.words; ++w) {
+            const Word here = enabled & chosen(address, macro.address, w);
+            const Word* const word = &words[m][size_t(w) * macro.width];
+            for (int b = 0; here && b < macro.width; ++b) found[b] |= word[b] & here;
+        }
+        for (int b = 0; b < macro.width; ++b)
+            if (data[b] >= 0) changes.emplace_back(data[b], (value[data[b]] & ~enabled) | found[b]);
+    }
+    // The clock rises. A clock gate passes it where its enable is high at the rise; what rises will fall, and both are counted.
+    void rise(int32_t clock) {
         const auto edge = [&](int32_t net, Word now) {
-            if (counting) toggles[net] += __builtin_popcountll(value[net] ^ now);
+            if (counting) toggles[net] += 2 * __builtin_popcountll(now);
             value[net] = now;
         };
         edge(clock, ~ZERO);
+        for (const int32_t k : inverters) {
+            if (counting) toggles[nets[cells[k].out]] += 2 * 64;
+            value[nets[cells[k].out]] = ZERO;
+        }
         for (const int32_t k : gates) {
             Word i[PINS], o[PINS];
             inputs(cells[k], i);
             outputs(cells[k].kind, i, 0, o);
             edge(nets[cells[k].out], o[0]);
         }
+        for (size_t m = 0; m < macros.size(); ++m) write(m);
         for (const int32_t k : flip_flops) {
             const Cell& cell = cells[k];
             const Word rise = value[cell.clock];
@@ -128,8 +181,14 @@ struct Simulation {
             if (cells[k].role == LATCH && value[cells[k].clock] && !marked[k]) marked[k] = 1, dirty.push_back(int32_t(k));
         apply();
         settle();
-        for (const int32_t k : gates) edge(nets[cells[k].out], 0);
-        edge(clock, 0);
+    }
+    void fall(int32_t clock) {
+        for (const int32_t k : gates) value[nets[cells[k].out]] = ZERO;
+        for (const int32_t k : inverters) value[nets[cells[k].out]] = ~ZERO;
+        value[clock] = ZERO;
+        for (size_t m = 0; m < macros.size(); ++m) read(m);
+        apply();
+        settle();
     }
 };
 
@@ -140,10 +199,10 @@ int main(int argc, char** argv) {
     const std::vector<int32_t> file = read(argv[1]), beats = read(argv[2]);
     const std::string folder = std::string(argv[3]) + "/";
 
-    // Numbers of nets, cells, words of pins; nets of clk, rst, i_valid, i_ready, o_valid, o_ready; payloads; cells; pins.
+    // Numbers of nets, cells, macros, words of pins; nets of clk, rst, i_valid, i_ready, o_valid, o_ready; payloads; cells; macros; pins.
     size_t at = 0;
     const auto next = [&] { return file[at++]; };
-    const int net_count = next(), cell_count = next(), pin_words = next();
+    const int net_count = next(), cell_count = next(), macro_count = next(), pin_words = next();
     const int clk = next(), rst = next(), i_valid = next(), i_ready = next(), o_valid = next(), o_ready = next();
     std::vector<int32_t> i_payload(next()), o_payload(next());
     for (auto& net : i_payload) net = next();
@@ -152,6 +211,9 @@ int main(int argc, char** argv) {
     s.cells.resize(cell_count);
     std::memcpy(s.cells.data(), &file[at], cell_count * sizeof(Cell));
     at += cell_count * sizeof(Cell) / 4;
+    s.macros.resize(macro_count), s.accesses.resize(2 * macro_count);
+    std::memcpy(s.macros.data(), &file[at], macro_count * sizeof(Macro));
+    at += macro_count * sizeof(Macro) / 4;
     s.nets.assign(file.begin() + at, file.begin() + at + pin_words);
     s.readers.resize(net_count), s.value.resize(net_count), s.toggles.resize(net_count);
     s.state.resize(cell_count), s.marked.resize(cell_count);
@@ -161,6 +223,7 @@ int main(int argc, char** argv) {
         const Cell& cell = s.cells[k];
         if (cell.role == FF) s.flip_flops.push_back(k);
         if (cell.role == CLOCK_GATE) s.gates.push_back(k);
+        if (cell.role == CLOCK_INVERTER) s.inverters.push_back(k);
         if (cell.role == GATE || cell.role == LATCH) {
             for (int p = 0; p < cell.ins; ++p) s.readers[s.nets[cell.pin + p]].push_back(k);
             s.marked[k] = 1, s.dirty.push_back(k);
@@ -172,9 +235,13 @@ int main(int argc, char** argv) {
             s.state[k] = random, s.emit(cell, i, random);
         }
     }
+    for (const Macro& macro : s.macros) {
+        auto& words = s.words.emplace_back(size_t(macro.words) * macro.width);
+        for (Word& word : words) random ^= random << 13, random ^= random >> 7, random ^= random << 17, word = random;
+    }
     s.apply();
     s.set(rst, ~ZERO), s.set(i_valid, 0), s.set(o_ready, ~ZERO), s.settle();
-    s.tick(clk), s.tick(clk);
+    s.rise(clk), s.fall(clk), s.rise(clk);
     s.set(rst, 0), s.settle();
 
     std::FILE* output = std::fopen((folder + "o.bin").c_str(), "wb");
@@ -188,6 +255,7 @@ int main(int argc, char** argv) {
         if (beat < settings.beats) for (size_t k = 0; k < i_payload.size(); ++k) s.set(i_payload[k], words[beat * i_payload.size() + k]);
         s.set(i_valid, beat < settings.beats ? ~ZERO : 0);
         s.settle();
+        s.fall(clk);
         const Word ready = s.value[i_ready], valid = s.value[o_valid];
         if ((ready && ~ready) || (valid && ~valid)) { status = "uneven"; break; }  // no control depends on data
         if (valid) {
@@ -195,12 +263,15 @@ int main(int argc, char** argv) {
             lasts += s.value[o_payload.back()] & 1, last_cycle = cycle;
         }
         if (beat < settings.beats && ready) { if (first < 0) first = cycle; ++beat; }
-        s.tick(clk);
+        s.rise(clk);
     }
     std::fclose(output);
     std::FILE* counts = std::fopen((folder + "toggles.bin").c_str(), "wb");
     std::fwrite(s.toggles.data(), 8, s.toggles.size(), counts);
     std::fclose(counts);
+    std::FILE* accesses = std::fopen((folder + "accesses.bin").c_str(), "wb");
+    std::fwrite(s.accesses.data(), 8, s.accesses.size(), accesses);
+    std::fclose(accesses);
     std::printf("%s %lld %lld %lld %lld\n", status, cycle, first, last_cycle, lasts);
     return 0;
 }

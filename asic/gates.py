@@ -25,6 +25,8 @@ from .pdk import Pdk
 SOURCE = Path(__file__).with_name("gates.cpp")
 STREAMS = 64
 ROLES = {"gate": 0, "ff": 1, "latch": 2, "clock_gate": 3}
+CLOCK_INVERTER = 4
+"""The role of a gate that inverts the clock."""
 
 
 @dataclass
@@ -72,8 +74,8 @@ def flatten(netlist: Netlist) -> Flat:
             flat.cells.append(model)
             flat.blocks.append(block)
             flat.places.append((part.name, name))
-            flat.inputs.append([number(pins[pin][0]) for pin in model.inputs])
-            flat.outputs.append([number(pins[pin][0]) if pins.get(pin) else -1 for pin in model.outputs])
+            flat.inputs.append([number(_bit(pins, pin)) for pin in model.inputs])
+            flat.outputs.append([number(bit) if (bit := _bit(pins, pin)) is not None else -1 for pin in model.outputs])
 
     top = {}
     for bit in (bit for port in netlist.top.netlist["ports"].values() for bit in port["bits"]):
@@ -82,6 +84,12 @@ def flatten(netlist: Netlist) -> Flat:
     flat.ports = {name: [top[bit] for bit in port["bits"]] for name, port in netlist.top.netlist["ports"].items()}
     add("top", netlist.top, top)
     return flat
+
+
+def _bit(pins: dict[str, list], pin: str):
+    """Of a cell's connections, the one of `pin`, which may be a bit of a bus; None of an output that nothing reads."""
+    name, _, bit = pin.partition("[")
+    return pins[name][int(bit.rstrip("]") or 0)] if pins.get(name) else None
 
 
 def loads(flat: Flat, pdk: Pdk) -> np.ndarray:
@@ -97,18 +105,19 @@ def loads(flat: Flat, pdk: Pdk) -> np.ndarray:
 
 @dataclass
 class Run:
-    """`output`: the beats of each stream [streams, beats, words]; `toggles`: of each net in a window of `cycles`, summed over the
-    streams."""
+    """`output`: the beats of each stream [streams, beats, words]; in a window of `cycles`, summed over the streams, `toggles` of
+    each net and `accesses` [macros, 2], how often each macro was written and read."""
 
     output: np.ndarray
     toggles: np.ndarray
+    accesses: np.ndarray
     cycles: int
 
 
 def simulate(netlist: Netlist, flat: Flat, i: Port, o: Port, words: np.ndarray, *, start: int, cycles: int) -> Run:
     """Runs sequences: `words` are beats [streams, beats, words] of port `i`; counts toggles in `cycles` cycles from `start` on.
 
-    Every register begins with random bits, and a cycle of reset follows."""
+    Every register and word begins with random bits, and a cycle of reset follows."""
     streams, beats = words.shape[:2]
     bits = packing.payload_bits(i)
     if streams != STREAMS:
@@ -132,27 +141,55 @@ def simulate(netlist: Netlist, flat: Flat, i: Port, o: Port, words: np.ndarray, 
             raise EmambaError(f"the mapped netlist {what}: {done.stderr.strip() or ' '.join(status) or 'no output'}")
         data = np.fromfile(folder / "o.bin", np.uint8).reshape(-1, packing.payload_bits(o), STREAMS // 8)
         toggles = np.fromfile(folder / "toggles.bin", np.uint64)
+        accesses = np.fromfile(folder / "accesses.bin", np.uint64).reshape(-1, 2)
     o_bits = np.moveaxis(np.unpackbits(data, axis=-1, bitorder="little"), -1, 0)
     padded = np.zeros((STREAMS, len(data), packing.payload_words(o) * packing.WORD), np.uint8)
     padded[..., :o_bits.shape[-1]] = o_bits
-    return Run(np.packbits(padded, axis=-1, bitorder="little").view("<u4"), toggles, cycles)
+    return Run(np.packbits(padded, axis=-1, bitorder="little").view("<u4"), toggles, accesses, cycles)
 
 
 def _netlist(library: Library, flat: Flat, path: Path) -> None:
     """The netlist in the words that `gates.cpp` reads."""
     kinds = {name: k for k, name in enumerate(library.cells)}
-    gated = _clock_order(flat)
-    order = [k for k in range(len(flat.cells)) if flat.cells[k].kind != "clock_gate"] + gated
+    gated, falling = _clock_order(flat), _read_clocks(flat)
+    order = [k for k in range(len(flat.cells)) if flat.cells[k].kind not in ("clock_gate", "macro")] + gated
     cells, pins = np.zeros((len(order), 7), np.int32), []
     for row, k in zip(cells, order, strict=True):
         cell, ins, outs = flat.cells[k], flat.inputs[k], flat.outputs[k]
-        row[:] = (kinds[cell.name], ROLES[cell.kind], flat.clock(k), len(ins), len(outs), len(pins), len(pins) + len(ins))
+        role = CLOCK_INVERTER if k in falling else ROLES[cell.kind]
+        row[:] = (kinds[cell.name], role, flat.clock(k), len(ins), len(outs), len(pins), len(pins) + len(ins))
         pins += ins + outs
+    macros = []
+    for k, cell in enumerate(flat.cells):
+        if cell.kind == "macro":
+            nets = dict(zip((*cell.inputs, *cell.outputs), (*flat.inputs[k], *flat.outputs[k]), strict=True))
+            macro = cell.macro
+            macros.append((macro.words, macro.width, (macro.words - 1).bit_length(), len(macro.write["enable"]),
+                           len(macro.read["enable"]), len(pins)))
+            for way in (macro.write, macro.read):
+                pins += [nets[pin] for pin in way["enable"]]
+                pins += [net for name in (way["address"], way["data"]) for pin, net in nets.items() if pin.startswith(f"{name}[")]
     port = flat.ports
     single = [port[name][0] for name in ("clk", "rst", "i__valid", "i__ready", "o__valid", "o__ready")]
     payloads = [port["i__payload"], port["o__payload"]]
-    header = [flat.nets, len(order), len(pins), *single, *map(len, payloads), *payloads[0], *payloads[1]]
-    np.concatenate([np.array(header, np.int32), cells.ravel(), np.array(pins, np.int32)]).tofile(path)
+    header = [flat.nets, len(order), len(macros), len(pins), *single, *map(len, payloads), *payloads[0], *payloads[1]]
+    np.concatenate([np.array(header, np.int32), cells.ravel(), np.array(macros, np.int32).ravel(),
+                    np.array(pins, np.int32)]).tofile(path)
+
+
+def _read_clocks(flat: Flat) -> set[int]:
+    """The inverters of the clock that macros are read on; refuses a macro that is clocked otherwise."""
+    driver = {net: k for k, nets in enumerate(flat.outputs) for net in nets}
+    found, (clk,) = set(), flat.ports["clk"]
+    for k, cell in enumerate(flat.cells):
+        if cell.kind == "macro":
+            written, read = (flat.inputs[k][cell.inputs.index(pin)] for pin in cell.clock_pins)
+            inverter = driver.get(read)
+            if written != clk or inverter is None or flat.inputs[inverter] != [clk] or not flat.cells[inverter].inverts:
+                raise EmambaError(f"{flat.blocks[k]}: the macro {cell.name} is not written on the clock's rising edge and read "
+                                  "on its falling edge")
+            found.add(inverter)
+    return found
 
 
 def _clock_order(flat: Flat) -> list[int]:
@@ -226,7 +263,21 @@ def _build(library: Library) -> Path:
 
 def verilog_models(library: Library) -> str:
     """The library's cells in Verilog, by their functions alone: no delays, no power."""
-    return "\n".join(_model(cell) for cell in library.cells.values() if cell.kind in ROLES)
+    return "\n".join(_macro_model(cell) if cell.macro else _model(cell) for cell in library.cells.values()
+                     if cell.kind != "other")
+
+
+def _macro_model(cell: Cell) -> str:
+    """A two-port RAM; what else it has, as a mask or a self-test, is tied off and not in the model."""
+    macro, write, read = cell.macro, cell.macro.write, cell.macro.read
+    enabled = {way["clock"]: " && ".join(way["enable"]) for way in (write, read)}
+    return "\n".join([
+        f"module {cell.name}({', '.join(name for _, name, _ in cell.ports)});",
+        *(f"  {way} {f'[{bits - 1}:0] ' * (bits > 1)}{name};" for way, name, bits in cell.ports),
+        f"  reg [{macro.width - 1}:0] {read['data']}, words [0:{macro.words - 1}];",
+        f"  always @(posedge {write['clock']}) if ({enabled[write['clock']]}) words[{write['address']}] <= {write['data']};",
+        f"  always @(posedge {read['clock']}) if ({enabled[read['clock']]}) {read['data']} <= words[{read['address']}];",
+        "endmodule", ""])
 
 
 def _model(cell: Cell) -> str:

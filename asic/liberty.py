@@ -6,6 +6,7 @@ needs. The models of gate-level simulation come from the cells' functions, energ
 
 import gzip
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -85,10 +86,29 @@ class Cell:
 
     def __init__(self, group: Group, library: "Library"):
         self.group, self.library, self.name = group, library, group.arguments[0]
-        self.area, self.delays = float(group.get("area", "0")), {}
-        self.pins = {pin.arguments[0]: pin for pin in group.all("pin")}
+        self.area, self.delays, self.macro = float(group.get("area", "0")), {}, None
+        bits = (pin for bus in group.all("bus") for pin in self._bits(bus))
+        self.pins = {pin.arguments[0]: pin for pin in (*group.all("pin"), *bits)}
         self.inputs = [name for name, pin in self.pins.items() if pin.get("direction") == "input"]
         self.outputs = [name for name, pin in self.pins.items() if pin.get("direction") == "output"]
+
+    def _bits(self, bus: Group) -> list[Group]:
+        """A pin for every bit of a bus, the lowest first, with what the bus says of all of them."""
+        width = next(of.get("bit_width") for of in self.library.header.all("type") if of.arguments[0] == bus.get("bus_type"))
+        shared = [pin for pin in bus.all("pin") if ":" in pin.arguments[0]]
+        bits = []
+        for name in (f"{bus.arguments[0]}[{k}]" for k in range(int(width))):
+            own = [pin for pin in bus.all("pin") if pin.arguments[0] == name]
+            bits.append(Group("pin", [name], [item for of in (*own, *shared, bus) for item in of.attributes],
+                              [group for of in (*own, *shared, bus) for group in of.groups if group.kind != "pin"]))
+        return bits
+
+    @property
+    def ports(self) -> list[tuple[str, str, int]]:
+        """Direction, name and bits of every port, inputs first; a bus is one."""
+        bits = Counter(pin.split("[")[0] for pin in (*self.inputs, *self.outputs))
+        inputs = {pin.split("[")[0] for pin in self.inputs}
+        return [("input" if name in inputs else "output", name, count) for name, count in bits.items()]
 
     @cached_property
     def state(self) -> Group | None:
@@ -101,7 +121,9 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """gate, ff, latch, or clock_gate; else other."""
+        """gate, ff, latch, clock_gate, or macro; else other."""
+        if self.macro:
+            return "macro"
         if self.gates_clock:
             return "clock_gate"
         if self.state:
@@ -124,6 +146,19 @@ class Cell:
                 raise EmambaError(f"cell {self.name}: its clock is '{text}', which is no input; drop it in the PDK's description")
             return text
         return None
+
+    @property
+    def inverts(self) -> bool:
+        """Whether it is an inverter."""
+        return (self.kind == "gate" and len(self.inputs) == len(self.outputs) == 1
+                and all(evaluate(self.function(self.outputs[0]), {self.inputs[0]: x}) == 1 - x for x in (0, 1)))
+
+    @property
+    def clock_pins(self) -> list[str]:
+        """The inputs that a clock net ends at."""
+        if self.macro:
+            return [self.macro.write["clock"], self.macro.read["clock"]]
+        return [self.clock_pin] if self.clock_pin else []
 
     @property
     def plain(self) -> bool:
@@ -170,6 +205,14 @@ class Cell:
                  for _, energy in self._curves(group)]
         return float(np.mean(found)) if found else 0.0
 
+    def cycle_energy(self, port: dict, active: bool) -> float:
+        """Internal energy in J of a cycle of a macro's port whose enables are high, or low."""
+        high = {*self.macro.high, *(port["enable"] if active else [])}
+        values = {pin: int(pin in high) for pin in self.inputs} | {"ZERO": 0}
+        return float(sum(energy[0] for group in self.pins[port["clock"]].all("internal_power")
+                         if _supply(group) and evaluate(self.expression(group.get("when", "1")), values)
+                         for _, energy in self._curves(group)))
+
     def delay(self, pin: str, load: float) -> float:
         """s from an input or the clock to output `pin` at a load in F and the library's typical slew: the slowest arc."""
         if pin not in self.delays:
@@ -195,7 +238,8 @@ def _supply(group: Group) -> bool:
 
 class Library:
     """Cells of `paths` whose names match a pattern of `keep` and none of `drop`. `slew`: what is taken for a typical input slew,
-    in s; `wire`: the capacitance in F of the wire to an input, which is 0 until it is known."""
+    in s; `wire`: the capacitance in F of the wire to an input, which is 0 until it is known. A macro among the cells has a
+    library of its own."""
 
     wire = 0.0
 
@@ -231,6 +275,11 @@ class Library:
         if not self.templates:
             self.header = header
         self.templates |= {group.arguments[0]: group for group in header.groups if group.kind.endswith("template")}
+
+    def lay_wires(self, farads: float) -> None:
+        """What a wire adds to an input."""
+        for library in {self, *(cell.library for cell in self.cells.values())}:
+            library.wire = farads
 
     @property
     def joules(self) -> float:
@@ -269,22 +318,26 @@ class Library:
             raise EmambaError(f"the library {self.name} has no NAND2 to count areas in; keep one in the PDK's description")
         return min(found, key=lambda cell: cell.area)
 
-    def write(self, path: Path) -> None:
-        """One Liberty file of the kept cells; an input's capacitance is that of the wire to it too."""
-        header = Group("library", ["emamba"], [a for a in self.header.attributes], [
-            *(group for group in self.header.groups if group.kind == "operating_conditions"), *self.templates.values(),
-            *(self._with_leakage(cell) for cell in self.cells.values())])
+    @property
+    def smallest_inverter(self) -> Cell:
+        return min((cell for cell in self.cells.values() if cell.inverts), key=lambda cell: cell.area)
+
+    def write(self, path: Path, name: str = "emamba") -> None:
+        """One Liberty file of the kept cells, macros aside; an input's capacitance is that of the wire to it too."""
+        header = Group("library", [name], [a for a in self.header.attributes], [
+            *(group for group in self.header.groups if group.kind in ("operating_conditions", "type")), *self.templates.values(),
+            *(self._with_leakage(cell) for cell in self.cells.values() if cell.library is self)])
         path.write_text("\n".join(header.lines()) + "\n", encoding="utf-8")
 
     def _with_leakage(self, cell: Cell) -> Group:
         attributes = [a for a in cell.group.attributes if a[0] != "cell_leakage_power"]
-        groups = [self._loaded(group) if group.kind == "pin" else group for group in cell.group.groups]
+        groups = [self._loaded(group) if group.kind in ("pin", "bus") else group for group in cell.group.groups]
         return Group("cell", [cell.name], [*attributes, ("cell_leakage_power", f"{cell.leakage / self.watts:.6g}")], groups)
 
     def _loaded(self, pin: Group) -> Group:
         attributes = [(key, f"{float(value) + self.wire / self.farads:.6g}") if key in CAPACITANCES else (key, value)
                       for key, value in pin.attributes]
-        return Group("pin", pin.arguments, attributes if pin.get("direction") == "input" else pin.attributes,
+        return Group(pin.kind, pin.arguments, attributes if pin.get("direction") == "input" else pin.attributes,
                      [group for group in pin.groups if group.kind != "internal_power" or _supply(group)])
 
 

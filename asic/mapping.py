@@ -23,7 +23,7 @@ from emamba.files import write_folder
 from rtl.emit import INSTANCE, modules, parts
 
 from .liberty import Cell, Library
-from .memories import latched
+from .memories import latched, with_macros
 from .pdk import Pdk
 
 CACHE = Path("build/cells")
@@ -95,11 +95,17 @@ class Netlist:
         return [part, *(found for each in inner for found in self._within(each))]
 
     @property
+    def macros(self) -> list[str]:
+        """The kinds of macros that it has."""
+        kinds = {kind for part in self.parts.values() for kind in part.kinds}
+        return sorted(kind for kind in kinds if kind in self.library.cells and self.library.cells[kind].macro)
+
+    @property
     def verilog(self) -> str:
         return "".join(part.verilog for part in (*self.parts.values(), self.top))
 
     def report(self) -> dict:
-        """Area in µm² and in NAND2 equivalents, cells and flip-flops, by block and in all."""
+        """Area in µm² and in NAND2 equivalents, of which that of macros; cells, flip-flops and so on; by block and in all."""
         unit = self.library.smallest_nand2
         rows = {}
         for name, inner in self.blocks.items():
@@ -107,19 +113,22 @@ class Netlist:
             counts = Counter({self.library.cells[kind]: count for kind, count in kinds.items() if kind in self.library.cells})
             rows[name] = {"area_um2": sum(cell.area * count for cell, count in counts.items()), "cells": counts.total()} | {
                 key: sum(count for cell, count in counts.items() if cell.kind == what)
-                for key, what in (("flip_flops", "ff"), ("latches", "latch"), ("clock_gates", "clock_gate"))}
+                for key, what in (("flip_flops", "ff"), ("latches", "latch"), ("clock_gates", "clock_gate"), ("macros", "macro"))
+            } | {"macro_um2": sum(cell.area * count for cell, count in counts.items() if cell.kind == "macro")}
         total = {key: sum(row[key] for row in rows.values()) for key in rows["top"]}
         for row in (total, *rows.values()):
             row["nand2"] = round(row["area_um2"] / unit.area)
-            row["area_um2"] = round(row["area_um2"], 2)
+            row["area_um2"], row["macro_um2"] = round(row["area_um2"], 2), round(row["macro_um2"], 2)
         return {"nand2_cell": unit.name, "nand2_um2": unit.area, "total": total, "blocks": rows}
 
 
 def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, fast: Collection[str] = ()) -> Netlist:
     """The netlist of a chip's Verilog in the PDK's typical cells. `gated`: a common enable of flip-flops gates their clock, and
-    RAMs are latches where the library has them. `fast`: instances that are mapped for speed, the others for area."""
+    RAMs that are no macros are latches where the library has them. `fast`: instances that are mapped for speed, the others for
+    area."""
     library = pdk.typical
     flow = _Flow(pdk, library, clock_mhz, gated)
+    verilog = with_macros(verilog, pdk, clock_mhz)
     texts, inputs = parts(latched(verilog, flow.clock_gate) if flow.latch else verilog), {}
     names = {instance: _add(text, inputs) for instance, text in texts.items()}
     top = INSTANCE.sub(lambda match: f"  {names[match[2]]} {match[2]} (", modules(verilog)["top"])
@@ -155,6 +164,7 @@ class _Flow:
                 raise EmambaError(f"the library {library.name} has no cell of the kind {kind} left; keep one in the description "
                                   f"of {pdk.name}")
         self.clock_gate, self.latch = (library.smallest(kind) if gated else None for kind in ("clock_gate", "latch"))
+        self.macros = {name: cell for name, cell in library.cells.items() if cell.kind == "macro"}
 
     def _cell(self, name: str) -> Cell:
         if name not in self.library.cells:
@@ -173,7 +183,8 @@ class _Flow:
         buffer = f"{self.buffer.name} {self.buffer.inputs[0]} {self.buffer.outputs[0]}"
         return [
             *(f"read_verilog -lib {inner}.v" for inner in within), f"read_verilog {name}.v",
-            *["read_verilog -lib cells.v"] * bool(self.latch), f"synth -flatten -top {name} -noabc{booth}",
+            *["read_verilog -lib cells.v"] * bool(self.latch), *["read_verilog -lib macros.v"] * self.has_macros(text),
+            f"synth -flatten -top {name} -noabc{booth}",
             *["techmap -map latch.v"] * bool(self.latch),
             *([f"clockgate -liberty cells.lib -min_net_size {LEAST_GATED}"] * self.gated),
             "opt", "dfflibmap -liberty cells.lib", "opt",
@@ -182,6 +193,15 @@ class _Flow:
             f"hilomap {' '.join(ties)}", f"insbuf -buf {buffer}", "splitnets", "opt_clean -purge", "setattr -unset src *",
             f"write_verilog -noattr -noexpr -nohex {name}.mapped.v", f"write_json -noscopeinfo {name}.json",
         ]
+
+    def has_macros(self, text: str) -> bool:
+        return any(f"  {name} " in text for name in self.macros)
+
+    @property
+    def macro_stubs(self) -> str:
+        """Macros, and the cells that stand beside them."""
+        ties = (self._cell(self.pdk.drivers[f"tie_{value}"].split("/")[0]) for value in ("low", "high"))
+        return "".join(map(_stub, (*self.macros.values(), *ties, self.buffer, self.library.smallest_inverter)))
 
     def run(self, inputs: dict[str, str], fast: set[str]) -> dict[str, Part]:
         """The mapped parts of Verilog modules, each of which may have those before it within; those of `fast` and what is within
@@ -197,13 +217,16 @@ class _Flow:
                 for file, content in (("cells.v", _stub(self.clock_gate)), ("latch.v", _latch(self.latch))):
                     (work / file).write_text(content, encoding="utf-8")
                     shared.append(content)
+            stubs = self.macro_stubs if self.macros else ""
+            (work / "macros.v").write_text(stubs, encoding="utf-8")
             paths, scripts = {}, []
             within = {name: [inner for inner in inputs if inner != name and inner in text] for name, text in inputs.items()}
             fast = fast | {inner for name in fast for inner in within[name]}
             for name, text in inputs.items():
                 (work / f"{name}.v").write_text(text, encoding="utf-8")
                 script = self.script(name, text, within[name], name in fast)
-                key = "\0".join([text, *script, *(inputs[inner] for inner in within[name]), *shared])
+                key = "\0".join([text, *script, *(inputs[inner] for inner in within[name]), *shared,
+                                 *[stubs] * self.has_macros(text)])
                 paths[name] = CACHE.resolve() / sha256(key.encode()).hexdigest()[:24]
                 if not paths[name].exists():
                     scripts.append((name, "\n".join(script)))
@@ -246,7 +269,7 @@ class _Flow:
 
 def _stub(cell: Cell) -> str:
     """A library's cell as an empty module."""
-    ports = [*(f"input {pin}" for pin in cell.inputs), *(f"output {pin}" for pin in cell.outputs)]
+    ports = [f"{way} {f'[{bits - 1}:0] ' * (bits > 1)}{name}" for way, name, bits in cell.ports]
     return f"module {cell.name}({', '.join(ports)});\nendmodule\n"
 
 

@@ -1,7 +1,9 @@
-"""The memories of a chip: read-only ones become logic, each RAM is a module of its own, which becomes registers or latches."""
+"""The memories of a chip: read-only ones become logic, each RAM is a module of its own, which becomes macros, latches or
+registers."""
 
 import re
 from dataclasses import dataclass
+from math import ceil
 
 from amaranth.hdl import Const, MemoryInstance, Module, Mux, Signal
 from amaranth.lib import wiring
@@ -9,12 +11,59 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from .liberty import Cell
+from .pdk import Pdk
 
 LEAST_WORDS = 8
 """Words from which a RAM is latches (our choice): the register before them costs less than they save."""
+ACCESS_SHARE = 0.5
+"""Of the half period in which a macro is read, what its access may take at the slowest corner (our choice): the rest is for the
+logic behind it."""
 
 KINDS = {"Linear": "accumulators", "Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer",
          "LayerNorm": "norm buffer", "Pool": "pool sum"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Macros in place of a RAM: `rows` of them one after the other hold its words, `columns` side by side its bits."""
+
+    cell: Cell
+    rows: int
+    columns: int
+
+    @property
+    def area(self) -> float:
+        return self.rows * self.columns * self.cell.area
+
+
+def plan(pdk: Pdk, words: int, width: int, clock_mhz: float) -> Plan | None:
+    """The macros that a RAM becomes: the smallest whose access fits in the cycle, where they are smaller than its cells."""
+    cells = [pdk.typical.cells[name] for name, seconds in pdk.access.items() if seconds <= ACCESS_SHARE * 0.5e-6 / clock_mhz]
+    plans = [Plan(cell, ceil(words / cell.macro.words), ceil(width / cell.macro.width)) for cell in cells]
+    best = min(plans, key=lambda plan: plan.area, default=None)
+    return best if best and words > 1 and best.area < cell_area(pdk, words, width) else None
+
+
+def cell_area(pdk: Pdk, words: int, width: int) -> float:
+    """An estimate in µm² of a RAM in cells: a latch and a NAND2 of the read multiplexer each bit, the register before them, a
+    clock gate and four NAND2 of decoders each word; of less than LEAST_WORDS a flip-flop in a latch's place."""
+    library = pdk.typical
+    nand2, register, latch, gate = (library.smallest_nand2, *map(library.smallest, ("ff", "latch", "clock_gate")))
+    held = latch is not None and words >= LEAST_WORDS
+    word = width * ((latch if held else register).area + nand2.area) + (gate.area if gate else 0) + 4 * nand2.area
+    return words * word + width * register.area * held
+
+
+def why_none(pdk: Pdk, clock_mhz: float) -> str:
+    """Why a RAM is no macro."""
+    if not pdk.present:
+        return f"the data of {pdk.name} have none" if pdk.macros else f"the description of {pdk.name} names none"
+    name, seconds = min(pdk.access.items(), key=lambda item: item[1])
+    fastest = ACCESS_SHARE * 0.5e-6 / seconds
+    if fastest < clock_mhz:
+        return (f"{name} takes {seconds * 1e9:.2f} ns to read at the slowest corner, which half a period has room for up to "
+                f"{fastest:,.0f} MHz")
+    return "in macros they would be larger, by an estimate"
 
 
 @dataclass(frozen=True)
@@ -110,6 +159,63 @@ def find_memories(verilog: str, kinds: dict[str, str]) -> list[Ram]:
 
 RAM = re.compile(r"""^module [ ]\\\S+ [ ]\((?P<ports>[^;]*)\);\n (?:(?!^endmodule).)*?
     (?P<body>^[ ]{2}reg [ ]\[(?P<high>\d+):0\] [ ]cells [ ]\[(?P<last>\d+):0\];\n .*?) ^endmodule\n""", re.M | re.S | re.X)
+
+
+def with_macros(verilog: str, pdk: Pdk, clock_mhz: float) -> str:
+    """The Verilog with macros where `plan` finds some, which act alike at every rising edge.
+
+    They are written on the clock's rising edge and read on its falling edge, so that the data of this cycle's address, written
+    ones too, are there in its second half; not read where neither the address is new nor a word was written, since a read costs
+    energy. A buffer behind every bit carries its load: a macro has one size only.
+    """
+    def macros(match: re.Match) -> str:
+        width, words = int(match["high"]) + 1, int(match["last"]) + 1
+        chosen = plan(pdk, words, width, clock_mhz)
+        return match[0].replace(match["body"], _instances(pdk, chosen, words, width, match["ports"])) if chosen else match[0]
+
+    return RAM.sub(macros, verilog)
+
+
+def _instances(pdk: Pdk, chosen: Plan, words: int, width: int, ports: str) -> str:
+    cell, macro, library = chosen.cell, chosen.cell.macro, pdk.typical
+    within, address = (macro.words - 1).bit_length(), (words - 1).bit_length()
+    w_addr = "w_addr" if "w_addr" in ports else "r_addr"
+    inverter, buffer = library.smallest_inverter, library.cells[pdk.drivers["input"]]
+
+    def padded(net: str, bits: int, wanted: int) -> str:
+        return f"{{{{{wanted - bits}{{low}}}}, {net}}}" if bits < wanted else net
+
+    def port(of: dict, clock: str, enable: str, addressed: str, data: str) -> dict[str, str]:
+        lower = f"{addressed}[{within - 1}:0]" if address > within else padded(addressed, address, within)
+        return {of["clock"]: clock, **dict.fromkeys(of["enable"], enable), of["address"]: lower, of["data"]: data}
+
+    ties = [pdk.drivers[f"tie_{value}"].split("/") for value in ("low", "high")]
+    lines = [
+        "  wire low, high, fall;",
+        *(f"  {kind} tie_{value} (.{pin}({value}));" for (kind, pin), value in zip(ties, ("low", "high"), strict=True)),
+        f"  {inverter.name} invert (.{inverter.inputs[0]}(clk), .{inverter.outputs[0]}(fall));",
+        f"  reg [{address - 1}:0] last;", "  reg wrote;", "  always @(posedge clk) last <= r_addr;",
+        "  always @(posedge clk) wrote <= w_en;", "  wire fresh = wrote || r_addr != last;",
+    ]
+    for row in range(chosen.rows):
+        w_here, r_here = (f"{addressed}[{address - 1}:{within}] == {row}" if chosen.rows > 1 else "1'b1"
+                          for addressed in (w_addr, "r_addr"))
+        lines += [f"  wire write_{row} = w_en && {w_here};", f"  wire here_{row} = {r_here};",
+                  f"  wire read_{row} = fresh && here_{row};", f"  wire [{width - 1}:0] word_{row};"]
+        for column in range(chosen.columns):
+            name, first = f"{row}_{column}", column * macro.width
+            used = min(macro.width, width - first)
+            written = padded(f"w_data[{first + used - 1}:{first}]", used, macro.width)
+            pins = {pin: f"{{{bits}{{{'high' if pin in macro.high else 'low'}}}}}"
+                    for way, pin, bits in cell.ports if way == "input"}
+            pins |= port(macro.write, "clk", f"write_{row}", w_addr, written)
+            pins |= port(macro.read, "fall", f"read_{row}", "r_addr", f"data_{name}")
+            lines += [f"  wire [{macro.width - 1}:0] data_{name};",
+                      f"  {macro.name} ram_{name} ({', '.join(f'.{pin}({net})' for pin, net in pins.items())});"]
+            lines += [f"  {buffer.name} buffer_{row}_{first + k} (.{buffer.inputs[0]}(data_{name}[{k}]), "
+                      f".{buffer.outputs[0]}(word_{row}[{first + k}]));" for k in range(used)]
+    data = " | ".join(f"({{{width}{{here_{row}}}}} & word_{row})" for row in range(chosen.rows))
+    return "\n".join([*lines, f"  assign r_data = {data};", ""])
 
 
 def latched(verilog: str, clock_gate: Cell) -> str:

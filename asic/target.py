@@ -1,10 +1,12 @@
-"""The target `asic`: Verilog without initial values, timing constraints, and a list of the memories that want macros; for a
-process also its netlist, area and timing, and the files of flows to a layout."""
+"""The target `asic`: Verilog without initial values, timing constraints, and a list of the memories; for a process also its
+netlist, area and timing, and the files of flows to a layout."""
 
 import json
 import re
 from dataclasses import asdict
 from functools import partial
+from itertools import product
+from math import sqrt
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +19,7 @@ from rtl.schedule import Schedule
 
 from . import layout
 from .gates import verilog_models
-from .memories import Platform, Ram, find_memories
+from .memories import LEAST_WORDS, Plan, Platform, Ram, find_memories, plan, why_none, with_macros
 from .pdk import Pdk
 from .sizing import implement
 from .timing import IO_SHARE
@@ -28,10 +30,12 @@ DEVICE = None
 PRODUCTS = Products.MERGED
 CORE_UTILIZATION = 45
 """Percent of the core that cells may fill before routing (our choice)."""
+HALO_UM = 20
+"""Room around a macro for wires and supplies (our choice)."""
 UNRUN = "place and route: not run here; README.txt says what to run"
 NOTES = [
     "top.v has no initial values: hold rst for a cycle after power-on",
-    "RAMs are written on the clock edge and read without a clock: a macro with a clocked read port needs another schedule",
+    "RAMs are written on the clock edge and read without a clock: a macro in a RAM's place is read on the clock's falling edge",
 ]
 
 
@@ -46,20 +50,25 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     top = verilog(schedule)
     memories = find_memories(top, {node.name.replace(".", "_"): node.kind for node in schedule.graph})
     (folder / "top.v").write_text(top, encoding="utf-8")
-    (folder / "memories.json").write_text(json.dumps([asdict(memory) for memory in memories], indent=1) + "\n", encoding="utf-8")
     period = 1e-6 / clock_mhz / (pdk.typical.seconds if pdk else 1e-9)  # constraints are in the library's unit of time
     facts = {"period": f"{period:.3f}", "delay": f"{IO_SHARE * period:.3f}"}
     _render("top.sdc", folder, facts)
     resources = {"memories": len(memories), "memory_bits": sum(memory.words * memory.width for memory in memories)}
+    planned = [(memory, plan(pdk, memory.words, memory.width, clock_mhz) if pdk else None) for memory in memories]
+    rows = [asdict(memory) | ({"becomes": becomes(pdk, memory, chosen)} if pdk else {}) for memory, chosen in planned]
+    (folder / "memories.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if pdk is None:
         return resources, ["place and route: not run here, since no --pdk is named", *NOTES]
     netlist, _, corners = implement(top, pdk, clock_mhz)
     (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
     (folder / "cells.v").write_text(verilog_models(netlist.library), encoding="utf-8")
     area = netlist.report()
-    facts |= {"pdk": pdk, "clock_mhz": clock_mhz, "area": area["total"], "memories": memories, "utilization": CORE_UTILIZATION,
-              "nickname": layout.DESIGN, "corners": corners,
-              "largest": max((memory.words * memory.width for memory in memories), default=0)}
+    placed = place(planned, pdk, area["total"]["area_um2"])
+    if placed:
+        (folder / "top_macros.v").write_text(with_macros(top, pdk, clock_mhz), encoding="utf-8")
+    bits = [memory.words * memory.width for memory, chosen in planned if not chosen]
+    facts |= {"pdk": pdk, "clock_mhz": clock_mhz, "area": area["total"], "utilization": CORE_UTILIZATION, "corners": corners,
+              "nickname": layout.DESIGN, "largest": max(bits, default=0), **_macro_facts(placed, pdk)}
     _render("README.txt", folder, facts)
     if "openroad" in pdk.flows:
         _render("config.mk", folder, facts)
@@ -67,22 +76,52 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     if "librelane" in pdk.flows:
         _render("config.yaml", folder, facts)
         _render("pins.cfg", folder, facts)
-    notes = [*findings(pdk, area, corners), *_registers(memories), UNRUN, *NOTES]
+    notes = [*findings(pdk, area, corners), *_rams(planned, pdk, clock_mhz), UNRUN, *NOTES]
     return resources | {"pdk": pdk.name, "area": area, "timing": corners}, notes
 
 
-def _registers(memories: list[Ram]) -> list[str]:
-    if not memories:
-        return []
-    largest = max(memories, key=lambda memory: memory.words * memory.width)
-    return [f"no RAM is a macro, since none of the process reads without a clock: {largest.path} ({largest.words} words of "
-            f"{largest.width} bits) and {len(memories) - 1} others are latches or registers"]
+def becomes(pdk: Pdk, memory: Ram, chosen: Plan | None) -> str:
+    """What a RAM is in the netlist: macros in rows × columns, latches, or registers."""
+    if chosen:
+        return f"{chosen.rows} × {chosen.columns} {chosen.cell.name}"
+    return "latches" if memory.words >= LEAST_WORDS and pdk.typical.smallest("latch") else "registers"
+
+
+def _rams(planned: list[tuple[Ram, Plan | None]], pdk: Pdk, clock_mhz: float) -> list[str]:
+    """What the report says of macros, and of the memories that are none."""
+    def named(memory: Ram) -> str:
+        return f"{memory.path} ({memory.words} words of {memory.width} bits)"
+
+    found = []
+    if macros := [f"{named(memory)} is {becomes(pdk, memory, chosen)}" for memory, chosen in planned if chosen]:
+        found.append(f"macros, written on the clock's rising edge and read on its falling edge: {'; '.join(macros)}")
+    if cells := [memory for memory, chosen in planned if not chosen]:
+        largest = max(cells, key=lambda memory: memory.words * memory.width)
+        found.append(f"{'no other RAM' if macros else 'no RAM'} is a macro, since {why_none(pdk, clock_mhz)}: {named(largest)}"
+                     + f" and {len(cells) - 1} others" * (len(cells) > 1) + " are latches or registers")
+    return found
+
+
+def place(planned: list[tuple[Ram, Plan | None]], pdk: Pdk, area_um2: float) -> list[tuple[str, str, float, float]]:
+    """A hint: of every macro its kind, its instance in the flattened chip, and µm in x and y of its lower left corner, in rows
+    from the core's lower left corner."""
+    found, side = [], sqrt(area_um2 * 100 / CORE_UTILIZATION)
+    x = y = top = HALO_UM
+    for memory, chosen in planned:
+        for row, column in product(range(chosen.rows), range(chosen.columns)) if chosen else ():
+            wide, high = pdk.size(chosen.cell.macro)
+            if x > HALO_UM and x + wide > side:
+                x, y = HALO_UM, top
+            found.append((chosen.cell.name, f"{memory.path}.ram_{row}_{column}", x, y))
+            x, top = x + wide + HALO_UM, max(top, y + high + HALO_UM)
+    return found
 
 
 def findings(pdk: Pdk, area: dict, corners: dict) -> list[str]:
     """What the report says of a mapped chip; a negative slack is named with where it is."""
     total = area["total"]
-    found = [f"{total['area_um2']:,.0f} µm² of cells of {pdk.title}: {total['nand2']:,} NAND2 equivalents, "
+    macros = f" ({total['macro_um2']:,.0f} in macros)" if total["macros"] else ""
+    found = [f"{total['area_um2']:,.0f} µm²{macros} of cells of {pdk.title}: {total['nand2']:,} NAND2 equivalents, "
              f"{total['flip_flops']:,} flip-flops; by Yosys and ABC, none unmapped"]
     if not corners:
         return [*found, "timing: not run here, since there is no command sta (OpenSTA) on PATH"]
@@ -94,6 +133,11 @@ def findings(pdk: Pdk, area: dict, corners: dict) -> list[str]:
                          + (f"; the clock may be {corner['mhz']:,.0f} MHz" if kind == "setup" else "")
                          + ", by OpenSTA before placement")
     return found
+
+
+def _macro_facts(placed: list[tuple[str, str, float, float]], pdk: Pdk) -> dict:
+    return {"placed": placed, "verilog": "top_macros.v" if placed else "top.v", "halo": HALO_UM,
+            "macros": [macro for macro in pdk.present if any(name == macro.name for name, *_ in placed)]}
 
 
 def _render(name: str, folder: Path, facts: dict) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_zcu102 import SMALL
 
-from asic import flow, gates, layout, mapping, pdk, target, timing
+from asic import flow, gates, layout, mapping, memories, pdk, target, timing
 from asic.liberty import Library, evaluate, expression, parse
 from emamba import artifact as artifacts
 from emamba.errors import EmambaError
@@ -92,7 +92,8 @@ def test_baseline(measured):
 
 
 def test_files(built):
-    names = {"top.v", "top.sdc", "memories.json", "netlist.v", "cells.v", "config.mk", "io.tcl", "README.txt", "report.json"}
+    names = {"top.v", "top_macros.v", "top.sdc", "memories.json", "netlist.v", "cells.v", "config.mk", "io.tcl",
+             "README.txt", "report.json"}
     assert {path.name for path in built.iterdir()} == names
     report = json.loads((built / "report.json").read_text())
     assert report["clock_mhz"] == 200 and "none unmapped" in report["notes"][0]
@@ -129,6 +130,70 @@ def test_netlist_in_another_simulator(schedule, built, tmp_path):
         assert all(a == b for a, b, counts in both if counts == "1")
 
 
+def test_macros(built):
+    """Rows and columns of macros, and RAMs that stay cells, in every file that speaks of them."""
+    became = {memory["path"]: memory["becomes"] for memory in json.loads((built / "memories.json").read_text())}
+    assert {path: kind for path, kind in became.items() if kind not in ("latches", "registers")} == {
+        "block0_conv.history.ram": "1 × 3 RAM8X9", "block0_dt.accumulators.ram": "1 × 2 RAM8X9",
+        "block0_dt_to_block0_y_1_fifo.storage.ram": "1 × 1 RAM8X9", "block0_x.accumulators.ram": "1 × 2 RAM8X9",
+        "block0_y.states.ram": "2 × 2 RAM8X9", "block0_z.accumulators.ram": "1 × 2 RAM8X9"}
+    assert (became["block0_silu_to_block0_gate_1_fifo.storage.ram"], became["head.accumulators.ram"]) == ("latches", "registers")
+    report, config = json.loads((built / "report.json").read_text()), (built / "config.mk").read_text()
+    total = report["resources"]["area"]["total"]
+    assert (total["macros"], total["macro_um2"]) == (14, 14 * 300)
+    assert " µm² (4,200 in macros) of cells of a library to test with: " in report["notes"][0]
+    assert "block0_y.states.ram (16 words of 17 bits) is 2 × 2 RAM8X9; " in report["notes"][3]
+    assert report["notes"][4] == ("no other RAM is a macro, since in macros they would be larger, by an estimate: "
+                                  "block0_silu_to_block0_gate_1_fifo.storage.ram (20 words of 10 bits) and 31 others are "
+                                  "latches or registers")
+    counts = {name: (built / name).read_text().count("RAM8X9 ") for name in ("top.v", "top_macros.v", "netlist.v")}
+    assert counts["top.v"] == 0 and counts["netlist.v"] == 14
+    tied = [len(re.findall(pins, (built / "netlist.v").read_text())) for pins in (
+        r"\.W_MASK\(\{(?: \\?[\w.]*\bhigh ?,?){9} ?\}\)", r"\.TEST\(\\?[\w.]*\blow ?\)")]
+    assert tied == [14, 14]
+    assert "/top_macros.v\n" in config.replace("$(dir $(DESIGN_CONFIG))", "/") and "SYNTH_MEMORY_MAX_BITS = 200\n" in config
+    assert "ram8x9.lef" in config and "ram8x9.lib" in config and "export MACRO_PLACE_HALO = 20 20\n" in config
+
+
+def test_choice_of_macros(tmp_path):
+    """By area and by clock; and why there is none."""
+    chosen, without = pdk.find(str(TINY)), pdk.find(described(tmp_path, "[[macros]]", "[[macros]]"))
+    cell = chosen.typical.cells["RAM8X9"]
+    assert cell.kind == "macro" and chosen.access["RAM8X9"] == pytest.approx(0.404e-9) and chosen.size(cell.macro) == (30, 10)
+    assert memories.plan(chosen, 16, 17, 200) == memories.Plan(cell, 2, 2) and memories.plan(chosen, 20, 10, 200) is None
+    assert memories.plan(chosen, 16, 17, 700) is None and memories.plan(without, 16, 17, 200) is None
+    assert memories.why_none(chosen, 700) == ("RAM8X9 takes 0.40 ns to read at the slowest corner, which half a period has room "
+                                              "for up to 619 MHz")
+    assert memories.why_none(without, 200) == "the data of other have none"
+    assert cell.cycle_energy(cell.macro.write, True) == pytest.approx(52e-15)  # rise and fall, in the RAM's picofarads
+    assert cell.cycle_energy(cell.macro.read, False) == pytest.approx(1e-15)
+    assert cell.capacitance("R_ADDR[2]") - cell.capacitance("R_ADDR[1]") == pytest.approx(2e-15)
+    for before, after, sentence in (('"W_ADDR"', '"W_DATA"', "the macro RAM8X9 of other has no port W_DATA of 3 bits"),
+                                    ('high = ["W_MASK"]', 'high = ["MASK"]', "has no port MASK of 1 bits; correct the PDK's"),
+                                    ('typical = "ram', 'slow = "ram', "has no Liberty file for the corner typical"),
+                                    ('name = "RAM8X9"', 'name = "RAM"', r"the library ram8x9\.lib of other has no cell RAM,")):
+        path = described(tmp_path, before, after)
+        for name in ("ram8x9.lib", "ram8x9.lef"):
+            (tmp_path / name).write_text(TINY.with_name(name).read_text())
+        with pytest.raises(EmambaError, match=sentence):
+            _ = pdk.find(path).typical
+
+
+def test_placed_macros(schedule, built, tmp_path):
+    """In rows of the core's width, and so for LibreLane."""
+    chosen = replace(pdk.find(str(TINY)), flows={"librelane": ["a", "b"]})
+    kinds = {node.name.replace(".", "_"): node.kind for node in schedule.graph}
+    rams = memories.find_memories((built / "top.v").read_text(), kinds)
+    placed = target.place([(ram, memories.plan(chosen, ram.words, ram.width, 200)) for ram in rams], chosen, 0.45 * 200 ** 2)
+    assert len(placed) == 14 and placed[0] == ("RAM8X9", "block0_conv.history.ram.ram_0_0", 20, 20)
+    assert [at[2:] for at in placed[:5]] == [(20, 20), (70, 20), (120, 20), (170, 20), (20, 50)]
+    facts = {"pdk": chosen, "clock_mhz": 200, "utilization": 45} | target._macro_facts(placed, chosen)
+    target._render("config.yaml", tmp_path, facts)
+    config = (tmp_path / "config.yaml").read_text()
+    assert "VERILOG_FILES: dir::top_macros.v" in config and config.count("orientation: N") == 14
+    assert "      block0_conv.history.ram.ram_0_0: { location: [20, 20], orientation: N }\n" in config
+
+
 def test_wrong_netlist(schedule, built):
     """A cell of another function is found."""
     chosen = pdk.find(str(TINY))
@@ -154,7 +219,7 @@ def test_expressions():
 
 def test_library(tmp_path):
     library = pdk.find(str(TINY)).typical
-    assert {cell.kind for cell in library.cells.values()} == {"gate", "ff", "latch", "clock_gate"}
+    assert {cell.kind for cell in library.cells.values()} == {"gate", "ff", "latch", "clock_gate", "macro"}
     assert library.smallest_nand2.name == "NAND2" and library.volts == 1 and library.wire > 0
     library.write(tmp_path / "again.lib")
     again = Library([tmp_path / "again.lib"], ["*"], [], library.slew)
@@ -238,6 +303,16 @@ o__valid (output)   800.00  793.00    7.00 (MET)
     assert found["blocks"] == {"part": -0.0125, "ports": 0.007} and found["end"] == "part/_3_/D"
     without = timing.read(text.replace("-12.50", "12.50").replace("VIOLATED", "MET"), pdk.find(str(TINY)).typical, 1000)
     assert without["setup_ns"] == 0.007 and without["end"] == "o__valid"  # a latch that borrows has no slack of its own
+    halves = text.replace("== done", """\
+== full
+o__valid (output)   800.00  793.00    7.00 (MET)
+
+== half
+part/ram/R_ADDR[0] (RAM8X9)   400.00  412.50  -12.50 (VIOLATED)
+
+== done""")
+    found = timing.read(halves, pdk.find(str(TINY)).typical, 1000)
+    assert found["mhz"] == pytest.approx(975.6, abs=0.1)  # half a period lacks 12.5 ps
 
 
 def described(tmp_path, before: str, after: str) -> str:
