@@ -27,15 +27,16 @@ def _filling(schedule: Schedule) -> int:
 
 
 def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, *, gated: bool = True,
-            idle: bool = False) -> dict:
+            rests: bool = True, idle: bool = False) -> dict:
     """Everything of one point. `tokens` are real inputs [sequences, L, width], at least `sequences_needed`; timing is None where
-    there is no OpenSTA. `idle`: energy is that of as many cycles after the last answer, in which nothing comes."""
-    netlist, flat, corners = implement(verilog(schedule), pdk, clock_mhz, gated=gated)
+    there is no OpenSTA. `gated`: see `mapping.implement`; `rests`: idle blocks stand still. `idle`: energy is that of as many
+    cycles after the last answer, in which nothing comes."""
+    netlist, flat, corners = implement(verilog(schedule, rests=rests), pdk, clock_mhz, gated=gated)
     run = run_gates(schedule, netlist, flat, tokens, idle=idle)
     used = energy.analyze(flat, run, netlist.library, pdk, clock_mhz, sequences=1)
     return {"pdk": pdk.name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
             "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
-            "multiplies_per_frame": schedule.multiplies_per_frame, "clock_mhz": clock_mhz, "gated": gated,
+            "multiplies_per_frame": schedule.multiplies_per_frame, "clock_mhz": clock_mhz, "gated": gated, "rests": rests,
             "area": netlist.report(), "timing": {name: corners.get(name) for name in pdk.corners},
             "sequences": sequences_needed(schedule), "energy_j": used}
 

@@ -102,7 +102,11 @@ class RamCell(wiring.Component):
 
 
 class Platform:
-    """Read-only memories become logic, since nothing on a chip is initialized; each RAM becomes a module of its own."""
+    """Read-only memories become logic, since nothing on a chip is initialized; each RAM becomes a module of its own. `rests`:
+    a block that nothing is in stands still, its clocks gated."""
+
+    def __init__(self, *, rests: bool = True):
+        self.rests = rests
 
     def get_memory(self, memory: Memory):
         return self._ram(memory) if memory.write_ports else self._rom(memory)

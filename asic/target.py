@@ -146,9 +146,9 @@ def _render(name: str, folder: Path, facts: dict) -> None:
     (folder / name).write_text(environment.get_template(f"{name}.j2").render(facts), encoding="utf-8")
 
 
-def verilog(schedule: Schedule) -> str:
-    """The chip: Verilog without initial values, each RAM a module of its own."""
-    return without_initial_values(to_verilog(Accelerator(schedule), platform=Platform()))
+def verilog(schedule: Schedule, *, rests: bool = True) -> str:
+    """The chip: Verilog without initial values, each RAM a module of its own. `rests`: idle blocks stand still."""
+    return without_initial_values(to_verilog(Accelerator(schedule), platform=Platform(rests=rests)))
 
 
 def without_initial_values(verilog: str) -> str:

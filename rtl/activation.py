@@ -83,6 +83,7 @@ class Activation(Elementwise):
         op = self.op
         pipeline = Pipeline(m, self.o)
         valid = pipeline.join(self.i)
+        pipeline.rest(platform, valid, self.latency)
         if self.table:
             lanes = []
             for k, x in enumerate(self.i.payload.data):

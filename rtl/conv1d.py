@@ -124,6 +124,7 @@ class Conv1d(Block):
         token_beats, bits = self.output.beats, op.i.bits
         pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
         advance, register = pipeline.advance, pipeline.register
+        pipeline.rest(platform, self.i.valid, self.latency)
         step, beat, group = Signal(range(self.cycles)), Signal(range(token_beats)), Signal(range(groups))
         last_group, last_beat = group == groups - 1, beat == token_beats - 1
         m.d.comb += self.i.ready.eq(advance & last_group)

@@ -31,8 +31,8 @@ class Products(StrEnum):
 class Pipeline:
     """Registers between a block's inputs and its output `o` that all move while `o` is empty or taken; without `o`, always.
 
-    `advance` is high in such a cycle. `loads` are memories that stand for constant ones, by name; `clips`, where they are
-    counted, gets a flag of every output lane whose value was clipped.
+    `advance` is high in such a cycle, `moves` where data do so. `loads` are memories that stand for constant ones, by name;
+    `clips`, where they are counted, gets a flag of every output lane whose value was clipped.
     """
 
     def __init__(self, m: Module, o=None, loads: dict | None = None, clips: Signal | None = None):
@@ -40,19 +40,31 @@ class Pipeline:
         if o is not None:
             self.advance = Signal(name="advance")
             m.d.comb += self.advance.eq(~o.valid | o.ready)
+        self.moves = self.advance
 
     def within(self, m: Module) -> "Pipeline":
         """The same steps for registers of a submodule."""
         inner = Pipeline(m)
-        inner.advance = self.advance
+        inner.advance, inner.moves = self.advance, self.moves
         return inner
+
+    def rest(self, platform, live: Value, stages: int) -> None:
+        """On a platform whose pipelines rest, where that saves the energy of their clocks, data stand still from `stages` steps
+        behind the last `live` one on: nothing that counts is among them any more. Flags go on."""
+        if not getattr(platform, "rests", False) or not stages:
+            return
+        left = Signal(range(stages), name="left")
+        with self.m.If(self.advance):
+            self.m.d.sync += left.eq(Mux(live, stages - 1, Mux(left.any(), left - 1, 0)))
+        self.moves = Signal(name="moves")
+        self.m.d.comb += self.moves.eq(self.advance & (live | left.any()))
 
     def register(self, value: Value, name: str, stages: int = 1, shape: Shape | None = None) -> Value:
         """`value` as it was `stages` steps ago."""
         value = Value.cast(value)
         for stage in range(stages):
             register = Signal(shape or value.shape(), name=f"{name}_{stage + 1}" if stages > 1 else name, reset_less=True)
-            with self.m.If(self.advance):
+            with self.m.If(self.moves):
                 self.m.d.sync += register.eq(value)
             value = register
         return value
@@ -349,7 +361,7 @@ def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, add
     pipeline.m.submodules[name] = memory = pipeline.loads.get(name) or Rom(rows, element, style)
     if memory.count > 1:
         address = pipeline.register(address, f"{name}_address", steps - rom_latency(memory.count))
-    pipeline.m.d.comb += [memory.addr.eq(address), memory.en.eq(pipeline.advance)]
+    pipeline.m.d.comb += [memory.addr.eq(address), memory.en.eq(pipeline.moves)]
     element, bits = memory.element, memory.element.bits
     lanes = [memory.data[k * bits:(k + 1) * bits] for k in range(memory.lanes)]
     return [lane.as_signed() if element.signed else lane for lane in lanes]

@@ -22,6 +22,7 @@ class _Pair(Elementwise):
         m = Module()
         pipeline = Pipeline(m, self.o, clips=self.clips)
         valid = pipeline.join(self.a, self.b)
+        pipeline.rest(platform, valid, self.latency)
         results = []
         for a, b in zip(self.a.payload.data, self.b.payload.data, strict=True):
             exact = self._combine(pipeline, a, b)

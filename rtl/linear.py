@@ -150,6 +150,7 @@ class Linear(Block):
         op, chunks, groups = self.op, self.chunks, self.groups
         pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
         advance = pipeline.advance
+        pipeline.rest(platform, self.i.valid, self.latency)
 
         step, group, chunk = Signal(range(chunks * groups)), Signal(range(groups)), Signal(range(chunks))
         last_group, last_chunk = group == groups - 1, chunk == chunks - 1

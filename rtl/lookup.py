@@ -46,6 +46,7 @@ class Lookup(Block):
         m = Module()
         vocabulary, count = len(self.op.table), self.output.beats
         pipeline = Pipeline(m, self.o, self.loads)
+        pipeline.rest(platform, self.i.valid, self.latency)
         beat = Signal(range(count))
         end = beat == count - 1
         m.d.comb += self.i.ready.eq(pipeline.advance & end)

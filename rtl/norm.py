@@ -95,10 +95,11 @@ class Norm(Block):
         m.submodules.statistics = stats = Fifo(self.statistics, self.tokens, through=False, parity=parity)
         if parity:
             m.d.comb += self.fault.eq(tokens.fault | stats.fault)
-        self._store(m, tokens, stats)
+        self._store(m, platform, tokens, stats)
 
         pipeline = Pipeline(m, self.o, clips=self.clips)
         step = stats.o.valid & tokens.o.valid
+        pipeline.rest(platform, step, self.latency)
         move = step & pipeline.advance
         beat = Signal(range(count), name="out_beat")
         end = beat == count - 1
@@ -117,7 +118,7 @@ class Norm(Block):
         pipeline.finish(results, tokens.o.payload.first, tokens.o.payload.last, step, self.latency)
         return m
 
-    def _store(self, m: Module, tokens: Fifo, stats: Fifo) -> None:
+    def _store(self, m: Module, platform, tokens: Fifo, stats: Fifo) -> None:
         lanes, count = self.output.lanes, self.output.beats
         beat = Signal(range(count))
         start, end, taken = beat == 0, beat == count - 1, self.i.valid & self.i.ready
@@ -129,6 +130,7 @@ class Norm(Block):
             return real if count == 1 else real + [Mux(end, neutral, value) for value in values[lanes - padding:]]
 
         free = Pipeline(m)
+        free.rest(platform, taken, self.delay)
         kept, now = Signal(self.statistics, name="kept"), Signal(self.statistics, name="now")
         live = free.flag(taken, "live", self.delay)
         m.d.comb += [

@@ -50,6 +50,7 @@ class Pool(Block):
         m = Module()
         op, lanes, count = self.op, self.output.lanes, self.output.beats
         pipeline = Pipeline(m, self.o, clips=self.clips)
+        pipeline.rest(platform, self.i.valid, self.latency)
         m.d.comb += self.i.ready.eq(pipeline.advance)
         values = list(self.i.payload.data)
         if op.mean:

@@ -220,6 +220,7 @@ class Scan(Block):
             self.B.ready.eq(valid & advance & last_state & last_group),
             self.C.ready.eq(valid & advance & last_state & last_group),
         ]
+        pipeline.rest(platform, valid, self.latency)
         with m.If(valid & advance):
             m.d.sync += [
                 step.eq(Mux(last_state & last_group, 0, step + 1)),

@@ -52,15 +52,15 @@ class NativeSimulation:
     """Builds the model, or finds the one that an earlier run built of the same Verilog.
 
     `fast` spends compile time on simulation speed: for whole data sets, not for a few sequences of a small design. `verilog`
-    takes the place of the component's own, with the input `strap`. `options` are Verilator's.
+    takes the place of the component's own for `platform`, with the input `strap`. `options` are Verilator's.
     """
 
     def __init__(self, component: Component, build_dir: Path, *, fast: bool = True, verilog: str | None = None,
-                 options: tuple[str, ...] = ()):
+                 platform=None, options: tuple[str, ...] = ()):
         self.i, self.o = component.inputs["i"], component.output
         self.trace: dict[str, Port] = dict(getattr(component, "trace", {}))
         self.peaks: list[str] = list(getattr(component, "peaks", []))
-        files = {"top.v": verilog or to_verilog(component), "ports.h": self._ports(strap=verilog is not None),
+        files = {"top.v": verilog or to_verilog(component, platform=platform), "ports.h": self._ports(strap=verilog is not None),
                  "harness.cpp": HARNESS.read_text()}
         self.folder = build(files, build_dir, fast=fast, options=options)
 

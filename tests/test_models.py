@@ -1,5 +1,7 @@
 """Whole models of twelve shapes and both forms on the Verilated design: every trace key, timing, stalls, resets."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -19,11 +21,16 @@ SETTINGS = {
 }
 
 
+RESTING = set(list(SHAPES)[::2])
+"""Whose blocks stand still where nothing is in them, as on a chip."""
+
+
 @pytest.fixture(scope="session", params=SHAPES)
 def design(request, tmp_path_factory):
     artifact = random_artifact(request.param, **SETTINGS.get(request.param, {}))
     schedule = Schedule(artifact, CYCLES[request.param])
-    simulation = NativeSimulation(Accelerator(schedule, trace=True), tmp_path_factory.mktemp("native"), fast=False)
+    simulation = NativeSimulation(Accelerator(schedule, trace=True), tmp_path_factory.mktemp("native"), fast=False,
+                                  platform=SimpleNamespace(rests=request.param in RESTING))
     return artifact, schedule, simulation
 
 
