@@ -199,7 +199,7 @@ def test_wrong_netlist(schedule, built):
     chosen = pdk.find(str(TINY))
     netlist = mapping.implement((built / "top.v").read_text(), chosen, 200)
     flat = gates.flatten(netlist)
-    k = next(k for k, cell in enumerate(flat.cells) if cell.name == "XOR2" and flat.blocks[k] == "head")
+    k = max(k for k, cell in enumerate(flat.cells) if cell.name == "XOR2" and flat.blocks[k] == "head")
     flat.cells[k] = netlist.library.cells["NAND2"]
     with pytest.raises(EmambaError, match="differs from the integer model in"):
         flow.run_gates(schedule, netlist, flat, inputs(schedule))
