@@ -128,7 +128,7 @@ def findings(pdk: Pdk, area: dict, corners: dict) -> list[str]:
     for name, corner in corners.items():
         for kind in ("setup", "hold"):
             slack = corner[f"{kind}_ns"]
-            end = corner["end"] if kind == "setup" else "a register"
+            end = corner["end" if kind == "setup" else "hold_end"]
             found.append(f"{kind} at the {name} corner: {slack:+.3f} ns" + (f", violated at {end}" if slack < 0 else "")
                          + (f"; the clock may be {corner['mhz']:,.0f} MHz" if kind == "setup" else "")
                          + ", by OpenSTA before placement")

@@ -104,6 +104,10 @@ def test_files(built):
     slow = corner | {"setup_ns": -0.25, "mhz": 190.5}
     assert (f"setup at the slow corner: -0.250 ns, violated at {corner['end']}; the clock may be 190 MHz, by OpenSTA "
             "before placement") in target.findings(pdk.find(str(TINY)), report["resources"]["area"], {"slow": slow})
+    early = corner | {"hold_ns": -0.004}
+    assert (f"hold at the fast corner: -0.004 ns, violated at {corner['hold_end']}, by OpenSTA before placement"
+            ) in target.findings(pdk.find(str(TINY)), report["resources"]["area"], {"fast": early})
+    assert re.fullmatch(r"\w+/\S+/D", corner["hold_end"])
     assert "create_clock -name clk -period 5000.000" in (built / "top.sdc").read_text()  # the library's picoseconds
     assert "export PLATFORM = nangate45" in (built / "config.mk").read_text()
     assert "Not run here" in (built / "config.mk").read_text() and "not run here" in (built / "README.txt").read_text()
@@ -287,6 +291,17 @@ Startpoint: a
         -12.50   slack (VIOLATED)
 
 == hold
+Startpoint: o__ready (input port clocked by clk)
+Endpoint: part/_9_ (rising edge-triggered flip-flop clocked by clk)
+   0.00    0.00 ^ o__ready (in)
+   8.00    8.00 v part/_8_/Y (NAND2)
+   0.00    8.00 v part/_9_/D (DFF)
+           8.00   data arrival time
+
+   0.00    0.00   clock clk (rise edge)
+           0.00 ^ part/_9_/CK (DFF)
+   5.00    5.00   library hold time
+---------------------------------------------------------
           3.00   slack (MET)
 
 == ends
@@ -301,6 +316,7 @@ o__valid (output)   800.00  793.00    7.00 (MET)
     assert (found["setup_ns"], found["hold_ns"]) == (-0.0125, 0.003) and found["mhz"] == pytest.approx(987.7, abs=0.1)
     assert [step["pin"] for step in found["path"]] == ["part/_1_/Q", "part/_2_/Y"]
     assert found["blocks"] == {"part": -0.0125, "ports": 0.007} and found["end"] == "part/_3_/D"
+    assert found["hold_end"] == "part/_9_/D"
     without = timing.read(text.replace("-12.50", "12.50").replace("VIOLATED", "MET"), pdk.find(str(TINY)).typical, 1000)
     assert without["setup_ns"] == 0.007 and without["end"] == "o__valid"  # a latch that borrows has no slack of its own
     halves = text.replace("== done", """\
