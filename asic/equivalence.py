@@ -8,8 +8,8 @@ A cycle is one step. A clock net tells whether it ticks: a clock gate is its ena
 latch behind it holds what its data become at the same edge. That is so where setup and hold are met, and clock nets pass clock
 gates and buffers alone, which is checked here. What a part has within is a part of its own: here its outputs are inputs.
 
-The RTL is taken twice: as written, and lowered by Yosys as for the mapping, since SAT does not relate a product to Booth's. A
-read beyond a RAM's words gives zero.
+The RTL is taken twice: as written, and what SAT does not finish there, products above all, as Yosys lowers it for the mapping.
+Undefined in the RTL are a read beyond a RAM's words, which is taken for zero, and at each use a register that never changes.
 """
 
 import json
@@ -33,22 +33,22 @@ from emamba.errors import EmambaError
 
 from .gates import state_functions
 from .liberty import Cell, Library
-from .mapping import Netlist, divide, lowering, stub
+from .mapping import Netlist, Part, divide, lowering, stub, with_parts
 from .memories import LEAST_WORDS, latched
 
 WORDS = 64
 """Of 64 patterns each, by which registers are matched."""
-CONFLICTS = (300, 100_000)
-"""Of the SAT solver, for two nodes that may be equal: at first, and for what is left."""
+FEW, MANY = 300, 100_000
+"""Conflicts of the SAT solver, for two nodes that may be equal."""
 AS_WRITTEN = f"""\
 hierarchy -top {{top}}
 proc
 flatten
+opt_clean
 memory_collect
 memory_share
 memory_map t:$mem* r:SIZE>={LEAST_WORDS} %i
 setundef -zero
-opt
 memory
 techmap"""
 AS_GATES = """\
@@ -63,8 +63,8 @@ YOSYS_CELLS = {"BUF": "A", "NOT": "~A", "AND": "A & B", "OR": "A | B", "XOR": "A
 
 @dataclass(frozen=True)
 class Check:
-    """Of a part: `functions` are its outputs and next states, `direct` those that are proven equal to the RTL as written. `result`
-    is proven, different or unfinished; `where` the first function that is not proven."""
+    """Of a part: `functions` are its outputs and next states, `direct` how many of them equal the RTL as written. `result` is
+    proven, different or unfinished; `where` is the first function that is not proven."""
 
     part: str
     cells: int
@@ -77,45 +77,63 @@ class Check:
     seconds: float
 
 
-def check(verilog: str, netlist: Netlist, seconds: float = 60) -> Iterator[Check]:
-    """Every part of a chip's netlist against the Verilog that it was mapped from; `seconds` are the limit of one."""
-    gate = netlist.library.smallest("clock_gate")
-    written, mapped = divide(verilog)[1], divide(latched(verilog, gate))[1]
-    if list(mapped) != list(netlist.parts):
-        mapped = written
-    for part, name in zip(netlist.parts, written, strict=True):
-        yield check_part(netlist, part, Source(name, written), Source(part, mapped), seconds)
-
-
 @dataclass(frozen=True)
 class Source:
-    """The Verilog of part `name` among those of all."""
+    """The Verilog of all parts by name, in the order of the netlist's, and at last that of `top`."""
 
-    name: str
     texts: dict[str, str]
 
+    @classmethod
+    def of(cls, verilog: str) -> "Source":
+        names, texts = divide(verilog)
+        return cls(texts | {"top": with_parts(verilog, names)})
 
-def check_part(netlist: Netlist, part: str, written: Source, mapped: Source, seconds: float) -> Check:
-    """First against the RTL as written; what is left then against the RTL as Yosys lowers it."""
-    start, library = time.perf_counter(), netlist.library
-    cells = netlist.parts[part].netlist
-    roles = [library.cells[cell["type"]].kind for cell in cells["cells"].values() if cell["type"] in library.cells]
+    def read(self, name: str, lower: str, library: Library) -> dict:
+        """A part as cells of one bit, by Yosys."""
+        within = [inner for inner in self.texts if inner != name and inner in self.texts[name]]
+        stubs = "".join(stub(cell) for cell in library.cells.values() if cell.kind == "clock_gate")
+        with tempfile.TemporaryDirectory() as folder:
+            work = Path(folder)
+            for file, text in [*((inner, self.texts[inner]) for inner in within), ("cells", stubs), ("rtl", self.texts[name])]:
+                (work / f"{file}.v").write_text(text, encoding="utf-8")
+            tools.yosys(work, [*(f"read_verilog -lib {file}.v" for file in (*within, "cells")), "read_verilog rtl.v",
+                               *lower.splitlines(), *AS_GATES.splitlines()])
+            return json.loads((work / "rtl.json").read_text(encoding="utf-8"))["modules"][name]
+
+
+def check(verilog: str, netlist: Netlist, seconds: float = 60) -> Iterator[Check]:
+    """Every part of a chip's netlist, and its top, against the Verilog that it was mapped from; `seconds` limit each."""
+    parts = {**netlist.parts, "top": netlist.top}
+    written = Source.of(verilog)
+    mapped = written
+    if list(written.texts) != list(parts):
+        mapped = Source.of(latched(verilog, netlist.library.smallest("clock_gate")))
+    if list(mapped.texts) != list(parts):
+        raise EmambaError("the netlist has other parts than the Verilog: it was mapped from another")
+    names = dict(zip(parts, written.texts, strict=True))
+    for part in parts.values():
+        yield _check(part, netlist.library, names, written, mapped, seconds)
+
+
+def _check(part: Part, library: Library, names: dict[str, str], written: Source, mapped: Source, seconds: float) -> Check:
+    """`names`: by that of a part its name in `written`, which differs where RAMs have become latches."""
+    start, same = time.perf_counter(), {name: name for name in names}
+    roles = [library.cells[cell["type"]].kind for cell in part.cells.values() if cell["type"] in library.cells]
     direct = None
-    for source, lower in ((written, AS_WRITTEN.format(top=written.name)),
-                          (mapped, lowering(part, mapped.texts[mapped.name]))):
+    for source, known, lower, efforts in (
+            (written, names, AS_WRITTEN.format(top=names[part.name]), (FEW,)),
+            (mapped, same, lowering(part.name, mapped.texts[part.name]), (FEW, MANY))):
         graph, free = Graph(), {}
-        gate = machine(graph, free, cells, library_kinds(library))
-        rtl = machine(graph, free, read(source, lower, library), library_kinds(library))
-        pairs, inputs = correspond(graph, free, gate, rtl)
-        left = unproven(graph, inputs, pairs, seconds - (time.perf_counter() - start))
-        if direct is None:
-            direct = len(pairs) - len(left)
-        if not left:
+        gate, rtl = (machine(graph, free, module, cell_kinds(library), known)
+                     for module in (part.netlist, source.read(known[part.name], lower, library)))
+        functions, inputs = correspond(graph, free, gate, rtl)
+        left = unproven(graph, inputs, functions, efforts, seconds - (time.perf_counter() - start))
+        direct = len(functions) - len(left) if direct is None else direct
+        if not left or left[0][1]:
             break
-    found = [wrong for wrong in left if wrong[1]] or left
-    result = "proven" if not left else "different" if found[0][1] else "unfinished"
-    return Check(part, len(roles), roles.count("ff"), roles.count("latch"), len(pairs), direct, result, found[0][0] if left else "",
-                 round(time.perf_counter() - start, 1))
+    result = "proven" if not left else "different" if left[0][1] else "unfinished"
+    return Check(part.name, len(roles), roles.count("ff"), roles.count("latch"), len(functions), direct, result,
+                 left[0][0] if left else "", round(time.perf_counter() - start, 1))
 
 
 class Graph:
@@ -203,8 +221,8 @@ class Bit:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a cell does, as functions of its inputs and of STATE: `outputs`, and of one with a `clock` what follows where it ticks.
-    `inverted`: STATE is the complement of its data."""
+    """What a cell does, as functions of its inputs and of STATE: `outputs`, and where its `clock` ticks what is `following`.
+    `fixed` are asynchronous inputs; `inverted`: STATE is the complement of its data."""
 
     inputs: list[str]
     outputs: dict[str, CodeType]
@@ -220,7 +238,7 @@ def _code(text: str) -> CodeType:
 
 
 @cache
-def library_kinds(library: Library) -> dict[str, Kind]:
+def cell_kinds(library: Library) -> dict[str, Kind]:
     """Of the library's cells and of those that Yosys leaves of RTL."""
     kinds = {f"$_{name}_": Kind(re.findall("[A-Z]", text), {"Y": _code(text)}) for name, text in YOSYS_CELLS.items()}
     kinds["$_DFF_P_"] = Kind(["C", "D"], {"Q": _code("STATE")}, "ff", _code("D"), "C")
@@ -235,98 +253,115 @@ def _kind(cell: Cell) -> Kind:
         return Kind(cell.inputs, codes, cell.kind, clock=cell.clock_pin)
     if cell.kind == "latch":
         following = cell.expression(cell.state.get("data_in"))
-    asynchronous = [cell.expression(cell.state.get(name)) for name in ("clear", "preset") if cell.state.get(name)]
-    return Kind(cell.inputs, codes, cell.kind, _code(following), cell.clock_pin, tuple(re.findall(r"\w+", " ".join(asynchronous))),
+    fixed = [pin for name in ("clear", "preset") if cell.state.get(name)
+             for pin in re.findall(r"\w+", cell.expression(cell.state.get(name)))]
+    return Kind(cell.inputs, codes, cell.kind, _code(following), cell.clock_pin, tuple(fixed),
                 bool(re.fullmatch(r"\(~\w+\)", following)))
 
 
 @dataclass
 class Machine:
-    """Of a circuit the literals of what is observed, and of every register that of its state and of the next."""
+    """Of a circuit the literals of what is observed, and of every register that of its state and of the next, and its name in the
+    source; and of the parts that it has within, which they are."""
 
     outputs: dict[str, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
     nexts: dict[str, int] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    within: dict[str, str] = field(default_factory=dict)
 
 
-def machine(graph: Graph, free: dict[str, Bit], module: dict, kinds: dict[str, Kind]) -> Machine:
-    """Of a module of Yosys' JSON; `free` are the inputs by name, which circuits have in common. Cells of no kind are left out."""
-    false = Bit(graph, 0)
-    value, found, cells = {"0": false, "1": ~false}, Machine(), {}
+class Nets(dict):
+    """The value of each net, which has one driver."""
 
-    def given(name: str, bits: list) -> None:
-        for k, bit in enumerate(bits):
-            value[bit] = free.setdefault(f"{name}[{k}]", graph.input())
+    def __missing__(self, net):
+        raise EmambaError(f"the net {net} has no driver")
 
-    def observed(name: str, bits: list) -> None:
-        found.outputs.update({f"{name}[{k}]": value[bit].literal for k, bit in enumerate(bits)})
+    def drive(self, net, value: Bit) -> None:
+        if net in self:
+            raise EmambaError(f"the net {net} has two drivers")
+        self[net] = value
 
-    nets = {bit: f"{net}[{k}]" for net, row in module["netnames"].items() for k, bit in enumerate(row["bits"])}
-    clock = module["ports"].get("clk", {"bits": []})["bits"]
-    ends: list[tuple[str, list]] = []
-    for port, row in module["ports"].items():
-        if row["direction"] == "output":
-            ends.append((port, row["bits"]))
-        elif port != "clk":
-            given(port, row["bits"])
-    value.update(dict.fromkeys(clock, ~false))
+
+def machine(graph: Graph, free: dict[str, Bit], module: dict, kinds: dict[str, Kind], parts: dict[str, str]) -> Machine:
+    """Of a module of Yosys' JSON. `free` are the inputs by name, which circuits have in common. What is a part, by `parts` or
+    by what they become, is left out: its outputs are inputs."""
+    false, found, cells, ends = Bit(graph, 0), Machine(), {}, []
+    nets = Nets({"0": false, "1": ~false})
+    clocks = [bit for port, row in module["ports"].items() if port == "clk" for bit in row["bits"]]
+    ports = [(port, row["direction"] == "input", row["bits"]) for port, row in module["ports"].items()]
     for name, cell in module["cells"].items():
-        pins = cell["connections"]
         if cell["type"] in kinds:
-            cells[name] = kinds[cell["type"]], {pin: bits[0] for pin, bits in pins.items() if bits}
+            cells[name] = kinds[cell["type"]], {pin: bits[0] for pin, bits in cell["connections"].items() if bits}
             continue
-        if cell["type"].startswith("$"):
+        if cell["type"] not in parts and cell["type"] not in parts.values():
             raise EmambaError(f"{name} is a {cell['type']}, which the proof does not know")
-        for pin, bits in pins.items():
-            if cell["port_directions"][pin] == "output":
-                given(f"{name}.{pin}", bits)
-            elif bits != clock:
-                ends.append((f"{name}.{pin}", bits))
-    _check_clocks(cells, set(clock), ends)
-    registers = {name for name, (kind, _) in cells.items() if kind.following}
-    for name in registers:
-        kind, pins = cells[name]
-        state = graph.input()
-        held = ~state if kind.inverted else state
-        value.update({pins[pin]: eval(code, {}, {"STATE": held, "ZERO": false}) for pin, code in kind.outputs.items() if pin in pins})
-        found.states[name] = state.literal
-    gates = {name: cell for name, cell in cells.items() if name not in registers}
-    driver = {pins[pin]: name for name, (kind, pins) in gates.items() for pin in kind.outputs if pin in pins}
-    needs = {name: {driver[pins[pin]] for pin in kind.inputs if pins[pin] in driver} for name, (kind, pins) in gates.items()}
-    try:
-        for name in TopologicalSorter(needs).static_order():
-            kind, pins = cells[name]
-            bits = {pin: value[pins[pin]] for pin in kind.inputs} | {"ZERO": false}
-            value.update({pins[pin]: eval(code, {}, bits) for pin, code in kind.outputs.items() if pin in pins})
-    except CycleError as error:
-        raise EmambaError(f"the netlist has a loop of gates through {error.args[1][0]}") from None
-    latches = {}
-    for name in registers:
-        kind, pins = cells[name]
-        bits = {pin: value[pins[pin]] for pin in kind.inputs} | {"ZERO": false}
-        if any(bits[pin].literal > 1 for pin in kind.fixed):
-            raise EmambaError(f"{name}: its asynchronous input is no constant, which the proof does not model")
-        tick, data, state = bits[kind.clock], eval(kind.following, {}, bits), Bit(graph, found.states[name])
-        if kind.role == "latch":
-            latches[name] = tick, data
+        found.within[name] = parts.get(cell["type"], cell["type"])
+        ports += [(f"{name}.{pin}", cell["port_directions"][pin] == "output", bits) for pin, bits in cell["connections"].items()
+                  if bits != clocks]
+    for name, given, bits in ports:
+        if bits == clocks:
+            nets.drive(bits[0], ~false)  # it ticks
+        elif given:
+            for k, bit in enumerate(bits):
+                nets.drive(bit, free.setdefault(f"{name}[{k}]", graph.input()))
         else:
-            found.nexts[name] = ((tick & (~data if kind.inverted else data)) | (~tick & state)).literal
-    moved = {found.states[name]: following for name, following in found.nexts.items()}
-    data = graph.replace([data.literal for _, data in latches.values()], moved)
-    if strange := graph.inputs([data.literal for _, data in latches.values()]) - set(moved):
-        raise EmambaError(f"the data of a latch are to come from flip-flops; they come from {_name(strange, free)}")
-    for (name, (tick, _)), after in zip(latches.items(), data, strict=True):
-        found.nexts[name] = ((tick & Bit(graph, after)) | (~tick & Bit(graph, found.states[name]))).literal
-    for name, bits in ends:
-        observed(name, bits)
-    found.names = {name: next((nets[pins[pin]] for pin in kind.outputs if pin in pins), name) for name, (kind, pins) in
-                   ((name, cells[name]) for name in registers)}
+            ends.append((name, bits))
+    _check_clocks(cells, set(clocks), ends)
+
+    def evaluate(name: str, values: dict[str, Bit]) -> None:
+        kind, pins = cells[name]
+        for pin, code in kind.outputs.items():
+            if pin in pins:
+                nets.drive(pins[pin], eval(code, {}, values | {"ZERO": false}))
+
+    registers = {name: graph.input() for name, (kind, _) in cells.items() if kind.following}
+    for name, state in registers.items():
+        evaluate(name, {"STATE": ~state if cells[name][0].inverted else state})
+    for name in _order({name: cell for name, cell in cells.items() if name not in registers}):
+        kind, pins = cells[name]
+        evaluate(name, {pin: nets[pins.get(pin)] for pin in kind.inputs})
+    _step(graph, found, cells, registers, nets)
+    wires = {bit: f"{net}[{k}]" for net, row in module["netnames"].items() for k, bit in enumerate(row["bits"])}
+    for name in registers:
+        kind, pins = cells[name]
+        found.names[name] = next((wires[pins[pin]] for pin in kind.outputs if pin in pins), name)
+    found.outputs = {f"{name}[{k}]": nets[bit].literal for name, bits in ends for k, bit in enumerate(bits)}
     return found
 
 
-def _name(literals: set[int], free: dict[str, Bit]) -> str:
-    return next((f"the input {name}" for name, bit in free.items() if bit.literal in literals), "another latch")
+def _order(gates: dict[str, tuple[Kind, dict]]) -> list[str]:
+    """Gates, each behind those that drive it."""
+    driver = {pins[pin]: name for name, (kind, pins) in gates.items() for pin in kind.outputs if pin in pins}
+    needs = {name: {driver[pins[pin]] for pin in kind.inputs if pins.get(pin) in driver} for name, (kind, pins) in gates.items()}
+    try:
+        return list(TopologicalSorter(needs).static_order())
+    except CycleError as error:
+        raise EmambaError(f"the netlist has a loop of gates through {error.args[1][0]}") from None
+
+
+def _step(graph: Graph, found: Machine, cells: dict[str, tuple[Kind, dict]], registers: dict[str, Bit], nets: Nets) -> None:
+    """What follows each state: of flip-flops first, since a latch opens behind the edge and takes what they have become."""
+    data = {}
+    for name in registers:
+        kind, pins = cells[name]
+        values = {pin: nets[pins.get(pin)] for pin in kind.inputs}
+        if any(values[pin].literal > 1 for pin in kind.fixed):
+            raise EmambaError(f"{name} has an asynchronous input that is no constant, which the proof does not model")
+        following = eval(kind.following, {}, values | {"ZERO": Bit(graph, 0)})
+        data[name] = values[kind.clock], ~following if kind.inverted else following
+    moved = {}
+    for latches in (False, True):
+        names = [name for name in registers if (cells[name][0].role == "latch") == latches]
+        after = [data[name][1].literal for name in names]
+        if latches:
+            if graph.inputs(after) - set(moved):
+                raise EmambaError("a latch holds what does not come from flip-flops, which the proof does not model")
+            after = graph.replace(after, moved)
+        for name, literal in zip(names, after, strict=True):
+            tick, state = data[name][0], registers[name]
+            found.states[name] = state.literal
+            found.nexts[name] = moved[state.literal] = ((tick & Bit(graph, literal)) | (~tick & state)).literal
 
 
 def _check_clocks(cells: dict[str, tuple[Kind, dict]], clocks: set, ends: list[tuple[str, list]]) -> None:
@@ -353,22 +388,6 @@ def _check_clocks(cells: dict[str, tuple[Kind, dict]], clocks: set, ends: list[t
             raise EmambaError(f"{name} is clocked by what is no clock: {pins[kind.clock]}")
     if wrong := [name for name, bits in ends if seen & set(bits)]:
         raise EmambaError(f"the clock goes to {wrong[0]}, which is no clock pin")
-
-
-def read(source: Source, lower: str, library: Library) -> dict:
-    """A part's RTL as cells of one bit, by Yosys."""
-    text = source.texts[source.name]
-    within = [inner for inner in source.texts if inner != source.name and inner in text]
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        for inner in within:
-            (work / f"{inner}.v").write_text(source.texts[inner], encoding="utf-8")
-        (work / "cells.v").write_text("".join(stub(cell) for cell in library.cells.values() if cell.kind == "clock_gate"),
-                                      encoding="utf-8")
-        (work / "rtl.v").write_text(text, encoding="utf-8")
-        tools.yosys(work, [*(f"read_verilog -lib {file}.v" for file in (*within, "cells")), "read_verilog rtl.v",
-                           *lower.splitlines(), *AS_GATES.splitlines()])
-        return json.loads((work / "rtl.json").read_text(encoding="utf-8"))["modules"][source.name]
 
 
 class Simulation:
@@ -432,41 +451,63 @@ def classes(graph: Graph, inputs: list[int], states: list[int], nexts: list[int]
         found, constant, count = new, still, len(known)
 
 
-def correspond(graph: Graph, free: dict[str, Bit], gate: Machine, rtl: Machine) -> tuple[list[tuple[str, int, int]], list[int]]:
-    """What is to be proven, as a name, the netlist's literal and the RTL's, where the RTL's registers are those of the netlist;
-    and the inputs of it all."""
+def correspond(graph: Graph, free: dict[str, Bit], gate: Machine, rtl: Machine) -> tuple[list[tuple[str, int]], list[int]]:
+    """The functions that are to be 0, by the names of the RTL, and the inputs of them all: where the netlist's registers are in
+    place of the RTL's, whether an output or a next state differs."""
+    for what, ours, theirs in (("ports", set(gate.outputs), set(rtl.outputs)),
+                               ("parts", set(gate.within.items()), set(rtl.within.items()))):
+        if ours != theirs:
+            raise EmambaError(f"the netlist has other {what} than the RTL: {min(ours ^ theirs)}")
     inputs = [bit.literal for bit in free.values()]
+    match, constant = _match(graph, inputs, gate, rtl)
+    own = {name: gate.states[other] for name, other in match.items()}
+    moved = {rtl.states[name]: literal for name, literal in (constant | own).items()}
+    names = [*rtl.outputs, *(rtl.names[name] for name in (*match, *constant))]
+    ours = [*(gate.outputs[name] for name in rtl.outputs), *(gate.nexts[name] for name in match.values()), *constant.values()]
+    theirs = [*rtl.outputs.values(), *(rtl.nexts[name] for name in (*match, *constant))]
+    still = _still(graph, rtl, constant, moved)
+    differs = [Bit(graph, 1)] * len(names)
+    for value in (0, 1) if still else (0,):
+        literals = graph.replace(theirs, moved | {rtl.states[name]: value for name in still})
+        differs = [either & (Bit(graph, a) ^ Bit(graph, b)) for either, a, b in zip(differs, ours, literals, strict=True)]
+    functions = [(name, bit.literal) for name, bit, k in zip(names, differs, [None] * len(rtl.outputs) + [*match, *constant],
+                                                            strict=True) if k not in still]
+    lost = [literal for name, literal in rtl.states.items() if name not in match and name not in constant]
+    return functions, [*inputs, *gate.states.values(), *lost]
+
+
+def _still(graph: Graph, rtl: Machine, constant: dict[str, int], moved: dict[int, int]) -> set[str]:
+    """The registers of the RTL that hold what they hold at power-up, which is anything."""
+    names = list(constant)
+    others = {state: value for state, value in moved.items() if state not in {rtl.states[name] for name in names}}
+    reset = {rtl.states[name]: constant[name] for name in names}
+    found = set()
+    for name in names:
+        after, = graph.replace([rtl.nexts[name]], others | reset | {rtl.states[name]: rtl.states[name]})
+        if after == rtl.states[name]:
+            found.add(name)
+    return found
+
+
+def _match(graph: Graph, inputs: list[int], gate: Machine, rtl: Machine) -> tuple[dict[str, str], dict[str, int]]:
+    """By name of the RTL's registers those of the netlist, and the constants of those that it does not have."""
     ours, theirs = sorted(gate.states, key=_number), sorted(rtl.states, key=_number)
-    states, nexts = ([getattr(gate, what)[name] for name in ours] + [getattr(rtl, what)[name] for name in theirs]
-                     for what in ("states", "nexts"))
-    if set(gate.outputs) != set(rtl.outputs):
-        raise EmambaError(f"the netlist has other ports: {min(set(gate.outputs) ^ set(rtl.outputs))}")
-    found, constant = classes(graph, inputs, states, nexts)
+    found, fixed = classes(graph, inputs, [gate.states[name] for name in ours] + [rtl.states[name] for name in theirs],
+                           [gate.nexts[name] for name in ours] + [rtl.nexts[name] for name in theirs])
     held, same = defaultdict(list), defaultdict(list)
     for name, key in zip(ours, found[:len(ours)], strict=True):
         held[key].append(name)
     for name, key in zip(theirs, found[len(ours):], strict=True):
         same[key].append(name)
-    match = {}
-    for key, names in same.items():
-        for k, name in enumerate(names):
-            if held[key]:
-                match[name] = held[key][min(k, len(held[key]) - 1)]
-            elif key in constant:
-                match[name] = None
-    fixed = {name: -constant[key] for key, names in same.items() if key in constant for name in names}
-
-    def pairs() -> list[tuple[str, int, int]]:
-        moved = {rtl.states[name]: gate.states[own] if own else fixed[name] for name, own in match.items()}
-        literals = graph.replace([*rtl.outputs.values(), *(rtl.nexts[name] for name in match)], moved)
-        wanted = [*(gate.outputs[name] for name in rtl.outputs),
-                  *(gate.nexts[own] if own else fixed[name] for name, own in match.items())]
-        return list(zip([*rtl.outputs, *(rtl.names[name] for name in match)], wanted, literals, strict=True))
-
-    doubtful = [names for key, names in same.items() if len(held[key]) > 1]
-    _settle(graph, inputs, gate, rtl, match, fixed, doubtful)
-    lost = [rtl.states[name] for name in theirs if name not in match]
-    return pairs(), [*inputs, *gate.states.values(), *lost]
+    match = {name: held[key][min(k, len(held[key]) - 1)] for key, names in same.items() if held[key]
+             for k, name in enumerate(names)}
+    constant = {name: -fixed[key] for key, names in same.items() if key in fixed and not held[key] for name in names}
+    spare = [name for name in ours if name not in match.values()]
+    lost = [name for name in theirs if name not in match and name not in constant]
+    if len(spare) == len(lost):
+        match |= dict(zip(lost, spare, strict=True))
+    _settle(graph, inputs, gate, rtl, match, constant, [(names, held[key]) for key, names in same.items() if len(held[key]) > 1])
+    return match, constant
 
 
 def _number(name: str) -> int:
@@ -474,53 +515,54 @@ def _number(name: str) -> int:
     return int((re.findall(r"\d+", name) or ["0"])[-1])
 
 
-def _settle(graph, inputs, gate, rtl, match, fixed, doubtful) -> None:
-    """Exchanges registers that do the same where others then see what they are to."""
-    if not doubtful:
+def _settle(graph: Graph, inputs: list[int], gate: Machine, rtl: Machine, match: dict[str, str], constant: dict[str, int],
+            alike: list[tuple[list[str], list[str]]]) -> None:
+    """Chooses among the netlist's registers that do the same those with which most is as it is to be."""
+    if not alike:
         return
     simulation = Simulation(graph)
-    simulation.set(inputs, simulation.noise(len(inputs)))
-    simulation.set(list(rtl.states.values()), simulation.noise(len(rtl.states)))
-    simulation.set(list(gate.states.values()), simulation.noise(len(gate.states)))
-    observed = list(rtl.outputs)
+    for literals in (inputs, [*gate.states.values()], [*rtl.states.values()]):
+        simulation.set(literals, simulation.noise(len(literals)))
+    simulation.set([rtl.states[name] for name in constant], simulation.of(list(constant.values())))
 
-    def wrong() -> int:
-        for name, own in match.items():
-            simulation.set([rtl.states[name]], simulation.of([gate.states[own]]) if own else -fixed[name])
+    def wrong(tried: dict[str, str]) -> int:
+        simulation.set([rtl.states[name] for name in tried], simulation.of([gate.states[name] for name in tried.values()]))
         simulation.run()
-        a = simulation.of([*(gate.outputs[name] for name in observed),
-                           *(gate.nexts[own] if own else fixed[name] for name, own in match.items())])
-        b = simulation.of([*(rtl.outputs[name] for name in observed), *(rtl.nexts[name] for name in match)])
-        return int((a != b).any(axis=1).sum())
+        a = simulation.of([*(gate.outputs[name] for name in rtl.outputs), *(gate.nexts[name] for name in tried.values())])
+        b = simulation.of([*rtl.outputs.values(), *(rtl.nexts[name] for name in tried)])
+        return int(np.unpackbits((a ^ b).view(np.uint8)).sum())
 
-    least = wrong()
-    for names in doubtful:
-        for one, other in combinations(names, 2):
-            if not least:
-                return
-            match[one], match[other] = match[other], match[one]
-            if (now := wrong()) < least:
+    least, before = wrong(match), None
+    while least and least != before:
+        before = least
+        changes = [{name: other} for names, others in alike for name in names for other in others]
+        changes += [{one: match[other], other: match[one]} for names, _ in alike for one, other in combinations(names, 2)]
+        for change in changes:
+            if change.items() <= match.items():
+                continue
+            now = wrong(match | change)
+            if now < least:
                 least = now
-            else:
-                match[one], match[other] = match[other], match[one]
+                match |= change
 
 
-def unproven(graph: Graph, inputs: list[int], pairs: list[tuple[str, int, int]], seconds: float) -> list[tuple[str, bool]]:
-    """The names of those pairs that ABC does not prove equal, and whether patterns show that they differ."""
-    left = [(name, (Bit(graph, a) ^ Bit(graph, b)).literal) for name, a, b in pairs if a != b]
+def unproven(graph: Graph, inputs: list[int], functions: list[tuple[str, int]], efforts: tuple[int, ...],
+             seconds: float) -> list[tuple[str, bool]]:
+    """The names of the functions that ABC does not prove to be 0, those first of which patterns show that they are not."""
+    until, left = time.perf_counter() + seconds, [function for function in functions if function[1]]
     if not left:
         return []
     simulation = Simulation(graph)
     simulation.set(inputs, simulation.noise(len(inputs)))
     simulation.run()
-    differs = simulation.of([literal for _, literal in left]).any(axis=1)
-    until, wrong = time.perf_counter() + seconds, {name for (name, _), known in zip(left, differs, strict=True) if known}
-    for conflicts in CONFLICTS:
+    seen = simulation.of([literal for _, literal in left]).any(axis=1)
+    wrong = [name for (name, _), one in zip(left, seen, strict=True) if one]
+    for conflicts in efforts:
         zero = _sweep(graph, inputs, [literal for _, literal in left], conflicts, until - time.perf_counter())
-        left = [pair for pair, proven in zip(left, zero, strict=True) if not proven]
+        left = [function for function, proven in zip(left, zero, strict=True) if not proven]
         if not left or wrong:
             break
-    return [(name, name in wrong) for name, _ in left]
+    return sorted(((name, name in wrong) for name, _ in left), key=lambda one: not one[1])
 
 
 def _sweep(graph: Graph, inputs: list[int], outputs: list[int], conflicts: int, seconds: float) -> list[bool]:

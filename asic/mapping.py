@@ -130,7 +130,7 @@ def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, f
     flow = _Flow(pdk, library, clock_mhz, gated)
     verilog = with_macros(verilog, pdk, clock_mhz)
     names, inputs = divide(latched(verilog, flow.clock_gate) if flow.latch else verilog)
-    top = INSTANCE.sub(lambda match: f"  {names[match[2]]} {match[2]} (", modules(verilog)["top"])
+    top = with_parts(verilog, names)
     quick = {part for instance, part in names.items() if instance.removeprefix(BACKSLASH) in fast}
     mapped = flow.run(inputs | {"top": top}, quick)
     return Netlist(library, mapped.pop("top"), mapped)
@@ -140,6 +140,11 @@ def divide(verilog: str) -> tuple[dict[str, str], dict[str, str]]:
     """By instance in `top` its part's name; and by name, in one order whatever is in them, each different part's Verilog."""
     found: dict[str, str] = {}
     return {instance: _add(text, found) for instance, text in parts(verilog).items()}, found
+
+
+def with_parts(verilog: str, names: dict[str, str]) -> str:
+    """The module `top` with parts for its instances."""
+    return INSTANCE.sub(lambda match: f"  {names[match[2]]} {match[2]} (", modules(verilog)["top"])
 
 
 def lowering(name: str, text: str) -> str:

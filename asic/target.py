@@ -63,12 +63,15 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
     (folder / "cells.v").write_text(verilog_models(netlist.library), encoding="utf-8")
     area = netlist.report()
+    order = [(name, area["blocks"][name]["area_um2"] / area["total"]["area_um2"])
+             for name in (node.name.replace(".", "_") for node in schedule.graph) if name in area["blocks"]]
     placed = place(planned, pdk, area["total"]["area_um2"])
     if placed:
         (folder / "top_macros.v").write_text(with_macros(top, pdk, clock_mhz), encoding="utf-8")
     bits = [memory.words * memory.width for memory, chosen in planned if not chosen]
     facts |= {"pdk": pdk, "clock_mhz": clock_mhz, "area": area["total"], "utilization": CORE_UTILIZATION, "corners": corners,
-              "nickname": layout.DESIGN, "largest": max(bits, default=0), **_macro_facts(placed, pdk)}
+              "nickname": layout.DESIGN, "largest": max(bits, default=0), "order": order,
+              **_macro_facts(placed, pdk)}
     _render("README.txt", folder, facts)
     if "openroad" in pdk.flows:
         _render("config.mk", folder, facts)
