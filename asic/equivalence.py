@@ -8,8 +8,9 @@ A cycle is one step. A clock net tells whether it ticks: a clock gate is its ena
 latch behind it holds what its data become at the same edge. That is so where setup and hold are met, and clock nets pass clock
 gates and buffers alone, which is checked here. What a part has within is a part of its own: here its outputs are inputs.
 
-The RTL is taken twice: as written, and what SAT does not finish there, products above all, as Yosys lowers it for the mapping.
-Undefined in the RTL are a read beyond a RAM's words, which is taken for zero, and at each use a register that never changes.
+The RTL is taken twice: as Yosys lowers it for the mapping, and as written. Products as written are beyond SAT: what is not
+finished there is equal to the lowered RTL only. What is undefined in the RTL, by a read beyond a RAM's words or a register that
+never changes, is 0 or 1 at each use.
 """
 
 import json
@@ -48,14 +49,13 @@ opt_clean
 memory_collect
 memory_share
 memory_map t:$mem* r:SIZE>={LEAST_WORDS} %i
-setundef -zero
 memory
 techmap"""
 AS_GATES = """\
 dffunmap
 simplemap
 opt_clean
-setundef -undriven -zero
+setundef -undriven -undef
 write_json -noscopeinfo rtl.json"""
 YOSYS_CELLS = {"BUF": "A", "NOT": "~A", "AND": "A & B", "OR": "A | B", "XOR": "A ^ B", "NAND": "~(A & B)", "NOR": "~(A | B)",
                "XNOR": "~(A ^ B)", "ANDNOT": "A & ~B", "ORNOT": "A | ~B", "MUX": "(S & B) | (~S & A)"}
@@ -117,23 +117,23 @@ def check(verilog: str, netlist: Netlist, seconds: float = 60) -> Iterator[Check
 
 def _check(part: Part, library: Library, names: dict[str, str], written: Source, mapped: Source, seconds: float) -> Check:
     """`names`: by that of a part its name in `written`, which differs where RAMs have become latches."""
-    start, same = time.perf_counter(), {name: name for name in names}
+    start, same, seeds, left = time.perf_counter(), {name: name for name in names}, {}, []
     roles = [library.cells[cell["type"]].kind for cell in part.cells.values() if cell["type"] in library.cells]
-    direct = None
     for source, known, lower, efforts in (
-            (written, names, AS_WRITTEN.format(top=names[part.name]), (FEW,)),
-            (mapped, same, lowering(part.name, mapped.texts[part.name]), (FEW, MANY))):
+            (mapped, same, lowering(part.name, mapped.texts[part.name]), (FEW, MANY)),
+            (written, names, AS_WRITTEN.format(top=names[part.name]), (FEW,))):
         graph, free = Graph(), {}
         gate, rtl = (machine(graph, free, module, cell_kinds(library), known)
                      for module in (part.netlist, source.read(known[part.name], lower, library)))
-        functions, inputs = correspond(graph, free, gate, rtl)
-        left = unproven(graph, inputs, functions, efforts, seconds - (time.perf_counter() - start))
-        direct = len(functions) - len(left) if direct is None else direct
-        if not left or left[0][1]:
-            break
-    result = "proven" if not left else "different" if left[0][1] else "unfinished"
-    return Check(part.name, len(roles), roles.count("ff"), roles.count("latch"), len(functions), direct, result,
-                 left[0][0] if left else "", round(time.perf_counter() - start, 1))
+        functions, seeds = correspond(graph, free, gate, rtl, seeds)
+        inputs = [bit.literal for bit in free.values()] + [*gate.states.values(), *rtl.states.values()]
+        left.append(unproven(graph, inputs, functions, efforts, seconds))
+    lowered, direct = left
+    wrong = [name for name, differs in (*direct, *lowered) if differs]
+    unfinished = [name for name, _ in lowered] if direct else []
+    result = "different" if wrong else "unfinished" if unfinished else "proven"
+    return Check(part.name, len(roles), roles.count("ff"), roles.count("latch"), len(functions), len(functions) - len(direct),
+                 result, (*wrong, *unfinished, "")[0], round(time.perf_counter() - start, 1))
 
 
 class Graph:
@@ -261,13 +261,13 @@ def _kind(cell: Cell) -> Kind:
 
 @dataclass
 class Machine:
-    """Of a circuit the literals of what is observed, and of every register that of its state and of the next, and its name in the
-    source; and of the parts that it has within, which they are."""
+    """Of a circuit the literals of what is observed; of every register those of its state and of the next, and its names in the
+    source; and what the parts are that it has within."""
 
     outputs: dict[str, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
     nexts: dict[str, int] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
     within: dict[str, str] = field(default_factory=dict)
 
 
@@ -287,7 +287,7 @@ def machine(graph: Graph, free: dict[str, Bit], module: dict, kinds: dict[str, K
     """Of a module of Yosys' JSON. `free` are the inputs by name, which circuits have in common. What is a part, by `parts` or
     by what they become, is left out: its outputs are inputs."""
     false, found, cells, ends = Bit(graph, 0), Machine(), {}, []
-    nets = Nets({"0": false, "1": ~false})
+    nets = Nets({"0": false, "1": ~false, "x": free.setdefault("x", graph.input())})
     clocks = [bit for port, row in module["ports"].items() if port == "clk" for bit in row["bits"]]
     ports = [(port, row["direction"] == "input", row["bits"]) for port, row in module["ports"].items()]
     for name, cell in module["cells"].items():
@@ -322,10 +322,13 @@ def machine(graph: Graph, free: dict[str, Bit], module: dict, kinds: dict[str, K
         kind, pins = cells[name]
         evaluate(name, {pin: nets[pins.get(pin)] for pin in kind.inputs})
     _step(graph, found, cells, registers, nets)
-    wires = {bit: f"{net}[{k}]" for net, row in module["netnames"].items() for k, bit in enumerate(row["bits"])}
+    wires = defaultdict(list)
+    for net, row in module["netnames"].items():
+        for k, bit in enumerate(row["bits"]):
+            wires[bit].append(f"{net}[{k}]")
     for name in registers:
         kind, pins = cells[name]
-        found.names[name] = next((wires[pins[pin]] for pin in kind.outputs if pin in pins), name)
+        found.names[name] = next((wires[pins[pin]] for pin in kind.outputs if pin in pins), [name])
     found.outputs = {f"{name}[{k}]": nets[bit].literal for name, bits in ends for k, bit in enumerate(bits)}
     return found
 
@@ -424,89 +427,93 @@ class Simulation:
         return self.values[literals // 2] ^ -(literals & 1)[:, None]
 
 
-def classes(graph: Graph, inputs: list[int], states: list[int], nexts: list[int]) -> tuple[list[int], dict[int, int]]:
+def classes(graph: Graph, inputs: list[int], states: list[int], nexts: list[int], known: list[int]
+            ) -> tuple[list[int], dict[int, int]]:
     """Classes of registers that do the same as long as those of a class hold the same; and which of them stay 0, or 1 (−1).
 
-    At first all are one class that holds zeros. Those with other next states part, until none do."""
+    They begin as `known`, where 0 is of those of which nothing is known. These hold zeros as long as they stay, then ones, then
+    anything. Those with other next states part, until none do."""
     simulation = Simulation(graph)
     simulation.set(inputs, simulation.noise(len(inputs)))
-    found, constant, count = [0] * len(states), {0: 0}, 1
+    found, constant, count = known, {0: 0}, max(known, default=0) + 1
     while True:
         values = simulation.noise(count)
         for key, value in constant.items():
             values[key] = value
         simulation.set(states, values[found])
         simulation.run()
-        new, known, still = [], {}, {}
+        numbers, still = {}, {}
         for old, row in zip(found, simulation.of(nexts), strict=True):
-            key = old, row.tobytes()
-            if key not in known:
-                known[key] = len(known)
-                first = int(row[0])
-                if first in (0, -1) and (row == first).all() and (count == 1 or constant.get(old) == first):
-                    still[known[key]] = first
-            new.append(known[key])
-        if (len(known), len(still)) == (count, len(constant)):
+            numbers.setdefault((old, row.tobytes()), len(numbers))
+        new = [numbers[old, row.tobytes()] for old, row in zip(found, simulation.of(nexts), strict=True)]
+        for (old, row), number in numbers.items():
+            value = constant.get(old)
+            if value is not None:
+                stays = row == bytes([value & 255]) * len(row)
+                if stays or value == 0:
+                    still[number] = value if stays else -1
+        if len(numbers) == count and sorted(still.values()) == sorted(constant.values()):
             return new, still
-        found, constant, count = new, still, len(known)
+        found, constant, count = new, still, len(numbers)
 
 
-def correspond(graph: Graph, free: dict[str, Bit], gate: Machine, rtl: Machine) -> tuple[list[tuple[str, int]], list[int]]:
-    """The functions that are to be 0, by the names of the RTL, and the inputs of them all: where the netlist's registers are in
-    place of the RTL's, whether an output or a next state differs."""
+def correspond(graph: Graph, free: dict[str, Bit], gate: Machine, rtl: Machine, seeds: dict[str, str]
+               ) -> tuple[list[tuple[str, int]], dict[str, str]]:
+    """The functions that are to be 0, by the RTL's names: with the netlist's registers in place of its own, whether an output or
+    a next state differs. And the registers of the netlist by the RTL's names; `seeds` are such, known before."""
     for what, ours, theirs in (("ports", set(gate.outputs), set(rtl.outputs)),
                                ("parts", set(gate.within.items()), set(rtl.within.items()))):
         if ours != theirs:
             raise EmambaError(f"the netlist has other {what} than the RTL: {min(ours ^ theirs)}")
-    inputs = [bit.literal for bit in free.values()]
-    match, constant = _match(graph, inputs, gate, rtl)
-    own = {name: gate.states[other] for name, other in match.items()}
-    moved = {rtl.states[name]: literal for name, literal in (constant | own).items()}
-    names = [*rtl.outputs, *(rtl.names[name] for name in (*match, *constant))]
-    ours = [*(gate.outputs[name] for name in rtl.outputs), *(gate.nexts[name] for name in match.values()), *constant.values()]
+    match, constant = _match(graph, [bit.literal for bit in free.values()], gate, rtl, seeds)
+    moved = {rtl.states[name]: literal for name, literal in constant.items()}
+    moved |= {rtl.states[name]: gate.states[own] for name, own in match.items()}
+    still = {state for state, following in ((rtl.states[name], rtl.nexts[name]) for name in constant)
+             if graph.replace([following], moved | {state: state}) == [state]}
+    constant = {name: literal for name, literal in constant.items() if rtl.states[name] not in still}
+    names = [*rtl.outputs, *(rtl.names[name][0] for name in (*match, *constant))]
+    ours = [*(gate.outputs[name] for name in rtl.outputs), *(gate.nexts[own] for own in match.values()), *constant.values()]
     theirs = [*rtl.outputs.values(), *(rtl.nexts[name] for name in (*match, *constant))]
-    still = _still(graph, rtl, constant, moved)
     differs = [Bit(graph, 1)] * len(names)
-    for value in (0, 1) if still else (0,):
-        literals = graph.replace(theirs, moved | {rtl.states[name]: value for name in still})
+    for value in (0, 1):
+        literals = graph.replace(theirs, moved | dict.fromkeys([*still, free["x"].literal], value))
         differs = [either & (Bit(graph, a) ^ Bit(graph, b)) for either, a, b in zip(differs, ours, literals, strict=True)]
-    functions = [(name, bit.literal) for name, bit, k in zip(names, differs, [None] * len(rtl.outputs) + [*match, *constant],
-                                                            strict=True) if k not in still]
-    lost = [literal for name, literal in rtl.states.items() if name not in match and name not in constant]
-    return functions, [*inputs, *gate.states.values(), *lost]
+    return ([(name, bit.literal) for name, bit in zip(names, differs, strict=True)],
+            {alias: own for name, own in match.items() for alias in rtl.names[name]})
 
 
-def _still(graph: Graph, rtl: Machine, constant: dict[str, int], moved: dict[int, int]) -> set[str]:
-    """The registers of the RTL that hold what they hold at power-up, which is anything."""
-    names = list(constant)
-    others = {state: value for state, value in moved.items() if state not in {rtl.states[name] for name in names}}
-    reset = {rtl.states[name]: constant[name] for name in names}
-    found = set()
-    for name in names:
-        after, = graph.replace([rtl.nexts[name]], others | reset | {rtl.states[name]: rtl.states[name]})
-        if after == rtl.states[name]:
-            found.add(name)
-    return found
-
-
-def _match(graph: Graph, inputs: list[int], gate: Machine, rtl: Machine) -> tuple[dict[str, str], dict[str, int]]:
+def _match(graph: Graph, inputs: list[int], gate: Machine, rtl: Machine, seeds: dict[str, str]
+           ) -> tuple[dict[str, str], dict[str, int]]:
     """By name of the RTL's registers those of the netlist, and the constants of those that it does not have."""
     ours, theirs = sorted(gate.states, key=_number), sorted(rtl.states, key=_number)
+    match = {name: next(seeds[alias] for alias in rtl.names[name] if alias in seeds) for name in theirs
+             if not seeds.keys().isdisjoint(rtl.names[name])}
+    doubles, fixed = classes(graph, inputs, [rtl.states[name] for name in theirs], [rtl.nexts[name] for name in theirs],
+                             [0] * len(theirs)) if match else ([], {})
+    choices = defaultdict(list)
+    for name, key in zip(theirs, doubles, strict=False):
+        if name in match and key not in fixed:
+            choices[key].append(match[name])
+    alike = []
+    for name, key in zip(theirs, doubles, strict=False):
+        if name not in match and choices[key]:
+            match[name] = choices[key][0]
+            alike.append(([name], choices[key]))
+    numbers = {own: k for k, own in enumerate(dict.fromkeys(match.values()), 1)}
     found, fixed = classes(graph, inputs, [gate.states[name] for name in ours] + [rtl.states[name] for name in theirs],
-                           [gate.nexts[name] for name in ours] + [rtl.nexts[name] for name in theirs])
+                           [gate.nexts[name] for name in ours] + [rtl.nexts[name] for name in theirs],
+                           [numbers.get(name, 0) for name in ours] + [numbers.get(match.get(name), 0) for name in theirs])
     held, same = defaultdict(list), defaultdict(list)
     for name, key in zip(ours, found[:len(ours)], strict=True):
         held[key].append(name)
     for name, key in zip(theirs, found[len(ours):], strict=True):
-        same[key].append(name)
-    match = {name: held[key][min(k, len(held[key]) - 1)] for key, names in same.items() if held[key]
-             for k, name in enumerate(names)}
+        if name not in match:
+            same[key].append(name)
+    match |= {name: held[key][min(k, len(held[key]) - 1)] for key, names in same.items() if held[key]
+              for k, name in enumerate(names)}
     constant = {name: -fixed[key] for key, names in same.items() if key in fixed and not held[key] for name in names}
-    spare = [name for name in ours if name not in match.values()]
-    lost = [name for name in theirs if name not in match and name not in constant]
-    if len(spare) == len(lost):
-        match |= dict(zip(lost, spare, strict=True))
-    _settle(graph, inputs, gate, rtl, match, constant, [(names, held[key]) for key, names in same.items() if len(held[key]) > 1])
+    alike += [(names, held[key]) for key, names in same.items()]
+    _settle(graph, inputs, gate, rtl, match, constant, [(names, others) for names, others in alike if len(others) > 1])
     return match, constant
 
 
