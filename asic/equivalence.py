@@ -9,8 +9,8 @@ latch behind it holds what its data become at the same edge. That is so where se
 gates and buffers alone, which is checked here. What a part has within is a part of its own: here its outputs are inputs.
 
 The RTL is taken twice: as Yosys lowers it for the mapping, and as written. Products as written are beyond SAT: what is not
-finished there is equal to the lowered RTL only. What is undefined in the RTL, by a read beyond a RAM's words or a register that
-never changes, is 0 or 1 at each use.
+finished there is equal to the lowered RTL only. What is undefined in the RTL: a read beyond a RAM's words gives 0 where these
+are latches, else some word; a register that never changes is 0 or 1 at each use.
 """
 
 import json
@@ -49,7 +49,9 @@ opt_clean
 memory_collect
 memory_share
 memory_map t:$mem* r:SIZE>={LEAST_WORDS} %i
+setundef -undriven -zero
 memory
+opt_expr -mux_undef -undriven
 techmap"""
 AS_GATES = """\
 dffunmap
@@ -427,15 +429,15 @@ class Simulation:
         return self.values[literals // 2] ^ -(literals & 1)[:, None]
 
 
-def classes(graph: Graph, inputs: list[int], states: list[int], nexts: list[int], known: list[int]
-            ) -> tuple[list[int], dict[int, int]]:
+def classes(graph: Graph, inputs: list[int], states: list[int], nexts: list[int], known: list[int],
+            constant: dict[int, int]) -> tuple[list[int], dict[int, int]]:
     """Classes of registers that do the same as long as those of a class hold the same; and which of them stay 0, or 1 (−1).
 
-    They begin as `known`, where 0 is of those of which nothing is known. These hold zeros as long as they stay, then ones, then
-    anything. Those with other next states part, until none do."""
+    They begin as `known`, with those constants. Where zeros do not stay, they become ones; where these do not, anything. Those
+    with other next states part, until none do."""
     simulation = Simulation(graph)
     simulation.set(inputs, simulation.noise(len(inputs)))
-    found, constant, count = known, {0: 0}, max(known, default=0) + 1
+    found, count = known, max(*known, *constant, 0) + 1
     while True:
         values = simulation.noise(count)
         for key, value in constant.items():
@@ -489,20 +491,21 @@ def _match(graph: Graph, inputs: list[int], gate: Machine, rtl: Machine, seeds: 
     match = {name: next(seeds[alias] for alias in rtl.names[name] if alias in seeds) for name in theirs
              if not seeds.keys().isdisjoint(rtl.names[name])}
     doubles, fixed = classes(graph, inputs, [rtl.states[name] for name in theirs], [rtl.nexts[name] for name in theirs],
-                             [0] * len(theirs)) if match else ([], {})
-    choices = defaultdict(list)
-    for name, key in zip(theirs, doubles, strict=False):
+                             [0] * len(theirs), {0: 0})
+    choices, alike = defaultdict(list), []
+    for name, key in zip(theirs, doubles, strict=True):
         if name in match and key not in fixed:
             choices[key].append(match[name])
-    alike = []
-    for name, key in zip(theirs, doubles, strict=False):
+    for name, key in zip(theirs, doubles, strict=True):
         if name not in match and choices[key]:
             match[name] = choices[key][0]
             alike.append(([name], choices[key]))
-    numbers = {own: k for k, own in enumerate(dict.fromkeys(match.values()), 1)}
+    numbers = {own: k for k, own in enumerate(dict.fromkeys(match.values()), 3)}
+    guess = {name: 1 - fixed[key] for name, key in zip(theirs, doubles, strict=True) if key in fixed and seeds} | {
+        name: numbers[own] for name, own in match.items()}
     found, fixed = classes(graph, inputs, [gate.states[name] for name in ours] + [rtl.states[name] for name in theirs],
                            [gate.nexts[name] for name in ours] + [rtl.nexts[name] for name in theirs],
-                           [numbers.get(name, 0) for name in ours] + [numbers.get(match.get(name), 0) for name in theirs])
+                           [numbers.get(name, 0) for name in ours] + [guess.get(name, 0) for name in theirs], {0: 0, 1: 0, 2: -1})
     held, same = defaultdict(list), defaultdict(list)
     for name, key in zip(ours, found[:len(ours)], strict=True):
         held[key].append(name)
