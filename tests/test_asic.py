@@ -211,20 +211,43 @@ def test_wrong_netlist(schedule, built):
 
 @pytest.fixture(scope="module")
 def netlist(built):
-    return sizing.implement((built / "top.v").read_text(), pdk.find(str(TINY)), 200)[0]
+    return mapping.implement((built / "top.v").read_text(), pdk.find(str(TINY)), 200)
 
 
-def proofs(built, netlist, *names):
-    chosen = mapping.Netlist(netlist.library, netlist.top, {name: netlist.parts[name] for name in names})
-    return {proof.part: proof for proof in equivalence.check((built / "top.v").read_text(), chosen)}
+def proofs(built, netlist, *parts: str) -> list[equivalence.Check]:
+    return list(equivalence.check((built / "top.v").read_text(), netlist, only=parts))
 
 
 def test_equivalence(built, netlist):
-    """Of a FIFO with latches, a product and a part within a part every function is the RTL's."""
-    top = (built / "top.v").read_text()
-    found = list(equivalence.check(top, netlist))
-    for proof in found: print(proof)
-    assert 0
+    """Of the top, of a FIFO of latches and of an adder tree with products: every function is the RTL's."""
+    latches = min((part for part in netlist.parts.values() if part.kinds["LAT"] > 64), key=lambda part: len(part.cells)).name
+    head = netlist.top.cells["head"]["type"]
+    found = {proof.part: proof for proof in proofs(built, netlist, "top", latches, head)}
+    assert {proof.result for proof in found.values()} == {"proven"}
+    assert found["top"].cells == 0 and found["top"].functions > 100
+    assert found[latches].latches > 64 and found[latches].direct == found[latches].functions  # the RTL's memory as it is written
+    assert found[head].functions > found[head].direct > 100  # the others are products, which are compared as they are lowered
+
+
+def test_planted_netlist(built, netlist):
+    """One cell of another function, a latch that opens with another word's clock, a register that data clock."""
+    part = min((part for part in netlist.parts.values() if part.kinds["LAT"] > 64), key=lambda part: len(part.cells))
+    cell = next(name for name, cell in part.cells.items() if cell["type"] == "NAND2")
+    part.exchange({cell: "NOR2"})
+    wrong, = proofs(built, netlist, part.name)
+    part.exchange({cell: "NAND2"})
+    assert wrong.result == "different" and re.fullmatch(r"\S+\[\d+\]", wrong.where)
+    latches = [cell["connections"] for cell in part.cells.values() if cell["type"] == "LAT"]
+    first, other = latches[0], next(pins for pins in latches if pins["G"] != latches[0]["G"])
+    first["G"], kept = other["G"], first["G"]
+    wrong, = proofs(built, netlist, part.name)
+    first["G"] = kept
+    assert wrong.result == "different"
+    clocked = next(cell["connections"] for cell in part.cells.values() if cell["type"] == "DFF")
+    kept, clocked["CK"] = clocked["CK"], clocked["D"]
+    with pytest.raises(EmambaError, match="is clocked by what is no clock"):
+        proofs(built, netlist, part.name)
+    clocked["CK"] = kept
 
 
 def test_expressions():
