@@ -78,11 +78,13 @@ class Part:
 
 @dataclass
 class Netlist:
-    """`top` and the parts below it by their modules' names, in cells of `library`."""
+    """`top` and the parts below it by their modules' names, in cells of `library`; and the Verilog as it was mapped, with macros
+    and latches for RAMs."""
 
     library: Library
     top: Part
     parts: dict[str, Part]
+    source: str
 
     @property
     def blocks(self) -> dict[str, list[Part]]:
@@ -129,11 +131,13 @@ def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, f
     library = pdk.typical
     flow = _Flow(pdk, library, clock_mhz, gated)
     verilog = with_macros(verilog, pdk, clock_mhz)
-    names, inputs = divide(latched(verilog, flow.clock_gate) if flow.latch else verilog)
+    if flow.latch:
+        verilog = latched(verilog, flow.clock_gate)
+    names, inputs = divide(verilog)
     top = with_parts(verilog, names)
     quick = {part for instance, part in names.items() if instance.removeprefix(BACKSLASH) in fast}
     mapped = flow.run(inputs | {"top": top}, quick)
-    return Netlist(library, mapped.pop("top"), mapped)
+    return Netlist(library, mapped.pop("top"), mapped, verilog)
 
 
 def divide(verilog: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -213,7 +217,7 @@ class _Flow:
     def macro_stubs(self) -> str:
         """Macros, and the cells that stand beside them."""
         ties = (self._cell(self.pdk.drivers[f"tie_{value}"].split("/")[0]) for value in ("low", "high"))
-        return "".join(map(_stub, (*self.macros.values(), *ties, self.buffer, self.library.smallest_inverter)))
+        return "".join(map(stub, (*self.macros.values(), *ties, self.buffer, self.library.smallest_inverter)))
 
     def run(self, inputs: dict[str, str], fast: set[str]) -> dict[str, Part]:
         """The mapped parts of Verilog modules, each of which may have those before it within; those of `fast` and what is within

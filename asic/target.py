@@ -12,12 +12,14 @@ from types import SimpleNamespace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from emamba.errors import EmambaError
 from rtl.accelerator import Accelerator
 from rtl.datapath import Products
 from rtl.emit import to_verilog
 from rtl.schedule import Schedule
 
 from . import layout
+from .equivalence import Check, check
 from .gates import verilog_models
 from .memories import LEAST_WORDS, Plan, Platform, Ram, find_memories, plan, why_none, with_macros
 from .pdk import Pdk
@@ -39,13 +41,14 @@ NOTES = [
 ]
 
 
-def for_pdk(pdk: Pdk) -> SimpleNamespace:
-    """The target for a process."""
+def for_pdk(pdk: Pdk, prove: bool = False) -> SimpleNamespace:
+    """The target for a process; `prove`: its netlist is proven equivalent to its Verilog."""
     return SimpleNamespace(CLOCK_MHZ=pdk.clock_mhz, LEAST_CLOCK_MHZ=0.0, DEVICE=None, PRODUCTS=PRODUCTS, UNRUN=UNRUN,
-                           write=partial(write, pdk=pdk), run=partial(layout.run, pdk=pdk))
+                           write=partial(write, pdk=pdk, prove=prove), run=partial(layout.run, pdk=pdk))
 
 
-def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = None) -> tuple[dict, list[str]]:
+def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = None, prove: bool = False
+          ) -> tuple[dict, list[str]]:
     """Writes the target's files; returns resources and notes for the report."""
     top = verilog(schedule)
     memories = find_memories(top, {node.name.replace(".", "_"): node.kind for node in schedule.graph})
@@ -80,7 +83,22 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
         _render("config.yaml", folder, facts)
         _render("pins.cfg", folder, facts)
     notes = [*findings(pdk, area, corners), *_rams(planned, pdk, clock_mhz), UNRUN, *NOTES]
-    return resources | {"pdk": pdk.name, "area": area, "timing": corners}, notes
+    resources |= {"pdk": pdk.name, "area": area, "timing": corners}
+    if prove:
+        proofs = list(check(top, netlist))
+        resources["proofs"] = [asdict(proof) for proof in proofs]
+        notes.insert(1, proven(proofs))
+    return resources, notes
+
+
+def proven(proofs: list[Check]) -> str:
+    """What the report says of the proofs; a netlist that differs from its Verilog is refused."""
+    if wrong := [proof for proof in proofs if proof.result == "different"]:
+        raise EmambaError(f"the netlist differs from the Verilog in {len(wrong)} of {len(proofs)} parts, the first "
+                          f"{wrong[0].part} at {wrong[0].where}")
+    done = [proof for proof in proofs if proof.result == "proven"]
+    return (f"{len(done)} of {len(proofs)} parts of the netlist are proven equivalent to the Verilog"
+            + (f"; the proof of {len(proofs) - len(done)} was not finished" if len(done) < len(proofs) else ""))
 
 
 def becomes(pdk: Pdk, memory: Ram, chosen: Plan | None) -> str:

@@ -107,7 +107,7 @@ def test_files(built):
     early = corner | {"hold_ns": -0.004}
     assert (f"hold at the fast corner: -0.004 ns, violated at {corner['hold_end']}, by OpenSTA before placement"
             ) in target.findings(pdk.find(str(TINY)), report["resources"]["area"], {"fast": early})
-    assert re.fullmatch(r"\w+/\S+/D", corner["hold_end"])
+    assert re.fullmatch(r"\w+/\S+/\S+", corner["hold_end"])
     assert "create_clock -name clk -period 5000.000" in (built / "top.sdc").read_text()  # the library's picoseconds
     assert "export PLATFORM = nangate45" in (built / "config.mk").read_text()
     assert "Not run here" in (built / "config.mk").read_text() and "not run here" in (built / "README.txt").read_text()
@@ -226,6 +226,7 @@ def test_equivalence(built, netlist):
     assert {proof.result for proof in found.values()} == {"proven"}
     assert found["top"].cells == 0 and found["top"].functions > 100
     assert found[latches].latches > 64 and found[latches].direct == found[latches].functions  # the RTL's memory as it is written
+    assert target.proven([*found.values()]) == "3 of 3 parts of the netlist are proven equivalent to the Verilog"
     assert found[head].functions > found[head].direct > 100  # the others are products, which are compared as they are lowered
 
 
@@ -248,6 +249,8 @@ def test_planted_netlist(built, netlist):
     with pytest.raises(EmambaError, match="is clocked by what is no clock"):
         proofs(built, netlist, part.name)
     clocked["CK"] = kept
+    with pytest.raises(EmambaError, match=f"the netlist differs from the Verilog in 1 of 1 parts, the first {part.name} at "):
+        target.proven([wrong])
 
 
 def test_expressions():
@@ -404,6 +407,8 @@ def test_refused_options(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["verilog", "--pdk", "asap7"]) == 1
     assert capsys.readouterr().err == "rtl.build: --pdk is for the target asic, not for verilog\n"
+    assert main(["asic", "--prove"]) == 1
+    assert capsys.readouterr().err == "rtl.build: --prove is of a netlist: name the process with --pdk\n"
 
 
 if __name__ == "__main__":
