@@ -67,7 +67,8 @@ YOSYS_CELLS = {"BUF": "A", "NOT": "~A", "AND": "A & B", "OR": "A | B", "XOR": "A
 @dataclass(frozen=True)
 class Check:
     """Of a part: `functions` are its outputs and next states, `direct` how many of them equal the RTL as written. `result` is
-    proven, different or unfinished; `where` is the first function that is not proven."""
+    proven, different or unfinished; so is called, too, what seems to differ from the RTL as written alone, since more may be
+    undefined there than is tried. `where` is the first function that is not proven."""
 
     part: str
     cells: int
@@ -129,8 +130,8 @@ def _check(part: Part, library: Library, names: dict[str, str], written: Source,
         inputs = [bit.literal for bit in free.values()] + [*gate.states.values(), *rtl.states.values()]
         left.append(unproven(graph, inputs, functions, efforts, seconds))
     lowered, direct = left
-    wrong = [name for name, differs in (*direct, *lowered) if differs]
-    unfinished = [name for name, _ in lowered] if direct else []
+    wrong = [name for name, differs in lowered if differs and direct]
+    unfinished = [*(name for name, differs in direct if differs), *(name for name, _ in lowered if direct)]
     result = "different" if wrong else "unfinished" if unfinished else "proven"
     return Check(part.name, len(roles), roles.count("ff"), roles.count("latch"), len(functions), len(functions) - len(direct),
                  result, (*wrong, *unfinished, "")[0], round(time.perf_counter() - start, 1))
