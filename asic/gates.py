@@ -203,7 +203,7 @@ def _clock_order(flat: Flat) -> list[int]:
     return order
 
 
-def _state_functions(cell: Cell) -> tuple[str, list[str]]:
+def state_functions(cell: Cell) -> tuple[str, list[str]]:
     """The next state and the outputs, as expressions of the inputs' names and STATE."""
     if cell.kind == "clock_gate":
         enables = [pin for pin in (cell.role("enable"), cell.role("test")) if pin]
@@ -233,7 +233,7 @@ def _build(library: Library) -> Path:
     for k, cell in enumerate(library.cells.values()):
         if cell.kind not in ROLES:
             continue
-        following, outputs = _state_functions(cell)
+        following, outputs = state_functions(cell)
         names = {pin: f"i[{n}]" for n, pin in enumerate(cell.inputs)} | {"STATE": "s"}
         if following != "ZERO":
             nexts.append(f"    case {k}: return {_substitute(following, names)};  // {cell.name}")
@@ -282,7 +282,7 @@ def _macro_model(cell: Cell) -> str:
 
 def _model(cell: Cell) -> str:
     ports = [*cell.inputs, *cell.outputs]
-    following, outputs = _state_functions(cell)
+    following, outputs = state_functions(cell)
     body = [f"  input {pin};" for pin in cell.inputs] + [f"  output {pin};" for pin in cell.outputs]
     constant = {"ZERO": "1'b0"}
     if cell.kind == "clock_gate":

@@ -78,11 +78,13 @@ class Part:
 
 @dataclass
 class Netlist:
-    """`top` and the parts below it by their modules' names, in cells of `library`."""
+    """`top` and the parts below it by their modules' names, in cells of `library`; and the Verilog as it was mapped, with macros
+    and latches for RAMs."""
 
     library: Library
     top: Part
     parts: dict[str, Part]
+    source: str
 
     @property
     def blocks(self) -> dict[str, list[Part]]:
@@ -129,12 +131,29 @@ def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, f
     library = pdk.typical
     flow = _Flow(pdk, library, clock_mhz, gated)
     verilog = with_macros(verilog, pdk, clock_mhz)
-    texts, inputs = parts(latched(verilog, flow.clock_gate) if flow.latch else verilog), {}
-    names = {instance: _add(text, inputs) for instance, text in texts.items()}
-    top = INSTANCE.sub(lambda match: f"  {names[match[2]]} {match[2]} (", modules(verilog)["top"])
+    if flow.latch:
+        verilog = latched(verilog, flow.clock_gate)
+    names, inputs = divide(verilog)
+    top = with_parts(verilog, names)
     quick = {part for instance, part in names.items() if instance.removeprefix(BACKSLASH) in fast}
     mapped = flow.run(inputs | {"top": top}, quick)
-    return Netlist(library, mapped.pop("top"), mapped)
+    return Netlist(library, mapped.pop("top"), mapped, verilog)
+
+
+def divide(verilog: str) -> tuple[dict[str, str], dict[str, str]]:
+    """By instance in `top` its part's name; and by name, in one order whatever is in them, each different part's Verilog."""
+    found: dict[str, str] = {}
+    return {instance: _add(text, found) for instance, text in parts(verilog).items()}, found
+
+
+def with_parts(verilog: str, names: dict[str, str]) -> str:
+    """The module `top` with parts for its instances."""
+    return INSTANCE.sub(lambda match: f"  {names[match[2]]} {match[2]} (", modules(verilog)["top"])
+
+
+def lowering(name: str, text: str) -> str:
+    """How Yosys lowers a part. Products with weights from a memory are Booth's, which are smaller."""
+    return f"synth -flatten -top {name} -noabc{' -booth' * (f'{BACKSLASH}{name}.weight' in text)}"
 
 
 def _add(text: str, found: dict[str, str]) -> str:
@@ -173,9 +192,6 @@ class _Flow:
         return self.library.cells[name]
 
     def script(self, name: str, text: str, within: list[str], fast: bool) -> list[str]:
-        """Products with weights from a memory are Booth's, which are smaller; of two values that change late, those switch more
-        than others."""
-        booth = " -booth" * (f"{BACKSLASH}{name}.weight" in text)
         ties = []
         for value in ("high", "low"):
             cell, pin = self.pdk.drivers[f"tie_{value}"].split("/")
@@ -184,7 +200,7 @@ class _Flow:
         return [
             *(f"read_verilog -lib {inner}.v" for inner in within), f"read_verilog {name}.v",
             *["read_verilog -lib cells.v"] * bool(self.latch), *["read_verilog -lib macros.v"] * self.has_macros(text),
-            f"synth -flatten -top {name} -noabc{booth}",
+            lowering(name, text),
             *["techmap -map latch.v"] * bool(self.latch),
             *([f"clockgate -liberty cells.lib -min_net_size {LEAST_GATED}"] * self.gated),
             "opt", "dfflibmap -liberty cells.lib", "opt",
@@ -201,7 +217,7 @@ class _Flow:
     def macro_stubs(self) -> str:
         """Macros, and the cells that stand beside them."""
         ties = (self._cell(self.pdk.drivers[f"tie_{value}"].split("/")[0]) for value in ("low", "high"))
-        return "".join(map(_stub, (*self.macros.values(), *ties, self.buffer, self.library.smallest_inverter)))
+        return "".join(map(stub, (*self.macros.values(), *ties, self.buffer, self.library.smallest_inverter)))
 
     def run(self, inputs: dict[str, str], fast: set[str]) -> dict[str, Part]:
         """The mapped parts of Verilog modules, each of which may have those before it within; those of `fast` and what is within
@@ -214,7 +230,7 @@ class _Flow:
             (work / "fast.abc").write_text(FAST.format(self.picoseconds), encoding="utf-8")
             shared = [(work / "cells.lib").read_text(encoding="utf-8"), constraints, version("pyosys"), FAST]
             if self.latch:
-                for file, content in (("cells.v", _stub(self.clock_gate)), ("latch.v", _latch(self.latch))):
+                for file, content in (("cells.v", stub(self.clock_gate)), ("latch.v", _latch(self.latch))):
                     (work / file).write_text(content, encoding="utf-8")
                     shared.append(content)
             stubs = self.macro_stubs if self.macros else ""
@@ -267,7 +283,7 @@ class _Flow:
         return part
 
 
-def _stub(cell: Cell) -> str:
+def stub(cell: Cell) -> str:
     """A library's cell as an empty module."""
     ports = [f"{way} {f'[{bits - 1}:0] ' * (bits > 1)}{name}" for way, name, bits in cell.ports]
     return f"module {cell.name}({', '.join(ports)});\nendmodule\n"

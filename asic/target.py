@@ -12,12 +12,14 @@ from types import SimpleNamespace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from emamba.errors import EmambaError
 from rtl.accelerator import Accelerator
 from rtl.datapath import Products
 from rtl.emit import to_verilog
 from rtl.schedule import Schedule
 
 from . import layout
+from .equivalence import Check, check
 from .gates import verilog_models
 from .memories import LEAST_WORDS, Plan, Platform, Ram, find_memories, plan, why_none, with_macros
 from .pdk import Pdk
@@ -39,13 +41,14 @@ NOTES = [
 ]
 
 
-def for_pdk(pdk: Pdk) -> SimpleNamespace:
-    """The target for a process."""
+def for_pdk(pdk: Pdk, prove: bool = False) -> SimpleNamespace:
+    """The target for a process; `prove`: its netlist is proven equivalent to its Verilog."""
     return SimpleNamespace(CLOCK_MHZ=pdk.clock_mhz, LEAST_CLOCK_MHZ=0.0, DEVICE=None, PRODUCTS=PRODUCTS, UNRUN=UNRUN,
-                           write=partial(write, pdk=pdk), run=partial(layout.run, pdk=pdk))
+                           write=partial(write, pdk=pdk, prove=prove), run=partial(layout.run, pdk=pdk))
 
 
-def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = None) -> tuple[dict, list[str]]:
+def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = None, prove: bool = False
+          ) -> tuple[dict, list[str]]:
     """Writes the target's files; returns resources and notes for the report."""
     top = verilog(schedule)
     memories = find_memories(top, {node.name.replace(".", "_"): node.kind for node in schedule.graph})
@@ -63,12 +66,15 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
     (folder / "cells.v").write_text(verilog_models(netlist.library), encoding="utf-8")
     area = netlist.report()
+    order = [(name, area["blocks"][name]["area_um2"] / area["total"]["area_um2"])
+             for name in (node.name.replace(".", "_") for node in schedule.graph) if name in area["blocks"]]
     placed = place(planned, pdk, area["total"]["area_um2"])
     if placed:
         (folder / "top_macros.v").write_text(with_macros(top, pdk, clock_mhz), encoding="utf-8")
     bits = [memory.words * memory.width for memory, chosen in planned if not chosen]
     facts |= {"pdk": pdk, "clock_mhz": clock_mhz, "area": area["total"], "utilization": CORE_UTILIZATION, "corners": corners,
-              "nickname": layout.DESIGN, "largest": max(bits, default=0), **_macro_facts(placed, pdk)}
+              "nickname": layout.DESIGN, "largest": max(bits, default=0), "order": order,
+              **_macro_facts(placed, pdk)}
     _render("README.txt", folder, facts)
     if "openroad" in pdk.flows:
         _render("config.mk", folder, facts)
@@ -77,7 +83,22 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
         _render("config.yaml", folder, facts)
         _render("pins.cfg", folder, facts)
     notes = [*findings(pdk, area, corners), *_rams(planned, pdk, clock_mhz), UNRUN, *NOTES]
-    return resources | {"pdk": pdk.name, "area": area, "timing": corners}, notes
+    resources |= {"pdk": pdk.name, "area": area, "timing": corners}
+    if prove:
+        proofs = list(check(top, netlist))
+        resources["proofs"] = [asdict(proof) for proof in proofs]
+        notes.insert(1, proven(proofs))
+    return resources, notes
+
+
+def proven(proofs: list[Check]) -> str:
+    """What the report says of the proofs; a netlist that differs from its Verilog is refused."""
+    if wrong := [proof for proof in proofs if proof.result == "different"]:
+        raise EmambaError(f"the netlist differs from the Verilog in {len(wrong)} of {len(proofs)} parts, the first "
+                          f"{wrong[0].part} at {wrong[0].where}")
+    done = [proof for proof in proofs if proof.result == "proven"]
+    return (f"{len(done)} of {len(proofs)} parts of the netlist are proven equivalent to the Verilog"
+            + (f"; the proof of {len(proofs) - len(done)} was not finished" if len(done) < len(proofs) else ""))
 
 
 def becomes(pdk: Pdk, memory: Ram, chosen: Plan | None) -> str:
@@ -128,7 +149,7 @@ def findings(pdk: Pdk, area: dict, corners: dict) -> list[str]:
     for name, corner in corners.items():
         for kind in ("setup", "hold"):
             slack = corner[f"{kind}_ns"]
-            end = corner["end"] if kind == "setup" else "a register"
+            end = corner["end" if kind == "setup" else "hold_end"]
             found.append(f"{kind} at the {name} corner: {slack:+.3f} ns" + (f", violated at {end}" if slack < 0 else "")
                          + (f"; the clock may be {corner['mhz']:,.0f} MHz" if kind == "setup" else "")
                          + ", by OpenSTA before placement")

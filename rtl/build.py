@@ -105,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pdk", metavar="P", help=f"the target asic's process: {', '.join(pdks.NAMES)}, or the path of a "
                         "description like those in asic/pdks")
     parser.add_argument("--pdk-data", type=Path, metavar="FOLDER", help="where the process' libraries are (default: $EMAMBA_PDK)")
+    parser.add_argument("--prove", action="store_true", help="with --pdk: proves that the netlist does what the Verilog says, in "
+                        "minutes")
     parser.add_argument("--clock-mhz", type=float, metavar="C", help="clock of --frames-per-second and of the timing constraints "
                         "(default: " + ", ".join(f"{target.CLOCK_MHZ:g} for {name}" for name, target in TARGETS.items()
                                                  if target.CLOCK_MHZ) + ")")
@@ -129,7 +131,9 @@ def build(options: argparse.Namespace) -> None:
     if options.pdk:
         if target is not asic:
             raise EmambaError(f"--pdk is for the target asic, not for {options.target}")
-        target = asic.for_pdk(pdks.find(options.pdk, options.pdk_data))
+        target = asic.for_pdk(pdks.find(options.pdk, options.pdk_data), options.prove)
+    elif options.prove:
+        raise EmambaError("--prove is of a netlist: name the process with --pdk")
     if options.device and hasattr(target, "on"):
         target = target.on(options.device)
     clock_mhz = _clock(options, target.CLOCK_MHZ, target.LEAST_CLOCK_MHZ)

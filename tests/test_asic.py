@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from test_zcu102 import SMALL
 
-from asic import flow, gates, layout, mapping, memories, pdk, target, timing
+from asic import equivalence, flow, gates, layout, mapping, memories, pdk, target, timing
 from asic.liberty import Library, evaluate, expression, parse
 from emamba import artifact as artifacts
 from emamba.errors import EmambaError
@@ -104,6 +104,10 @@ def test_files(built):
     slow = corner | {"setup_ns": -0.25, "mhz": 190.5}
     assert (f"setup at the slow corner: -0.250 ns, violated at {corner['end']}; the clock may be 190 MHz, by OpenSTA "
             "before placement") in target.findings(pdk.find(str(TINY)), report["resources"]["area"], {"slow": slow})
+    early = corner | {"hold_ns": -0.004}
+    assert (f"hold at the fast corner: -0.004 ns, violated at {corner['hold_end']}, by OpenSTA before placement"
+            ) in target.findings(pdk.find(str(TINY)), report["resources"]["area"], {"fast": early})
+    assert re.fullmatch(r"\w+/\S+/\S+", corner["hold_end"])
     assert "create_clock -name clk -period 5000.000" in (built / "top.sdc").read_text()  # the library's picoseconds
     assert "export PLATFORM = nangate45" in (built / "config.mk").read_text()
     assert "Not run here" in (built / "config.mk").read_text() and "not run here" in (built / "README.txt").read_text()
@@ -205,6 +209,50 @@ def test_wrong_netlist(schedule, built):
         flow.run_gates(schedule, netlist, flat, inputs(schedule))
 
 
+@pytest.fixture(scope="module")
+def netlist(built):
+    return mapping.implement((built / "top.v").read_text(), pdk.find(str(TINY)), 200)
+
+
+def proofs(built, netlist, *parts: str) -> list[equivalence.Check]:
+    return list(equivalence.check((built / "top.v").read_text(), netlist, only=parts))
+
+
+def test_equivalence(built, netlist):
+    """Of the top, of a FIFO of latches and of an adder tree with products: every function is the RTL's."""
+    latches = min((part for part in netlist.parts.values() if part.kinds["LAT"] > 64), key=lambda part: len(part.cells)).name
+    head = netlist.top.cells["head"]["type"]
+    found = {proof.part: proof for proof in proofs(built, netlist, "top", latches, head)}
+    assert {proof.result for proof in found.values()} == {"proven"}
+    assert found["top"].cells == 0 and found["top"].functions > 100
+    assert found[latches].latches > 64 and found[latches].direct == found[latches].functions  # the RTL's memory as it is written
+    assert target.proven([*found.values()]) == "3 of 3 parts of the netlist are proven equivalent to the Verilog"
+    assert found[head].functions > found[head].direct > 100  # the others are products, which are compared as they are lowered
+
+
+def test_planted_netlist(built, netlist):
+    """One cell of another function, a latch that opens with another word's clock, a register that data clock."""
+    part = min((part for part in netlist.parts.values() if part.kinds["LAT"] > 64), key=lambda part: len(part.cells))
+    cell = next(name for name, cell in part.cells.items() if cell["type"] == "NAND2")
+    part.exchange({cell: "NOR2"})
+    wrong, = proofs(built, netlist, part.name)
+    part.exchange({cell: "NAND2"})
+    assert wrong.result == "different" and re.fullmatch(r"\S+\[\d+\]", wrong.where)
+    latches = [cell["connections"] for cell in part.cells.values() if cell["type"] == "LAT"]
+    first, other = latches[0], next(pins for pins in latches if pins["G"] != latches[0]["G"])
+    first["G"], kept = other["G"], first["G"]
+    wrong, = proofs(built, netlist, part.name)
+    first["G"] = kept
+    assert wrong.result == "different"
+    clocked = next(cell["connections"] for cell in part.cells.values() if cell["type"] == "DFF")
+    kept, clocked["CK"] = clocked["CK"], clocked["D"]
+    with pytest.raises(EmambaError, match="is clocked by what is no clock"):
+        proofs(built, netlist, part.name)
+    clocked["CK"] = kept
+    with pytest.raises(EmambaError, match=f"the netlist differs from the Verilog in 1 of 1 parts, the first {part.name} at "):
+        target.proven([wrong])
+
+
 def test_expressions():
     cases = {"!(A B)": lambda a, b, c: 1 - a * b, "(A+B)'": lambda a, b, c: 1 - (a | b), "A^B*C": lambda a, b, c: (a ^ b) & c,
              "A'B+C": lambda a, b, c: (1 - a) & b | c, "!A|(B&C)": lambda a, b, c: 1 - a | b & c}
@@ -287,6 +335,17 @@ Startpoint: a
         -12.50   slack (VIOLATED)
 
 == hold
+Startpoint: o__ready (input port clocked by clk)
+Endpoint: part/_9_ (rising edge-triggered flip-flop clocked by clk)
+   0.00    0.00 ^ o__ready (in)
+   8.00    8.00 v part/_8_/Y (NAND2)
+   0.00    8.00 v part/_9_/D (DFF)
+           8.00   data arrival time
+
+   0.00    0.00   clock clk (rise edge)
+           0.00 ^ part/_9_/CK (DFF)
+   5.00    5.00   library hold time
+---------------------------------------------------------
           3.00   slack (MET)
 
 == ends
@@ -301,6 +360,7 @@ o__valid (output)   800.00  793.00    7.00 (MET)
     assert (found["setup_ns"], found["hold_ns"]) == (-0.0125, 0.003) and found["mhz"] == pytest.approx(987.7, abs=0.1)
     assert [step["pin"] for step in found["path"]] == ["part/_1_/Q", "part/_2_/Y"]
     assert found["blocks"] == {"part": -0.0125, "ports": 0.007} and found["end"] == "part/_3_/D"
+    assert found["hold_end"] == "part/_9_/D"
     without = timing.read(text.replace("-12.50", "12.50").replace("VIOLATED", "MET"), pdk.find(str(TINY)).typical, 1000)
     assert without["setup_ns"] == 0.007 and without["end"] == "o__valid"  # a latch that borrows has no slack of its own
     halves = text.replace("== done", """\
@@ -347,6 +407,8 @@ def test_refused_options(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["verilog", "--pdk", "asap7"]) == 1
     assert capsys.readouterr().err == "rtl.build: --pdk is for the target asic, not for verilog\n"
+    assert main(["asic", "--prove"]) == 1
+    assert capsys.readouterr().err == "rtl.build: --prove is of a netlist: name the process with --pdk\n"
 
 
 if __name__ == "__main__":

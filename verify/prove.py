@@ -119,7 +119,7 @@ def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: 
 
     def abc(engine: str) -> str:
         script = f"read_aiger design.aig; print_stats; fold; strash; {simplify}print_stats; {engine}"
-        return tools.run([str(_abc()), "-c", script], folder, "ABC")
+        return tools.abc(folder, script)
 
     report = abc(engine)
     latches = re.findall(r"lat\s*=\s*(\d+)", report)
@@ -138,9 +138,3 @@ def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: 
 def _convert(bench: Bench) -> str:
     module = bench.elaborate(None)
     return rtlil.convert(module, name="top", ports=bench.free, emit_src=False)
-
-
-def _abc() -> Path:
-    import pyosys
-
-    return Path(pyosys.__file__).with_name("yosys-abc")
