@@ -32,15 +32,34 @@ LEAST_GATED = 4
 MARGIN = 0.85
 """Share of the clock period that ABC is asked to meet within a block: the rest is for flip-flops and wires (our choice)."""
 
-# One process for all parts: its start takes longer than most of them.
+# Parts are mapped side by side, each in a process that is a copy of a fresh one: a start takes longer than most of them, and what
+# was mapped before is not to change a result.
 YOSYS = """\
+import os
 import sys
 from pyosys import libyosys
+
+running = {}
+
+def finish():
+    process, status = os.wait()
+    if status:
+        sys.exit(1)
+    print(running.pop(process), flush=True)
+
 for number, script in enumerate(sys.stdin.read().split("\\f")):
-    design = libyosys.Design()
-    for line in script.splitlines():
-        libyosys.run_pass("tee -q " + line, design)
-    print("mapped", number, flush=True)
+    if len(running) == len(os.sched_getaffinity(0)):
+        finish()
+    process = os.fork()
+    if not process:
+        os.dup2(2, 1)
+        design = libyosys.Design()
+        for line in script.splitlines():
+            libyosys.run_pass("tee -q " + line, design)
+        os._exit(0)
+    running[process] = number
+while running:
+    finish()
 """
 
 BACKSLASH = "\\"
@@ -261,15 +280,11 @@ class _Flow:
         (work / "scripts").write_text("\f".join(scripts), encoding="utf-8")
         with (work / "scripts").open() as source, (work / "log").open("w+") as log, subprocess.Popen(
                 [sys.executable, "-c", YOSYS], cwd=work, stdin=source, stdout=subprocess.PIPE, stderr=log, text=True) as process:
-            said = []
             for line in process.stdout:
-                if line.startswith("mapped "):
-                    yield int(line.split()[1])
-                elif "ERROR" in line:
-                    said.append(line.strip())
+                yield int(line)
             if process.wait():
                 log.seek(0)
-                said += [line.strip() for line in log if "ERROR" in line]
+                said = [line.strip() for line in log if "ERROR" in line]
                 raise EmambaError(f"Yosys does not map the chip: {(said or [f'status {process.returncode}'])[0]}")
 
     def _part(self, name: str, path: Path) -> Part:
