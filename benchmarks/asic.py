@@ -15,7 +15,6 @@ from pathlib import Path
 
 from asic import equivalence, flow, pdk, sizing, target
 from asic.mapping import CACHE
-from asic.target import verilog
 from emamba import datasets
 from emamba.artifact import Artifact, load
 from emamba.datasets.tokens import executor_tokens
@@ -60,7 +59,7 @@ def point(artifact: Artifact, cycles: int, process: str, chosen: Realization | N
         options |= {"rests": False}
     schedule = Schedule(artifact, cycles, chosen or realization(cycles))
     described = pdk.find(process)
-    text = verilog(schedule, rests=options.get("rests", True))
+    text = target.verilog(schedule, rests=options.get("rests", True))
     key = [artifact.digest, text, process, str(mhz), str(options),
            (pdk.DESCRIPTIONS / f"{process}.toml").read_text(encoding="utf-8")]
     path = CACHE / "points" / f"{sha256(chr(0).join(key).encode()).hexdigest()[:24]}.json"
