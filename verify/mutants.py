@@ -3,8 +3,9 @@
 
 Yosys makes them, all of a design in one netlist, of which the input `strap` chooses one: so that one model is compiled for all.
 A mutant is killed when the beats that leave differ from the integer model's, or leave in other cycles than the schedule says,
-at full speed; or differ under stalls, or after a reset; or when the design stops. Of those that survive, PDR tries to prove that
-they behave the same for any input.
+at full speed; or differ under stalls, or after a reset; or when the design stops. One that survives gets many more sequences.
+Of those that survive these, a proof is tried that they behave the same for any input: first of the module that was changed,
+with free inputs, then of the modules around it. Streams are the same that carry the same beats in the same cycles.
 """
 
 import re
@@ -25,6 +26,7 @@ from rtl import packing
 from rtl.accelerator import Accelerator
 from rtl.emit import to_verilog
 from rtl.linear import Linear
+from rtl.pool import Pool
 from rtl.schedule import Schedule
 from sim import cases
 from sim.models import random_artifact, random_inputs
@@ -37,14 +39,15 @@ BITS = 10
 """Of the strap; 0 is the design itself."""
 
 
-
 def _narrow(op):
     """Sums, multipliers and shift so small that the least bits show in the result."""
     return replace(op, weight=op.weight >> 2, bias=op.bias >> 4, multiplier=op.multiplier % 16, shift=8)
 
 
-MANY, FEW = 3000, 24
-"""Sequences at full speed, for wrong values that few inputs show; and under stalls and resets."""
+MANY, MORE, FEW = 3000, 60_000, 24
+"""Sequences at full speed; of those that survive these, for wrong values that few inputs show; and under stalls and resets."""
+TOKENS = 8
+"""Of a sequence, so that a state can grow."""
 
 UNUSED = re.compile(r"-port RD_(SRST|ARST|CLK)\b")
 """Ports of Yosys' memories that this project's have no use for."""
@@ -130,23 +133,33 @@ class Score:
     kills: dict[str, int]
 
 
-def target(name: str) -> Target:
+def target(name: str, sequences: int = MANY) -> Target:
     if name == WHOLE:
         artifact = random_artifact(TINY, TINY_SEED)
         schedule = Schedule(artifact, 2)
-        tokens = artifact.codec.encode(random_inputs(artifact.config, MANY), artifact.input)
+        tokens = artifact.codec.encode(random_inputs(artifact.config, sequences), artifact.input)
         tokens[::3] = np.random.default_rng(1).integers(artifact.input.min, artifact.input.max + 1, tokens[::3].shape)
         answer = IntegerModel(artifact).run(tokens, ["head"])["head"]
         return Target(Accelerator(schedule), tokens, answer, schedule.timetable(len(tokens)))
     block = BLOCKS[name]()
     inner = block.block if isinstance(block, Joined) else block
-    parts = cases.tokens_of(inner, MANY)
-    arrivals = [[0] * (len(parts[0]) * cases.TOKENS * port.beats) for port in inner.inputs.values()]
+    length = inner.tokens if isinstance(inner, Pool) else TOKENS
+    parts = cases.tokens_of(inner, sequences, length)
+    arrivals = [[0] * (len(parts[0]) * length * port.beats) for port in inner.inputs.values()]
     return Target(block, np.concatenate(parts, 2), inner.model(*parts), inner.schedule(*arrivals)[-1])
 
 
-def mutated(component: Component, count: int, seed: int = 1, only: str = "") -> tuple[str, list[str]]:
-    """Verilog with all mutants, of one mode `only`, behind `strap`; and what each is."""
+@dataclass
+class Mutants:
+    """Verilog with all mutants behind `strap`, what each is, and the design that they change as RTLIL."""
+
+    verilog: str
+    kinds: list[str]
+    rtlil: str
+
+
+def mutated(component: Component, count: int, seed: int = 1, only: str = "") -> Mutants:
+    """At most `count`, all of one mode `only` where it is given."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "top.v").write_text(to_verilog(component))
@@ -154,10 +167,11 @@ def mutated(component: Component, count: int, seed: int = 1, only: str = "") -> 
             "read_verilog top.v",
             "hierarchy -top top",
             "proc",
-            "flatten",
+            "opt_hier",
             "opt -full",
             "wreduce",
             "opt_expr",
+            "opt_hier",
             "opt_clean",
             "memory_collect",
             "opt_clean",
@@ -167,32 +181,46 @@ def mutated(component: Component, count: int, seed: int = 1, only: str = "") -> 
         kinds = [line.removeprefix("mutate ") for line in (folder / "list.txt").read_text().splitlines()]
         kinds = [kind for kind in kinds if f"-mode {only}" in kind and not UNUSED.search(kind)][:count]
         mutate = [f"mutate -ctrl strap {BITS} {k} {kind}" for k, kind in enumerate(kinds, 1)]
-        tools.yosys(folder, ["read_rtlil top.il", *mutate, "clean", "write_verilog -noattr mutated.v"])
-        return (folder / "mutated.v").read_text(), kinds
+        tools.yosys(folder, ["read_rtlil top.il", *mutate, "flatten", "clean", "write_verilog -noattr mutated.v"])
+        return Mutants((folder / "mutated.v").read_text(), kinds, (folder / "top.il").read_text())
 
 
 def score(name: str, count: int, seed: int = 1, seconds: int = 20) -> Score:
-    """Of `count` mutants; a proof of equality may take `seconds`, none is tried for 0."""
+    """Of `count` mutants; a proof of equality may take `seconds`."""
     start = time.perf_counter()
     case = target(name)
-    verilog, kinds = mutated(case.component, count, seed)
-    simulation = NativeSimulation(case.component, BUILD, fast=False, verilog=verilog, options=("-Wno-fatal",))
+    made = mutated(case.component, count, seed)
+    simulation = NativeSimulation(case.component, BUILD, fast=False, verilog=made.verilog, options=("-Wno-fatal",))
     bench = _bench(simulation, case)
     if reason := bench(0):
         raise EmambaError(f"{name}: the design itself fails its bench: {reason}")
-    reasons = {k: bench(k) for k in range(1, len(kinds) + 1)}
+    reasons = {k: bench(k) for k in range(1, len(made.kinds) + 1)}
+    if not all(reasons.values()):
+        longer = _bench(simulation, target(name, MORE))
+        reasons |= {k: longer(k) for k, reason in reasons.items() if not reason}
     survivors = [k for k, reason in reasons.items() if not reason]
-    left = [_short(kinds[k - 1]) for k in survivors if not (seconds and same(verilog, case.component, k, seconds))]
+    left = [_short(made.kinds[k - 1]) for k in survivors if not _equal(made, case.component, k, seconds, whole=name == WHOLE)]
     explained = {text: EQUAL[name][text] for text in left if text in EQUAL.get(name, {})}
     return Score(
-        len(kinds),
-        len(kinds) - len(survivors),
+        len(made.kinds),
+        len(made.kinds) - len(survivors),
         len(survivors) - len(left),
         explained,
         [text for text in left if text not in explained],
         round(time.perf_counter() - start, 1),
         dict(Counter(reason for reason in reasons.values() if reason)),
     )
+
+
+def _equal(made: Mutants, component: Component, strap: int, seconds: int, *, whole: bool) -> bool:
+    """Whether a proof is found, from the changed module outwards."""
+    kind = made.kinds[strap - 1]
+    level = re.search(r"-module (\S+)", kind)[1]
+    while level != "top":
+        if alike(made.rtlil, kind, level, seconds):
+            return True
+        level = level.rpartition(".")[0]
+    return not whole and same(made, component, strap, seconds)
 
 
 def _bench(simulation: NativeSimulation, case: Target):
@@ -258,15 +286,13 @@ module miter(input clk, input [{i}:0] payload, input valid, input ready, input [
 endmodule
 """
 LOWER = [
-    "read_verilog mutated.v",
-    "read_verilog -formal miter.v",
     "hierarchy -top miter",
     "proc",
     "flatten",
     "opt -full",
     "memory -nomap",
     "memory_map",
-    "async2sync",
+    "{clocks}",
     "chformal -lower",
     "opt -full",
     "setundef -zero -undriven",
@@ -278,22 +304,67 @@ LOWER = [
     "setundef -zero -undriven",
     "write_aiger -I -B -zinit -no-startoffset design.aig",
 ]
+SIMPLIFY = "&get -n; &scl; &lcorr; &scorr; &put; scorr; dc2; "
 
 
-def same(verilog: str, component: Component, strap: int, seconds: int) -> bool:
+def _lower(kind: str) -> list[str]:
+    """To AND gates and flip-flops; with a clock that is a signal like others, where a mutant changes one."""
+    clocks = "clk2fflogic" if re.search(r"-port \w*CLK\b|-wire clk\b", kind) else "async2sync"
+    return [command.format(clocks=clocks) for command in LOWER]
+
+
+PORT = re.compile(r"^  wire (?:width (\d+) )?(?:signed )?(input|output) \d+ (?:signed )?\\(\S+)$", re.M)
+
+
+def alike(rtlil: str, kind: str, module: str, seconds: int) -> bool:
+    """Whether PDR proves that a module gives the same with the mutant `kind`, for any inputs."""
+    text = rtlil[rtlil.index(f"\nmodule \\{module}\n"):]
+    ports = PORT.findall(text[:text.index("\nend\n")])
+
+    def part(name: str, *change: str) -> list[str]:
+        return ["read_rtlil top.il", *change, f"hierarchy -top {module}", "flatten", "opt -full", f"rename {module} {name}",
+                f"design -stash {name}"]
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "top.il").write_text(rtlil)
+        (folder / "miter.v").write_text(_miter(ports))
+        both = [f"design -copy-from {name} -as {name} {name}" for name in ("gold", "gate")]
+        parts = [*part("gold"), *part("gate", f"mutate {kind}"), *both]
+        tools.yosys(folder, [*parts, "read_verilog -formal miter.v", *_lower(kind)])
+        return check(folder, seconds, 0.0, SIMPLIFY).result == "proven"
+
+
+def _miter(ports: list[tuple[str, str, str]]) -> str:
+    """`gold` and `gate` with the same inputs; a stream's payload counts while it is valid."""
+    inputs, outputs = ([(name, int(width or 1) - 1) for width, way, name in ports if way == wanted]
+                       for wanted in ("input", "output"))
+    names, lines, equal = {name for name, _ in outputs}, [], []
+    for part in ("gold", "gate"):
+        lines += [f"wire [{top}:0] \\{part}.{name} ;" for name, top in outputs]
+        pins = [*(f".\\{name} (\\{name} )" for name, _ in inputs), *(f".\\{name} (\\{part}.{name} )" for name, _ in outputs)]
+        lines.append(f"{part} {part}({', '.join(pins)});")
+    for name, _ in outputs:
+        valid, compared = name.replace("__payload", "__valid"), f"\\gold.{name} == \\gate.{name} "
+        equal.append(f"({compared} || !\\gold.{valid} )" if valid != name and valid in names else f"({compared})")
+    head = ", ".join(f"input [{top}:0] \\{name} " for name, top in inputs)
+    return "\n".join([f"module miter({head});", *lines, f"always @* assert({' && '.join(equal)});", "endmodule", ""])
+
+
+def same(made: Mutants, component: Component, strap: int, seconds: int) -> bool:
     """Whether PDR proves that a mutant gives what the design gives, for any sequences. Products are free, but for that equal
     factors have equal products in both."""
     i, o = component.inputs["i"], component.output
     masks = [f"{packing.payload_bits(o)}'h{mask:x}" for mask in packing.to_ints(packing.mask(o))]
-    opened, count = _opened(verilog)
+    opened, count = _opened(made.verilog)
     facts = {"i": packing.payload_bits(i) - 1, "o": packing.payload_bits(o) - 1, "i_beats": i.beats, "o_beats": o.beats,
              "inner": masks[0], "final": masks[-1], "bits": BITS, "strap": strap, "wide": 128 * count - 1}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "mutated.v").write_text(opened)
         (folder / "miter.v").write_text(MITER.format(**facts))
-        tools.yosys(folder, LOWER)
-        return check(folder, seconds, 0.0, "scorr; dc2; ").result == "proven"
+        tools.yosys(folder, ["read_verilog mutated.v", "read_verilog -formal miter.v", *_lower(made.kinds[strap - 1])])
+        return check(folder, seconds, 0.0, SIMPLIFY).result == "proven"
 
 
 PRODUCT = re.compile(r"assign ([^=;]+) = ([^;]+?) \* ([^;]+);")
@@ -314,5 +385,5 @@ def _opened(verilog: str) -> tuple[str, int]:
 
 
 def _short(kind: str) -> str:
-    words = dict(re.findall(r"-(mode|cell|port|portbit|wire|wirebit|src) (\S+)", kind))
-    return " ".join(words.get(key, "") for key in ("mode", "cell", "port", "portbit", "wire", "wirebit")).strip()
+    words = dict(re.findall(r"-(mode|module|cell|port|portbit|wire|wirebit|src) (\S+)", kind))
+    return " ".join(words.get(key, "") for key in ("mode", "module", "cell", "port", "portbit", "wire", "wirebit")).strip()

@@ -111,12 +111,14 @@ def _fuzz(figures: list[dict]) -> Iterator[Row]:
 
 
 def _shapes(figures: dict) -> Iterator[Row]:
-    models = figures["models"]
+    refused = [each["refused"] for each in figures["models"] if "refused" in each]
+    models = [each for each in figures["models"] if "refused" not in each]
     wrong = sum(not each["right"] or each["undefined"] > 0 for each in models)
     beats = sum(each["beats"] for each in models)
     yield Row("models of random shape, form, norm, pool and folding equal their integer model",
               "from random float weights to Verilog in Icarus, X at power-up, stalls", f"{len(models)} models, {beats:,} beats",
-              figures["seconds"], f"{wrong} wrong", not wrong)
+              figures["seconds"], f"{wrong} wrong; {len(refused)} more refused by the quantizer", len(models) > 0 and not wrong,
+              [f"refused: {error}" for error in dict.fromkeys(refused)])
 
 
 def _abuse(figures: dict) -> Iterator[Row]:
