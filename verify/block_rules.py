@@ -10,6 +10,7 @@ on, and the second token's only after all of the first one's. With fair partners
 from amaranth.hdl import Module, Mux, Signal, Value
 
 from rtl.pool import Pool
+from rtl.scan import Scan
 from rtl.streams import Block
 
 from .stream_rules import FAIR, StreamBench
@@ -85,5 +86,35 @@ class PoolRules(StreamBench):
         self.check(m, owed <= block.latency)
 
 
+class ScanRules(BlockRules):
+    """A scan is a pipeline: each beat leaves `latency` steps behind that of `u` and `dt`, with its flags, and a token's last
+    beat takes that of B and C. This says more than two colours do, and a copy of the flags beside it shows it at once."""
+
+    def body(self, m: Module) -> None:
+        if self.fair:
+            super().body(m)
+            return
+        m.submodules.dut = block = self.block
+        o = block.o
+        beat = self.drive(m, block.u, "u", block.inputs["u"].beats)
+        for name in ("dt", "B", "C"):
+            self.drive(m, getattr(block, name), name, block.inputs[name].beats)
+        self.sink(m, o, "o")
+        self.keeps_the_rules(m, o, "o")
+        enters = block.u.valid & block.u.ready
+        valid, flags = enters, Value.cast(block.u.payload)[-2:]
+        for stage in range(block.latency):
+            moved = Signal(name=f"valid_{stage}"), Signal(2, name=f"flags_{stage}", reset_less=True)
+            with m.If(~o.valid | o.ready):
+                m.d.sync += [moved[0].eq(valid), moved[1].eq(flags)]
+            valid, flags = moved
+        self.check(m, (o.valid == valid) & (~valid | (Value.cast(o.payload)[-2:] == flags)))
+        self.check(m, (block.dt.valid & block.dt.ready) == enters)
+        for name in ("B", "C"):
+            other = getattr(block, name)
+            self.check(m, (other.valid & other.ready) == (enters & (beat == block.inputs["u"].beats - 1)))
+
+
 def rules(block: Block, fair: bool) -> StreamBench:
-    return (PoolRules if isinstance(block, Pool) else BlockRules)(block, fair)
+    special = {Pool: PoolRules, Scan: ScanRules}
+    return special.get(type(block), BlockRules)(block, fair)

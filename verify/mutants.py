@@ -22,11 +22,13 @@ from boards import tools
 from emamba.config import ModelConfig
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
+from emamba.piecewise import codes
 from rtl import packing
 from rtl.accelerator import Accelerator
 from rtl.emit import to_verilog
 from rtl.linear import Linear
 from rtl.pool import Pool
+from rtl.scan import Scan
 from rtl.schedule import Schedule
 from sim import cases
 from sim.models import random_artifact, random_inputs
@@ -199,7 +201,7 @@ def score(name: str, count: int, seed: int = 1, seconds: int = 20) -> Score:
         longer = _bench(simulation, target(name, MORE))
         reasons |= {k: longer(k) for k, reason in reasons.items() if not reason}
     survivors = [k for k, reason in reasons.items() if not reason]
-    left = [_short(made.kinds[k - 1]) for k in survivors if not _equal(made, case.component, k, seconds, whole=name == WHOLE)]
+    left = [_short(made.kinds[k - 1]) for k in survivors if not _equal(made, case.component, k, seconds)]
     explained = {text: EQUAL[name][text] for text in left if text in EQUAL.get(name, {})}
     return Score(
         len(made.kinds),
@@ -212,15 +214,27 @@ def score(name: str, count: int, seed: int = 1, seconds: int = 20) -> Score:
     )
 
 
-def _equal(made: Mutants, component: Component, strap: int, seconds: int, *, whole: bool) -> bool:
-    """Whether a proof is found, from the changed module outwards."""
-    kind = made.kinds[strap - 1]
-    level = re.search(r"-module (\S+)", kind)[1]
-    while level != "top":
-        if alike(made.rtlil, kind, level, seconds):
+def _equal(made: Mutants, component: Component, strap: int, seconds: int) -> bool:
+    """Whether a proof is found, from the changed module outwards; in each first the quicker ones."""
+    module = re.search(r"-module (\S+)", made.kinds[strap - 1])[1]
+    while module != "top":
+        products = _decay_products(component, module.rpartition(".")[0])
+        if any(same(made, strap, module, seconds, free=free) for free in (True, False)):
             return True
-        level = level.rpartition(".")[0]
-    return not whole and same(made, component, strap, seconds)
+        if products is not None and same(made, strap, module, seconds, free=False, products=products):
+            return True
+        module = module.rpartition(".")[0]
+    return same(made, strap, module, seconds, component=component)
+
+
+def _decay_products(component: Component, module: str) -> np.ndarray | None:
+    """Every δ·A of the scan of that module, if it is one that multiplies them, and 0, which they are at power-up."""
+    inner = {"block": component.block} if isinstance(component, Joined) else {}
+    blocks = component.schedule.blocks if isinstance(component, Accelerator) else inner
+    for name, block in blocks.items():
+        if isinstance(block, Scan) and not block.table and module == f"top.{name.replace('.', '_')}":
+            return np.union1d(np.multiply.outer(codes(block.op.dt), block.op.A), 0)
+    return None
 
 
 def _bench(simulation: NativeSimulation, case: Target):
@@ -261,19 +275,16 @@ def _bench(simulation: NativeSimulation, case: Target):
 
 
 MITER = """\
-module miter(input clk, input [{i}:0] payload, input valid, input ready, input [{wide}:0] products, input [{wide}:0] others);
+module miter(input clk, input [{i}:0] payload, input valid, input ready{head});
   reg live = 0, pending = 0, fresh = 1, ends = 0; reg [{i}:0] held; reg [15:0] beat = 0, place = 0;
   wire last = beat == 0 ? payload[{i}] : ends, v = live & (pending | valid);
   wire [{i}:0] p = pending ? held : {{last, fresh, payload[{i}-2:0]}};
   wire [{o}:0] a, b, mask = place == {o_beats} - 1 ? {final} : {inner}; wire av, bv, ar, br;
-  wire [{wide}:0] afactors, bfactors, bproducts;
+{free}
   top gold(.clk(clk), .rst(~live), .i__payload(p), .i__valid(v), .i__ready(ar), .o__payload(a), .o__valid(av), .o__ready(ready),
-           .strap({bits}'d0), .factors(afactors), .products(products));
+           .strap(1'd0){gold});
   top gate(.clk(clk), .rst(~live), .i__payload(p), .i__valid(v), .i__ready(br), .o__payload(b), .o__valid(bv), .o__ready(ready),
-           .strap({bits}'d{strap}), .factors(bfactors), .products(bproducts));
-  genvar k; generate for (k = 0; k <= {wide}; k = k + 128)
-    assign bproducts[k +: 128] = afactors[k +: 128] == bfactors[k +: 128] ? products[k +: 128] : others[k +: 128];
-  endgenerate
+           .strap(1'd1){gate});
   always @(posedge clk) begin
     live <= 1; pending <= v & ~ar; held <= p;
     if (v & ar) begin
@@ -286,6 +297,8 @@ module miter(input clk, input [{i}:0] payload, input valid, input ready, input [
 endmodule
 """
 LOWER = [
+    "read_verilog module.v",
+    "read_verilog -formal miter.v",
     "hierarchy -top miter",
     "proc",
     "flatten",
@@ -305,83 +318,116 @@ LOWER = [
     "write_aiger -I -B -zinit -no-startoffset design.aig",
 ]
 SIMPLIFY = "&get -n; &scl; &lcorr; &scorr; &put; scorr; dc2; "
+PRODUCT = re.compile(r"assign ([^=;]+) = ([^;]+?) \* ([^;]+);")
+PORT = re.compile(r"^  (input|output) (?:\[(\d+):0\] )?(\S+?) ?;", re.M)
 
 
-def _lower(kind: str) -> list[str]:
-    """To AND gates and flip-flops; with a clock that is a signal like others, where a mutant changes one."""
+def same(made: Mutants, strap: int, module: str, seconds: int, *, free: bool = True, component: Component | None = None,
+         products: np.ndarray | None = None) -> bool:
+    """Whether a module is proven to give the same with a mutant as without, for any inputs; of the whole `component`, for any
+    sequences. With `free`, products are anything, but for that equal factors have equal products in both.
+
+    A lane of a scan gets only `products` δ·A. Its registers form no loop and all move at once: what it gives follows from what
+    it takes in the cycles in which they do, so that as many cycles without a pause as it has registers show all of it.
+    """
+    kind = made.kinds[strap - 1]
     clocks = "clk2fflogic" if re.search(r"-port \w*CLK\b|-wire clk\b", kind) else "async2sync"
-    return [command.format(clocks=clocks) for command in LOWER]
-
-
-PORT = re.compile(r"^  wire (?:width (\d+) )?(?:signed )?(input|output) \d+ (?:signed )?\\(\S+)$", re.M)
-
-
-def alike(rtlil: str, kind: str, module: str, seconds: int) -> bool:
-    """Whether PDR proves that a module gives the same with the mutant `kind`, for any inputs."""
-    text = rtlil[rtlil.index(f"\nmodule \\{module}\n"):]
-    ports = PORT.findall(text[:text.index("\nend\n")])
-
-    def part(name: str, *change: str) -> list[str]:
-        return ["read_rtlil top.il", *change, f"hierarchy -top {module}", "flatten", "opt -full", f"rename {module} {name}",
-                f"design -stash {name}"]
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "top.il").write_text(rtlil)
-        (folder / "miter.v").write_text(_miter(ports))
-        both = [f"design -copy-from {name} -as {name} {name}" for name in ("gold", "gate")]
-        parts = [*part("gold"), *part("gate", f"mutate {kind}"), *both]
-        tools.yosys(folder, [*parts, "read_verilog -formal miter.v", *_lower(kind)])
-        return check(folder, seconds, 0.0, SIMPLIFY).result == "proven"
+        (folder / "top.il").write_text(made.rtlil)
+        tools.yosys(folder, ["read_rtlil top.il", f"mutate -ctrl strap 1 1 {kind}", f"hierarchy -top {module}", "flatten",
+                             "clean", f"rename {module} top", "write_rtlil module.il", "write_verilog -noattr module.v",
+                             "tee -o loops.txt scc -all_cell_types"])
+        verilog, registers = (folder / "module.v").read_text(), 0
+        if not re.search(r"\bstrap\b", verilog):
+            return True  # what it changes is not connected to anything
+        if products is not None:
+            registers = _steps((folder / "module.il").read_text())
+            if not registers or "Found 0 SCCs" not in (folder / "loops.txt").read_text():
+                return False
+        places = len(PRODUCT.findall(verilog)) if free else 0
+        if free and not places and not component:
+            return False  # without products there is nothing to free
+        (folder / "module.v").write_text(_opened(verilog, places) if places else verilog)
+        (folder / "miter.v").write_text(_stream_miter(component, places) if component else _miter(verilog, places, products))
+        tools.yosys(folder, [command.format(clocks=clocks) for command in LOWER])
+        simplify = "" if registers else SIMPLIFY
+        return check(folder, seconds, 0.0, simplify, registers).result == "proven"
 
 
-def _miter(ports: list[tuple[str, str, str]]) -> str:
-    """`gold` and `gate` with the same inputs; a stream's payload counts while it is valid."""
-    inputs, outputs = ([(name, int(width or 1) - 1) for width, way, name in ports if way == wanted]
-                       for wanted in ("input", "output"))
-    names, lines, equal = {name for name, _ in outputs}, [], []
-    for part in ("gold", "gate"):
-        lines += [f"wire [{top}:0] \\{part}.{name} ;" for name, top in outputs]
-        pins = [*(f".\\{name} (\\{name} )" for name, _ in inputs), *(f".\\{name} (\\{part}.{name} )" for name, _ in outputs)]
-        lines.append(f"{part} {part}({', '.join(pins)});")
-    for name, _ in outputs:
-        valid, compared = name.replace("__payload", "__valid"), f"\\gold.{name} == \\gate.{name} "
-        equal.append(f"({compared} || !\\gold.{valid} )" if valid != name and valid in names else f"({compared})")
-    head = ", ".join(f"input [{top}:0] \\{name} " for name, top in inputs)
-    return "\n".join([f"module miter({head});", *lines, f"always @* assert({' && '.join(equal)});", "endmodule", ""])
+def _steps(rtlil: str) -> int:
+    """How many registers a module has, if all of them move where its input `advance` is high, which does nothing else, and it
+    has no memory; else 0."""
+    cells = re.findall(r"^  cell \$(\S+) .*?^  end$", rtlil, re.M | re.S)
+    registers = [kind for kind in cells if "ff" in kind]
+    enables, clocks = (re.findall(rf"^    connect \\{pin} (.*)$", rtlil, re.M) for pin in ("EN", "CLK"))
+    pipeline = (set(enables) == {"\\advance"} and set(clocks) == {"\\clk"} and len(enables) == len(clocks) == len(registers)
+                and set(registers) <= {"dffe", "sdffce"} and len(re.findall(r"\\advance\b", rtlil)) == len(enables) + 1
+                and not any(kind.startswith("mem") for kind in cells))
+    return len(registers) * pipeline
 
 
-def same(made: Mutants, component: Component, strap: int, seconds: int) -> bool:
-    """Whether PDR proves that a mutant gives what the design gives, for any sequences. Products are free, but for that equal
-    factors have equal products in both."""
+def _miter(verilog: str, places: int, products: np.ndarray | None = None) -> str:
+    """`gold` and `gate`, the mutant, with the same inputs; a stream's payload counts while it is valid. With `products`, these
+    alone come in at `p`, without a pause."""
+    ports = [(name, int(top or 0), way) for way, top, name in PORT.findall(verilog) if name != "strap"]
+    outputs = [name for name, _, way in ports if way == "output"]
+    lines, equal = [], []
+    for strap, part in enumerate(("gold", "gate")):
+        own = [(name, f"{name} " if way == "input" else f"\\{part}.{name.removeprefix(chr(92))} ") for name, _, way in ports]
+        lines += [f"wire [{top}:0] {wire};" for (_, top, way), (_, wire) in zip(ports, own, strict=True) if way == "output"]
+        pins = ", ".join(f".{name} ({wire})" for name, wire in own)
+        lines.append(f"top {part}({pins}, .strap(1'd{strap}){PINS[part] * (places > 0)});")
+    for name in outputs:
+        plain = name.removeprefix("\\")
+        valid = plain.replace("__payload", "__valid")
+        masked = valid != plain and valid in [each.removeprefix("\\") for each in outputs]
+        equal.append(f"(\\gold.{plain} == \\gate.{plain} " + f"|| !\\gold.{valid} " * masked + ")")
+    given = () if products is None else ("advance", "p")
+    head = [f"input [{top}:0] {name} " for name, top, way in ports if way == "input" and name not in given]
+    if given:
+        bits = next(top + 1 for name, top, _ in ports if name == "p")
+        head.append("input [15:0] choice")
+        lines += ["wire advance = 1;", f"reg [{bits - 1}:0] p;", "always @* case (choice)",
+                  *(f"{k}: p = {bits}'d{value % (1 << bits)};" for k, value in enumerate(products.tolist())),
+                  "default: p = 0;", "endcase"]
+    lines += [PRODUCTS.format(wide=128 * places - 1)] * (places > 0)
+    head += [FREE.format(wide=128 * places - 1)] * (places > 0)
+    return "\n".join([f"module miter({', '.join(head)});", *lines, f"always @* assert({' && '.join(equal)});", "endmodule", ""])
+
+
+FREE = "input [{wide}:0] products, input [{wide}:0] others"
+PRODUCTS = """\
+  wire [{wide}:0] afactors, bfactors, bproducts;
+  genvar k; generate for (k = 0; k <= {wide}; k = k + 128)
+    assign bproducts[k +: 128] = afactors[k +: 128] == bfactors[k +: 128] ? products[k +: 128] : others[k +: 128];
+  endgenerate
+"""
+PINS = {"gold": ", .factors(afactors), .products(products)", "gate": ", .factors(bfactors), .products(bproducts)"}
+
+
+def _stream_miter(component: Component, places: int) -> str:
     i, o = component.inputs["i"], component.output
     masks = [f"{packing.payload_bits(o)}'h{mask:x}" for mask in packing.to_ints(packing.mask(o))]
-    opened, count = _opened(made.verilog)
-    facts = {"i": packing.payload_bits(i) - 1, "o": packing.payload_bits(o) - 1, "i_beats": i.beats, "o_beats": o.beats,
-             "inner": masks[0], "final": masks[-1], "bits": BITS, "strap": strap, "wide": 128 * count - 1}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        (folder / "mutated.v").write_text(opened)
-        (folder / "miter.v").write_text(MITER.format(**facts))
-        tools.yosys(folder, ["read_verilog mutated.v", "read_verilog -formal miter.v", *_lower(made.kinds[strap - 1])])
-        return check(folder, seconds, 0.0, SIMPLIFY).result == "proven"
+    wide = 128 * places - 1
+    return MITER.format(
+        i=packing.payload_bits(i) - 1, o=packing.payload_bits(o) - 1, i_beats=i.beats, o_beats=o.beats, inner=masks[0],
+        final=masks[-1], head=", " + FREE.format(wide=wide) if places else "", free=PRODUCTS.format(wide=wide) if places else "",
+        **{part: pins if places else "" for part, pins in PINS.items()},
+    )
 
 
-PRODUCT = re.compile(r"assign ([^=;]+) = ([^;]+?) \* ([^;]+);")
-
-
-def _opened(verilog: str) -> tuple[str, int]:
-    """The Verilog with its products as inputs and their factors as outputs, and how many places there are for them."""
-    count = max(1, len(PRODUCT.findall(verilog)))
-    places = iter(range(0, 128 * count, 128))
+def _opened(verilog: str, places: int) -> str:
+    """The Verilog with its products as inputs and their factors as outputs."""
+    place = iter(range(0, 128 * places, 128))
 
     def opened(found: re.Match) -> str:
-        k = next(places)
+        k = next(place)
         return (f"assign {found[1]} = products[{k} +: 128]; wire signed [63:0] left{k} = {found[2]}, right{k} = {found[3]}; "
                 f"assign factors[{k} +: 128] = {{left{k}, right{k}}};")
 
-    head = f"\\1factors, products, \\2 output [{128 * count - 1}:0] factors; input [{128 * count - 1}:0] products;"
-    return re.sub(r"(module top\()(.*?;)", head, PRODUCT.sub(opened, verilog), count=1, flags=re.S), count
+    head = f"\\1factors, products, \\2 output [{128 * places - 1}:0] factors; input [{128 * places - 1}:0] products;"
+    return re.sub(r"(module top\()(.*?;)", head, PRODUCT.sub(opened, verilog), count=1, flags=re.S)
 
 
 def _short(kind: str) -> str:
