@@ -1,7 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """Verifies, and writes docs/verification.json and docs/verification.md. `make verify` runs all sections; `python -m verify
-SECTION …` only some, and keeps the others' figures; `python -m verify SECTION ROW …` only those rows of a section of proofs or
-mutants, such as `mutants "whole model"`."""
+SECTION …` only some, and keeps the others' figures; `python -m verify SECTION ROW …` only those rows of a section, such as
+`mutants "whole model"`, where it has rows that are measured one by one."""
 
 import sys
 import time
@@ -164,24 +164,20 @@ def _fuzz() -> list[dict]:
     return [_timed(lambda kind=kind, count=count: fuzz.fuzz(kind, count), kind=kind) for kind, count in FUZZ.items()]
 
 
-def _abuse() -> dict:
-    return {
-        "model": faults.MODEL,
-        "resets": _timed(faults.resets),
-        "stalls": _timed(faults.stalls),
-        "undefined": _timed(lambda: faults.undefined(random_artifact(faults.MODEL), faults.CYCLES_PER_TOKEN)),
-        "upsets": _timed(faults.upsets),
-        "parity": _timed(upsets.run),
-        "soak": _timed(lambda: faults.soak("emamba-odd", 4)),
+def _abuse() -> Jobs:
+    jobs = {
+        "resets": faults.resets,
+        "stalls": faults.stalls,
+        "undefined": lambda: faults.undefined(random_artifact(faults.MODEL), faults.CYCLES_PER_TOKEN),
+        "upsets": faults.upsets,
+        "parity": upsets.run,
+        "soak": lambda: faults.soak("emamba-odd", 4),
     }
+    return {name: lambda name=name, run=run: _timed(run, kind=name, on=faults.MODEL) for name, run in jobs.items()}
 
 
-def _coverage() -> dict:
-    return {
-        "blocks": [_timed(lambda name=name: coverage.toggles(name)) for name in (*mutants.BLOCKS, mutants.WHOLE)],
-        "states": coverage.states(),
-        "points": coverage.points(),
-    }
+def _coverage() -> Jobs:
+    return {name: lambda name=name: _timed(lambda: coverage.toggles(name)) for name in (*mutants.BLOCKS, mutants.WHOLE)}
 
 
 def measured(only: list[str]) -> dict[str, Callable[[], object]]:
@@ -208,8 +204,10 @@ def measured(only: list[str]) -> dict[str, Callable[[], object]]:
         "mutants": lambda: rows("mutants", _mutants()),
         "fuzz": _fuzz,
         "shapes": lambda: _timed(lambda: {"models": shapes.run(SHAPES)}),
-        "abuse": _abuse,
-        "coverage": _coverage,
+        "abuse": lambda: rows("abuse", _abuse()),
+        "coverage": lambda: rows("coverage", _coverage()),
+        "states": coverage.states,
+        "points": coverage.points,
     }
 
 

@@ -218,7 +218,7 @@ def _equal(made: Mutants, component: Component, strap: int, seconds: int) -> boo
     """Whether a proof is found, from the changed module outwards; in each first the quicker ones."""
     module = re.search(r"-module (\S+)", made.kinds[strap - 1])[1]
     while module != "top":
-        products = _decay_products(component, module.rpartition(".")[0])
+        products = _decay_products(component, module)
         if any(same(made, strap, module, seconds, free=free) for free in (True, False)):
             return True
         if products is not None and same(made, strap, module, seconds, free=False, products=products):
@@ -228,12 +228,14 @@ def _equal(made: Mutants, component: Component, strap: int, seconds: int) -> boo
 
 
 def _decay_products(component: Component, module: str) -> np.ndarray | None:
-    """Every δ·A of the scan of that module, if it is one that multiplies them, and 0, which they are at power-up."""
+    """Every δ·A of that module, if it is a lane of a scan that multiplies them, and 0, which they are at power-up."""
     inner = {"block": component.block} if isinstance(component, Joined) else {}
     blocks = component.schedule.blocks if isinstance(component, Accelerator) else inner
     for name, block in blocks.items():
-        if isinstance(block, Scan) and not block.table and module == f"top.{name.replace('.', '_')}":
-            return np.union1d(np.multiply.outer(codes(block.op.dt), block.op.A), 0)
+        lane = re.fullmatch(rf"top\.{name.replace('.', '_')}\.state_(\d+)", module)
+        if lane and isinstance(block, Scan) and not block.table:
+            constants, _ = block.constants()["A"]
+            return np.union1d(np.multiply.outer(codes(block.op.dt), constants[:, int(lane[1])]), 0)
     return None
 
 
