@@ -24,6 +24,7 @@ read_rtlil design.il
 hierarchy -check -top top
 proc
 flatten
+setattr -set keep 1 w:started %ci1 w:*.started %ci1 %u
 opt_clean
 {cut}
 memory -nomap
