@@ -100,6 +100,8 @@ EQUAL: dict[str, dict[str, str]] = {
     "scan": {
         "const1 top.block.state_0 $auto$ff.cc:337:slice$1298 Q 6 product 6": _DECAY,
         "inv top.block.state_1 $mul$top.v:1627$729 Y 7 _005_ 7": _DECAY,
+        "cnot1 top.block.state_2 $ternary$top.v:1925$890 Y 0 _062_ 0": _DECAY,
+        "const1 top.block.state_2 $ge$top.v:1850$821 Y 0 _022_ 0": _DECAY,
     },
     WHOLE: {
         "const1 top.block0_y.state_0 $ternary$top.v:7054$2969 A 3 _050_ 3": _DECAY,
