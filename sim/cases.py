@@ -201,12 +201,15 @@ def tokens_of(block: Block, batch: int = 3, length: int = TOKENS) -> list[np.nda
 
 
 def _special(op) -> Iterator[tuple[np.ndarray, ...]]:
-    """Tokens of every input: of norms R = 0 and the largest R, of functions both ends of every segment."""
+    """Tokens of every input: of norms R = 0, powers of two and the largest R, of functions both ends of every segment."""
     match op:
         case RangeNorm() | LayerNorm():
             for value in (op.i.min, 0, op.i.max):
                 yield (np.full(op.channels, value),)
             yield (np.where(np.arange(op.channels) % 2, op.i.max, op.i.min),)
+            for k in range(op.i.bits):  # spreads next to powers of two
+                for value in (min(1 << k, op.i.max), max(-1 << k, op.i.min)):
+                    yield (np.where(np.arange(op.channels) == 0, value, 0),)
         case Activation(segments=Segments()):
             ends = _ends(op.segments)
             for k in range(0, len(ends), op.channels):
