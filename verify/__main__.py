@@ -24,7 +24,7 @@ from .prove import Bench, prove
 from .stream_rules import primitives
 
 MODEL = Path("models/mars")
-SECONDS = 120
+SECONDS = 300
 """Time limit of a proof."""
 PROOFS = Path("build/proofs")
 """Where those of earlier runs are found again, by their circuit."""
