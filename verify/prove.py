@@ -116,7 +116,6 @@ def lower(bench: Bench, folder: Path) -> None:
 
 def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: int = 0) -> Proof:
     """Runs ABC on design.aig, after its commands `simplify`."""
-
     begun = tools.abc(folder, f"read_aiger design.aig; print_stats; fold; strash; {simplify}print_stats; write_aiger begun.aig")
     latches = re.findall(r"lat\s*=\s*(\d+)", begun)
     sequential = f"bmc3 -F {unroll} -T {seconds}" if unroll else f"pdr -T {seconds}"
