@@ -32,8 +32,7 @@ def measure(name: str, sections: dict[str, Callable[[], object]], wanted: list[s
     unknown = set(wanted) - set(sections)
     if unknown:
         raise EmambaError(f"there is no section '{min(unknown)}'; choose some of {', '.join(sections)}")
-    path = DOCS / f"{name}.json"
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path, kept = DOCS / f"{name}.json", figures(name)
     for section, run in sections.items():
         if not wanted or section in wanted:
             print(f"{section} …", file=sys.stderr, flush=True)
@@ -42,6 +41,12 @@ def measure(name: str, sections: dict[str, Callable[[], object]], wanted: list[s
             text = json.dumps(result, indent=1) + "\n"
             write_file(path, lambda target, text=text: target.write_text(text, encoding="utf-8"))
     return result
+
+
+def figures(name: str) -> dict:
+    """Those of earlier runs."""
+    path = DOCS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def write_page(name: str, text: str) -> None:

@@ -188,25 +188,28 @@ def _name(make, shape, options) -> str:
 BLOCKS: dict[str, Callable[[], Block]] = {_name(*case): partial(case[0], *case[1], **case[2]) for case in CASES}
 
 
-def tokens_of(block: Block, batch: int = 3) -> list[np.ndarray]:
-    """What a bench feeds: random sequences, and behind them those that reach every part of a function."""
+def tokens_of(block: Block, batch: int = 3, length: int = TOKENS) -> list[np.ndarray]:
+    """What a bench feeds: random sequences of `length` tokens, and behind them those that reach every part of a function."""
     inputs = list(block.inputs.values())
-    tokens = [random_tokens(port, batch, TOKENS, seed=k) for k, port in enumerate(inputs)]
+    tokens = [random_tokens(port, batch, length, seed=k) for k, port in enumerate(inputs)]
     special = list(_special(block.op))
     if not special:
         return tokens
-    special += special[:1] * (-len(special) % TOKENS)
-    return [np.concatenate([given, np.array(values).reshape(-1, TOKENS, port.width)])
+    special += special[:1] * (-len(special) % length)
+    return [np.concatenate([given, np.array(values).reshape(-1, length, port.width)])
             for given, values, port in zip(tokens, zip(*special, strict=True), inputs, strict=True)]
 
 
 def _special(op) -> Iterator[tuple[np.ndarray, ...]]:
-    """Tokens of every input: of norms R = 0 and the largest R, of functions both ends of every segment."""
+    """Tokens of every input: of norms R = 0, powers of two and the largest R, of functions both ends of every segment."""
     match op:
         case RangeNorm() | LayerNorm():
             for value in (op.i.min, 0, op.i.max):
                 yield (np.full(op.channels, value),)
             yield (np.where(np.arange(op.channels) % 2, op.i.max, op.i.min),)
+            for k in range(op.i.bits):  # spreads next to powers of two
+                for value in (min(1 << k, op.i.max), max(-1 << k, op.i.min)):
+                    yield (np.where(np.arange(op.channels) == 0, value, 0),)
         case Activation(segments=Segments()):
             ends = _ends(op.segments)
             for k in range(0, len(ends), op.channels):

@@ -65,14 +65,14 @@ class NativeSimulation:
         self.folder = build(files, build_dir, fast=fast, options=options)
 
     def run(self, words: np.ndarray, stall_seed: int | None = None, stall_percent: int = 0, *, sink_percent: int | None = None,
-            idle_cycles: int = 50_000,
-            reset_at: int | None = None, resume_beat: int = 0, strap: int = 0, strap_at: int | None = None) -> Result:
+            idle_cycles: int = 50_000, reset_at: int | None = None, resume_beat: int = 0, strap: int = 0,
+            strap_at: int | None = None) -> Result:
         """Feeds beats of `i` until every sequence has left.
 
         With `stall_percent`, both ports pause at random in that share of the cycles; the output in that of `sink_percent`, where
-        it is given. With `reset_at`, the design is reset in
-        that cycle, the input goes on at `resume_beat`, and the result is that of the time after the reset.
-        `strap` is the value of the input of that name, in all cycles or only in cycle `strap_at`, before the reset.
+        it is given. With `reset_at`, the design is reset in that cycle, the input goes on at `resume_beat`, and the result is
+        that of the time after the reset. `strap` is the value of the input of that name, in all cycles or only in cycle
+        `strap_at`, before the reset.
         """
         words = np.ascontiguousarray(words, "<u4")
         sink_percent = stall_percent if sink_percent is None else sink_percent

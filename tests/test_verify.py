@@ -2,14 +2,18 @@
 """A short form of sections of `make verify`, and that each planted fault is caught."""
 
 import random
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from emamba.artifact import load
 from emamba.formats import IntFormat, Rounding
 from emamba.operators import Scan
-from emamba.piecewise import fit
+from emamba.piecewise import codes, fit
+from rtl.activation import rounded_offsets
+from rtl.schedule import Schedule
 from sim import cases
 from sim.models import random_artifact
 from verify import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, planted, states, upsets
@@ -71,6 +75,39 @@ def test_certificate(mars):
 def test_depths(mars, cycles_per_token):
     found = depths.check(mars, cycles_per_token)
     assert found["fifos"] >= 40 and not found["shallow"] and not found["loose"]
+
+
+def test_proofs_of_mutants():
+    made = mutants.mutated(mutants.BLOCKS["add"](), 5)
+    cell = next(re.search(r"-cell (\S*reduce_or\S+)", kind)[1] for kind in made.kinds if "reduce_or" in kind)
+    made.kinds.append(f"-mode cnot1 -module top.block -cell {cell} -port A -portbit 1 -ctrlbit 0")  # (b ^ a) | a = b | a
+    for strap, kind in enumerate(made.kinds, 1):
+        if "-module top.block " in kind:
+            assert mutants.same(made, strap, "top.block", 20, free=False) is (strap == len(made.kinds)), kind
+
+
+def test_explained_mutants():
+    """Of a scan's lanes: Ā of every δ·A, with the bit that the mutant changes."""
+    def changed(op, lane, rows, product=lambda x: x, offset=lambda x, segment: x):
+        seg = op.decay
+        p = np.multiply.outer(codes(op.dt), rows[:, lane]).ravel()
+        segment, (offsets, _) = np.searchsorted(seg.knots, p, side="right"), rounded_offsets(seg.offsets, seg.shift, seg.rounding)
+        total = product(p * seg.slopes[segment]) + offset(np.asarray(offsets)[segment], segment)
+        return int((np.clip(total >> seg.shift, seg.o.min, seg.o.max) != seg(p)).sum())
+
+    scan = mutants.BLOCKS["scan"]().block
+    whole = Schedule(random_artifact(mutants.TINY, mutants.TINY_SEED), 2).blocks["block0.y"]
+    for block, lane, parts in (
+        (scan, 0, {"product": lambda x: x | 1 << 6}),
+        (scan, 1, {"product": lambda x: x ^ 1 << 7}),
+        (scan, 2, {"offset": lambda x, segment: np.where(segment <= 2, x ^ x >> 1 & 1, x)}),
+        (whole, 0, {"offset": lambda x, segment: np.where(segment < 11, x | 1 << 3, x)}),
+    ):
+        rows = block.constants()["A"][0]
+        assert changed(block.op, lane, rows) == changed(block.op, lane, rows, **parts) == 0
+    reached = np.multiply.outer(codes(scan.op.dt), scan.constants()["A"][0][:, 2])
+    assert reached.min() >= scan.op.decay.knots[1]  # so that this comparison always holds
+    assert changed(scan.op, 0, scan.constants()["A"][0], lambda x: x ^ 1 << 14)
 
 
 def test_arithmetic():

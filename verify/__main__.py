@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """Verifies, and writes docs/verification.json and docs/verification.md. `make verify` runs all sections; `python -m verify
-SECTION …` only some, and keeps the others' figures."""
+SECTION …` only some, and keeps the others' figures; `python -m verify SECTION ROW …` only those rows of a section, such as
+`mutants "whole model"`, where it has rows that are measured one by one."""
 
 import sys
 import time
@@ -23,7 +24,7 @@ from .prove import Bench, prove
 from .stream_rules import primitives
 
 MODEL = Path("models/mars")
-SECONDS = 1800
+SECONDS = 300
 """Time limit of a proof."""
 PROOFS = Path("build/proofs")
 """Where those of earlier runs are found again, by their circuit."""
@@ -56,12 +57,15 @@ RATES = (1, 4, 20, 64, 128)
 MUTANTS, WHOLE, SHAPES = 24, 60, 25
 FUZZ = {"artifacts": 4000, "configurations": 10_000, "data files": 6000}
 
-def _proofs(benches: dict[str, Bench]) -> list[dict]:
-    rows = []
-    for name, bench in benches.items():
-        rows.append({"property": name} | asdict(prove(bench, SECONDS, PROOFS)))
-        print(f"  {name}: {rows[-1]['result']}, {rows[-1]['seconds']} s", file=sys.stderr, flush=True)
-    return rows
+Jobs = dict[str, Callable[[], dict]]
+"""Rows of a section by name, and what measures them."""
+
+
+def _proofs(benches: dict[str, Bench]) -> Jobs:
+    return {
+        name: lambda name=name, bench=bench: {"property": name} | asdict(prove(bench, SECONDS, PROOFS))
+        for name, bench in benches.items()
+    }
 
 
 def _blocks() -> dict[str, Bench]:
@@ -148,57 +152,69 @@ def _depths() -> list[dict]:
     return [_timed(lambda rate=rate: depths.check(artifact, rate), rate=rate) for rate in RATES]
 
 
-def _mutants() -> list[dict]:
-    rows = []
-    for name in (*mutants.BLOCKS, mutants.WHOLE):
-        rows.append({"block": name} | asdict(mutants.score(name, *((WHOLE, 1, 0) if name == mutants.WHOLE else (MUTANTS,)))))
-        print(f"  {name}: {rows[-1]}", file=sys.stderr, flush=True)
-    return rows
+def _mutants() -> Jobs:
+    counts = dict.fromkeys(mutants.BLOCKS, MUTANTS) | {mutants.WHOLE: WHOLE}
+    return {
+        name: lambda name=name, count=count: {"block": name} | asdict(mutants.score(name, count))
+        for name, count in counts.items()
+    }
 
 
 def _fuzz() -> list[dict]:
     return [_timed(lambda kind=kind, count=count: fuzz.fuzz(kind, count), kind=kind) for kind, count in FUZZ.items()]
 
 
-def _abuse() -> dict:
-    return {
-        "model": faults.MODEL,
-        "resets": _timed(faults.resets),
-        "stalls": _timed(faults.stalls),
-        "undefined": _timed(lambda: faults.undefined(random_artifact(faults.MODEL), faults.CYCLES_PER_TOKEN)),
-        "upsets": _timed(faults.upsets),
-        "parity": _timed(upsets.run),
-        "soak": _timed(lambda: faults.soak("emamba-odd", 4)),
+def _abuse() -> Jobs:
+    jobs = {
+        "resets": faults.resets,
+        "stalls": faults.stalls,
+        "undefined": lambda: faults.undefined(random_artifact(faults.MODEL), faults.CYCLES_PER_TOKEN),
+        "upsets": faults.upsets,
+        "parity": upsets.run,
+        "soak": lambda: faults.soak("emamba-odd", 4),
     }
+    return {name: lambda name=name, run=run: _timed(run, kind=name, on=faults.MODEL) for name, run in jobs.items()}
 
 
-def _coverage() -> dict:
+def _coverage() -> Jobs:
+    return {name: lambda name=name: _timed(lambda: coverage.toggles(name)) for name in (*mutants.BLOCKS, mutants.WHOLE)}
+
+
+def measured(only: list[str]) -> dict[str, Callable[[], object]]:
+    """What measures each section; of `only` these rows, if it names any."""
+
+    def rows(section: str, jobs: Jobs) -> list[dict]:
+        kept = {next(iter(row.values())): row for row in sections.figures("verification").get(section, [])}
+        if unknown := set(only) - set(jobs):
+            raise EmambaError(f"section '{section}' has no row '{min(unknown)}'; choose some of {', '.join(jobs)}")
+        for name in only or jobs:
+            kept[name] = jobs[name]()
+            print(f"  {name}: {kept[name]}", file=sys.stderr, flush=True)
+        return [kept[name] for name in jobs if name in kept]
+
     return {
-        "blocks": [_timed(lambda name=name: coverage.toggles(name)) for name in (*mutants.BLOCKS, mutants.WHOLE)],
-        "states": coverage.states(),
-        "points": coverage.points(),
+        "planted": lambda: planted.run(load(MODEL)),
+        "streams": lambda: rows("streams", _proofs(primitives())),
+        "blocks": lambda: rows("blocks", _proofs(_blocks())),
+        "definitions": lambda: rows("definitions", _proofs(_definitions())),
+        "units": _units,
+        "certificates": _certificates,
+        "depths": _depths,
+        "arithmetic": lambda: _timed(arithmetic.score),
+        "mutants": lambda: rows("mutants", _mutants()),
+        "fuzz": _fuzz,
+        "shapes": lambda: _timed(lambda: {"models": shapes.run(SHAPES)}),
+        "abuse": lambda: rows("abuse", _abuse()),
+        "coverage": lambda: rows("coverage", _coverage()),
+        "states": coverage.states,
+        "points": coverage.points,
     }
-
-
-SECTIONS: dict[str, Callable[[], object]] = {
-    "planted": lambda: planted.run(load(MODEL)),
-    "streams": lambda: _proofs(primitives()),
-    "blocks": lambda: _proofs(_blocks()),
-    "definitions": lambda: _proofs(_definitions()),
-    "units": _units,
-    "certificates": _certificates,
-    "depths": _depths,
-    "arithmetic": lambda: _timed(arithmetic.score),
-    "mutants": _mutants,
-    "fuzz": _fuzz,
-    "shapes": lambda: _timed(lambda: {"models": shapes.run(SHAPES)}),
-    "abuse": _abuse,
-    "coverage": _coverage,
-}
 
 
 def main(names: list[str]) -> None:
-    found = page.rows(sections.measure("verification", SECTIONS, names))
+    known = list(measured([]))
+    only = names[1:] if names[:1] and names[0] in known and not set(names[1:]) & set(known) else []
+    found = page.rows(sections.measure("verification", measured(only), names[:1] if only else names))
     sections.write_page("verification", page.page(found))
     if bad := [row.property for row in found if not row.holds]:
         raise EmambaError(f"{len(bad)} of {len(found)} properties do not hold, the first: {bad[0]} (see docs/verification.md)")

@@ -8,9 +8,12 @@ on, and the second token's only after all of the first one's. With fair partners
 """
 
 from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import data
 
+from rtl.norm import Norm
 from rtl.pool import Pool
-from rtl.streams import Block
+from rtl.scan import Scan
+from rtl.streams import Block, Fifo
 
 from .stream_rules import FAIR, StreamBench
 
@@ -85,5 +88,73 @@ class PoolRules(StreamBench):
         self.check(m, owed <= block.latency)
 
 
+class CopyRules(BlockRules):
+    """Of a block whose control is a pipeline, behind a FIFO or not: a copy of that beside it, of proven parts, which carries the
+    flags alone, gives the same beats in the same cycles. This says more than two colours do, and is proven much sooner."""
+
+    def body(self, m: Module) -> None:
+        if self.fair:
+            super().body(m)
+            return
+        m.submodules.dut = block = self.block
+        count = next(iter(block.inputs.values())).beats
+        beat, *_ = [self.drive(m, getattr(block, name), name, port.beats) for name, port in block.inputs.items()]
+        self.sink(m, block.o, "o")
+        self.keeps_the_rules(m, block.o, "o")
+        valid, flags = self.copy(m, beat == count - 1)
+        for stage in range(block.latency):
+            moved = Signal(name=f"valid_{stage}"), Signal(2, name=f"flags_{stage}", reset_less=True)
+            with m.If(self.advance):
+                m.d.sync += [moved[0].eq(valid), moved[1].eq(flags)]
+            valid, flags = moved
+        self.check(m, (block.o.valid == valid) & (~valid | (Value.cast(block.o.payload)[-2:] == flags)))
+
+    @property
+    def advance(self) -> Value:
+        return ~self.block.o.valid | self.block.o.ready
+
+    def copy(self, m: Module, end: Value) -> tuple[Value, Value]:
+        """Whether a beat enters the pipeline, and its flags; `end` says that the first input's is a token's last."""
+        raise NotImplementedError
+
+
+class ScanRules(CopyRules):
+    """Each beat of `u` and `dt` enters as it is taken; a token's last beat takes that of B and C."""
+
+    def copy(self, m: Module, end: Value) -> tuple[Value, Value]:
+        block = self.block
+        u, dt, B, C = (port.valid & port.ready for port in (block.u, block.dt, block.B, block.C))
+        self.check(m, (dt == u) & ((u & end) == B) & ((u & end) == C))
+        return u, Value.cast(block.u.payload)[-2:]
+
+
+class NormRules(CopyRules):
+    """A beat waits in a FIFO until a token's statistics, `delay` steps behind its last beat, are in another."""
+
+    def copy(self, m: Module, end: Value) -> tuple[Value, Value]:
+        block = self.block
+        i, count = block.i, block.output.beats
+        m.submodules.beats_copy = beats = Fifo(data.StructLayout({"flags": 2}), block.depth, through=False)
+        m.submodules.ends_copy = ends = Fifo(data.StructLayout({}), block.tokens, through=False)
+        enters = i.valid & i.ready
+        late = enters & end
+        for stage in range(block.delay):
+            before, late = late, Signal(name=f"late_{stage}")
+            m.d.sync += late.eq(before)
+        place = Signal(range(count), name="place")
+        step = beats.o.valid & ends.o.valid
+        moves, final = step & self.advance, place == count - 1
+        m.d.comb += [
+            beats.i.valid.eq(i.valid), beats.i.payload.flags.eq(Value.cast(i.payload)[-2:]), ends.i.valid.eq(late),
+            beats.o.ready.eq(moves), ends.o.ready.eq(moves & final),
+        ]
+        with m.If(moves):
+            m.d.sync += place.eq(Mux(final, 0, place + 1))
+        self.check(m, (i.ready == beats.i.ready) & (~late | ends.i.ready))
+        return step, beats.o.payload.flags
+
+
 def rules(block: Block, fair: bool) -> StreamBench:
-    return (PoolRules if isinstance(block, Pool) else BlockRules)(block, fair)
+    if isinstance(block, Norm):
+        return NormRules(block, fair)
+    return {Pool: PoolRules, Scan: ScanRules}.get(type(block), BlockRules)(block, fair)

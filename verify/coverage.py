@@ -12,7 +12,7 @@ import numpy as np
 from emamba.formats import Rounding
 from emamba.integer import IntegerModel
 from emamba.operators import Activation, LayerNorm, Linear, RangeNorm, Scan
-from emamba.piecewise import Segments
+from emamba.piecewise import Segments, codes
 from rtl import packing
 from rtl.emit import to_verilog
 from sim import cases
@@ -121,13 +121,13 @@ def _count(found: Counter, op, tokens: list[np.ndarray], y: np.ndarray) -> None:
         case LayerNorm():
             found["LayerNorm: no variance"] += int((tokens[0].max(-1) == tokens[0].min(-1)).sum())
         case Activation(segments=Segments()):
-            _segments(found, "activation", op.segments, tokens[0], np.arange(op.i.min, op.i.max + 1))
+            _segments(found, "activation", op.segments, tokens[0], codes(op.i))
         case Scan():
             dt = tokens[1]
             found["scan: δ = 0"] += int((dt == 0).sum())
             found["scan: δ > 0"] += int((dt > 0).sum())
             found["scan: δ < 0"] += int((dt < 0).sum())
-            every = np.arange(op.dt.min, op.dt.max + 1)
+            every = codes(op.dt)
             _segments(found, "scan's exp", op.decay, dt[..., None] * op.A, every[:, None, None] * op.A)
 
 

@@ -173,7 +173,7 @@ def activations(artifact: Artifact) -> dict[str, ActivationOp]:
 def every_code(op: ActivationOp) -> tuple[int, int, int]:
     """Codes tried, codes that differ, and segments that they reach."""
     op = replace(op, channels=1)
-    x = np.arange(op.i.min, op.i.max + 1)[:, None]
+    x = codes(op.i)[:, None]
     y = run(Activation(op, 1), x)
     reached = len(np.unique(np.searchsorted(op.segments.knots, x, side="right")))
     return len(x), int((y != op.segments(x)).sum()), reached
@@ -182,8 +182,8 @@ def every_code(op: ActivationOp) -> tuple[int, int, int]:
 def every_token(bits: int = 8) -> tuple[int, int]:
     """RangeNorm of two channels on every pair of values: every R and every n."""
     block = RangeNorm(cases.range_norm(2, IntFormat(bits, True, bits - 3)), 2)
-    codes = np.arange(-(1 << (bits - 1)), 1 << (bits - 1))
-    x = np.stack(np.meshgrid(codes, codes), -1).reshape(-1, 2)
+    every = codes(block.op.i)
+    x = np.stack(np.meshgrid(every, every), -1).reshape(-1, 2)
     return len(x), int((run(block, x) != block.model(x[None])[0]).sum())
 
 
@@ -259,7 +259,7 @@ def small_scan(rounding: Rounding = Rounding.HALF_UP, *, saturates: bool = True)
 def every_transition(op: ScanOp, block: Block | None = None) -> dict[str, int]:
     """A walk on which every state that can be reached meets every input, through the hardware and the model."""
     formats = (op.u, op.dt, op.B, op.C)
-    grid = np.meshgrid(*(np.arange(f.min, f.max + 1) for f in formats), indexing="ij")
+    grid = np.meshgrid(*(codes(f) for f in formats), indexing="ij")
     inputs = np.stack([part.reshape(-1) for part in grid], 1)
 
     @cache

@@ -82,12 +82,12 @@ def upsets(count: int = 60, seed: int = 1) -> dict:
     may be wrong; what a control register loses stays lost until the next reset, after which everything must be right."""
     artifact = random_artifact(MODEL)
     plain = Accelerator(Schedule(artifact, CYCLES_PER_TOKEN))
-    verilog, kinds = mutated(plain, count, seed, only="inv")
-    frames = Frames(artifact, CYCLES_PER_TOKEN, 8, verilog)
+    made = mutated(plain, count, seed, only="inv")
+    frames = Frames(artifact, CYCLES_PER_TOKEN, 8, made.verilog)
     rng = np.random.default_rng(seed)
     result: Counter = Counter()
     longest = 0
-    for k in range(1, len(kinds) + 1):
+    for k in range(1, len(made.kinds) + 1):
         at = int(rng.integers(frames.schedule.cycles_per_frame, frames.schedule.latency + frames.schedule.cycles_per_frame))
         try:
             wrong = frames.wrong(frames.run(strap=k, strap_at=at))
@@ -99,7 +99,7 @@ def upsets(count: int = 60, seed: int = 1) -> dict:
         after = frames.run(strap=k, strap_at=at, reset_at=at + 20, resume_beat=5 * frames.beats)
         result["wrong after a reset"] += bool(frames.wrong(after, 5))
     return {
-        "upsets": len(kinds),
+        "upsets": len(made.kinds),
         **{key: result[key] for key in ("no effect", "passing", "until reset", "wrong after a reset")},
         "longest": longest,
     }

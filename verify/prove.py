@@ -24,6 +24,7 @@ read_rtlil design.il
 hierarchy -check -top top
 proc
 flatten
+setattr -set keep 1 w:started %ci1 w:*.started %ci1 %u
 opt_clean
 {cut}
 memory -nomap
@@ -115,16 +116,10 @@ def lower(bench: Bench, folder: Path) -> None:
 
 def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: int = 0) -> Proof:
     """Runs ABC on design.aig, after its commands `simplify`."""
-    engine = f"bmc3 -F {unroll} -T {seconds}" if unroll else f"pdr -T {seconds}"
-
-    def abc(engine: str) -> str:
-        script = f"read_aiger design.aig; print_stats; fold; strash; {simplify}print_stats; {engine}"
-        return tools.abc(folder, script)
-
-    report = abc(engine)
-    latches = re.findall(r"lat\s*=\s*(\d+)", report)
-    if latches[-1] == "0":  # PDR knows no circuit without registers
-        report = abc("dprove")
+    begun = tools.abc(folder, f"read_aiger design.aig; print_stats; fold; strash; {simplify}print_stats; write_aiger begun.aig")
+    latches = re.findall(r"lat\s*=\s*(\d+)", begun)
+    sequential = f"bmc3 -F {unroll} -T {seconds}" if unroll else f"pdr -T {seconds}"
+    report = tools.abc(folder, f"read_aiger begun.aig; {'dprove' if latches[-1] == '0' else sequential}")  # PDR needs registers
     words = r"^(Property proved|UNSATISFIABLE|Output.*was asserted.*|Property UNDECIDED|No output.*|Explored all.*)"
     detail = (re.findall(words, report, re.M) or report.strip().splitlines() or ["no answer"])[-1].strip()
     frames = re.match(r"No output asserted in (\d+) frames", detail)
