@@ -117,9 +117,10 @@ def lower(bench: Bench, folder: Path) -> None:
 def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: int = 0) -> Proof:
     """Runs ABC on design.aig, after its commands `simplify`."""
     begun = tools.abc(folder, f"read_aiger design.aig; print_stats; fold; strash; {simplify}print_stats; write_aiger begun.aig")
-    latches = re.findall(r"lat\s*=\s*(\d+)", begun)
+    sizes = re.findall(r"lat\s*=\s*(\d+)\s+and\s*=\s*(\d+)", begun)
     sequential = f"bmc3 -F {unroll} -T {seconds}" if unroll else f"pdr -T {seconds}"
-    report = tools.abc(folder, f"read_aiger begun.aig; {'dprove' if latches[-1] == '0' else sequential}")  # PDR needs registers
+    engine = "dprove" if "0" in sizes[-1] else sequential  # PDR needs registers and gates
+    report = tools.abc(folder, f"read_aiger begun.aig; {engine}")
     words = r"^(Property proved|UNSATISFIABLE|Output.*was asserted.*|Property UNDECIDED|No output.*|Explored all.*)"
     detail = (re.findall(words, report, re.M) or report.strip().splitlines() or ["no answer"])[-1].strip()
     frames = re.match(r"No output asserted in (\d+) frames", detail)
@@ -127,7 +128,7 @@ def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: 
         result = "proven"
     else:
         result = "broken" if "was asserted" in detail else "unknown"
-    return Proof(result, detail, int(latches[0]), round(time.perf_counter() - start, 2))
+    return Proof(result, detail, int(sizes[0][0]), round(time.perf_counter() - start, 2))
 
 
 def _convert(bench: Bench) -> str:
