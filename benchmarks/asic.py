@@ -17,6 +17,7 @@ from asic import equivalence, flow, pdk, sizing, target
 from asic.mapping import CACHE
 from emamba import datasets
 from emamba.artifact import Artifact, load
+from emamba.config import QuantizeConfig
 from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.files import write_file
@@ -43,6 +44,8 @@ REALIZATIONS = {"segments": Realization(Products.MERGED, tables=False),
                 "tables": Realization(Products.MERGED, decay_tables=True)}
 PROOF_SECONDS = 60
 """Limit of each of the two proofs of a part."""
+NARROW = 16
+"""Bits of the state that INT24 is compared with."""
 NORMS = {"mars": "RangeNorm", "mars_layer": "LayerNorm", "mars_rms": "RMSNorm"}
 
 
@@ -88,6 +91,16 @@ def beside(artifact: Artifact) -> list[dict]:
 
 def norms() -> list[dict]:
     return [point(load(MODELS / name), AUTHORS, "asap7") | {"norm": norm} for name, norm in NORMS.items()]
+
+
+def states(artifact: Artifact) -> list[dict]:
+    """The shipped model, and the same weights with a narrower state."""
+    from emamba.quantize import calibration_tokens, quantize
+
+    settings = QuantizeConfig(**artifact.record["quantize"] | {"state_bits": NARROW})
+    tokens = calibration_tokens(datasets.load("mars", "official").x_train, artifact.config, settings)
+    narrow = quantize(artifact.name, artifact.config, artifact.weights, artifact.codec, tokens, settings)
+    return [point(chosen, AUTHORS, "asap7") | {"state_bits": bits} for chosen, bits in ((artifact, 24), (narrow, NARROW))]
 
 
 def functions(artifact: Artifact) -> list[dict]:
@@ -204,6 +217,19 @@ def _norm(name: str) -> bool:
     return name == "norm" or name.endswith("_norm")
 
 
+def table_states(rows: list[dict]) -> list[str]:
+    def scans(parts: dict) -> list[str]:
+        return [name for name in parts if name.endswith("_y")]
+
+    return [f"## An INT24 state against INT{NARROW}, T = {AUTHORS}, ASAP7", "",
+            "The same weights, calibrated with either. Accuracy is in evaluation.md.", "",
+            *_table("state", [(f"INT{row['state_bits']}", row) for row in rows]), "", "The scans alone:", "",
+            "| state | NAND2 | nJ a frame |", "| --- | --- | --- |",
+            *(f"| INT{row['state_bits']} | {sum(blocks[name]['nand2'] for name in scans(blocks)):,} "
+              f"| {sum(joules[name] for name in scans(joules)) * 1e9:.2f} |"
+              for row in rows for blocks, joules in ((row["area"]["blocks"], row["energy_j"]["blocks"]),))]
+
+
 def table_functions(rows: list[dict]) -> list[str]:
     return [f"## Piecewise-linear functions against tables, T = {AUTHORS}, ASAP7", "",
             "Segments: SiLU in 17, exp in 11. Tables: of every input code, exact; of Ā for every state.", "",
@@ -253,6 +279,7 @@ def main(names: list[str]) -> None:
     sections.write("asic", HEADING, {
         **{process: (partial(points, artifact, process), table_points) for process in CLOCKS},
         "beside": (partial(beside, artifact), table_beside), "gating": (partial(gating, artifact), table_gating),
+        "states": (partial(states, artifact), table_states),
         "norms": (norms, table_norms), "functions": (partial(functions, artifact), table_functions),
         "equivalence": (partial(proofs, artifact), table_equivalence),
     }, names, {"model": {"name": artifact.name, "digest": artifact.digest}})
