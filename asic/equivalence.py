@@ -20,7 +20,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -33,13 +33,12 @@ import numpy as np
 from boards import tools
 from emamba.errors import EmambaError
 
+from .and_graph import Bit, Graph, Simulation
 from .gates import state_functions
 from .liberty import Cell, Library
 from .mapping import Netlist, Part, divide, lowering, stub, with_parts
 from .memories import LEAST_WORDS
 
-WORDS = 64
-"""Of 64 patterns each, by which registers are matched."""
 FEW, MANY = 300, 100_000
 """Conflicts of the SAT solver, for two nodes that may be equal."""
 AS_WRITTEN = f"""\
@@ -135,89 +134,6 @@ def _check(part: Part, library: Library, names: dict[str, str], written: Source,
     result = "different" if wrong else "unfinished" if unfinished else "proven"
     return Check(part.name, len(roles), roles.count("ff"), roles.count("latch"), len(functions), len(functions) - len(direct),
                  result, (*wrong, *unfinished, "")[0], round(time.perf_counter() - start, 1))
-
-
-class Graph:
-    """AND gates, equal ones once. A literal is twice the number of its node, and one more where it is inverted."""
-
-    def __init__(self):
-        self.pairs: list[tuple[int, int] | None] = [None]  # of node 0, which is false, and of inputs there is none
-        self.known: dict[tuple[int, int], int] = {}
-
-    def input(self) -> "Bit":
-        self.pairs.append(None)
-        return Bit(self, 2 * (len(self.pairs) - 1))
-
-    def both(self, a: int, b: int) -> int:
-        a, b = min(a, b), max(a, b)
-        if a == 0 or a ^ b == 1:
-            return 0
-        if a in (1, b):
-            return b
-        if (a, b) not in self.known:
-            self.pairs.append((a, b))
-            self.known[a, b] = 2 * (len(self.pairs) - 1)
-        return self.known[a, b]
-
-    def order(self, literals: list[int], done: Container[int]) -> Iterator[int]:
-        """Nodes that the literals are made of, each behind those that it is made of; none of `done`, which grows meanwhile."""
-        stack = [literal // 2 for literal in reversed(literals)]
-        while stack:
-            node = stack[-1]
-            left = [] if node in done else [literal // 2 for literal in self.pairs[node] or () if literal // 2 not in done]
-            if left:
-                stack += left
-            else:
-                stack.pop()
-                if node not in done:
-                    yield node
-
-    def replace(self, literals: list[int], inputs: dict[int, int]) -> list[int]:
-        """The literals with those of inputs replaced."""
-        new = {0: 0} | {literal // 2: value for literal, value in inputs.items()}
-        for node in self.order(literals, new):
-            pair = self.pairs[node]
-            new[node] = self.both(*(new[literal // 2] ^ literal & 1 for literal in pair)) if pair else 2 * node
-        return [new[literal // 2] ^ literal & 1 for literal in literals]
-
-    def inputs(self, literals: list[int]) -> set[int]:
-        """The literals of inputs that some depend on."""
-        seen: set[int] = {0}
-        return {2 * node for node in self.order(literals, seen) if not seen.add(node) and self.pairs[node] is None}
-
-    def aiger(self, inputs: list[int], outputs: list[int]) -> bytes:
-        """The outputs in the binary format AIGER."""
-        number, ands = {0: 0} | {literal // 2: k for k, literal in enumerate(inputs, 1)}, bytearray()
-        for node in self.order(outputs, number):
-            low, high = sorted(2 * number[literal // 2] + (literal & 1) for literal in self.pairs[node])
-            number[node] = len(number)
-            for delta in (2 * number[node] - high, high - low):
-                while delta > 127:
-                    ands.append(delta & 127 | 128)
-                    delta >>= 7
-                ands.append(delta)
-        head = f"aig {len(number) - 1} {len(inputs)} 0 {len(outputs)} {len(number) - 1 - len(inputs)}\n"
-        return (head + "".join(f"{2 * number[literal // 2] + (literal & 1)}\n" for literal in outputs)).encode() + bytes(ands)
-
-
-@dataclass(frozen=True)
-class Bit:
-    """A value in a graph, so that the functions of cells can be evaluated as they are."""
-
-    graph: Graph
-    literal: int
-
-    def __invert__(self):
-        return Bit(self.graph, self.literal ^ 1)
-
-    def __and__(self, other):
-        return Bit(self.graph, self.graph.both(self.literal, other.literal))
-
-    def __or__(self, other):
-        return ~(~self & ~other)
-
-    def __xor__(self, other):
-        return (self & ~other) | (~self & other)
 
 
 @dataclass(frozen=True)
@@ -394,40 +310,6 @@ def _check_clocks(cells: dict[str, tuple[Kind, dict]], clocks: set, ends: list[t
         raise EmambaError(f"the clock goes to {wrong[0]}, which is no clock pin")
 
 
-class Simulation:
-    """All values of a graph under random patterns; of an input a half of them, few or most are one."""
-
-    def __init__(self, graph: Graph):
-        level = np.zeros(len(graph.pairs), np.int64)
-        pairs = np.array([pair or (0, 0) for pair in graph.pairs])
-        for node, pair in enumerate(graph.pairs):
-            if pair:
-                level[node] = 1 + max(level[pair[0] // 2], level[pair[1] // 2])
-        order = np.argsort(level, kind="stable")
-        steps = np.split(order, np.flatnonzero(np.diff(level[order])) + 1)[1:]
-        self.steps = [(nodes, *pairs[nodes].T) for nodes in steps]
-        self.values = np.zeros((len(graph.pairs), WORDS), np.int64)
-        self.random = np.random.default_rng(1)
-
-    def noise(self, rows: int) -> np.ndarray:
-        one, two, three = self.random.integers(-2**63, 2**63 - 1, (3, rows, WORDS))
-        few, most = slice(WORDS // 2, 3 * WORDS // 4), slice(3 * WORDS // 4, WORDS)
-        one[:, few] &= two[:, few] & three[:, few]
-        one[:, most] |= two[:, most] | three[:, most]
-        return one
-
-    def set(self, literals: list[int], values: np.ndarray) -> None:
-        self.values[np.array(literals, int) // 2] = values
-
-    def run(self) -> None:
-        for nodes, a, b in self.steps:
-            self.values[nodes] = self.of(a) & self.of(b)
-
-    def of(self, literals) -> np.ndarray:
-        literals = np.asarray(literals, int)
-        return self.values[literals // 2] ^ -(literals & 1)[:, None]
-
-
 def classes(graph: Graph, inputs: list[int], states: list[int], nexts: list[int], known: list[int],
             constant: dict[int, int]) -> tuple[list[int], dict[int, int]]:
     """Classes of registers that do the same as long as those of a class hold the same; and which of them stay 0, or 1 (−1).
@@ -444,9 +326,8 @@ def classes(graph: Graph, inputs: list[int], states: list[int], nexts: list[int]
         simulation.set(states, values[found])
         simulation.run()
         numbers, still = {}, {}
-        for old, row in zip(found, simulation.of(nexts), strict=True):
-            numbers.setdefault((old, row.tobytes()), len(numbers))
-        new = [numbers[old, row.tobytes()] for old, row in zip(found, simulation.of(nexts), strict=True)]
+        new = [numbers.setdefault((old, row.tobytes()), len(numbers))
+               for old, row in zip(found, simulation.of(nexts), strict=True)]
         for (old, row), number in numbers.items():
             value = constant.get(old)
             if value is not None:
