@@ -20,7 +20,7 @@ from pathlib import Path
 from boards.tools import version
 from emamba.errors import EmambaError
 from emamba.files import write_folder
-from rtl.emit import INSTANCE, modules, parts
+from rtl.emit import BACKSLASH, INSTANCE, modules, parts
 
 from .liberty import Cell, Library
 from .memories import latched, with_macros
@@ -62,8 +62,6 @@ while running:
     finish()
 """
 
-BACKSLASH = "\\"
-"""Before a name of Verilog's that is no plain word; Yosys' JSON has none."""
 FAST = "strash; &get -n; &synch2; &nf -D {0}; &put; buffer -c; topo; upsize -D {0}; dnsize -D {0}\n"
 """ABC for speed; its own script, which is for area, leaves long carries."""
 

@@ -10,6 +10,8 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from rtl.emit import BACKSLASH, INSTANCE, modules
+
 from .liberty import Cell
 from .pdk import Pdk
 
@@ -141,12 +143,10 @@ class Platform:
 
 def find_memories(verilog: str, kinds: dict[str, str]) -> list[Ram]:
     """Every RAM instance below module `top`, in the order of the instances; `kinds` gives the node kind of a block's instance."""
-    modules = {name: body for name, body in re.findall(r"^module \\?(\S+?) ?\(.*?\);\n(.*?)^endmodule$", verilog, re.M | re.S)}
-    instances = {name: re.findall(r"^  \\?([\w.]+) +\\?([\w.]+) \($", body, re.M) for name, body in modules.items()}
-    found = []
+    bodies, found = {name.removeprefix(BACKSLASH): text for name, text in modules(verilog).items()}, []
 
     def walk(module: str, path: tuple[str, ...]) -> None:
-        body = modules[module]
+        body = bodies[module]
         for high, low, name, last, first in re.findall(r"^  reg \[(\d+):(\d+)\] \\?(\S+) +\[(\d+):(\d+)\];$", body, re.M):
             writes = len(re.findall(rf"^\s*{re.escape(name)}\[.*\] <=", body, re.M))
             reads = len(re.findall(rf"= {re.escape(name)}\[", body))
@@ -154,8 +154,8 @@ def find_memories(verilog: str, kinds: dict[str, str]) -> list[Ram]:
             ports = [port for port in re.findall(r"^  (?:in|out)put (?:\[\d+:\d+\] )?(\w+);$", body, re.M) if port != "rst"]
             words, width = int(last) - int(first) + 1, int(high) - int(low) + 1
             found.append(Ram(".".join(path), module, kind, words, width, writes, reads, "asynchronous", ports))
-        for child, instance in instances[module]:
-            walk(child, (*path, instance))
+        for child, instance in INSTANCE.findall(body):
+            walk(child.removeprefix(BACKSLASH), (*path, instance.removeprefix(BACKSLASH)))
 
     walk("top", ())
     return found

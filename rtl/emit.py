@@ -37,6 +37,8 @@ def to_verilog(component: Elaboratable, name: str = "top", platform=None) -> str
 
 INSTANCE = re.compile(r"^  (\\\S+|\w+) +(\\\S+|\w+) \($", re.M)
 """The first line of an instance: its module and its name."""
+BACKSLASH = "\\"
+"""Before a name of Verilog's that is no plain word; Yosys' JSON has none."""
 
 
 def modules(verilog: str) -> dict[str, str]:
