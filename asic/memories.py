@@ -11,6 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.emit import BACKSLASH, INSTANCE, modules
+from rtl.streams import Block
 
 from .liberty import Cell
 from .pdk import Pdk
@@ -20,9 +21,6 @@ LEAST_WORDS = 8
 ACCESS_SHARE = 0.5
 """Of the half period in which a macro is read, what its access may take at the slowest corner (our choice): the rest is for the
 logic behind it."""
-
-KINDS = {"Linear": "accumulators", "Scan": "state", "Conv1d": "convolution history", "RangeNorm": "norm buffer",
-         "LayerNorm": "norm buffer", "Pool": "pool sum"}
 
 
 @dataclass(frozen=True)
@@ -141,8 +139,9 @@ class Platform:
         return m
 
 
-def find_memories(verilog: str, kinds: dict[str, str]) -> list[Ram]:
-    """Every RAM instance below module `top`, in the order of the instances; `kinds` gives the node kind of a block's instance."""
+def find_memories(verilog: str, blocks: dict[str, Block]) -> list[Ram]:
+    """Every RAM instance below module `top`, in the order of the instances; `blocks` by the name of
+    their instance."""
     bodies, found = {name.removeprefix(BACKSLASH): text for name, text in modules(verilog).items()}, []
 
     def walk(module: str, path: tuple[str, ...]) -> None:
@@ -150,7 +149,7 @@ def find_memories(verilog: str, kinds: dict[str, str]) -> list[Ram]:
         for high, low, name, last, first in re.findall(r"^  reg \[(\d+):(\d+)\] \\?(\S+) +\[(\d+):(\d+)\];$", body, re.M):
             writes = len(re.findall(rf"^\s*{re.escape(name)}\[.*\] <=", body, re.M))
             reads = len(re.findall(rf"= {re.escape(name)}\[", body))
-            kind = "FIFO" if path[0].endswith("_fifo") else KINDS[kinds[path[0]]]
+            kind = "FIFO" if path[0].endswith("_fifo") else blocks[path[0]].stores
             ports = [port for port in re.findall(r"^  (?:in|out)put (?:\[\d+:\d+\] )?(\w+);$", body, re.M) if port != "rst"]
             words, width = int(last) - int(first) + 1, int(high) - int(low) + 1
             found.append(Ram(".".join(path), module, kind, words, width, writes, reads, "asynchronous", ports))

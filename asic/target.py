@@ -51,7 +51,7 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
           ) -> tuple[dict, list[str]]:
     """Writes the target's files; returns resources and notes for the report."""
     top = verilog(schedule)
-    memories = find_memories(top, {node.name.replace(".", "_"): node.kind for node in schedule.graph})
+    memories = find_memories(top, {name.replace(".", "_"): block for name, block in schedule.blocks.items()})
     (folder / "top.v").write_text(top, encoding="utf-8")
     period = 1e-6 / clock_mhz / (pdk.typical.seconds if pdk else 1e-9)  # constraints are in the library's unit of time
     facts = {"period": f"{period:.3f}", "delay": f"{IO_SHARE * period:.3f}"}

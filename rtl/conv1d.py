@@ -37,6 +37,8 @@ class Conv1d(Block):
     `emamba.operators.Conv1d`.
     """
 
+    stores = "convolution history"
+
     def __init__(self, op: Operator, lanes: int, tap_lanes: int, products: Products = Products.MULTIPLIERS):
         self.op, self.tap_lanes, self.products = op, tap_lanes, products
         super().__init__({"i": Port(op.i, op.width, lanes)}, Port(op.o, op.width, lanes))

@@ -42,6 +42,8 @@ class Linear(Block):
     Formats, rounding and bounds: `emamba.operators.Linear`.
     """
 
+    stores = "accumulators"
+
     def __init__(self, op: Operator, in_lanes: int, out_lanes: int, products: Products = Products.MULTIPLIERS):
         self.op, self.products = op, products
         out, inputs = op.weight.shape

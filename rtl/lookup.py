@@ -14,6 +14,8 @@ from .streams import Block, Port, transfers
 class Lookup(Block):
     """`out_lanes` channels a cycle; the id is held for the beats of its row. Formats: `emamba.operators.Lookup`."""
 
+    stores = None
+
     def __init__(self, op: Operator, out_lanes: int):
         self.op = op
         super().__init__({"i": Port(op.i, 1, 1)}, Port(op.o, op.width, out_lanes))

@@ -31,6 +31,7 @@ class Norm(Block):
     `deviation`; and the `gathering` and the `spread` and `n` of its inventory.
     """
 
+    stores = "norm buffer"
     halved = False
 
     def __init__(self, op: ops.Norm, lanes: int, statistics: dict, *, delay: int = 0, spread_steps: int = 1,

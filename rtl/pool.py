@@ -16,6 +16,8 @@ class Pool(Block):
     `tokens` is the nominal sequence length, for the schedule only. Formats: `emamba.operators.Pool`.
     """
 
+    stores = "pool sum"
+
     latency = 3  # sum, product, requantizer
 
     def __init__(self, op: Operator, lanes: int, tokens: int):

@@ -64,6 +64,8 @@ class Scan(Block):
     Formats, rounding and saturation: `emamba.operators.Scan`.
     """
 
+    stores = "state"
+
     clipped: list[Value]  # of every lane's state, whether it is clipped as it is written
 
     def __init__(self, op: Operator, lanes: int, state_lanes: int, *, table: bool = False, positive: bool = False,

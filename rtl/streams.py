@@ -66,6 +66,12 @@ class Block(wiring.Component):
 
     multipliers = multiplies = 0
     inventory: inv.Inventory  # what it is made of
+    stores: str | None  # what its RAMs hold, None where it has none; every kind of block says it
+
+    def __init_subclass__(cls):
+        super().__init_subclass__()
+        if not hasattr(cls, "stores"):
+            raise TypeError(f"the block {cls.__name__} must say in `stores` what its RAMs hold, or None")
 
     def __init__(self, inputs: dict[str, Port], output: Port):
         self.inputs, self.output = inputs, output
@@ -93,6 +99,7 @@ def transfers(arrivals: list[int], hold: int = 1) -> list[int]:
 class Elementwise(Block):
     """A block that takes one beat of every input together and gives one beat `latency` cycles later."""
 
+    stores = None
     latency: int
 
     def schedule(self, *arrivals):

@@ -186,8 +186,8 @@ def test_choice_of_macros(tmp_path):
 def test_placed_macros(schedule, built, tmp_path):
     """In rows of the core's width, and so for LibreLane."""
     chosen = replace(pdk.find(str(TINY)), flows={"librelane": ["a", "b"]})
-    kinds = {node.name.replace(".", "_"): node.kind for node in schedule.graph}
-    rams = memories.find_memories((built / "top.v").read_text(), kinds)
+    blocks = {name.replace(".", "_"): block for name, block in schedule.blocks.items()}
+    rams = memories.find_memories((built / "top.v").read_text(), blocks)
     placed = target.place([(ram, memories.plan(chosen, ram.words, ram.width, 200)) for ram in rams], chosen, 0.45 * 200 ** 2)
     assert len(placed) == 14 and placed[0] == ("RAM8X9", "block0_conv.history.ram.ram_0_0", 20, 20)
     assert [at[2:] for at in placed[:5]] == [(20, 20), (70, 20), (120, 20), (170, 20), (20, 50)]

@@ -135,6 +135,8 @@ def run(block: Block, *tokens: np.ndarray) -> np.ndarray:
 class Joined(Block):
     """A block of several inputs, each of one beat a token, behind one of all of them as wide as the widest."""
 
+    stores = None
+
     def __init__(self, block: Block):
         self.block = block
         ports = block.inputs.values()
