@@ -53,7 +53,7 @@ def describe(system: System, frames: np.ndarray, artifact: Artifact | None = Non
         "golden": {"frames": frames.tolist(), "answers": answers.tolist()},
         "stages": system.stages, "queues": system.accelerator.peaks, "cycles_per_frame": schedule.cycles_per_frame,
         "structure": loads.structure if loads else {}, "structure_digest": loads.structure_digest if loads else "",
-        "image": image,
+        "image": image, "state_words": system.states.words if system.states else 0,
     }
 
 

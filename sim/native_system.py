@@ -42,6 +42,9 @@ class NativeTransport:
     def wait(self, cycles: int) -> int:
         return int(self._ask(f"N {cycles}")[0])
 
+    def clock(self) -> float:
+        return self.wait(0) / self.cycles
+
     def read32(self, address: int) -> int:
         value, response = map(int, self._ask(f"R {address}"))
         if response:

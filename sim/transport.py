@@ -6,6 +6,7 @@ import random
 import cocotb
 from cocotb.task import resume
 from cocotb.triggers import SimTimeoutError, with_timeout
+from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
 from emamba.errors import EmambaError
@@ -70,6 +71,9 @@ class SimulationTransport:
             raise TimeoutError from None
         self.marks.append(bool(frame.tuser if isinstance(frame.tuser, int) else any(frame.tuser or [])))
         return bytes(frame.tdata)
+
+    def clock(self) -> float:
+        return get_sim_time("ns") / self.nanoseconds
 
     def abort(self) -> None:
         self.source.clear()

@@ -100,9 +100,13 @@ def test_silence(status, errors, sentence):
     toy = Toy(STATUS=mask("STATUS", status), ERRORS=mask("ERRORS", errors) if errors else 0)
     accelerator = Accelerator(DESCRIPTION, toy)
     toy.send = lambda packet: None
-    with pytest.raises(EmambaError, match=f"result 1 of 1 did not come within 1 s: .*{sentence}.*; the design was reset"):
+    with pytest.raises(EmambaError, match=f"result 1 of 1 did not come within 1 s: .*{sentence}.*; call reset"):
         accelerator.run(np.zeros((1, 2, 3), int))
-    assert toy.aborted and toy.written[-1] == (address("COMMAND"), mask("COMMAND", "RESET") | mask("COMMAND", "ABANDON"))
+    with pytest.raises(EmambaError, match="a batch ended in its middle: call reset"):
+        accelerator.check()
+    aborted = toy.aborted
+    accelerator.reset()
+    assert toy.aborted > aborted and (address("COMMAND"), mask("COMMAND", "RESET") | mask("COMMAND", "ABANDON")) in toy.written
 
 
 def test_refusals():

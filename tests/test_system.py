@@ -5,9 +5,11 @@
 """
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from interruptions import Failing, broken_off
 
 from boards.describe import describe
 from boards.driver.accelerator import Accelerator
@@ -29,37 +31,50 @@ def build_dir(tmp_path_factory):
     return tmp_path_factory.mktemp("system")
 
 
-def test_two_artifacts_alternate(build_dir):
-    """Every answer is that of the artifact loaded last, in a design whose folding differs from block to block."""
+@pytest.fixture(scope="module")
+def desk(build_dir):
+    """Two artifacts of one structure, the model of each, and a design for both, behind a transport that can fail."""
     first = artifact_of()
-    second = other(first)
+    artifacts = first, other(first)
     system = System(Schedule(envelope(first), 6), Options(loadable=True, stateful=True, parity=True), first)
+    descriptions = [describe(system, frames_of(first, 2), artifact) for artifact in artifacts]
     with NativeTransport(system, build_dir, cycles=100_000, fast=False) as transport:
-        transport.stall(25, 25, 25, 1)
-        golden = frames_of(first, 2)
-        descriptions = [describe(system, golden, artifact) for artifact in (first, second)]
-        accelerator = Accelerator(descriptions[0], transport)
-        models = [IntegerModel(first), IntegerModel(second)]
-        for turn in range(10):
-            which = (turn + 1) % 2
-            transport.write32(address("INTERRUPT"), 0xFFFFFFFF)
-            accelerator.load(descriptions[which])
-            assert transport.read32(address("INTERRUPT")) == mask("INTERRUPT", "LOADED")
-            assert accelerator.self_test() == 2
-            assert transport.read32(address("INTERRUPT")) == mask("INTERRUPT", "LOADED") | mask("INTERRUPT", "RESULT")
-            frames = frames_of(first, 2, turn)
-            answers = [model.run(frames, ["head"])["head"] for model in models]
-            assert (accelerator.run(frames) == answers[which]).all() and (answers[0] != answers[1]).any()
-        assert transport.read32(address("CAPABILITIES")) & mask("CAPABILITIES", "PARITY")
-        assert accelerator.counters()["parity"] == 0
-        transport.write32(address("LOAD_COMMAND"), mask("LOAD_COMMAND", "BEGIN"))  # a load that ends in the middle
-        for word in descriptions[0]["image"][:80:8]:
-            transport.write32(address("LOAD_DATA"), int(word, 16))
-        assert (accelerator.run(frames) == answers[which]).all()
-        with pytest.raises(EmambaError, match="a load of weights was interrupted"):
-            accelerator.load(descriptions[which])
-        assert transport.read32(address("INTERRUPT")) & mask("INTERRUPT", "ERROR")
-        assert Accelerator(descriptions[1 - which], transport).self_test() == 2  # a driver loads what it needs
+        failing = Failing(transport)
+        yield SimpleNamespace(first=first, descriptions=descriptions, models=[IntegerModel(artifact) for artifact in artifacts],
+                              transport=transport, failing=failing, frames=frames_of(first, 3, 5),
+                              driver=Accelerator(descriptions[0], failing))
+
+
+def test_two_artifacts_alternate(desk):
+    """Every answer is that of the artifact loaded last, in a design whose folding differs from block to block."""
+    first, transport, descriptions, models = desk.first, desk.transport, desk.descriptions, desk.models
+    transport.stall(25, 25, 25, 1)
+    accelerator = Accelerator(descriptions[0], transport)
+    for turn in range(10):
+        which = (turn + 1) % 2
+        transport.write32(address("INTERRUPT"), 0xFFFFFFFF)
+        accelerator.load(descriptions[which])
+        assert transport.read32(address("INTERRUPT")) == mask("INTERRUPT", "LOADED")
+        assert accelerator.self_test() == 2
+        assert transport.read32(address("INTERRUPT")) == mask("INTERRUPT", "LOADED") | mask("INTERRUPT", "RESULT")
+        frames = frames_of(first, 2, turn)
+        answers = [model.run(frames, ["head"])["head"] for model in models]
+        assert (accelerator.run(frames) == answers[which]).all() and (answers[0] != answers[1]).any()
+    assert transport.read32(address("CAPABILITIES")) & mask("CAPABILITIES", "PARITY")
+    assert accelerator.counters()["parity"] == 0
+    transport.write32(address("LOAD_COMMAND"), mask("LOAD_COMMAND", "BEGIN"))  # a load that ends in the middle
+    for word in descriptions[0]["image"][:80:8]:
+        transport.write32(address("LOAD_DATA"), int(word, 16))
+    assert (accelerator.run(frames) == answers[which]).all()
+    accelerator.load(descriptions[which])  # begins anew
+    assert (accelerator.run(frames) == answers[which]).all()
+    for _ in range(2):
+        transport.write32(address("LOAD_COMMAND"), mask("LOAD_COMMAND", "BEGIN"))
+    with pytest.raises(EmambaError, match="a load of weights was interrupted"):
+        accelerator.check()
+    assert transport.read32(address("INTERRUPT")) & mask("INTERRUPT", "ERROR")
+    assert Accelerator(descriptions[1 - which], transport).self_test() == 2  # a driver loads what it needs
+    transport.stall(0, 0, 0, 1)
 
 
 def test_what_cannot_be_loaded():
@@ -141,3 +156,69 @@ def test_frames_counters_and_bottlenecks(build_dir):
 
         transport.stall(30, 30, 30, 7, burst=16)
         assert (accelerator.run(frames) == answers).all()
+
+
+def answering(desk, driver) -> int:
+    return [description["digest"] for description in desk.descriptions].index(driver.description.digest)
+
+
+def usual(desk, driver) -> None:
+    """A driver that begins from nothing: answers of the model it names, a state of zeros, no errors."""
+    model = desk.models[answering(desk, driver)]
+    assert not driver.save_state().any()
+    driver.check()
+    assert (driver.run(desk.frames) == model.run(desk.frames, ["head"])["head"]).all()
+
+
+def used(desk, driver) -> None:
+    """As somebody leaves it."""
+    driver.keep_state(True)
+    driver.run(desk.frames[:1])
+    assert driver.save_state().any()
+
+
+ACTIONS = {
+    "run": (lambda desk, driver: driver.run(desk.frames), 1),
+    "predict": (lambda desk, driver: driver.predict(desk.frames * 0.5), 1),
+    "self_test": (lambda desk, driver: (driver.keep_state(False), driver.self_test()), 1),
+    "check": (lambda desk, driver: driver.check(), 1),
+    "keep_state": (lambda desk, driver: driver.keep_state(False), 1),
+    "clear_state": (lambda desk, driver: driver.clear_state(), 1),
+    "save_state": (lambda desk, driver: driver.save_state(), 7),
+    "restore_state": (lambda desk, driver: driver.restore_state(np.arange(driver.state_words)), 7),
+    "counters": (lambda desk, driver: driver.counters(), 11),
+    "clear_counters": (lambda desk, driver: driver.clear_counters(), 1),
+    "reset": (lambda desk, driver: driver.reset(), 1),
+    "load": (lambda desk, driver: driver.load(desk.descriptions[1 - answering(desk, driver)]), 97),
+}
+"""What is broken off, and how many calls of the transport of the same kind are between two that are tried."""
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_broken_off(desk, name):
+    """At every call of the transport, before and after it: the next call is refused, and a reset leaves nothing behind; nor does
+    a new driver."""
+    action, step = ACTIONS[name]
+    used(desk, desk.driver)
+    for k, late in broken_off(desk.failing, lambda: action(desk, desk.driver), step):
+        for refused in (desk.driver.counters, desk.driver.check):
+            with pytest.raises(EmambaError, match=r"ended in its middle: call reset\(\) first"):
+                refused()
+        if (k + late) % 3:
+            desk.driver.reset()
+        else:
+            desk.driver = Accelerator(desk.driver.description, desk.failing)
+        usual(desk, desk.driver)
+        used(desk, desk.driver)
+    desk.driver.reset()
+    usual(desk, desk.driver)
+
+
+def test_start_broken_off(desk):
+    """One that finds a used device with other weights."""
+    desk.driver = Accelerator(desk.descriptions[0], desk.failing)
+    used(desk, desk.driver)
+    for _ in broken_off(desk.failing, lambda: Accelerator(desk.descriptions[1], desk.failing), 197):
+        desk.driver = Accelerator(desk.descriptions[0], desk.failing)
+        usual(desk, desk.driver)
+        used(desk, desk.driver)

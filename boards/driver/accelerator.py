@@ -1,6 +1,6 @@
 """The driver: from arrays to packets and registers and back. Any transport; NumPy is all it needs."""
 
-import itertools
+import numbers
 import time
 import zlib
 from collections.abc import Callable
@@ -9,15 +9,17 @@ from typing import Protocol
 
 import numpy as np
 
-from emamba.errors import EmambaError
+from emamba.errors import EmambaError, brief
 from rtl.registers import BY_NAME, INTERFACE, MAGIC, address, extract, mask
 
-from .description import Description
+from .description import STATE_LIMIT, Description, array
+from .transaction import Transactions, Unchanged, transaction
 
 
 class Transport(Protocol):
     """A way to the design. `send` queues one input packet and does not wait for it; `receive` waits `timeout` seconds for the
-    next output packet, of at most `size` bytes. A failure is a `TimeoutError` or an `EmambaError`. `abort` forgets the queue."""
+    next output packet, of at most `size` bytes. A failure is a `TimeoutError` or an `EmambaError`. `abort` forgets what is
+    queued, on its way and received, whatever was interrupted before. Time-outs are of `clock()`, in seconds, where it has one."""
 
     def read32(self, address: int) -> int: ...
     def write32(self, address: int, value: int) -> None: ...
@@ -32,66 +34,82 @@ AHEAD = 4
 TABLES = ("BUSY", "STARVED", "BLOCKED", "CLIPPED", "SATURATED")
 """Counters of every stage."""
 
-POLLS = 1000
-"""Least reads of STATUS before the time-out counts: the time of a simulated design stands still between them."""
+TIMEOUT_LIMIT = 86_400
+"""Seconds."""
 
 CAUSES = {
     "SHORT": "an input packet was too short",
     "LONG": "an input packet was too long, or had no TLAST at its end",
     "NO_TLAST": "an input packet had no TLAST: the packet behind it was dropped with its excess",
     "BAD_TKEEP": "an input packet's TKEEP had a hole",
-    "LOAD_INTERRUPTED": "a load of weights was interrupted; the model before it still answers",
-    "LOAD_REFUSED": "a load of weights was refused, since its length, checksum or structure is wrong; the model before it still "
-                    "answers",
+    "LOAD_INTERRUPTED": "a load of weights was interrupted by another, or went on without a beginning",
+    "LOAD_REFUSED": "a load of weights was refused, since its length, checksum or structure is wrong",
     "ADDRESS": "a register was accessed that does not exist",
     "STATE_BUSY": "the state was accessed while packets were on their way",
     "PARITY": "a memory gave a word that is not as it was written: repeat the frames, or else load the weights",
 }
+LOADING = ("LOAD_INTERRUPTED", "LOAD_REFUSED")
+HARMFUL = ("SHORT", "LONG", "NO_TLAST", "BAD_TKEEP", "PARITY")
+"""What leaves a wrong state, or a wrong memory, behind."""
 
 
-class Accelerator:
+class Accelerator(Transactions):
     """A design behind `transport`, checked to be what `description` says: the JSON that rtl.build wrote, its file or folder.
 
-    `predict` takes and gives values in the user's unit, `run` integers. `timeout` in seconds is that of one result. Where the
-    design can load weights and holds others, those of the description are loaded.
+    `predict` takes and gives values in the user's unit, `run` integers. `timeout` in seconds is the longest wait for one answer
+    of the design: for a result, or until it rests. Where the design can load weights and holds others, those of the description
+    are loaded. It begins from nothing: no results, a state of zeros that is not kept. Where a call ends in its middle, by Ctrl-C
+    too, the next ones are refused until `reset`. Threads take turns.
     """
 
     def __init__(self, description: Description | dict | str | Path, transport: Transport, *, timeout: float = 1.0):
         self.description, self.transport, self.timeout = Description.read(description), transport, timeout
-        self._identify()
-        self._write("COMMAND", RESET=1, ABANDON=1)
-        self._write("COMMAND", CLEAR_COUNTERS=1)
-        self._write32("ERRORS", 0xFFFFFFFF)
-        self._control(ENABLE=1, KEEP=0, FREEZE=0)
-        if self._digest() != self.description.digest:
-            self.load(self.description)
+        self._clock = getattr(transport, "clock", time.monotonic)
+        self._pending = None  # the description whose load is under way
+        super().__init__()
+        self._start()
+
+    @property
+    def timeout(self) -> float:
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 < seconds <= TIMEOUT_LIMIT:
+            raise EmambaError(f"the time-out is {brief(seconds)}: give seconds above 0, at most {TIMEOUT_LIMIT}")
+        self._timeout = float(seconds)
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
         """[n, L, input width] in the user's unit → [n, L', outputs]: values, or logits."""
-        return self.description.decode(self.run(self.description.encode(batch)))
+        own = self.description
+        return own.decode(self._run(own, own.encode(batch)))
 
     def run(self, tokens: np.ndarray) -> np.ndarray:
         """Integers [n, L, input width] → [n, L', outputs]."""
-        own = self.description
+        return self._run(self.description, tokens)
+
+    def _run(self, own: Description, tokens: np.ndarray) -> np.ndarray:
         packets = self.packets(tokens)
-        size = own.output_tokens * own.output_width * own.output.size
+        answer = np.frombuffer(b"".join(self._batch(own, packets)), own.output.dtype).astype(np.int64)
+        return answer.reshape(len(packets), own.output_tokens, own.output_width)
+
+    @transaction("a batch")
+    def _batch(self, own: Description, packets: list[bytes]) -> list[bytes]:
+        if own is not self.description:
+            raise Unchanged("another thread loaded other weights in the meantime: ask again")
         results = []
         for k in range(len(packets) + AHEAD):
             if k < len(packets):
                 self.transport.send(packets[k])
             if k >= AHEAD:
-                results.append(self._receive(size, k - AHEAD, len(packets)))
-        self.check()
-        answer = np.frombuffer(b"".join(results), own.output.dtype).astype(np.int64)
-        return answer.reshape(len(packets), own.output_tokens, own.output_width)
+                results.append(self._receive(k - AHEAD, len(packets)))
+        self._notice(HARMFUL)
+        return results
 
     def packets(self, tokens: np.ndarray) -> list[bytes]:
         """One for each of the sequences [n, L, input width]."""
-        own, tokens = self.description, np.asarray(tokens)
-        wanted = (own.tokens, own.input_width)
-        if tokens.ndim != 3 or tokens.shape[1:] != wanted:
-            raise EmambaError(f"the batch has the shape {list(tokens.shape)}; the design reads "
-                              f"[sequences, {own.tokens} tokens, {own.input_width} values]")
+        own, tokens = self.description, array(tokens)
+        own.check_shape(tokens)
         low, high = own.input.range
         if tokens.dtype.kind not in "iu" or (tokens.size and (tokens.min() < low or tokens.max() > high)):
             raise EmambaError(f"the batch holds what is no integer in {low}..{high}; predict takes values in the user's unit")
@@ -99,6 +117,7 @@ class Accelerator:
 
     def self_test(self) -> int:
         """Runs the golden frames; returns how many."""
+        self._needs_zeros()
         frames, answers = self.description.golden
         wrong = (self.run(frames) != answers).any(axis=(1, 2))
         if wrong.any():
@@ -106,28 +125,30 @@ class Accelerator:
                               f"{int(wrong.argmax())} first; check the clock's timing report and program the FPGA again")
         return len(frames)
 
+    @transaction("a self-test")
+    def _needs_zeros(self) -> None:
+        if self._read("CONTROL") & mask("CONTROL", "KEEP"):
+            raise Unchanged("the golden frames begin with a state of zeros, and the state is kept: call keep_state(False) before "
+                            "the self-test")
+
+    @transaction("a look at the errors")
     def check(self) -> None:
         """Raises what the design has noticed since the last time, as a sentence."""
-        errors = self._read("ERRORS")
-        if not errors:
-            return
-        counts = {name: self._read(name) for name in ("SHORT_PACKETS", "LONG_PACKETS", "FRAMES_BAD", "FIRST_BAD")}
-        self._write32("ERRORS", errors)
-        causes = "; ".join(text for name, text in CAUSES.items() if errors & mask("ERRORS", name))
-        marked = (f" ({counts['SHORT_PACKETS']} short, {counts['LONG_PACKETS']} long; {counts['FRAMES_BAD']} results are not to "
-                  f"be used, first that of packet {counts['FIRST_BAD']})") if counts["FRAMES_BAD"] else ""
-        raise EmambaError(f"{causes}{marked}")
+        self._notice(("PARITY",))
 
+    @transaction("a reset", anew=True)
     def reset(self) -> None:
-        """Empties the design and forgets what was sent; the state becomes zero, the counters stay."""
-        self.transport.abort()
-        self._write("COMMAND", RESET=1, ABANDON=1)
+        """Empties the design and forgets what was sent, received and noticed; the state becomes zero and is not kept, the
+        counters stay. After a load that was broken off, `description` is of the weights that answer."""
+        self._begin()
 
     # Counters
 
+    @transaction("a clearing of the counters")
     def clear_counters(self) -> None:
         self._write("COMMAND", CLEAR_COUNTERS=1)
 
+    @transaction("a reading of the counters")
     def counters(self) -> dict:
         """`cycles`, those with a fault of `parity`, frames `in`, `out` and `bad`; per stage its cycles busy, starved and
         blocked, its beats with a clipped value, and the cycles in which its state was clipped; per FIFO the most beats that it
@@ -151,66 +172,117 @@ class Accelerator:
 
     # State
 
+    @transaction("a change of mode")
     def keep_state(self, keep: bool) -> None:
         """Whether a packet goes on with the state of the one before it; else each begins with zeros."""
         self._needs("STATEFUL", "cannot keep its state", "state")
         self._rest()
-        self._control(ENABLE=1, KEEP=int(keep))
+        self._control(ENABLE=1, KEEP=int(bool(keep)))
 
+    @transaction("a clearing of the state")
     def clear_state(self) -> None:
         """The next packet begins with a state of zeros."""
         self._rest()
         self._write("COMMAND", CLEAR_STATE=1)
         self._control(ENABLE=1)
 
+    @transaction("a reading of the state")
     def save_state(self) -> np.ndarray:
         """The state between two packets, as words of 32 bits."""
         self._needs("STATEFUL", "does not show its state", "state")
         self._rest()
-        count = self._read("STATE_WORDS")
-        state = np.zeros(count, np.uint32)
+        state = np.zeros(self.state_words, np.uint32)
         if not self._read("STATUS") & mask("STATUS", "CLEARED"):
             self._write32("STATE_ADDRESS", 0)
-            state[:] = [self._read("STATE_DATA") for _ in range(count)]
+            state[:] = [self._read("STATE_DATA") for _ in range(len(state))]
         self._control(ENABLE=1)
         return state
 
+    @transaction("a writing of the state")
     def restore_state(self, state: np.ndarray) -> None:
         """What `save_state` gave; `keep_state` must be on for it to matter."""
         self._needs("STATEFUL", "does not show its state", "state")
-        count = self._read("STATE_WORDS")
-        if len(state) != count:
-            raise EmambaError(f"this state has {len(state)} words, that of the design has {count}: it is another design's")
+        words = array(state)
+        if words.ndim != 1 or len(words) != self.state_words:
+            raise Unchanged(f"this state has {words.size} words, that of the design has {self.state_words}: it is another "
+                            "design's")
+        if words.dtype.kind not in "iu" or (words.size and (words.min() < 0 or words.max() > 0xFFFFFFFF)):
+            raise Unchanged("this state holds what is no word of 32 bits: give what save_state gave")
         self._rest()
+        self._write("COMMAND", CLEAR_STATE=1)
         self._write32("STATE_ADDRESS", 0)
-        for word in state:
+        for word in words:
             self._write32("STATE_DATA", int(word))
+        if len(words) and self._read("STATUS") & mask("STATUS", "CLEARED"):
+            raise EmambaError("the design did not take the state: call reset() and restore it again")
         self._control(ENABLE=1)
 
     # Weights
 
     def load(self, description: Description | dict | str | Path) -> None:
         """Loads another artifact's weights; it answers from the next packet on. The one before answers until all is there."""
-        other = Description.read(description)
+        self._load(Description.read(description))
+
+    @transaction("a load of weights")
+    def _load(self, other: Description) -> None:
+        self._exchange(other)
+        self._notice(("PARITY",))
+
+    def _exchange(self, other: Description) -> None:
         self._needs("LOADABLE", "has its weights built in", "weights")
         if other.image is None:
-            raise EmambaError(f"the description of '{other.name}' holds no weights to load: build it with loadable weights")
+            raise Unchanged(f"the description of '{other.name}' holds no weights to load: build it with loadable weights")
         if other.structure_digest != self.description.structure_digest:
-            raise EmambaError(f"'{other.name}' does not fit this design: "
-                              f"{difference(self.description.structure, other.structure)}; build a design for it")
+            raise Unchanged(f"'{other.name}' does not fit this design: "
+                            f"{difference(self.description.structure, other.structure)}; build a design for it")
+        self._pending = other
+        self._write("LOAD_COMMAND", ABORT=1)  # of one that somebody began
+        self._write("ERRORS", **dict.fromkeys(LOADING, 1))
         self._write("LOAD_COMMAND", BEGIN=1)
         for word in other.image:
             self._write32("LOAD_DATA", int(word))
         self._write32("LOAD_CHECKSUM", checksum(other))
         self._write("LOAD_COMMAND", COMMIT=1)
         if not self._waits(lambda status: not status & mask("STATUS", "COMMITTING")):
-            raise EmambaError("the load waits for packets that do not leave the design: receive the results, or reset it")
-        self.check()
-        if self._digest() != other.digest:
-            raise EmambaError("the design answers with another artifact than the one that was loaded")
-        self.description = other
+            raise EmambaError("the load waits for packets that do not leave the design: call reset()")
+        digest = self._digest()
+        if digest == other.digest:
+            self.description, self._pending = other, None
+        elif digest == self.description.digest:
+            self._pending = None
+            self._notice(("PARITY",), f"'{self.description.name}' still answers")
+            raise Unchanged(f"the design did not take the load of '{other.name}': '{self.description.name}' still answers; build "
+                            "both descriptions again")
+        else:
+            raise EmambaError("the design answers with another artifact than the one that was loaded: call reset()")
 
     # What the above share
+
+    @transaction("the driver's start", anew=True)
+    def _start(self) -> None:
+        self.transport.abort()
+        self._identify()
+        self._begin()
+        self._write("COMMAND", CLEAR_COUNTERS=1)
+
+    def _begin(self) -> None:
+        """Leaves nothing of what was before: no packets, results, modes, state, errors, half a load."""
+        self.transport.abort()
+        self._write("COMMAND", RESET=1, ABANDON=1)
+        self.transport.abort()  # of what the design gave in between
+        if self._can("LOADABLE"):
+            self._write("LOAD_COMMAND", ABORT=1)
+        self._write32("CONTROL", mask("CONTROL", "ENABLE"))
+        self._write("COMMAND", CLEAR_STATE=1)
+        if not self._waits(lambda status: not status & mask("STATUS", "COMMITTING")):
+            raise EmambaError("the design does not end a load after a reset: program the FPGA again")
+        for name in ("ERRORS", "INTERRUPT"):
+            self._write32(name, 0xFFFFFFFF)
+        digest = self._digest()
+        if self._pending is not None and digest == self._pending.digest:  # a load that took over
+            self.description, self._pending = self._pending, None
+        if digest != self.description.digest:
+            self._exchange(self.description)
 
     def _identify(self) -> None:
         own = self.description
@@ -225,48 +297,72 @@ class Accelerator:
                               f"{INTERFACE[0]}.{INTERFACE[1]}: take both from the same build")
         self.capabilities = self._read("CAPABILITIES")
         digest = self._digest()
-        if digest != own.digest and not (self.capabilities & mask("CAPABILITIES", "LOADABLE") and own.image is not None
+        if digest != own.digest and not (self._can("LOADABLE") and own.image is not None
                                          and self._digest("STRUCTURE") == own.structure_digest):
             raise EmambaError(f"the FPGA holds another design: artifact {digest[:12]}…, not '{own.name}', {own.digest[:12]}…; "
                               "program the bitstream of this description")
         shapes = {"TOKENS": own.tokens, "INPUT_WIDTH": own.input_width, "OUTPUT_TOKENS": own.output_tokens,
                   "OUTPUT_WIDTH": own.output_width}
+        self.state_words = self._read("STATE_WORDS") if self._can("STATEFUL") else 0
+        if self._can("STATEFUL") and own.state_words is not None:
+            shapes["STATE_WORDS"] = own.state_words
         for name, wanted in shapes.items():
-            if self._read(name) != wanted:
-                raise EmambaError(f"the FPGA's {name} is {self._read(name)}, the description says {wanted}: take both from the "
-                                  "same build")
+            found = self._read(name)
+            if found != wanted:
+                raise EmambaError(f"the FPGA's {name} is {found}, the description says {wanted}: take both from the same build")
+        if self.state_words > (STATE_LIMIT if own.state_words is None else own.state_words):
+            raise EmambaError(f"the FPGA's STATE_WORDS is {self.state_words}, above {STATE_LIMIT}: take the description and the "
+                              "bitstream from the same build")
 
     def _digest(self, name: str = "DIGEST") -> str:
         return "".join(f"{self._read(name, k):08x}" for k in range(BY_NAME[name].count))
 
-    def _needs(self, capability: str, lack: str, option: str) -> None:
-        if not self.capabilities & mask("CAPABILITIES", capability):
-            raise EmambaError(f"this design {lack}: build it with the option for {option}")
+    def _can(self, capability: str) -> bool:
+        return bool(self.capabilities & mask("CAPABILITIES", capability))
 
-    def _receive(self, size: int, k: int, count: int) -> bytes:
+    def _needs(self, capability: str, lack: str, option: str) -> None:
+        if not self._can(capability):
+            raise Unchanged(f"this design {lack}: build it with the option for {option}")
+
+    def _receive(self, k: int, count: int) -> bytes:
+        own = self.description
+        size = own.output_tokens * own.output_width * own.output.size
         try:
             result = self.transport.receive(size, self.timeout)
         except TimeoutError:
-            reason = self._silence()
-            self.reset()
-            raise EmambaError(f"result {k + 1} of {count} did not come within {self.timeout:g} s: {reason}; the design was "
-                              "reset") from None
+            raise EmambaError(f"result {k + 1} of {count} did not come within {self.timeout:g} s: {self._silence()}; call "
+                              "reset()") from None
         if len(result) != size:
-            self.reset()
-            raise EmambaError(f"result {k + 1} of {count} has {len(result)} bytes, not {size}: the packet was broken off, and "
-                              "the design was reset")
+            raise EmambaError(f"result {k + 1} of {count} has {len(result)} bytes, not {size}: the packet was broken off; call "
+                              "reset()")
         return result
+
+    def _notice(self, harmful: tuple[str, ...], after: str = "") -> None:
+        """Raises what the design has noticed; where something `harmful` is among it, a reset must follow."""
+        errors = self._read("ERRORS")
+        if not errors:
+            return
+        counts = {name: self._read(name) for name in ("SHORT_PACKETS", "LONG_PACKETS", "FRAMES_BAD", "FIRST_BAD")}
+        self._write32("ERRORS", errors)
+        marked = (f" ({counts['SHORT_PACKETS']} short, {counts['LONG_PACKETS']} long; {counts['FRAMES_BAD']} results are not to "
+                  f"be used, first that of packet {counts['FIRST_BAD']})") if counts["FRAMES_BAD"] else ""
+        text = f"{causes(errors)}{marked}{f'; {after}' if after else ''}"
+        if any(errors & mask("ERRORS", name) for name in harmful):
+            raise EmambaError(f"{text}; call reset()")
+        raise Unchanged(text)
 
     def _silence(self) -> str:
         """Why nothing comes."""
-        status, errors = self._read("STATUS"), self._read("ERRORS")
-        self._write32("ERRORS", errors)
+        try:
+            status, errors, control = self._read("STATUS"), self._read("ERRORS"), self._read("CONTROL")
+        except (EmambaError, OSError) as error:
+            return f"the registers do not answer either ({error or 'no answer in time'})"
         if status & mask("STATUS", "EXCESS"):
             return "an input packet has no TLAST, so that the next ones count as its excess"
         if errors:
-            return "; ".join(text for name, text in CAUSES.items() if errors & mask("ERRORS", name))
-        if not self._read("CONTROL") & mask("CONTROL", "ENABLE"):
-            return "the design is not enabled, since something else wrote its CONTROL; make the driver anew"
+            return causes(errors)
+        if not control & mask("CONTROL", "ENABLE"):
+            return "the design is not enabled, since something else wrote its CONTROL"
         if status & mask("STATUS", "IN_PACKET"):
             return "the design waits for the rest of an input packet"
         if status & mask("STATUS", "IDLE"):
@@ -279,16 +375,15 @@ class Accelerator:
         if self._waits(lambda status: status & mask("STATUS", "IDLE")):
             return
         self._control(ENABLE=1)
-        raise EmambaError("the design does not come to rest: receive all results first, or reset it")
+        raise Unchanged("the design does not come to rest: receive all results first, or reset it")
 
     def _waits(self, ready: Callable[[int], bool]) -> bool:
         """Whether STATUS becomes so within the time-out."""
-        end = time.monotonic() + self.timeout
-        for look in itertools.count():
-            if ready(self._read("STATUS")):
-                return True
-            if look >= POLLS and time.monotonic() > end:
+        end = self._clock() + self.timeout
+        while not ready(self._read("STATUS")):
+            if self._clock() > end:
                 return False
+        return True
 
     def _control(self, **fields: int) -> None:
         value = self._read("CONTROL")
@@ -304,6 +399,11 @@ class Accelerator:
 
     def _write(self, name: str, **fields: int) -> None:
         self._write32(name, sum(mask(name, field) for field, bit in fields.items() if bit))
+
+
+def causes(errors: int) -> str:
+    """Of the bits of ERRORS."""
+    return "; ".join(text for name, text in CAUSES.items() if errors & mask("ERRORS", name)) or f"unknown errors {errors:#x}"
 
 
 def checksum(description: Description) -> int:

@@ -11,13 +11,16 @@ import numpy as np
 
 from emamba.errors import EmambaError
 
+from .claim import claim_name
+
 CONTROL, FROM_DEVICE, RESET = 0x00, 0x30, 1 << 2  # of the DMA
 RESET_SECONDS = 0.1
 
 
 class PynqTransport:
     """`overlay` is a loaded `pynq.Overlay` in which `registers` names the accelerator and `dma` the AXI DMA. While a packet is
-    sent the next one is copied, and while a result is copied the next one is received."""
+    sent the next one is copied, and while a result is copied the next one is received. The accelerator is this process' until
+    `close`, or its end."""
 
     def __init__(self, overlay, registers: str = "accelerator", dma: str = "dma"):
         try:
@@ -30,9 +33,20 @@ class PynqTransport:
             self.registers, self.dma = getattr(overlay, registers).mmio, getattr(overlay, dma)
         except AttributeError as error:
             raise EmambaError(f"the overlay has no such part: {error}") from None
+        place = getattr(self.registers, "base_addr", None)
+        self.claim = None if place is None else claim_name(f"pynq-{place:x}", f"the accelerator at {place:#x}")
         self.packets, self.results = ([None, None] for _ in range(2))  # buffers that take turns
         self.queue: deque[bytes] = deque()
-        self.abort()
+        try:
+            self.abort()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Gives the accelerator back; another transport may have it."""
+        if self.claim:
+            self.claim.close()
 
     def read32(self, address: int) -> int:
         return self.registers.read(address)
@@ -41,6 +55,7 @@ class PynqTransport:
         self.registers.write(address, value)
 
     def send(self, packet: bytes) -> None:
+        self._check()
         self.queue.append(packet)
         self.expected += 1
         self._send_next()
@@ -55,10 +70,10 @@ class PynqTransport:
         end = time.monotonic() + timeout
         while not channel.idle:
             self._send_next()
-            if channel.error or self.dma.sendchannel.error:
-                raise EmambaError(f"the DMA stopped at {'a result' if channel.error else 'an input'} packet: reset the driver")
+            self._check()
             if time.monotonic() > end:
                 raise TimeoutError
+        self._check()
         channel.wait()
         count, buffer = channel.transferred, self.results[self.received_at]
         self.armed, self.received_at, self.expected = 0, 1 - self.received_at, max(0, self.expected - 1)
@@ -67,6 +82,8 @@ class PynqTransport:
         return bytes(buffer[:count])
 
     def abort(self) -> None:
+        if self.claim:
+            self.claim.check()
         self.queue.clear()
         self.sending, self.staged, self.sent_from = False, 0, 0
         self.expected, self.armed, self.received_at = 0, 0, 0
@@ -78,6 +95,11 @@ class PynqTransport:
                 raise EmambaError("the DMA does not leave its reset: see that its clock runs")
         for channel in (self.dma.sendchannel, self.dma.recvchannel):
             channel.start()
+
+    def _check(self) -> None:
+        for channel, what in ((self.dma.recvchannel, "a result"), (self.dma.sendchannel, "an input")):
+            if channel.error:
+                raise EmambaError(f"the DMA stopped at {what} packet: reset the driver")
 
     def _send_next(self) -> None:
         """Starts the packet that is in its buffer, where the DMA is ready for it, and copies the next one."""

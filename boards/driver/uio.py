@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from emamba.errors import EmambaError
-from rtl.registers import SPAN, address, mask
+from rtl.registers import MAGIC, SPAN, address, mask
+
+from .claim import Claim, opened
 
 DMA_SPAN = 1 << 16
 TO_DEVICE, FROM_DEVICE = 0x00, 0x30
@@ -45,15 +47,12 @@ class Words:
     """32-bit words of a mapped device; an access is one load or store."""
 
     def __init__(self, path: str | Path, size: int):
-        try:
-            file = os.open(path, os.O_RDWR | os.O_SYNC)
-        except OSError as error:
-            raise EmambaError(f"cannot open {path}: {error.strerror}; load the device-tree overlay, and run as a user who "
-                              "may") from None
+        file = opened(path, os.O_RDWR | os.O_SYNC)
         try:
             self.memory = mmap.mmap(file, size)
-        except (OSError, ValueError) as error:
-            raise EmambaError(f"cannot map {size} bytes of {path}: {error}") from None
+        except (OSError, ValueError, OverflowError) as error:
+            raise EmambaError(f"cannot map {size} bytes of {path}, since it has fewer or is another kind of device ({error}): "
+                              "check the arguments registers, dma, buffer and size") from None
         finally:
             os.close(file)
         self.words = np.frombuffer(self.memory, "<u4")
@@ -69,7 +68,7 @@ class Interrupt:
     """Of a UIO device: Linux, Documentation/driver-api/uio-howto.rst. A device without one is told by its first use."""
 
     def __init__(self, path: str | Path):
-        self.file = os.open(path, os.O_RDWR)
+        self.file = opened(path, os.O_RDWR)
 
     def wait(self, seconds: float) -> bool:
         """Sleeps until it comes, for at most `seconds`; False where the device has none."""
@@ -87,10 +86,28 @@ class UioTransport:
     address and size are read in /sys/class/u-dma-buf/<name>, or given.
 
     Once all packets are under way it sleeps until the accelerator's interrupt; with `poll`, or where there is none, it polls.
+    The devices are this process' until `close`, or its end.
     """
 
     def __init__(self, registers: str = "/dev/uio0", dma: str = "/dev/uio1", buffer: str = "/dev/udmabuf0", *,
                  physical: int | None = None, size: int | None = None, poll: bool = False):
+        self.claim = Claim(registers)
+        try:
+            self._map(registers, dma, buffer, physical, size)
+            self.interrupt = None if poll else Interrupt(registers)
+            self.queue: deque[bytes] = deque()
+            self.started: set[int] = set()
+            self.staged = 0  # bytes of the packet that is in the buffer and not yet sent
+            self.sent_from, self.received_at = 0, 0  # which of the two parts is next
+            self.expected, self.armed = 0, 0
+            self.abort()
+        except BaseException:
+            self.close()
+            raise
+
+    def _map(self, registers: str, dma: str, buffer: str, physical: int | None, size: int | None) -> None:
+        if Words(dma, 4)[0] == MAGIC:
+            raise EmambaError(f"{dma} is the accelerator's registers and no DMA: the arguments registers and dma are exchanged")
         self.registers, self.dma = Words(registers, SPAN), Words(dma, DMA_SPAN)
         facts = Path("/sys/class/u-dma-buf") / Path(buffer).name
         try:
@@ -98,15 +115,21 @@ class UioTransport:
             size = int((facts / "size").read_text(), 0) if size is None else size
         except (OSError, ValueError) as error:
             raise EmambaError(f"cannot read {facts}: {error}; is the module u-dma-buf loaded?") from None
+        if type(size) is not int or size < PARTS * ALIGNMENT:
+            raise EmambaError(f"the DMA buffer {buffer} has {size} bytes, and {PARTS * ALIGNMENT} are the least: load u-dma-buf "
+                              "with a larger one")
+        if type(self.physical) is not int or not 0 <= self.physical < 1 << 64 or self.physical % ALIGNMENT:
+            raise EmambaError(f"the DMA buffer {buffer} lies at the physical address {self.physical}, which is no multiple of "
+                              f"{ALIGNMENT} of 64 bits: give that of phys_addr in /sys/class/u-dma-buf")
         self.part = size // PARTS // ALIGNMENT * ALIGNMENT
         self.buffer = Words(buffer, PARTS * self.part).memory
-        self.interrupt = None if poll else Interrupt(registers)
-        self.queue: deque[bytes] = deque()
-        self.started: set[int] = set()
-        self.staged = 0  # bytes of the packet that is in the buffer and not yet sent
-        self.sent_from, self.received_at = 0, 0  # which of the two parts is next
-        self.expected, self.armed = 0, 0
-        self.abort()
+
+    def close(self) -> None:
+        """Gives the devices back; another transport may have them."""
+        if getattr(self, "interrupt", None):
+            os.close(self.interrupt.file)
+            self.interrupt = None
+        self.claim.close()
 
     def read32(self, address: int) -> int:
         return self.registers[address]
@@ -115,6 +138,7 @@ class UioTransport:
         self.registers[address] = value
 
     def send(self, packet: bytes) -> None:
+        self.claim.check()
         self._check(len(packet), "packet")
         self.queue.append(packet)
         self.expected += 1
@@ -141,6 +165,7 @@ class UioTransport:
         return bytes(self.buffer[place:place + count])
 
     def abort(self) -> None:
+        self.claim.check()
         self.queue.clear()
         self.started.clear()
         self.expected, self.armed, self.staged = 0, 0, 0
@@ -177,9 +202,9 @@ class UioTransport:
         self.registers[address("INTERRUPT")] = mask("INTERRUPT", "RESULT")
 
     def _check(self, size: int, what: str) -> None:
-        if size > self.part:
+        if not 0 < size <= self.part:
             raise EmambaError(f"a {what} has {size} bytes, a quarter of the DMA buffer {self.part}: load u-dma-buf with a "
-                              "larger one")
+                              "larger one" if size else f"a {what} of no bytes cannot be moved: name its size")
 
     def _place(self) -> int:
         """Where in the buffer the result lies that is next."""

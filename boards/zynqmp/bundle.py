@@ -18,7 +18,7 @@ from .presets import Preset
 
 ROOT = Path(emamba.errors.__file__).parents[1]
 DRIVER = ("emamba/errors.py", "rtl/registers.py", "boards/driver/accelerator.py", "boards/driver/description.py",
-          "boards/driver/pynq.py", "boards/driver/uio.py")
+          "boards/driver/claim.py", "boards/driver/pynq.py", "boards/driver/transaction.py", "boards/driver/uio.py")
 """What runs on the board, with NumPy alone."""
 
 HOST = ("emamba.dts", "clock.dtsi", "emamba.bif", "example.py")

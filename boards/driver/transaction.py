@@ -1,0 +1,51 @@
+"""A call of the driver is whole, or the next ones are refused until a reset."""
+
+import os
+import threading
+from functools import wraps
+
+from emamba.errors import EmambaError
+
+
+class Unchanged(EmambaError):
+    """A refusal that leaves the design as it was, so that the next call may go on."""
+
+
+class Transactions:
+    """What a class of such methods has: one thread at a time, of the process that made it."""
+
+    def __init__(self):
+        self._lock, self._process = threading.Lock(), os.getpid()
+        self._thread, self._open = None, ""
+        """Whose call is under way; what is, or ended in its middle."""
+
+
+def transaction(what: str, *, anew: bool = False):
+    """A method that uses the transport. Where it ends in its middle, the next are refused, but for one that begins `anew`."""
+    def decorate(function):
+        @wraps(function)
+        def call(self, *arguments, **options):
+            if self._thread == threading.get_ident():  # a signal's handler
+                raise EmambaError(f"{what} is asked for in the middle of {self._open}, by the same thread: let that end first")
+            with self._lock:
+                if self._process != os.getpid():
+                    raise EmambaError(f"this driver belongs to process {self._process}: close its transport there and make both "
+                                      "anew here")
+                if self._open and not anew:
+                    raise EmambaError(f"{self._open} ended in its middle: call reset() first, which leaves no results, and a "
+                                      "state of zeros that is not kept")
+                self._thread, self._open = threading.get_ident(), what
+                try:
+                    result = function(self, *arguments, **options)
+                except Unchanged:
+                    self._open = what if anew else ""
+                    raise
+                except OSError as error:
+                    raise EmambaError(f"{what} broke off, since the transport failed ({error or 'no answer in time'}): call "
+                                      "reset()") from error
+                finally:
+                    self._thread = None
+                self._open = ""
+                return result
+        return call
+    return decorate
