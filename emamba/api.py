@@ -5,9 +5,11 @@ its tensors' names and its configuration, so that none of these packages is need
 """
 
 import json
+from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from .mamba1 import Head, Imported, translate
 from .quantize import CHECKPOINT_VERSION, calibration_tokens, quantize
 from .reference import Reference, check_weights
 from .tensor_files import read_checkpoint_files, to_array
+from .wrappers import BLOCKS, check_alone, check_one, find_place, follow, peel, prefixes, unwrapped
 
 Array = np.ndarray
 
@@ -50,30 +53,45 @@ def compile(module: Any, calibration_data: Any, *, name: str = "model", settings
 
     Raises EmambaError with one sentence for everything that cannot be taken over exactly.
     """
+    module = peel(module)
     where = f"the {type(module).__name__}"
     settings = settings if isinstance(settings, QuantizeConfig) else validate(QuantizeConfig, dict(settings or {}), "settings")
     data = np.asarray(calibration_data)
-    config = getattr(module, "config", None)
     if head is None and (task, pool) != (None, None):
         raise EmambaError("task and pool belong to a head of your own: give one, or leave them out")
+    tensors = unwrapped(_state(module, where), where)
+    roots = prefixes(tensors, BLOCKS)
+    check_one(roots, where)
+    root = roots[0] if roots else find_place(tensors, where).root
+    inner = follow(module, root)
+    config = getattr(inner, "config", None) or getattr(module, "config", None)
     if isinstance(config, ModelConfig):
         if head is not None:
             raise EmambaError(f"{where} has its own head: leave head out")
-        model = Imported(config, _own_weights(module, config, where), (f"{where} of this project",))
+        model = Imported(config, _own_weights(tensors, root, config, where), (f"{where} of this project",))
+    elif roots:
+        raise EmambaError(f"{where} has the tensors of a model of this project, but no config of the type ModelConfig: give it "
+                          "one, as its attribute config")
     else:
+        said = _module_settings(config, where)
         check_ids(data)
         own = None if head is None else _head(head, task or "classification", pool or "last")
-        model = translate(_state(module, where), _module_settings(config, where), data.shape[1], where, own)
+        model = translate(tensors, said, data.shape[1], where, own)
     codec, record = codec or plain_codec(model.config), {"notes": list(model.notes)}
     if verify:
-        record["verified"] = _verify(module, head is not None, model, codec, data, where)
+        remedy = f"; give the model below '{root}' alone" if root else ""
+        try:
+            record["verified"] = _verify(module, head is not None, model, codec, data, where, remedy)
+        except NotImplementedError:  # a training program without a forward of its own
+            record["verified"] = _verify(inner, head is not None, model, codec, data, where, remedy)
     return calibrated(name, model.config, model.weights, codec, data, settings, {"import": record})
 
 
 def read_model_files(path: Path | str, length: int) -> Imported:
     """A checkpoint of mamba_ssm or transformers on disk, for sequences of `length` tokens."""
-    tensors, settings = read_checkpoint_files(path)
-    return translate(tensors, settings, length, str(path))
+    tensors, settings, notes = read_checkpoint_files(path)
+    model = translate(tensors, settings, length, str(path))
+    return replace(model, notes=model.notes + notes)
 
 
 def calibrated(name: str, config: ModelConfig, weights: dict[str, Array], codec: Codec, data: Array, settings: QuantizeConfig,
@@ -115,8 +133,9 @@ def _state(module: Any, where: str) -> dict:
     return dict(module.state_dict())
 
 
-def _own_weights(module: Any, config: ModelConfig, where: str) -> dict[str, Array]:
-    weights = {name: to_array(name, value, where).astype(np.float32) for name, value in _state(module, where).items()}
+def _own_weights(tensors: dict, root: str, config: ModelConfig, where: str) -> dict[str, Array]:
+    check_alone(tensors, root, where)
+    weights = {name.removeprefix(root): to_array(name, value, where).astype(np.float32) for name, value in tensors.items()}
     check_weights(config, weights, where)
     return weights
 
@@ -125,6 +144,8 @@ def _module_settings(config: Any, where: str) -> dict | None:
     """The settings of a module of transformers or mamba_ssm, None where it has none."""
     if config is None or isinstance(config, dict):
         return config
+    if isinstance(config, Mapping | Namespace | SimpleNamespace):
+        return dict(config if isinstance(config, Mapping) else vars(config))
     if callable(getattr(config, "to_dict", None)):
         return config.to_dict()
     if is_dataclass(config):
@@ -159,7 +180,8 @@ def check_ids(ids: Array, vocabulary: int | None = None) -> None:
         raise EmambaError(f"the data holds the token id {wrong}, outside 0..{vocabulary - 1} of the vocabulary")
 
 
-def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data: Array, where: str) -> dict:
+def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data: Array, where: str,
+            remedy: str) -> dict:
     """Runs `module` on the first sequences and compares what it gives, or what its head would read; returns what is recorded."""
     import torch
 
@@ -172,12 +194,16 @@ def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data
     try:
         with torch.no_grad():
             output = module(given.to(parameter.device))
+    except NotImplementedError:
+        raise
     except Exception as error:  # whatever a module of another package raises
         raise EmambaError(f"{where} cannot be run to compare it ({type(error).__name__}: {error}): give verify = False to "
                           "compile it without that") from None
     finally:
         module.train(training)
     found = next((value for key in ("logits", "last_hidden_state") if (value := getattr(output, key, None)) is not None), output)
+    if isinstance(found, tuple) and found and config.input == "tokens":  # as transformers gives it without return_dict
+        found = found[0]
     if not isinstance(found, torch.Tensor):
         raise EmambaError(f"{where} gives a {type(output).__name__} and no tensor: give verify = False to compile it without "
                           "comparing its outputs")
@@ -190,10 +216,10 @@ def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data
         expected = expected if config.pool == "none" else expected[:, 0]
     if found.shape != expected.shape:
         raise EmambaError(f"{where} gives outputs of the shape {list(found.shape)}, the float model made of it "
-                          f"{list(expected.shape)}: its forward computes something else")
+                          f"{list(expected.shape)}: its forward computes something else{remedy}")
     limit = max(TOLERANCE, 16 * torch.finfo(parameter.dtype).eps) * float(np.abs(expected).max())
     largest = float(np.abs(found - expected).max())
     if not largest <= limit:
         raise EmambaError(f"{where} gives outputs that differ by up to {largest:.3g} from those of the float model made of it, "
-                          f"more than {limit:.3g}: its forward computes something else")
+                          f"more than {limit:.3g}: its forward computes something else{remedy}")
     return {"sequences": len(inputs), "largest_difference": largest}

@@ -222,9 +222,10 @@ def test_files_that_are_refused(tmp_path, capsys, break_it, sentence):
 
 
 def test_other_files_are_refused(tmp_path):
-    with refuses(f"{tmp_path}/none.txt is no file of tensors: name a folder, a .safetensors file, or one of torch "
-                 "(.bin, .pt, .pth)"):
-        read_model_files(tmp_path / "none.txt", LENGTH)
+    (tmp_path / "some.txt").touch()
+    for name, what in (("some.txt", "is no file of tensors"), ("none.txt", "does not exist")):
+        with refuses(f"{tmp_path}/{name} {what}: name a folder, a .safetensors file, or one of torch (.bin, .pt, .pth, .ckpt)"):
+            read_model_files(tmp_path / name, LENGTH)
     with refuses(f"cannot read {tmp_path}/none.safetensors: No such file or directory"):
         read_model_files(tmp_path / "none.safetensors", LENGTH)
     with refuses(f"cannot read {tmp_path}/none.pt: No such file or directory"):
@@ -667,16 +668,18 @@ def test_commands_that_are_refused(run, tmp_path):
     run("import", folder, "--out", tmp_path, "--length", 4,
         sentence=f"{tmp_path} is no earlier output, since it has no checkpoint.json: name another folder with --out")
     run("import", tmp_path / "none", "--out", out, "--length", 4,
-        sentence=f"{tmp_path}/none is no file of tensors: name a folder, a .safetensors file, or one of torch (.bin, .pt, .pth)")
+        sentence=f"{tmp_path}/none does not exist: name a folder, a .safetensors file, or one of torch (.bin, .pt, .pth, .ckpt)")
     for name, sentence in (
         ("floats", "the data is an array of float64 of the shape [3, 4]; the model reads token ids: integers "
                    "[sequences, tokens]"),
-        ("objects", f"{tmp_path}/objects.npy is no array of numbers in NumPy's format .npy: write it with numpy.save"),
+        ("objects", f"{tmp_path}/objects.npy is no array of numbers: its dtype is object, whose values are objects of Python: "
+                    "give it "
+                    "a dtype of numbers, as numpy.array(x, dtype=int) does, and write it again"),
         ("none", f"cannot read {tmp_path}/none.npy: No such file or directory"),
     ):
         run("import", folder, "--out", out, "--calibration", tmp_path / f"{name}.npy", sentence=sentence)
     run("import", folder / "config.json", "--out", out, *ids, sentence=f"{folder}/config.json is no file of tensors: name a "
-        "folder, a .safetensors file, or one of torch (.bin, .pt, .pth)")
+        "folder, a .safetensors file, or one of torch (.bin, .pt, .pth, .ckpt)")
     assert not out.exists() and not (tmp_path / "r").exists()
     run("import", folder, "--out", out, "--length", LENGTH)
     for words in (("quantize", out, "--out", tmp_path / "a"), ("sensitivity", out)):
