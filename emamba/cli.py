@@ -250,8 +250,11 @@ def _train(options: argparse.Namespace) -> int:
 
 def _prepare(options: argparse.Namespace) -> int:
     from . import prepare
+    from .tables import one_name, split_names
 
     check_replaceable(options.out, prepare.MARKER)
+    if not options.source.exists():
+        raise EmambaError(f"{options.source} does not exist: name a CSV file, or a folder of sounds")
     if options.source.is_dir():
         if options.inputs or options.target:
             raise EmambaError(f"{options.source} is a folder, of sounds: --inputs and --target are for a CSV file")
@@ -259,14 +262,14 @@ def _prepare(options: argparse.Namespace) -> int:
     else:
         if not options.inputs or not options.target:
             raise EmambaError(f"{options.source} is read as CSV: name its columns with --inputs and --target")
-        found = prepare.series(options.source, options.inputs.split(","), options.target, options.length, ahead=options.ahead,
-                               step=options.step, classes=options.classes)
+        found = prepare.series(options.source, split_names(options.inputs), one_name(options.target), options.length,
+                               ahead=options.ahead, step=options.step, classes=options.classes)
     prepare.write(found, options.out)
     counts = " / ".join(str(len(x)) for x in found.x.values())
     length, features = found.x["train"].shape[1:]
     print(f"{counts} sequences of {length} tokens of {features} features to train / validate / test on, "
           + (f"{found.classes} classes: {', '.join(found.source['classes'])}" if found.classes else "1 value each"))
-    print(f"{options.out}/recipe.toml: a recipe to start from")
+    print("\n".join([*found.remarks, f"{options.out}/recipe.toml: a recipe to start from"]))
     return 0
 
 

@@ -4,9 +4,7 @@ Parts are three fifths, one and one. A time series is cut in time, and no row is
 by class. Features of sounds are computed by software before the model reads them: they are in no hardware. All is our choice.
 """
 
-import csv
 import json
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +12,17 @@ import numpy as np
 
 from .errors import EmambaError
 from .files import write_folder
+from .tables import read_table, values, words
+from .wav import read_wav
 
 Array = np.ndarray
 
 MARKER = "x_train.npy"
 PARTS = ("train", "validate", "test")
+LARGEST = 1 << 30
+"""Values that a part may have."""
+LONGEST = 600
+"""Seconds of a sound at most."""
 FRAME, HOP = 0.025, 0.010
 """Seconds of a spectrum, and from one to the next."""
 FLOOR = 1e-6
@@ -32,6 +36,11 @@ class Prepared:
     x: dict[str, Array]
     y: dict[str, Array]
     source: dict
+
+    @property
+    def remarks(self) -> list[str]:
+        """Sentences on how the files were read, and what was left out."""
+        return self.source["remarks"]
 
     @property
     def classes(self) -> int:
@@ -48,15 +57,21 @@ def series(file: Path, inputs: list[str], target: str, length: int, *, ahead: in
     for name, value, least in (("--length", length, 1), ("--step", step, 1), ("--ahead", ahead, 0)):
         if value < least:
             raise EmambaError(f"{name} must be at least {least}, not {value}")
-    columns = _columns(file, [*inputs, target])
-    x = np.stack([_values(file, name, columns[name]) for name in inputs], 1)  # [rows, features]
-    names = sorted(set(columns[target])) if classes else []
-    y = np.array([names.index(word) for word in columns[target]]) if classes else _values(file, target, columns[target])[:, None]
+    table = read_table(file, [*inputs, target])
+    columns, notes = values(table, inputs if classes else [*inputs, target])
+    x = np.stack([columns[name] for name in inputs], 1)  # [rows, features]
+    names = sorted(set(words(table, target))) if classes else []
+    numbers = {name: k for k, name in enumerate(names)}
+    y = np.array([numbers[word] for word in words(table, target)]) if classes else columns[target][:, None]
     edges = [0, len(x) * 3 // 5, len(x) * 4 // 5, len(x)]
     found = Prepared({}, {}, {"note": f"windows of {length} rows of {file.name}", "file": file.name, "inputs": inputs,
-                              "target": target, "length": length, "ahead": ahead, "step": step})
+                              "target": target, "length": length, "ahead": ahead, "step": step,
+                              "remarks": [*table.notes, *notes]})
     for part, low, high in zip(PARTS, edges, edges[1:], strict=False):
-        starts = np.arange(low, high - length - ahead + 1, step)
+        starts = np.array(range(low, high - length - ahead + 1, step), np.int64)
+        if len(starts) * length * len(inputs) > LARGEST:
+            raise EmambaError(f"{file}: {len(starts)} windows of {length} rows are more than {LARGEST} values for {part}: take a "
+                              "larger --step")
         if not len(starts):
             raise EmambaError(f"{file} has {len(x)} rows, of which {high - low} are for {part}: too few for windows of {length} "
                               f"rows and a target {ahead} later; give more rows or a smaller --length")
@@ -70,31 +85,34 @@ def sounds(folder: Path, seconds: float, bands: int) -> Prepared:
     shorter ones. The class is the name of the folder that a file is in."""
     if not seconds >= FRAME:
         raise EmambaError(f"--seconds must be at least {FRAME:g}, not {seconds:g}")
+    if seconds > LONGEST:
+        raise EmambaError(f"--seconds must be at most {LONGEST}, not {seconds:g}")
     if not 1 <= bands <= 128:
         raise EmambaError(f"--bands must lie in 1..128, not {bands}")
-    names = sorted(place.name for place in folder.iterdir() if place.is_dir() and any(place.glob("*.wav")))
+    files, remarks = _find_sounds(folder)
+    names = sorted(files)
     if len(names) < 2:
         raise EmambaError(f"{folder} has {len(names)} folders with .wav files: put the sounds of each class into a folder of its "
-                          "own, two classes at least")
+                          f"own, two classes at least{''.join(f'; {remark}' for remark in remarks)}")
     found = Prepared({part: [] for part in PARTS}, {part: [] for part in PARTS},
                      {"note": f"{bands} bands of {seconds:g} s of the sounds in {folder.name}", "seconds": seconds,
-                      "bands": bands, "frame_seconds": FRAME, "hop_seconds": HOP, "floor": FLOOR})
+                      "bands": bands, "frame_seconds": FRAME, "hop_seconds": HOP, "floor": FLOOR, "remarks": remarks})
     rates = {}
     for k, name in enumerate(names):
-        files = sorted((folder / name).glob("*.wav"))
-        if len(files) < 3:
-            raise EmambaError(f"{folder / name} has {len(files)} .wav files; a class needs at least 3, one for each part")
-        order = np.random.RandomState(0).permutation(len(files))  # RandomState: numpy promises its stream never changes
-        cuts = max(1, len(files) // 5)
+        if len(files[name]) < 3:
+            raise EmambaError(f"{folder / name} has {len(files[name])} .wav files; a class needs at least 3, one for each part")
+        order = np.random.RandomState(0).permutation(len(files[name]))  # RandomState: numpy promises its stream never changes
+        cuts = max(1, len(order) // 5)
         shares = {"test": order[:cuts], "validate": order[cuts:2 * cuts], "train": order[2 * cuts:]}
         for part, numbers in shares.items():
             for number in numbers:
-                samples, rate = read_wav(files[number])
+                file = files[name][number]
+                samples, rate = read_wav(file)
                 if rates and rate not in rates:
                     other, = rates.items()
-                    raise EmambaError(f"{files[number]} has {rate} samples a second, {other[1]} has {other[0]}: convert them "
+                    raise EmambaError(f"{file} has {rate} samples a second, {other[1]} has {other[0]}: convert them "
                                       "to one rate")
-                rates[rate] = files[number]
+                rates[rate] = file
                 found.x[part].append(log_bands(samples[:round(seconds * rate)], rate, seconds, bands))
                 found.y[part].append(k)
     stacked = Prepared({part: np.stack(x) for part, x in found.x.items()},
@@ -103,20 +121,40 @@ def sounds(folder: Path, seconds: float, bands: int) -> Prepared:
     return _named(stacked, names)
 
 
-def read_wav(file: Path) -> tuple[Array, int]:
-    """Samples −1..1 float64, channels averaged, and samples a second, of a WAV file of 8, 16 or 32-bit integers."""
+def _find_sounds(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """The WAV files of each class, in the order of their names, and sentences on all that is left out."""
+    files: dict[str, list[Path]] = {}
+    left: dict[str, list[str]] = {}
+
+    def leave(what: str, place: Path) -> None:
+        left.setdefault(what, []).append(str(place.relative_to(folder)))
+
+    for place in _listed(folder):
+        if not place.is_dir():
+            leave("files beside the folders of the classes", place)
+            continue
+        inside = _listed(place)
+        sounds = [file for file in inside if _is_sound(file) and not file.is_dir()]
+        if not sounds:
+            leave("folders without .wav files", place)
+            continue
+        files[place.name] = sounds
+        for other in sorted(set(inside) - set(sounds)):
+            leave(f"{'folders' if other.is_dir() else 'files of other kinds'} in the folders of the classes", other)
+    return files, [f"left out: {len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+                   for what, names in left.items()]
+
+
+def _is_sound(file: Path) -> bool:
+    """A name that ends with .wav in any case, but for the companions that macOS leaves on other disks."""
+    return file.suffix.lower() == ".wav" and not file.name.startswith("._")
+
+
+def _listed(folder: Path) -> list[Path]:
     try:
-        with wave.open(str(file), "rb") as sound:
-            width, channels, rate = sound.getsampwidth(), sound.getnchannels(), sound.getframerate()
-            content = sound.readframes(sound.getnframes())
-    except (OSError, EOFError, wave.Error) as error:
-        raise EmambaError(f"{file} cannot be read as WAV ({error}): save it as 16-bit PCM") from None
-    kinds = {1: "u1", 2: "<i2", 4: "<i4"}
-    if width not in kinds or not rate:
-        raise EmambaError(f"{file} has samples of {8 * width} bits: save it as 16-bit PCM")
-    content = content[:len(content) // (width * channels) * width * channels]
-    samples = np.frombuffer(content, kinds[width]).astype(np.float64) - (128 if width == 1 else 0)
-    return samples.reshape(-1, channels).mean(1) / 2.0 ** (8 * width - 1), rate
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise EmambaError(f"cannot read {folder}: {error.strerror}") from None
 
 
 def log_bands(samples: Array, rate: int, seconds: float, bands: int) -> Array:
@@ -177,34 +215,3 @@ def _named(found: Prepared, names: list[str]) -> Prepared:
                               "which it comes earlier")
         found.source["classes"] = names
     return found
-
-
-def _columns(file: Path, names: list[str]) -> dict[str, list[str]]:
-    """The columns `names` of a CSV file whose first line names all of them."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.reader(lines))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise EmambaError(f"{file} cannot be read as CSV ({error}): save it as comma-separated UTF-8") from None
-    header = rows[0] if rows else []
-    for name in names:
-        if name not in header:
-            raise EmambaError(f"{file} has no column '{name}'; its first line names: {', '.join(header) or 'none'}")
-    body = [(number, row) for number, row in enumerate(rows[1:], 2) if row]
-    for number, row in body:
-        if len(row) != len(header):
-            raise EmambaError(f"{file}, line {number} has {len(row)} values where the first line names {len(header)}")
-    return {name: [row[header.index(name)] for _, row in body] for name in names}
-
-
-def _values(file: Path, name: str, words: list[str]) -> Array:
-    values = np.empty(len(words))
-    for k, word in enumerate(words):
-        try:
-            values[k] = float(word)
-        except ValueError:
-            values[k] = np.nan
-        if not abs(values[k]) <= np.finfo(np.float32).max:
-            raise EmambaError(f"{file}: value {k + 1} of the column '{name}' is '{word}' and no finite number: fill it in or "
-                              "remove the row")
-    return values

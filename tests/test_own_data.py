@@ -2,12 +2,14 @@
 
 import csv
 import json
+import os
+import struct
 import wave
 
 import numpy as np
 import pytest
 
-from emamba import cli, datasets, prepare
+from emamba import cli, datasets, prepare, tables, wav
 from emamba.config import Recipe, load_toml
 from emamba.errors import EmambaError
 
@@ -124,11 +126,13 @@ def test_prepare_command_makes_a_data_set_and_a_recipe(tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, sentence", [
     (["--inputs", "a", "--target", "c"], "has no column 'c'; its first line names: t, a, b"),
-    (["--inputs", "b", "--target", "a"], "value 2 of the column 'b' is '' and no finite number: fill it in or remove the row"),
+    (["--inputs", "b", "--target", "a"], "s.csv, line 3: the column 'b' is empty: fill it in or remove the row"),
     (["--inputs", "a", "--target", "a", "--length", "20"], "has 30 rows, of which 18 are for train: too few for windows of 20 "
                                                            "rows and a target 1 later; give more rows or a smaller --length"),
     (["--inputs", "a", "--target", "a", "--step", "0"], "--step must be at least 1, not 0"),
     (["--inputs", "a"], "is read as CSV: name its columns with --inputs and --target"),
+    (["--inputs", "a", "--target", "b", "--classes"], "s.csv, line 3: the column 'b' is empty: fill it in or remove the row"),
+    (["--inputs", "a", "--target", "a", "--length", "9" * 30], "give more rows or a smaller --length"),
 ])
 def test_prepare_refuses(tmp_path, capsys, arguments, sentence):
     file = write_csv(tmp_path / "s.csv", [(t, t, "" if t == 1 else t) for t in range(30)])
@@ -136,6 +140,120 @@ def test_prepare_refuses(tmp_path, capsys, arguments, sentence):
     out, err = capsys.readouterr()
     assert out == "" and err.endswith(f"{sentence}\n") and err.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_what_is_nowhere(tmp_path, capsys):
+    for words in ((), ("--inputs", "a", "--target", "b")):
+        assert cli.main(["prepare", str(tmp_path / "none"), *words, "--out", str(tmp_path / "out")]) == 1
+        assert capsys.readouterr().err == f"emamba: {tmp_path}/none does not exist: name a CSV file, or a folder of sounds\n"
+
+
+def read(tmp_path, content: str | bytes, *names: str):
+    """The columns `names` as lists, and all remarks; or the sentence of the refusal."""
+    file = tmp_path / "s.csv"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    try:
+        table = tables.read_table(file, list(names))
+        columns, remarks = tables.values(table, list(names))
+        return [columns[name].tolist() for name in names], [*table.notes, *remarks]
+    except EmambaError as error:
+        assert not set("\n\r\0") & set(str(error))
+        return str(error).replace(f"{tmp_path}/", "")
+
+
+PLAIN = "t,a,b\n1,2,3\n4,5,6\n"
+
+
+@pytest.mark.parametrize("content, remarks", [
+    (PLAIN, []),
+    (PLAIN.replace(",", ";"), ["columns are separated by a semicolon"]),
+    (PLAIN.replace(",", "\t"), ["columns are separated by a tab"]),
+    (PLAIN.replace(",", "|"), ["columns are separated by a bar"]),
+    ("sep=,\n" + PLAIN, []),
+    ("SEP=;\r\n" + PLAIN.replace(",", ";").replace("\n", "\r\n"), ["columns are separated by a semicolon"]),
+    ("# a pump, 2024\n#\n\n" + PLAIN + "# the end\n", ["3 comment lines skipped"]),
+    ("# " + PLAIN, []),
+    ("t , a, b\n1, 2 ,3\n\n4,\t5,6\n \n", []),
+    ("t;a;b\n1;2,0;3\n4;5;6,00\n", ["columns are separated by a semicolon", "numbers have decimal commas"]),
+    ('t,"a","b"\n1,"2,0","3"\n4,"+5,",6e0\n', ["numbers have decimal commas"]),
+    (PLAIN.replace("\n", "\r"), []),
+    (PLAIN.encode("utf-8-sig"), []), (PLAIN.encode("utf-16"), []), (PLAIN.encode("utf-32"), []),
+    ('a,"x\ny",b\n2,"1\n1",3\n5,4,6\n', []),
+])
+def test_csv_files_as_programs_write_them(tmp_path, content, remarks):
+    assert read(tmp_path, content, "a", "b") == ([[2, 5], [3, 6]], remarks)
+
+
+def test_names_of_columns(tmp_path):
+    header = '"pressure, bar",#,flow\n1,2,3\n'
+    assert read(tmp_path, header, *tables.split_names('"pressure, bar", #'))[0] == [[1], [2]]
+    assert (tables.one_name('"flow, l"'), tables.one_name("flow, l"), tables.one_name("a")) == ("flow, l", "flow, l", "a")
+    assert read(tmp_path, header, "pressure") == (
+        "s.csv has no column 'pressure'; its first line names: pressure, bar, #, flow; quote a name that holds a comma: --inputs "
+        "'\"a, b\",c'")
+    several = "columns are separated by a comma, semicolon, tab or bar"
+    for content, sentence in (
+        ("time;pressure\n1;2\n", "s.csv has no column 'a'; its first line names: time, pressure"),
+        ("a b\n1 2\n", f"s.csv has no column 'a'; its first line names: a b ({several})"),
+        ("1,2.5\n3,4\n", "s.csv has no line that names its columns: its first line holds numbers, 1, 2.5; put the names before "
+                         "it"),
+        ("b,a,c,a\n", "s.csv names the column 'a' twice, as columns 2 and 4: rename one of them"),
+        ("# a comment\n", "s.csv has no column 'a'; its first line names: none"),
+        ("", "s.csv is empty: copy it again"),
+        (b"\x1f\x8b\x08", "s.csv is packed by gzip: unpack it first"),
+        (b"PK\x03\x04", "s.csv is an archive, such as an Excel workbook is: save the table as CSV, or unpack it first"),
+        ("version https://git-lfs.github.com/spec/v1\n",
+         "s.csv is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"),
+        ("a,b\n1,ü\n".encode("latin-1"), "s.csv, line 2 is no UTF-8 (invalid start byte at the byte 0xFC), as where it was saved "
+                                         "as "
+         "Latin-1: save it as UTF-8"),
+        (b"a\n1\n\x002", "s.csv, line 3 holds a NUL character, as a text in UTF-16 does: save it as UTF-8"),
+    ):
+        assert read(tmp_path, content, "a") == sentence
+
+
+@pytest.mark.parametrize("row, sentence", [
+    ("1,5,2,5", "has 4 values where the first line names 2: if its numbers have decimal commas, separate the columns by "
+                "semicolons"),
+    ("1,2,", "has 3 values where the first line names 2: remove the separator at its end, or name one column more"),
+    ("1", "has 1 values where the first line names 2: quote a value that holds the separator, or remove the line"),
+    (f'1,"{"x" * 200000}"', "cannot be read as CSV (field larger than field limit (131072)): is a quote not closed?"),
+    ('1,"2', "cannot be read as CSV (unexpected end of data): is a quote not closed?"),
+])
+def test_lines_that_are_refused(tmp_path, row, sentence):
+    assert read(tmp_path, f"a,b\n# c\n1,2\n{row}\n", "a", "b") == f"s.csv, line 4 {sentence}"
+
+
+@pytest.mark.parametrize("word, sentence", [
+    ("", "is empty: fill it in or remove the row"),
+    ("NaN", "holds 'NaN', no finite number: fill it in or remove the row"),
+    ("-inf", "holds '-inf', no finite number: fill it in or remove the row"),
+    ("n/a", "holds 'n/a', no finite number: fill it in or remove the row"),
+    ("1e39", "holds '1e39', beyond 3.4e+38, the largest float32: give the column in a larger unit"),
+    ("-1e999", "holds '-1e999', beyond 3.4e+38, the largest float32: give the column in a larger unit"),
+    ("45.5 %", "holds the percentage '45.5 %': write it as a number"),
+    ("2024-01-02 10:00", "holds '2024-01-02 10:00', a date or a time: write it as a number, such as seconds"),
+    ("10:30", "holds '10:30', a date or a time: write it as a number, such as seconds"),
+    ("1,234", "holds '1,234', which may be 1.234 or 1234: write decimal points, and no separators of thousands"),
+    ("1,234,567", "holds '1,234,567', a number with separators of thousands: write it without"),
+    ("1.234,5", "holds '1.234,5', a number with separators of thousands: write it without"),
+    ("1_000", "holds '1_000', a number with separators of thousands: write it without"),
+    ("1,5", "holds '1,5' with a comma, line 2 '0.5' with a point: write decimal points, and no separators of thousands"),
+    ("0x1F", "holds '0x1F', no number: mend it or remove the row"),
+])
+def test_values_that_are_refused(tmp_path, word, sentence):
+    assert read(tmp_path, f"t;a\n0;0.5\n\n1;{word}\n", "a") == f"s.csv, line 4: the column 'a' {sentence}"
+
+
+def test_remarks_are_printed_and_kept(tmp_path, capsys):
+    file = tmp_path / "s.csv"
+    file.write_text("# made by hand\n" + "t;a\n" + "".join(f"{t};{t},5\n" for t in range(40)))
+    words = ["--inputs", "a,t", "--target", "a", "--length", "4", "--out", str(tmp_path / "out")]
+    assert cli.main(["prepare", str(file), *words]) == 0
+    remarks = ["columns are separated by a semicolon", "1 comment line skipped", "numbers have decimal commas"]
+    assert capsys.readouterr().out.splitlines()[1:-1] == remarks
+    assert json.loads((tmp_path / "out/source.json").read_text())["remarks"] == remarks
+    assert datasets.load("out", None, tmp_path).x_train[0, :, 0].tolist() == [0.5, 1.5, 2.5, 3.5]
 
 
 def write_wav(path, samples, rate=8000, width=2, channels=1):
@@ -161,13 +279,105 @@ def test_sounds(tmp_path, capsys):
     assert np.allclose(data.x_train[:, -1], np.log(prepare.FLOOR))
 
 
+def chunk(name: bytes, content: bytes, size: int | None = None) -> bytes:
+    return name + struct.pack("<I", len(content) if size is None else size) + content + bytes(len(content) % 2)
+
+
+def form(kind: int = 1, bits: int = 16, channels: int = 1, rate: int = 8000, extensible: bool = False, step: int = 0) -> bytes:
+    step = step or bits // 8 * channels
+    plain = struct.pack("<HHIIHH", 0xFFFE if extensible else kind, channels, rate, rate * step, step, bits)
+    return chunk(b"fmt ", plain + struct.pack("<HHIH", 22, bits, 0, kind) + wav.SUBFORMAT if extensible else plain)
+
+
+def riff(*chunks: bytes) -> bytes:
+    content = b"WAVE" + b"".join(chunks)
+    return b"RIFF" + struct.pack("<I", len(content)) + content
+
+
+VALUES = (-0.5, 0.25, 0.0, 0.5)
+SIXTEEN = np.array([value * 32768 for value in VALUES], "<i2").tobytes()
+TWENTY_FOUR = b"".join(int(value * 2**23).to_bytes(3, "little", signed=True) for value in VALUES)
+
+
+def heard(tmp_path, content: bytes):
+    (tmp_path / "s.wav").write_bytes(content)
+    try:
+        samples, rate = wav.read_wav(tmp_path / "s.wav")
+        return samples.tolist(), rate
+    except EmambaError as error:
+        return str(error).replace(f"{tmp_path}/", "")
+
+
+@pytest.mark.parametrize("content", [
+    riff(form(), chunk(b"data", SIXTEEN)),
+    riff(form(extensible=True), chunk(b"fact", bytes(4)), chunk(b"data", SIXTEEN)),
+    riff(form(bits=8), chunk(b"data", bytes([64, 160, 128, 192]))),
+    riff(form(bits=24), chunk(b"data", TWENTY_FOUR)), riff(form(bits=24, extensible=True), chunk(b"data", TWENTY_FOUR)),
+    riff(form(bits=32), chunk(b"data", np.array([value * 2**31 for value in VALUES], "<i4").tobytes())),
+    riff(form(3, 32), chunk(b"data", np.array(VALUES, "<f4").tobytes())),
+    riff(form(3, 64, extensible=True), chunk(b"data", np.array(VALUES, "<f8").tobytes())),
+    riff(chunk(b"JUNK", b"odd"), form(), chunk(b"LIST", b"INFO!"), chunk(b"data", SIXTEEN), chunk(b"LIST", b"more")),
+    riff(form(), chunk(b"LIST", b"odd")[:-1], chunk(b"data", SIXTEEN)),
+    riff(form(), chunk(b"data", SIXTEEN, 0)), riff(form(), chunk(b"data", SIXTEEN, 0xFFFFFFFF)),
+    riff(form(), chunk(b"data", SIXTEEN, 0x7FFFF000)), riff(form(), chunk(b"data", SIXTEEN + b"x")),
+    riff(form(channels=2), chunk(b"data", np.repeat(np.frombuffer(SIXTEEN, "<i2"), 2).tobytes())),
+])
+def test_wav_files_as_programs_write_them(tmp_path, content):
+    assert heard(tmp_path, content) == (list(VALUES), 8000)
+
+
+@pytest.mark.parametrize("content, sentence", [
+    (riff(form(6, 8), chunk(b"data", SIXTEEN)), "holds A-law, which is not read: save it as 16-bit PCM"),
+    (riff(form(7, 8, extensible=True), chunk(b"data", SIXTEEN)), "holds mu-law, which is not read: save it as 16-bit PCM"),
+    (riff(form(0x1234), chunk(b"data", SIXTEEN)), "holds sound of the format 0x1234, which is not read: save it as 16-bit PCM"),
+    (riff(form(3, 16), chunk(b"data", SIXTEEN)), "has samples of 16 bits, 2 bytes for 1 channels: save it as 16-bit PCM"),
+    (riff(form(step=7), chunk(b"data", SIXTEEN)), "has samples of 16 bits, 7 bytes for 1 channels: save it as 16-bit PCM"),
+    (riff(form(channels=0), chunk(b"data", SIXTEEN)), "has samples of 16 bits, 0 bytes for 0 channels: save it as 16-bit PCM"),
+    (riff(form(rate=0), chunk(b"data", SIXTEEN)), "has 0 samples a second; 1000 to 200000 can be used: convert it"),
+    (riff(form(), chunk(b"data", SIXTEEN))[:-3], "ends after 5 of the 8 bytes of its part 'data': copy it again"),
+    (riff(form(), chunk(b"LIST", SIXTEEN, 99)), "ends after 8 of the 99 bytes of its part 'LIST': copy it again"),
+    (riff(form()), "cannot be read as WAV (it ends before its sound): copy it again"),
+    (riff(form(), chunk(b"data", b""), chunk(b"LIST", b"more")), "holds no sound: remove it"),
+    (riff(chunk(b"data", SIXTEEN), form()), "cannot be read as WAV (it has no format before its sound): save it as 16-bit PCM"),
+    (riff(form(3, 32), chunk(b"data", np.array([0, np.nan], "<f4").tobytes())),
+     "holds the sample nan at 1, no finite float32: mend it or remove the file"),
+    (b"RF64" + riff()[4:], "is a WAV file of more than 4 GB (RF64): cut it, and save it as plain WAV"),
+    (b"fLaC", "is FLAC and no WAV file: convert it to 16-bit PCM"),
+    (b"hello", "cannot be read as WAV (it does not begin with RIFF and WAVE): save it as 16-bit PCM"),
+    (b"", "is empty: copy it again"),
+    (b"version https://git-lfs.github.com/spec/v1", "is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"),
+])
+def test_wav_files_that_are_refused(tmp_path, content, sentence):
+    assert heard(tmp_path, content) == f"s.wav {sentence}"
+
+
+def test_what_is_left_out_is_said(tmp_path, capsys):
+    for name in ("b/0.wav", "b/1.WAV", "b/2.Wav", "a/0.wav", "a/0.WAV", "a/x.wav", "a/old/3.wav"):
+        write_wav(tmp_path / "words" / name, np.zeros(800))
+    for name in ("a/readme.md", "a/._0.wav", "top.wav", "noise/n.mp3"):
+        (tmp_path / "words" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "words" / name).touch()
+    assert cli.main(["prepare", str(tmp_path / "words"), "--seconds", "0.05", "--out", str(tmp_path / "w")]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("2 / 2 / 2 sequences") and out[1:-1] == [
+        "left out: 2 files of other kinds in the folders of the classes (a/._0.wav, a/readme.md)",
+        "left out: 1 folders in the folders of the classes (a/old)",
+        "left out: 1 folders without .wav files (noise)",
+        "left out: 1 files beside the folders of the classes (top.wav)",
+    ]
+    assert json.loads((tmp_path / "w/source.json").read_text())["remarks"] == out[1:-1]
+    os.mkfifo(tmp_path / "words/b/3.wav")
+    assert cli.main(["prepare", str(tmp_path / "words"), "--out", str(tmp_path / "w")]) == 1
+    assert capsys.readouterr().err.startswith(f"emamba: cannot read {tmp_path}/words/b/3.wav: it is a pipe")
+
+
 @pytest.mark.parametrize("width", [1, 2, 4])
 def test_read_wav(tmp_path, width):
     """Full scale is ±1 at every width; channels are averaged."""
     half = 1 << (8 * width - 1)
     offset = half if width == 1 else 0
     write_wav(tmp_path / "s.wav", [offset - half, offset, offset + half // 2, offset + half // 2], width=width, channels=2)
-    samples, rate = prepare.read_wav(tmp_path / "s.wav")
+    samples, rate = wav.read_wav(tmp_path / "s.wav")
     assert samples.tolist() == [-0.5, 0.5] and rate == 8000
 
 
@@ -182,6 +392,7 @@ def test_sounds_refuse(tmp_path):
         for k in range(3):
             write_wav(tmp_path / name / f"{k}.wav", np.zeros(800), 8000 if name == "a" else 16000)
     assert refusal(0.01, 8) == "--seconds must be at least 0.025, not 0.01"
+    assert refusal(float("inf"), 8) == "--seconds must be at most 600, not inf"
     assert refusal(1.0, 0) == "--bands must lie in 1..128, not 0"
     assert "samples a second" in refusal(1.0, 8)
     (tmp_path / "a/0.wav").write_bytes(b"RIFF")
