@@ -9,6 +9,7 @@ from emamba import datasets
 from emamba.artifact import load
 from emamba.datasets.metrics import figures
 from emamba.datasets.tokens import executor_tokens
+from emamba.door import guarded
 from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
 from rtl import build
@@ -60,7 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except EmambaError as error:
-        sys.exit(f"demo: {error}")
+    sys.exit(guarded("demo", main))

@@ -6,13 +6,13 @@ word, with the toggles of every net in a window of whole sequences.
 
 import hashlib
 import re
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from emamba import processes
 from emamba.errors import EmambaError
 from emamba.files import write_file
 from rtl import packing
@@ -133,7 +133,7 @@ def simulate(netlist: Netlist, flat: Flat, i: Port, o: Port, words: np.ndarray, 
         limit = start + cycles + 40 * beats * max(1, cycles) // max(1, beats) + 100_000
         settings = {"beats": beats, "lasts": lasts, "limit": limit, "from": start, "cycles": cycles}
         command = [program, folder / "netlist.bin", folder / "beats.bin", folder, *(f"{k}={v}" for k, v in settings.items())]
-        done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+        done = processes.run(command)
         status = done.stdout.split()
         if done.returncode or not status or status[0] != "done":
             faults = {"stuck": "stops", "uneven": "has handshakes that depend on data"}
@@ -251,8 +251,7 @@ def _build(library: Library) -> Path:
         with tempfile.TemporaryDirectory() as name:
             (Path(name) / "cells.h").write_text(header, encoding="utf-8")
             (Path(name) / "gates.cpp").write_text(source, encoding="utf-8")
-            done = subprocess.run(["g++", "-std=c++17", "-O2", "-o", str(target), "gates.cpp"], cwd=name, capture_output=True,
-                                  text=True)
+            done = processes.run(["g++", "-std=c++17", "-O2", "-o", target, "gates.cpp"], cwd=name)
             if done.returncode:
                 raise EmambaError(f"g++ does not build the gate-level simulator: {done.stderr.splitlines()[0]}")
 

@@ -2,10 +2,10 @@
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+from emamba import processes
 from emamba.errors import EmambaError
 
 from .pdk import Pdk
@@ -33,7 +33,8 @@ def run(folder: Path, pdk: Pdk) -> list[str]:
                 "OpenROAD-flow-scripts for this process"]
     target.mkdir(exist_ok=True)
     with (folder / "layout.log").open("w") as log:
-        done = subprocess.run(command, cwd=folder, env=os.environ | environment, stdout=None if sys.stdout.isatty() else log)
+        to = None if sys.stdout.isatty() else log
+        done = processes.run(command, cwd=folder, env=os.environ | environment, stdout=to, stderr=None)
     if done.returncode or not gds.is_file():
         fault = f"ended with status {done.returncode}" if done.returncode else f"left no {gds}"
         raise EmambaError(f"{command[0]} {fault}: see {folder / 'layout.log'}")

@@ -18,6 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from boards.tools import version
+from emamba import processes
 from emamba.errors import EmambaError
 from emamba.files import write_folder
 from rtl.emit import BACKSLASH, INSTANCE, modules, parts
@@ -276,7 +277,7 @@ class _Flow:
         if not scripts:
             return
         (work / "scripts").write_text("\f".join(scripts), encoding="utf-8")
-        with (work / "scripts").open() as source, (work / "log").open("w+") as log, subprocess.Popen(
+        with (work / "scripts").open() as source, (work / "log").open("w+") as log, processes.group(
                 [sys.executable, "-c", YOSYS], cwd=work, stdin=source, stdout=subprocess.PIPE, stderr=log, text=True) as process:
             for line in process.stdout:
                 yield int(line)

@@ -2,11 +2,11 @@
 
 import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from emamba import processes
 from emamba.errors import EmambaError
 
 from .liberty import Library
@@ -81,7 +81,7 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
         (folder / "run.tcl").write_text(SCRIPT.format(**parts, period=f"{period:.6g}", delay=f"{IO_SHARE * period:.6g}",
                                                       driver=pdk.drivers["input"], endpoints=ENDPOINTS,
                                                       load=f"{pdk.load_ff * 1e-15 / library.farads:.6g}"), encoding="utf-8")
-        done = subprocess.run(["sta", "-no_splash", "-exit", "run.tcl"], cwd=folder, capture_output=True, text=True)
+        done = processes.run(["sta", "-no_splash", "-exit", "run.tcl"], cwd=folder)
     text = done.stdout + done.stderr
     if "== done" not in text:
         wrong = [line for line in text.splitlines() if "rror" in line] or text.splitlines()[-1:]

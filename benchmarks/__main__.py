@@ -8,7 +8,7 @@ from pathlib import Path
 from emamba import datasets
 from emamba.artifact import load
 from emamba.datasets.tokens import executor_tokens
-from emamba.errors import EmambaError
+from emamba.door import guarded
 
 from . import bitstream, cpu, growth, norms, resources, schedules, sections, simulation, system
 
@@ -35,7 +35,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except EmambaError as error:
-        sys.exit(f"benchmarks: {error}")
+    sys.exit(guarded("benchmarks", lambda: main(sys.argv[1:])))

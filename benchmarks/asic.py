@@ -19,7 +19,7 @@ from emamba import datasets
 from emamba.artifact import Artifact, load
 from emamba.config import QuantizeConfig
 from emamba.datasets.tokens import executor_tokens
-from emamba.errors import EmambaError
+from emamba.door import guarded
 from emamba.files import write_file
 from rtl.datapath import Products
 from rtl.schedule import Realization, Schedule
@@ -286,7 +286,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except EmambaError as error:
-        sys.exit(f"benchmarks.asic: {error}")
+    sys.exit(guarded("benchmarks.asic", lambda: main(sys.argv[1:])))

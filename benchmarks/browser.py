@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from emamba.door import guarded
 from emamba.errors import EmambaError
 
 OUT = Path("build/browser")
@@ -55,7 +56,4 @@ def _open(browser: str, report: Path, *options: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]) if len(sys.argv) == 2 else Path("report.html"))
-    except EmambaError as error:
-        sys.exit(f"browser: {error}")
+    sys.exit(guarded("browser", lambda: main(Path(sys.argv[1]) if len(sys.argv) == 2 else Path("report.html"))))

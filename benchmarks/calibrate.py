@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from emamba.artifact import load
+from emamba.door import guarded
 from emamba.errors import EmambaError
 from emamba.files import write_file
 from rtl import cost
@@ -157,4 +158,4 @@ def report(family: str, entry: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(guarded("calibrate", lambda: main(sys.argv[1:])))

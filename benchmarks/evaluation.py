@@ -15,6 +15,7 @@ from emamba.certificate import certify
 from emamba.config import QuantizeConfig
 from emamba.datasets.metrics import BETTER, data_figures
 from emamba.datasets.tokens import executor_tokens
+from emamba.door import guarded
 from emamba.errors import EmambaError
 from emamba.executors import make_executor, predict
 from emamba.integer import IntegerModel
@@ -335,9 +336,6 @@ def _number(key: str, value: float) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        write("evaluation", [
-            "# Evaluation", "", "Written by `make evaluation`; the same figures are in `evaluation.json`. MARS feature maps are "
-            "rebuilt from its points;", "CIFAR-10 is a JPEG copy."], SECTIONS, sys.argv[1:])
-    except EmambaError as error:
-        sys.exit(f"evaluation: {error}")
+    sys.exit(guarded("evaluation", lambda: write("evaluation", [
+        "# Evaluation", "", "Written by `make evaluation`; the same figures are in `evaluation.json`. MARS feature maps are "
+        "rebuilt from its points;", "CIFAR-10 is a JPEG copy."], SECTIONS, sys.argv[1:])))

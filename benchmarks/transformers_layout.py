@@ -18,6 +18,7 @@ from transformers import MambaConfig, MambaForCausalLM
 
 import emamba
 from emamba.api import read_model_files
+from emamba.door import guarded
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
 from emamba.reference import Reference
@@ -73,7 +74,4 @@ def main(folder: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
-    except EmambaError as error:
-        sys.exit(f"transformers_layout: {error}")
+    sys.exit(guarded("transformers_layout", lambda: main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)))

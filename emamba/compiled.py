@@ -7,7 +7,6 @@ import ctypes
 import os
 import shlex
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import processes
 from .artifact import Artifact
 from .errors import EmambaError
 from .formats import IntFormat, Rounding
@@ -223,12 +223,12 @@ def _compile(**macros: str | int) -> ctypes.CDLL:
     command = [*compiler(), *FLAGS, *(f"-D{name}={value}" for name, value in macros.items()), str(SOURCE), "-o"]
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "compiled.so"
+        said = ""
         try:
-            subprocess.run([*command, str(library)], check=True, capture_output=True, text=True)
+            said = processes.run([*command, library]).stderr.strip()
             return ctypes.CDLL(str(library))
-        except (OSError, subprocess.CalledProcessError) as error:
-            reason = getattr(error, "stderr", None) or error
-            raise EmambaError(f"{command[0]} cannot compile {SOURCE}: {str(reason).strip()}") from None
+        except OSError as error:
+            raise EmambaError(f"{command[0]} cannot compile {SOURCE}: {(said or str(error)).splitlines()[0]}") from None
 
 
 def _type(bounds: Iterable[int]) -> str:

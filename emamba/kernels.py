@@ -13,7 +13,6 @@ The compiled form needs a C++ compiler: $CXX, else c++. Without one the simple l
 
 import ctypes
 import os
-import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -23,6 +22,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from . import processes
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-Wno-psabi")
@@ -78,9 +79,9 @@ def library() -> ctypes.CDLL | None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernels.so"
         try:
-            subprocess.run([os.environ.get("CXX", "c++"), *FLAGS, "-o", path, SOURCE], check=True, capture_output=True)
+            processes.run([os.environ.get("CXX", "c++"), *FLAGS, "-o", path, SOURCE])
             return ctypes.CDLL(str(path))
-        except (OSError, subprocess.CalledProcessError):
+        except OSError:
             return None
 
 

@@ -18,6 +18,7 @@ from boards.zynqmp.presets import PRESETS
 from boards.zynqmp.target import Target
 from emamba.artifact import SHIPPED, load
 from emamba.certificate import certify
+from emamba.door import guarded
 from emamba.errors import EmambaError
 from emamba.files import check_replaceable, write_file, write_folder
 from emamba.operators import Scan
@@ -70,15 +71,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Builds a target; every failure is one sentence on standard error."""
-    try:
-        build(_parser().parse_args(arguments))
-    except EmambaError as error:
-        print(f"rtl.build: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("rtl.build: interrupted; nothing half-written is left", file=sys.stderr)
-        return 130
-    return 0
+    return guarded("rtl.build", lambda: build(_parser().parse_args(arguments)))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,11 +1,14 @@
 """Verilog emission: the only place that calls Yosys."""
 
 import re
+import sys
 
+from amaranth._toolchain import require_tool
 from amaranth._toolchain.yosys import YosysError, find_yosys
 from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 
+from emamba import processes
 from emamba.errors import EmambaError
 
 # `proc` turns every process into assigns and flip-flops: event-driven simulators keep the `always @*` blocks, which Yosys would
@@ -29,10 +32,15 @@ def to_verilog(component: Elaboratable, name: str = "top", platform=None) -> str
     """Verilog-2005 of `component`, elaborated for `platform`."""
     text = rtlil.convert(component, name=name, platform=platform, emit_src=False)
     try:
-        verilog = find_yosys(lambda version: version >= (0, 40)).run(["-q", "-"], SCRIPT.format(rtlil=text))
+        found = find_yosys(lambda version: version >= (0, 40))
     except YosysError as error:
         raise EmambaError(f"Yosys does not write the design: {str(error).splitlines()[0]}") from None
-    return FOREIGN.sub("", verilog)
+    own = hasattr(found, "YOSYS_PACKAGE")  # -P: not what lies in the current folder under its name
+    command = [sys.executable, "-P", "-m", found.YOSYS_PACKAGE] if own else [require_tool(found.YOSYS_BINARY)]
+    done = processes.run([*command, "-q", "-"], input=SCRIPT.format(rtlil=text))
+    if done.returncode:
+        raise EmambaError(f"Yosys does not write the design: {(done.stderr.splitlines() or ['no message'])[0]}")
+    return FOREIGN.sub("", done.stdout)
 
 
 INSTANCE = re.compile(r"^  (\\\S+|\w+) +(\\\S+|\w+) \($", re.M)

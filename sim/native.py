@@ -8,7 +8,6 @@ that was changed for a test may have the input `strap`, which a run holds at one
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from amaranth.lib.wiring import Component
 
+from emamba import processes
 from emamba.errors import EmambaError
 from rtl import packing
 from rtl.emit import to_verilog
@@ -98,7 +98,7 @@ class NativeSimulation:
     def _run(self, words, settings, folder):
         words.tofile(folder / "i.bin")
         command = [self.folder / "simulation", folder / "i.bin", folder, *(f"{name}={value}" for name, value in settings.items())]
-        process = subprocess.run(command, capture_output=True, text=True)
+        process = processes.run(command)
         if process.returncode:
             raise EmambaError(f"the simulation ended with status {process.returncode}: {process.stderr.strip()}")
         summary = dict(line.split() for line in (folder / "summary.txt").read_text().splitlines())
@@ -168,7 +168,7 @@ def build(files: dict[str, str], build_dir: Path, *, fast: bool, options: tuple[
         for name, text in files.items():
             (draft / name).write_text(text)
         command = ["verilator", *arguments, "top.v", "harness.cpp", "-CFLAGS", "-I.."]
-        process = subprocess.run(command, cwd=draft, env=os.environ | environment, capture_output=True, text=True)
+        process = processes.run(command, cwd=draft, env=os.environ | environment)
         (draft / "build.log").write_text(process.stdout + process.stderr)
         if process.returncode:
             errors = [line for line in (process.stdout + process.stderr).splitlines() if line.startswith("%") or "rror" in line]

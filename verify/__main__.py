@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks import sections
 from emamba.artifact import load
+from emamba.door import guarded
 from emamba.errors import EmambaError
 from emamba.formats import IntFormat, Rounding
 from emamba.operators import Scan
@@ -221,7 +222,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except EmambaError as error:
-        sys.exit(f"verify: {error}")
+    sys.exit(guarded("verify", lambda: main(sys.argv[1:])))
