@@ -164,7 +164,7 @@ def _refuse_header(file: Path, header: list[str], name: str) -> None:
                           "put the "
                           "names before it")
     told = f"{file} has no column '{name}'; its first line names: {', '.join(header)[:400] or 'none'}"
-    if len(header) == 1:
+    if len(header) == 1 and re.search(r"\S[^\w,]+\S", header[0]):
         told += f" (columns are separated by a {', '.join(list(SEPARATORS.values())[:-1])} or {SEPARATORS['|']})"
     if any("," in cell for cell in header):
         told += "; quote a name that holds a comma: --inputs '\"a, b\",c'"

@@ -144,7 +144,12 @@ def _check(recipe: Recipe, data: Dataset):
     if (data.y_train.dtype.kind == "f") != (model.task == "regression"):
         kind, tasks = ("values", "regression") if data.y_train.dtype.kind == "f" else ("integers", "classification or next_token")
         raise EmambaError(f"model.task is {model.task}, but the targets of data set {data.name} are {kind}: set task to {tasks}")
-    values = data.y_train.shape[-1] if model.task == "regression" else int(data.y_train.max()) + 1
+    parts = [(getattr(data, f"x_{part}"), getattr(data, f"y_{part}")) for part in ("train", "validate", "test")]
+    largest = max(int(x.max()) for x, _ in parts) if model.input == "tokens" and data.x_train.dtype.kind == "i" else 0
+    if model.input == "tokens" and largest >= model.vocabulary:
+        raise EmambaError(f"data set {data.name} holds the token id {largest}, outside 0..{model.vocabulary - 1} of "
+                          f"model.vocabulary: set that to {largest + 1}")
+    values = data.y_train.shape[-1] if model.task == "regression" else max(int(y.max()) for _, y in parts) + 1
     if values > model.outputs or (model.task == "regression" and values != model.outputs):
         raise EmambaError(f"model.outputs is {model.outputs}, data set {data.name} needs {values}")
     if recipe.train.recut and (data.x_train.shape != data.y_train.shape

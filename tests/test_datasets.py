@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import lzma
+import os
 import re
 import sys
 from importlib.util import find_spec
@@ -158,6 +159,39 @@ def test_nothing_unpacks_without_end(tmp_path, monkeypatch, name):
     with pytest.raises(EmambaError) as error:
         (archives.read_npz if name == "a.npz" else archives.unpack)(path, "copy it again")
     assert str(error.value) == f"{path} holds more than {1 << 20} bytes, which no file of its data set does: copy it again"
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 3\n"
+
+
+@pytest.mark.parametrize("data, name", [
+    ("fashion_mnist", "fashion-mnist/t10k-images-idx3-ubyte.gz"), ("cifar10", "cifar10/data_batch_1.bin"),
+    ("cifar10", "cifar10/cifar10_jpeg.npz"), ("mars", "mars/mars_test.npz"), ("mars", "mars/featuremap_train.npy"),
+    ("wikitext2", "wikitext2/test.txt.xz"), ("japanese_vowels", "japanese_vowels/JapaneseVowels_TRAIN.ts"),
+])
+def test_what_stands_for_a_file(tmp_path, monkeypatch, data, name):
+    monkeypatch.setattr(fashion_mnist, "SYSTEM", tmp_path / "system")
+    path = tmp_path / name
+    path.parent.mkdir()
+    (path.parent / "valid.txt").write_bytes(b"a b")
+    path.write_bytes(POINTER)
+    assert refusal(data, None, tmp_path) == f"{path} is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"
+    path.write_bytes(b"<!DOCTYPE html>")
+    assert refusal(data, None, tmp_path) == f"{path} is a web page, not the file itself: download the file that the page shows"
+    path.unlink()
+    os.mkfifo(path)
+    assert refusal(data, None, tmp_path).startswith(f"cannot read {path}: it is a pipe")
+
+
+@pytest.mark.parametrize("name, split", [(["mars"], None), ({}, None), (3, None), ("mars", ["official"]), ("wikitext2", 3)])
+def test_names_that_are_no_texts(tmp_path, name, split):
+    assert refusal(name, split, tmp_path).startswith("the name and the split of a data set are texts, not ")
+
+
+def test_names_that_lead_elsewhere(tmp_path):
+    (tmp_path / "data").mkdir()
+    for name in ("..", ".", "", "/", "../data", "x" * 4000, "a\0b"):
+        assert refusal(name, None, tmp_path / "data").startswith("unknown data set '")
 
 
 # CIFAR-10
@@ -351,13 +385,31 @@ def test_default_split(wikitext, tmp_path, monkeypatch):
 
 def test_official_wikitext(wikitext, tmp_path):
     assert refusal("wikitext2", "official-bytes-64", tmp_path) == (
-        f"{wikitext} has no train text of WikiText-2 (train.txt.xz, train.txt, wiki.train.tokens): {wikitext2.REMEDY}")
+        f"{wikitext} lacks WikiText-2's training text (train.txt.xz, train.txt, wiki.train.tokens): {wikitext2.REMEDY}")
     (wikitext / "wiki.train.tokens").write_bytes(b" \n = Other text = \n \n" * 20)
     data = datasets.load("wikitext2", "official-bytes-64", tmp_path)
     assert data.note == "trained on the official training text"
     assert bytes(data.x_train[0, :20].tolist()) == b" \n = Other text = \n " and bytes(data.x_validate[0].tolist()) == TEXT[:64]
     plain = datasets.load("wikitext2", "bytes-64", tmp_path)
     assert bytes(plain.x_train[0].tolist()) == TEXT[:64] and np.array_equal(plain.x_test, data.x_test)
+
+
+def test_raw_wikitext_and_parquet(tmp_path):
+    folder = tmp_path / "wikitext-2-raw"
+    folder.mkdir()
+    (folder / "test-00000-of-00001.parquet").write_bytes(b"PAR1")
+    assert refusal("wikitext2", None, tmp_path) == (
+        f"{folder} has WikiText-2 as Parquet (test-00000-of-00001.parquet), which is not read: write the column text of each "
+        "part "
+        "into a file, as docs/data.md shows")
+    (folder / "wiki.test.raw").write_bytes(TEXT[:1600])
+    (folder / "valid.txt").write_bytes(TEXT)
+    assert refusal("wikitext2", None, tmp_path) == (
+        f"{folder} lacks WikiText-2's validation text (wiki.valid.raw): put wiki.valid.raw beside the others")
+    (folder / "wiki.valid.raw").write_bytes(TEXT)
+    data = datasets.load("wikitext2", "bytes-64", tmp_path)
+    assert data.note == "trained on the validation text, without the training text, raw text"
+    assert bytes(data.x_test[0].tolist()) == TEXT[:64]
 
 
 @pytest.mark.parametrize("split", ["words", "bytes-", "bytes-0", "bpe512-064", "bpe300", "official", "bytes-1000000", "xbytes"])
@@ -383,7 +435,7 @@ def test_bad_wikitext(wikitext, tmp_path):
     assert refusal("wikitext2", "bytes", tmp_path) == f"{path} is empty: copy it again"
     path.unlink()
     assert refusal("wikitext2", "bytes", tmp_path) == (
-        f"{wikitext} has no valid text of WikiText-2 (valid.txt.xz, valid.txt, wiki.valid.tokens): {wikitext2.REMEDY}")
+        f"{wikitext} lacks WikiText-2's validation text (valid.txt.xz, valid.txt, wiki.valid.tokens): {wikitext2.REMEDY}")
 
 
 def test_short_text(wikitext, tmp_path):

@@ -3,14 +3,15 @@
 import csv
 import json
 import os
+import re
 import struct
 import wave
 
 import numpy as np
 import pytest
 
-from emamba import cli, datasets, prepare, tables, wav
-from emamba.config import Recipe, load_toml
+from emamba import cli, datasets, prepare, tables, training, wav
+from emamba.config import Recipe, load_toml, validate
 from emamba.errors import EmambaError
 
 RNG = np.random.default_rng(3)
@@ -83,7 +84,14 @@ def test_folder_refuses(arrays, given, sentence):
 
 def test_folder_without_a_file_or_with_a_bad_source(arrays, tmp_path):
     arrays()
-    for text, sentence in (("{", "is no JSON"), ('{"unit": 3}', "unit must be a text, not 3")):
+    scale = "unit_scale must be a number above 0, the figure of one unit of y, not "
+    for text, sentence in (
+        ("{", "is no JSON"), ('{"unit": 3}', "unit must be a text, not 3"), ("[1]", "holds no table"),
+        ('{"unit_scale": 0}', f"{scale}0"), ('{"unit_scale": -1.5}', f"{scale}-1.5"), ('{"unit_scale": NaN}', f"{scale}nan"),
+        ('{"unit_scale": 1%s}' % ("0" * 400), scale), ('{"note": "a\\ud800"}', "unit and note must be text of one line"),
+        ('{"unit": "c\\nm"}', "unit and note must be text of one line"),
+        ("version https://git-lfs.github.com/spec/v1", "is a pointer of Git LFS"),
+    ):
         (tmp_path / "data/mine/source.json").write_text(text)
         assert sentence in arrays()
     (tmp_path / "data/mine/y_test.npy").unlink()
@@ -91,6 +99,75 @@ def test_folder_without_a_file_or_with_a_bad_source(arrays, tmp_path):
                                    "x_test.npy, y_test.npy")
     with pytest.raises(EmambaError, match=r"unknown data set '\.\./data/mine'"):
         datasets.load("../data/mine", None, tmp_path / "data")
+
+
+def test_arrays_in_any_order_of_bytes_and_rows(arrays):
+    x, y = RNG.normal(size=(10, 4, 2)), RNG.integers(0, 3, 10)
+    expected = arrays(x_train=x, y_train=y, y_test=y[:6])
+    found = arrays(x_train=np.asfortranarray(x).astype(">f8"), y_train=y.astype(">i4"), y_test=y[:6].astype(np.uint8))
+    for key in ("x_train", "y_train", "x_validate", "y_validate"):
+        one, other = getattr(expected, key), getattr(found, key)
+        assert np.array_equal(one, other) and other.dtype == one.dtype and other.dtype.isnative and other.flags.c_contiguous
+
+
+def header(shape: str) -> bytes:
+    text = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+
+
+@pytest.mark.parametrize("content, sentence", [
+    (header("(10, 4, 2)") + bytes(632), "has 632 of the 640 bytes of its array of the shape [10, 4, 2]: copy it again"),
+    (header("(99999999999, 99999999)"), "has 0 of the 79999999199200000008 bytes of its array of the shape [99999999999, "
+                                        "99999999]: "
+                                        "copy it again"),
+    (header("(-1, 4)"), "is no array of numbers in NumPy's format .npy: write it with numpy.save"),
+    (b"1,2,3\n", "is no array of numbers in NumPy's format .npy: write it with numpy.save"),
+    (b"PK\x03\x04", "is an archive of arrays (.npz): load it and write the one that is meant with numpy.save"),
+    (b"", "is empty: copy it again"),
+    (b"version https://git-lfs.github.com/spec/v1", "is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`"),
+    (None, "it is a pipe; name a file, or save it as one first"),
+])
+def test_arrays_that_are_refused(arrays, tmp_path, content, sentence):
+    arrays()
+    path = tmp_path / "data/mine/x_train.npy"
+    path.unlink()
+    if content is None:
+        os.mkfifo(path)
+    else:
+        path.write_bytes(content)
+    assert arrays(x_train=None).endswith(sentence)
+
+
+def test_values_that_no_model_reads(arrays):
+    for given, sentence in (
+        ({"x_train": np.array([[[None]]] * 10)}, "x_train.npy is no array of numbers: its dtype is object, whose values are "
+                                                 "objects"),
+        ({"x_train": np.ones((10, 4, 2), bool)}, "x_train.npy is an array of bool of the shape [10, 4, 2]: save numbers"),
+        ({"x_train": np.ones((10, 4, 2), complex)}, "x_train.npy is an array of complex128 of the shape [10, 4, 2]: save "
+                                                    "numbers"),
+        ({"x_train": np.zeros((10, 0, 2))}, "x_train.npy is an array of float64 of the shape [10, 0, 2]: save numbers"),
+        ({"x_train": np.full((10, 4), -1)}, "x_train.npy holds the token id -1: number tokens from 0"),
+        ({"y_train": np.full(10, 2**63, np.uint64)}, "y_train.npy holds the class 9223372036854775808: number classes from 0"),
+    ):
+        assert sentence in arrays(**given)
+
+
+def test_a_token_beyond_the_vocabulary_is_refused(arrays, tmp_path):
+    recipe = {"data": {"name": "mine"}, "model": {
+        "input": "tokens", "vocabulary": 5, "length": 4, "d_model": 4, "dt_rank": 1, "d_state": 2, "blocks": 1,
+        "task": "classification", "outputs": 2}}
+    x, y = np.zeros((10, 4), int), np.arange(10) % 2
+    x_test, y_test = x.copy(), y.copy()
+    for change, sentence in (
+        ((x_test, (3, 2), 5), "data set mine holds the token id 5, outside 0..4 of model.vocabulary: set that to 6"),
+        ((y_test, 3, 2), "model.outputs is 2, data set mine needs 3"),
+    ):
+        array, place, value = change
+        array[place] = value
+        data = arrays(x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+        with pytest.raises(EmambaError, match=re.escape(sentence)):
+            training._check(validate(Recipe, recipe, "recipe"), data)
+        array[place] = 0
 
 
 def write_csv(path, rows, header=("t", "a", "b")):

@@ -12,6 +12,8 @@ from ..errors import EmambaError
 
 MODULES = {name: name for name in ("mars", "fashion_mnist", "cifar10", "wikitext2", "japanese_vowels")}
 """Data set name -> module of this package."""
+LONGEST = 80
+"""Characters that the name of a folder of arrays may have."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +60,13 @@ class Dataset:
 def load(name: str, split: str | None = None, directory: Path | str | None = None) -> Dataset:
     """Data set `name`; `split` None is the data set's first one, `directory` None as in `data_directory`."""
     directory = data_directory(directory)
+    if not isinstance(name, str) or not isinstance(split, str | None):
+        raise EmambaError(f"the name and the split of a data set are texts, not {str(name)[:80]!r} and {str(split)[:80]!r}")
     if name in MODULES:
         return import_module(f".{MODULES[name]}", __name__).load(split, directory)
-    if Path(name).name != name or not (directory / name).is_dir():
-        raise EmambaError(f"unknown data set '{name}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in {directory}")
+    if Path(name).name != name or name in ("", "..") or len(name) > LONGEST or not (directory / name).is_dir():
+        raise EmambaError(f"unknown data set '{name[:LONGEST]}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in "
+                          f"{directory}")
     return import_module(".folder", __name__).load(name, split, directory / name)
 
 

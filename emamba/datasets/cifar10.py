@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import EmambaError
 from . import Dataset, choose_split, find_folder, hold_out
-from .archives import read_npz
+from .archives import read, read_npz
 
 VALIDATION = 5000
 CLASSES = 10
@@ -64,10 +64,7 @@ def _read_binary(folder: Path, names: tuple[str, ...]) -> Part:
     size = 1 + int(np.prod(SHAPE))
     for name in names:
         path = folder / name
-        try:
-            content = np.fromfile(path, np.uint8)
-        except OSError as error:
-            raise EmambaError(f"{path} cannot be read ({error.strerror}): {REMEDY}") from None
+        content = np.frombuffer(read(path, REMEDY), np.uint8)
         if not content.size or content.size % size:
             raise EmambaError(f"{path} has {content.size} bytes, no multiple of {size}: unpack it again")
         parts.append(content.reshape(-1, size))

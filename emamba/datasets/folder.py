@@ -13,25 +13,29 @@ from pathlib import Path
 
 import numpy as np
 
+from ..disguises import check_pointer
 from ..errors import EmambaError
+from ..files import read_bytes
 from ..tensor_files import read_array
 from . import Dataset, choose_split, hold_out
 
 PARTS = ("train", "validate", "test")
 NEEDED = ("x_train.npy", "y_train.npy", "x_test.npy", "y_test.npy")
 SOURCE = "source.json"
+LARGEST = 1 << 24
+"""Of classes and token ids; far more than a model has."""
 HELD_OUT = 5
 """One of so many training sequences validates, where no others are given."""
 
 
 def load(name: str, split: str | None, folder: Path) -> Dataset:
     split = choose_split(name, split, ("own",))
-    missing = [file for file in NEEDED if not (folder / file).is_file()]
+    missing = [file for file in NEEDED if not (folder / file).exists()]
     if missing:
         raise EmambaError(f"{folder} has no {missing[0]}: a data set of your own needs {', '.join(NEEDED)}")
     parts = {}
     for part in PARTS:
-        if (folder / f"x_{part}.npy").is_file():
+        if (folder / f"x_{part}.npy").exists():
             parts[part] = _part(folder, part)
     if "validate" not in parts:
         x, y = parts["train"]
@@ -62,6 +66,10 @@ def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     if y.ndim not in (1, 2) or (classes and y.ndim == 2 and y.shape != x.shape):
         raise EmambaError(f"{folder}/y_{part}.npy is an array of {y.dtype} of the shape {list(y.shape)}; give classes [n] of "
                           "integers, values [n, outputs] of floating point, or next tokens like x")
+    if x.ndim == 2 and (x.min() < 0 or x.max() > LARGEST):
+        raise EmambaError(f"{folder}/x_{part}.npy holds the token id {x.min() if x.min() < 0 else x.max()}: number tokens from 0")
+    if classes and y.max() > LARGEST:
+        raise EmambaError(f"{folder}/y_{part}.npy holds the class {y.max()}: number classes from 0, without gaps")
     if classes and y.min() < 0:
         raise EmambaError(f"{folder}/y_{part}.npy holds the class {y.min()}: number classes from 0")
     x = x.astype(np.int64 if x.ndim == 2 else np.float32)
@@ -83,16 +91,25 @@ def _numbers(file: Path) -> np.ndarray:
 def _about(file: Path) -> dict:
     """Unit, its scale and the note of source.json, or what stands for them."""
     found = {"unit": "", "unit_scale": 1.0, "note": "own arrays"}
-    if not file.is_file():
+    if not file.exists():
         return found
+    content = read_bytes(file)
+    check_pointer(file, content)
     try:
-        given = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        given = json.loads(content.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise EmambaError(f"{file} is no JSON ({error}): mend it, or leave it out") from None
-    for key, value in found.items():
-        if isinstance(given, dict) and key in given:
+    if not isinstance(given, dict):
+        raise EmambaError(f"{file} holds no table: mend it, or leave it out")
+    for key in found:
+        if key in given:
             if type(given[key]) not in ((int, float) if key == "unit_scale" else (str,)):
                 raise EmambaError(f"{file}: {key} must be a {'number' if key == 'unit_scale' else 'text'}, "
                                   f"not {given[key]!r}")
-            found[key] = type(value)(given[key])
-    return found
+            found[key] = given[key]
+    if not 0 < found["unit_scale"] <= float(np.finfo(np.float32).max):
+        raise EmambaError(f"{file}: unit_scale must be a number above 0, the figure of one unit of y, not "
+                          f"{str(given['unit_scale'])[:40]}")
+    if not (found["unit"] + found["note"]).isprintable():
+        raise EmambaError(f"{file}: unit and note must be text of one line without control characters")
+    return found | {"unit_scale": float(found["unit_scale"])}

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import EmambaError
 from . import Dataset, choose_split, find_folder
+from .archives import read
 
 FILES = ("JapaneseVowels_TRAIN.ts", "JapaneseVowels_TEST.ts")
 LENGTH, CHANNELS, SPEAKERS = 29, 12, 9
@@ -52,7 +53,8 @@ def _installed() -> list[Path]:
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """A .ts file: after `@data` one utterance a line, channels between colons, values between commas, the speaker last."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        content = read(path, REMEDY) if path.exists() else path.read_bytes()
+        lines = content.decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise EmambaError(f"{path} cannot be read ({error}): {REMEDY}") from None
     start = next((k for k, line in enumerate(lines) if line.strip().lower() == "@data"), len(lines))

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import EmambaError
 from . import Dataset, choose_split
-from .archives import read_npz
+from .archives import read, read_npz
 
 TEST_FILES = {"official": "mars_test.npz", "random": "mars_random_test.npz"}
 """Split -> file of its test frames alone."""
@@ -111,7 +111,7 @@ def _read_official(folder: Path, part: str) -> Frames:
 def _load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if not path.exists():
         raise EmambaError(f"{path} is missing beside the other official MARS files: get it from https://github.com/SizheAn/MARS")
-    content = path.read_bytes()
+    content = read(path, "get it from https://github.com/SizheAn/MARS")
     known = OFFICIAL_SHA256.get(path.name)
     if known and hashlib.sha256(content).hexdigest() != known:
         raise EmambaError(f"{path} is not the official MARS file (its sha256 is not {known}): download it again")

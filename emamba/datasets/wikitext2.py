@@ -25,8 +25,13 @@ LENGTH = 256
 TRAINING_SHARE = 0.9
 """Of the validation text, where the training text is taken from it."""
 
-FILES = {part: (f"{part}.txt.xz", f"{part}.txt", f"wiki.{part}.tokens") for part in ("train", "valid", "test")}
-REMEDY = "get WikiText-2 by words (wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens), name its folder with EMAMBA_DATA"
+PARTS = {"train": "training", "valid": "validation", "test": "test"}
+"""Name of a part in file names → in sentences."""
+WORDS, RAW = ("{0}.txt.xz", "{0}.txt", "wiki.{0}.tokens"), ("wiki.{0}.raw",)
+"""Names of a part's file: by words, rare ones as <unk>; or raw, which is another text with figures of its own."""
+FOLDERS = ("wikitext2", "wikitext-2", "wikitext-2-v1", "wikitext-2-raw", "wikitext-2-raw-v1")
+REMEDY = ("get WikiText-2 by words (wiki.train.tokens, wiki.valid.tokens, wiki.test.tokens), as docs/data.md shows, and name its "
+          "folder with EMAMBA_DATA")
 
 
 def load(split: str | None, directory: Path) -> Dataset:
@@ -35,18 +40,20 @@ def load(split: str | None, directory: Path) -> Dataset:
         raise EmambaError(f"data set wikitext2 has no split '{split}'; write [official-]{'|'.join(VOCABULARIES)}[-L] with "
                           "L, the tokens of a window, up to 999999, such as bpe512-256")
     official, kind, length = bool(found[1]), found[2], int(found[3] or LENGTH)
-    folders = (directory / "wikitext2", directory / "wikitext-2", directory)
-    folder = find_folder(folders, FILES["test"])
-    if folder is None:
-        raise EmambaError(f"no WikiText-2 data in {', '.join(map(str, folders[:-1]))} or {directory}: {REMEDY}")
-    texts = _texts(folder, official)
+    folders = (*(directory / name for name in FOLDERS), directory)
+    form = next((form for form in (WORDS, RAW) if find_folder(folders, _names(form, "test"))), None)
+    if form is None:
+        _refuse_parquet(folders)
+        raise EmambaError(f"no WikiText-2 data in {folders[0]}, {folders[1]} or {directory}: {REMEDY}")
+    texts = _texts(find_folder(folders, _names(form, "test")), form, official)
     pairs = bytepair.learn(texts[0], VOCABULARIES[kind])
     arrays = [_windows(bytepair.encode(text, pairs), length, f"the {part} part of WikiText-2")
               for text, part in zip(texts, ("training", "validation", "test"), strict=True)]
     (x_train, y_train), (x_validate, y_validate), (x_test, y_test) = arrays
     return Dataset(
         name="wikitext2", split=split or DEFAULT,
-        note="trained on the official training text" if official else "trained on the validation text, without the training text",
+        note=("trained on the official training text" if official else
+              "trained on the validation text, without the training text") + (", raw text" if form is RAW else ""),
         x_train=x_train, y_train=y_train, x_validate=x_validate, y_validate=y_validate, x_test=x_test, y_test=y_test,
         token_bytes=bytepair.lengths(pairs), bytes_per_word=len(texts[2]) / words(texts[2]),
     )
@@ -57,19 +64,33 @@ def words(text: bytes) -> int:
     return len(text.split()) + text.count(b"\n")
 
 
-def _texts(folder: Path, official: bool) -> tuple[bytes, bytes, bytes]:
+def _names(form: tuple[str, ...], part: str) -> tuple[str, ...]:
+    return tuple(name.format(part) for name in form)
+
+
+def _refuse_parquet(folders: tuple[Path, ...]) -> None:
+    for folder in folders:
+        if found := sorted(folder.glob("*.parquet")):
+            raise EmambaError(f"{folder} has WikiText-2 as Parquet ({found[0].name}), which is not read: write the column text "
+                              "of "
+                              "each part into a file, as docs/data.md shows")
+
+
+def _texts(folder: Path, form: tuple[str, ...], official: bool) -> tuple[bytes, bytes, bytes]:
     """Training, validation and test text."""
-    valid, test = _read(folder, "valid"), _read(folder, "test")
+    valid, test = _read(folder, form, "valid"), _read(folder, form, "test")
     if official:
-        return _read(folder, "train"), valid, test
+        return _read(folder, form, "train"), valid, test
     cut = valid.rfind(b"\n", 0, round(TRAINING_SHARE * len(valid))) + 1
     return valid[:cut], valid[cut:], test
 
 
-def _read(folder: Path, part: str) -> bytes:
-    path = next((folder / name for name in FILES[part] if (folder / name).exists()), None)
+def _read(folder: Path, form: tuple[str, ...], part: str) -> bytes:
+    names = _names(form, part)
+    path = next((folder / name for name in names if (folder / name).exists()), None)
     if path is None:
-        raise EmambaError(f"{folder} has no {part} text of WikiText-2 ({', '.join(FILES[part])}): {REMEDY}")
+        remedy = REMEDY if form is WORDS else f"put {names[0]} beside the others"
+        raise EmambaError(f"{folder} lacks WikiText-2's {PARTS[part]} text ({', '.join(names)}): {remedy}")
     text = unpack(path, "copy it again").removeprefix(b"\xef\xbb\xbf")
     try:
         text.decode()
