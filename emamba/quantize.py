@@ -5,8 +5,9 @@ state's scale comes from the no-overflow certificate. docs/numerics.md lists eve
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -24,7 +25,6 @@ from .formats import IntFormat
 from .graph import Node
 from .integer import IntegerModel
 from .operators import (
-    BIAS,
     Activation,
     Add,
     Conv1d,
@@ -41,15 +41,17 @@ from .operators import (
     Scan,
 )
 from .reference import Reference
+from .scales import FINEST, SCALES, SLACK, best_frac, codes_of
 
 Array = np.ndarray
 
 RESIDUAL_PATH = ("input", "embed", "y", "gate", "out", "residual")
 CHECKPOINT_VERSION = 1
 CALIBRATION_SEED = 0
-DYADIC_BITS = 12
 GAIN = 1e-3
 """Share of the outputs' squared error by which a scale must lower it, for scales = 'output' (our choice)."""
+SLOWEST = 40
+"""Fraction bits of δ·A, at most: finer ones change no exp that is rounded to decay_bits."""
 STATE_SLACK = 1.25
 """Room above the largest state seen in calibration, for state_scale = 'calibrated' (our choice)."""
 
@@ -105,7 +107,14 @@ class Traces:
         if not np.isfinite(tokens).all():
             raise EmambaError("the calibration data holds values that are not finite: remove or replace them")
         reference = Reference(config, weights)
-        return cls(reference, reference.run(codec.standardize(tokens)))
+        with np.errstate(all="ignore"):
+            values = reference.run(codec.standardize(tokens))
+        for name, value in values.items():
+            if not np.isfinite(value).all():
+                channel = int(np.argwhere(~np.isfinite(value))[0, -1])
+                raise EmambaError(f"node '{name}': channel {channel} is not finite on the calibration data: rescale the data or "
+                                  "the weights")
+        return cls(reference, values)
 
     def once(self, key: tuple, compute: Callable):
         if key not in self.known:
@@ -151,7 +160,7 @@ def _finer(traces: Traces, build: Callable[[dict[str, int]], Artifact]) -> dict[
             artifact = build(finer)
         except EmambaError:
             return np.inf
-        head = IntegerModel(artifact).run(_codes(traces.values["input"], artifact.input), ["head"])["head"]
+        head = IntegerModel(artifact).run(codes_of(traces.values["input"], artifact.input), ["head"])["head"]
         return float(((head * artifact.output.step - target) ** 2).mean())
 
     base = error({})
@@ -166,40 +175,27 @@ def _finer(traces: Traces, build: Callable[[dict[str, int]], Artifact]) -> dict[
     return found
 
 
-def best_frac(x: Array, bits: int, signed: bool = True) -> int:
-    """Fraction bits of the power-of-two scale with the least squared error on x; rounding and clipping both count."""
-    top = float(np.abs(x).max()) if x.size else 0.0
-    if top == 0.0:
-        return bits - 1
-    widest = bits - int(signed) - int(np.ceil(np.log2(top)))
-    if not -60 <= widest <= 60:
-        raise EmambaError(f"a value of {top:g} needs a scale of 2^{-widest}, out of range 2^−60..2^60: "
-                          "rescale the data or the weights")
-    best, least = widest, np.inf
-    for frac in range(widest - 1, widest + 5):
-        o = IntFormat(bits, signed, frac)
-        error = float(((np.clip(np.floor(x * 2.0**frac + 0.5), o.min, o.max) * o.step - x) ** 2).sum())
-        if error < least:
-            best, least = frac, error
-    return best
-
-
-def _codes(x: Array, o: IntFormat) -> Array:
-    """Real values as integers of format `o`."""
-    return np.clip(np.floor(x * 2.0**o.frac + 0.5), o.min, o.max).astype(np.int64)
-
-
 def _calibrated(node: Node, bits: int, x: Array, finer: int) -> tuple[IntFormat, dict]:
     """Format of a node's output x, with so many fraction bits more than those of least error, and what is recorded of it."""
     if node.kind == "RangeNorm":
         o = IntFormat(bits, True, bits - 1)  # |(x − mean)/(max − min)| < 1
     elif node.name.endswith(".dt"):
-        o = IntFormat(bits - 1, False, best_frac(x, bits - 1, False) + finer)  # never negative: the sign bit is not stored
+        # never negative: the sign bit is not stored; so small that it moves no state, δ is 0
+        o = IntFormat(bits - 1, False, best_frac(x, bits - 1, False, tiny=True) + finer)
     else:
         o = IntFormat(bits, True, best_frac(x, bits) + finer)
     clipped = float(((x > (o.max + 0.5) * o.step) | (x < (o.min - 0.5) * o.step)).mean())
     told = {"min": float(x.min()), "max": float(x.max()), "rms": float(np.sqrt((x**2).mean())), "clipped": clipped}
     return o, told | ({"finer": finer} if finer else {})
+
+
+@contextmanager
+def _named(node: Node) -> Iterator[None]:
+    """Refusals say which node they are of."""
+    try:
+        yield
+    except EmambaError as error:
+        raise EmambaError(f"node '{node.name}': {error}") from None
 
 
 class _Quantizer:
@@ -217,14 +213,21 @@ class _Quantizer:
                 raise EmambaError(f"bits: no tensor is named '{pattern}'; the names are "
                                   f"{', '.join(node.name for node in self.reference.graph)}")
         for node in self.reference.graph:
-            self.formats[node.name] = self._format(node)
+            with _named(node):
+                self.formats[node.name] = self._format(node)
+        for node in self.reference.graph:
+            if node.kind == "Add":  # what a branch adds below the sum's resolution needs no adder
+                self._coarsen(node.inputs[1], self.formats[node.name].frac + SLACK)
         for node in self.reference.graph:
             make: Callable[[Node], Operator] = getattr(self, f"_{node.kind.lower()}")
-            try:
+            with _named(node):
                 made[node.name] = make(node)
-            except EmambaError as error:
-                raise EmambaError(f"node '{node.name}': {error}") from None
         return made
+
+    def _coarsen(self, name: str, frac: int) -> IntFormat:
+        """The format of a node's output, with at most so many fraction bits."""
+        self.formats[name] = o = replace(self.formats[name], frac=min(self.formats[name].frac, frac))
+        return o
 
     def _bits(self, node: Node) -> int:
         for pattern, bits in self.settings.bits.items():
@@ -246,29 +249,29 @@ class _Quantizer:
         o, self.calibration[node.name] = self.traces.once((node.name, bits, finer), lambda: _calibrated(node, bits, x, finer))
         return o
 
-    def _scaled(self, node: Node, weight: Array, bias: Array, i: IntFormat, o: IntFormat) -> dict:
-        """Integer weight, bias, multiplier and shift of a product with `weight` [out, in], scaled per tensor or channel."""
-        bits = self.settings.weight_bits
-        top = (1 << (bits - 1)) - 1
-        if self.settings.weight_scale == "power_of_two":
-            w = IntFormat(bits, True, best_frac(weight, bits))
-            integers = np.clip(np.floor(weight * 2.0**w.frac + 0.5), -top, top).astype(np.int64)
-            scale = 2.0 ** -(i.frac + w.frac)
-            multiplier, shift = np.ones(len(weight), np.int64), i.frac + w.frac - o.frac
-        else:
-            w = IntFormat(bits, True, 0)
-            step = np.maximum(np.abs(weight).max(1), 1e-12) / top
-            integers = np.floor(weight / step[:, None] + 0.5).astype(np.int64)
-            scale = step * i.step
-            ratio = scale / o.step
-            shift = DYADIC_BITS - 1 - int(np.floor(np.log2(ratio.max())))
-            multiplier = np.clip(np.floor(ratio * 2.0**shift + 0.5), 1, (1 << DYADIC_BITS) - 1).astype(np.int64)
-        fixed = np.floor(bias / scale + 0.5)
-        if (np.abs(fixed) > BIAS.max).any():
-            raise EmambaError(f"its bias of {float(np.abs(bias).max()):g} is out of range at the accumulator's scale: "
-                              "rescale the model")
-        return {"weight": integers, "bias": fixed.astype(np.int64), "multiplier": multiplier, "shift": shift, "w": w,
-                "i": i, "o": o}
+    def _weighted(self, node: Node) -> dict:
+        """What a Linear and a Conv1d share."""
+        p, source, bits = self.reference.parameters[node.name], node.inputs[0], self.settings.weight_bits
+        silent = not (p["weight"].any() and self.values[source].any())
+        i, o = self.formats[source], self.formats[node.name]
+        scaled = SCALES[self.settings.weight_scale]
+        parts = scaled(p["weight"], p["bias"], bits, i, o, silent)
+        if parts["shift"] < -SLACK:
+            o = self._coarsen(node.name, o.frac + parts["shift"] + SLACK)
+            parts = scaled(p["weight"], p["bias"], bits, i, o, silent)
+        self._check_resolution(node, parts, silent)
+        return parts | {"i": i} | self._common(node)
+
+    def _check_resolution(self, node: Node, parts: dict, silent: bool) -> None:
+        """Refuses weights of which one is so large that its tensor's step hides the outputs."""
+        largest = float(np.abs(self.values[node.name]).max())
+        coarse = self.formats[node.name].step * 2.0 ** -parts["shift"]
+        if not silent and 0 < largest < coarse:
+            weight = self.reference.parameters[node.name]["weight"]
+            channel, read = (int(k) for k in np.unravel_index(np.abs(weight).argmax(), weight.shape))
+            raise EmambaError(f"channel {channel}: beside its weight {read} of {weight[channel, read]:g} a step of the weights "
+                              f"and the input is {coarse:g}, above all outputs of at most {largest:g}: raise weight_bits "
+                              f"({self.settings.weight_bits}), or set that weight to 0 if nothing reads it")
 
     def _common(self, node: Node) -> dict:
         return {"o": self.formats[node.name], "rounding": self.settings.rounding}
@@ -277,14 +280,10 @@ class _Quantizer:
         return Input(channels=node.width, **self._common(node))
 
     def _linear(self, node: Node) -> Linear:
-        p = self.reference.parameters[node.name]
-        parts = self._scaled(node, p["weight"], p["bias"], self.formats[node.inputs[0]], self.formats[node.name])
-        return Linear(**parts, rounding=self.settings.rounding, relu=node.name.endswith(".dt"))
+        return Linear(**self._weighted(node), relu=node.name.endswith(".dt"))
 
     def _conv1d(self, node: Node) -> Conv1d:
-        p = self.reference.parameters[node.name]
-        parts = self._scaled(node, p["weight"], p["bias"], self.formats[node.inputs[0]], self.formats[node.name])
-        return Conv1d(**parts, rounding=self.settings.rounding)
+        return Conv1d(**self._weighted(node))
 
     def _lookup(self, node: Node) -> Lookup:
         o = self.formats[node.name]
@@ -311,31 +310,40 @@ class _Quantizer:
         i, o = self.formats[node.inputs[0]], self.formats[node.name]
         if self.settings.rule == "exact":
             return Activation(channels=node.width, i=i, entries=piecewise.exact(name, i, o), **self._common(node))
-        segments = self._fit(name, i, o, piecewise.histogram(_codes(self.values[node.inputs[0]], i), i))
+        segments = self._fit(name, i, o, piecewise.histogram(codes_of(self.values[node.inputs[0]], i), i))
         return Activation(channels=node.width, i=i, segments=segments, **self._common(node))
 
     def _fit(self, name: str, i: IntFormat, o: IntFormat, density: Array) -> piecewise.Segments:
         rule = "minimax" if self.settings.rule == "exact" or (self.settings.rule == "authors" and name == "softplus") \
             else self.settings.rule
         step = self.settings.knot_step
-        return piecewise.fit(name, i, o, getattr(self.settings, f"{name}_segments"), rule, rounding=self.settings.rounding,
-                             knot_step=step.get(name, 1) if isinstance(step, dict) else step,
-                             density=density if density.any() else None)
+
+        def fitted(**widths) -> piecewise.Segments:
+            return piecewise.fit(name, i, o, getattr(self.settings, f"{name}_segments"), rule, rounding=self.settings.rounding,
+                                 knot_step=step.get(name, 1) if isinstance(step, dict) else step,
+                                 density=density if density.any() else None, **widths)
+
+        try:
+            return fitted()
+        except piecewise.TooSteep:  # from few bits to many
+            return fitted(slope_bits=piecewise.MAX_BITS)
 
     def _multiply(self, node: Node) -> Multiply:
         a, b = (self.formats[name] for name in node.inputs)
+        self._coarsen(node.name, a.frac + b.frac + SLACK)
         return Multiply(channels=node.width, a=a, b=b, **self._common(node))
 
     def _add(self, node: Node) -> Add:
         a, b = (self.formats[name] for name in node.inputs)
+        self._coarsen(node.name, max(a.frac, b.frac) + SLACK)
         return Add(channels=node.width, a=a, b=b, **self._common(node))
 
     def _pool(self, node: Node) -> Pool:
-        i, o = self.formats[node.inputs[0]], self.formats[node.name]
+        i = self.formats[node.inputs[0]]
         if self.config.pool == "last":
             self.formats[node.name] = o = i
             return Pool(channels=node.width, i=i, o=o, rounding=self.settings.rounding, mean=False)
-        tokens = self.config.tokens
+        tokens, o = self.config.tokens, self._coarsen(node.name, i.frac + SLACK)
         power = tokens.bit_length() - 1
         multiplier, extra = (1, power) if tokens == 1 << power else (round(2.0 ** (14 + power) / tokens), 14 + power)
         return Pool(channels=node.width, i=i, mean=True, tokens=tokens, multiplier=multiplier, shift=extra + i.frac - o.frac,
@@ -345,20 +353,20 @@ class _Quantizer:
         settings = self.settings
         p = self.reference.parameters[node.name]
         u, dt, B, C = (self.formats[name] for name in node.inputs)
-        bits = settings.weight_bits
-        a = IntFormat(settings.a_bits, True, self._decay_frac(p["A"], settings.a_bits, self.values[node.inputs[1]]))
+        bits, fraction = settings.weight_bits, settings.decay_bits - 1
+        a_frac = min(self._decay_frac(p["A"], settings.a_bits, self.values[node.inputs[1]]), SLOWEST - dt.frac)
+        a = IntFormat(settings.a_bits, True, a_frac)
         A = self._integer_a(p["A"], a)
         product = IntFormat(dt.bits + a.bits, True, dt.frac + a.frac)
-        seen = piecewise.products(_codes(self.values[node.inputs[1]], dt), A, dt, product, hold=settings.hold)
-        decay = self._fit("exp", product, IntFormat(settings.decay_bits, True, settings.decay_bits - 1), seen)
-        o, wide_bits, fraction = self.formats[node.name], settings.state_bits, settings.decay_bits - 1
+        seen = piecewise.products(codes_of(self.values[node.inputs[1]], dt), A, dt, product, hold=settings.hold)
+        decay = self._fit("exp", product, IntFormat(settings.decay_bits, True, fraction), seen)
+        d_frac, wide_bits = best_frac(p["D"], bits, tiny=True), settings.state_bits
+        o = self.formats[node.name]
 
         def scan(h_frac: int) -> Scan:
-            d_limit = C.frac + h_frac + fraction - u.frac
-            d = IntFormat(bits, True, min(best_frac(p["D"], bits), d_limit))
-            D = np.clip(np.floor(p["D"] * 2.0**d.frac + 0.5), d.min, d.max).astype(np.int64)
+            d = IntFormat(bits, True, min(d_frac, C.frac + h_frac + fraction - u.frac))
             b_bar = IntFormat(settings.activation_bits, True, h_frac - u.frac) if settings.input_term == "delta_b" else None
-            return Scan(o=o, rounding=settings.rounding, A=A, D=D, u=u, dt=dt, B=B, C=C, a=a, d=d, decay=decay,
+            return Scan(o=o, rounding=settings.rounding, A=A, D=codes_of(p["D"], d), u=u, dt=dt, B=B, C=C, a=a, d=d, decay=decay,
                         h=IntFormat(wide_bits - fraction, True, h_frac),
                         h_wide=IntFormat(wide_bits, True, h_frac + fraction), delta_b=b_bar is not None, b_bar=b_bar,
                         hold=settings.hold)
@@ -369,12 +377,18 @@ class _Quantizer:
         if settings.input_term == "delta_b":
             largest = float(np.abs(self.values[node.inputs[1]].max() * self.values[node.inputs[2]]).max())
             calibrated = min(calibrated, u.frac + settings.activation_bits - 1 - int(np.ceil(np.log2(max(largest, 1e-30)))))
-        h_frac = min(calibrated, 40)
+        aligned = d_frac + u.frac - C.frac + min(40, FINEST + 2 - bits - u.bits)  # D·u, shifted to y's sum, fits it
+        driven = dt.frac + u.frac + B.frac + min(40, FINEST - dt.bits - u.bits - B.bits)  # so does the input term the state
+        h_frac = min(calibrated, 40, min(aligned, driven, 40 + o.frac - C.frac) - fraction)
         if settings.state_scale == "certificate":
             while not certify(scan(h_frac)).holds:
                 h_frac -= 1
-                if h_frac < -20:
+                if h_frac < -FINEST:
                     raise EmambaError("no scale of the state makes overflow impossible; use state_scale = 'calibrated'")
+        coarse, largest = 2.0 ** -(C.frac + h_frac + fraction), float(np.abs(self.values[node.name]).max())
+        if 0 < largest < coarse:
+            raise EmambaError(f"a step of C times the state, which reaches {states:g}, is {coarse:g}, above the outputs of at "
+                              f"most {largest:g}: raise state_bits ({wide_bits}), or rescale B and C")
         return scan(h_frac)
 
     @staticmethod
@@ -384,10 +398,10 @@ class _Quantizer:
 
     def _decay_frac(self, A: Array, bits: int, dt: Array) -> int:
         """Fraction bits of A with the least squared error of exp(δ·A) over the calibrated δ; clipping a fast decay is free."""
-        widest = bits - 1 - int(np.ceil(np.log2(np.abs(A).max())))
+        widest = bits - 1 - int(np.ceil(np.log2(np.clip(np.abs(A).max(), 2.0**-FINEST, 2.0**FINEST))))
         dt = dt.reshape(-1, len(A))
         dt = dt[:: max(1, len(dt) // 256), :, None]
-        exact = np.exp(dt * A)
+        exact = np.exp(dt * A)  # an A that is not finite is met by δ > 0 only, as its δ·A of 0 was no number
 
         def error(frac: int) -> float:
             a = IntFormat(bits, True, frac)

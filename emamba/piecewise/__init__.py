@@ -15,7 +15,7 @@ from .accuracy import errors, exact
 from .density import histogram, products
 from .functions import ARGUMENTS, FUNCTIONS, Domain, Scalar
 from .rules import FLOOR, RULES, fit
-from .segments import MAX_BITS, Segments, codes
+from .segments import MAX_BITS, Segments, TooSteep, codes
 
-__all__ = ["ARGUMENTS", "FLOOR", "FUNCTIONS", "MAX_BITS", "RULES", "Domain", "Scalar", "Segments", "codes", "errors", "exact",
-           "fit", "histogram", "products"]
+__all__ = ["ARGUMENTS", "FLOOR", "FUNCTIONS", "MAX_BITS", "RULES", "Domain", "Scalar", "Segments", "TooSteep", "codes", "errors",
+           "exact", "fit", "histogram", "products"]

@@ -11,11 +11,23 @@ Line = tuple[float, float]
 """Slope in output LSBs a code, offset in output LSBs."""
 
 
+STEEP = 8
+"""How many times as steep as the function within the output's range the identity may be, to be an outer piece (our choice)."""
+
+
+def saturates_early(function: str | Scalar, i: IntFormat, o: IntFormat) -> bool:
+    """Whether the output is at its largest long before the identity is."""
+    y = np.clip(values(function, codes(i) * i.step) / o.step, o.min, o.max)
+    return bool(y[-1] >= o.max and i.step / o.step > STEEP * np.abs(np.diff(y)).max())
+
+
 def outer(function: str | Scalar, i: IntFormat, o: IntFormat, fitted: Domain) -> tuple[Line, Line]:
     """The pieces below and above the arguments `fitted`, both ends finite.
 
-    SiLU and softplus: 0 and the identity; exp: 0 and the constant of the upper end (paper). Another function: the rounded
-    constant of each end, or the identity where that meets more codes from there on (our choice).
+    SiLU and softplus: 0 and the identity; exp: 0 and the constant of the upper end (paper). Where the output saturates long
+    before the identity, it is the largest output instead, so that the identity's slope does not cost the others their bits (our
+    choice). Another function: the rounded constant of each end, or the identity where that meets more codes from there on (our
+    choice).
     """
     identity = (i.step / o.step, 0.0)
 
@@ -24,7 +36,8 @@ def outer(function: str | Scalar, i: IntFormat, o: IntFormat, fitted: Domain) ->
 
     if isinstance(function, str):
         assert function in FUNCTIONS
-        return (0.0, 0.0), (0.0, constant(fitted[1])) if function == "exp" else identity
+        above = (0.0, constant(fitted[1])) if function == "exp" or saturates_early(function, i, o) else identity
+        return (0.0, 0.0), above
     x = codes(i)
     x = x[(x * i.step >= fitted[0]) & (x * i.step <= fitted[1])]
     y = np.clip(values(function, x * i.step) / o.step, o.min, o.max)

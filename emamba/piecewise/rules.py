@@ -15,6 +15,7 @@ from .functions import EVERYWHERE, Domain, Scalar, arguments, name_of, scalar
 from .least_squares import least_squares
 from .lines import from_lines
 from .minimax import minimax
+from .outer import saturates_early
 from .segments import MAX_BITS, Segments
 from .target import Target
 
@@ -83,7 +84,7 @@ def _fit(function, i, o, segments, rule, domain, rounding, slope_bits, tolerance
         weights = shares(density, i, target.keep)
         return least_squares(target, segments, (1 - floor) * weights + floor / len(weights))
     if rule == "chord":
-        knots, m, c = chords(function, *(domain or _chord_domain(function)), tolerance)
+        knots, m, c = chords(function, *(domain or _chord_domain(function, i, o)), tolerance)
     else:
         knots, m, c = printed(name_of(function), five_bits=rule == "authors_5bit")
     if len(m) > segments:
@@ -92,7 +93,10 @@ def _fit(function, i, o, segments, rule, domain, rounding, slope_bits, tolerance
     return from_lines(function, i, o, knots, m, c, rounding, slope_bits)
 
 
-def _chord_domain(function: str | Scalar) -> Domain:
+def _chord_domain(function: str | Scalar, i: IntFormat, o: IntFormat) -> Domain:
+    """Of softplus that gives small values alone, from half an output step to its largest."""
+    if function == "softplus" and saturates_early(function, i, o):
+        return tuple(float(np.log(np.expm1(y * o.step))) for y in (0.5, o.max))
     return DOMAINS.get(function, EVERYWHERE) if isinstance(function, str) else EVERYWHERE
 
 

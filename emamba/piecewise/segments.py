@@ -69,6 +69,10 @@ class Segments:
         return int(max(abs(product).max(), abs(self.offsets).max(), abs(product + self.offsets).max()))
 
 
+class TooSteep(EmambaError):
+    """A slope is wider than it may be."""
+
+
 def codes(i: IntFormat) -> Array:
     """Every input code, ascending."""
     return np.arange(i.min, i.max + 1, dtype=np.int64)
@@ -79,8 +83,8 @@ def largest_shift(name: str, i: IntFormat, o: IntFormat, slopes: Array, slope_bi
     steepest = max(float(np.abs(slopes).max()), 2.0**-64)
     shift = int(np.floor(np.log2(((1 << (slope_bits - 1)) - 1) / steepest)))
     if shift < 0:
-        raise EmambaError(f"{name} from {i} to {o} climbs {steepest:.0f} output steps an input step, more than a slope of "
-                          f"{slope_bits} bits holds; use fewer fraction bits in the output, more in the input, or wider slopes")
+        raise TooSteep(f"{name} from {i} to {o} climbs {steepest:.0f} output steps an input step, more than a slope of "
+                       f"{slope_bits} bits holds; use fewer fraction bits in the output, more in the input, or wider slopes")
     return min(shift, _MAX_SHIFT)
 
 
