@@ -22,8 +22,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from .config import ModelConfig, validate
+from .disguises import check_pointer
 from .errors import EmambaError, brief
-from .files import write_folder
+from .files import read_bytes, write_folder
 from .formats import IntFormat, Rounding
 from .graph import build_graph
 from .operators import OPERATORS, Conv1d, Lookup, Operator, Pool
@@ -289,9 +290,11 @@ def _read(path: Path, limit: int = SIZE_LIMIT) -> bytes:
     try:
         if path.stat().st_size > limit:
             raise EmambaError(f"{path} has {path.stat().st_size} bytes; this file of an artifact has at most {limit}")
-        return path.read_bytes()
     except OSError as error:
         raise EmambaError(f"cannot read {path}: {error.strerror}") from None
+    content = read_bytes(path)
+    check_pointer(path, content)
+    return content
 
 
 def _narrow(values: Array) -> Array:

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load as load_tensors
 
 from . import piecewise
 from .artifact import Artifact, Codec, check_operators, load
 from .certificate import certify
 from .config import ModelConfig, QuantizeConfig, Recipe, validate
 from .datasets.tokens import executor_tokens
+from .disguises import check_pointer
 from .errors import EmambaError, brief
+from .files import read_bytes
 from .formats import IntFormat
 from .graph import Node
 from .integer import IntegerModel
@@ -60,10 +62,12 @@ def read_checkpoint(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec
     """Recipe, float weights, codec and record of a checkpoint folder."""
     folder = Path(folder)
     try:
-        record = json.loads((folder / "checkpoint.json").read_text(encoding="utf-8"))
-        weights = load_file(folder / "checkpoint.safetensors")
+        record = json.loads(_content(folder / "checkpoint.json"))
+        weights = load_tensors(_content(folder / "checkpoint.safetensors"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise EmambaError(f"{folder} is not a finished checkpoint ({error.strerror}): train it first") from None
     except OSError as error:
-        raise EmambaError(f"{folder} is not a finished checkpoint ({error.strerror or error}): train it first") from None
+        raise EmambaError(f"cannot read {folder}: {error.strerror}") from None
     except (ValueError, SafetensorError) as error:
         raise EmambaError(f"the checkpoint in {folder} is damaged ({brief(error)}): train it again") from None
     try:
@@ -76,6 +80,13 @@ def read_checkpoint(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec
     except (KeyError, TypeError, ValueError) as error:
         raise EmambaError(f"{folder}/checkpoint.json is damaged ({error!r}): train it again") from None
     return recipe, weights, codec, record
+
+
+def _content(path: Path) -> bytes:
+    path.stat()  # an OSError where it is not there
+    content = read_bytes(path)
+    check_pointer(path, content)
+    return content
 
 
 def read_model(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec, dict]:

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shutil
 import zipfile
 from dataclasses import asdict, dataclass
 
@@ -15,10 +16,12 @@ from torch import nn
 import emamba
 from emamba import api
 from emamba.api import read_model_files
+from emamba.artifact import SHIPPED, load
 from emamba.config import ModelConfig
 from emamba.errors import EmambaError
 from emamba.mamba1 import GENERATION, translate
 from emamba.network import Mamba
+from emamba.quantize import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LENGTH = 9
@@ -202,6 +205,19 @@ def test_folders_that_are_something_else(tmp_path):
         (tmp_path / name).write_bytes(POINTER)
         with refuses(f"{tmp_path}/{name} is {sentence}…"):
             read_model_files(tmp_path, LENGTH)
+
+
+def test_pointers_in_the_place_of_our_own_files(tmp_path):
+    for name in ("manifest.json", "weights.safetensors", "float.safetensors"):
+        folder = shutil.copytree(SHIPPED, tmp_path / name)
+        (folder / name).write_bytes(POINTER)
+        with refuses(f"{folder}/{name} is a pointer of Git LFS…"):
+            load(folder)
+    api.write_imported(PLAIN, tmp_path / "run")
+    assert read_checkpoint(tmp_path / "run")[0].model == PLAIN.config
+    (tmp_path / "run/checkpoint.safetensors").write_bytes(POINTER)
+    with refuses(f"{tmp_path}/run/checkpoint.safetensors is a pointer of Git LFS…"):
+        read_checkpoint(tmp_path / "run")
 
 
 # -- modules ------------------------------------------------------------------------------------------------------------------
