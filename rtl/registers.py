@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 MAGIC = int.from_bytes(b"eMam", "little")
-INTERFACE = (1, 2)  # a driver works with the same major and at least its own minor
+INTERFACE = (1, 3)  # a driver works with the same major and at least its own minor
 ADDRESS_BITS = 14
 SPAN = 1 << ADDRESS_BITS
 
@@ -85,28 +85,36 @@ REGISTERS = (
     Register("DIGEST", 0x020, R, "SHA-256 of the artifact that answers; word 0 holds its first four bytes, big-endian", count=8),
     Register("STRUCTURE", 0x040, R, "SHA-256 of all that loading cannot change", count=8),
     Register("CONTROL", 0x060, RW, "modes", (
-        Field("ENABLE", 0, 1, "packets are taken; where it is 0 the design comes to rest between two packets"),
-        Field("KEEP", 1, 1, "the state is kept from packet to packet"),
+        Field("ENABLE", 0, 1, "packets begin; where it is 0 none does, and the design comes to rest"),
+        Field("KEEP", 1, 1, "a packet goes on with the state that the one before leaves; else, and where CLEARED, it begins with "
+                            "zeros"),
         Field("FREEZE", 2, 1, "CYCLES and the tables of stages and FIFOs stand still"))),
     Register("COMMAND", 0x064, W, "written ones act once", _flags(
-        ("RESET", "empties the accelerator; an output packet that has begun is ended, the rest of an open input packet dropped"),
-        ("ABANDON", "with RESET: nothing more comes of the open input packet, the next word begins a new one"),
-        ("CLEAR_STATE", "the next packet begins with a state of zeros"),
+        ("RESET", "drops the packets that have begun, and the rest of an open one; sets CLEARED; a complete result stays at the "
+                  "output, one that has begun to leave is ended by a marked word of one byte"),
+        ("ABANDON", "with RESET, where both ends of the streams were reset too: what waits at the input and at the output is "
+                    "withdrawn, and the next word begins a packet"),
+        ("CLEAR_STATE", "sets CLEARED"),
         ("CLEAR_COUNTERS", "all counters and high-water marks become 0"))),
     Register("STATUS", 0x068, R, "what the design is doing", _flags(
-        ("IDLE", "no packet is on its way through the design"), ("IN_PACKET", "an input packet has begun and not ended"),
-        ("EXCESS", "the open input packet is already longer than TOKENS tokens"), ("OUT_PACKET", "an output packet has begun"),
-        ("CLEARED", "the next packet begins with a state of zeros"), ("LOADING", "a load has begun and was not committed"),
-        ("COMMITTING", "a load was accepted and takes over when the packets on their way have left"))),
+        ("IDLE", "no packet has begun whose result is not complete"), ("IN_PACKET", "an input packet has begun and not ended"),
+        ("EXCESS", "the open input packet is already longer than TOKENS tokens"),
+        ("OUT_PACKET", "a word of a result waits, or is still to come of a result that has begun to leave"),
+        ("CLEARED", "the next packet begins with a state of zeros, and the state reads as zeros: after a reset, CLEAR_STATE and "
+                    "a load that took over, until a packet begins or a whole state is written"),
+        ("LOADING", "a load has begun and was not committed"),
+        ("COMMITTING", "a load was accepted: it takes over once IDLE, and no packet begins before"))),
     Register("ERRORS", 0x06C, W1C, "what went wrong since it was cleared", _flags(
         ("SHORT", "a packet ended before its last token; zeros stand for the rest, and its result is marked"),
         ("LONG", "a packet went on after its last token; the excess is dropped, and its result is marked"),
         ("NO_TLAST", "a packet's excess reached the length of another packet, so a TLAST must be missing"),
-        ("BAD_TKEEP", "TKEEP had a hole, or a word before the last was not whole; its result is marked"),
-        ("LOAD_INTERRUPTED", "a load began anew, or was written to, before the one before it was committed"),
-        ("LOAD_REFUSED", "a load was committed with a wrong count, checksum or structure"),
+        ("BAD_TKEEP", "TKEEP had a hole, or a word before the last was not whole; zeros stand there, and its result is marked"),
+        ("LOAD_INTERRUPTED", "a load began before the one before it was committed or, without effect, before that took over; or "
+                             "a word came without a load"),
+        ("LOAD_REFUSED", "a load was committed with a wrong count, checksum or structure, or without a load; or a word too many "
+                         "came"),
         ("ADDRESS", "an access to an address without a register"),
-        ("STATE_BUSY", "the state was accessed while packets were on their way"),
+        ("STATE_BUSY", "the state was accessed while ENABLE was 1 or IDLE 0: it reads as 0, and nothing is written"),
         ("PARITY", "a memory gave a word that is not as it was written; answers since may be wrong"))),
     Register("INTERRUPT", 0x070, W1C, "what happened since it was cleared", _flags(
         ("RESULT", "the last word of a result left"), ("ERROR", "something of ERRORS was seen"),
@@ -116,14 +124,14 @@ REGISTERS = (
     Register("CYCLES", 0x080, R, "cycles counted, low word; reading it keeps the high word"),
     Register("CYCLES_HIGH", 0x084, R, "high word at the last read of CYCLES"),
     Register("FRAMES_IN", 0x088, R, "packets that began"),
-    Register("FRAMES_OUT", 0x08C, R, "results that left"),
+    Register("FRAMES_OUT", 0x08C, R, "results that are complete at the output"),
     Register("FRAMES_BAD", 0x090, R, "packets whose result was marked"),
     Register("FIRST_BAD", 0x094, R, "FRAMES_IN of the first such packet; 0 where there was none"),
     Register("SHORT_PACKETS", 0x098, R, "packets that were short"),
     Register("LONG_PACKETS", 0x09C, R, "packets that were long"),
     Register("BAD_TKEEPS", 0x0A0, R, "words with a bad TKEEP"),
     Register("PARITY_FAULTS", 0x0A4, R, "cycles in which a memory of states, of a FIFO or of loadable weights gave such a word"),
-    Register("LOAD_COMMAND", 0x0C0, W, "written ones act once", _flags(
+    Register("LOAD_COMMAND", 0x0C0, W, "written ones act once; of several, the first", _flags(
         ("BEGIN", "a load begins at its first word"), ("COMMIT", "if count and checksum are right, the load takes over"),
         ("ABORT", "the load is forgotten"))),
     Register("LOAD_DATA", 0x0C4, W, "the next word of the load"),
@@ -133,7 +141,7 @@ REGISTERS = (
     Register("LOAD_WORDS", 0x0D0, R, "words of a load"),
     Register("STATE_ADDRESS", 0x0E0, RW, "word of the state", (
         Field("ADDRESS", 0, 32, "counted up by each access to STATE_DATA"),)),
-    Register("STATE_DATA", 0x0E4, RW, "that word"),
+    Register("STATE_DATA", 0x0E4, RW, "that word. Where CLEARED, a state counts once all its words were written, from word 0 on"),
     Register("STATE_WORDS", 0x0E8, R, "words of the state"),
     Register("SCRATCH", 0x0F0, RW, "for tests", (Field("VALUE", 0, 32, "whatever was written"),)),
     Register("SATURATED", 0x0800, R, "cycles in which a scan's state was clipped; 0 where its certificate excludes that",

@@ -110,7 +110,7 @@ class _Parts:
         self.schedule, self.options = system.schedule, system.options
         self.reset, self.abandon, self.idle = Signal(), Signal(), Signal()
         self.committing, self.takes_over = Signal(), Signal()  # a load waits for packets on their way; it replaces the weights
-        self.restored = Signal()  # a word of the state is written
+        self.restored = Signal()  # the last word of a whole state is written
         self.w = {}  # register name → (value written, high for a cycle as it is written)
         self.values: dict[str, list] = {}  # register name → what reads of its words give
         self.errors: dict[str, list] = {}  # sticky bit → causes
@@ -187,7 +187,7 @@ class _Parts:
         m.submodules.core = core = ResetInserter(reset)(system.accelerator)
         m.submodules.writer = writer = ResetInserter(reset)(system.writer)
         m.submodules.flags = flags = ResetInserter(reset)(Fifo(data.StructLayout({"bad": 1}), system.depth, through=False))
-        m.submodules.guard = guard = PacketGuard(size)
+        m.submodules.guard = guard = ResetInserter(self.abandon)(PacketGuard(size))
         m.d.comb += [
             words.i.payload.data.eq(system.s_axis_tdata), words.i.payload.keep.eq(system.s_axis_tkeep),
             words.i.payload.last.eq(system.s_axis_tlast), words.i.valid.eq(system.s_axis_tvalid),
@@ -196,7 +196,10 @@ class _Parts:
             system.m_axis_tlast.eq(guard.o.payload.last), system.m_axis_tuser.eq(guard.o.payload.user),
             system.m_axis_tvalid.eq(guard.o.valid), guard.o.ready.eq(system.m_axis_tready), guard.cut.eq(reset),
         ]
-        wiring.connect(m, words.o, reader.i)
+        m.d.comb += [  # a word taken in the cycle of a reset would be lost, and its packet with it
+            reader.i.payload.eq(words.o.payload), reader.i.valid.eq(words.o.valid & ~reset),
+            words.o.ready.eq(reader.i.ready & ~reset),
+        ]
         wiring.connect(m, reader.o, tokens.i)
         wiring.connect(m, tokens.o, core.i)
         wiring.connect(m, core.o, writer.i)
@@ -216,10 +219,12 @@ class _Parts:
             reader.drop.eq(was_open),
             reader.admit.eq(self.enable & (inside < system.depth) & ~reset & ~was_open & ~self.committing),
         ]
-        cleared = Signal(init=1)
-        with m.If(self.command("COMMAND", "CLEAR_STATE") | reset | self.takes_over):
+        self.cleared = cleared = Signal(init=1)
+        self.clears = self.command("COMMAND", "CLEAR_STATE") | reset | self.takes_over
+        self.begins = reader.started
+        with m.If(self.clears):
             m.d.sync += cleared.eq(1)
-        with m.Elif(reader.started | self.restored):
+        with m.Elif(self.begins | self.restored):
             m.d.sync += cleared.eq(0)
         m.d.comb += reader.clear.eq(cleared | ~self.keep)
 
@@ -247,8 +252,8 @@ class _Parts:
         with m.If(self.lite.r_en & (self.lite.r_address == BY_NAME["CYCLES"].offset >> 2)):
             m.d.sync += high.eq(cycles[32:])
         self.values |= {"CYCLES": [cycles[:32]], "CYCLES_HIGH": [high]}
-        self.status = {"IDLE": self.idle, "IN_PACKET": reader.in_packet, "EXCESS": reader.excess, "OUT_PACKET": guard.open,
-                       "CLEARED": cleared}
+        self.status = {"IDLE": self.idle, "IN_PACKET": reader.in_packet, "EXCESS": reader.excess,
+                       "OUT_PACKET": guard.open | guard.o.valid, "CLEARED": cleared}
 
     def _load(self, loads: Loads):
         m, bus = self.m, loads.bus
@@ -266,17 +271,19 @@ class _Parts:
         ]
         with m.If(takes):
             m.d.sync += [count.eq(count + 1), crc.eq(Cat(crc_step(crc, value)))]
-        with m.If(begin & ~self.committing):
+        with m.If(begin), m.If(~self.committing):
             m.d.sync += [loading.eq(1), count.eq(0), crc.eq(start)]
         with m.Elif(commit):
-            m.d.sync += [loading.eq(0), self.committing.eq(right)]
+            m.d.sync += loading.eq(0)
+            with m.If(right):
+                m.d.sync += self.committing.eq(1)
         with m.Elif(abort):
             m.d.sync += loading.eq(0)
         with m.If(self.takes_over):
             m.d.sync += [bus.bank.eq(~bus.bank), self.committing.eq(0)]
         self.errors |= {
             "LOAD_INTERRUPTED": begin & (loading | self.committing) | given & ~loading,
-            "LOAD_REFUSED": commit & ~right | given & loading & (count == words),
+            "LOAD_REFUSED": commit & ~begin & ~right | given & loading & (count == words),
         }
         self.status |= {"LOADING": loading, "COMMITTING": self.committing}
 
@@ -302,13 +309,18 @@ class _Parts:
         asked = self.lite.r_en & (self.lite.r_address == BY_NAME["STATE_DATA"].offset >> 2)
         open_ = self.idle & ~self.enable
         data = states.connect(m, open_, given, address, value)
-        m.d.comb += self.restored.eq(given & open_)
+        # Over a cleared state only a whole one counts: until then it reads as zeros and packets begin with zeros.
+        whole = Signal(name="state_whole")  # every word before the address was written since STATE_ADDRESS was
         with m.If(moves):
-            m.d.sync += address.eq(place)
+            m.d.sync += [address.eq(place), whole.eq((place == 0) & self.lite.w_strobe.all())]
         with m.Elif(asked | given):
-            m.d.sync += address.eq(address + 1)
+            m.d.sync += [address.eq(address + 1), whole.eq(whole & given & open_)]
+        with m.If(self.clears | self.begins):
+            m.d.sync += whole.eq(0)
+        m.d.comb += self.restored.eq(given & open_ & whole & (address == states.words - 1))
         self.errors["STATE_BUSY"] = (asked | given) & ~open_
-        self.values |= {"STATE_ADDRESS": [address], "STATE_DATA": [data], "STATE_WORDS": [states.words]}
+        self.values |= {"STATE_ADDRESS": [address], "STATE_DATA": [Mux(self.cleared, 0, data)],
+                        "STATE_WORDS": [states.words]}
 
     def _interrupt(self, strobe: Value, causes: dict[str, Value]):
         """Sticky causes, of which the enabled ones hold the line high."""

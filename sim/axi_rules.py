@@ -3,6 +3,8 @@
 import cocotb
 from cocotb.triggers import FallingEdge
 
+from rtl.registers import address, mask
+
 OKAY, SLVERR = 0, 2
 
 
@@ -48,7 +50,17 @@ class Rules:
         self.b = Channel(dut, "s_axil_", "b", ("resp",))
         self.ar = Channel(dut, "s_axil_", "ar", ("addr",))
         self.r = Channel(dut, "s_axil_", "r", ("data", "resp"))
+        self.written, self.answering = {}, False
+        self.withdraws = False
+        """Whether ABANDON may withdraw a word of the output: until the cycle after the write's response is offered."""
         self.task = cocotb.start_soon(self._watch())
+
+    def _follow(self, aw, w, b):
+        self.withdraws = bool(self.written.get("addr") == address("COMMAND")
+                              and self.written.get("data", 0) & mask("COMMAND", "ABANDON"))
+        offered = b is not None or self.b.waiting is not None
+        self.written = ({} if offered and not self.answering else self.written) | (aw or {}) | (w or {})
+        self.answering = offered and b is None
 
     async def _watch(self):
         lite = (self.aw, self.w, self.b, self.ar, self.r)
@@ -56,6 +68,8 @@ class Rules:
             await FallingEdge(self.dut.clk)
             in_reset = self.dut.rst.value == 1
             self.input.sample(in_reset)
+            if self.withdraws:
+                self.output.waiting = None
             word = self.output.sample(in_reset)
             if word is not None:
                 keep = word["keep"]
@@ -64,6 +78,7 @@ class Rules:
                 assert word["last"] or keep == whole, "m_axis: a word before the last is not whole"
                 assert word["last"] or not word["user"], "m_axis: TUSER is on a word before the last"
             transfers = [channel.sample(in_reset) for channel in lite]
+            self._follow(*transfers[:3])
             if in_reset:
                 for channel in lite:
                     channel.count = 0

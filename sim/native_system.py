@@ -5,6 +5,7 @@ from pathlib import Path
 
 from emamba.errors import EmambaError
 from rtl.emit import to_verilog
+from rtl.registers import address, mask
 from rtl.system import System
 
 from . import native
@@ -17,17 +18,30 @@ class NativeTransport:
 
     def __init__(self, system: System, build_dir: Path, *, cycles: int, fast: bool = True):
         size = system.options.bus_bits // 8
-        ports = f'#include "Vtop.h"\nusing Top = Vtop;\n#define BUS_BYTES {size}\n'
+        defines = {"BUS_BYTES": size, "COMMAND": address("COMMAND"), "ABANDON": mask("COMMAND", "ABANDON")}
+        lines = ['#include "Vtop.h"', "using Top = Vtop;", *(f"#define {name} {value}" for name, value in defines.items())]
+        ports = "\n".join([*lines, ""])
         folder = native.build({"top.v": to_verilog(system), "ports.h": ports, "harness.cpp": HARNESS.read_text()}, build_dir,
                               fast=fast)
-        self.cycles, self.marks, self.cycles_of = cycles, [], []
-        self.process = subprocess.Popen([folder / "simulation"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE)
+        self.cycles, self.simulation = cycles, folder / "simulation"
+        self._start()
+
+    def _start(self) -> None:
+        self.marks, self.cycles_of = [], []
+        self.process = subprocess.Popen([self.simulation], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    def restart(self) -> None:
+        """Back to power-up."""
+        self.close()
+        self._start()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.close()
+
+    def close(self) -> None:
         self.process.stdin.close()
         status, text = self.process.wait(), self.process.stderr.read().decode().strip()
         self.process.stdout.close()
@@ -56,8 +70,9 @@ class NativeTransport:
         if response:
             raise EmambaError(f"writing {address:#x} was answered with {response}")
 
-    def send(self, packet: bytes) -> None:
-        self._tell(f"S {len(packet)}", packet)
+    def send(self, packet: bytes, keep: bytes | None = None) -> None:
+        """With `keep`, a 1 or 0 for each byte: its TKEEP."""
+        self._tell(f"S {len(packet)}", packet) if keep is None else self._tell(f"K {len(packet)}", packet + keep)
 
     def receive(self, size: int, timeout: float) -> bytes:
         answer = self._ask(f"G {round(timeout * self.cycles)}")

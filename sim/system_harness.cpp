@@ -4,12 +4,14 @@
 //   R address              reads a register: "<value> <response>"
 //   W address value        writes it, address and data in any order: "<response>"
 //   S count, then bytes    queues an input packet
+//   K count, then bytes    the same, with a byte of 1 or 0 for each of them, its TKEEP, behind
 //   G cycles               waits for a result: "<cycle> <user> <count>", then bytes; or "timeout"
 //   A                      drops what is queued and received
 //   N cycles               lets time pass: "<cycle>"
 //   P in out lite burst seed    percent of the cycles in which a channel pauses; words of a burst
 //
-// Time passes in R, W, G and N alone. BUS_BYTES is 4 or 8.
+// Time passes in R, W, G and N alone. BUS_BYTES is 4 or 8; COMMAND is the address and ABANDON the bit by which the design may
+// withdraw a word of a result.
 
 #include <cstdint>
 #include <cstdio>
@@ -29,7 +31,7 @@ struct Random {
     bool pauses(uint64_t percent) { return percent && (next() >> 16) % 100 < percent; }
 };
 
-struct Packet { std::vector<uint8_t> bytes; bool user = false; uint64_t cycle = 0; };
+struct Packet { std::vector<uint8_t> bytes, keep; bool user = false; uint64_t cycle = 0; };
 
 // What a channel showed while it waited: it must not change.
 struct Waiting {
@@ -68,9 +70,9 @@ struct Bench {
         top->s_axis_tvalid = offered;
         bool last = false;
         if (offered) {
-            const auto& bytes = queue.front().bytes;
+            const auto &bytes = queue.front().bytes, &kept = queue.front().keep;
             uint64_t data = 0, keep = 0;
-            for (size_t k = 0; k < BUS_BYTES && place + k < bytes.size(); ++k) data |= uint64_t(bytes[place + k]) << 8 * k, keep |= 1u << k;
+            for (size_t k = 0; k < BUS_BYTES && place + k < bytes.size(); ++k) data |= uint64_t(bytes[place + k]) << 8 * k, keep |= uint64_t(kept.empty() || kept[place + k]) << k;
             last = place + BUS_BYTES >= bytes.size();
             top->s_axis_tdata = data, top->s_axis_tkeep = keep, top->s_axis_tlast = last;
         }
@@ -104,12 +106,14 @@ struct Bench {
     void edge() { top->clk = 1, top->eval(), ++cycle; }
 
     unsigned write(uint32_t address, uint32_t value) {
+        const bool withdraws = address == COMMAND && (value & ABANDON);
         bool addressed = false, given = false;
         top->s_axil_awaddr = address, top->s_axil_wdata = value, top->s_axil_wstrb = 15;
         for (;;) {
             if (!addressed && !top->s_axil_awvalid) top->s_axil_awvalid = !random.pauses(lite);
             if (!given && !top->s_axil_wvalid) top->s_axil_wvalid = !random.pauses(lite);
             top->s_axil_bready = !random.pauses(lite);
+            if (withdraws) m_axis.waits = false;
             step();
             const bool taken = top->s_axil_awvalid && top->s_axil_awready, took = top->s_axil_wvalid && top->s_axil_wready;
             const bool done = top->s_axil_bvalid && top->s_axil_bready;
@@ -117,7 +121,11 @@ struct Bench {
             edge();
             if (taken) addressed = true, top->s_axil_awvalid = 0;
             if (took) given = true, top->s_axil_wvalid = 0;
-            if (done) { top->s_axil_bready = 0; return response; }
+            if (done) {
+                top->s_axil_bready = 0;
+                if (withdraws) m_axis.waits = false, step(), edge();
+                return response;
+            }
         }
     }
     uint32_t read(uint32_t address, unsigned& response) {
@@ -151,11 +159,15 @@ int main() {
             std::printf("%u %u\n", value, response);
         } else if (command == 'W' && std::scanf("%llu %llu", &a, &b) == 2) {
             std::printf("%u\n", bench.write(a, b));
-        } else if (command == 'S' && std::scanf("%llu", &a) == 1) {
+        } else if ((command == 'S' || command == 'K') && std::scanf("%llu", &a) == 1) {
             Packet packet;
             packet.bytes.resize(a);
             std::getchar();
             if (std::fread(packet.bytes.data(), 1, a, stdin) != a) return 2;
+            if (command == 'K') {
+                packet.keep.resize(a);
+                if (std::fread(packet.keep.data(), 1, a, stdin) != a) return 2;
+            }
             bench.queue.push_back(packet);
             continue;
         } else if (command == 'G' && std::scanf("%llu", &a) == 1) {
