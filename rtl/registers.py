@@ -69,7 +69,8 @@ R, W, RW, W1C = Access.READ, Access.WRITE, Access.BOTH, Access.CLEAR
 REGISTERS = (
     Register("MAGIC", 0x000, R, f"{MAGIC:#x}: this is an accelerator of this project"),
     Register("INTERFACE", 0x004, R, "version of this register table", (
-        Field("MINOR", 0, 16, "raised where registers are added"), Field("MAJOR", 16, 16, "raised where they change"))),
+        Field("MINOR", 0, 16, "raised where registers, or what one says, are added"),
+        Field("MAJOR", 16, 16, "raised where they change"))),
     Register("CAPABILITIES", 0x008, R, "what the design was built with", (
         Field("LOADABLE", 0, 1, "weights can be loaded"), Field("STATEFUL", 1, 1, "the state can be kept, read and written"),
         Field("COUNTERS", 2, 1, "stages and FIFOs are counted"), Field("MEAN", 3, 1, "a mean pool: packets have TOKENS tokens"),
