@@ -1,6 +1,7 @@
 """The driver's transport to a whole AXI system at full speed: a Verilated model behind a pipe (`system_harness.cpp`)."""
 
 import subprocess
+from copy import copy
 from pathlib import Path
 
 from emamba.errors import EmambaError
@@ -30,10 +31,11 @@ class NativeTransport:
         self.marks, self.cycles_of = [], []
         self.process = subprocess.Popen([self.simulation], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def restart(self) -> None:
-        """Back to power-up."""
-        self.close()
-        self._start()
+    def fresh(self) -> "NativeTransport":
+        """The same design in a process of its own, just powered up."""
+        other = copy(self)
+        other._start()
+        return other
 
     def __enter__(self):
         return self

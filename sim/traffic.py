@@ -26,6 +26,8 @@ Operation = tuple[str, int]
 
 OUTSTANDING = 4
 """Packets sent and not answered: with more there are too many orders to follow."""
+EPISODE = 1000
+"""Operations from one power-up on."""
 LOOKS = 40
 """Reads of STATUS until the design is at rest."""
 COUNTERS = ("FRAMES_BAD", "FIRST_BAD", "SHORT_PACKETS", "LONG_PACKETS", "BAD_TKEEPS")
@@ -42,9 +44,9 @@ class Design:
     system: System
 
     @classmethod
-    def make(cls, bus_bits: int, **changes) -> "Design":
+    def make(cls, bus_bits: int, parity: bool = False, **changes) -> "Design":
         first = artifact_of(**changes)
-        system = System(Schedule(envelope(first), 6), Options(bus_bits, loadable=True, stateful=True), first)
+        system = System(Schedule(envelope(first), 6), Options(bus_bits, loadable=True, stateful=True, parity=parity), first)
         artifacts = [first, other(first)]
         return cls([Description.read(describe(system, frames_of(first, 1), each)) for each in artifacts],
                    [IntegerModel(each) for each in artifacts], system)
@@ -338,6 +340,15 @@ class Failure:
         return "\n".join([f"{len(self.operations)} operations:", *self.log, self.sentence])
 
 
+def check_many(design: Design, transport: NativeTransport, count: int, seed: int = 0) -> Failure | None:
+    """So many operations, in sequences of EPISODE from power-up."""
+    for k, start in enumerate(range(0, count, EPISODE)):
+        failure = check(design, transport, sequence(seed + k, min(EPISODE, count - start)))
+        if failure:
+            return failure
+    return None
+
+
 def check(design: Design, transport: NativeTransport, operations: list[Operation]) -> Failure | None:
     """Runs a sequence from power-up, and shortens one that fails."""
     failure = _attempt(design, transport, operations)
@@ -345,12 +356,12 @@ def check(design: Design, transport: NativeTransport, operations: list[Operation
 
 
 def _attempt(design: Design, transport: NativeTransport, operations: list[Operation]) -> Failure | None:
-    transport.restart()
-    traffic = Traffic(design, transport)
-    try:
-        traffic.run(operations)
-    except Unexpected as error:
-        return Failure(operations, traffic.log, str(error))
+    with transport.fresh() as process:
+        traffic = Traffic(design, process)
+        try:
+            traffic.run(operations)
+        except Unexpected as error:
+            return Failure(operations, traffic.log, str(error))
     return None
 
 

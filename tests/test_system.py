@@ -12,7 +12,8 @@ import pytest
 from interruptions import Failing, broken_off
 
 from boards.describe import describe
-from boards.driver.accelerator import Accelerator
+from boards.driver.accelerator import Accelerator, checksum
+from boards.driver.description import Description
 from emamba import arithmetic as arith
 from emamba.certificate import certify
 from emamba.errors import EmambaError
@@ -22,8 +23,10 @@ from rtl.loads import envelope
 from rtl.registers import address, mask
 from rtl.schedule import Schedule
 from rtl.system import Options, System
+from sim.expectation import Reference
 from sim.native_system import NativeTransport
 from sim.small import artifact_of, frames_of, narrowed, other, slowed
+from sim.traffic import Design, check, check_many, sequence
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +37,12 @@ def build_dir(tmp_path_factory):
 @pytest.fixture(scope="module")
 def desk(build_dir):
     """Two artifacts of one structure, the model of each, and a design for both, behind a transport that can fail."""
-    first = artifact_of()
-    artifacts = first, other(first)
-    system = System(Schedule(envelope(first), 6), Options(loadable=True, stateful=True, parity=True), first)
-    descriptions = [describe(system, frames_of(first, 2), artifact) for artifact in artifacts]
+    first, design = artifact_of(), Design.make(64, parity=True)
+    system = design.system
+    descriptions = [describe(system, frames_of(first, 2), artifact) for artifact in (first, other(first))]
     with NativeTransport(system, build_dir, cycles=100_000, fast=False) as transport:
         failing = Failing(transport)
-        yield SimpleNamespace(first=first, descriptions=descriptions, models=[IntegerModel(artifact) for artifact in artifacts],
+        yield SimpleNamespace(first=first, descriptions=descriptions, models=design.models, design=design,
                               transport=transport, failing=failing, frames=frames_of(first, 3, 5),
                               driver=Accelerator(descriptions[0], failing))
 
@@ -87,6 +89,55 @@ def test_what_cannot_be_loaded():
     wide = replace(first, operators=first.operators | {"embed": replace(op, bias=np.full_like(op.bias, 1 << 30))})
     with pytest.raises(EmambaError, match=r"embed of 'random' can reach \d+; the design's accumulator is made for \d+"):
         describe(system, frames_of(first, 1), wide)
+
+
+TRAFFIC = 2500
+"""Random operations on each of two designs."""
+
+
+def test_traffic(desk, build_dir):
+    """What the register page foretells happens, and nothing else: `python -m verify traffic` does it 100,000 times."""
+    assert check_many(desk.design, desk.transport, TRAFFIC) is None
+    design = Design.make(32, pool="none")  # a result is several words
+    with NativeTransport(design.system, build_dir, cycles=100_000, fast=False) as transport:
+        assert check_many(design, transport, TRAFFIC, seed=1000) is None
+
+
+def test_traffic_finds_and_shortens(desk, monkeypatch):
+    """Where the page said that CLEAR_STATE does nothing, a few operations would show that it is wrong."""
+    monkeypatch.setattr(Reference, "clear_state", lambda self: None)
+    failure = check(desk.design, desk.transport, sequence(0, 200))
+    assert len(failure.operations) <= 6 and "clear state" in str(failure)
+
+
+@pytest.mark.parametrize("between", ["nothing", "load", "RESET", "CLEAR_STATE"])
+def test_what_clears_a_kept_state(desk, between):
+    """A packet that was sent and has not begun begins after a load that takes over, or a reset: with zeros, KEEP or not."""
+    description, model, frames = Description.read(desk.descriptions[0]), desk.models[0], desk.frames[:2, None]
+    first, state = model.resume(frames[0])
+    with desk.transport.fresh() as transport:
+        transport.write32(address("CONTROL"), mask("CONTROL", "ENABLE") | mask("CONTROL", "KEEP"))
+        packets = [frame.astype(description.input.dtype).tobytes() for frame in frames]
+        transport.send(packets[0])
+        assert transport.receive(0, 1) == first.astype(description.output.dtype).tobytes()
+        transport.write32(address("CONTROL"), mask("CONTROL", "KEEP"))
+        transport.send(packets[1])
+        transport.wait(100)
+        assert transport.read32(address("FRAMES_IN")) == 1
+        if between == "load":
+            transport.write32(address("LOAD_COMMAND"), mask("LOAD_COMMAND", "BEGIN"))
+            for word in description.image:
+                transport.write32(address("LOAD_DATA"), int(word))
+            transport.write32(address("LOAD_CHECKSUM"), checksum(description))
+            transport.write32(address("LOAD_COMMAND"), mask("LOAD_COMMAND", "COMMIT"))
+        elif between != "nothing":
+            transport.write32(address("COMMAND"), mask("COMMAND", between))
+        cleared = transport.read32(address("STATUS")) & mask("STATUS", "CLEARED")
+        assert bool(cleared) == (between != "nothing")
+        transport.write32(address("CONTROL"), mask("CONTROL", "ENABLE") | mask("CONTROL", "KEEP"))
+        answer, _ = model.resume(frames[1], None if cleared else state)
+        assert transport.receive(0, 1) == answer.astype(description.output.dtype).tobytes() and not transport.marks[-1]
+    assert (model.resume(frames[1])[0] != model.resume(frames[1], state)[0]).any()
 
 
 def clipped_rows(block, artifact, original, frames) -> int:

@@ -19,7 +19,7 @@ from emamba.piecewise import fit
 from sim import cases
 from sim.models import random_artifact
 
-from . import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, page, planted, shapes, upsets
+from . import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, page, planted, shapes, traffic, upsets
 from .block_rules import rules
 from .prove import Bench, prove
 from .stream_rules import primitives
@@ -56,6 +56,8 @@ BLOCKS = (
 MODELS = ("mars", "mars_int8", "mars_random", "mars_random_int8")
 RATES = (1, 4, 20, 64, 128)
 MUTANTS, WHOLE, SHAPES = 24, 60, 25
+TRAFFIC = 25_000
+"""Operations on each design."""
 FUZZ = {"artifacts": 4000, "configurations": 10_000, "data files": 6000}
 
 Jobs = dict[str, Callable[[], dict]]
@@ -177,6 +179,10 @@ def _abuse() -> Jobs:
     return {name: lambda name=name, run=run: _timed(run, kind=name, on=faults.MODEL) for name, run in jobs.items()}
 
 
+def _traffic() -> Jobs:
+    return {name: lambda name=name: _timed(lambda: traffic.run(name, TRAFFIC), design=name) for name in traffic.DESIGNS}
+
+
 def _coverage() -> Jobs:
     return {name: lambda name=name: _timed(lambda: coverage.toggles(name)) for name in (*mutants.BLOCKS, mutants.WHOLE)}
 
@@ -206,6 +212,7 @@ def measured(only: list[str]) -> dict[str, Callable[[], object]]:
         "fuzz": _fuzz,
         "shapes": lambda: _timed(lambda: {"models": shapes.run(SHAPES)}),
         "abuse": lambda: rows("abuse", _abuse()),
+        "traffic": lambda: rows("traffic", _traffic()),
         "coverage": lambda: rows("coverage", _coverage()),
         "states": coverage.states,
         "points": coverage.points,

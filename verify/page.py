@@ -154,6 +154,15 @@ def _abuse(figures: list[dict]) -> Iterator[Row]:
               f"SHA-256 {soak['digest']}… {'equal' if soak['equal'] else 'DIFFERENT'}", soak["equal"])
 
 
+def _traffic(figures: list[dict]) -> Iterator[Row]:
+    for each in figures:
+        unexpected = each["unexpected"]
+        yield Row(f"the register page foretells what random traffic does: {each['design']}",
+                  "native simulation, every order of events that cannot be seen", f"{each['operations']:,} operations",
+                  each["seconds"], "one answer not foretold" if unexpected else "0 answers not foretold", not unexpected,
+                  [unexpected] if unexpected else [])
+
+
 def _coverage(figures: list[dict]) -> Iterator[Row]:
     for each in figures:
         shares = [f"{hit:,} of {total:,} ({hit / max(1, total):.1%})" for hit, total in (each["line"], each["toggle"])]
@@ -191,6 +200,7 @@ ROWS: dict[str, Callable[..., Iterator[Row]]] = {
     "fuzz": _fuzz,
     "shapes": _shapes,
     "abuse": _abuse,
+    "traffic": _traffic,
     "coverage": _coverage,
     "states": _states,
     "points": _points,

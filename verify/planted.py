@@ -16,10 +16,11 @@ from rtl.datapath import Pipeline, requantize
 from rtl.pairs import products
 from rtl.scan import Scan
 from rtl.streams import Fifo, Fork, Gearbox, Pacer
+from rtl.system import _Parts
 from sim import cases
 from sim.models import random_artifact
 
-from . import certificate, depths
+from . import certificate, depths, traffic
 from .block_rules import rules
 from .equality import PackedProduct, PiecewiseLinear, Requantizer
 from .faults import undefined
@@ -88,6 +89,9 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
     def requantizer(old, new, rounding=Rounding.HALF_UP):
         return lambda: _broken(Requantizer(12, 3, rounding, I8, make=plant(requantize, old, new)))
 
+    def system(method, old, new):
+        return lambda: traffic.notices(method, plant(getattr(_Parts, method), old, new))
+
     order, definition = "order proof of the", "proof of the requantizer"
     return {
         "lost beat: a full FIFO takes one": (f"{order} FIFO", fifo("self.i.ready.eq(~full)", "self.i.ready.eq(1)")),
@@ -148,6 +152,26 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
         "wrong product: no borrow between packed products": (
             "proof of the packed multiplier",
             lambda: _broken(PackedProduct(4, make=plant(products, " + product[field - 1]", ""))),
+        ),
+        "lost packet: a word is taken in the cycle of a reset": (
+            "random traffic",
+            system("_streams", "words.o.valid & ~reset", "words.o.valid"),
+        ),
+        "stale result: it outlives an abandoned reset": (
+            "random traffic",
+            system("_streams", "ResetInserter(self.abandon)(PacketGuard(size))", "PacketGuard(size)"),
+        ),
+        "stale state: it reads as before after it was cleared": (
+            "random traffic",
+            system("_state", "Mux(self.cleared, 0, data)", "data"),
+        ),
+        "stale state: a part of a state is taken for a whole one": (
+            "random traffic",
+            system("_state", "given & open_ & whole", "given & open_"),
+        ),
+        "stale state: a load that takes over keeps it": (
+            "random traffic",
+            system("_streams", "| reset | self.takes_over", "| reset"),
         ),
         "a bound of the state one step too low": ("certificate, case by case", lambda: _certificate(artifact)),
     }
