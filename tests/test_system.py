@@ -106,7 +106,7 @@ def test_traffic(desk, build_dir):
 def test_traffic_finds_and_shortens(desk, monkeypatch):
     """Where the page said that CLEAR_STATE does nothing, a few operations would show that it is wrong."""
     monkeypatch.setattr(Reference, "clear_state", lambda self: None)
-    failure = check(desk.design, desk.transport, sequence(0, 200))
+    failure = check(desk.design, desk.transport, sequence(1, 200))
     assert len(failure.operations) <= 6 and "clear state" in str(failure)
 
 
