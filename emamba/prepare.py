@@ -18,6 +18,7 @@ from .wav import read_wav
 Array = np.ndarray
 
 MARKER = "x_train.npy"
+RECORD = "source.json"
 PARTS = ("train", "validate", "test")
 LARGEST = 1 << 30
 """Values that a part may have."""
@@ -176,11 +177,11 @@ def log_bands(samples: Array, rate: int, seconds: float, bands: int) -> Array:
 def write(found: Prepared, folder: Path) -> None:
     """Writes the arrays, source.json, and recipe.toml to start from."""
     _, length, features = found.x["train"].shape
-    with write_folder(folder, MARKER) as temporary:
+    with write_folder(folder, MARKER, RECORD) as temporary:
         for part in PARTS:
             np.save(temporary / f"x_{part}.npy", found.x[part])
             np.save(temporary / f"y_{part}.npy", found.y[part])
-        (temporary / "source.json").write_text(json.dumps(found.source, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (temporary / RECORD).write_text(json.dumps(found.source, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         (temporary / "recipe.toml").write_text(RECIPE.format(
             name=json.dumps(folder.name), features=features, length=length,
             task="classification" if found.classes else "regression", outputs=found.classes or 1), encoding="utf-8")

@@ -28,7 +28,7 @@ from .datasets.metrics import BETTER, figures
 from .datasets.tokens import to_tokens
 from .errors import EmambaError
 from .executors import make_executor, predict
-from .files import write_file
+from .files import alone, write_file
 from .graph import Node
 from .integer import IntegerModel
 from .kernels import conv, scan
@@ -228,23 +228,24 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
         values = predict(candidate, "int", make_executor(candidate, "int"), validate.tokens)
         return figures(artifact.config.task, values, validate.targets, unit_scale)
 
-    state = _resume(model, optimizer, schedule, artifact, settings, out)
-    if not state["history"]:
-        state |= {"history": [{"epoch": 0, **measure(artifact)}], "best": 0, "weights": model.state_dict()}
-    hidden = not (progress and sys.stderr.isatty())
-    integers = artifact.codec.encode(train.tokens, artifact.input)
-    vary = vary or (lambda index, generator: integers[index.numpy()])
-    targets = torch.from_numpy(_targets(artifact, train.targets))
-    with tqdm(total=settings.epochs * steps, initial=(len(state["history"]) - 1) * steps, unit="step", disable=hidden) as bar:
-        for epoch in range(len(state["history"]), settings.epochs + 1):
-            total = _epoch(model, optimizer, schedule, vary, targets, settings, epoch, bar.update)
-            now = {"epoch": epoch, "loss": total, **measure(model.current())}
-            state["history"].append(now)
-            if sign * now[key] > sign * state["history"][state["best"]][key]:
-                state |= {"best": epoch, "weights": {name: value.clone() for name, value in model.state_dict().items()}}
-            saved = state | {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "schedule": schedule.state_dict(),
-                             "of": artifact.digest, "settings": settings.model_dump_json()}
-            write_file(out / "training.pt", lambda path, saved=saved: torch.save(saved, path))
+    with alone(out, "a training"):
+        state = _resume(model, optimizer, schedule, artifact, settings, out)
+        if not state["history"]:
+            state |= {"history": [{"epoch": 0, **measure(artifact)}], "best": 0, "weights": model.state_dict()}
+        hidden = not (progress and sys.stderr.isatty())
+        integers = artifact.codec.encode(train.tokens, artifact.input)
+        vary = vary or (lambda index, generator: integers[index.numpy()])
+        targets = torch.from_numpy(_targets(artifact, train.targets))
+        with tqdm(total=settings.epochs * steps, initial=(len(state["history"]) - 1) * steps, unit="step", disable=hidden) as bar:
+            for epoch in range(len(state["history"]), settings.epochs + 1):
+                total = _epoch(model, optimizer, schedule, vary, targets, settings, epoch, bar.update)
+                now = {"epoch": epoch, "loss": total, **measure(model.current())}
+                state["history"].append(now)
+                if sign * now[key] > sign * state["history"][state["best"]][key]:
+                    state |= {"best": epoch, "weights": {name: value.clone() for name, value in model.state_dict().items()}}
+                saved = state | {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
+                                 "schedule": schedule.state_dict(), "of": artifact.digest, "settings": settings.model_dump_json()}
+                write_file(out / "training.pt", lambda path, saved=saved: torch.save(saved, path))
     model.load_state_dict(state["weights"])
     result = model.current()
     certificates = {name: vars(certify(op)) for name, op in result.operators.items() if isinstance(op, Scan)}

@@ -31,7 +31,7 @@ from .datasets import Dataset
 from .datasets.metrics import BETTER, data_figures
 from .datasets.tokens import to_tokens
 from .errors import EmambaError
-from .files import write_file
+from .files import alone, write_file
 from .network import Mamba
 from .quantize import CHECKPOINT_VERSION
 
@@ -130,9 +130,10 @@ def train(
         model.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in start.items()})
     for block in model.blocks:
         block.noise_bits, block.dropout = recipe.train.noise_bits, recipe.train.dropout
-    state = _fit(recipe, model, data, scaling, out, progress, watch)
-    model.load_state_dict(state.best_weights)
-    return _write_checkpoint(recipe, model, data, scaling, state, out)
+    with alone(out, "a training"):
+        state = _fit(recipe, model, data, scaling, out, progress, watch)
+        model.load_state_dict(state.best_weights)
+        return _write_checkpoint(recipe, model, data, scaling, state, out)
 
 
 def _check(recipe: Recipe, data: Dataset):

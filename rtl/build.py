@@ -20,7 +20,7 @@ from emamba.artifact import SHIPPED, load
 from emamba.certificate import certify
 from emamba.door import guarded
 from emamba.errors import EmambaError
-from emamba.files import check_replaceable, write_file, write_folder
+from emamba.files import change_record, check_replaceable, write_folder
 from emamba.operators import Scan
 
 from . import devices, registers
@@ -60,6 +60,8 @@ TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVIC
 own; perhaps `on(device)`, the same target with another device; and perhaps `run(folder)`, which runs tools on the finished
 folder and returns the notes that then hold in place of the target's UNRUN."""
 
+RECORD = "report.json"
+"""The report of an output, by which what was written is known."""
 SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""
 
@@ -130,8 +132,8 @@ def build(options: argparse.Namespace) -> None:
     if options.device and hasattr(target, "on"):
         target = target.on(options.device)
     clock_mhz = _clock(options, target.CLOCK_MHZ, target.LEAST_CLOCK_MHZ)
-    out = (options.out or Path("build") / options.target).resolve()
-    check_replaceable(out, "report.json")
+    out = options.out or Path("build") / options.target
+    check_replaceable(out, RECORD, RECORD)
     artifact = load(options.artifact)
     live = options.weights == "loadable"
     choice = Options(options.bus_bits, options.counters == "yes", live, options.state == "kept",
@@ -148,7 +150,7 @@ def build(options: argparse.Namespace) -> None:
     certificates = {name: certify(op) for name, op in artifact.operators.items() if isinstance(op, Scan)}
     caveats = [f"{name}: no certificate excludes that the state saturates"
                for name, certificate in certificates.items() if not certificate.holds]
-    with write_folder(out, "report.json") as temporary:
+    with write_folder(out, RECORD, RECORD) as temporary:
         resources, notes = target.write(temporary, design, clock_mhz)
         caveats += [ESTIMATED] * bool(planned.device and options.target in SYSTEMS)
         report = schedule.report() | {
@@ -157,13 +159,13 @@ def build(options: argparse.Namespace) -> None:
             "resources": resources | planned.report(),
             "notes": [*notes, *caveats],
         }
-        (temporary / "report.json").write_text(_text(report), encoding="utf-8")
-    if hasattr(target, "run") and (notes := target.run(out)):
+        (temporary / RECORD).write_text(json.dumps(report), encoding="utf-8")
+    if hasattr(target, "run") and (notes := target.run(out.resolve())):
         report["notes"] = [*notes, *(note for note in report["notes"] if note != target.UNRUN)]
-        write_file(out / "report.json", lambda path: path.write_text(_text(report), encoding="utf-8"))
+        change_record(out, RECORD, {"notes": report["notes"]})
     print(f"{options.target} of {artifact.name}: {schedule.period} cycles per token, {schedule.cycles_per_frame} per frame, "
           f"latency {schedule.latency} cycles, {schedule.multipliers} multipliers, utilization {report['utilization']:.1%}")
-    print(f"{options.out or Path('build') / options.target}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
     for note in report["notes"]:
         print(f"note: {note}")
 
@@ -197,10 +199,6 @@ def _clock(options: argparse.Namespace, default: float | None, least: float) -> 
     if default is None and options.frames_per_second is None:
         raise EmambaError(f"--clock-mhz changes nothing in the target {options.target}; it goes with --frames-per-second")
     return options.clock_mhz
-
-
-def _text(report: dict) -> str:
-    return json.dumps(report, indent=1, ensure_ascii=False) + "\n"
 
 
 def _progress(line: str) -> None:

@@ -81,7 +81,8 @@ def test_target(name, small, tmp_path, capsys):
     assert {key: report[key] for key in expected} == json.loads(json.dumps(expected))
     assert report["target"] == name and report["artifact"] == {"name": "random", "digest": artifact.digest}
     assert report["certificate"] == artifact.record["certificate"] and report["notes"]
-    assert set(report) == set(expected) | {"target", "artifact", "clock_mhz", "certificate", "resources", "notes"}
+    assert set(report) == set(expected) | {"target", "artifact", "clock_mhz", "certificate", "resources", "notes", "files"}
+    assert {Path(file).parts[0] for file in report["files"]} == FILES[name] | {"report.json"}
     captured = capsys.readouterr()
     assert captured.err == ""
     assert f"{name} of random: 8 cycles per token, 32 per frame, latency {report['latency_cycles']} cycles, " in captured.out
@@ -94,9 +95,11 @@ def test_an_earlier_output_is_replaced(small, tmp_path):
     for cycles in (8, 16):
         assert main(["verilog", "--artifact", str(small), "--out", str(out), "--cycles-per-token", str(cycles)]) == 0
         assert built(out)["cycles_per_token"] == cycles
-        (out / "left.txt").touch()
+    (out / "project").mkdir()
+    (out / "project" / "mine.xpr").write_text("kept")
     assert main(["asic", "--artifact", str(small), "--out", str(out)]) == 0
-    assert {path.name for path in out.iterdir()} == FILES["asic"] | {"report.json"}
+    assert {path.name for path in out.iterdir()} == FILES["asic"] | {"report.json", "project"}
+    assert (out / "project" / "mine.xpr").read_text() == "kept"
 
 
 def test_default_folders(small, tmp_path, monkeypatch):
