@@ -7,6 +7,7 @@ untrusted input: a torch file is read as plain tensors only, so no code in it ca
 import io
 import json
 import math
+import os
 import re
 import warnings
 from argparse import Namespace
@@ -32,36 +33,40 @@ TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uin
 NESTED = 4
 """Tables inside each other in which a torch file's tensors are looked for."""
 OWN = {"checkpoint.json": "a checkpoint of this project: give it to emamba quantize", "manifest.json": "an artifact of this "
-       "project already", "adapter_config.json": "an adapter of PEFT: merge it into its model (merge_and_unload()) and save that"}
+       "project already", "adapter_config.json": "an adapter of PEFT: merge it into its model (merge_and_unload()) and save that",
+       "zero_to_fp32.py": "a checkpoint of DeepSpeed, in parts: run zero_to_fp32.py in it and give what that writes", ".metadata":
+       "a distributed checkpoint: make one file of it with torch.distributed.checkpoint.format_utils.dcp_to_torch_save"}
 """Files that tell what a folder is."""
 
 
 def read_checkpoint_files(path: Path | str) -> tuple[dict[str, Array], dict | None, tuple[str, ...]]:
     """Tensors by name, float32 or float64, the settings of config.json, None where there is none, and what was left out."""
     path = Path(path)
-    folder = path if path.is_dir() else path.parent
-    if path.is_dir():
+    folder = path if os.path.isdir(path) else path.parent
+    if path is folder:
         path = _find_file(folder)
     elif not path.name.endswith((".safetensors", ".index.json", *TORCH)):
-        what = "is no file of tensors" if path.exists() else "does not exist"
+        what = "is no file of tensors" if os.path.exists(path) else "does not exist"
         raise EmambaError(f"{path} {what}: name a folder, a .safetensors file, or one of torch ({', '.join(TORCH)})")
-    settings = _read_json(folder / "config.json") if (folder / "config.json").exists() else None
+    settings = _read_json(folder / "config.json") if os.path.exists(folder / "config.json") else None
     notes: list[str] = []
     tensors = _read_index(path, notes) if path.name.endswith(".index.json") else _read_file(path, notes)
     return tensors, settings, tuple(notes)
 
 
 def _find_file(folder: Path) -> Path:
-    found = next((folder / name for name in FILES if (folder / name).exists()), None)
-    if found is None:
-        told = next((f": it is {what}" for name, what in OWN.items() if (folder / name).is_file()), None)
-        if told is None:
-            others = sorted(place.name for place in folder.iterdir()
-                            if place.suffix in (".safetensors", *TORCH) or place.name.startswith("checkpoint-"))
-            told = ": name the folder or the file of a trained checkpoint"
-            told += f", such as {folder / others[-1]}" if others else ""
-        raise EmambaError(f"{folder} has none of {', '.join(FILES)}{told}")
-    return found
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise EmambaError(f"cannot read {folder}: {error.strerror}") from None
+    if found := next((name for name in FILES if name in names), None):
+        return folder / found
+    lacks = f"{folder} has none of {', '.join(FILES)}: "
+    if told := next((what for name, what in OWN.items() if name in names), None):
+        raise EmambaError(f"{lacks}it is {told}")
+    others = [name for name in names if name.endswith((".safetensors", *TORCH)) or name.startswith("checkpoint-")]
+    raise EmambaError(f"{lacks}name the folder or the file of a trained checkpoint"
+                      + (f", such as {folder / others[-1]}" if others else ""))
 
 
 def read_array(path: Path | str) -> Array:

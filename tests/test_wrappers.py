@@ -193,6 +193,8 @@ def test_folders_that_are_something_else(tmp_path):
     for names, sentence in (
         (("checkpoint-5", "checkpoint-9"), f": name the folder or the file of a trained checkpoint, such as "
                                            f"{tmp_path}/checkpoint-9"),
+        (("zero_to_fp32.py",), ": it is a checkpoint of DeepSpeed, in parts: run zero_to_fp32.py in it and give what that "
+                               "writes"),
         (("adapter_config.json",), ": it is an adapter of PEFT: merge it into its model (merge_and_unload()) and save that"),
         (("checkpoint.json",), ": it is a checkpoint of this project: give it to emamba quantize"),
     ):

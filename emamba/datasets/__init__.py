@@ -64,7 +64,7 @@ def load(name: str, split: str | None = None, directory: Path | str | None = Non
         raise EmambaError(f"the name and the split of a data set are texts, not {str(name)[:80]!r} and {str(split)[:80]!r}")
     if name in MODULES:
         return import_module(f".{MODULES[name]}", __name__).load(split, directory)
-    if Path(name).name != name or name in ("", "..") or len(name) > LONGEST or not (directory / name).is_dir():
+    if Path(name).name != name or name in ("", "..") or len(name) > LONGEST or not os.path.isdir(directory / name):
         raise EmambaError(f"unknown data set '{name[:LONGEST]}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in "
                           f"{directory}")
     return import_module(".folder", __name__).load(name, split, directory / name)
@@ -86,7 +86,7 @@ def choose_split(name: str, split: str | None, splits: tuple[str, ...]) -> str:
 
 def find_folder(folders: tuple[Path, ...], names: tuple[str, ...]) -> Path | None:
     """The first of `folders` that has one of the files `names`."""
-    return next((folder for folder in folders if any((folder / name).exists() for name in names)), None)
+    return next((folder for folder in folders if any(os.path.exists(folder / name) for name in names)), None)
 
 
 def hold_out(n: int, count: int) -> tuple[np.ndarray, np.ndarray]:
