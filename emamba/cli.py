@@ -249,6 +249,7 @@ def _prepare(options: argparse.Namespace) -> int:
     from .tables import one_name, split_names
 
     check_replaceable(options.out, prepare.MARKER, prepare.RECORD)
+    prepare.check_name(options.out)
     if not options.source.exists():
         raise EmambaError(f"{options.source} does not exist: name a CSV file, or a folder of sounds")
     if options.source.is_dir():

@@ -5,11 +5,13 @@ by class. Features of sounds are computed by software before the model reads the
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from .datasets import MODULES
 from .errors import EmambaError
 from .files import write_folder
 from .tables import read_table, values, words
@@ -65,7 +67,7 @@ def series(file: Path, inputs: list[str], target: str, length: int, *, ahead: in
     numbers = {name: k for k, name in enumerate(names)}
     y = np.array([numbers[word] for word in words(table, target)]) if classes else columns[target][:, None]
     edges = [0, len(x) * 3 // 5, len(x) * 4 // 5, len(x)]
-    found = Prepared({}, {}, {"note": f"windows of {length} rows of {file.name}", "file": file.name, "inputs": inputs,
+    found = Prepared({}, {}, {"note": _plain(f"windows of {length} rows of {file.name}"), "file": file.name, "inputs": inputs,
                               "target": target, "length": length, "ahead": ahead, "step": step,
                               "remarks": [*table.notes, *notes]})
     for part, low, high in zip(PARTS, edges, edges[1:], strict=False):
@@ -96,7 +98,7 @@ def sounds(folder: Path, seconds: float, bands: int) -> Prepared:
         raise EmambaError(f"{folder} has {len(names)} folders with .wav files: put the sounds of each class into a folder of its "
                           f"own, two classes at least{''.join(f'; {remark}' for remark in remarks)}")
     found = Prepared({part: [] for part in PARTS}, {part: [] for part in PARTS},
-                     {"note": f"{bands} bands of {seconds:g} s of the sounds in {folder.name}", "seconds": seconds,
+                     {"note": _plain(f"{bands} bands of {seconds:g} s of the sounds in {folder.name}"), "seconds": seconds,
                       "bands": bands, "frame_seconds": FRAME, "hop_seconds": HOP, "floor": FLOOR, "remarks": remarks})
     rates = {}
     for k, name in enumerate(names):
@@ -142,7 +144,7 @@ def _find_sounds(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
         files[place.name] = sounds
         for other in sorted(set(inside) - set(sounds)):
             leave(f"{'folders' if other.is_dir() else 'files of other kinds'} in the folders of the classes", other)
-    return files, [f"left out: {len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+    return files, [_plain(f"left out: {len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
                    for what, names in left.items()]
 
 
@@ -174,16 +176,34 @@ def log_bands(samples: Array, rate: int, seconds: float, bands: int) -> Array:
     return np.log(spectrum @ weights.T + FLOOR).astype(np.float32)
 
 
+def check_name(folder: Path) -> str:
+    """The name of a folder as recipes write it; refuses one that they cannot."""
+    name = os.path.basename(os.path.abspath(folder))
+    if name in MODULES:
+        raise EmambaError(f"--out {folder}: recipes call the data set of this project '{name}' by that name: take another folder")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise EmambaError(f"--out {folder}: that folder's name is no UTF-8, so no recipe can call it: take another") from None
+    return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _plain(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def write(found: Prepared, folder: Path) -> None:
     """Writes the arrays, source.json, and recipe.toml to start from."""
     _, length, features = found.x["train"].shape
+    name = check_name(folder)
     with write_folder(folder, MARKER, RECORD) as temporary:
         for part in PARTS:
             np.save(temporary / f"x_{part}.npy", found.x[part])
             np.save(temporary / f"y_{part}.npy", found.y[part])
-        (temporary / RECORD).write_text(json.dumps(found.source, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (temporary / RECORD).write_text(json.dumps(found.source, indent=1, ensure_ascii=False) + "\n", encoding="utf-8",
+                                        errors="backslashreplace")
         (temporary / "recipe.toml").write_text(RECIPE.format(
-            name=json.dumps(folder.name), features=features, length=length,
+            name=name, features=features, length=length,
             task="classification" if found.classes else "regression", outputs=found.classes or 1), encoding="utf-8")
 
 

@@ -356,6 +356,24 @@ def test_sounds(tmp_path, capsys):
     assert np.allclose(data.x_train[:, -1], np.log(prepare.FLOOR))
 
 
+@pytest.mark.parametrize("name", ["a b", 'q"\'$&()', "new\nline", "ü🎵\x7f", "x" * 200])
+def test_odd_names_of_files_and_folders(tmp_path, capsys, name):
+    file = write_csv(tmp_path / f"{name}.csv", [(t, t, t) for t in range(40)])
+    out = tmp_path / "data" / name
+    words = ["--inputs", "a", "--target", "b", "--length", "4", "--out", str(out)]
+    assert cli.main(["prepare", str(file), *words]) == 0
+    recipe = load_toml(Recipe, out / "recipe.toml")
+    assert recipe.data.name == name and len(datasets.load(name, None, tmp_path / "data").x_train) == 20
+
+
+def test_names_that_no_recipe_can_call(tmp_path, capsys):
+    file = write_csv(tmp_path / "s.csv", [(t, t, t) for t in range(40)])
+    for name, sentence in (("mars", "recipes call the data set of this project 'mars' by that name: take another folder"),
+                           ("a\udcff", "that folder's name is no UTF-8, so no recipe can call it: take another")):
+        assert cli.main(["prepare", str(file), "--inputs", "a", "--target", "b", "--out", str(tmp_path / name)]) == 1
+        assert capsys.readouterr().err.endswith(f": {sentence}\n") and not (tmp_path / name).exists()
+
+
 def chunk(name: bytes, content: bytes, size: int | None = None) -> bytes:
     return name + struct.pack("<I", len(content) if size is None else size) + content + bytes(len(content) % 2)
 

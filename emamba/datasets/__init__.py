@@ -12,8 +12,8 @@ from ..errors import EmambaError
 
 MODULES = {name: name for name in ("mars", "fashion_mnist", "cifar10", "wikitext2", "japanese_vowels")}
 """Data set name -> module of this package."""
-LONGEST = 80
-"""Characters that the name of a folder of arrays may have."""
+LONGEST = 255
+"""Bytes that the name of a folder may have."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def load(name: str, split: str | None = None, directory: Path | str | None = Non
         raise EmambaError(f"the name and the split of a data set are texts, not {str(name)[:80]!r} and {str(split)[:80]!r}")
     if name in MODULES:
         return import_module(f".{MODULES[name]}", __name__).load(split, directory)
-    if Path(name).name != name or name in ("", "..") or len(name) > LONGEST or not os.path.isdir(directory / name):
-        raise EmambaError(f"unknown data set '{name[:LONGEST]}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in "
+    if Path(name).name != name or name in ("", "..") or len(os.fsencode(name)) > LONGEST or not os.path.isdir(directory / name):
+        raise EmambaError(f"unknown data set '{name[:80]}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in "
                           f"{directory}")
     return import_module(".folder", __name__).load(name, split, directory / name)
 
