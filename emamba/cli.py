@@ -666,8 +666,8 @@ def _simulate(options: argparse.Namespace) -> int:
         shares = (f"{stream[kind] / recording.cycles:12.1%}" for kind in ("transfer", "starved", "blocked"))
         print(f"{stream['name']:22}{stream['lanes']:6}" + "".join(shares))
     print("starved: valid is low, it waits for its sender; blocked: ready alone is low, it waits for its receiver")
-    print(f"{len(beats)} of {len(expected)} output beats of {len(tokens)} sequences left ({found['data']}), {different} of them "
-          "not the integer model's" + ("" if len(beats) == len(expected) else "; --cycles ended it"))
+    print(f"{len(beats)} of {len(expected)} output beats of {len(tokens)} sequences came out ({found['data']}), {different} of "
+          "them not the integer model's" + ("" if len(beats) == len(expected) else "; --cycles ended it"))
     if options.vcd:
         print(f"{options.vcd}, {options.vcd.with_suffix('.gtkw')}")
     return 1 if different else 0

@@ -114,8 +114,8 @@ class NativeSimulation:
         resumed = settings["reset_at"] >= 0
         wanted = settings["resume_lasts" if resumed else "lasts"]
         offered = len(words) - (settings["resume_beat"] if resumed else 0)
-        counts = (f"{len(result.input_cycles)} of {offered} input beats were taken and {len(result.output)} output beats left, "
-                  f"{summary['lasts']} of them a sequence's last where {wanted} should be")
+        counts = (f"{len(result.input_cycles)} of {offered} input beats were taken and {len(result.output)} output beats came "
+                  f"out, {summary['lasts']} of them a sequence's last where {wanted} should be")
         if summary["status"] == "stuck":
             raise EmambaError(f"the design stopped: nothing moved for {summary['idle']} cycles after cycle "
                               f"{result.cycles - int(summary['idle'])}; {counts}")

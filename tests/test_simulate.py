@@ -104,13 +104,13 @@ def test_command(recorded, tmp_path, capsys):
     out, beats = tmp_path / "out", 2 * recorded[2].output.beats
     assert cli.main([*asked, "--vcd", str(out / "w.vcd"), "--json", str(out / "s.json")]) == 0
     text, error = capsys.readouterr()
-    assert error == "" and f"\n{beats} of {beats} output beats of 2 sequences left (x.npy, given split, no targets), 0 of" in text
+    assert error == "" and f"\n{beats} of {beats} output beats of 2 sequences came out (x.npy, given split, no targets)," in text
     assert sorted(path.name for path in out.iterdir()) == ["s.json", "w.gtkw", "w.vcd"]
     found = json.loads((out / "s.json").read_text())
     assert found["beats"] == {"expected": beats, "left": beats, "different": 0}
     assert [stream["name"] for stream in found["streams"]] == list(recorded[3].streams)
     assert cli.main([*asked, "--cycles", "160", "--stall-percent", "60", "--json", str(out / "s.json")]) == 0
-    assert f"of {beats} output beats of 2 sequences left" in (text := capsys.readouterr().out) and "--cycles ended it" in text
+    assert f"of {beats} output beats of 2 sequences came out" in (text := capsys.readouterr().out) and "--cycles ended it" in text
     found = json.loads((out / "s.json").read_text())
     assert found["cycles"] == 160 and found["beats"]["left"] == beats // 2 and found["beats"]["different"] == 0
     assert found["streams"][-1]["blocked"] > 0
