@@ -1,7 +1,8 @@
 """From a trained model to an artifact in one call: `emamba.compile`, and what `emamba import` does.
 
-A model is a module of torch (our own, of transformers, or of mamba_ssm) or a checkpoint of the last two on disk. It is known by
-its tensors' names and its configuration, so that none of these packages is needed; torch is used only where a module is run.
+A model is a module of torch (our own, of transformers, mamba_ssm or mamba.py), inside any wrapper, or a checkpoint of the last
+three on disk. It is known by its tensors' names and its configuration, so that none of these packages is needed; torch is used
+only where a module is run.
 """
 
 import json
@@ -43,7 +44,7 @@ def compile(module: Any, calibration_data: Any, *, name: str = "model", settings
     """A trained module as an artifact: quantized, its state certified, ready for `emamba.artifact.save` and `rtl`.
 
     module: an `emamba.network.Mamba`, or a module of your own with a `config` of type ModelConfig and the same tensors; or
-        Mamba-1 of transformers (MambaForCausalLM, MambaModel) or mamba_ssm (MambaLMHeadModel, its backbone).
+        Mamba-1 of transformers (MambaForCausalLM, MambaModel), mamba_ssm (MambaLMHeadModel, its backbone) or mamba.py (LM).
     calibration_data: what the module reads: token ids [n, L], sequences [n, L, features] or images [n, height, width, channels].
     settings: as of `emamba quantize`: a QuantizeConfig or a table such as {"residual_bits": 8}.
     head: for a model without a head, a Linear, or (weight [outputs, d_model], bias [outputs] or None); `task` "classification"

@@ -78,7 +78,8 @@ GENERATION = {
     "assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind", "assistant_ensemble_weight",
     "target_lookbehind", "prompt_lookup_num_tokens", "max_matching_ngram_size", "speculation_type", "use_mtp",
 }
-"""How transformers chooses the next token from the outputs, which stay the same; 4.39 to 4.57 put it into every configuration."""
+"""How transformers chooses the next token from the outputs, which stay the same; 4.39 to 4.57 put much of it into every
+configuration."""
 
 NO_MATTER = SAME_RESULT | GENERATION | {
     "time_step_scale", "time_step_min", "time_step_max", "time_step_init_scheme", "time_step_floor", "initializer_range",

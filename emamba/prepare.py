@@ -60,6 +60,7 @@ def series(file: Path, inputs: list[str], target: str, length: int, *, ahead: in
     for name, value, least in (("--length", length, 1), ("--step", step, 1), ("--ahead", ahead, 0)):
         if value < least:
             raise EmambaError(f"{name} must be at least {least}, not {value}")
+    inputs, target = [name.strip() for name in inputs], target.strip()
     table = read_table(file, [*inputs, target])
     columns, notes = values(table, inputs if classes else [*inputs, target])
     x = np.stack([columns[name] for name in inputs], 1)  # [rows, features]
@@ -113,8 +114,7 @@ def sounds(folder: Path, seconds: float, bands: int) -> Prepared:
                 samples, rate = read_wav(file)
                 if rates and rate not in rates:
                     other, = rates.items()
-                    raise EmambaError(f"{file} has {rate} samples a second, {other[1]} has {other[0]}: convert them "
-                                      "to one rate")
+                    raise EmambaError(f"{file} has {rate} samples a second, {other[1]} has {other[0]}: convert them to one rate")
                 rates[rate] = file
                 found.x[part].append(log_bands(samples[:round(seconds * rate)], rate, seconds, bands))
                 found.y[part].append(k)

@@ -109,8 +109,7 @@ def _decode(file: Path) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise EmambaError(f"{file}, line {line} is no {kind.upper()} ({error.reason} at the byte 0x{content[error.start]:02X}), "
-                          "as "
-                          "where it was saved as Latin-1: save it as UTF-8") from None
+                          "as where it was saved as Latin-1: save it as UTF-8") from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise EmambaError(f"{file}, line {line} holds a NUL character, as a text in UTF-16 does: save it as UTF-8")
@@ -161,8 +160,7 @@ def _header(file: Path, lines: list[str], wanted: list[str], separators: list[st
 def _refuse_header(file: Path, header: list[str], name: str) -> None:
     if header and all(NUMBER.fullmatch(cell) or COMMA.fullmatch(cell) for cell in header):
         raise EmambaError(f"{file} has no line that names its columns: its first line holds numbers, {', '.join(header)[:80]}; "
-                          "put the "
-                          "names before it")
+                          "put the names before it")
     told = f"{file} has no column '{name}'; its first line names: {', '.join(header)[:400] or 'none'}"
     if len(header) == 1 and re.search(r"\S[^\w,]+\S", header[0]):
         told += f" (columns are separated by a {', '.join(list(SEPARATORS.values())[:-1])} or {SEPARATORS['|']})"
@@ -211,14 +209,12 @@ def _decimal_mark(table: Table, names: list[str]) -> str:
     name, k, word = with_comma[0]
     if all(THOUSANDS.fullmatch(word) for _, _, word in with_comma):
         raise EmambaError(f"{_cell(table, name, k)} holds '{word}', which may be {word.replace(',', '.')} or "
-                          f"{word.replace(',', '')}: "
-                          "write decimal points, and no separators of thousands")
+                          f"{word.replace(',', '')}: write decimal points, and no separators of thousands")
     for other in names:
         for at, text in enumerate(table.columns[other]):
             if "." in text and NUMBER.fullmatch(text):
                 raise EmambaError(f"{_cell(table, name, k)} holds '{word}' with a comma, line {table.lines[at]} '{text}' with a "
-                                  "point: "
-                                  "write decimal points, and no separators of thousands")
+                                  "point: write decimal points, and no separators of thousands")
     return ","
 
 
@@ -230,8 +226,7 @@ def _value(table: Table, name: str, k: int, mark: str) -> float:
         if abs(value) <= LARGEST:
             return value
         raise EmambaError(f"{_cell(table, name, k)} holds '{word}', beyond {LARGEST:.3g}, the largest float32: give the column "
-                          "in a "
-                          "larger unit")
+                          "in a larger unit")
     told = next((told for pattern, told in NO_NUMBERS.items() if re.fullmatch(pattern, word)), "holds '{}', no number: mend it "
                                                                                                "or "
                 "remove the row")

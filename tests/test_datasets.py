@@ -400,8 +400,7 @@ def test_raw_wikitext_and_parquet(tmp_path):
     (folder / "test-00000-of-00001.parquet").write_bytes(b"PAR1")
     assert refusal("wikitext2", None, tmp_path) == (
         f"{folder} has WikiText-2 as Parquet (test-00000-of-00001.parquet), which is not read: write the column text of each "
-        "part "
-        "into a file, as docs/data.md shows")
+        "part into a file, as docs/data.md shows")
     (folder / "wiki.test.raw").write_bytes(TEXT[:1600])
     (folder / "valid.txt").write_bytes(TEXT)
     assert refusal("wikitext2", None, tmp_path) == (

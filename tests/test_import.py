@@ -673,8 +673,7 @@ def test_commands_that_are_refused(run, tmp_path):
         ("floats", "the data is an array of float64 of the shape [3, 4]; the model reads token ids: integers "
                    "[sequences, tokens]"),
         ("objects", f"{tmp_path}/objects.npy is no array of numbers: its dtype is object, whose values are objects of Python: "
-                    "give it "
-                    "a dtype of numbers, as numpy.array(x, dtype=int) does, and write it again"),
+                    "give it a dtype of numbers, as numpy.array(x, dtype=int) does, and write it again"),
         ("none", f"cannot read {tmp_path}/none.npy: No such file or directory"),
     ):
         run("import", folder, "--out", out, "--calibration", tmp_path / f"{name}.npy", sentence=sentence)

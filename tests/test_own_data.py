@@ -118,8 +118,7 @@ def header(shape: str) -> bytes:
 @pytest.mark.parametrize("content, sentence", [
     (header("(10, 4, 2)") + bytes(632), "has 632 of the 640 bytes of its array of the shape [10, 4, 2]: copy it again"),
     (header("(99999999999, 99999999)"), "has 0 of the 79999999199200000008 bytes of its array of the shape [99999999999, "
-                                        "99999999]: "
-                                        "copy it again"),
+                                        "99999999]: copy it again"),
     (header("(-1, 4)"), "is no array of numbers in NumPy's format .npy: write it with numpy.save"),
     (b"1,2,3\n", "is no array of numbers in NumPy's format .npy: write it with numpy.save"),
     (b"PK\x03\x04", "is an archive of arrays (.npz): load it and write the one that is meant with numpy.save"),

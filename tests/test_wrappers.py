@@ -116,8 +116,7 @@ def test_the_layout_of_mamba_py():
      "imported: give the model below 'model.', or its state_dict(), alone"),
     (below("base_model.model.") | {f"base_model.model.{MIXER}.in_proj.lora_A.weight": torch.ones(1, 1)},
      f"here has an adapter's tensor 'base_model.model.{MIXER}.in_proj.lora_A.weight': merge it into its model "
-     "(merge_and_unload() of "
-     "PEFT) and save that"),
+     "(merge_and_unload() of PEFT) and save that"),
     (renamed("in_proj.weight", "in_proj.weight_orig"),
      f"here has a tensor '{MIXER}.in_proj.weight_orig' of a pruning under way: end it with torch.nn.utils.prune.remove and save "
      "again"),
@@ -295,14 +294,12 @@ def test_wrappers_that_are_refused(own, taken):
          "the Training holds 2 models, below 'model.' and 'other.': give one of them, or save its state_dict() alone"),
         (Called(module, loss=nn.CrossEntropyLoss(weight=torch.ones(4))), x,
          "the Called has a Mamba below 'model.', but beside it a tensor 'loss.weight', and what that adds to the computation "
-         "cannot be "
-         "imported: give the model below 'model.', or its state_dict(), alone"),
+         "cannot be imported: give the model below 'model.', or its state_dict(), alone"),
         (Training(randomize(Backbone(Settings())), fc=nn.Linear(17, 3)), ids,
          "the Training has a Mamba below 'model.', but beside it a tensor 'fc.bias', …"),
         (Training(plain), x,
-         "the Training has the tensors of a model of this project, but no config of the type ModelConfig: give it "
-         "one, as "
-         "its attribute config"),
+         "the Training has the tensors of a model of this project, but no config of the type ModelConfig: give it one, as its "
+         "attribute config"),
         (LanguageModel(Config()).to("meta"), ids, "the LanguageModel: tensor 'backbone.embeddings.weight' is on the device meta, "
                                                   "where "
          "it has no values: load the weights first"),
@@ -333,8 +330,7 @@ def test_settings_of_other_tensors_and_of_other_trainers():
     for key, size, name, has in (("hidden_size", 64, "embeddings.weight", 17), ("state_size", 16, "layers.0.mixer.A_log", 5)):
         ours, rows = {"hidden_size": ("d_model", 23), "state_size": ("d_state", 34)}[key]
         with refuses(f"here: its settings say a {ours} of {size}, but its tensor 'backbone.{name}' of the shape [{rows}, {has}] "
-                     "makes "
-                     f"it {has}: put the config.json of these tensors beside them"):
+                     f"makes it {has}: put the config.json of these tensors beside them"):
             translate(dict(LanguageModel(Config()).state_dict()), Config().to_dict() | {key: size}, LENGTH, "here")
     odd = Settings(vocab_size=35, pad_vocab_size_multiple=1)
     settings = asdict(odd)
@@ -343,6 +339,5 @@ def test_settings_of_other_tensors_and_of_other_trainers():
     state = dict(LanguageModel(odd).state_dict())
     assert translate(state, settings, LENGTH, "here").config.vocabulary == 35
     with refuses("here: tensor 'backbone.embedding.weight' has 35 rows, but a vocab_size of 33 has 40, since "
-                 "pad_vocab_size_multiple "
-                 "is 8 if it is not given: set it to what was trained; 1 pads nothing"):
+                 "pad_vocab_size_multiple is 8 if it is not given: set it to what was trained; 1 pads nothing"):
         translate(state, settings | {"vocab_size": 33}, LENGTH, "here")

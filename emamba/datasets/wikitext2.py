@@ -72,8 +72,7 @@ def _refuse_parquet(folders: tuple[Path, ...]) -> None:
     for folder in folders:
         if found := sorted(folder.glob("*.parquet")):
             raise EmambaError(f"{folder} has WikiText-2 as Parquet ({found[0].name}), which is not read: write the column text "
-                              "of "
-                              "each part into a file, as docs/data.md shows")
+                              "of each part into a file, as docs/data.md shows")
 
 
 def _texts(folder: Path, form: tuple[str, ...], official: bool) -> tuple[bytes, bytes, bytes]:
