@@ -475,14 +475,17 @@ def _save(artifact: Artifact, folder: Path) -> int:
 def _search(options: argparse.Namespace) -> int:
     wanted = _open_search(options, options.out)
     from .pareto import table, write
-    from .search import answering, best, finished, open_study, run
+    from .search import best, finished, missing, open_study, run
 
     study = open_study(wanted) if options.show else run(wanted, options.trials, options.workers)
-    with answering(wanted):
-        if best(study):
-            print(table(study, wanted.space))
-        write(study, wanted.space, options.out)
-        print(f"{len(finished(study))} trials; {options.out}/search.json has them all")
+    if best(study):
+        print(table(study, wanted.space))
+    write(study, wanted.space, options.out)
+    done = len(finished(study))
+    print(f"{done} trials{', all points of the space' * (done >= wanted.space.size)}; {options.out}/search.json has them all")
+    shortfall = None if options.show else missing(wanted, study, options.trials)
+    if shortfall:
+        raise EmambaError(shortfall)
     return 0
 
 

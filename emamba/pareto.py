@@ -9,15 +9,17 @@ from optuna.trial import FrozenTrial
 from .datasets.metrics import error_name
 from .errors import EmambaError
 from .files import write_file
-from .search import best, finished
 from .space import Space
+from .storage import plain
+from .study import best, failed, finished
 
 COSTS = ("parameters", "multiplies", "cycles", "cycles_per_token", "load")
+TOLD = ("resumes", "curve", *COSTS, "float", "int", "error", "refused", "failed")
 AXES = {"multiplies": "multiplies a frame", "cycles": "cycles a frame at the device's budget", "load": "load of the device"}
 
 
 def _error(study: optuna.Study, space: Space) -> str:
-    return error_name(space.model.task, study.user_attrs.get("unit", ""))
+    return error_name(space.model.task, plain(str(study.user_attrs.get("unit", ""))))
 
 
 def table(study: optuna.Study, space: Space) -> str:
@@ -39,11 +41,13 @@ def table(study: optuna.Study, space: Space) -> str:
 
 def summary(study: optuna.Study, space: Space) -> dict:
     """All trials, for search.json."""
+    trials = sorted(finished(study) + failed(study), key=lambda trial: trial.number)
     return {
-        "name": study.study_name, "error": _error(study, space), "objectives": list(space.search.objectives),
+        "name": study.study_name, "study": study.user_attrs.get("study"), "error": _error(study, space),
+        "objectives": list(space.search.objectives),
         "best": [trial.number for trial in best(study)],
         "trials": [{"number": trial.number, "state": trial.state.name.lower(), "point": trial.params}
-                   | {key: value for key, value in trial.user_attrs.items() if key != "process"} for trial in finished(study)],
+                   | {key: trial.user_attrs[key] for key in TOLD if key in trial.user_attrs} for trial in trials],
     }
 
 

@@ -1,238 +1,108 @@
 """Architecture search: points of a space are trained as small proxies and measured by the integer model and the cost model.
 
-The folder `out` receives
-    journal.log       the study, unless a storage is named
-    trials/<number>   checkpoint of each trial's proxy, as `emamba train` writes it
-    search.json       what is known of every trial
-    pareto.svg        the trials, and those that none is better than in every objective
-
-Optuna's multi-objective TPE proposes the points. A trial first learns its costs, from weights that are not trained; one that
-breaks a limit, or that no device holds, ends there. All of this is our choice. docs/search.md says how to use it.
+Optuna's multi-objective TPE proposes the points. Any number of processes, of any number of machines, work on one study: whatever
+ends one of them, at any time, its trial is tried again. docs/search.md says how to use it.
 """
 
-import json
-import multiprocessing
 import os
-import signal
-import socket
 import sys
 import threading
-import warnings
-from bisect import bisect_left
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import optuna
-import torch
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from rtl.devices import find
-from rtl.plan import Request, at
-from rtl.schedule import MAX_CYCLES, Schedule
-
-from . import datasets
-from .artifact import Artifact, Codec
-from .config import QuantizeConfig, Recipe
-from .datasets import Dataset
-from .datasets.metrics import error_of, figures
-from .datasets.tokens import executor_tokens
+from .config import QuantizeConfig
 from .errors import EmambaError
-from .executors import make_executor, predict
-from .network import Mamba
-from .quantize import quantize, read_checkpoint
+from .leases import Watch, me, renewed
 from .space import Point, Range, Space
-from .training import Scaling, train
+from .storage import StorageError, plain
+from .study import COUNTED, Refused, Search, again, best, end, failed, finished, open_study, prepare, release, taken
+from .workers import ended_by_signals, together
 
-Array = np.ndarray
+__all__ = ["Search", "best", "checkpoint", "failed", "finished", "missing", "open_study", "run"]
 
-SAMPLE = 64
-"""Sequences by which the weights that are not trained are calibrated, for the costs."""
 FAILURES = 5
 """Trials that fail one after another before the search gives up."""
 NEIGHBOURS = 2000
 """Points beside a known one that are looked at for a new one."""
-ANSWER_SECONDS = 10
-PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
-
-optuna.logging.set_verbosity(optuna.logging.CRITICAL)
-
-
-class Refused(Exception):
-    """A point that is not trained, or not to its end, with the sentence why."""
-
-
-@dataclass(frozen=True)
-class Search:
-    """A space, the folder of its trials, and where the study is kept: a URL of Optuna, None for a journal in the folder."""
-
-    space: Space
-    name: str
-    out: Path
-    storage: str | None = None
-    data_dir: Path | None = None
-
-    @property
-    def journal(self) -> Path:
-        return self.out / "journal.log"
-
-    @property
-    def place(self) -> str:
-        """The storage for a sentence, without a password."""
-        if self.storage is None:
-            return str(self.journal)
-        return make_url(self.storage).render_as_string(hide_password=True)
-
-    def folder(self, trial: Trial | FrozenTrial) -> Path:
-        """Where the proxy of a trial is, which goes on with that of an interrupted one."""
-        return self.out / "trials" / str(trial.user_attrs.get("resumes", trial.number))
+COUNTABLE = 1 << 20
+"""Points of a space in which one that is left is looked for among all."""
+MOST_TRIALS = 1 << 20
+WORKERS = 8
+"""Processes for each processor, at most."""
+PAUSE = 1.0
+"""Seconds between two looks at the trials of others."""
+MOMENT = 5.0
+"""Seconds in which a process that took a trial has chosen its point, or is gone."""
 
 
-def run(search: Search, trials: int | None = None, workers: int = 1) -> optuna.Study:
-    """Searches until `trials` are finished, those of earlier runs included, in so many processes of one thread each."""
+def run(search: Search, trials: int | None = None, workers: int = 1, bench: Callable | None = None) -> optuna.Study:
+    """Searches until `trials` are finished, those of earlier runs included, in so many processes of one thread each.
+
+    `bench` makes what measures points from the search: by default `trials.Bench`.
+    """
     trials = search.space.search.trials if trials is None else trials
+    _check_counts(trials, workers)
+    bench = bench or _bench
+    unit = bench(search).unit
+    study = open_study(search, create=True)
+    if study.user_attrs.get("unit") != unit:
+        study.set_user_attr("unit", unit)
+    prepare(search, study)
+    with ended_by_signals(), _progress(search, trials):
+        if workers == 1:
+            work(search, trials, bench)
+        else:
+            together(partial(work, search, trials, bench), workers, lambda: len(finished(study)))
+    if not best(study):
+        raise EmambaError(_fruitless(study))
+    return study
+
+
+def _check_counts(trials: int, workers: int) -> None:
+    most = WORKERS * max(2, os.cpu_count() or 1)
     if trials < 1 or workers < 1:
         raise EmambaError(f"--trials and --workers must be at least 1, not {trials} and {workers}")
-    find(search.space.hardware.device)
-    data = proxy_data(search.space, search.data_dir)
-    study = open_study(search, create=True)
-    with answering(search):
-        study.set_user_attr("unit", data.unit)
-        _release(study)
-        with _progress(search, trials):
-            if workers == 1:
-                work(search, trials)
-            else:
-                _processes(search, trials, workers)
-        if not best(study):
-            told = [trial.user_attrs["refused"] for trial in finished(study) if "refused" in trial.user_attrs]
-            raise EmambaError(f"none of the {len(finished(study))} points that were tried is feasible; the last was refused "
-                              f"since {told[-1]}; widen [space], raise [limits], or name a larger [hardware] device")
-    return study
+    if trials > MOST_TRIALS:
+        raise EmambaError(f"--trials must be at most {MOST_TRIALS}, not {trials}")
+    if workers > most:
+        raise EmambaError(f"--workers must be at most {most} here, {WORKERS} for each processor, not {workers}")
 
 
-def proxy_data(space: Space, directory: Path | None) -> Dataset:
-    """The share of the training part that trials see. The validation part stands in for the test part, which no trial sees."""
-    data, settings = datasets.load(space.data.name, space.data.split, directory), space.search
-    if not len(data.x_train):
-        raise EmambaError(f"data set {data.name} ({data.note}) has no training part here: {data.train_remedy}")
-    if not len(data.x_validate):
-        raise EmambaError(f"data set {data.name} has no validation part, by which a search judges its points")
-    count = max(1, round(settings.share * len(data.x_train)))
-    keep = np.random.default_rng(settings.seed).permutation(len(data.x_train))[:count]
-    if space.model.task == "next_token":
-        keep = np.arange(count)  # a text stays a text
-    x, y = data.x_validate[:settings.validate_frames], data.y_validate[:settings.validate_frames]
-    return replace(data, note=f"{data.note}, search: {count} training sequences, validation part as test part",
-                   x_train=data.x_train[keep], y_train=data.y_train[keep], x_validate=x, y_validate=y, x_test=x, y_test=y,
-                   test_subject=None)
+def _bench(search: Search):
+    from .trials import Bench  # and torch, which no one else needs
+
+    return Bench(search)
 
 
-# -- the study ----------------------------------------------------------------------------------------------------------------
+def _fruitless(study: optuna.Study) -> str:
+    """Why there is no model, by the last trials."""
+    refused = [trial.user_attrs["refused"] for trial in finished(study) if "refused" in trial.user_attrs]
+    broken = [trial.user_attrs["failed"] for trial in failed(study)]
+    told = ([f"the last was refused since {refused[-1]}"] if refused else []) + (
+        [f"the last {'one that failed did so' if refused else 'failed'} since {broken[-1]}"] if broken else [])
+    remedy = "widen [space], raise [limits], or name a larger [hardware] device" if refused else \
+        "correct [train] or [space], and search into another folder"
+    return (f"none of the {len(refused) + len(broken)} points that were tried {'is feasible' if refused else 'became a model'}; "
+            f"{'; '.join(told)}; {remedy}")
 
 
-def open_study(search: Search, create: bool = False) -> optuna.Study:
-    """The study of a search; a new one starts with the recipe, if that is a point of the space."""
-    space = json.dumps(search.space.model_dump(mode="json", exclude={"search": {"trials"}}), sort_keys=True)
-    with answering(search):
-        storage = _storage(search, create)
-        try:
-            study = optuna.create_study(storage=storage, study_name=search.name, load_if_exists=True,
-                                        directions=["minimize"] * len(search.space.search.objectives)) if create else \
-                optuna.load_study(study_name=search.name, storage=storage)
-        except KeyError:
-            raise EmambaError(f"{search.place} holds no search '{search.name}': run it first") from None
-        known = study.user_attrs.get("space")
-        if known is None:
-            study.set_user_attr("space", space)
-            if search.space.start is not None:
-                study.enqueue_trial(search.space.start, skip_if_exists=True)
-        elif known != space:
-            raise EmambaError(f"the search '{search.name}' in {search.place} has another space than the file now: undo the "
-                              "change, or give the search another name ([search] name) and another --out")
-    return study
-
-
-def _storage(search: Search, create: bool) -> optuna.storages.BaseStorage:
-    if search.storage is None:
-        if not create and not search.journal.is_file():
-            raise EmambaError(f"{search.out} holds no search: it has no {search.journal.name}; run the search first")
-        try:
-            search.out.mkdir(parents=True, exist_ok=True)
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(search.journal)))
-        except OSError as error:
-            raise EmambaError(f"cannot write {search.journal}: {error.strerror}; name another folder with --out") from None
-        except (ValueError, KeyError) as error:
-            raise EmambaError(f"{search.journal} is damaged ({error}): delete its last line if that is cut off, or search into "
-                              "another folder") from None
-    try:
-        url = make_url(search.storage)
-    except ArgumentError:
-        raise EmambaError("--storage is no URL of a database, such as postgresql://user:password@host/name or "
-                          "sqlite:///search.db") from None
-    port = url.port or PORTS.get(url.get_backend_name())
-    if url.host and port:  # drivers wait much longer
-        socket.create_connection((url.host, port), ANSWER_SECONDS).close()
-    try:
-        return optuna.storages.RDBStorage(search.storage)
-    except ImportError as error:
-        raise EmambaError(f"the storage {search.place} needs a driver that is not installed ({error.__cause__ or error}): "
-                          "install it with pip, or search without --storage") from None
-
-
-@contextmanager
-def answering(search: Search) -> Iterator[None]:
-    """Makes one sentence of what a storage has to say when it does not answer."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            yield
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, OSError) as error:
-        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) and error.__cause__ else error
-        words = str(getattr(cause, "orig", None) or cause).strip().split("\n")[0]
-        raise EmambaError(f"the storage {search.place} does not answer ({words}): start it or correct --storage; finished trials "
-                          "are kept, and the same command goes on") from None
-
-
-def finished(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that count: complete, refused or failed. Interrupted ones and repetitions fail too, but without a sentence."""
-    states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-    return [trial for trial in study.get_trials(deepcopy=False, states=states)
-            if trial.state != TrialState.FAIL or "failed" in trial.user_attrs]
-
-
-def best(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that none is better than in every objective, the cheapest first."""
-    return sorted(study.best_trials, key=lambda trial: (*trial.values[1:], trial.values[0], trial.number))
-
-
-def _release(study: optuna.Study) -> None:
-    """Trials of processes of this machine that are gone are tried again."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        owner = trial.user_attrs.get("process")
-        if owner and owner[0] == socket.gethostname() and (owner[1] == os.getpid() or not _alive(owner[1])):
-            _again(study, trial)
-
-
-def _again(study: optuna.Study, trial: Trial | FrozenTrial) -> None:
-    """Ends an interrupted trial and queues its point, to go on in the same folder."""
-    study.enqueue_trial(trial.params, user_attrs={"resumes": trial.user_attrs.get("resumes", trial.number)})
-    study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+def missing(search: Search, study: optuna.Study, trials: int | None) -> str | None:
+    """Why fewer trials are finished than were asked for, where it is not that they are all points of the space."""
+    trials = search.space.search.trials if trials is None else trials
+    done, broken = len(finished(study)), failed(study)
+    if done >= min(trials, search.space.size):
+        return None
+    return (f"{done} of {trials} trials are finished, and the space has no more points: {len(broken)} failed"
+            + (f", the last one since {broken[-1].user_attrs['failed']}" if broken else ""))
 
 
 @contextmanager
@@ -245,7 +115,7 @@ def _progress(search: Search, trials: int) -> Iterator[None]:
 
     def show() -> None:
         while not over.wait(1):
-            with suppress(Exception):  # the workers report what is wrong with the storage
+            with suppress(EmambaError):  # the workers report what is wrong with the storage
                 print(f"\r{_line(study, search.space, trials)}\x1b[K", end="", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=show, daemon=True)
@@ -254,7 +124,7 @@ def _progress(search: Search, trials: int) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join()
+        thread.join(1)
         print(file=sys.stderr)
 
 
@@ -269,55 +139,104 @@ def _line(study: optuna.Study, space: Space, trials: int) -> str:
     return "; ".join(words)[:200]
 
 
-# -- workers ------------------------------------------------------------------------------------------------------------------
+# -- a worker -----------------------------------------------------------------------------------------------------------------
 
 
-def work(search: Search, trials: int, worker: int = 0) -> None:
-    """Trial after trial, until `trials` are finished or under way, or every point was tried."""
-    torch.set_num_threads(1)
-    study, data, failed = open_study(search), proxy_data(search.space, search.data_dir), 0
-    with answering(search):
-        while True:
-            every = study.get_trials(deepcopy=False)
-            running = sum(trial.state == TrialState.RUNNING for trial in every)
-            if len(finished(study)) + running >= trials or len(_known(every)) >= search.space.size:
-                return
-            random = np.random.default_rng([search.space.search.seed, worker, len(every)])
-            study.sampler = TPESampler(seed=int(random.integers(1 << 31)))
-            trial = study.ask()
-            trial.set_user_attr("process", [socket.gethostname(), os.getpid()])
-            point = _point(search.space, trial)
-            known = _known(study.get_trials(deepcopy=False)[:trial.number])
-            if _key(point) in known and "resumes" not in trial.user_attrs:
-                study.tell(trial, state=TrialState.FAIL)
-                if not _propose(study, search.space, point, known, random):
-                    return
-                continue
-            sentence = _attempt(search, study, trial, point, data)
-            failed = failed + 1 if sentence else 0
-            if failed == FAILURES:
-                raise EmambaError(f"{FAILURES} trials failed one after another, the last one since {sentence}; finished trials "
-                                  "are kept, and the same command goes on")
+def work(search: Search, trials: int, bench: Callable, worker: int = 0) -> None:
+    """Trial after trial, until `trials` are finished or every point was tried; those of others are waited for."""
+    bench, study, watch = bench(search), open_study(search), Watch()
+    failures = tries = 0
+    while True:
+        release(study, watch)
+        every = study.get_trials(deepcopy=False)
+        done, under_way, queued = (sum(trial.state in states for trial in every)
+                                   for states in (COUNTED, (TrialState.RUNNING,), (TrialState.WAITING,)))
+        left = queued or len(taken(search.space, every)) < search.space.size
+        if done >= trials or (not left and not under_way):
+            return
+        if done + under_way >= trials or not left:
+            time.sleep(PAUSE)
+            continue
+        decided = done + sum("failed" in trial.user_attrs for trial in every)
+        random = np.random.default_rng([search.space.search.seed, worker, decided, tries])
+        trial, point = _take(search, study, trials, random)
+        tries = tries + 1 if trial is None else 0
+        sentence = _attempt(search, study, trial, point, bench) if trial else None
+        failures = failures + 1 if sentence else failures if trial is None else 0
+        if failures == FAILURES:
+            raise EmambaError(f"{FAILURES} trials failed one after another, the last one since {sentence}; finished trials are "
+                              "kept, and the same command goes on")
 
 
-def _attempt(search: Search, study: optuna.Study, trial: Trial, point: Point, data: Dataset) -> str | None:
+def _take(search: Search, study: optuna.Study, trials: int, random: np.random.Generator) -> tuple[Trial | None, Point]:
+    """A trial and its point, from the queue or from the sampler; None where another has the point, or enough are under way."""
+    study.sampler = TPESampler(seed=int(random.integers(1 << 31)))
+    trial = study.ask()
+    try:
+        trial.set_user_attr("beat", 0)
+        trial.set_user_attr("process", me())
+        point = _point(search.space, trial)
+        others, resumed = _settled(search.space, study, trial), "resumes" in trial.user_attrs
+        before = [other for other in others if other.state != TrialState.RUNNING or other.number < trial.number]
+        if sum(other.state in (*COUNTED, TrialState.RUNNING) for other in before) >= trials:
+            _put_back(study, trial)
+        elif search.space.key(point) in taken(search.space, before, resumed):
+            end(study, trial, state=TrialState.FAIL, dropped=True)
+            if not resumed:
+                _propose(study, search.space, point, taken(search.space, others), random)
+        else:
+            return trial, point
+    except UpdateFinishedTrialError:
+        pass  # it was taken over, since this process did not go on for so long
+    return None, {}
+
+
+def _put_back(study: optuna.Study, trial: Trial) -> None:
+    """Ends a trial more than there should be; a queued point goes back to the queue."""
+    own = study.get_trials(deepcopy=False)[trial.number]
+    if own.system_attrs.get("fixed_params"):
+        again(study, own)
+    else:
+        end(study, own, state=TrialState.FAIL, dropped=True)
+
+
+def _settled(space: Space, study: optuna.Study, trial: Trial) -> list[FrozenTrial]:
+    """The other trials, as soon as the earlier ones under way have chosen their points."""
+    late = time.monotonic() + MOMENT
+    while True:
+        others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        choosing = any(other.state == TrialState.RUNNING and other.number < trial.number
+                       and len(other.params) < len(space.parameters) for other in others)
+        if not choosing or time.monotonic() > late:
+            return others
+        time.sleep(0.02)
+
+
+def _attempt(search: Search, study: optuna.Study, trial: Trial, point: Point, bench) -> str | None:
     """One trial to its end; returns the sentence of a failure."""
     try:
-        values = measure(search, study, trial, point, data)
+        with renewed(trial):
+            values = bench.measure(study, trial, point)
+        end(study, trial, [values[name] for name in search.space.search.objectives])
+    except UpdateFinishedTrialError:
+        return None  # it was taken over
     except Refused as refusal:
-        trial.set_user_attr("refused", str(refusal))
-        study.tell(trial, state=TrialState.PRUNED)
-    except (EmambaError, RuntimeError, MemoryError, OSError) as error:
-        sentence = str(error).split("\n")[0] or type(error).__name__
-        trial.set_user_attr("failed", sentence)
-        study.tell(trial, state=TrialState.FAIL)
-        return sentence
-    except KeyboardInterrupt:
-        _again(study, trial)
+        end(study, trial, state=TrialState.PRUNED, refused=plain(str(refusal)))
+    except StorageError:
         raise
-    else:
-        study.tell(trial, [values[name] for name in search.space.search.objectives])
+    except (EmambaError, RuntimeError, MemoryError, OSError) as error:
+        sentence = plain(str(error)) or type(error).__name__
+        end(study, trial, state=TrialState.FAIL, failed=sentence, machine=_is_machines(error))
+        return sentence
+    except BaseException:
+        again(study, study.get_trials(deepcopy=False)[trial.number])
+        raise
     return None
+
+
+def _is_machines(error: BaseException) -> bool:
+    """Whether a failure may be one of this machine, and not of the point."""
+    return not isinstance(error, EmambaError) or isinstance(error.__context__, OSError | MemoryError)
 
 
 def _point(space: Space, trial: Trial) -> Point:
@@ -326,161 +245,20 @@ def _point(space: Space, trial: Trial) -> Point:
         if not isinstance(values, Range):
             point[name] = trial.suggest_categorical(name, list(values))
         elif values.whole:
-            point[name] = trial.suggest_int(name, values.low, values.high, step=values.step or 1, log=values.log)
+            point[name] = trial.suggest_int(name, values.low, values.last, step=values.step or 1, log=values.log)
         else:
-            point[name] = trial.suggest_float(name, values.low, values.high, step=values.step, log=values.log)
+            point[name] = trial.suggest_float(name, values.low, values.last, step=values.step, log=values.log)
     return point
 
 
-def _key(point: Point) -> str:
-    return json.dumps(point, sort_keys=True)
-
-
-def _known(trials: list[FrozenTrial]) -> set[str]:
-    return {_key(trial.params) for trial in trials if trial.params}
-
-
-def _propose(study: optuna.Study, space: Space, point: Point, known: set[str], random: np.random.Generator) -> bool:
-    """Queues a point beside a known one that is not known; False where there is none."""
-    for _, other in zip(range(NEIGHBOURS), space.neighbours(point, random), strict=False):
-        if _key(other) not in known:
-            study.enqueue_trial(other)
-            return True
-    return False
-
-
-def _processes(search: Search, trials: int, workers: int) -> None:
-    """`work` in so many processes; the first sentence of one ends all."""
-    threads = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-    before = {name: os.environ.get(name) for name in threads}
-    context = multiprocessing.get_context("spawn")
-    sentences = context.SimpleQueue()
-    processes = [context.Process(target=_child, args=(search, trials, k, sentences)) for k in range(workers)]
-    os.environ.update(threads)
-    try:
-        for process in processes:
-            process.start()
-        for process in processes:
-            while process.is_alive() and sentences.empty():
-                process.join(0.2)
-        if not sentences.empty():
-            raise EmambaError(sentences.get())
-        for k, process in enumerate(processes):
-            if process.exitcode:
-                raise EmambaError(f"worker {k} ended with the exit status {process.exitcode}: with less --workers there is more "
-                                  "memory for each; finished trials are kept, and the same command goes on")
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
-        for process in processes:
-            if process.is_alive():
-                with suppress(ProcessLookupError):
-                    os.kill(process.pid, signal.SIGINT)
-                process.join(ANSWER_SECONDS)
-                process.terminate()
-            process.join()
-
-
-def _child(search: Search, trials: int, worker: int, sentences) -> None:
-    try:
-        work(search, trials, worker)
-    except EmambaError as error:
-        sentences.put(str(error))
-    except KeyboardInterrupt:
-        pass
-
-
-# -- a trial ------------------------------------------------------------------------------------------------------------------
-
-
-def measure(search: Search, study: optuna.Study, trial: Trial, point: Point, data: Dataset) -> dict[str, float]:
-    """The objectives of a point: costs, proxy training, error of the integer model."""
-    space = search.space
-    try:
-        recipe, settings = space.at(point)
-        costs = point_costs(space, recipe, settings, data)
-        for name, value in costs.items():
-            trial.set_user_attr(name, value)
-        for name, limit in space.limits.items():
-            if costs[name] > limit:
-                raise EmambaError(f"{name} = {costs[name]:.6g} exceeds the limit of {limit:.6g}")
-    except EmambaError as error:
-        raise Refused(str(error)) from None
-
-    def watch(history: list[dict]) -> None:
-        curve = [error_of(recipe.model.task, entry) for entry in history]
-        trial.set_user_attr("curve", curve)
-        if len(curve) in space.rungs and len(curve) < recipe.train.epochs:
-            others = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
-            beaten_by = rivals(space, curve, costs, others)
-            if len(beaten_by) >= space.search.rivals:
-                raise Refused(f"after {len(curve)} epochs trials {', '.join(map(str, beaten_by[:3]))} were better at no higher "
-                              "cost")
-
-    folder = search.folder(trial)
-    if not (folder / "checkpoint.json").exists():
-        train(recipe, folder, progress=False, threads=1, data=data, watch=watch)
-    recipe, weights, codec, _ = read_checkpoint(folder)
-    tokens = executor_tokens(data.x_train[:settings.calibration_frames(recipe.model.tokens)], recipe.model)
-    artifact = quantize(str(trial.number), recipe.model, weights, codec, tokens, settings)
-    for backend in ("float", "int"):
-        values = predict(artifact, backend, make_executor(artifact, backend), executor_tokens(data.x_validate, recipe.model))
-        measured = figures(recipe.model.task, values, data.y_validate, data.unit_scale)
-        trial.set_user_attr(backend, measured)
-    error = error_of(recipe.model.task, measured)
-    trial.set_user_attr("error", error)
-    return costs | {"error": error}
-
-
-def rivals(space: Space, curve: list[float], costs: dict[str, float], others: list[FrozenTrial]) -> list[int]:
-    """Numbers of the trials that cost no more and were clearly better after as many epochs."""
-    found = []
-    for other in others:
-        theirs = other.user_attrs.get("curve", [])
-        cheaper = all(other.user_attrs.get(name, np.inf) <= costs[name] for name in space.costs)
-        if cheaper and len(theirs) >= len(curve) and min(theirs[:len(curve)]) * (1 + space.search.margin) < min(curve):
-            found.append(other.number)
-    return found
-
-
-def point_costs(space: Space, recipe: Recipe, settings: QuantizeConfig, data: Dataset) -> dict[str, float]:
-    """parameters; multiplies and cycles a frame; cycles a token; load. Of weights that are not trained: costs follow from shapes
-    and formats nearly alone."""
-    torch.manual_seed(recipe.train.seed)
-    model, scaling = Mamba(recipe.model), Scaling.measure(recipe, data)
-    width = recipe.model.input_width
-    mean, std = (None if value is None else np.resize(value, width) for value in (scaling.mean, scaling.std))
-    weights = {name: value.numpy() for name, value in model.state_dict().items()}
-    artifact = quantize("costs", recipe.model, weights, Codec(mean, std, scaling.scale, scaling.offset),
-                        executor_tokens(data.x_train[:SAMPLE], recipe.model), settings)
-    hardware = space.hardware
-    request = Request(device=find(hardware.device), fill=hardware.fill)
-    schedule = fastest(artifact, request)
-    return {
-        "parameters": sum(value.size for value in weights.values()),
-        "multiplies": Schedule(artifact, hardware.cycles_per_token).multiplies_per_frame,
-        "cycles": schedule.cycles_per_frame, "cycles_per_token": schedule.period,
-        "load": at(artifact, hardware.cycles_per_token, request).load,
-    }
-
-
-def fastest(artifact: Artifact, request: Request) -> Schedule:
-    """The smallest T from 2 that fits the device. T = 1 is left out: there the weights are the circuit, and these are not
-    trained."""
-    found, slowest = {}, Schedule(artifact, MAX_CYCLES).period
-
-    def fits(cycles: int) -> bool:
-        found[cycles] = at(artifact, cycles, request)
-        return found[cycles].load <= request.fill
-
-    low, high = 2, 2
-    while not fits(high):
-        if high >= slowest:
-            raise EmambaError(f"{request.device.name} is too small: at {slowest} cycles per token the design takes an estimated "
-                              f"{found[high].load:.0%} of its scarcest resource, more than {request.fill:.0%}")
-        low, high = high + 1, min(2 * high, slowest)
-    cycles = low + bisect_left(range(low, high), True, key=fits)
-    return found[cycles].schedule
+def _propose(study: optuna.Study, space: Space, point: Point, known: set[str], random: np.random.Generator) -> None:
+    """Queues a point that is not known, beside one that is."""
+    near = (other for _, other in zip(range(NEIGHBOURS), space.neighbours(point, random), strict=False))
+    new = next((other for other in near if space.key(other) not in known), None)
+    if new is None and space.size <= COUNTABLE:
+        new = next((other for other in space.points() if space.key(other) not in known), None)
+    if new is not None:
+        study.enqueue_trial(new)
 
 
 # -- a point becomes an artifact ----------------------------------------------------------------------------------------------
@@ -489,10 +267,10 @@ def fastest(artifact: Artifact, request: Request) -> Schedule:
 def checkpoint(search: Search, number: int, epochs: int | None = None, threads: int | None = None) -> tuple[Path, QuantizeConfig]:
     """The checkpoint of a trial, its proxy's or after a training of so many epochs on all frames, and how it is quantized."""
     study = open_study(search)
-    with answering(search):
-        found = [trial for trial in finished(study) if trial.number == number]
+    found = [trial for trial in finished(study) + failed(study) if trial.number == number]
     if not found or "parameters" not in found[0].user_attrs:
-        told = f": {found[0].user_attrs.get('refused', '')}".rstrip(": ") if found else ""
+        known = found[0].user_attrs if found else {}
+        told = f": {known.get('refused', known.get('failed', ''))}".rstrip(": ")
         raise EmambaError(f"the search '{search.name}' in {search.place} has no trial {number} that became a model{told}; "
                           "`emamba search … --show` lists the best")
     recipe, settings = search.space.at(found[0].params)
@@ -503,7 +281,9 @@ def checkpoint(search: Search, number: int, epochs: int | None = None, threads: 
                               "train in full with --epochs")
         return folder, settings
     folder = search.out / "picked" / f"{number}_{epochs}"
-    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"epochs": epochs})})
+    recipe = recipe.model_validate(recipe.model_dump() | {"train": recipe.train.model_dump() | {"epochs": epochs}})
     if not (folder / "checkpoint.json").is_file():
+        from .training import train
+
         train(recipe, folder, search.data_dir, threads=threads)
     return folder, settings

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import socket
-import subprocess
 import sys
 
 import numpy as np
@@ -12,7 +10,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from emamba import cli, datasets, search, training
+from emamba import cli, datasets, search, training, trials
 from emamba.artifact import load
 from emamba.config import load_toml
 from emamba.errors import EmambaError
@@ -124,58 +122,31 @@ def test_what_a_search_leaves(begin, made, tmp_path, capsys):
     assert record["figures"]["validate"] == record["figures"]["test"]  # the test part was not looked at
 
 
-def test_it_goes_on(begin):
-    first = search.run(begin(), trials=2)
-    assert len(search.finished(first)) == 2
-    second = search.run(begin(), trials=4)
-    assert len(search.finished(second)) == 4
-    assert [trial.values for trial in second.get_trials()[:2]] == [trial.values for trial in first.get_trials()[:2]]
-    assert len(search.finished(search.run(begin(), trials=3))) == 4
-
-
 def test_same_seed_same_trials(begin, tmp_path):
-    one = search.run(begin(), trials=3)
+    one = search.run(begin(), trials=2)
     (tmp_path / "run").rename(tmp_path / "other")
-    two = search.run(begin(), trials=3)
+    two = search.run(begin(), trials=2)
     assert [trial.params for trial in one.trials] == [trial.params for trial in two.trials]
     assert [trial.values for trial in one.trials] == [trial.values for trial in two.trials]
 
 
 def test_an_interrupted_trial_goes_on_in_its_folder(begin, monkeypatch):
-    original = search.train
+    original = trials.train
 
     def interrupted(recipe, folder, **options):
         folder.mkdir(parents=True)
         (folder / "mark").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search, "train", interrupted)
+    monkeypatch.setattr(trials, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         search.run(begin())
-    monkeypatch.setattr(search, "train", original)
+    monkeypatch.setattr(trials, "train", original)
     study = search.run(begin(), trials=1)
     assert states(study) == ["FAIL", "COMPLETE"]
     assert study.trials[1].params == study.trials[0].params and study.trials[1].user_attrs["resumes"] == 0
     assert {path.name for path in (begin().out / "trials" / "0").iterdir()} >= {"mark", "checkpoint.json"}
     assert not (begin().out / "trials" / "1").exists()
-
-
-def test_a_trial_whose_process_is_gone_is_tried_again(begin):
-    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    study = search.open_study(begin(), create=True)
-    trial = study.ask()
-    trial.set_user_attr("process", [socket.gethostname(), int(process.stdout)])
-    search._point(begin().space, trial)
-    elsewhere = study.ask()
-    elsewhere.set_user_attr("process", ["another.host", int(process.stdout)])
-    study = search.run(begin(), trials=2)
-    assert states(study) == ["FAIL", "RUNNING", "COMPLETE"] and study.trials[2].user_attrs["resumes"] == 0
-
-
-def test_a_space_that_is_exhausted(begin):
-    text = TINY[:TINY.index("[space.model]")] + "[space.model]\nd_conv = [3, 4]\n"
-    study = search.run(begin(text), trials=9)
-    assert sorted(trial.params["model.d_conv"] for trial in search.finished(study)) == [3, 4]
 
 
 def test_a_diverging_trial(begin, monkeypatch):
@@ -186,43 +157,47 @@ def test_a_diverging_trial(begin, monkeypatch):
         return loss(*arguments) * (float("nan") if len(calls) == 1 else 1)
 
     monkeypatch.setattr(training, "loss_of", nan_at_first)
-    study = search.run(begin(), trials=3)
-    assert states(study) == ["FAIL", "COMPLETE", "COMPLETE"]
+    study = search.run(begin(), trials=1)
+    assert states(study) == ["FAIL", "COMPLETE"]  # a failure is no trial that was asked for
     assert study.trials[0].user_attrs["failed"].startswith("the training diverged in epoch 1: its loss is nan")
 
 
-def test_trials_that_all_fail(begin, monkeypatch):
+def test_no_training_succeeds(begin, monkeypatch, tmp_path, capsys):
     loss = training.loss_of
     monkeypatch.setattr(training, "loss_of", lambda *arguments: loss(*arguments) * float("nan"))
-    with pytest.raises(EmambaError, match=r"^5 trials failed one after another, the last one since the training diverged"):
-        search.run(begin(), trials=20)
+    begin(TINY[:TINY.index("[space.model]")] + "[space.model]\nd_conv = [3, 4]\n")
+    sentence = ("emamba: none of the 2 points that were tried became a model; the last failed since the training diverged in "
+                "epoch 1: its loss is nan; nothing was written; lower train.peak_lr (0.006) and train into another folder; "
+                "correct [train] or [space], and search into another folder\n")
+    for _ in range(2):
+        assert words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "run", "--trials", 2) == (1, sentence)
 
 
 def test_points_that_cannot_be(begin):
     text = TINY.replace("d_conv = [2, 3, 4]", 'd_conv = [4]\nfeatures = [3, 0]').replace(
-        "[space.model]", "[limits]\nmultiplies = 1500\n[space.model]")
-    study = search.run(begin(text), trials=6)
+        "[space.model]", "[limits]\nmultiplies = 1700\n[space.model]")
+    study = search.run(begin(text), trials=4)
     refused = [trial.user_attrs["refused"] for trial in study.trials if trial.state == TrialState.PRUNED]
-    patterns = (r"multiplies = \d+ exceeds the limit of 1500",
+    patterns = (r"multiplies = \d+ exceeds the limit of 1700",
                 "the point: model.features: Input should be greater than or equal to 1")
     assert all(any(re.fullmatch(pattern, sentence) for sentence in refused) for pattern in patterns)
-    assert search.best(study) and all(trial.user_attrs["multiplies"] <= 1500 for trial in search.best(study))
+    assert search.best(study) and all(trial.user_attrs["multiplies"] <= 1700 for trial in search.best(study))
 
 
 def test_no_point_can_be(begin, tmp_path, capsys):
     begin(TINY.replace("[space.model]", "[limits]\nmultiplies = 1\n[space.model]"))
-    status, printed = words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "run", "--trials", 3)
-    sentence = (r"emamba: none of the 3 points that were tried is feasible; the last was refused since multiplies = \d+ exceeds "
+    status, printed = words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "run", "--trials", 2)
+    sentence = (r"emamba: none of the 2 points that were tried is feasible; the last was refused since multiplies = \d+ exceeds "
                 r"the limit of 1; widen \[space\], raise \[limits\], or name a larger \[hardware\] device\n")
     assert status == 1 and re.fullmatch(sentence, printed)
     status, printed = words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "run", "--show")
-    assert status == 0 and printed == f"3 trials; {tmp_path}/run/search.json has them all\n"
+    assert status == 0 and printed == f"2 trials; {tmp_path}/run/search.json has them all\n"
 
 
 def test_a_device_that_is_too_small(begin):
-    text = TINY.replace("zcu102", "icebreaker").replace("[3, 4, 6]", "[24]")
+    text = TINY.replace("zcu102", "icebreaker").replace("[hardware]", "[hardware]\nfill = 0.1")
     with pytest.raises(EmambaError, match=r"icebreaker is too small: at \d+ cycles per token the design takes an estimated \d+% "
-                                          "of its scarcest resource, more than 80%"):
+                                          "of its scarcest resource, more than 10%"):
         search.run(begin(text), trials=1)
 
 
@@ -236,13 +211,13 @@ def test_hopeless(begin):
         return found
 
     others = [trial(0, [9, 7.0]), trial(1, [9, 8.1]), trial(2, [5, 9.0]), trial(3, [1, 1], load=0.3), trial(4, [1]), trial(5, [])]
-    assert search.rivals(space, [9.5, 8.2], {"cycles": 10, "load": 0.2}, others) == [0, 2]
+    assert trials.rivals(space, [9.5, 8.2], {"cycles": 10, "load": 0.2}, others) == [0, 2]
 
 
 def test_hopeless_trials_stop(begin, monkeypatch):
     text = TINY.replace("epochs = 1", "epochs = 4")
     search.run(begin(text), trials=2)
-    monkeypatch.setattr(search, "rivals", lambda *_: [0, 1])
+    monkeypatch.setattr(trials, "rivals", lambda *_: [0, 1])
     study = search.run(begin(text), trials=3)
     assert study.trials[2].state == TrialState.PRUNED and len(study.trials[2].user_attrs["curve"]) == 1
     assert study.trials[2].user_attrs["refused"] == "after 1 epochs trials 0, 1 were better at no higher cost"
@@ -274,53 +249,6 @@ def test_pick_refuses(begin, tmp_path, capsys):
     assert words(capsys, "pick", tmp_path / "tiny.toml", 0, *arguments) == (
         1, f"emamba: {wanted.out}/trials/0 holds no finished proxy of trial 0: copy it from the machine that trained it, or "
         "train in full with --epochs\n")
-
-
-def test_a_database_instead_of_the_journal(begin, tmp_path):
-    wanted = begin(storage=f"sqlite:///{tmp_path}/search.db")
-    search.run(wanted, trials=1)
-    assert len(search.finished(search.run(wanted, trials=2))) == 2
-    assert not wanted.journal.exists() and (wanted.out / "trials" / "1" / "checkpoint.json").is_file()
-
-
-def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
-@pytest.mark.parametrize("storage, sentence", [
-    ("postgresql://me:secret@127.0.0.1:{port}/x",
-     "the storage postgresql://me:***@127.0.0.1:{port}/x does not answer (… refused): start it or correct --storage; finished "
-     "trials are kept, and the same command goes on"),
-    ("sqlite:////nowhere/search.db",
-     "the storage sqlite:////nowhere/search.db does not answer (unable to open database file): …"),
-    ("postgresql:///x",
-     "the storage postgresql:///x needs a driver that is not installed (No module named 'psycopg…'): install it with pip, or "
-     "search without --storage"),
-    ("here", "--storage is no URL of a database, such as postgresql://user:password@host/name or sqlite:///search.db"),
-])
-def test_a_storage_that_does_not_answer(begin, storage, sentence):
-    port = closed_port()
-    pattern = re.escape(sentence.format(port=port)).replace("…", ".*")
-    with pytest.raises(EmambaError, match=f"^{pattern}$"):
-        search.run(begin(storage=storage.format(port=port)))
-
-
-def test_another_space_in_the_same_folder(begin):
-    search.run(begin(), trials=1)
-    with pytest.raises(EmambaError, match=r"the search 'tiny' in .*journal\.log has another space than the file now: undo the"):
-        search.run(begin(TINY.replace("high = 3", "high = 2")))
-    study = search.run(begin(TINY.replace("trials = 4", "trials = 2")))  # how many trials is no part of the space
-    assert len(search.finished(study)) == 2
-
-
-def test_a_damaged_journal(begin):
-    search.run(begin(), trials=1)
-    text = begin().journal.read_text()
-    begin().journal.write_text(text[:len(text) // 2] + "\n" + text[len(text) // 2:])
-    with pytest.raises(EmambaError, match=r"journal\.log is damaged .*: delete its last line if that is cut off, or search into"):
-        search.run(begin())
 
 
 @pytest.mark.parametrize("old, new, sentence", [
@@ -378,17 +306,8 @@ def mars(tmp_path):
 
 def test_two_workers_share_a_journal(mars):
     wanted = search.Search(load_toml(Space, mars / "space.toml"), "space", mars / "run", data_dir=mars)
-    study = search.run(wanted, trials=5, workers=2)
+    study = search.run(wanted, trials=3, workers=2)
     done = search.finished(study)
-    assert len(done) >= 5 and all(trial.state == TrialState.COMPLETE for trial in done)
-    assert len({trial.user_attrs["process"][1] for trial in done}) == 2 and os.getpid() not in {
-        trial.user_attrs["process"][1] for trial in done}
-    assert len({search._key(trial.params) for trial in done}) >= len(done) - 1  # both may choose a point in the same moment
-
-
-def test_a_worker_that_fails(mars):
-    wanted = search.Search(load_toml(Space, mars / "space.toml"), "space", mars / "run", data_dir=mars)
-    (mars / "run").mkdir()
-    (mars / "run" / "trials").touch()
-    with pytest.raises(EmambaError, match="5 trials failed one after another, the last one since cannot make the folder"):
-        search.run(wanted, workers=2)
+    assert [trial.state for trial in done] == [TrialState.COMPLETE] * 3
+    assert os.getpid() not in {trial.user_attrs["process"][1] for trial in done}
+    assert len({wanted.space.key(trial.params) for trial in done}) == 3

@@ -10,7 +10,8 @@ command -v "$python" >/dev/null || fail "$python is not on PATH; install Python 
 
 # Debian packages: the command that must exist, and the package that has it.
 missing=
-for pair in iverilog:iverilog g++:g++ perl:perl tclsh:tcl dtc:device-tree-compiler sta:opensta; do
+PATH=$PATH:$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tr '\n' ':')  # where Debian keeps a server's programs
+for pair in initdb:postgresql iverilog:iverilog g++:g++ perl:perl tclsh:tcl dtc:device-tree-compiler sta:opensta; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair##*:}"
 done
 if [ -n "$missing" ]; then
