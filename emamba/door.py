@@ -34,7 +34,7 @@ def guarded(program: str, work: Callable[[], int | None]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # no locale lacks a character
     try:
-        with _ending_on_signals():
+        with ending_on_signals():
             try:
                 status = work() or 0
             except SystemExit:  # argparse's, after a help text
@@ -86,7 +86,7 @@ def _keep_traceback(error: Exception) -> str:
 
 
 @contextmanager
-def _ending_on_signals() -> Iterator[None]:
+def ending_on_signals() -> Iterator[None]:
     """SIGTERM and SIGHUP raise Terminated, once, unless somebody handles them already."""
     def end(number, frame):
         for each in taken:

@@ -20,12 +20,13 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from .config import QuantizeConfig
+from .door import ending_on_signals
 from .errors import EmambaError
 from .leases import Watch, me, renewed
 from .space import Point, Range, Space
 from .storage import StorageError, plain
 from .study import COUNTED, Refused, Search, again, best, end, failed, finished, open_study, prepare, release, taken
-from .workers import ended_by_signals, together
+from .workers import together
 
 __all__ = ["Search", "best", "checkpoint", "failed", "finished", "missing", "open_study", "run"]
 
@@ -57,7 +58,7 @@ def run(search: Search, trials: int | None = None, workers: int = 1, bench: Call
     if study.user_attrs.get("unit") != unit:
         study.set_user_attr("unit", unit)
     prepare(search, study)
-    with ended_by_signals(), _progress(search, trials):
+    with ending_on_signals(), _progress(search, trials):
         if workers == 1:
             work(search, trials, bench)
         else:
@@ -236,7 +237,7 @@ def _attempt(search: Search, study: optuna.Study, trial: Trial, point: Point, be
 
 def _is_machines(error: BaseException) -> bool:
     """Whether a failure may be one of this machine, and not of the point."""
-    return not isinstance(error, EmambaError) or isinstance(error.__context__, OSError | MemoryError)
+    return not isinstance(error, EmambaError) or error.__context__ is not None
 
 
 def _point(space: Space, trial: Trial) -> Point:

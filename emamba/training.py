@@ -14,12 +14,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save as serialize
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -275,9 +274,7 @@ def _resume(recipe: Recipe, moving: dict, out: Path) -> State:
 def _save_state(recipe: Recipe, moving: dict, state: State, out: Path):
     saved = {"recipe": recipe.model_dump_json(), "state": vars(state)}
     saved |= {name: part.state_dict() for name, part in moving.items()}
-    content = BytesIO()  # torch and safetensors have words of their own for a full disk
-    torch.save(saved, content)
-    write_file(out / "training.pt", lambda path: path.write_bytes(content.getbuffer()))
+    write_file(out / "training.pt", lambda path: torch.save(saved, path))
     _write_json(out / "history.json", state.history)
 
 
@@ -309,7 +306,7 @@ def _write_checkpoint(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scal
         "seed": recipe.train.seed,
     }
     weights = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
-    write_file(out / "checkpoint.safetensors", lambda path: path.write_bytes(serialize(weights)))
+    write_file(out / "checkpoint.safetensors", lambda path: save_file(weights, path))
     _write_json(out / "checkpoint.json", record)
     return record
 

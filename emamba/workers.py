@@ -18,32 +18,17 @@ from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
+from .door import Terminated, ending_on_signals
 from .errors import EmambaError
 
 END_SECONDS = 10
 """In which a worker that was told to end has to end."""
+STEP = 0.5
+"""Seconds that a wait takes at most: a signal that comes just before a wait would be seen only after it."""
 DEATHS = 40
 """Workers that are killed one after another, without progress, before the rest is ended too."""
 ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 PR_SET_PDEATHSIG = 1
-
-
-@contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """SIGTERM ends the block as an exception does, so that what is under way is put away, with the exit status of that signal."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        yield
-        return
-
-    def stop(number: int, _frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise SystemExit(128 + number)
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def together(job: Callable[[int], None], count: int, progress: Callable[[], object]) -> None:
@@ -56,7 +41,7 @@ def together(job: Callable[[int], None], count: int, progress: Callable[[], obje
             for k in range(count):
                 team[k] = _start(blob, k)
             while team:
-                wait([process.sentinel for process, _ in team.values()])
+                wait([process.sentinel for process, _ in team.values()], STEP)
                 for k, (process, connection) in list(team.items()):
                     if process.is_alive():
                         continue
@@ -118,12 +103,14 @@ def _end(processes: list[BaseProcess]) -> None:
 def _work(blob: bytes, k: int, parent: int, sender: Connection) -> None:
     _follow(parent)
     try:
-        with ended_by_signals():
+        with ending_on_signals():
             pickle.loads(blob)(k)
+    except Terminated as end:
+        sys.exit(end.status)
     except EmambaError as error:
         sender.send(EmambaError(str(error)))
-    except Exception:
-        sender.send(RuntimeError(f"a worker of the search failed:\n{traceback.format_exc()}"))
+    except Exception as error:
+        sender.send(RuntimeError(f"a worker failed with {type(error).__name__}: {error}\n{traceback.format_exc()}"))
 
 
 def _follow(parent: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from emamba import search
 from emamba.config import validate
-from emamba.errors import EmambaError
+from emamba.door import guarded
 from emamba.space import Space
 
 MODEL = {"input": "sequence", "features": 3, "length": 5, "d_model": 4, "dt_rank": 2, "d_state": 2, "blocks": 1,
@@ -63,12 +63,11 @@ class Bench:
         return found
 
 
-if __name__ == "__main__":
+def main() -> None:
     folder, trials, workers, varies, *url = sys.argv[1:]
-    try:
-        wanted = make(Path(folder), {"all": VARIES, "few": FEW}[varies], storage=url[0] if url else None)
-        search.run(wanted, int(trials), int(workers), Bench)
-    except EmambaError as error:
-        sys.exit(f"refused: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    wanted = make(Path(folder), {"all": VARIES, "few": FEW}[varies], storage=url[0] if url else None)
+    search.run(wanted, int(trials), int(workers), Bench)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("search", main))
