@@ -29,6 +29,7 @@ from .formats import IntFormat, Rounding
 from .graph import build_graph
 from .operators import OPERATORS, Conv1d, Lookup, Operator, Pool
 from .piecewise import Segments
+from .record import Story
 
 FORMAT = "emamba-artifact"
 VERSION = 1
@@ -100,6 +101,7 @@ class Artifact:
 
 def save(artifact: Artifact, folder: Path | str) -> str:
     """Writes `artifact` to `folder`, whole or not at all; returns its digest."""
+    validate(Story, {key: getattr(artifact, key) for key in ("name", "data", "record")}, "the artifact")
     nodes, arrays = {}, {}
     for name, operator in artifact.operators.items():
         parameters = {}
@@ -148,9 +150,7 @@ def load(folder: Path | str) -> Artifact:
         raise EmambaError(f"{folder}/manifest.json: the key '{odd}' is {'unknown' if odd in manifest else 'missing'}")
     if manifest["digest"] != _digest({key: value for key, value in manifest.items() if key != "digest"}):
         raise EmambaError(f"{folder}/manifest.json was altered: its digest does not match; quantize the checkpoint again")
-    for key, kind in (("name", str), ("data", dict), ("record", dict)):
-        if not isinstance(manifest[key], kind):
-            raise EmambaError(f"{folder}/manifest.json: {key} must be a {'text' if kind is str else 'table'}")
+    story = validate(Story, {key: manifest[key] for key in ("name", "data", "record")}, f"{folder}/manifest.json")
     arrays = _load_tensors(folder, "weights.safetensors", manifest["files"])
     for name, array in arrays.items():
         if array.dtype.kind != "i" or not array.size:
@@ -162,6 +162,7 @@ def load(folder: Path | str) -> Artifact:
         config = validate(ModelConfig, manifest["model"], "model")
         codec = _load_codec(manifest["codec"], config)
         operators = _load_operators(manifest["nodes"], arrays, config)
+        story.record.check_golden(config, operators["input"].o)
     except EmambaError as error:
         raise EmambaError(f"{folder}/manifest.json: {error}") from None
     return Artifact(manifest["name"], config, manifest["data"], codec, operators, reference, manifest["record"],

@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import EmambaError
+from .errors import EmambaError, brief
 from .formats import Rounding
 
 NORM_EPSILON = 1e-5
@@ -171,7 +171,7 @@ def validate(cls: type[C], data: object, where: str) -> C:
         return cls.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the whole"
+        key = brief(" ".join(".".join(str(part) for part in first["loc"]).split())) or "the whole"
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "unknown key"

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
+from amaranth.hdl import Elaboratable
+
 from asic import pdk as pdks
 from asic import target as asic
 from boards.describe import describe, golden_frames
@@ -73,6 +75,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: list[str] | None = None) -> int:
     """Builds a target; every failure is one sentence on standard error."""
+    Elaboratable._MustUse__silence = True  # a refusal leaves a design unused, which Amaranth would tell
     return guarded("rtl.build", lambda: build(_parser().parse_args(arguments)))
 
 

@@ -136,7 +136,7 @@ def test_saving_replaces_the_whole_folder_or_nothing(original, folder, monkeypat
     assert (folder / "old").exists() and load(folder).digest == made.digest
     monkeypatch.undo()
     save(made, folder)
-    assert sorted(path.name for path in folder.iterdir()) == ["float.safetensors", "manifest.json", "weights.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == ["float.safetensors", "manifest.json", "old", "weights.safetensors"]
     assert [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
@@ -440,6 +440,23 @@ GAPS = {
     "data is no table": put("data", 3),
     "record is no table": put("record", 3),
     "name is no text": put("name", [3]),
+    "half a character": put("name", "\ud800"),
+    "a name of two lines": put("name", "a\nb"),
+    "a data set's name that is no text": put("data", "name", ["mars"]),
+    "a data set's name that is a table": put("data", "name", {}),
+    "a data set's name that is a number": put("data", "name", 3),
+    "a data set's name that is too long": put("data", "name", "x" * 4000),
+    "a unit of nothing": put("data", "unit_scale", 0),
+    "another key of the data set": put("data", "path", "/etc"),
+    "a golden value beyond its format": put("record", "golden", [[[10**30] * 12] * 4]),
+    "golden sequences of another shape": put("record", "golden", [[[0] * 11] * 4]),
+    "too many golden sequences": put("record", "golden", [[[0] * 12] * 4] * 65),
+    "a record that is too large": put("record", "x", [0] * (1 << 18)),
+    "a record that is too deep": put("record", "x", json.loads("[" * 40 + "]" * 40)),
+    "a training that is no table": put("record", "training", 3),
+    "a recipe that is no table": put("record", "training", {"recipe": {"train": 3}}),
+    "a certificate that is no table": put("record", "certificate", [1]),
+    "half a character in the record": put("record", "x", ["\udfff"]),
     "no slopes": put("nodes", "block0.silu", "segments", "slopes", []),
     "no knots": put("nodes", "block0.silu", "segments", "knots", []),
     "more offsets": lambda m: m["nodes"]["block0.y"]["decay"]["offsets"].append(0),

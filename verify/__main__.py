@@ -58,7 +58,7 @@ RATES = (1, 4, 20, 64, 128)
 MUTANTS, WHOLE, SHAPES = 24, 60, 25
 TRAFFIC = 25_000
 """Operations on each design."""
-FUZZ = {"artifacts": 4000, "configurations": 10_000, "data files": 6000}
+FUZZ = {"artifacts": 50_000, "configurations": 10_000, "data files": 6000}
 
 Jobs = dict[str, Callable[[], dict]]
 """Rows of a section by name, and what measures them."""

@@ -8,22 +8,26 @@ bytes. Case k is the same in every run.
 import copy
 import io
 import json
+import os
 import random
 import resource
 import shutil
 import signal
 import tempfile
+import time
 import tomllib
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
+from boards.describe import golden_frames
 from emamba import artifact as artifacts
 from emamba import datasets
 from emamba.certificate import certify
@@ -79,7 +83,17 @@ EDGES = (
     "range",
     "tokens",
     "mars",
+    10**30,
+    "\ud800",
+    "a\nb",
+    "a" * 255,
+    [0] * 300_000,
+    [[[0]] * 4] * 100,
+    {str(k): k for k in range(3000)},
+    json.loads("[" * 300 + "]" * 300),
 )
+STORY = ("name", "data", "record")
+"""Keys of a manifest that are no integers: each has a mutation of its own."""
 
 
 class Slow(BaseException):
@@ -115,13 +129,22 @@ class Fuzzer:
 
     def artifact(self, rng: random.Random) -> Callable[[], None]:
         manifest, files = copy.deepcopy(rng.choice(self.originals))
-        kind = rng.choice(("manifest",) * 6 + ("tensors",) * 3 + ("bytes",) * 2 + ("files",))
+        kind = rng.choice(("manifest",) * 6 + ("story",) * 2 + ("tensors",) * 3 + ("bytes",) * 2 + ("files",))
         place = self.folder / "case"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         if kind == "manifest":
             for _ in range(rng.choice((1, 1, 1, 2, 3))):
                 _mutate(manifest, rng)
+        if kind == "story":
+            key = rng.choice(STORY)
+            keys = {"data": ("name", "split", "note", "unit", "unit_scale", "x"),
+                    "record": ("golden", "answers", "training", "quantize", "certificate", "figures", "x")}.get(key)
+            value = copy.deepcopy(rng.choice(EDGES))
+            if keys:
+                manifest[key][rng.choice(keys)] = rng.choice((value, {"recipe": value}, {"x": [value]}))
+            else:
+                manifest[key] = value
         if kind == "tensors":
             name = rng.choice(sorted(files))
             files[name] = _mutate_tensors(files[name], rng)
@@ -145,6 +168,8 @@ class Fuzzer:
                     lambda: victim.symlink_to(place),
                     lambda: victim.symlink_to("/dev/null"),
                     victim.touch,
+                    lambda: os.mkfifo(victim),
+                    lambda: victim.symlink_to("/dev/zero"),
                 )
             )()
         return lambda: self._use(artifacts.load(place))
@@ -159,6 +184,10 @@ class Fuzzer:
                 certify(op)
         config = artifact.config
         Schedule(artifact, 4)
+        golden_frames(artifact)
+        if "name" in artifact.data:
+            with suppress(EmambaError):
+                datasets.load(artifact.data["name"], artifact.data.get("split"), self.folder / "none")
         rng = np.random.default_rng(0)
         i = artifact.input
         tokens = rng.integers(i.min, i.max, (2, min(config.tokens, 64), artifact.operators["input"].channels), endpoint=True)
@@ -210,7 +239,7 @@ KINDS = {"artifacts": Fuzzer.artifact, "configurations": Fuzzer.config, "data fi
 
 def fuzz(kind: str, count: int, first: int = 0) -> dict:
     """Cases `first` to `first` + `count` of a kind: how many were refused and loaded, and every fault."""
-    result, faults, sentences = Counter(), [], set()
+    result, faults, sentences, slowest = Counter(), [], set(), 0.0
     warnings.simplefilter("ignore")
     before = signal.signal(signal.SIGPROF, _too_slow)
     limits = resource.getrlimit(resource.RLIMIT_AS)
@@ -220,7 +249,9 @@ def fuzz(kind: str, count: int, first: int = 0) -> dict:
             fuzzer = Fuzzer(Path(name))
             for k in range(first, first + count):
                 use = KINDS[kind](fuzzer, random.Random(f"{kind} {k}"))
+                start = time.process_time()
                 outcome, text = _outcome(use)
+                slowest = max(slowest, time.process_time() - start)
                 result[outcome] += 1
                 if outcome == "refused":
                     sentences.add(text.split(": ")[-1][:40])
@@ -235,6 +266,7 @@ def fuzz(kind: str, count: int, first: int = 0) -> dict:
         "loaded": result["loaded"],
         "faults": faults,
         "sentences": len(sentences),
+        "slowest": round(slowest, 2),
         "limits": [SECONDS, MEMORY >> 30],
     }
 

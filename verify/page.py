@@ -107,7 +107,8 @@ def _fuzz(figures: list[dict]) -> Iterator[Row]:
     for each in figures:
         yield Row(f"mutated {each['kind']} give a sentence, or are what they say", "what loads is saved, scheduled and run",
                   f"{each['cases']:,} files, {each['limits'][0]} s and {each['limits'][1]} GB each", each["seconds"],
-                  f"{each['refused']:,} refused, {each['loaded']:,} loaded, {len(each['faults'])} faults", not each["faults"],
+                  f"{each['refused']:,} refused, {each['loaded']:,} loaded, {len(each['faults'])} faults"
+                  + (f", slowest {each['slowest']} s" if "slowest" in each else ""), not each["faults"],
                   each["faults"][:50])
 
 
