@@ -40,6 +40,7 @@ NO_NUMBERS = {
     r"[0-9]+[-/.:][0-9]+[-/.:T ].*|[0-9]+:[0-9]+": "holds '{}', a date or a time: write it as a number, such as seconds",
 }
 """Patterns of what is no number → the end of the sentence."""
+NO_NUMBER = "holds '{}', no number: mend it or remove the row"
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,11 @@ def _header(file: Path, lines: list[str], wanted: list[str], separators: list[st
 
 
 def _refuse_header(file: Path, header: list[str], name: str) -> None:
+    shown = _shown(", ".join(header))
     if header and all(NUMBER.fullmatch(cell) or COMMA.fullmatch(cell) for cell in header):
-        raise EmambaError(f"{file} has no line that names its columns: its first line holds numbers, {', '.join(header)[:80]}; "
-                          "put the names before it")
-    told = f"{file} has no column '{name}'; its first line names: {', '.join(header)[:400] or 'none'}"
+        raise EmambaError(f"{file} has no line that names its columns: its first line holds numbers, {shown}; put the names "
+                          "before it")
+    told = f"{file} has no column '{name}'; its first line names: {shown or 'none'}"
     if len(header) == 1 and re.search(r"\S[^\w,]+\S", header[0]):
         told += f" (columns are separated by a {', '.join(list(SEPARATORS.values())[:-1])} or {SEPARATORS['|']})"
     if any("," in cell for cell in header):
@@ -227,10 +229,13 @@ def _value(table: Table, name: str, k: int, mark: str) -> float:
             return value
         raise EmambaError(f"{_cell(table, name, k)} holds '{word}', beyond {LARGEST:.3g}, the largest float32: give the column "
                           "in a larger unit")
-    told = next((told for pattern, told in NO_NUMBERS.items() if re.fullmatch(pattern, word)), "holds '{}', no number: mend it "
-                                                                                               "or "
-                "remove the row")
-    raise EmambaError(f"{_cell(table, name, k)} {told.format(word[:80])}")
+    told = next((told for pattern, told in NO_NUMBERS.items() if re.fullmatch(pattern, word)), NO_NUMBER)
+    raise EmambaError(f"{_cell(table, name, k)} {told.format(_shown(word[:80]))}")
+
+
+def _shown(text: str) -> str:
+    """Its beginning, on one line."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:400])
 
 
 def _cell(table: Table, name: str, k: int) -> str:

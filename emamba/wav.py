@@ -54,8 +54,8 @@ def _chunks(file: Path, content: bytes) -> dict[bytes, bytes]:
         if name == b"data" and (size >= STREAMED > left or (size == 0 and content[place:place + 4] not in CHUNKS)):
             size = left
         if size > left:
-            raise EmambaError(f"{file} ends after {left} of the {size} bytes of its part '{name.decode('latin-1')}': copy it "
-                              "again")
+            part = name.decode("latin-1")
+            raise EmambaError(f"{file} ends after {left} of the {size} bytes of its part {part!a}: copy it again")
         found.setdefault(name, content[place:place + size])
         place += size
         if size % 2 and content[place:place + 4] not in (b"data", b"fmt ", *CHUNKS):  # some programs leave the filling out

@@ -54,6 +54,8 @@ def unwrapped(tensors: Mapping[str, Any], where: str) -> dict[str, Any]:
     theirs: dict[str, str] = {}
     for name, value in tensors.items():
         plain = ".".join(part for part in name.split(".") if part not in WRAPPERS)
+        if not name.isprintable():
+            raise EmambaError(f"{where} has a tensor of the name {name!a}: names are printable text of one line")
         if plain in found:
             raise EmambaError(f"{where} has both '{theirs[plain]}' and '{name}', one tensor twice: save the state_dict() of one "
                               "model")
