@@ -137,14 +137,14 @@ def _find_sounds(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
             leave("files beside the folders of the classes", place)
             continue
         inside = _listed(place)
-        sounds = [file for file in inside if _is_sound(file) and not file.is_dir()]
-        if not sounds:
+        own = [file for file in inside if _is_sound(file) and not file.is_dir()]
+        if not own:
             leave("folders without .wav files", place)
             continue
-        files[place.name] = sounds
-        for other in sorted(set(inside) - set(sounds)):
+        files[place.name] = own
+        for other in sorted(set(inside) - set(own)):
             leave(f"{'folders' if other.is_dir() else 'files of other kinds'} in the folders of the classes", other)
-    return files, [_plain(f"left out: {len(names)} {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
+    return files, [_plain(f"left out: {what}, {len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
                    for what, names in left.items()]
 
 

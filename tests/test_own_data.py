@@ -454,10 +454,10 @@ def test_what_is_left_out_is_said(tmp_path, capsys):
     assert cli.main(["prepare", str(tmp_path / "words"), "--seconds", "0.05", "--out", str(tmp_path / "w")]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("2 / 2 / 2 sequences") and out[1:-1] == [
-        "left out: 2 files of other kinds in the folders of the classes (a/._0.wav, a/readme.md)",
-        "left out: 1 folders in the folders of the classes (a/old)",
-        "left out: 1 folders without .wav files (noise)",
-        "left out: 1 files beside the folders of the classes (top.wav)",
+        "left out: files of other kinds in the folders of the classes, 2 (a/._0.wav, a/readme.md)",
+        "left out: folders in the folders of the classes, 1 (a/old)",
+        "left out: folders without .wav files, 1 (noise)",
+        "left out: files beside the folders of the classes, 1 (top.wav)",
     ]
     assert json.loads((tmp_path / "w/source.json").read_text())["remarks"] == out[1:-1]
     os.mkfifo(tmp_path / "words/b/3.wav")
