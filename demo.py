@@ -31,7 +31,7 @@ def main() -> None:
 
     poses = {name: predict(artifact, name, make_executor(artifact, name), tokens) for name in ("float", "int")}
     print(f"building the hardware's simulation at {CYCLES_PER_TOKEN} cycles a token (a minute or two the first time)", flush=True)
-    rtl = RtlExecutor(artifact, CYCLES_PER_TOKEN, Path("build/native"))
+    rtl = RtlExecutor(artifact, CYCLES_PER_TOKEN)
     poses["rtl"] = artifact.codec.decode(rtl.run(artifact.codec.encode(tokens, artifact.input), ["head"])["head"][:, 0],
                                          artifact.output)
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from emamba import processes
+from emamba import cache, processes
 from emamba.errors import EmambaError
-from emamba.files import write_file
 from rtl import packing
 from rtl.streams import Port
 
 from .liberty import Cell, Library
-from .mapping import CACHE, Netlist
+from .mapping import Netlist
 from .pdk import Pdk
 
 SOURCE = Path(__file__).with_name("gates.cpp")
+PROGRAM = "simulate"
 STREAMS = 64
 ROLES = {"gate": 0, "ff": 1, "latch": 2, "clock_gate": 3}
 CLOCK_INVERTER = 4
@@ -245,19 +245,16 @@ def _build(library: Library) -> Path:
                         "static inline void outputs(int kind, const Word* i, Word s, Word* o) {", "    switch (kind) {", *outs,
                         "    }", "}", ""])
     source = SOURCE.read_text(encoding="utf-8")
-    path = CACHE.resolve() / f"gates-{hashlib.sha256((header + source).encode()).hexdigest()[:16]}"
+    key = hashlib.sha256("\0".join([header, source, cache.compiler("g++")]).encode()).hexdigest()
 
-    def compile_to(target: Path) -> None:
-        with tempfile.TemporaryDirectory() as name:
-            (Path(name) / "cells.h").write_text(header, encoding="utf-8")
-            (Path(name) / "gates.cpp").write_text(source, encoding="utf-8")
-            done = processes.run(["g++", "-std=c++17", "-O2", "-o", target, "gates.cpp"], cwd=name)
-            if done.returncode:
-                raise EmambaError(f"g++ does not build the gate-level simulator: {done.stderr.splitlines()[0]}")
+    def compile_to(folder: Path) -> None:
+        (folder / "cells.h").write_text(header, encoding="utf-8")
+        (folder / "gates.cpp").write_text(source, encoding="utf-8")
+        done = processes.run(["g++", "-std=c++17", "-O2", "-o", PROGRAM, "gates.cpp"], cwd=folder)
+        if done.returncode:
+            raise EmambaError(f"g++ does not build the gate-level simulator: {done.stderr.splitlines()[0]}")
 
-    if not path.exists():
-        write_file(path, compile_to)
-    return path
+    return cache.kept(cache.folder("gates"), key[:16], compile_to) / PROGRAM
 
 
 def verilog_models(library: Library) -> str:

@@ -1,7 +1,7 @@
 """From a chip's Verilog to a netlist of a library's cells, block by block, by Yosys and ABC.
 
 Each block is mapped alone, and equal ones once, as are modules that a block has several times; the top keeps one instance a
-block. Results are kept in build/cells under the hash of all that they depend on.
+block. Results are kept in the user's cache under the hash of all that they depend on.
 """
 
 import json
@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from boards.tools import version
-from emamba import processes
+from emamba import cache, processes
 from emamba.errors import EmambaError
 from emamba.files import write_folder
 from rtl.emit import BACKSLASH, INSTANCE, modules, parts
@@ -27,7 +27,6 @@ from .liberty import Cell, Library
 from .memories import latched, with_macros
 from .pdk import Pdk
 
-CACHE = Path("build/cells")
 LEAST_GATED = 4
 """Flip-flops from which a common enable becomes a gated clock; below, it becomes multiplexers (our choice)."""
 MARGIN = 0.85
@@ -253,7 +252,7 @@ class _Flow:
                     shared.append(content)
             stubs = self.macro_stubs if self.macros else ""
             (work / "macros.v").write_text(stubs, encoding="utf-8")
-            paths, scripts = {}, []
+            place, paths, scripts = cache.folder("cells"), {}, []
             within = {name: [inner for inner in inputs if inner != name and inner in text] for name, text in inputs.items()}
             fast = fast | {inner for name in fast for inner in within[name]}
             for name, text in inputs.items():
@@ -261,7 +260,7 @@ class _Flow:
                 script = self.script(name, text, within[name], name in fast)
                 key = "\0".join([text, *script, *(inputs[inner] for inner in within[name]), *shared,
                                  *[stubs] * self.has_macros(text)])
-                paths[name] = CACHE.resolve() / sha256(key.encode()).hexdigest()[:24]
+                paths[name] = place / sha256(key.encode()).hexdigest()[:24]
                 if not paths[name].exists():
                     scripts.append((name, "\n".join(script)))
             for number in self._yosys(work, [script for _, script in scripts]):

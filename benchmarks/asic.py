@@ -1,8 +1,8 @@
 """The chip in open libraries: area, timing and energy over T, into docs/asic.json and docs/asic.md.
 
 `python -m benchmarks.asic`, or with the names of sections, which keeps the other sections' figures. The libraries are the user's:
-EMAMBA_PDK names their folder, OpenSTA's command `sta` is to be on PATH. Mapped blocks are kept in build/cells, points in
-build/cells/points: an interrupted run goes on where it was.
+EMAMBA_PDK names their folder, OpenSTA's command `sta` is to be on PATH. Mapped blocks are kept in the user's cache, points in
+build/points: an interrupted run goes on where it was.
 """
 
 import json
@@ -14,7 +14,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from asic import equivalence, flow, pdk, sizing, target
-from asic.mapping import CACHE
 from emamba import datasets
 from emamba.artifact import Artifact, load
 from emamba.config import QuantizeConfig
@@ -28,6 +27,8 @@ from . import sections
 
 MODELS = Path("models")
 MODEL = "mars"
+POINTS = Path("build/points")
+"""Where those of earlier runs are found again."""
 CLOCKS = {"asap7": 1000.0, "ihp-sg13g2": 100.0}
 CYCLES = {"asap7": (1, 20, 58, 128), "ihp-sg13g2": (58, 128)}
 AUTHORS = 58
@@ -65,7 +66,7 @@ def point(artifact: Artifact, cycles: int, process: str, chosen: Realization | N
     text = target.verilog(schedule, rests=options.get("rests", True))
     key = [artifact.digest, text, process, str(mhz), str(options),
            (pdk.DESCRIPTIONS / f"{process}.toml").read_text(encoding="utf-8")]
-    path = CACHE / "points" / f"{sha256(chr(0).join(key).encode()).hexdigest()[:24]}.json"
+    path = POINTS / f"{sha256(chr(0).join(key).encode()).hexdigest()[:24]}.json"
     if not path.exists():
         print(f"T = {cycles}, {process}, {mhz:g} MHz …", file=sys.stderr, flush=True)
         tokens = executor_tokens(datasets.load("mars", "official").x_test[:flow.sequences_needed(schedule)], artifact.config)

@@ -2,7 +2,6 @@
 """The Verilated design against the integer model and the schedule, over T and over every realization."""
 
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -31,7 +30,7 @@ def measure(artifact: Artifact, tokens: np.ndarray) -> list[dict]:
         schedule = Schedule(artifact, cycles, realization)
         frames = tokens[:FRAMES if schedule.period <= 128 else LONG]
         start = time.perf_counter()
-        simulation = NativeSimulation(Accelerator(schedule), Path("build/native"))
+        simulation = NativeSimulation(Accelerator(schedule))
         built = time.perf_counter()
         integers = artifact.codec.encode(frames, artifact.input)
         result = simulation.run(packing.pack(schedule.input, integers))

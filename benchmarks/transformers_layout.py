@@ -66,7 +66,7 @@ def main(folder: Path | None) -> None:
         artifact = emamba.compile(model, ids)
         tokens = artifact.codec.encode(ids[:4, :, None], artifact.input)
         expected = IntegerModel(artifact).run(tokens)
-        found = RtlExecutor(artifact, CYCLES_PER_TOKEN, Path("build/native"), trace=True).run(tokens)
+        found = RtlExecutor(artifact, CYCLES_PER_TOKEN, trace=True).run(tokens)
         wrong = sum(int((values != expected[key]).sum()) for key, values in found.items())
         print(f"{name}: RTL against integer model: {len(found)} trace keys, {wrong} mismatches", flush=True)
         if difference > LIMIT or wrong or set(found) != set(expected) - {"input"}:

@@ -6,6 +6,7 @@ the program itself, whose traceback lies in a file that the sentence names.
 
 import os
 import platform
+import re
 import select
 import signal
 import sys
@@ -18,6 +19,8 @@ from contextlib import contextmanager, suppress
 from .errors import EmambaError, brief
 
 FAULT, BROKEN_PIPE = 70, 141
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+"""Characters of paths and files that would break a sentence into lines, or change a terminal."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -50,7 +53,7 @@ def guarded(program: str, work: Callable[[], int | None]) -> int:
         status, sentence = 130, "interrupted; nothing half-written is left"
     if sentence:
         with suppress(OSError):
-            print(f"{program}: {sentence}", file=sys.stderr, flush=True)
+            print(f"{program}: {CONTROL.sub(_escaped, sentence)}", file=sys.stderr, flush=True)
     _silence()
     return status
 
@@ -67,6 +70,10 @@ def _failure(error: Exception) -> tuple[int, str]:
         return 1, f"cannot read or write {error.filename or 'the output'}: {error.strerror}"
     return FAULT, (f"{_line(error, name=True)}: this is a fault of eMamba and not of what you gave it; report it"
                    f"{_keep_traceback(error)}")
+
+
+def _escaped(match: re.Match) -> str:
+    return repr(match[0])[1:-1]
 
 
 def _line(error: Exception, name: bool = False) -> str:

@@ -22,12 +22,12 @@ COMPILED_TOKENS = 4096
 """Of a call, at least, that make it worth to compile the integer model: half a second, once."""
 
 
-def make_executor(artifact: Artifact, backend: str, *, cycles_per_token: int = 20, build: Path = Path("build/native"),
+def make_executor(artifact: Artifact, backend: str, *, cycles_per_token: int = 20, build: Path | None = None,
                   trace: bool = False) -> Executor:
     """A function of (tokens [batch, L, input width] in the user's unit, keys to keep or None) → node values.
 
     Values of `float` are real; those of `int` and `rtl` are integers of each node's format. `rtl` is the Verilated
-    design at `cycles_per_token`; with `trace` it shows every node, else the head only.
+    design at `cycles_per_token`, built in the user's cache or in `build`; with `trace` it shows every node, else the head only.
     """
     if backend == "float":
         reference = Reference(artifact.config, artifact.weights)

@@ -12,9 +12,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 from amaranth.lib.wiring import Component
+from cocotb_tools import config
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import VerilatorControlFile, Verilog, get_runner
 
+from emamba import cache
 from emamba.errors import EmambaError
 from rtl import packing
 from rtl.emit import to_verilog
@@ -78,7 +80,8 @@ def simulate(what: str, simulator: str, build_dir: Path, folder: Path, component
     if simulator == "verilator":
         sources, arguments = [VerilatorControlFile(folder / "visible.vlt"), *sources], VERILATOR
     log = folder / "build.log"
-    with mock.patch.dict(os.environ, tools.environment(simulator, build_dir) | environment):
+    libraries = {name: cache.plain(getattr(config, name)) for name in ("libs_dir", "share_dir")}
+    with mock.patch.dict(os.environ, tools.environment(simulator) | environment), mock.patch.multiple(config, **libraries):
         try:
             runner = get_runner(simulator)
             runner.build(sources=sources, hdl_toplevel="top", build_dir=folder / "obj", build_args=arguments, always=True,

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from emamba import cache
 from emamba.errors import EmambaError
 
 from . import tools
@@ -19,7 +20,7 @@ def pytest_collection_modifyitems(items):
 def pytest_configure(config):
     try:
         for simulator in tools.chosen():
-            tools.environment(simulator, build_folder())
+            tools.environment(simulator)
     except EmambaError as error:
         raise pytest.UsageError(str(error)) from None
 
@@ -30,7 +31,7 @@ def pytest_generate_tests(metafunc):
 
 
 def build_folder() -> Path:
-    return Path(__file__).parents[1] / "build" / "sim"
+    return cache.plain_folder(Path(__file__).parents[1] / "build" / "sim")
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ class RtlExecutor:
     """Builds the design, or finds it built. `last` is the simulation's latest result: cycles, high-water marks; `fast`: see
     `NativeSimulation`."""
 
-    def __init__(self, artifact: Artifact, cycles_per_token: int, build: Path, *, trace: bool = False, fast: bool = True):
+    def __init__(self, artifact: Artifact, cycles_per_token: int, build: Path | None = None, *, trace: bool = False,
+                 fast: bool = True):
         self.artifact = artifact
         self.schedule = Schedule(artifact, cycles_per_token)
         self.simulation = NativeSimulation(Accelerator(self.schedule, trace=trace), build, fast=fast)

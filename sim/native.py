@@ -8,15 +8,15 @@ that was changed for a test may have the input `strap`, which a run holds at one
 import hashlib
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from amaranth.lib.wiring import Component
 
-from emamba import processes
+from emamba import cache, processes
 from emamba.errors import EmambaError
+from emamba.files import draft, write_file
 from rtl import packing
 from rtl.emit import to_verilog
 from rtl.streams import Port
@@ -55,13 +55,13 @@ class NativeSimulation:
     takes the place of the component's own for `platform`, with the input `strap`. `options` are Verilator's.
     """
 
-    def __init__(self, component: Component, build_dir: Path, *, fast: bool = True, verilog: str | None = None,
+    def __init__(self, component: Component, build_dir: Path | None = None, *, fast: bool = True, verilog: str | None = None,
                  platform=None, options: tuple[str, ...] = ()):
         self.i, self.o = component.inputs["i"], component.output
         self.trace: dict[str, Port] = dict(getattr(component, "trace", {}))
         self.peaks: list[str] = list(getattr(component, "peaks", []))
         files = {"top.v": verilog or to_verilog(component, platform=platform), "ports.h": self._ports(strap=verilog is not None),
-                 "harness.cpp": HARNESS.read_text()}
+                 "harness.cpp": HARNESS.read_text(encoding="utf-8")}
         self.folder = build(files, build_dir, fast=fast, options=options)
 
     def run(self, words: np.ndarray, stall_seed: int | None = None, stall_percent: int = 0, *, sink_percent: int | None = None,
@@ -92,8 +92,8 @@ class NativeSimulation:
             "strap": strap,
             "strap_at": -1 if strap_at is None else strap_at,
         }
-        with tempfile.TemporaryDirectory(dir=self.folder.parent) as folder:
-            return self._run(words, settings, Path(folder))
+        with draft(self.folder.parent) as folder:
+            return self._run(words, settings, folder)
 
     def _run(self, words, settings, folder):
         words.tofile(folder / "i.bin")
@@ -154,28 +154,33 @@ class NativeSimulation:
         return "\n".join(['#include "Vtop.h"', "using Top = Vtop;", *lines, ""])
 
 
-def build(files: dict[str, str], build_dir: Path, *, fast: bool, options: tuple[str, ...] = ()) -> Path:
-    """The folder of the `simulation` that Verilator makes of top.v, ports.h and harness.cpp, made now or by an earlier run."""
-    build_dir = Path(build_dir).resolve()
-    environment = tools.verilator(build_dir)
+def build(files: dict[str, str], build_dir: Path | None, *, fast: bool, options: tuple[str, ...] = ()) -> Path:
+    """The folder of the `simulation` that Verilator makes of top.v, ports.h and harness.cpp, made now or by an earlier run; in
+    the user's own cache, or in `build_dir`."""
+    place = cache.folder("native") if build_dir is None else cache.private(Path(build_dir).absolute())
+    environment = tools.verilator()
     arguments = [*VERILATOR, "-CFLAGS", "-O2" if fast else "-O0", *options]
     content = "\0".join([*files.values(), *arguments, Path(environment["OBJCACHE"]).parent.name])
-    folder = build_dir / f"native-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
-    if folder.exists():
-        return folder
-    draft = Path(tempfile.mkdtemp(dir=build_dir, prefix="draft-"))  # it takes its place when all of it is there
-    try:
-        for name, text in files.items():
-            (draft / name).write_text(text)
-        command = ["verilator", *arguments, "top.v", "harness.cpp", "-CFLAGS", "-I.."]
-        process = processes.run(command, cwd=draft, env=os.environ | environment)
-        (draft / "build.log").write_text(process.stdout + process.stderr)
-        if process.returncode:
-            errors = [line for line in (process.stdout + process.stderr).splitlines() if line.startswith("%") or "rror" in line]
-            raise EmambaError(f"Verilator does not build the design: {(errors or ['no message'])[0]}")
-        shutil.rmtree(draft / "obj")
-        if not folder.exists():
-            draft.rename(folder)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-    return folder
+
+    def make(folder: Path) -> None:
+        with cache.workshop(folder) as work:
+            for name, text in files.items():
+                (work / name).write_text(text, encoding="utf-8")
+            command = ["verilator", *arguments, "top.v", "harness.cpp", "-CFLAGS", "-I.."]
+            process = processes.run(command, cwd=work, env=os.environ | environment)
+            said = process.stdout + process.stderr
+            (work / "build.log").write_text(said, encoding="utf-8")
+            if process.returncode:
+                log = place / "failed.log"
+                write_file(log, lambda path: path.write_text(said, encoding="utf-8"))
+                raise EmambaError(f"Verilator does not build the design: {first_error(said)} (see {log})")
+            shutil.rmtree(work / "obj")
+
+    return cache.kept(place, f"native-{hashlib.sha256(content.encode()).hexdigest()[:16]}", make)
+
+
+def first_error(said: str) -> str:
+    """The first line of Verilator, make and compilers that says what is wrong, not only that something is."""
+    lines = [line.strip() for line in said.splitlines() if "rror" in line or "***" in line]
+    telling = [line for line in lines if "exited with" not in line and "] Error " not in line]
+    return (telling or lines or ["no message"])[0]

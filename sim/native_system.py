@@ -17,13 +17,13 @@ HARNESS = Path(__file__).with_name("system_harness.cpp")
 class NativeTransport:
     """`cycles` stand for a second. `marks` are TUSER of every packet received, `cycles_of` the cycles in which it ended."""
 
-    def __init__(self, system: System, build_dir: Path, *, cycles: int, fast: bool = True):
+    def __init__(self, system: System, build_dir: Path | None, *, cycles: int, fast: bool = True):
         size = system.options.bus_bits // 8
         defines = {"BUS_BYTES": size, "COMMAND": address("COMMAND"), "ABANDON": mask("COMMAND", "ABANDON")}
         lines = ['#include "Vtop.h"', "using Top = Vtop;", *(f"#define {name} {value}" for name, value in defines.items())]
         ports = "\n".join([*lines, ""])
-        folder = native.build({"top.v": to_verilog(system), "ports.h": ports, "harness.cpp": HARNESS.read_text()}, build_dir,
-                              fast=fast)
+        files = {"top.v": to_verilog(system), "ports.h": ports, "harness.cpp": HARNESS.read_text(encoding="utf-8")}
+        folder = native.build(files, build_dir, fast=fast)
         self.cycles, self.simulation = cycles, folder / "simulation"
         self._start()
 

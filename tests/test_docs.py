@@ -53,11 +53,7 @@ def test_evaluation_is_of_the_shipped_artifacts():
 
 
 def test_tutorial(tmp_path):
-    """Runs as written, in an empty folder; simulations share what is compiled once."""
-    native = (Path("build") / "native").resolve()
-    native.mkdir(parents=True, exist_ok=True)
-    (tmp_path / "build").mkdir()
-    (tmp_path / "build" / "native").symlink_to(native)
+    """Runs as written, in an empty folder."""
     environment = {name: value for name, value in os.environ.items() if name != "EMAMBA_DATA"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     result = subprocess.run(["bash", "-euo", "pipefail", "-c", shell(DOCS / "tutorial.md")], cwd=tmp_path, env=environment,

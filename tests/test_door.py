@@ -23,6 +23,7 @@ def ends(error: BaseException | None = None):
 @pytest.mark.parametrize("error, status, sentence", [
     (None, 0, None),
     (EmambaError("no"), 1, "no"),
+    (EmambaError("no a\nb\x1b é"), 1, "no a\\nb\\x1b é"),
     (KeyboardInterrupt(), 130, "interrupted; nothing half-written is left"),
     (door.Terminated(signal.SIGTERM), 143, "terminated; nothing half-written is left"),
     (MemoryError("Unable to allocate 8 GiB"), 1,
