@@ -4,6 +4,8 @@ sentence on standard error, or where `compare` found a difference; 2 for words t
 import argparse
 import importlib.metadata
 import json
+import os
+import re
 import sys
 import time
 import tomllib
@@ -24,8 +26,14 @@ from .executors import BACKENDS, make_executor, predict
 from .files import check_replaceable, write_file
 from .graph import build_graph
 from .integer import IntegerModel, record_golden
+from .options import at_least, check, cycles, real
 
 PARTS = ("test", "validate", "train")
+OUTPUTS = ("out", "json", "vcd", "plot")
+OPTIONAL = ("inputs", "calibration", "config", "sensitivity", "stalls", "data", "search")
+"""Options that name a file or folder which is written, and which is read; other paths are arguments."""
+LARGE = 10**9
+"""More than anybody means."""
 SCHEMAS = ("recipe", "quantize", "finetune", "search")
 """Kinds of TOML files."""
 
@@ -36,7 +44,23 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    _check_files(check(options))
     return options.run(options)
+
+
+def _check_files(options: argparse.Namespace) -> None:
+    """Refuses a file that would be written over one that is read, or over another output."""
+    paths = {key: value for key, value in vars(options).items() if isinstance(value, Path)}
+    named = {key: f"--{key.replace('_', '-')}" if key in OUTPUTS or key in OPTIONAL else key.upper() for key in paths}
+    inputs = {key: path for key, path in paths.items() if key not in OUTPUTS and os.path.isfile(path)}
+    read = {os.path.realpath(path): f"{named[key]} {path}" for key, path in inputs.items()}
+    written = [(f"{named[key]} {path}", path) for key, path in paths.items() if key in OUTPUTS]
+    written += [(f"what --{key} {paths[key]} writes beside it", paths[key].with_suffix(suffix)) for key, suffix in
+                ((("vcd", ".gtkw"),) if "vcd" in paths else (("out", ".json"),) if options.run is _report else ())]
+    for name, path in written:
+        if other := read.get(place := os.path.realpath(path)):
+            raise EmambaError(f"{other} is the file that {name} would replace: name another one")
+        read[place] = name
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one setting; may be repeated")
 
     def judged(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--limit", type=int, default=1000, help="validation sequences that judge widths (default: 1000)")
+        sub.add_argument("--limit", **at_least(1), default=1000, help="validation sequences that judge widths (default: 1000)")
 
     def searched(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("space", type=Path, help="TOML file of the search space")
@@ -66,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("train", _train, "train a float model from a recipe", "emamba train models/recipes/mars.toml --out runs/mars")
     sub.add_argument("recipe", type=Path, help="TOML file with [data], [model] and [train]")
     sub.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an interrupted training in it goes on")
-    sub.add_argument("--threads", type=int, help="processor threads (default: all)")
+    sub.add_argument("--threads", **at_least(1, 1024), help="processor threads (default: all)")
 
     sub = command("prepare", _prepare, "turn a CSV time series, or folders of WAV files, into a data set of your own",
                   "emamba prepare pump.csv --inputs pressure,flow --target flow --length 32 --out data/pump")
@@ -77,11 +101,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--inputs", metavar="COLUMNS", help="CSV: columns that the model reads, separated by commas")
     sub.add_argument("--target", metavar="COLUMN", help="CSV: column that it predicts")
     sub.add_argument("--classes", action="store_true", help="CSV: --target names classes")
-    sub.add_argument("--length", type=int, default=32, help="CSV: rows of a window (default: 32)")
-    sub.add_argument("--ahead", type=int, default=1, help="CSV: rows from a window's last to its target (default: 1)")
-    sub.add_argument("--step", type=int, default=1, help="CSV: rows from a window to the next (default: 1)")
-    sub.add_argument("--seconds", type=float, default=1.0, help="WAV: seconds of each file (default: 1)")
-    sub.add_argument("--bands", type=int, default=16, help="WAV: bands of the spectrum (default: 16)")
+    sub.add_argument("--length", **at_least(1, LARGE), default=32, help="CSV: rows of a window (default: 32)")
+    sub.add_argument("--ahead", **at_least(0, LARGE), default=1, help="CSV: rows from a window's last to its target (default: 1)")
+    sub.add_argument("--step", **at_least(1, LARGE), default=1, help="CSV: rows from a window to the next (default: 1)")
+    sub.add_argument("--seconds", **real(least=0.025, most=3600), default=1.0, help="WAV: seconds of each file (default: 1)")
+    sub.add_argument("--bands", **at_least(1, 128), default=16, help="WAV: bands of the spectrum (default: 16)")
 
     sub = command("import", _import, "take over a trained Mamba-1 checkpoint of mamba_ssm or transformers",
                   "emamba import downloads/mamba-130m --calibration ids.npy --out models/mamba")
@@ -89,12 +113,13 @@ def _parser() -> argparse.ArgumentParser:
                      "the file")
     sub.add_argument("--out", type=Path, required=True, help="folder of the artifact, or without --calibration of the checkpoint")
     sub.add_argument("--calibration", type=Path, metavar="FILE", help="token ids [sequences, tokens] in a .npy file")
-    sub.add_argument("--length", type=int, help="tokens per sequence (default: those of --calibration)")
+    sub.add_argument("--length", **at_least(1, 1 << 20), help="tokens per sequence (default: those of --calibration)")
     sub.add_argument("--norm", choices=("keep", "range"), default="keep", help="keep the norms, or exchange them for RangeNorm "
                      "and train on the sequences of --calibration (default: keep)")
     sub.add_argument("--run", type=Path, dest="run_folder", help="folder of that training; an interrupted one in it goes on")
-    sub.add_argument("--epochs", type=int, default=5, help="of that training (default: 5)")
-    sub.add_argument("--peak-lr", type=float, default=1e-3, help="learning rate of that training (default: 0.001)")
+    sub.add_argument("--epochs", **at_least(1, LARGE), default=5, help="of that training (default: 5)")
+    sub.add_argument("--peak-lr", **real(above=0, most=1000),
+                     default=1e-3, help="learning rate of that training (default: 0.001)")
     quantized(sub)
 
     sub = command("quantize", _quantize, "turn a checkpoint into an integer artifact",
@@ -105,10 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--calibration", type=Path, metavar="FILE", help="inputs of the model in a .npy file, to calibrate on "
                      "instead of the data set; then no figures are measured")
     sub.add_argument("--auto-width", action="store_true", help="choose the bits of every tensor: the cheapest within --tolerance")
-    sub.add_argument("--tolerance", type=float, default=0.05, help="how far the integer model's figure may lie above the float "
+    sub.add_argument("--tolerance", **real(least=0, most=1e9),
+                     default=0.05, help="how far the integer model's figure may lie above the float "
                      "model's, in the figure's unit, on the validation part (default: 0.05)")
     sub.add_argument("--device", default="zcu102", help="device whose shares are the cost (default: zcu102)")
-    sub.add_argument("--cycles-per-token", type=int, default=20, help="of the design that is costed (default: 20)")
+    sub.add_argument("--cycles-per-token", **cycles(), default=20, help="of the design that is costed (default: 20)")
     judged(sub)
     sub = command("sensitivity", _sensitivity, "what each tensor's width alone does to the figure",
                   "emamba sensitivity models/mars --widths 6,8,12,16")
@@ -125,34 +151,34 @@ def _parser() -> argparse.ArgumentParser:
                      help="folder of the training; an interrupted one in it goes on")
     sub.add_argument("--out", type=Path, required=True, help="folder of the new artifact")
     sub.add_argument("--config", type=Path, help="TOML file of epochs, batch, peak_lr, seed, segments")
-    sub.add_argument("--epochs", type=int, help="passes over the training part (default: 10)")
+    sub.add_argument("--epochs", **at_least(1, LARGE), help="passes over the training part (default: 10)")
     sub.add_argument("--segments", action="store_true", help="train slopes and offsets of the piecewise-linear units too")
 
     sub = command("search", _search, "search for shapes of a model that cost less or err less",
                   "emamba search models/searches/mars.toml --out runs/search_mars --workers 2")
     searched(sub)
     sub.add_argument("--out", type=Path, required=True, help="folder of the trials; a search in it goes on")
-    sub.add_argument("--trials", type=int, help="finished trials at which it ends (default: those of the file)")
-    sub.add_argument("--workers", type=int, default=1, help="processes, each with one thread (default: 1)")
+    sub.add_argument("--trials", **at_least(1, LARGE), help="finished trials at which it ends (default: those of the file)")
+    sub.add_argument("--workers", **at_least(1, 256), default=1, help="processes, each with one thread (default: 1)")
     sub.add_argument("--show", action="store_true", help="show what was found so far, and search no further")
     sub = command("pick", _pick, "turn a trial of a search into an artifact",
                   "emamba pick models/searches/mars.toml 17 --search runs/search_mars --epochs 120 --out models/mars_small")
     searched(sub)
-    sub.add_argument("trial", type=int, help="number of the trial")
+    sub.add_argument("trial", **at_least(0, LARGE), help="number of the trial")
     sub.add_argument("--search", type=Path, required=True, help="folder of the search")
     sub.add_argument("--out", type=Path, required=True, help="folder of the artifact")
-    sub.add_argument("--epochs", type=int, help="train on all frames so long first (default: take the trial's proxy)")
-    sub.add_argument("--threads", type=int, help="processor threads of the training (default: all)")
+    sub.add_argument("--epochs", **at_least(1, LARGE), help="train on all frames so long first (default: take the trial's proxy)")
+    sub.add_argument("--threads", **at_least(1, 1024), help="processor threads of the training (default: all)")
     quantized(sub)
 
     def measured(sub: argparse.ArgumentParser, rtl: bool = True) -> None:
         sub.add_argument("artifact", type=Path, nargs="?", default=SHIPPED,
                          help="folder of the artifact (default: the shipped MARS model)")
         sub.add_argument("--split", choices=PARTS, default="test", help="part of the data set (default: test)")
-        sub.add_argument("--limit", type=int, help="first N sequences only")
+        sub.add_argument("--limit", **at_least(1), help="first N sequences only")
         sub.add_argument("--json", type=Path, help="also write the result to this file")
         if rtl:
-            sub.add_argument("--cycles-per-token", type=int, default=20, help="of the rtl backend (default: 20)")
+            sub.add_argument("--cycles-per-token", **cycles(), default=20, help="of the rtl backend (default: 20)")
 
     def given(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--inputs", type=Path, metavar="FILE", help="inputs of the model in a .npy file instead of the data set")
@@ -177,8 +203,10 @@ def _parser() -> argparse.ArgumentParser:
     measured(sub)
     given(sub)
     sub.set_defaults(limit=2)
-    sub.add_argument("--cycles", type=int, default=2000, help="cycles after which it ends at the latest (default: 2000)")
-    sub.add_argument("--stall-percent", type=int, default=0, metavar="P", help="both ports pause at random in this share of the "
+    sub.add_argument("--cycles", **at_least(1, LARGE),
+                     default=2000, help="cycles after which it ends at the latest (default: 2000)")
+    sub.add_argument("--stall-percent", **at_least(0, 99),
+                     default=0, metavar="P", help="both ports pause at random in this share of the "
                      "cycles (default: 0)")
     sub.add_argument("--vcd", type=Path, metavar="FILE", help="also write the waveform, and beside it, ending with .gtkw, the "
                      "view for gtkwave")
@@ -217,7 +245,8 @@ def _schema(options: argparse.Namespace) -> int:
     from .space import Space
 
     kinds = {"recipe": Recipe, "quantize": QuantizeConfig, "finetune": FinetuneConfig, "search": Space}
-    print(json.dumps(kinds[options.kind].model_json_schema(), indent=1, ensure_ascii=False))
+    encoding = (getattr(sys.stdout, "encoding", None) or "").lower()
+    print(json.dumps(kinds[options.kind].model_json_schema(), indent=1, ensure_ascii=not encoding.startswith("utf")))
     return 0
 
 
@@ -335,8 +364,6 @@ def _chosen_widths(options: argparse.Namespace, settings: QuantizeConfig) -> Qua
 
     from .sensitivity import area, choose_widths, narrowed
 
-    if not options.tolerance >= 0:
-        raise EmambaError(f"--tolerance must be at least 0, not {options.tolerance:g}")
     device, (bench, error) = find(options.device), _bench(options, settings)
     choice = choose_widths(bench, settings, options.tolerance, lambda artifact: area(artifact, device, options.cycles_per_token),
                            _progress(len(bench.names), "tensors"))
@@ -350,7 +377,7 @@ def _chosen_widths(options: argparse.Namespace, settings: QuantizeConfig) -> Qua
 def _sensitivity(options: argparse.Namespace) -> int:
     from .sensitivity import SETTINGS, sensitivity
 
-    if not all(word.strip().isdecimal() and 2 <= int(word) <= 24 for word in options.widths.split(",")):
+    if not all(re.fullmatch(" *[0-9]{1,2} *", word) and 2 <= int(word) <= 24 for word in options.widths.split(",")):
         raise EmambaError(f"--widths {options.widths}: name numbers of bits from 2 to 24, separated by commas")
     widths = tuple(dict.fromkeys(int(word) for word in options.widths.split(",")))
     settings = _settings(options, _known_settings(options.checkpoint))
@@ -379,8 +406,6 @@ def _bench(options: argparse.Namespace, settings: QuantizeConfig):
     from .quantize import read_model
     from .sensitivity import Bench
 
-    if options.limit < 1:
-        raise EmambaError(f"--limit must be at least 1, not {options.limit}")
     recipe, weights, codec, _ = read_model(options.checkpoint)
     data = _load_data(recipe, options)
     if not len(data.x_validate):
@@ -422,7 +447,7 @@ def _load_data(recipe: Recipe, options: argparse.Namespace) -> datasets.Dataset:
 
     if recipe.data.name == IMPORTED:
         raise EmambaError(f"{options.checkpoint} was imported and names no data set: quantize it with --calibration FILE")
-    return datasets.load(recipe.data.name, recipe.data.split, options.data)
+    return datasets.load(recipe.data.name, recipe.data.split, options.data, options.data is not None)
 
 
 def _finetune(options: argparse.Namespace) -> int:
@@ -436,7 +461,7 @@ def _finetune(options: argparse.Namespace) -> int:
     settings = load_toml(FinetuneConfig, options.config) if options.config else FinetuneConfig()
     given = {key: getattr(options, key) for key in ("epochs", "segments") if getattr(options, key)}
     settings = validate(FinetuneConfig, settings.model_dump() | given, "command line")
-    data = datasets.load(artifact.data["name"], artifact.data["split"], options.data)
+    data = datasets.load(artifact.data["name"], artifact.data["split"], options.data, options.data is not None)
     if not len(data.x_train):
         raise EmambaError(f"data set {data.name} has no training part: {data.train_remedy}")
     train, validate_on = (Part(executor_tokens(x, artifact.config), y) for x, y in ((data.x_train, data.y_train),
@@ -525,14 +550,12 @@ def _settings(options: argparse.Namespace, base: QuantizeConfig | None = None) -
 
 def _part(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarray, np.ndarray, datasets.Dataset]:
     """Tokens and targets of the asked part of the artifact's data set."""
-    if options.limit is not None and options.limit < 1:
-        raise EmambaError(f"--limit must be at least 1, not {options.limit}")
     if getattr(options, "inputs", None):
         return _given(options.inputs, artifact, options.limit)
     if not {"name", "split"} <= set(artifact.data):
         remedy = ": give --inputs" if hasattr(options, "inputs") else ""
         raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to run it on{remedy}")
-    data = datasets.load(artifact.data["name"], artifact.data["split"], options.data)
+    data = datasets.load(artifact.data["name"], artifact.data["split"], options.data, options.data is not None)
     x, y = getattr(data, f"x_{options.split}")[:options.limit], getattr(data, f"y_{options.split}")[:options.limit]
     if not len(x):
         raise EmambaError(f"data set {data.name} has no {options.split} part here: {data.train_remedy}")
@@ -642,10 +665,6 @@ def _simulate(options: argparse.Namespace) -> int:
     from sim.recorder import record
     from sim.waveform import write_gtkw, write_vcd
 
-    if options.cycles < 1:
-        raise EmambaError(f"--cycles must be at least 1, not {options.cycles}")
-    if not 0 <= options.stall_percent < 100:
-        raise EmambaError(f"--stall-percent must lie in 0..99, not {options.stall_percent}")
     if options.vcd and options.vcd.suffix != ".vcd":
         raise EmambaError(f"--vcd {options.vcd}: name a file that ends with .vcd")
     artifact = load(options.artifact)

@@ -3,7 +3,6 @@
 
 import argparse
 import json
-import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from emamba.door import guarded
 from emamba.errors import EmambaError
 from emamba.files import change_record, check_replaceable, write_folder
 from emamba.operators import Scan
+from emamba.options import at_least, check, cycles, real
 
 from . import devices, registers
 from .accelerator import Accelerator
@@ -62,6 +62,8 @@ TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVIC
 own; perhaps `on(device)`, the same target with another device; and perhaps `run(folder)`, which runs tools on the finished
 folder and returns the notes that then hold in place of the target's UNRUN."""
 
+FASTEST = 1e5
+"""MHz; beyond, a period is no whole picosecond, and no chip can do it."""
 RECORD = "report.json"
 """The report of an output, by which what was written is known."""
 SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
@@ -76,7 +78,7 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: list[str] | None = None) -> int:
     """Builds a target; every failure is one sentence on standard error."""
     Elaboratable._MustUse__silence = True  # a refusal leaves a design unused, which Amaranth would tell
-    return guarded("rtl.build", lambda: build(_parser().parse_args(arguments)))
+    return guarded("rtl.build", lambda: build(check(_parser().parse_args(arguments))))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,14 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--artifact", type=Path, default=SHIPPED, help="the artifact's folder (default: the shipped MARS model)")
     parser.add_argument("--out", type=Path, help="folder to write (default: build/TARGET)")
     rate = parser.add_mutually_exclusive_group()
-    rate.add_argument("--cycles-per-token", type=int, metavar="T",
+    rate.add_argument("--cycles-per-token", **cycles(), metavar="T",
                       help=f"cycles a token may take: few are fast, many are small (default: {CYCLES_PER_TOKEN}, "
                       f"{ulx3s.Target.CYCLES_PER_TOKEN} for ulx3s)")
-    rate.add_argument("--multipliers", type=int, metavar="N", help="the fastest design with at most N multipliers")
-    rate.add_argument("--frames-per-second", type=float, metavar="F", help="the smallest design that does F sequences a second")
+    rate.add_argument("--multipliers", **at_least(1), metavar="N", help="the fastest design with at most N multipliers")
+    rate.add_argument("--frames-per-second", **real(above=0),
+                      metavar="F", help="the smallest design that does F sequences a second")
     parser.add_argument("--device", metavar="D", help="the device: alone it asks for the smallest T that fits; "
                         f"{', '.join(devices.DEVICES)} (the targets zcu102 and kv260 are for their own)")
-    parser.add_argument("--fill", type=float, metavar="SHARE", default=FILL,
+    parser.add_argument("--fill", **real(above=0, most=1, words="--fill must be a share above 0 and at most 1, not {value:g}"),
+                        metavar="SHARE", default=FILL,
                         help=f"share of the device that --device may fill, by estimate (default: {FILL:g})")
     parser.add_argument("--products", choices=[kind.value for kind in Products],
                         help="products with weights: one multiplier each, pairs in a wide one, adder graphs at T = 1, "
@@ -105,7 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--pdk-data", type=Path, metavar="FOLDER", help="where the process' libraries are (default: $EMAMBA_PDK)")
     parser.add_argument("--prove", action="store_true", help="with --pdk: proves that the netlist does what the Verilog says, in "
                         "minutes")
-    parser.add_argument("--clock-mhz", type=float, metavar="C", help="clock of --frames-per-second and of the timing constraints "
+    parser.add_argument("--clock-mhz", **real(above=0),
+                        metavar="C", help="clock of --frames-per-second and of the timing constraints "
                         "(default: " + ", ".join(f"{target.CLOCK_MHZ:g} for {name}" for name, target in TARGETS.items()
                                                  if target.CLOCK_MHZ) + ")")
     parser.add_argument("--weights", choices=["constant", "loadable"], default="constant",
@@ -117,7 +122,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--parity", choices=["no", "yes"], default="no",
                         help=f"{', '.join(SYSTEMS)}: a bit beside every word of states, FIFOs and loadable weights, and faults "
                         "counted")
-    parser.add_argument("--bus-bits", type=int, default=64, metavar="W", help=f"{', '.join(SYSTEMS)}: width of the streams, "
+    parser.add_argument("--bus-bits", **at_least(1), default=64, metavar="W", help=f"{', '.join(SYSTEMS)}: width of the streams, "
                         "32, 64 or 128 (default: 64)")
     return parser
 
@@ -195,8 +200,8 @@ def _clock(options: argparse.Namespace, default: float | None, least: float) -> 
     """The clock in MHz, checked; None where nothing depends on one."""
     if options.clock_mhz is None:
         return default
-    if not (math.isfinite(options.clock_mhz) and options.clock_mhz > 0):
-        raise EmambaError(f"--clock-mhz must be a number above 0, not {options.clock_mhz:g}")
+    if options.clock_mhz > FASTEST:
+        raise EmambaError(f"--clock-mhz {options.clock_mhz:g}: no clock is faster than {FASTEST:g} MHz")
     if options.clock_mhz < least:
         raise EmambaError(f"--clock-mhz {options.clock_mhz:g}: the target {options.target} has no clock below {least:g} MHz")
     if default is None and options.frames_per_second is None:

@@ -581,3 +581,11 @@ def test_utterance_without_numbers(vowels, tmp_path, line):
     assert text.startswith(f"{path}, line 17 is no utterance of numbers (") and text.endswith(f"): {japanese_vowels.REMEDY}")
     path.write_bytes(b"\xff\xfe")
     assert refusal("japanese_vowels", None, tmp_path).startswith(f"{path} cannot be read (")
+
+
+def test_a_folder_that_is_asked_for_is_not_passed_over(fashion, tmp_path):
+    """For one of the system: the figures would be of other data."""
+    (tmp_path / "fashion-mnist").rename(tmp_path / "system")
+    assert len(datasets.load("fashion_mnist", None, tmp_path).x_test) == 8
+    with pytest.raises(EmambaError, match=r"^no Fashion-MNIST data in "):
+        datasets.load("fashion_mnist", None, tmp_path, True)

@@ -1,16 +1,21 @@
 """How the programs end: exit status and sentence of every end that is no success."""
 
+import argparse
 import errno
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from emamba import cli, door
+from emamba import cli, door, options
 from emamba.errors import EmambaError
 from rtl import build
+from rtl.schedule import MAX_CYCLES
 
 
 def ends(error: BaseException | None = None):
@@ -89,3 +94,83 @@ def test_an_output_without_a_character_escapes_it(encoding):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding})
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == {"ascii": b"a \\u2192 \\xe9\n", "iso8859-1": b"a \\u2192 \xe9\n"}[encoding]
+
+
+# -- numbers and files of the command line ------------------------------------------------------------------------------------
+
+TEXTS = ("0", "-1", "nan", "inf", "-inf", "1e9", "1e3", "", "٣", "1_000", " 1", "1e999", "9" * 30, "0x10", "1,5", "--")
+
+
+def numbers():
+    """Every option and argument of both programs that takes a number."""
+    commands = next(action for action in cli._parser()._actions if action.dest == argparse.SUPPRESS and action.choices)
+    parsers = {"rtl.build": build._parser()} | commands.choices
+    return [(name, action) for name, parser in parsers.items() for action in parser._actions
+            if action.type is not None and action.type is not Path]
+
+
+def test_every_number_has_limits():
+    assert len(numbers()) > 30 and all(isinstance(action, options.Number) for _, action in numbers())
+    assert options.MOST_CYCLES == MAX_CYCLES
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_numbers(text):
+    """What is no number is wrong usage; what is no such number is one sentence; what is left is finite and inside its limits."""
+    for name, action in numbers():
+        flag, found = next(iter(action.option_strings), action.dest), argparse.Namespace()
+        try:
+            value = action.type(text)
+        except ValueError:
+            assert text not in ("0", "-1")
+            continue
+        try:
+            action(None, found, value, flag)
+            options.check(found)
+        except EmambaError as error:
+            assert re.fullmatch(rf"({flag}|cycles_per_token) (must|=) [^\n]+, not \S+|cycles_per_token = \S+ is out of .*",
+                                str(error)), (name, str(error))
+        else:
+            kept = getattr(found, action.dest)
+            assert math.isfinite(kept) and kept <= action.most and (action.least is None or kept >= action.least), (name, flag)
+            assert action.above is None or kept > action.above
+
+
+@pytest.mark.parametrize("words, status, sentence", [
+    (["prepare", "w", "--out", "o", "--seconds", "inf"], 1, "emamba: --seconds must be at most 3600, not inf\n"),
+    (["prepare", "w", "--out", "o", "--seconds", "nan"], 1, "emamba: --seconds must be at least 0.025, not nan\n"),
+    (["pick", "s", "3", "--search", "s", "--out", "o", "--epochs", "0"], 1, "emamba: --epochs must be at least 1, not 0\n"),
+    (["pick", "s", "-1", "--search", "s", "--out", "o"], 1, "emamba: TRIAL must be at least 0, not -1\n"),
+    (["quantize", "c", "--out", "o", "--tolerance", "nan"], 1, "emamba: --tolerance must be at least 0, not nan\n"),
+    (["sensitivity", "c", "--widths", "٦,8"], 1,
+     "emamba: --widths ٦,8: name numbers of bits from 2 to 24, separated by commas\n"),
+    (["evaluate", "--limit", "1e3"], 2, "emamba evaluate: error: argument --limit: invalid int value: '1e3'\n"),
+])
+def test_refused_numbers(capsys, words, status, sentence):
+    try:
+        found = cli.main(words)
+    except SystemExit as end:
+        found = end.code
+    assert found == status and capsys.readouterr().err.endswith(sentence)
+
+
+def test_an_output_is_no_input(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("r.json", "x.npy", "c.toml"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link.json").symlink_to("r.json")
+    for words, sentence in (
+            ("report --out r.html --sensitivity r.json",
+             "--sensitivity r.json is the file that what --out r.html writes beside it would replace"),
+            ("report --out r.html --stalls link.json",
+             "--stalls link.json is the file that what --out r.html writes beside it would replace"),
+            ("report --out r.html --json r.html", "--json r.html is the file that --out r.html would replace"),
+            ("evaluate --json r.html", ""),
+            ("trace --inputs x.npy --out x.npy", "--inputs x.npy is the file that --out x.npy would replace"),
+            ("simulate --vcd a.vcd --json a.gtkw",
+             "--json a.gtkw is the file that what --vcd a.vcd writes beside it would replace"),
+            ("sensitivity m --config c.toml --json c.toml", "--config c.toml is the file that --json c.toml would replace")):
+        monkeypatch.setattr(cli, "load", lambda *_: (_ for _ in ()).throw(EmambaError("went on")))
+        assert cli.main(words.split()) == 1
+        assert capsys.readouterr().err == f"emamba: {f'{sentence}: name another one' if sentence else 'went on'}\n"
+    assert all((tmp_path / name).read_text() == name for name in ("r.json", "x.npy", "c.toml"))

@@ -2,6 +2,7 @@
 is that of a folder of arrays below the data directory (`folder`)."""
 
 import os
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -57,13 +58,21 @@ class Dataset:
         return None if seen.all() else seen
 
 
-def load(name: str, split: str | None = None, directory: Path | str | None = None) -> Dataset:
-    """Data set `name`; `split` None is the data set's first one, `directory` None as in `data_directory`."""
+_only = ContextVar("only", default=False)
+
+
+def load(name: str, split: str | None = None, directory: Path | str | None = None, only: bool = False) -> Dataset:
+    """Data set `name`; `split` None is the data set's first one, `directory` None as in `data_directory`. `only`: not of a
+    folder of the system."""
     directory = data_directory(directory)
     if not isinstance(name, str) or not isinstance(split, str | None):
         raise EmambaError(f"the name and the split of a data set are texts, not {str(name)[:80]!r} and {str(split)[:80]!r}")
     if name in MODULES:
-        return import_module(f".{MODULES[name]}", __name__).load(split, directory)
+        before = _only.set(only)
+        try:
+            return import_module(f".{MODULES[name]}", __name__).load(split, directory)
+        finally:
+            _only.reset(before)
     if Path(name).name != name or name in ("", "..") or len(os.fsencode(name)) > LONGEST or not os.path.isdir(directory / name):
         raise EmambaError(f"unknown data set '{name[:80]}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in "
                           f"{directory}")
@@ -73,6 +82,11 @@ def load(name: str, split: str | None = None, directory: Path | str | None = Non
 def data_directory(directory: Path | str | None = None) -> Path:
     """`directory`, else the environment variable EMAMBA_DATA, else `data` below the current directory."""
     return Path(directory or os.environ.get("EMAMBA_DATA") or "data")
+
+
+def elsewhere(*folders: Path) -> tuple[Path, ...]:
+    """Folders outside the data directory; none where `load` is asked for no others."""
+    return () if _only.get() else folders
 
 
 def choose_split(name: str, split: str | None, splits: tuple[str, ...]) -> str:

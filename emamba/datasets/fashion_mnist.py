@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EmambaError
-from . import Dataset, choose_split, find_folder, hold_out
+from . import Dataset, choose_split, elsewhere, find_folder, hold_out
 from .archives import unpack
 
 VALIDATION = 5000
@@ -35,7 +35,7 @@ REMEDY = (
 
 def load(split: str | None, directory: Path) -> Dataset:
     split = choose_split("fashion_mnist", split, ("official",))
-    folders = (directory / "fashion-mnist", directory / "fashion_mnist", directory, SYSTEM)
+    folders = (directory / "fashion-mnist", directory / "fashion_mnist", directory, *elsewhere(SYSTEM))
     training, test = tuple(FILES)[:2], tuple(FILES)[2:]
     folder = find_folder(folders, training) or find_folder(folders, test)
     if folder is None:

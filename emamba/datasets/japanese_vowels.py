@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import EmambaError
-from . import Dataset, choose_split, find_folder
+from . import Dataset, choose_split, elsewhere, find_folder
 from .archives import read
 
 FILES = ("JapaneseVowels_TRAIN.ts", "JapaneseVowels_TEST.ts")
@@ -30,7 +30,7 @@ REMEDY = "get JapaneseVowels_TRAIN.ts and _TEST.ts from https://timeseriesclassi
 def load(split: str | None, directory: Path) -> Dataset:
     split = choose_split("japanese_vowels", split, ("official",))
     folders = (directory / "japanese_vowels", directory / "JapaneseVowels", directory)
-    folder = find_folder((*folders, *_installed()), FILES)
+    folder = find_folder((*folders, *elsewhere(*_installed())), FILES)
     if folder is None:
         raise EmambaError(f"no JapaneseVowels data in {', '.join(map(str, folders))} or the Python package aeon: {REMEDY}")
     (x, y), (x_test, y_test) = (_read(folder / name) for name in FILES)
