@@ -130,7 +130,8 @@ def write_imported(model: Imported, folder: Path) -> None:
 
 def _state(module: Any, where: str) -> dict:
     if not callable(getattr(module, "state_dict", None)):
-        raise EmambaError(f"{where} has no state_dict(): give a module of torch")
+        told = ", or the path of a checkpoint to emamba import" if isinstance(module, str | Path) else ""
+        raise EmambaError(f"{where} has no state_dict(): give a module of torch{told}")
     return dict(module.state_dict())
 
 

@@ -297,6 +297,7 @@ def test_wrappers_that_are_refused(own, taken):
          "cannot be imported: give the model below 'model.', or its state_dict(), alone"),
         (Training(randomize(Backbone(Settings())), fc=nn.Linear(17, 3)), ids,
          "the Training has a Mamba below 'model.', but beside it a tensor 'fc.bias', …"),
+        ("runs/mine", x, "the str has no state_dict(): give a module of torch, or the path of a checkpoint to emamba import"),
         (Training(plain), x,
          "the Training has the tensors of a model of this project, but no config of the type ModelConfig: give it one, as its "
          "attribute config"),
