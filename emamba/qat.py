@@ -166,8 +166,9 @@ class IntegerNetwork(nn.Module):
                 return x + more[0]
             case "Pool":
                 return x.mean(1, keepdim=True) if op.mean else x[:, -1:]
-            case _:
+            case "RangeNorm" | "LayerNorm" | "RMSNorm":
                 return self.network.norm.normalize(x)  # of one kind and ε in the whole model
+        raise EmambaError(f"there is no float definition of a {node.kind}")
 
     def _selective_scan(self, node: Node, op: Scan, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
         A, D = self._scan(node)

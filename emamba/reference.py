@@ -20,6 +20,8 @@ def normalize(kind: str, x: Array, epsilon: float) -> Array:
     centred = x - x.mean(-1, keepdims=True)
     if kind == "LayerNorm":
         return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
+    if kind != "RangeNorm":
+        raise EmambaError(f"there is no float definition of a {kind}")
     extent = x.max(-1, keepdims=True) - x.min(-1, keepdims=True)
     return np.divide(centred, extent, out=np.zeros_like(centred), where=extent > 0)
 

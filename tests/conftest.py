@@ -2,7 +2,7 @@
 
 import pytest
 
-LONG = ("test_shipped.py", "test_models.py", "test_docs.py", "test_ulx3s.py", "test_asic.py", "test_import.py")
+LONG = ("test_shipped.py", "test_targets.py", "test_models.py", "test_docs.py", "test_ulx3s.py", "test_asic.py", "test_import.py")
 
 
 def pytest_collection_modifyitems(items):
