@@ -164,11 +164,11 @@ def _netlist(library: Library, flat: Flat, path: Path) -> None:
         if cell.kind == "macro":
             nets = dict(zip((*cell.inputs, *cell.outputs), (*flat.inputs[k], *flat.outputs[k]), strict=True))
             macro = cell.macro
-            macros.append((macro.words, macro.width, (macro.words - 1).bit_length(), len(macro.write["enable"]),
-                           len(macro.read["enable"]), len(pins)))
+            macros.append((macro.words, macro.width, (macro.words - 1).bit_length(), len(macro.write.enable),
+                           len(macro.read.enable), len(pins)))
             for way in (macro.write, macro.read):
-                pins += [nets[pin] for pin in way["enable"]]
-                pins += [net for name in (way["address"], way["data"]) for pin, net in nets.items() if pin.startswith(f"{name}[")]
+                pins += [nets[pin] for pin in way.enable]
+                pins += [net for name in (way.address, way.data) for pin, net in nets.items() if pin.startswith(f"{name}[")]
     port = flat.ports
     single = [port[name][0] for name in ("clk", "rst", "i__valid", "i__ready", "o__valid", "o__ready")]
     payloads = [port["i__payload"], port["o__payload"]]
@@ -266,13 +266,13 @@ def verilog_models(library: Library) -> str:
 def _macro_model(cell: Cell) -> str:
     """A two-port RAM; what else it has, as a mask or a self-test, is tied off and not in the model."""
     macro, write, read = cell.macro, cell.macro.write, cell.macro.read
-    enabled = {way["clock"]: " && ".join(way["enable"]) for way in (write, read)}
+    enabled = {way.clock: " && ".join(way.enable) for way in (write, read)}
     return "\n".join([
         f"module {cell.name}({', '.join(name for _, name, _ in cell.ports)});",
         *(f"  {way} {f'[{bits - 1}:0] ' * (bits > 1)}{name};" for way, name, bits in cell.ports),
-        f"  reg [{macro.width - 1}:0] {read['data']}, words [0:{macro.words - 1}];",
-        f"  always @(posedge {write['clock']}) if ({enabled[write['clock']]}) words[{write['address']}] <= {write['data']};",
-        f"  always @(posedge {read['clock']}) if ({enabled[read['clock']]}) {read['data']} <= words[{read['address']}];",
+        f"  reg [{macro.width - 1}:0] {read.data}, words [0:{macro.words - 1}];",
+        f"  always @(posedge {write.clock}) if ({enabled[write.clock]}) words[{write.address}] <= {write.data};",
+        f"  always @(posedge {read.clock}) if ({enabled[read.clock]}) {read.data} <= words[{read.address}];",
         "endmodule", ""])
 
 

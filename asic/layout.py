@@ -8,7 +8,7 @@ from pathlib import Path
 from emamba import processes
 from emamba.errors import EmambaError
 
-from .pdk import Pdk
+from .pdk import PATH, Pdk
 
 DESIGN = "emamba"
 
@@ -19,15 +19,17 @@ def run(folder: Path, pdk: Pdk) -> list[str]:
     if shutil.which("openroad") is None:
         print(f"OpenROAD is not on PATH: {folder / 'README.txt'} says what to run")
         return []
+    if not PATH.fullmatch(str(folder)):
+        return [f"place and route: not run here, since the path {folder} has characters that Make would take for its own"]
     target, scripts, environment = folder / "layout", os.environ.get("FLOW_HOME"), {}
-    if "librelane" in pdk.flows and shutil.which("librelane"):
-        process, cells = pdk.flows["librelane"]
+    if pdk.flows.librelane and shutil.which("librelane"):
+        process, cells = pdk.flows.librelane
         command = ["librelane", "--pdk", process, "--scl", cells, "--save-views-to", str(target), "config.yaml"]
         gds = target / "gds" / "top.gds"
-    elif "openroad" in pdk.flows and scripts:
+    elif pdk.flows.openroad and scripts:
         command = ["make", f"--file={Path(scripts) / 'Makefile'}", f"DESIGN_CONFIG={folder / 'config.mk'}"]
         environment = {"WORK_HOME": str(target)}
-        gds = target / "results" / pdk.flows["openroad"] / DESIGN / "base" / "6_final.gds"
+        gds = target / "results" / pdk.flows.openroad / DESIGN / "base" / "6_final.gds"
     else:
         return ["place and route: not run here; OpenROAD is on PATH, but neither LibreLane nor, named by FLOW_HOME, "
                 "OpenROAD-flow-scripts for this process"]

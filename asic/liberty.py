@@ -6,16 +6,20 @@ needs. The models of gate-level simulation come from the cells' functions, energ
 
 import gzip
 import re
+import reprlib
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from emamba.errors import EmambaError
+from emamba.files import read_bytes
 
 COMMENT = re.compile(r"/\*.*?\*/|\\\r?\n", re.S)
 STATEMENT = re.compile(r"""(?P<end>\})
@@ -27,6 +31,11 @@ DROPPED_GROUPS = {"pg_pin", "leakage_power", "normalized_driver_waveform", "test
 DROPPED = re.compile(r"related_(pg|power|ground)_pin|.*_signal_level|(in|out)put_voltage|power_down_function|driver_waveform.*"
                      r"|dont_use|sdf_.*|voltage_map|comment|library_features|define.*|default_operating_conditions|cell_footprint")
 
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""Names of cells and pins, which become words of scripts, of Verilog and of C."""
+LIBRARY_LIMIT = 1 << 30
+"""Bytes of the largest library that is read, unpacked."""
 
 CAPACITANCES = ("capacitance", "rise_capacitance", "fall_capacitance")
 
@@ -55,6 +64,20 @@ class Group:
             if group.kind not in DROPPED_GROUPS:
                 yield from group.lines()
         yield "}"
+
+
+def read_library(path: Path) -> str:
+    """The text of a file of a process, which may be gzipped."""
+    try:
+        data = read_bytes(path, LIBRARY_LIMIT)
+        if data[:2] == b"\x1f\x8b":
+            with gzip.open(BytesIO(data)) as file:
+                data = file.read(LIBRARY_LIMIT + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise EmambaError(f"{path} is a damaged gzip file ({error}): copy it again") from None
+    if len(data) > LIBRARY_LIMIT:
+        raise EmambaError(f"{path} unpacks to more than {LIBRARY_LIMIT} bytes, which is the most that is read")
+    return data.decode("utf-8", "replace")
 
 
 def _quoted(value: str) -> str:
@@ -91,6 +114,10 @@ class Cell:
         self.pins = {pin.arguments[0]: pin for pin in (*group.all("pin"), *bits)}
         self.inputs = [name for name, pin in self.pins.items() if pin.get("direction") == "input"]
         self.outputs = [name for name, pin in self.pins.items() if pin.get("direction") == "output"]
+        for name in (self.name, *(pin.split("[")[0] for pin in self.pins)):
+            if not NAME.fullmatch(name):
+                raise EmambaError(f"cell {self.name!r}: {name!r} is no name of letters, digits and _; drop it in the PDK's "
+                                  "description")
 
     def _bits(self, bus: Group) -> list[Group]:
         """A pin for every bit of a bus, the lowest first, with what the bus says of all of them."""
@@ -157,7 +184,7 @@ class Cell:
     def clock_pins(self) -> list[str]:
         """The inputs that a clock net ends at."""
         if self.macro:
-            return [self.macro.write["clock"], self.macro.read["clock"]]
+            return [self.macro.write.clock, self.macro.read.clock]
         return [self.clock_pin] if self.clock_pin else []
 
     @property
@@ -207,9 +234,9 @@ class Cell:
 
     def cycle_energy(self, port: dict, active: bool) -> float:
         """Internal energy in J of a cycle of a macro's port whose enables are high, or low."""
-        high = {*self.macro.high, *(port["enable"] if active else [])}
+        high = {*self.macro.high, *(port.enable if active else [])}
         values = {pin: int(pin in high) for pin in self.inputs} | {"ZERO": 0}
-        return float(sum(energy[0] for group in self.pins[port["clock"]].all("internal_power")
+        return float(sum(energy[0] for group in self.pins[port.clock].all("internal_power")
                          if _supply(group) and evaluate(self.expression(group.get("when", "1")), values)
                          for _, energy in self._curves(group)))
 
@@ -246,15 +273,14 @@ class Library:
     def __init__(self, paths: Iterable[Path], keep: list[str], drop: list[str], slew: float):
         self.slew, self.cells, self.templates = slew, {}, {}
         for path in paths:
-            self._read(Path(path), keep, drop)
+            try:
+                self._read(Path(path), keep, drop)
+            except (ValueError, TypeError, LookupError, StopIteration) as error:
+                raise EmambaError(f"{path} is damaged, or no Liberty library as they are known here ({type(error).__name__}: "
+                                  f"{error}): copy it again, or name another file in the PDK's description") from None
 
     def _read(self, path: Path, keep: list[str], drop: list[str]) -> None:
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise EmambaError(f"cannot read the library {path}: {error.strerror}; name the folder of the process' data with "
-                              "--pdk-data or EMAMBA_PDK") from None
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8", "replace")
+        text = read_library(path)
         starts = [(match.start(), match[1]) for match in CELL.finditer(text)]
         if not starts:
             raise EmambaError(f"{path} is no Liberty library, since it has no cell; name another file in the PDK's description")
@@ -410,7 +436,10 @@ def expression(text: str, where: str) -> str:
             value = f"(~{value})"
         return value
 
-    value = either()
+    try:
+        value = either()
+    except RecursionError:
+        raise EmambaError(f"{where}: the function {reprlib.repr(text)} is nested too deeply") from None
     if parts:
         raise EmambaError(f"{where}: the function '{text}' has '{parts[0]}' where it should end")
     return value

@@ -194,7 +194,7 @@ class _Flow:
     def __init__(self, pdk: Pdk, library: Library, clock_mhz: float, gated: bool):
         self.pdk, self.library, self.gated = pdk, library, gated
         self.picoseconds = round(MARGIN * 1e6 / clock_mhz)
-        self.buffer = self._cell(pdk.drivers["input"])
+        self.buffer = self._cell(pdk.drivers.input)
         for kind in ("ff", *["clock_gate"] * gated):
             if not library.smallest(kind):
                 raise EmambaError(f"the library {library.name} has no cell of the kind {kind} left; keep one in the description "
@@ -211,7 +211,7 @@ class _Flow:
     def script(self, name: str, text: str, within: list[str], fast: bool) -> list[str]:
         ties = []
         for value in ("high", "low"):
-            cell, pin = self.pdk.drivers[f"tie_{value}"].split("/")
+            cell, pin = self.pdk.drivers.tie(value)
             ties += [f"-{value[:2]}cell", self._cell(cell).name, pin]
         buffer = f"{self.buffer.name} {self.buffer.inputs[0]} {self.buffer.outputs[0]}"
         return [
@@ -233,7 +233,7 @@ class _Flow:
     @property
     def macro_stubs(self) -> str:
         """Macros, and the cells that stand beside them."""
-        ties = (self._cell(self.pdk.drivers[f"tie_{value}"].split("/")[0]) for value in ("low", "high"))
+        ties = (self._cell(self.pdk.drivers.tie(value)[0]) for value in ("low", "high"))
         return "".join(map(stub, (*self.macros.values(), *ties, self.buffer, self.library.smallest_inverter)))
 
     def run(self, inputs: dict[str, str], fast: set[str]) -> dict[str, Part]:

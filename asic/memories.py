@@ -14,7 +14,7 @@ from rtl.emit import BACKSLASH, INSTANCE, modules
 from rtl.streams import Block
 
 from .liberty import Cell
-from .pdk import Pdk
+from .pdk import Pdk, Ports
 
 LEAST_WORDS = 8
 """Words from which a RAM is latches (our choice): the register before them costs less than they save."""
@@ -183,16 +183,16 @@ def _instances(pdk: Pdk, chosen: Plan, words: int, width: int, ports: str) -> st
     cell, macro, library = chosen.cell, chosen.cell.macro, pdk.typical
     within, address = (macro.words - 1).bit_length(), (words - 1).bit_length()
     w_addr = "w_addr" if "w_addr" in ports else "r_addr"
-    inverter, buffer = library.smallest_inverter, library.cells[pdk.drivers["input"]]
+    inverter, buffer = library.smallest_inverter, library.cells[pdk.drivers.input]
 
     def padded(net: str, bits: int, wanted: int) -> str:
         return f"{{{{{wanted - bits}{{low}}}}, {net}}}" if bits < wanted else net
 
-    def port(of: dict, clock: str, enable: str, addressed: str, data: str) -> dict[str, str]:
+    def port(of: Ports, clock: str, enable: str, addressed: str, data: str) -> dict[str, str]:
         lower = f"{addressed}[{within - 1}:0]" if address > within else padded(addressed, address, within)
-        return {of["clock"]: clock, **dict.fromkeys(of["enable"], enable), of["address"]: lower, of["data"]: data}
+        return {of.clock: clock, **dict.fromkeys(of.enable, enable), of.address: lower, of.data: data}
 
-    ties = [pdk.drivers[f"tie_{value}"].split("/") for value in ("low", "high")]
+    ties = [pdk.drivers.tie(value) for value in ("low", "high")]
     lines = [
         "  wire low, high, fall;",
         *(f"  {kind} tie_{value} (.{pin}({value}));" for (kind, pin), value in zip(ties, ("low", "high"), strict=True)),

@@ -1,17 +1,21 @@
 """Processes: what a description of one names, and where its data are. The data are the user's: none are part of this project."""
 
-import gzip
 import os
 import re
+import reprlib
 import tomllib
-from dataclasses import dataclass, field
 from functools import cached_property
 from math import sqrt
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import AfterValidator, ConfigDict, Field
+
+from emamba.config import Config, validate
 from emamba.errors import EmambaError
+from emamba.files import read_text
 
-from .liberty import Cell, Library
+from .liberty import NAME, Cell, Library, read_library
 
 UTILIZATION, CELL_AREA, RENT, BLOCK_CELLS = 0.7, 1.8, 0.6, 5000
 """What lengths of wires are estimated from: the share of the area that cells fill, a mean cell's area in NAND2, Rent's exponent
@@ -19,52 +23,116 @@ and the cells of a block (our choice)."""
 
 DESCRIPTIONS = Path(__file__).parent / "pdks"
 NAMES = sorted(path.stem for path in DESCRIPTIONS.glob("*.toml"))
+DESCRIPTION_LIMIT = 1 << 20
+"""Bytes of the largest description that is read."""
 
 
-@dataclass(frozen=True)
-class Macro:
+def _of(pattern: re.Pattern, what: str) -> AfterValidator:
+    """Texts of one form, so that each is a single word wherever it is written: for Yosys, OpenSTA, Make, Tcl, YAML."""
+    def check(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError(f"{reprlib.repr(text)} is no {what}")
+        return text
+
+    return AfterValidator(check)
+
+
+PATH = re.compile(r"/?[A-Za-z0-9_@%+=:,.-]+(/[A-Za-z0-9_@%+=:,.-]+)*")
+Word = Annotated[str, _of(NAME, "name: letters, digits and _, and no digit first")]
+Pin = Annotated[str, _of(re.compile(f"{NAME.pattern}/{NAME.pattern}"), "cell and pin with / between them, such as TIEH/Y")]
+File = Annotated[str, _of(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+-]*)*"),
+                          "file in the folder of the process' data: letters, digits and _ . + -, folders with / between them")]
+Label = Annotated[str, _of(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"), "label: letters, digits and _ . -")]
+Title = Annotated[str, _of(re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,200}"), "title: one line of at most 200 characters")]
+Number = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+
+
+class Strict(Config):
+    model_config = ConfigDict(strict=True)
+
+
+class Ports(Strict):
+    """Pins of a macro's port: the address and the data are buses."""
+
+    clock: Word
+    enable: list[Word]
+    address: Word
+    data: Word
+
+
+class Macro(Strict):
     """A two-port RAM of a process, `words` of `width` bits: the port `write` writes and the port `read` reads on the rising edge
-    of its clock, where all its enables are high. A port names its pins: `clock`, `enable` (a list), `address`, `data`. Of the
-    other inputs those in `high` are tied high, the rest low. `corners` names a Liberty file each; `lef` and `gds` are for a
-    layout."""
+    of its clock, where all its enables are high. Of the other inputs those in `high` are tied high, the rest low. `corners` names
+    a Liberty file each; `lef` and `gds` are for a layout."""
 
-    name: str
-    words: int
-    width: int
-    corners: dict[str, str]
-    lef: str
-    gds: str
-    write: dict[str, str | list[str]]
-    read: dict[str, str | list[str]]
-    high: list[str]
+    name: Word
+    words: int = Field(ge=2, le=1 << 24)
+    width: int = Field(ge=1, le=1 << 16)
+    corners: dict[Label, File]
+    lef: File
+    gds: File
+    write: Ports
+    read: Ports
+    high: list[Word]
 
 
-@dataclass(frozen=True)
-class Pdk:
-    """A process. `corners` names Liberty files, plain or gzipped, in `data`; `keep` and `drop` are patterns of cells; `drivers`
-    the cells that drive an input of the chip and a constant; `wire` the capacitance in fF of a µm of wire; `flows` what the
-    flows to a layout call the process; `macros` its RAMs, of which those are used whose files the data have."""
+class Drivers(Strict):
+    """The cells that drive an input of the chip and a constant."""
+
+    input: Word
+    tie_high: Pin
+    tie_low: Pin
+
+    def tie(self, value: str) -> tuple[str, str]:
+        """Cell and pin of the constant `high` or `low`."""
+        cell, pin = (self.tie_high if value == "high" else self.tie_low).split("/")
+        return cell, pin
+
+
+class Wire(Strict):
+    """The capacitance in fF of a µm of wire."""
+
+    signal: Number
+    clock: Number
+
+
+class Flows(Strict):
+    """What the flows to a layout call the process: OpenROAD-flow-scripts its platform, LibreLane PDK and library."""
+
+    openroad: Label | None = None
+    librelane: Annotated[list[Label], Field(min_length=2, max_length=2)] | None = None
+
+
+class Description(Strict):
+    """What a TOML file says of a process. `corners` names Liberty files, plain or gzipped; `keep` and `drop` are patterns of
+    cells; `macros` its RAMs, of which those are used whose files the data have."""
+
+    title: Title
+    corners: dict[Label, list[File]]
+    keep: list[str]
+    drop: list[str]
+    clock_mhz: Positive
+    slew_ps: Positive
+    load_ff: Positive
+    drivers: Drivers
+    clock_buffer: Word
+    wire: Wire
+    flows: Flows = Flows()
+    macros: list[Macro] = Field([])
+
+
+class Pdk(Description):
+    """A process: its description, and the folder `data` of its files."""
 
     name: str
     data: Path
-    title: str
-    corners: dict[str, list[str]]
-    keep: list[str]
-    drop: list[str]
-    clock_mhz: float
-    slew_ps: float
-    load_ff: float
-    drivers: dict[str, str]
-    clock_buffer: str
-    wire: dict[str, float]
-    flows: dict[str, str | list[str]] = field(default_factory=dict)
-    macros: list[Macro] = field(default_factory=list)
 
     @cached_property
     def typical(self) -> Library:
         """The library of the typical corner, with what a wire adds to an input."""
         library = self._library("typical")
-        library.lay_wires(self.wire["signal"] * 1e-15 * self.wire_length(library))
+        library.lay_wires(self.wire.signal * 1e-15 * self.wire_length(library))
         return library
 
     def corner(self, name: str) -> Library:
@@ -86,8 +154,7 @@ class Pdk:
     def size(self, macro: Macro) -> tuple[float, float]:
         """µm in x and in y of a macro, as its LEF says."""
         path = self.file(macro.lef)
-        data = path.read_bytes()
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8", "replace")
+        text = read_library(path)
         found = re.search(rf"^MACRO {re.escape(macro.name)}\b.*?^\s*SIZE ([\d.]+) BY ([\d.]+) ;", text, re.M | re.S)
         if not found:
             raise EmambaError(f"{path} does not say the size of {macro.name}; name another file in the PDK's description")
@@ -97,7 +164,7 @@ class Pdk:
     def access(self) -> dict[str, float]:
         """Of each macro that is present: s from the read port's clock to its data at the slowest corner."""
         found = {macro.name: [self._macro(macro, corner) for corner in self.corners] for macro in self.present}
-        return {name: max(cell.delay(f"{cell.macro.read['data']}[0]", 0) for cell in cells) for name, cells in found.items()}
+        return {name: max(cell.delay(f"{cell.macro.read.data}[0]", 0) for cell in cells) for name, cells in found.items()}
 
     def _macro(self, macro: Macro, corner: str) -> Cell:
         if corner not in macro.corners:
@@ -110,8 +177,8 @@ class Pdk:
         ports = {name: bits for _, name, bits in found.ports}
         wanted = [(pin, ports.get(pin, 1)) for pin in macro.high]
         for port in (macro.write, macro.read):
-            wanted += [(pin, 1) for pin in (port["clock"], *port["enable"])]
-            wanted += [(port["address"], (macro.words - 1).bit_length()), (port["data"], macro.width)]
+            wanted += [(pin, 1) for pin in (port.clock, *port.enable)]
+            wanted += [(port.address, (macro.words - 1).bit_length()), (port.data, macro.width)]
         for pin, bits in wanted:
             if ports.get(pin) != bits:
                 raise EmambaError(f"the macro {macro.name} of {self.name} has no port {pin} of {bits} bits; correct the PDK's "
@@ -129,7 +196,7 @@ class Pdk:
         return pitch * 2 / 9 * inner * (1 - 4 ** (p - 1)) / (1 - n ** (p - 1))
 
     def _path(self, name: str) -> Path | None:
-        return next((path for path in (self.data / name, self.data / f"{name}.gz") if path.is_file()), None)
+        return next((path for path in (self.data / name, self.data / f"{name}.gz") if path.exists()), None)
 
     def file(self, name: str) -> Path:
         """A file of the data, which may be gzipped."""
@@ -143,7 +210,7 @@ def find(name: str, data: Path | None = None) -> Pdk:
     """A PDK by its name or by the path of a description like those in `pdks`. Its data are looked for in `data`, else in
     $EMAMBA_PDK, there in a folder of its name if there is one; else beside a description that is named by its path."""
     path = DESCRIPTIONS / f"{name}.toml" if name in NAMES else Path(name)
-    if not path.is_file():
+    if not path.exists():
         raise EmambaError(f"there is no PDK '{name}'; choose one of {', '.join(NAMES)}, or name the file of a description")
     root = data or os.environ.get("EMAMBA_PDK")
     if root is None and name in NAMES:
@@ -152,8 +219,19 @@ def find(name: str, data: Path | None = None) -> Pdk:
     if (folder / path.stem).is_dir():
         folder = folder / path.stem
     try:
-        described = tomllib.loads(path.read_text(encoding="utf-8"))
-        macros = [Macro(**macro) for macro in described.pop("macros", [])]
-        return Pdk(name=path.stem, data=folder.resolve(), macros=macros, **described)
-    except (tomllib.TOMLDecodeError, TypeError) as error:
+        described = tomllib.loads(read_text(path, DESCRIPTION_LIMIT))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise EmambaError(f"{path} does not describe a PDK: {error}") from None
+    validate(Description, described, str(path))
+    if "typical" not in described["corners"]:
+        raise EmambaError(f"{path}: corners: there is none named typical, which area and energy are taken from; name one")
+    return Pdk(name=path.stem, data=folder.resolve(), **described)
+
+
+def check_plain(pdk: Pdk) -> None:
+    """Refuses a folder of data that Make, Tcl and YAML do not all read as one word, where they are to read it: they have no
+    common way to quote it."""
+    if not PATH.fullmatch(str(pdk.data)):
+        raise EmambaError(f"the path of the data of {pdk.name}, {str(pdk.data)!r}, has characters that Make or Tcl take for "
+                          "their own, and the files of macros go there with it: move the data to a path of letters, digits and "
+                          "_ @ % + = : , . -")

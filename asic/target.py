@@ -22,7 +22,7 @@ from . import layout
 from .equivalence import Check, check
 from .gates import verilog_models
 from .memories import LEAST_WORDS, Plan, Platform, Ram, find_memories, plan, why_none, with_macros
-from .pdk import Pdk
+from .pdk import Pdk, check_plain
 from .sizing import implement
 from .timing import IO_SHARE
 
@@ -62,6 +62,8 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     (folder / "memories.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if pdk is None:
         return resources, ["place and route: not run here, since no --pdk is named", *NOTES]
+    if any(chosen for _, chosen in planned):
+        check_plain(pdk)
     netlist, _, corners = implement(top, pdk, clock_mhz)
     (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
     (folder / "cells.v").write_text(verilog_models(netlist.library), encoding="utf-8")
@@ -76,10 +78,10 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
               "nickname": layout.DESIGN, "largest": max(bits, default=0), "order": order,
               **_macro_facts(placed, pdk)}
     _render("README.txt", folder, facts)
-    if "openroad" in pdk.flows:
+    if pdk.flows.openroad:
         _render("config.mk", folder, facts)
         _render("io.tcl", folder, facts)
-    if "librelane" in pdk.flows:
+    if pdk.flows.librelane:
         _render("config.yaml", folder, facts)
         _render("pins.cfg", folder, facts)
     notes = [*findings(pdk, area, corners), *_rams(planned, pdk, clock_mhz), UNRUN, *NOTES]

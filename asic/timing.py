@@ -79,7 +79,7 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
         parts = {"macros": "\n".join(f"read_liberty {name}.lib" for name in netlist.macros),
                  "halves": HALVES.format(endpoints=ENDPOINTS) if netlist.macros else ""}
         (folder / "run.tcl").write_text(SCRIPT.format(**parts, period=f"{period:.6g}", delay=f"{IO_SHARE * period:.6g}",
-                                                      driver=pdk.drivers["input"], endpoints=ENDPOINTS,
+                                                      driver=pdk.drivers.input, endpoints=ENDPOINTS,
                                                       load=f"{pdk.load_ff * 1e-15 / library.farads:.6g}"), encoding="utf-8")
         done = processes.run(["sta", "-no_splash", "-exit", "run.tcl"], cwd=folder)
     text = done.stdout + done.stderr

@@ -1,10 +1,11 @@
 # amaranth: UnusedElaboratable=no
 """The ASIC flow on a small model and a library of a few cells: mapping, gate level, energy, files, refusals."""
 
+import gzip
 import json
+import os
 import re
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +186,7 @@ def test_choice_of_macros(tmp_path):
 
 def test_placed_macros(schedule, built, tmp_path):
     """In rows of the core's width, and so for LibreLane."""
-    chosen = replace(pdk.find(str(TINY)), flows={"librelane": ["a", "b"]})
+    chosen = pdk.find(str(TINY)).model_copy(update={"flows": pdk.Flows(librelane=["a", "b"])})
     blocks = {name.replace(".", "_"): block for name, block in schedule.blocks.items()}
     rams = memories.find_memories((built / "top.v").read_text(), blocks)
     placed = target.place([(ram, memories.plan(chosen, ram.words, ram.width, 200)) for ram in rams], chosen, 0.45 * 200 ** 2)
@@ -283,7 +284,8 @@ def test_library(tmp_path):
 def test_layout(tmp_path, monkeypatch, capsys):
     """Stand-ins for the tools: each flow is called as it asks to be, and one that fails or leaves no GDS is named."""
     tiny = pdk.find(str(TINY))
-    other = replace(tiny, flows={"openroad": "gf180", "librelane": ["gf180mcuD", "gf180mcu_fd_sc_mcu7t5v0"]})
+    other = tiny.model_copy(update={"flows": pdk.Flows(
+        openroad="gf180", librelane=["gf180mcuD", "gf180mcu_fd_sc_mcu7t5v0"])})
     place = tmp_path / "out"
     place.mkdir()
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -397,10 +399,72 @@ def test_refusals(tmp_path, monkeypatch, schedule, built):
     faults = [('drop = []', 'drop = ["DFF"]', "has no cell of the kind ff left; keep one in the description of other"),
               ('drop = []', 'drop = ["TIEH"]', "has no cell TIEH, which the description of other names"),
               ('drop = []', 'drop = ["NAND2"]', "has no NAND2 to count areas in"),
-              ('title', 'name_of_it', "does not describe a PDK: ")]
+              ('title', 'name_of_it', "name_of_it: unknown key|title: Field required")]
     for before, after, sentence in faults:
         with pytest.raises(EmambaError, match=sentence):
             mapping.implement(top, pdk.find(described(tmp_path, before, after)), 200)
+
+
+PLANTED = ("BUF\\nexec touch planted", "BUF; touch planted", "-p", "$(touch planted)", "[exec touch planted]", "BUF\\tx", "")
+
+
+@pytest.mark.parametrize("value", PLANTED)
+@pytest.mark.parametrize("before, where", [
+    ('input = "BUF"', "drivers.input"), ('tie_high = "TIEH/Y"', "drivers.tie_high"), ('clock_buffer = "BUF"', "clock_buffer"),
+    ('openroad = "nangate45"', "flows.openroad"), ('name = "RAM8X9"', "macros.0.name"), ('lef = "ram8x9.lef"', "macros.0.lef"),
+    ('clock = "W_CLK"', "macros.0.write.clock"), ('data = "R_DATA"', "macros.0.read.data"),
+    ('high = ["W_MASK"]', "macros.0.high.0"),
+    ('typical = ["tiny.lib"]', "corners.typical.0"), ('clock_mhz = 200', "clock_mhz"), ('load_ff = 4', "load_ff")])
+def test_values_of_a_description_are_words(tmp_path, value, before, where):
+    """None becomes a command of Yosys, Tcl, Make or a shell."""
+    key, old = before.split(" = ")
+    planted = f'["{value}"]' if old.startswith("[") else f'"{value}"'
+    with pytest.raises(EmambaError, match=rf"^.*other\.toml: {re.escape(where)}: [^\n]*$"):
+        pdk.find(described(tmp_path, before, f"{key} = {planted}"))
+
+
+@pytest.mark.parametrize("before, after, sentence", [
+    ('gds = "ram8x9.gds"', 'gds = "../ram8x9.gds"', r"macros\.0\.gds: '\.\./ram8x9\.gds' is no file in the folder of"),
+    ('["tiny.lib"]', '["/etc/passwd"]', r"corners\.typical\.0: '/etc/passwd' is no file in the folder"),
+    ('slew_ps = 40', 'slew_ps = inf', "slew_ps: Input should be a finite number"),
+    ('words = 8', 'words = true', r"macros\.0\.words: Input should be a valid integer"),
+    ('title = "a library to test with"', 'title = "a\\nb"', "title: 'a\\\\nb' is no title: one line of at most 200 characters"),
+    ('title', 'name', "name: unknown key|title: Field required"),
+    ('typical = ["tiny.lib"]', 'slow = ["tiny.lib"]', "corners: there is none named typical")])
+def test_descriptions_that_are_refused(tmp_path, before, after, sentence):
+    with pytest.raises(EmambaError, match=sentence):
+        pdk.find(described(tmp_path, before, after))
+
+
+def test_files_of_a_process(tmp_path, monkeypatch):
+    """What is no library is refused in a sentence, and no name in one becomes a command."""
+    path, library = described(tmp_path, "[[macros]]", "[[macros]]"), tmp_path / "tiny.lib"
+    text = library.read_text()
+    packed = gzip.compress(text.encode())
+    for content, sentence in (
+            (packed[:-20], "is a damaged gzip file"), (b"\x1f\x8b junk", "is a damaged gzip file"),
+            (b"", "is no Liberty library"),
+            (text.replace('pin (A)', 'pin ("A\nshell touch a")').encode(), "'A\\\\nshell touch a' is no name of letters"),
+            (text.replace("nom_voltage", "other").encode(), "is damaged, or no Liberty library as they are known here"),
+            (text.replace('"!A"', '"' + "(" * 100_000 + 'A"').encode(), "is nested too deeply")):
+        library.write_bytes(content)
+        with pytest.raises(EmambaError, match=sentence):
+            _ = pdk.find(path).typical.smallest_inverter
+    library.write_bytes(packed)
+    monkeypatch.setattr("asic.liberty.LIBRARY_LIMIT", len(text) - 1)
+    with pytest.raises(EmambaError, match="unpacks to more than"):
+        _ = pdk.find(path).typical
+    library.unlink()
+    os.mkfifo(library)
+    with pytest.raises(EmambaError, match=r"cannot read .*tiny\.lib: it is a pipe"):
+        _ = pdk.find(path).typical
+    for name, what in (("/dev/zero", "a device"), (str(tmp_path), "a folder"), (str(library), "a pipe")):
+        with pytest.raises(EmambaError, match=f"cannot read {name}: it is {what}"):
+            pdk.find(name)
+    odd = pdk.find(str(TINY)).model_copy(update={"data": tmp_path / "my $(touch planted)"})
+    with pytest.raises(EmambaError, match="has characters that Make or Tcl take for their own"):
+        pdk.check_plain(odd)
+    assert layout.run(tmp_path / "a b", odd) == []
 
 
 def test_refused_options(tmp_path, capsys, monkeypatch):
