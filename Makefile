@@ -11,7 +11,7 @@ PYTHON_BIN := .venv/bin/python
 
 setup: .venv/ready
 
-.venv/ready: pyproject.toml constraints.txt tools/setup.sh
+.venv/ready: pyproject.toml constraints.txt hashes.txt tools/setup.sh
 	tools/setup.sh
 
 demo: setup

@@ -4,6 +4,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from programs import need
+
 PRELUDE = """\
 set calls {}
 array set answers [list ANSWERS]
@@ -28,5 +30,6 @@ def run(folder: Path, script: str, answers: Mapping[str, str] | None = None) -> 
     what looks for or makes something returns its name. A script that fails raises CalledProcessError."""
     given = " ".join(f"{{{pattern}}} {{{answer}}}" for pattern, answer in (answers or {}).items())
     text = PRELUDE.replace("ANSWERS", given).replace("SCRIPT", script)
+    need("tclsh")
     process = subprocess.run(["tclsh"], input=text, cwd=folder, check=True, capture_output=True, text=True)
     return [call.split("\x1f") for call in process.stdout.split("\x1e") if call]

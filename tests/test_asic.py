@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import need
 from test_zcu102 import SMALL
 
 from asic import equivalence, flow, gates, layout, mapping, memories, pdk, target, timing
@@ -65,6 +66,7 @@ def schedule():
 @pytest.fixture(scope="module")
 def built(schedule, tmp_path_factory):
     """The folder that the command writes."""
+    need("sta")
     folder = tmp_path_factory.mktemp("asic")
     artifacts.save(schedule.artifact, folder / "small")
     arguments = ["asic", "--pdk", str(TINY), "--artifact", str(folder / "small"), "--cycles-per-token", str(CYCLES)]
@@ -126,6 +128,7 @@ def test_netlist_in_another_simulator(schedule, built, tmp_path):
         i_bits=packing.payload_bits(schedule.input), i_beats=len(beats), o_bits=packing.payload_bits(schedule.output),
         o_beats=len(expected), limit=schedule.latency + 8 * schedule.cycles_per_frame))
     sources = [str(built / "netlist.v"), str(built / "cells.v"), "bench.v"]
+    need("iverilog", "vvp")
     subprocess.run(["iverilog", "-g2005", "-s", "bench", "-o", "bench", *sources], cwd=tmp_path, check=True)
     lines = subprocess.run(["vvp", "-n", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
     assert len(lines) == len(expected)

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from programs import need
 from test_zcu102 import SMALL
 
 from asic import target as asic
@@ -295,6 +296,7 @@ def test_chip_needs_no_initial_value(chip, tmp_path):
         i_bits=packing.payload_bits(schedule.input), i_beats=len(beats), o_bits=o_bits, o_beats=len(expected),
         limit=schedule.latency + 4 * schedule.cycles_per_frame))
     sources = [str(folder / "top.v"), "bench.v"]
+    need("iverilog", "vvp")
     subprocess.run(["iverilog", "-g2005", "-o", "bench", *sources], cwd=tmp_path, check=True)
     lines = subprocess.run(["vvp", "-n", "bench"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout.split()
     assert len(lines) == len(expected)

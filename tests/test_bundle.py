@@ -5,9 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import product
+from pathlib import Path
 
 import pytest
 import tcl
+from programs import need
 from test_zcu102 import SMALL
 
 from boards.driver import uio
@@ -164,6 +167,7 @@ def test_overlay_and_block_design_agree(copy, built):
             assigned[call[-1].split("/")[0]] = (int(call[2], 16), int(call[4], 16))
     assert assigned == {"dma": (layout.dma, layout.dma_bytes), "accelerator": (layout.registers, layout.registers_bytes)}
     for folder, hertz in ((built[0], 100_000_000), (copy, int(HERTZ))):
+        need("dtc")
         blob = subprocess.run(["dtc", "-@", "-I", "dts", "-O", "dtb", "emamba.dts"], cwd=folder / "host", check=True,
                               capture_output=True)
         assert blob.stderr == b""
@@ -177,6 +181,12 @@ def test_overlay_and_block_design_agree(copy, built):
         lines = [int(line, 16) for line in re.findall(r"interrupts = <0x00 (\w+) 0x04>", text)]
         assert lines == [layout.received, layout.accelerator] == [layout.sent + 1, layout.sent + 2]
         assert f'device-name = "{layout.buffer_name}"' in text and 'firmware-name = "emamba.bit.bin"' in text
+
+
+def test_terms_go_with_the_files(built):
+    """Beside the designs, and on the board."""
+    for place, name in product((built[0], built[0] / "host"), ("LICENSE", "NOTICE")):
+        assert (place / name).read_bytes() == Path(name).read_bytes()
 
 
 def test_layout():

@@ -11,6 +11,7 @@ import tcl
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
+from programs import need
 
 from boards.zcu102 import target
 from boards.zcu102.self_test import SelfTest
@@ -147,6 +148,7 @@ def simulate(folder, files: dict[str, str], cycles: int) -> list[str]:
     sources = files | {"primitives.v": PRIMITIVES, "bench.v": BENCH.replace("CYCLES", str(cycles))}
     for name, content in sources.items():
         (folder / name).write_text(content)
+    need("iverilog", "vvp")
     subprocess.run(["iverilog", "-g2005", "-o", "bench", *sources], cwd=folder, check=True)
     return subprocess.run(["vvp", "-n", "bench"], cwd=folder, check=True, capture_output=True, text=True).stdout.split()
 

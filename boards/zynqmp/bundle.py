@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 from amaranth.lib.wiring import Out
@@ -20,6 +21,8 @@ ROOT = Path(emamba.errors.__file__).parents[1]
 DRIVER = ("emamba/errors.py", "rtl/registers.py", "boards/driver/accelerator.py", "boards/driver/description.py",
           "boards/driver/claim.py", "boards/driver/pynq.py", "boards/driver/transaction.py", "boards/driver/uio.py")
 """What runs on the board, with NumPy alone."""
+
+TERMS = ("LICENSE", "NOTICE")
 
 HOST = ("emamba.dts", "clock.dtsi", "emamba.bif", "example.py")
 DESK = ("package_ip.tcl", "block_design.tcl", "build.tcl", "system.xdc", "README.txt")
@@ -48,6 +51,8 @@ def write(folder: Path, system: System, preset: Preset, clock_mhz: float) -> Non
     for name in DRIVER:
         (host / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, host / name)
+    for place, name in product((folder, host), TERMS):  # `host` goes to the board alone
+        shutil.copyfile(ROOT / "boards" / name, place / name)
 
 
 def interfaces(system: System) -> list[dict]:

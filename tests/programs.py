@@ -1,0 +1,13 @@
+"""Programs beside Python that some tests run. Where one is not there they fail, and say which package has it."""
+
+import shutil
+
+import pytest
+
+PACKAGES = {"iverilog": "iverilog", "vvp": "iverilog", "tclsh": "tcl", "dtc": "device-tree-compiler", "sta": "opensta"}
+
+
+def need(*commands: str) -> None:
+    for command in commands:
+        if not shutil.which(command):
+            pytest.fail(f"the test runs {command}, which is not on PATH: apt-get install {PACKAGES[command]}", pytrace=False)
