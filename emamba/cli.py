@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--length", **at_least(1, LARGE), default=32, help="CSV: rows of a window (default: 32)")
     sub.add_argument("--ahead", **at_least(0, LARGE), default=1, help="CSV: rows from a window's last to its target (default: 1)")
     sub.add_argument("--step", **at_least(1, LARGE), default=1, help="CSV: rows from a window to the next (default: 1)")
-    sub.add_argument("--seconds", **real(least=0.025, most=600), default=1.0, help="WAV: seconds of each file (default: 1)")
+    sub.add_argument("--seconds", **real(least=0.025, most=3600), default=1.0, help="WAV: seconds of each file (default: 1)")
     sub.add_argument("--bands", **at_least(1, 128), default=16, help="WAV: bands of the spectrum (default: 16)")
 
     sub = command("import", _import, "take over a trained Mamba-1 checkpoint of mamba_ssm or transformers",

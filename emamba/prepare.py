@@ -24,7 +24,7 @@ RECORD = "source.json"
 PARTS = ("train", "validate", "test")
 LARGEST = 1 << 30
 """Values that a part may have."""
-LONGEST = 600
+LONGEST = 3600
 """Seconds of a sound at most."""
 FRAME, HOP = 0.025, 0.010
 """Seconds of a spectrum, and from one to the next."""

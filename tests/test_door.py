@@ -137,7 +137,7 @@ def test_numbers(text):
 
 
 @pytest.mark.parametrize("words, status, sentence", [
-    (["prepare", "w", "--out", "o", "--seconds", "inf"], 1, "emamba: --seconds must be at most 600, not inf\n"),
+    (["prepare", "w", "--out", "o", "--seconds", "inf"], 1, "emamba: --seconds must be at most 3600, not inf\n"),
     (["prepare", "w", "--out", "o", "--seconds", "nan"], 1, "emamba: --seconds must be at least 0.025, not nan\n"),
     (["pick", "s", "3", "--search", "s", "--out", "o", "--epochs", "0"], 1, "emamba: --epochs must be at least 1, not 0\n"),
     (["pick", "s", "-1", "--search", "s", "--out", "o"], 1, "emamba: TRIAL must be at least 0, not -1\n"),

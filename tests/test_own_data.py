@@ -486,7 +486,7 @@ def test_sounds_refuse(tmp_path):
         for k in range(3):
             write_wav(tmp_path / name / f"{k}.wav", np.zeros(800), 8000 if name == "a" else 16000)
     assert refusal(0.01, 8) == "--seconds must be at least 0.025, not 0.01"
-    assert refusal(float("inf"), 8) == "--seconds must be at most 600, not inf"
+    assert refusal(float("inf"), 8) == "--seconds must be at most 3600, not inf"
     assert refusal(1.0, 0) == "--bands must lie in 1..128, not 0"
     assert "samples a second" in refusal(1.0, 8)
     (tmp_path / "a/0.wav").write_bytes(b"RIFF")
