@@ -654,7 +654,7 @@ def test_commands_that_are_refused(run, tmp_path):
     run("import", folder, "--out", out,
         sentence="a checkpoint does not say how long its sequences are: give --length, or --calibration with token ids")
     run("import", folder, "--out", out, "--length", 0,
-        sentence=f"{folder}: length: Input should be greater than or equal to 1")
+        sentence="--length must be at least 1, not 0")
     run("import", folder, "--out", out, "--length", 4, *ids,
         sentence=f"--length 4, but the sequences of {tmp_path}/ids.npy have 9 tokens: leave out --length")
     run("import", folder, "--out", out, "--length", 4, "--norm", "range",
@@ -662,7 +662,7 @@ def test_commands_that_are_refused(run, tmp_path):
     run("import", folder, "--out", out, "--norm", "range", *ids,
         sentence="--norm range needs --run with a folder for its training")
     run("import", folder, "--out", out, "--norm", "range", *ids, "--run", tmp_path / "r", "--epochs", 0,
-        sentence="command line: epochs: Input should be greater than or equal to 1")
+        sentence="--epochs must be at least 1, not 0")
     run("import", folder, "--out", out, *ids, "--set", "weight_bits=99",
         sentence="quantization settings: weight_bits: Input should be less than or equal to 12")
     run("import", folder, "--out", tmp_path, "--length", 4,
