@@ -195,8 +195,16 @@ class Cell:
                                         and state.get("enable") in self.inputs
                                         and all(self.pins[pin].get("function") == state.arguments[0] for pin in self.outputs))
 
-    def expression(self, text: str) -> str:
-        return expression(text, f"cell {self.name} of {self.library.name}")
+    def expression(self, text: str | list[str] | None) -> str:
+        where = f"cell {self.name} of {self.library.name}"
+        if not isinstance(text, str):
+            raise EmambaError(f"{where} lacks a function; drop it in the PDK's description")
+        found = expression(text, where)
+        known = {*self.pins, "ZERO", *(name.strip() for name in (self.state.arguments if self.state else ()))}
+        if unknown := sorted(set(NAME.findall(found)) - known):
+            raise EmambaError(f"{where}: the function '{text}' is of {unknown[0]}, which is no pin; drop the cell in the PDK's "
+                              "description")
+        return found
 
     def function(self, pin: str) -> str:
         """Of an output: in terms of inputs, or of `state` and its variables' names."""

@@ -448,6 +448,7 @@ def test_files_of_a_process(tmp_path, monkeypatch):
             (packed[:-20], "is a damaged gzip file"), (b"\x1f\x8b junk", "is a damaged gzip file"),
             (b"", "is no Liberty library"),
             (text.replace('pin (A)', 'pin ("A\nshell touch a")').encode(), "'A\\\\nshell touch a' is no name of letters"),
+            (text.replace('"!A"', '"!exit"').encode(), "the function '!exit' is of exit, which is no pin"),
             (text.replace("nom_voltage", "other").encode(), "is damaged, or no Liberty library as they are known here"),
             (text.replace('"!A"', '"' + "(" * 100_000 + 'A"').encode(), "is nested too deeply")):
         library.write_bytes(content)
