@@ -242,9 +242,9 @@ def structure(schedule: Schedule, artifact: Artifact, elements: dict[str, IntFor
 
 
 def crc_step(state: Signal, data: Signal) -> list:
-    """The 32 bits of a CRC-32 (zlib's, without its inversions) after a little-endian word, each the parity of some bits."""
+    """The 32 bits of a CRC-32 (zlib's, without its inversions) after little-endian `data`, each the parity of some bits."""
     bits = [{k} for k in range(WORD)]
-    for k in range(WORD):
+    for k in range(len(data)):
         out = bits[0] ^ {WORD + k}
         bits = [bits[j + 1] if j + 1 < WORD else set() for j in range(WORD)]
         bits = [entry ^ out if 0xEDB88320 >> j & 1 else entry for j, entry in enumerate(bits)]

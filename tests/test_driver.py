@@ -1,7 +1,9 @@
 """The driver and its transports, without a simulator."""
 
 import ast
+import functools
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from boards.driver import uio
+from boards.driver import claim, uio
 from boards.driver.accelerator import Accelerator, checksum, difference
 from boards.driver.description import Description
 from boards.driver.pynq import PynqTransport
@@ -143,6 +145,147 @@ def test_description(tmp_path):
             Description.read(DESCRIPTION | change)
     with pytest.raises(EmambaError, match=r"cannot read .*accelerator.json: No such file"):
         Description.read(tmp_path / "none" / "accelerator.json")
+
+
+WRONG = (None, 0, -1, 1.5, True, "", [], {}, "x", 10**30, float("nan"), float("inf"), "\ud800", "a" * 5000, [[]], [None], 2**62)
+
+
+def parts(value, path=()):
+    """The path of everything in a description."""
+    yield path
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        yield from parts(value[key], (*path, key))
+
+
+def test_untrusted_description(tmp_path):
+    """Whatever stands in the place of a part: a sentence, or a description that works."""
+    refused = 0
+    for path in list(parts(DESCRIPTION))[1:]:
+        for wrong in WRONG:
+            source = json.loads(json.dumps(DESCRIPTION))
+            *inside, last = path
+            functools.reduce(lambda value, key: value[key], inside, source)[last] = wrong
+            try:
+                description = Description.read(source)
+            except EmambaError as error:
+                refused += 1
+                assert str(error).endswith(("build it again", "from the same build", "that rtl.build wrote")), error
+                continue
+            answer = description.decode(description.encode(np.ones((1, 2, 3)))[:, :1, :2])
+            assert np.isfinite(answer).all() or path[0] == "output"
+    assert refused > 800
+    deep = functools.reduce(lambda inner, _: {"a": inner}, range(99), {})
+    for change in ({"extra": 1}, {"tokens": 1 << 40}, {"structure": deep}):
+        with pytest.raises(EmambaError, match=r"the description is damaged: .*; build it again"):
+            Description.read(DESCRIPTION | change)
+    with pytest.raises(EmambaError, match="the description is damaged: stages is missing"):
+        Description.read({key: value for key, value in DESCRIPTION.items() if key != "stages"})
+    pipe = tmp_path / "accelerator.json"
+    os.mkfifo(pipe)
+    for source, sentence in ((pipe, "is no file"), (tmp_path, "is no file"), ("/dev/zero", "is no file"), (5, "not int")):
+        with pytest.raises(EmambaError, match=sentence):
+            Description.read(source)
+    for text in ("[" * 100_000, '{"a": 1' + "0" * 5000 + "}", "\0", '"'):
+        (tmp_path / "damaged.json").write_text(text)
+        with pytest.raises(EmambaError, match=r"damaged.json is damaged: copy it again"):
+            Description.read(tmp_path / "damaged.json")
+
+
+@pytest.mark.parametrize("batch, sentence", [
+    ([[[1, 2], [3]]], "is no array of numbers"), ([[["a"] * 3] * 2], "what are no real numbers"),
+    (np.ones((1, 2, 3), complex), "what are no real numbers"), (np.ones((1, 2, 4)), r"has the shape \[1, 2, 4\]"),
+    (np.full((1, 2, 3), None), "what are no real numbers"), (np.full((1, 2, 3), np.inf), "not finite")])
+def test_batches(batch, sentence):
+    with pytest.raises(EmambaError, match=sentence):
+        Accelerator(DESCRIPTION, Toy()).predict(batch)
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), 1e9, "1", None, True])
+def test_timeouts(seconds):
+    with pytest.raises(EmambaError, match=r"the time-out is .*: give seconds above 0"):
+        Accelerator(DESCRIPTION, Toy(), timeout=seconds)
+    driver = Accelerator(DESCRIPTION, Toy())
+    with pytest.raises(EmambaError, match="the time-out is"):
+        driver.timeout = seconds
+
+
+def test_time_out_is_the_longest_wait():
+    """Of the transport's clock, however long a read takes."""
+    toy = Toy()
+    toy.now = 0.0
+    toy.clock = lambda: toy.now
+    driver = Accelerator(DESCRIPTION, toy)
+
+    def slow(place, read=toy.read32):
+        toy.now += 0.016
+        return read(place)
+
+    toy.read32, toy.words[address("STATUS")] = slow, 0
+    with pytest.raises(EmambaError, match="does not come to rest"):
+        driver.clear_state()
+    assert 1 < toy.now < 1.1
+
+
+def test_states_of_another_size():
+    """A count of words that cannot be is refused before anything is read."""
+    stateful = {"CAPABILITIES": mask("CAPABILITIES", "STATEFUL")}
+    with pytest.raises(EmambaError, match="STATE_WORDS is 4294967295, above 1048576"):
+        Accelerator(DESCRIPTION, Toy(STATE_WORDS=0xFFFFFFFF, **stateful))
+    with pytest.raises(EmambaError, match="the FPGA's STATE_WORDS is 5, the description says 4"):
+        Accelerator(DESCRIPTION | {"state_words": 4}, Toy(STATE_WORDS=5, **stateful))
+    driver = Accelerator(DESCRIPTION | {"state_words": 4}, Toy(STATE_WORDS=4, **stateful))
+    for state in ([1, 2, 3], [1.0] * 4, [-1] * 4, [1 << 32] * 4, [[1] * 4], ["a"] * 4):
+        with pytest.raises(EmambaError, match="this state "):
+            driver.restore_state(state)
+    driver.check()
+
+
+def test_what_is_wrong_in_memory_stays_wrong():
+    """A fault of parity, and a frame that was cut, ask for a reset."""
+    toy = Toy()
+    driver = Accelerator(DESCRIPTION, toy)
+    for name in ("PARITY", "SHORT"):
+        toy.words[address("ERRORS")] = mask("ERRORS", name)
+        with pytest.raises(EmambaError, match=r"call reset\(\)"):
+            driver.run(np.zeros((1, 2, 3), int))
+        toy.words[address("ERRORS")] = 0
+        with pytest.raises(EmambaError, match="a batch ended in its middle"):
+            driver.self_test()
+        driver.reset()
+        assert driver.self_test() == 1
+
+
+def test_one_at_a_time():
+    """Threads take turns; a signal's handler in the middle of a call, and a forked process, are refused."""
+    toy = Toy()
+    driver = Accelerator(DESCRIPTION, toy)
+    frames = np.random.default_rng(0).integers(-8, 8, (8, 5, 2, 3))
+    answers = [None] * len(frames)
+
+    def ask(k):
+        answers[k] = driver.run(frames[k])
+
+    threads = [threading.Thread(target=ask, args=(k,)) for k in range(len(frames))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (np.array(answers) == frames.sum(-1)[:, :, None]).all()
+
+    send = toy.send
+    toy.send = lambda packet: driver.reset()
+    with pytest.raises(EmambaError, match="a reset is asked for in the middle of a batch, by the same thread"):
+        driver.run(frames[0])
+    toy.send = send
+    driver.reset()
+    child = os.fork()
+    if not child:
+        try:
+            driver.run(frames[0])
+        except EmambaError as error:
+            os._exit(7 if f"belongs to process {os.getppid()}" in str(error) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_numpy_is_enough():
@@ -353,6 +496,77 @@ def test_uio(board, tmp_path):
         transport.send(b"x")
     with pytest.raises(EmambaError, match=r"cannot open .*: No such file"):
         uio.UioTransport(str(tmp_path / "none"))
+
+
+def test_uio_refusals(board, tmp_path):
+    """Devices that are exchanged, not there, of another kind; sizes and places that cannot be."""
+    paths, _ = board
+    registers, dma, buffer = paths
+    os.mkfifo(tmp_path / "pipe")
+    uio.Words(registers, uio.SPAN)[0] = MAGIC
+    right = {"physical": 0x8_0000_0000, "size": 4096}
+    for places, options, sentence in (
+            ((dma, registers, buffer), right, "is the accelerator's registers and no DMA: .* registers and dma are exchanged"),
+            ((registers, buffer, buffer), right, "cannot map 65536 bytes .*: check the arguments registers, dma"),
+            ((registers, dma, tmp_path / "pipe"), right, "pipe is a pipe and no device"),
+            ((tmp_path / "pipe", dma, buffer), right, "pipe is a pipe and no device"),
+            ((registers, tmp_path, buffer), right, "cannot open .*: Is a directory"),
+            (paths, right | {"size": 8192}, "cannot map 8192 bytes of .*buffer"),
+            (paths, right | {"size": 255}, "has 255 bytes, and 256"), (paths, right | {"size": 10**30}, "cannot map"),
+            (paths, right | {"physical": 0x8_0000_0001}, "is no multiple of 64"),
+            (paths, right | {"physical": -64}, "is no multiple of 64"),
+            (paths, {}, "cannot read .*is the module u-dma-buf loaded")):
+        with pytest.raises(EmambaError, match=sentence):
+            uio.UioTransport(*places, **options)
+    transport = uio.UioTransport(*paths, **right)  # none of them kept the device
+    with pytest.raises(EmambaError, match="a packet of no bytes"):
+        transport.send(b"")
+    transport.close()
+
+
+OWNER = """
+import sys, time
+from boards.driver import claim
+lock = claim.Claim(sys.argv[1])
+print("mine", flush=True)
+time.sleep(600)
+"""
+
+
+def test_one_process_at_a_time(board, tmp_path, monkeypatch):
+    """The sentence names who has the device; it is free as soon as that process is killed."""
+    paths, _ = board
+    right = {"physical": 0x8_0000_0000, "size": 4096, "poll": True}
+    command, root = [sys.executable, "-c", OWNER, paths[0]], Path(__file__).parents[1]
+    with subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"mine\n"
+        with pytest.raises(EmambaError, match=rf"registers is in use by process {process.pid}: close it there first"):
+            uio.UioTransport(*paths, **right)
+        process.kill()
+    transport = uio.UioTransport(*paths, **right)
+    with pytest.raises(EmambaError, match="registers is in use by this process"):
+        uio.UioTransport(*paths, **right)
+    own = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: own + 1)  # as after a fork
+    with pytest.raises(EmambaError, match="which started this one"):
+        transport.abort()
+    monkeypatch.undo()
+
+
+def test_one_pynq_at_a_time(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "pynq", SimpleNamespace(allocate=lambda shape, dtype: np.zeros(shape, dtype).view(Buffer)))
+    monkeypatch.setattr(claim, "RUN", tmp_path / "run")
+    overlay = fake_overlay(SimpleNamespace(read={}.get, write={}.__setitem__, base_addr=0xA000_0000))
+    transport = PynqTransport(overlay)
+    with pytest.raises(EmambaError, match="the accelerator at 0xa0000000 is in use by this process"):
+        PynqTransport(overlay)
+    transport.close()
+    with pytest.raises(EmambaError, match="was closed"):
+        transport.send(b"x")
+    PynqTransport(overlay).close()
+    (tmp_path / "run").chmod(0o777)
+    with pytest.raises(EmambaError, match="is not this user's own folder"):
+        PynqTransport(overlay)
 
 
 def test_uio_sleeps(board, monkeypatch):

@@ -4,16 +4,25 @@
 import os
 import socket
 import subprocess
+import threading
+import time
+from itertools import cycle
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from boards.describe import describe
+from boards.driver import serial
 from boards.driver.accelerator import Accelerator
+from boards.driver.claim import Claim
 from boards.driver.serial import SerialTransport
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
+from rtl import serial as gateware
 from rtl.emit import to_verilog
+from rtl.registers import MAGIC, address
 from rtl.schedule import Schedule
 from rtl.serial import SerialSystem
 from rtl.system import Options, System
@@ -22,57 +31,294 @@ from sim.small import artifact_of, frames_of
 
 DIVISOR = 5
 HARNESS = Path(native.__file__).with_name("serial_harness.cpp")
+SECONDS = 60  # for what must come
 
 
-def test_driver_over_a_line(tmp_path):
-    """Answers, the state, a short packet."""
+@pytest.fixture(scope="module")
+def board(tmp_path_factory):
+    """A driver on the line to a design with a state, the artifact's model, and frames."""
     artifact = artifact_of(pool="none")
     system = System(Schedule(artifact, 6), Options(counters=False, stateful=True))
     ports = f'#include "Vtop.h"\nusing Top = Vtop;\n#define DIVISOR {DIVISOR}\n'
     folder = native.build({"top.v": to_verilog(SerialSystem(system, DIVISOR)), "ports.h": ports,
-                           "harness.cpp": HARNESS.read_text()}, tmp_path, fast=False)
+                           "harness.cpp": HARNESS.read_text()}, tmp_path_factory.mktemp("serial"), fast=True)
     ours, its = socket.socketpair()
     with subprocess.Popen([folder / "simulation"], stdin=its, stdout=its) as process, ours:
         its.close()
-        accelerator = Accelerator(describe(system, frames_of(artifact, 2)), SerialTransport(ours.fileno()), timeout=20)
-        assert accelerator.self_test() == 2
-        frames, model = frames_of(artifact, 10), IntegerModel(artifact)
-        assert (accelerator.run(frames) == model.run(frames, ["head"])["head"]).all()
-        answers, kept = [], None
-        for frame in frames[:3]:
-            answer, kept = model.resume(frame[None], kept)
-            answers.append(answer[0].tolist())
-        accelerator.keep_state(True)
-        accelerator.clear_state()
-        assert accelerator.run(frames[:3]).tolist() == answers
-        accelerator.transport.send(b"\1\2\3")
-        accelerator.transport.receive(1, 20)
-        with pytest.raises(EmambaError, match="an input packet was too short"):
-            accelerator.check()
-        with pytest.raises(EmambaError, match="reading 0xff0 was answered with 2"):
-            accelerator.transport.read32(0xFF0)
+        driver = Accelerator(describe(system, frames_of(artifact, 2)), SerialTransport(ours.fileno(), seconds=SECONDS),
+                             timeout=SECONDS)
+        yield SimpleNamespace(driver=driver, model=IntegerModel(artifact), frames=frames_of(artifact, 10))
         ours.shutdown(socket.SHUT_RDWR)
         assert process.wait(10) == 0
 
 
+def test_driver_over_a_line(board):
+    """Answers, the state, a short packet."""
+    driver, model, frames = board.driver, board.model, board.frames
+    assert driver.self_test() == 2
+    assert (driver.run(frames) == model.run(frames, ["head"])["head"]).all()
+    answers, kept = [], None
+    for frame in frames[:3]:
+        answer, kept = model.resume(frame[None], kept)
+        answers.append(answer[0].tolist())
+    driver.keep_state(True)
+    driver.clear_state()
+    assert driver.run(frames[:3]).tolist() == answers
+    driver.transport.send(b"\1\2\3")
+    driver.transport.receive(1, SECONDS)
+    with pytest.raises(EmambaError, match="an input packet was too short"):
+        driver.check()
+    with pytest.raises(EmambaError, match="reading 0xff0 was answered with 2"):
+        driver.transport.read32(0xFF0)
+    with pytest.raises(EmambaError, match="writing 0xff0 was answered with 2"):
+        driver.transport.write32(0xFF0, 0xC0DBDCDD)
+    driver.transport.write32(0xF0, 0xC0DBDCDD)
+    assert driver.transport.read32(0xF0) == 0xC0DBDCDD
+    driver.reset()
+
+
+KINDS = {"changed": lambda byte: bytes([byte ^ 0x10]), "an end": lambda byte: bytes([serial.END if byte != serial.END else 0]),
+         "lost": lambda byte: b"", "twice": lambda byte: bytes([byte, byte])}
+
+
+class Faulty:
+    """`os` with a line that spoils a byte: number `at` of what is written, or read."""
+
+    def __init__(self, written: bool = False, at: int = -1, kind: str = "lost"):
+        self.faults = {written: (at, kind)}
+        self.passed = {True: 0, False: 0}
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def spoilt(self, data: bytes, written: bool) -> bytes:
+        at, kind = self.faults.get(written, (-1, ""))
+        at -= self.passed[written]
+        self.passed[written] += len(data)
+        return data[:at] + KINDS[kind](data[at]) + data[at + 1:] if 0 <= at < len(data) else data
+
+    def write(self, file, data):
+        data = bytes(data)
+        spoilt = self.spoilt(data, True)
+        while spoilt:
+            spoilt = spoilt[os.write(file, spoilt):]
+        return len(data)
+
+    def read(self, file, size):
+        data = os.read(file, size)
+        spoilt = self.spoilt(data, False)
+        if data and not spoilt:
+            raise BlockingIOError
+        return spoilt
+
+
+def usual(board) -> None:
+    """A driver that begins from nothing."""
+    driver = board.driver
+    assert not driver.save_state().any()
+    assert (driver.run(board.frames[:1]) == board.model.run(board.frames[:1], ["head"])["head"]).all()
+
+
+ACTIONS = {
+    "run": lambda driver, frames: driver.run(frames[:2]).tolist(),
+    "state": lambda driver, frames: (driver.restore_state(np.arange(driver.state_words)), driver.save_state().tolist())[1],
+    "reset": lambda driver, frames: driver.reset(),
+}
+
+
+@pytest.mark.parametrize("name, step", [("run", 2), ("state", 101), ("reset", 13)])
+def test_spoilt_bytes(board, monkeypatch, name, step):
+    """A byte of either direction is changed, lost or doubled, or an end: the answer is right, or the call and the next are
+    refused and a reset makes all as it was."""
+    driver, action = board.driver, ACTIONS[name]
+    driver.reset()
+    monkeypatch.setattr(serial, "os", faulty := Faulty())
+    wanted = action(driver, board.frames)
+    total = faulty.passed
+    for written in (True, False):
+        for at, kind in zip(range(0, total[written], step), cycle(KINDS)):
+            monkeypatch.setattr(serial, "os", Faulty(written, at, kind))
+            driver.timeout = driver.transport.seconds = 0.2
+            try:
+                answer = action(driver, board.frames)
+                assert answer == wanted, f"byte {at} of what was {'written' if written else 'read'}, {kind}: a wrong answer"
+            except EmambaError:
+                driver.timeout = driver.transport.seconds = SECONDS
+                with pytest.raises(EmambaError, match="ended in its middle"):
+                    driver.check()
+            driver.timeout = driver.transport.seconds = SECONDS
+            monkeypatch.setattr(serial, "os", os)
+            driver.reset()
+            usual(board)
+
+
+def test_whole_messages(board, monkeypatch):
+    """One that is lost, or comes twice."""
+    driver = board.driver
+    for copies in (0, 2):
+        for which in range(3):
+            driver.reset()
+            writes = []
+
+            def write(file, data, copies=copies, which=which, writes=writes):
+                writes.append(data)
+                for _ in range(copies if len(writes) == which + 1 else 1):
+                    os.write(file, data)
+                return len(data)
+
+            driver.timeout = driver.transport.seconds = 0.2
+            monkeypatch.setattr(serial, "os", SimpleNamespace(**{**vars(os), "write": write}))
+            with pytest.raises(EmambaError):
+                driver.run(board.frames[:2])
+            driver.timeout = driver.transport.seconds = SECONDS
+            monkeypatch.setattr(serial, "os", os)
+            driver.reset()
+            usual(board)
+
+
+def test_half_a_message(board):
+    """Somebody was killed in the middle of a message, or wrote what is none: the next one begins as usual."""
+    driver, packet = board.driver, board.driver.packets(board.frames[:1])[0]
+    for number, left in ((7, 5), (0, 9), (0, 1)):
+        driver.transport.send(packet)
+        line, half = driver.transport.line, serial.framed(bytes([serial.DATA]) + bytes(24), number)[:-left]
+        os.write(line, half + b"\1\0\0\x80\x41" * left)
+        driver = board.driver = Accelerator(driver.description, SerialTransport(line, seconds=SECONDS), timeout=SECONDS)
+        usual(board)
+
+
+def test_more_than_the_line_keeps(board):
+    """While the design takes nothing: what is sent waits here, and an access to a register is still answered."""
+    driver = board.driver
+    packets = driver.packets(np.resize(board.frames, (200, *board.frames.shape[1:])))
+    driver.transport.write32(address("CONTROL"), 0)
+    for packet in packets:
+        driver.transport.send(packet)
+    assert driver.transport.queue
+    driver.reset()
+    usual(board)
+
+
+class Board:
+    """The other end of a line, without a design: `answers` maps a kind to what it answers."""
+
+    def __init__(self, answers, version=serial.VERSION):
+        self.answers, self.version = answers, version
+        self.ours, self.its = socket.socketpair()
+        self.thread = threading.Thread(target=self.serve)
+
+    def __enter__(self):
+        self.thread.start()
+        return self.ours.fileno()
+
+    def __exit__(self, *_):
+        self.ours.close()
+        self.thread.join()
+        self.its.close()
+
+    def serve(self):
+        numbers, waiting = [0, 0], b""
+        while data := self.its.recv(4096):
+            *frames, waiting = (waiting + data).split(bytes([serial.END]))
+            for frame in filter(None, frames):
+                message = serial.unframed(frame, numbers[0])
+                if message is None and (message := serial.unframed(frame, 0)):
+                    numbers = [0, 0]
+                if message is None:
+                    continue
+                numbers[0] += 1
+                answer = bytes([serial.HELLO, self.version]) + message[1:]
+                if message[0] != serial.HELLO:
+                    answer = self.answers.get(message[0])
+                if answer is None:
+                    return self.its.shutdown(socket.SHUT_RDWR)
+                if answer:
+                    self.its.send(serial.framed(answer, numbers[1]) if answer[0] < 7 else answer)
+                    numbers[1] += 1
+
+
 def test_faults_of_a_line():
-    ours, its = socket.socketpair()
-    with ours, its:
-        transport = SerialTransport(ours.fileno())
-        for sent, sentence in ((b"\2\0", "another answer than the one asked for"), (b"\x33", "0x33, which begins no message"),
-                               (b"\1\2\0\0\0\0", "reading 0x4 was answered with 2")):
-            its.send(sent)
+    """Each in a sentence, within its time."""
+    for answers, sentence in (
+            ({serial.READ: bytes([serial.WRITE]) + bytes(5)}, "another answer than the one asked for"),
+            ({serial.READ: bytes([serial.READ, 2]) + bytes(4)}, "reading 0x4 was answered with 2"),
+            ({serial.READ: bytes([serial.REFUSED]) + bytes(5)}, "a message to the board was damaged or lost"),
+            ({serial.READ: b"\x33\x44\xc0"}, "a message from the board is damaged or missing"),
+            ({serial.READ: b""}, "nothing answers on the line in time"),
+            ({}, r"the line (has ended|fails .*): is the board still")):
+        with Board(answers) as line:
+            transport = SerialTransport(line, seconds=0.5)
             with pytest.raises(EmambaError, match=sentence):
                 transport.read32(4)
-        its.send(b"\2\0")
-        with pytest.raises(EmambaError, match="an answer that nobody asked for"):
-            transport.receive(8, 1)
-        with pytest.raises(TimeoutError):
-            transport.receive(8, 0.01)
-    with pytest.raises(EmambaError, match=r"cannot open .*none: No such file"):
-        SerialTransport(os.path.join(os.sep, "dev", "none"))
+            if "0x4" not in sentence:
+                with pytest.raises(EmambaError, match=r"\(since then the line waits for a reset\)"):
+                    transport.read32(4)
+    with Board({}, version=9) as line, pytest.raises(EmambaError, match="protocol has version 9, this driver speaks 2"):
+        SerialTransport(line, seconds=0.5)
+    ours, its = socket.socketpair()
+    with ours, its:
+        start = time.monotonic()
+        with pytest.raises(EmambaError, match="nothing answers on the line: is the board programmed"):
+            SerialTransport(ours.fileno(), seconds=0.3)
+        assert len(its.recv(4096)) > 3 * serial.ENDS
+
+        def older():
+            while not its.recv(4096).endswith(b"\1\0\0"):
+                pass
+            its.send(b"\1\0" + MAGIC.to_bytes(4, "little"))
+
+        thread = threading.Thread(target=older)
+        thread.start()
+        with pytest.raises(EmambaError, match="the board speaks an older protocol than this driver"):
+            SerialTransport(ours.fileno(), seconds=3)
+        thread.join()
+        assert time.monotonic() - start < 60
+
+
+def test_lines_that_are_none(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    for path, sentence in ((tmp_path / "none", "cannot open .*none: No such file"), (tmp_path / "file", "file is no serial line"),
+                           (tmp_path / "pipe", "pipe is a pipe and no device"), (tmp_path, "cannot open .*: Is a directory")):
+        with pytest.raises(EmambaError, match=sentence):
+            SerialTransport(path)
+    for line in (-1, 1 << 20):
+        with pytest.raises(EmambaError, match="cannot be used: Bad file descriptor"):
+            SerialTransport(line)
     terminal, device = os.openpty()
-    with pytest.raises(EmambaError, match="no serial speed of 1234 baud"):
-        SerialTransport(os.ttyname(device), 1234)
-    for descriptor in (terminal, device):
-        os.close(descriptor)
+    path = os.ttyname(device)
+    for baud, sentence in ((1234, "no serial speed of 1234 baud"), (0, "give a speed above 0"), ("fast", "give a speed above 0")):
+        with pytest.raises(EmambaError, match=sentence):
+            SerialTransport(path, baud)
+    with pytest.raises(EmambaError, match="nothing answers on the line"):
+        SerialTransport(path, 9600, seconds=0.1)
+    holder = Claim(path)
+    with pytest.raises(EmambaError, match="is in use by this process"):
+        SerialTransport(path, 9600, seconds=0.1)
+    holder.close()
+    os.close(terminal)
+    with pytest.raises(EmambaError, match=r"cannot open|is the board"):
+        SerialTransport(path, 9600, seconds=0.1)
+    os.close(device)
+
+
+def test_a_full_line():
+    """What cannot be written for want of a reader ends by its time, too."""
+    ours, its = socket.socketpair()
+    with ours, its:
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        try:
+            while True:
+                ours.send(bytes(65536), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+        with pytest.raises(EmambaError, match="nothing answers on the line"):
+            SerialTransport(ours.fileno(), seconds=0.1)
+
+
+def test_numbers_of_both_ends():
+    """The driver does without the gateware's modules, so it has its own."""
+    for name in ("VERSION", "END", "ESC", "ESCAPED_END", "ESCAPED_ESC", "REFUSED", "HELLO", "READ", "WRITE", "DATA", "LAST",
+                 "RESULT", "ENDED"):
+        assert getattr(serial, name) == getattr(gateware, name)
+    assert serial.ENDS > gateware.ENDS and serial.WINDOW < gateware.RECEIVED

@@ -55,6 +55,7 @@ class PynqTransport:
         self.registers.write(address, value)
 
     def send(self, packet: bytes) -> None:
+        self._own()
         self._check()
         self.queue.append(packet)
         self.expected += 1
@@ -82,8 +83,7 @@ class PynqTransport:
         return bytes(buffer[:count])
 
     def abort(self) -> None:
-        if self.claim:
-            self.claim.check()
+        self._own()
         self.queue.clear()
         self.sending, self.staged, self.sent_from = False, 0, 0
         self.expected, self.armed, self.received_at = 0, 0, 0
@@ -95,6 +95,10 @@ class PynqTransport:
                 raise EmambaError("the DMA does not leave its reset: see that its clock runs")
         for channel in (self.dma.sendchannel, self.dma.recvchannel):
             channel.start()
+
+    def _own(self) -> None:
+        if self.claim:
+            self.claim.check()
 
     def _check(self) -> None:
         for channel, what in ((self.dma.recvchannel, "a result"), (self.dma.sendchannel, "an input")):
