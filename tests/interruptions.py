@@ -1,5 +1,6 @@
 """Calls of the driver that are broken off at one call of its transport after another."""
 
+import sys
 from itertools import count, cycle
 
 import pytest
@@ -35,6 +36,31 @@ class Failing:
 
     def arm(self, fails: int, late: bool = False, cause=None) -> None:
         self.calls, self.fails, self.late, self.cause = 0, fails, late, cause
+
+
+def stopped(action, files: tuple[str, ...], line: int) -> bool:
+    """Whether Ctrl-C came before the line of that number, of those of `files` that the action runs, was run."""
+    seen = 0
+
+    def trace(frame, event, _):
+        nonlocal seen
+        if not frame.f_code.co_filename.endswith(files):
+            return None
+        if event == "line":
+            seen += 1
+            if seen == line:
+                raise KeyboardInterrupt
+        return trace
+
+    old = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(old)
+    return seen >= line
 
 
 def broken_off(failing: Failing, action, step: int = 1):

@@ -10,11 +10,13 @@ import sys
 import threading
 import time
 import zlib
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from interruptions import Failing, broken_off, stopped
 
 from boards.driver import claim, uio
 from boards.driver.accelerator import Accelerator, checksum, difference
@@ -64,6 +66,7 @@ class Toy:
 
     def abort(self):
         self.aborted += 1
+        self.results.clear()
 
 
 def test_predict():
@@ -255,7 +258,7 @@ def test_what_is_wrong_in_memory_stays_wrong():
         assert driver.self_test() == 1
 
 
-def test_one_at_a_time():
+def test_one_at_a_time(monkeypatch):
     """Threads take turns; a signal's handler in the middle of a call, and a forked process, are refused."""
     toy = Toy()
     driver = Accelerator(DESCRIPTION, toy)
@@ -278,14 +281,11 @@ def test_one_at_a_time():
         driver.run(frames[0])
     toy.send = send
     driver.reset()
-    child = os.fork()
-    if not child:
-        try:
-            driver.run(frames[0])
-        except EmambaError as error:
-            os._exit(7 if f"belongs to process {os.getppid()}" in str(error) else 8)
-        os._exit(9)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    own = os.getpid()
+    monkeypatch.setattr(os, "getpid", lambda: own + 1)  # as after a fork
+    with pytest.raises(EmambaError, match=f"this driver belongs to process {own}"):
+        driver.run(frames[0])
+    monkeypatch.undo()
 
 
 def test_numpy_is_enough():
@@ -422,27 +422,30 @@ class Dma(threading.Thread):
         self.start()
 
     def run(self):
-        words = self.words
         while not self.stopped:
             time.sleep(0.0002)
             self.works.wait()
-            for channel in (uio.TO_DEVICE, uio.FROM_DEVICE):
-                if words[channel + uio.CONTROL] & uio.RESET:
-                    words[channel + uio.LENGTH] = words[channel + uio.STATUS] = words[channel + uio.CONTROL] = 0
-                    self.packets.clear()
-            size = words[uio.LENGTH]
-            if size and not words[uio.STATUS] & uio.IDLE:
-                place = (words[uio.ADDRESS] | words[uio.ADDRESS_HIGH] << 32) - 0x8_0000_0000
-                self.packets.append(bytes(self.buffer[place:place + size])[::-1])
-                self.sources.append(place)
-                words[uio.STATUS] = uio.IDLE
-            if words[uio.FROM_DEVICE + uio.LENGTH] and self.packets and not words[uio.FROM_DEVICE + uio.STATUS] & uio.IDLE:
-                packet = self.packets.pop(0)
-                place = words[uio.FROM_DEVICE + uio.ADDRESS]
-                self.places.append(place)
-                self.buffer[place:place + len(packet)] = packet
-                words[uio.FROM_DEVICE + uio.LENGTH] = len(packet)
-                words[uio.FROM_DEVICE + uio.STATUS] = uio.IDLE
+            self.step()
+
+    def step(self):
+        words = self.words
+        for channel in (uio.TO_DEVICE, uio.FROM_DEVICE):
+            if words[channel + uio.CONTROL] & uio.RESET:
+                words[channel + uio.LENGTH] = words[channel + uio.STATUS] = words[channel + uio.CONTROL] = 0
+                self.packets.clear()
+        size = words[uio.LENGTH]
+        if size and not words[uio.STATUS] & uio.IDLE:
+            place = (words[uio.ADDRESS] | words[uio.ADDRESS_HIGH] << 32) - 0x8_0000_0000
+            self.packets.append(bytes(self.buffer[place:place + size])[::-1])
+            self.sources.append(place)
+            words[uio.STATUS] = uio.IDLE
+        if words[uio.FROM_DEVICE + uio.LENGTH] and self.packets and not words[uio.FROM_DEVICE + uio.STATUS] & uio.IDLE:
+            packet = self.packets.pop(0)
+            place = words[uio.FROM_DEVICE + uio.ADDRESS]
+            self.places.append(place)
+            self.buffer[place:place + len(packet)] = packet
+            words[uio.FROM_DEVICE + uio.LENGTH] = len(packet)
+            words[uio.FROM_DEVICE + uio.STATUS] = uio.IDLE
 
 
 @pytest.fixture
@@ -522,6 +525,71 @@ def test_uio_refusals(board, tmp_path):
     with pytest.raises(EmambaError, match="a packet of no bytes"):
         transport.send(b"")
     transport.close()
+
+
+ECHO = DESCRIPTION | {"tokens": 1, "input_width": 4, "output_width": 4, "input": DESCRIPTION["input"] | {"bits": 8},
+                      "output": DESCRIPTION["output"] | {"bits": 8, "size": 1}, "golden": {"frames": [[[1, 2, 3, 4]]],
+                                                                                            "answers": [[[4, 3, 2, 1]]]},
+                      "codec": {"mean": None, "std": None, "scale": [1.0] * 4, "offset": [0.0] * 4}}
+"""A design that gives a packet back, its bytes reversed, as the fakes of the DMA do."""
+
+
+def over(streams) -> Failing:
+    """Registers of a `Toy`, packets by a transport of DMAs."""
+    toy = Toy(TOKENS=1, INPUT_WIDTH=4, OUTPUT_WIDTH=4)
+    return Failing(SimpleNamespace(read32=toy.read32, write32=toy.write32, send=streams.send, receive=streams.receive,
+                                   abort=streams.abort))
+
+
+class Stepped:
+    """The DMA's registers; the model moves on as they are read."""
+
+    def __init__(self, words, model):
+        self.words, self.model = words, model
+
+    def __getitem__(self, place):
+        self.model.step()
+        return self.words[place]
+
+    def __setitem__(self, place, value):
+        self.words[place] = value
+
+
+@pytest.mark.parametrize("kind", ["uio", "pynq"])
+def test_broken_off_dma(board, monkeypatch, kind):
+    """At every call of the transport, and by Ctrl-C at any line of it: refused until a reset, and right behind it."""
+    if kind == "uio":
+        paths, model = board
+        streams = uio.UioTransport(*paths, physical=0x8_0000_0000, size=4096, poll=True)
+        model.stopped = True
+        model.join()
+        streams.dma = Stepped(streams.dma, model)
+    else:
+        module = SimpleNamespace(allocate=lambda shape, dtype: np.zeros(shape, dtype).view(Buffer))
+        monkeypatch.setitem(sys.modules, "pynq", module)
+        streams = PynqTransport(fake_overlay(None))
+    failing = over(streams)
+    driver = Accelerator(ECHO, failing, timeout=60)
+    frames = np.random.default_rng(0).integers(-128, 128, (7, 1, 4))
+
+    def answers():
+        assert (driver.run(frames) == frames[:, :, ::-1]).all()
+
+    def refused():
+        with pytest.raises(EmambaError, match=r"ended in its middle: call reset\(\) first"):
+            driver.run(frames)
+        driver.reset()
+        answers()
+
+    for _ in broken_off(failing, answers):
+        refused()
+    for line in count(1, 23):
+        if not stopped(answers, ("driver/accelerator.py", f"driver/{kind}.py"), line):
+            break
+        if driver._open:
+            refused()
+        answers()
+    assert line > 200
 
 
 OWNER = """

@@ -37,7 +37,7 @@ SECONDS = 60  # for what must come
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
     """A driver on the line to a design with a state, the artifact's model, and frames."""
-    artifact = artifact_of(pool="none")
+    artifact = artifact_of(features=2, d_model=2, d_state=1, norm="none", outputs=2, pool="none")
     system = System(Schedule(artifact, 6), Options(counters=False, stateful=True))
     ports = f'#include "Vtop.h"\nusing Top = Vtop;\n#define DIVISOR {DIVISOR}\n'
     folder = native.build({"top.v": to_verilog(SerialSystem(system, DIVISOR)), "ports.h": ports,

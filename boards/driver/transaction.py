@@ -25,7 +25,7 @@ def transaction(what: str, *, anew: bool = False):
     def decorate(function):
         @wraps(function)
         def call(self, *arguments, **options):
-            if self._thread == threading.get_ident():  # a signal's handler
+            if self._thread == threading.get_ident() and self._lock.locked():  # a signal's handler
                 raise EmambaError(f"{what} is asked for in the middle of {self._open}, by the same thread: let that end first")
             with self._lock:
                 if self._process != os.getpid():

@@ -101,5 +101,5 @@ def check(system: System, clock_mhz: float) -> None:
     line = schedule.tokens * schedule.input.width * system.reader.bytes * 10 * round(clock_mhz * 1e6 / BAUD)
     if line < schedule.cycles_per_frame:
         raise EmambaError(f"at {schedule.period} cycles per token the design is slower than its serial line, which brings a "
-                          f"sequence in {line} cycles and waits for nothing; ask for at most {line // schedule.tokens} cycles "
-                          "per token")
+                          f"sequence in {line} cycles and waits for the rest; ask for at most {line // schedule.tokens} "
+                          "cycles per token")
