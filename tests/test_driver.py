@@ -258,6 +258,19 @@ def test_what_is_wrong_in_memory_stays_wrong():
         assert driver.self_test() == 1
 
 
+def test_two_drivers_of_one_transport():
+    """The design is as the last one has made it, so that the first has to begin anew."""
+    toy = Toy()
+    first, second = (Accelerator(DESCRIPTION, toy) for _ in range(2))
+    assert second.self_test() == 1
+    with pytest.raises(EmambaError, match="another driver was made on this transport since"):
+        first.run(np.zeros((1, 2, 3), int))
+    first.reset()
+    assert first.self_test() == 1
+    with pytest.raises(EmambaError, match="another driver was made on this transport since"):
+        second.check()
+
+
 def test_one_at_a_time(monkeypatch):
     """Threads take turns; a signal's handler in the middle of a call, and a forked process, are refused."""
     toy = Toy()

@@ -126,61 +126,67 @@ ACTIONS = {
 }
 
 
-@pytest.mark.parametrize("name, step", [("run", 2), ("state", 101), ("reset", 13)])
-def test_spoilt_bytes(board, monkeypatch, name, step):
-    """A byte of either direction is changed, lost or doubled, or an end: the answer is right, or the call and the next are
-    refused and a reset makes all as it was."""
-    driver, action = board.driver, ACTIONS[name]
+def spoilt(board, monkeypatch, line, action, wanted) -> None:
+    """Over that line the answer is right, or the call and the next are refused; a reset makes all as it was."""
+    driver = board.driver
+    driver.timeout = driver.transport.seconds = 0.2
+    monkeypatch.setattr(serial, "os", line)
+    try:
+        assert action(driver, board.frames) == wanted
+        refused = False
+    except EmambaError:
+        refused = True
+    driver.timeout = driver.transport.seconds = SECONDS
+    monkeypatch.setattr(serial, "os", os)
+    if refused:
+        with pytest.raises(EmambaError, match="ended in its middle"):
+            driver.check()
     driver.reset()
-    monkeypatch.setattr(serial, "os", faulty := Faulty())
-    wanted = action(driver, board.frames)
-    total = faulty.passed
-    for written in (True, False):
-        for at, kind in zip(range(0, total[written], step), cycle(KINDS)):
-            monkeypatch.setattr(serial, "os", Faulty(written, at, kind))
-            driver.timeout = driver.transport.seconds = 0.2
-            try:
-                answer = action(driver, board.frames)
-                assert answer == wanted, f"byte {at} of what was {'written' if written else 'read'}, {kind}: a wrong answer"
-            except EmambaError:
-                driver.timeout = driver.transport.seconds = SECONDS
-                with pytest.raises(EmambaError, match="ended in its middle"):
-                    driver.check()
-            driver.timeout = driver.transport.seconds = SECONDS
-            monkeypatch.setattr(serial, "os", os)
-            driver.reset()
-            usual(board)
+    usual(board)
+
+
+@pytest.mark.parametrize("name, step", [("run", 2), ("state", 151), ("reset", 19)])
+def test_spoilt_bytes(board, monkeypatch, name, step):
+    """A byte of either direction is changed, lost or doubled, or an end."""
+    board.driver.reset()
+    monkeypatch.setattr(serial, "os", clean := Faulty())
+    wanted = ACTIONS[name](board.driver, board.frames)
+    for written, total in clean.passed.items():
+        for at, kind in zip(range(0, total, step), cycle(KINDS)):
+            spoilt(board, monkeypatch, Faulty(written, at, kind), ACTIONS[name], wanted)
+
+
+class Copying:
+    """`os` with a line on which what is written at the `which`-th time comes so many times."""
+
+    def __init__(self, which, copies):
+        self.left, self.copies = which, copies
+
+    def __getattr__(self, name):
+        return getattr(os, name)
+
+    def write(self, file, data):
+        self.left -= 1
+        for _ in range(self.copies if self.left == 0 else 1):
+            os.write(file, data)
+        return len(data)
 
 
 def test_whole_messages(board, monkeypatch):
     """One that is lost, or comes twice."""
-    driver = board.driver
+    board.driver.reset()
+    wanted = ACTIONS["run"](board.driver, board.frames)
     for copies in (0, 2):
-        for which in range(3):
-            driver.reset()
-            writes = []
-
-            def write(file, data, copies=copies, which=which, writes=writes):
-                writes.append(data)
-                for _ in range(copies if len(writes) == which + 1 else 1):
-                    os.write(file, data)
-                return len(data)
-
-            driver.timeout = driver.transport.seconds = 0.2
-            monkeypatch.setattr(serial, "os", SimpleNamespace(**{**vars(os), "write": write}))
-            with pytest.raises(EmambaError):
-                driver.run(board.frames[:2])
-            driver.timeout = driver.transport.seconds = SECONDS
-            monkeypatch.setattr(serial, "os", os)
-            driver.reset()
-            usual(board)
+        for which in (1, 2, 3):
+            spoilt(board, monkeypatch, Copying(which, copies), ACTIONS["run"], wanted)
 
 
 def test_half_a_message(board):
     """Somebody was killed in the middle of a message, or wrote what is none: the next one begins as usual."""
     driver, packet = board.driver, board.driver.packets(board.frames[:1])[0]
+    driver.reset()
     for number, left in ((7, 5), (0, 9), (0, 1)):
-        driver.transport.send(packet)
+        board.driver.transport.send(packet)
         line, half = driver.transport.line, serial.framed(bytes([serial.DATA]) + bytes(24), number)[:-left]
         os.write(line, half + b"\1\0\0\x80\x41" * left)
         driver = board.driver = Accelerator(driver.description, SerialTransport(line, seconds=SECONDS), timeout=SECONDS)
@@ -188,13 +194,22 @@ def test_half_a_message(board):
 
 
 def test_more_than_the_line_keeps(board):
-    """While the design takes nothing: what is sent waits here, and an access to a register is still answered."""
+    """What is sent waits here until the design takes it; where it takes nothing, a reset empties the line."""
     driver = board.driver
+    driver.reset()
     packets = driver.packets(np.resize(board.frames, (200, *board.frames.shape[1:])))
+    answers = board.model.run(board.frames, ["head"])["head"].astype(driver.description.output.dtype)
+    for packet in packets:
+        driver.transport.send(packet)
+    for k in range(len(packets)):
+        assert driver.transport.receive(99, SECONDS) == answers[k % len(answers)].tobytes()
+    driver.check()
     driver.transport.write32(address("CONTROL"), 0)
     for packet in packets:
         driver.transport.send(packet)
     assert driver.transport.queue
+    with pytest.raises(TimeoutError):
+        driver.transport.receive(1, 0.1)
     driver.reset()
     usual(board)
 

@@ -63,10 +63,10 @@ class Accelerator(Transactions):
     """
 
     def __init__(self, description: Description | dict | str | Path, transport: Transport, *, timeout: float = 1.0):
-        self.description, self.transport, self.timeout = Description.read(description), transport, timeout
+        self.description, self.timeout = Description.read(description), timeout
         self._clock = getattr(transport, "clock", time.monotonic)
         self._pending = None  # the description whose load is under way
-        super().__init__()
+        super().__init__(transport)
         self._start()
 
     @property
@@ -267,6 +267,7 @@ class Accelerator(Transactions):
 
     def _begin(self) -> None:
         """Leaves nothing of what was before: no packets, results, modes, state, errors, half a load."""
+        self._own()
         self.transport.abort()
         self._write("COMMAND", RESET=1, ABANDON=1)
         self.transport.abort()  # of what the design gave in between

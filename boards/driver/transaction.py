@@ -2,6 +2,7 @@
 
 import os
 import threading
+import weakref
 from functools import wraps
 
 from emamba.errors import EmambaError
@@ -12,12 +13,22 @@ class Unchanged(EmambaError):
 
 
 class Transactions:
-    """What a class of such methods has: one thread at a time, of the process that made it."""
+    """What a class of such methods has: one thread at a time, of the process that made it; of several objects on a `transport`
+    the one that began last."""
 
-    def __init__(self):
+    def __init__(self, transport):
+        self.transport = transport
         self._lock, self._process = threading.Lock(), os.getpid()
         self._thread, self._open = None, ""
         """Whose call is under way; what is, or ended in its middle."""
+
+    def _own(self) -> None:
+        self.transport.driver = weakref.ref(self)
+
+    def _check_own(self) -> None:
+        if self.transport.driver() is not self:
+            raise EmambaError("another driver was made on this transport since, and changed the design: use that one, or call "
+                              "reset() to have it back")
 
 
 def transaction(what: str, *, anew: bool = False):
@@ -31,6 +42,8 @@ def transaction(what: str, *, anew: bool = False):
                 if self._process != os.getpid():
                     raise EmambaError(f"this driver belongs to process {self._process}: close its transport there and make both "
                                       "anew here")
+                if not anew:
+                    self._check_own()
                 if self._open and not anew:
                     raise EmambaError(f"{self._open} ended in its middle: call reset() first, which leaves no results, and a "
                                       "state of zeros that is not kept")
