@@ -129,7 +129,7 @@ ACTIONS = {
 def spoilt(board, monkeypatch, line, action, wanted) -> None:
     """Over that line the answer is right, or the call and the next are refused; a reset makes all as it was."""
     driver = board.driver
-    driver.timeout = driver.transport.seconds = 0.2
+    driver.timeout = driver.transport.seconds = 0.05
     monkeypatch.setattr(serial, "os", line)
     try:
         assert action(driver, board.frames) == wanted
@@ -145,7 +145,7 @@ def spoilt(board, monkeypatch, line, action, wanted) -> None:
     usual(board)
 
 
-@pytest.mark.parametrize("name, step", [("run", 2), ("state", 151), ("reset", 19)])
+@pytest.mark.parametrize("name, step", [("run", 3), ("state", 151), ("reset", 31)])
 def test_spoilt_bytes(board, monkeypatch, name, step):
     """A byte of either direction is changed, lost or doubled, or an end."""
     board.driver.reset()
