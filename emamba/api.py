@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 from .artifact import Artifact, Codec
 from .config import DataConfig, ModelConfig, QuantizeConfig, Recipe, validate
 from .datasets.tokens import executor_tokens
-from .errors import EmambaError
+from .errors import EmambaError, Fault, brief
 from .files import write_folder
 from .integer import record_golden
 from .mamba1 import Head, Imported, translate
@@ -52,12 +52,31 @@ def compile(module: Any, calibration_data: Any, *, name: str = "model", settings
     codec: scaling of the module's inputs and outputs; by default they are taken as they are.
     verify: run the module on two sequences and refuse it where it gives something else than the float model that was made of it.
 
-    Raises EmambaError with one sentence for everything that cannot be taken over exactly.
+    Raises EmambaError with one sentence for everything that cannot be taken over exactly; its kind Fault for a fault of this
+    program, with its cause.
     """
+    try:
+        return _compile(module, calibration_data, name, settings, head, task, pool, codec, verify)
+    except EmambaError:
+        raise
+    except MemoryError as error:
+        raise EmambaError(f"not enough memory ({error}): give less data, or a smaller model") from error
+    except Exception as error:
+        raise Fault(f"{type(error).__name__}: {brief(' '.join(str(error).split()))}: this is a fault of eMamba and not of what "
+                    "you gave it; report it with the traceback of its cause") from error
+
+
+def _compile(module: Any, calibration_data: Any, name: str, settings: QuantizeConfig | Mapping | None, head: Any,
+             task: str | None, pool: str | None, codec: Codec | None, verify: bool) -> Artifact:
+    if not isinstance(name, str):
+        raise EmambaError(f"name is a text, not of the type {type(name).__name__}")
+    if not isinstance(settings, QuantizeConfig | Mapping | None):
+        raise EmambaError(f"settings are a QuantizeConfig or a table such as {{'residual_bits': 8}}, not of the type "
+                          f"{type(settings).__name__}")
     module = peel(module)
     where = f"the {type(module).__name__}"
     settings = settings if isinstance(settings, QuantizeConfig) else validate(QuantizeConfig, dict(settings or {}), "settings")
-    data = np.asarray(calibration_data)
+    data = to_data(calibration_data)
     if head is None and (task, pool) != (None, None):
         raise EmambaError("task and pool belong to a head of your own: give one, or leave them out")
     tensors = unwrapped(_state(module, where), where)
@@ -86,6 +105,26 @@ def compile(module: Any, calibration_data: Any, *, name: str = "model", settings
         except NotImplementedError:  # a training program without a forward of its own
             record["verified"] = _verify(inner, head is not None, model, codec, data, where, remedy)
     return calibrated(name, model.config, model.weights, codec, data, settings, {"import": record})
+
+
+def to_data(data: Any) -> Array:
+    """An array of what a user gives as data: an array, a tensor of torch of any type, or lists of equal lengths."""
+    kind = type(data).__name__
+    if hasattr(data, "__iter__") and not hasattr(data, "__array__") and not isinstance(data, list | tuple):
+        raise EmambaError(f"the data is of the type {kind}: give an array or a tensor, such as torch.cat([x for x, *_ in "
+                          "loader]) of a DataLoader")
+    try:
+        if hasattr(data, "detach"):
+            data = data.detach().cpu()
+            data = (data.float() if data.is_floating_point() else data).numpy()
+        found = np.asarray(data)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise EmambaError(f"the data, of the type {kind}, is no array ({brief(error)}): give sequences of one length") from None
+    if not found.ndim and found.dtype.kind in "biuf":
+        raise EmambaError("the data is a single number; the model reads sequences")
+    if found.dtype.kind not in "biuf":
+        raise EmambaError(f"the data is an array of {found.dtype}; the model reads numbers")
+    return found
 
 
 def read_model_files(path: Path | str, length: int) -> Imported:
@@ -156,8 +195,9 @@ def _module_settings(config: Any, where: str) -> dict | None:
 
 
 def _head(head: Any, task: str, pool: str) -> Head:
-    weight, bias = head if isinstance(head, tuple) else (getattr(head, "weight", None), getattr(head, "bias", None))
-    if weight is None or len(weight.shape) != 2:
+    pair = head if isinstance(head, tuple) else (getattr(head, "weight", None), getattr(head, "bias", None))
+    weight, bias = pair if len(pair) == 2 else (None, None)
+    if len(getattr(weight, "shape", ())) != 2:
         raise EmambaError("the head must be a Linear, or a tuple of its weight [outputs, d_model] and its bias or None")
     return Head(to_array("weight", weight, "the head"), None if bias is None else to_array("bias", bias, "the head"), task, pool)
 
@@ -195,7 +235,7 @@ def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data
     module.eval()
     try:
         with torch.no_grad():
-            output = module(given.to(parameter.device))
+            output = module(given.to(parameter.device, parameter.dtype if given.is_floating_point() else None))
     except NotImplementedError:
         raise
     except Exception as error:  # whatever a module of another package raises

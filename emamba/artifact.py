@@ -57,6 +57,9 @@ class Codec:
 
     def standardize(self, tokens: Array) -> Array:
         """tokens [batch, L, input width] in the user's unit → what the float model reads."""
+        if self.mean is not None and (np.ndim(tokens) != 3 or np.shape(tokens)[-1:] != self.mean.shape):
+            raise EmambaError(f"the input has the shape {list(np.shape(tokens))}; the model reads [sequences, tokens, "
+                              f"{len(self.mean)}]")
         if not np.isfinite(tokens).all():
             index = [int(k) for k in np.argwhere(~np.isfinite(tokens))[0]]
             raise EmambaError(f"the input holds a value that is not finite at [sequence, token, value] = {index}: "

@@ -7,6 +7,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import EmambaError, brief
+from .files import read_text
 from .formats import Rounding
 
 NORM_EPSILON = 1e-5
@@ -162,6 +163,8 @@ class Recipe(Config):
         return self
 
 
+LARGEST_TOML = 1 << 20
+"""Bytes: tables of people's own hand are smaller."""
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -182,11 +185,11 @@ def load_toml(cls: type[C], path: Path | str) -> C:
     """Reads the TOML file at `path` as `cls`."""
     path = Path(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise EmambaError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise EmambaError(f"{path} is not valid TOML: {error}") from None
+        data = tomllib.loads(read_text(path, LARGEST_TOML))
+    except EmambaError as error:
+        raise EmambaError(str(error).replace("cannot read ", "cannot read the configuration ", 1)) from None
+    except (ValueError, RecursionError) as error:  # the latter of tables that are thousands deep
+        raise EmambaError(f"{path} is not valid TOML: {brief(error)}") from None
     return validate(cls, data, str(path))
 
 

@@ -9,7 +9,7 @@ class Fault(EmambaError):
     """A fault of this program and no refusal; its cause is the exception that nobody expected."""
 
 
-def brief(error: Exception) -> str:
+def brief(error: Exception | str) -> str:
     """The beginning of a library's message, which may quote all of a file."""
     text = str(error)
     return text if len(text) <= 200 else f"{text[:200]}…"

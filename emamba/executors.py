@@ -66,6 +66,10 @@ def _integer(artifact: Artifact) -> Executor:
 def predict(artifact: Artifact, backend: str, executor: Executor, tokens: Array,
             progress: Callable[[int], None] | None = None) -> Array:
     """Head outputs in the user's unit (or logits): [batch, outputs] of a pooled model, else [batch, L, outputs]."""
+    tokens = np.asarray(tokens)
+    if tokens.ndim != 3:
+        raise EmambaError(f"the input has the shape {list(tokens.shape)}; the model reads [sequences, tokens, "
+                          f"{artifact.config.input_width}]")
     length, widest = max((1, *tokens.shape[1:2])), max(op.width for op in artifact.operators.values())
     batch = max(1, min(BATCH, BATCH_VALUES // (length * widest)))
     pooled = artifact.config.pool != "none"

@@ -16,8 +16,7 @@ from pathlib import Path
 
 from .errors import EmambaError
 
-NO_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-            stat.S_IFDIR: "a folder"}
+NO_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 """What a path may lead to that is no file: some have no end, others have no beginning."""
 
 
@@ -27,6 +26,8 @@ def check_regular(path: Path | str) -> None:
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except (OSError, ValueError) as error:
         raise EmambaError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    if kind == stat.S_IFDIR:
+        raise EmambaError(f"cannot read {path}: Is a directory")
     if kind != stat.S_IFREG:
         raise EmambaError(f"cannot read {path}: it is {NO_FILES.get(kind, 'no file')}; name a file, or save it as one first")
 

@@ -26,7 +26,8 @@ def test_what_is_no_file_is_not_opened(tmp_path, monkeypatch, kind):
         make = {"pipe": os.mkfifo, "folder": os.mkdir, "socket": listener.bind, "device": partial(os.symlink, "/dev/zero")}
         make[kind]("x")
         for read in (files.check_regular, files.read_bytes):
-            with pytest.raises(EmambaError, match=f"^cannot read x: it is a {kind}; name a file, or save it as one first$"):
+            what = "Is a directory" if kind == "folder" else f"it is a {kind}; name a file, or save it as one first"
+            with pytest.raises(EmambaError, match=f"^cannot read x: {what}$"):
                 read("x")
 
 
