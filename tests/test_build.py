@@ -4,8 +4,10 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from test_zcu102 import SMALL
 from asic import target as asic
 from boards.driver.description import Description
 from emamba import artifact as artifacts
+from emamba.files import draft
 from emamba.integer import IntegerModel
 from rtl import devices, packing
 from rtl.accelerator import Accelerator
@@ -377,3 +380,27 @@ def test_initial_values_that_cannot_go():
         asic.without_initial_values("  initial begin\n    a[0] = 2'h1;\n  end\n")
     text = "  reg [3:0] a [1:0];\n  initial begin\n    a[0] = 4'h0;\n    a[1] = 4'h0;\n  end\n  reg [31:0] \\x$1  = 32'd7;\n"
     assert asic.without_initial_values(text) == "  reg [3:0] a [1:0];\n  reg [31:0] \\x$1 ;\n"
+
+
+@pytest.mark.parametrize("number, status, said", [
+    (signal.SIGTERM, 143, "rtl.build: terminated; nothing half-written is left\n"), (signal.SIGKILL, -9, "")])
+def test_killed(small, tmp_path, number, status, said):
+    """In the middle of the work, with a tool running: the earlier output is whole, nothing runs on, and the next run removes what
+    a killed one left."""
+    out, command = tmp_path / "out", [sys.executable, "-m", "rtl.build", "verilog", "--artifact", str(small), "--out"]
+    out.mkdir()
+    (out / "report.json").write_text("{}")
+    marker = tmp_path / "started"
+    code = ("import runpy, sys\nfrom emamba import processes\nfrom rtl import emit\n"
+            f"emit.to_verilog = lambda *_: processes.run(['sh', '-c', 'touch {marker}; sleep 300'])\n"
+            "sys.argv = sys.argv[:1] + sys.argv[2:]\nrunpy.run_module('rtl.build', run_name='__main__')")
+    with subprocess.Popen([command[0], "-c", code, *command[2:], str(out)], stderr=subprocess.PIPE, text=True) as process:
+        while not marker.exists():
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.stderr.read() == said
+    assert process.returncode == status and (out / "report.json").read_text() == "{}"
+    assert len(list(tmp_path.glob(".emamba-*"))) == (number == signal.SIGKILL)
+    with draft(tmp_path):
+        assert len(list(tmp_path.glob(".emamba-*"))) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"out", "started"}
