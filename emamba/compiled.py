@@ -250,14 +250,12 @@ def _sum_bound(op: Operator) -> int:
     match op:
         case Weighted() | Pool():
             bound = op.bound * int(np.max(op.multiplier))
+        case Multiply() | Add():
+            bound = op.bound
         case RangeNorm():
             bound = (op.channels << op.i.bits) * int(op.reciprocals[0].max())
         case LayerNorm():
             bound = max(op.shifted_bound << op.entry_bits, op.n_bound, op.channels * op.i.magnitude)
-        case Multiply():
-            bound = op.a.magnitude * op.b.magnitude
-        case Add():
-            bound = (op.a.magnitude << (op.frac - op.a.frac)) + (op.b.magnitude << (op.frac - op.b.frac))
         case _:
             return op.o.magnitude
     return max(_inside(bound, op.shift), op.o.magnitude)

@@ -46,7 +46,9 @@ class Operator:
         """Refuses producers whose width or format is not what this operator was made for."""
 
 
-def _check_bound(name: str, bound: int) -> None:
+def _check_bound(name: str, bound: int, shift: int = 0) -> None:
+    """Of |x| ≤ bound and of what a `shift` to the left makes of it."""
+    bound <<= max(-shift, 0)
     if bound >= ACCUMULATOR_LIMIT:
         raise EmambaError(f"{name} can reach {bound.bit_length()} bits; at most 62 are possible: use narrower formats")
 
@@ -95,7 +97,7 @@ class Weighted(Operator):
         arith.check_range("multiplier", self.multiplier, MULTIPLIER)
         arith.check_range("bias", self.bias, BIAS)
         _check_shift("shift", self.shift)
-        _check_bound("the accumulator", self.bound * int(self.multiplier.max(initial=1)))
+        _check_bound("the accumulator", self.bound * int(self.multiplier.max(initial=1)), self.shift)
 
     @property
     def width(self) -> int:
@@ -202,6 +204,11 @@ class Norm(Operator):
     def shift(self) -> int:
         return self.reciprocals[1] - self.o.frac
 
+    def _check_product(self) -> None:
+        _check_bound("a norm's product", self.shifted_bound << self.entry_bits)
+        _check_shift("shift", self.shift)
+        _check_bound("a norm's product", self.shifted_bound << self.entry_bits, self.shift)
+
     def check_inputs(self, producers):
         _check_input("norm", producers[0], self.channels, self.i)
 
@@ -209,6 +216,10 @@ class Norm(Operator):
 @dataclass(frozen=True, kw_only=True)
 class RangeNorm(Norm):
     """(x − mean)/(max − min) per token; its spread is R = max − min. Source: paper."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_product()
 
     @property
     def spread_bits(self) -> int:
@@ -248,7 +259,7 @@ class LayerNorm(Norm):
         if self.epsilon < 0:
             raise EmambaError(f"epsilon of a norm must be at least 0, not {self.epsilon}")
         _check_bound("a norm's sum of squares", self.bound)
-        _check_shift("shift", self.shift)
+        self._check_product()
 
     @property
     def squares_bound(self) -> int:
@@ -406,7 +417,9 @@ class Scan(Operator):
         if not 0 <= self.d_shift <= 40:
             raise EmambaError(f"D's {self.d.frac} fraction bits are out of range: D·u must align to y's accumulator by a left "
                               f"shift of 0..40, not {self.d_shift}; lower D's fraction bits")
-        _check_bound("y's accumulator", self.y_bound)
+        if self.delta_b:
+            _check_bound("δ·B", self.dt.magnitude * self.B.magnitude, self.b_bar_shift)
+        _check_bound("y's accumulator", self.y_bound, self.y_shift)
         _check_bound("the recurrent state", (self.h.magnitude << self.a_bar.bits) + self.term_bound)
 
     @property
@@ -530,10 +543,16 @@ class Pair(Operator):
 
     def __post_init__(self):
         _check_shift("shift", self.shift)
+        _check_bound("its exact result", self.bound, self.shift)
 
     @property
     def width(self) -> int:
         return self.channels
+
+    @property
+    def bound(self) -> int:
+        """Largest |exact result|."""
+        raise NotImplementedError
 
     def check_inputs(self, producers):
         _check_input("first", producers[0], self.channels, self.a)
@@ -548,8 +567,12 @@ class Multiply(Pair):
     def shift(self) -> int:
         return self.a.frac + self.b.frac - self.o.frac
 
+    @property
+    def bound(self) -> int:
+        return self.a.magnitude * self.b.magnitude
+
     def __call__(self, a: Array, b: Array) -> Array:
-        word = arith.word(self.a.magnitude * self.b.magnitude, self.shift, self.o)
+        word = arith.word(self.bound, self.shift, self.o)
         return arith.requantize(np.multiply(a, b, dtype=word), self.shift, self.o, self.rounding)
 
 
@@ -565,9 +588,13 @@ class Add(Pair):
     def shift(self) -> int:
         return self.frac - self.o.frac
 
+    @property
+    def bound(self) -> int:
+        return (self.a.magnitude << self.frac - self.a.frac) + (self.b.magnitude << self.frac - self.b.frac)
+
     def __call__(self, a: Array, b: Array) -> Array:
         left, right = self.frac - self.a.frac, self.frac - self.b.frac
-        word = arith.word((self.a.magnitude << left) + (self.b.magnitude << right), self.shift, self.o)
+        word = arith.word(self.bound, self.shift, self.o)
         total = (a.astype(word, copy=False) << left) + (b.astype(word, copy=False) << right)
         return arith.requantize(total, self.shift, self.o, self.rounding)
 
@@ -589,6 +616,7 @@ class Pool(Operator):
             raise EmambaError(f"multiplier = {self.multiplier} is out of range; it must lie in 1..{MULTIPLIER.max}")
         if not 1 <= self.tokens <= 1 << 20:
             raise EmambaError(f"tokens = {self.tokens} is out of range; a mean is possible over 1..{1 << 20} tokens")
+        _check_bound("the scaled sum", self.bound * self.multiplier, self.shift)
 
     @property
     def width(self) -> int:

@@ -265,24 +265,29 @@ class _Quantizer:
         p, source, bits = self.reference.parameters[node.name], node.inputs[0], self.settings.weight_bits
         silent = not (p["weight"].any() and self.values[source].any())
         i, o = self.formats[source], self.formats[node.name]
-        scaled = SCALES[self.settings.weight_scale]
-        parts = scaled(p["weight"], p["bias"], bits, i, o, silent)
+        reach = o.magnitude * o.step + np.abs(p["weight"]).sum(1) * i.magnitude * i.step
+        bias = np.clip(p["bias"], -2 * reach, 2 * reach)  # beyond it the output saturates for any input, as of a dead ReLU
+
+        def scaled(o: IntFormat) -> dict:
+            return SCALES[self.settings.weight_scale](p["weight"], bias, bits, i, o, silent)
+
+        parts = scaled(o)
         if parts["shift"] < -SLACK:
-            o = self._coarsen(node.name, o.frac + parts["shift"] + SLACK)
-            parts = scaled(p["weight"], p["bias"], bits, i, o, silent)
+            parts = scaled(self._coarsen(node.name, o.frac + parts["shift"] + SLACK))
         self._check_resolution(node, parts, silent)
         return parts | {"i": i} | self._common(node)
 
     def _check_resolution(self, node: Node, parts: dict, silent: bool) -> None:
-        """Refuses weights of which one is so large that its tensor's step hides the outputs."""
+        """Refuses weights or inputs of which one is so large that its tensor's step hides the outputs."""
         largest = float(np.abs(self.values[node.name]).max())
         coarse = self.formats[node.name].step * 2.0 ** -parts["shift"]
-        if not silent and 0 < largest < coarse:
-            weight = self.reference.parameters[node.name]["weight"]
+        if not silent and 2.0**-FINEST < largest < coarse:
+            weight, source = self.reference.parameters[node.name]["weight"], node.inputs[0]
             channel, read = (int(k) for k in np.unravel_index(np.abs(weight).argmax(), weight.shape))
-            raise EmambaError(f"channel {channel}: beside its weight {read} of {weight[channel, read]:g} a step of the weights "
-                              f"and the input is {coarse:g}, above all outputs of at most {largest:g}: raise weight_bits "
-                              f"({self.settings.weight_bits}), or set that weight to 0 if nothing reads it")
+            raise EmambaError(f"channel {channel}: its weight {read} of {weight[channel, read]:g} and inputs of up to "
+                              f"{np.abs(self.values[source]).max():g} make steps of {coarse:g}, above all outputs of at most "
+                              f"{largest:g}: raise weight_bits ({self.settings.weight_bits}) or the bits of '{source}', or "
+                              "rescale the weights")
 
     def _common(self, node: Node) -> dict:
         return {"o": self.formats[node.name], "rounding": self.settings.rounding}
@@ -311,7 +316,10 @@ class _Quantizer:
 
     def _layernorm(self, node: Node, kind: type[LayerNorm] = LayerNorm) -> Norm:
         epsilon = int(np.floor(self.config.norm_epsilon * node.width * 4.0 ** self.formats[node.inputs[0]].frac + 0.5))
-        return self._norm(node, kind, epsilon=epsilon)
+        try:
+            return self._norm(node, kind, epsilon=epsilon)
+        except EmambaError as error:
+            raise EmambaError(f"{error}, such as fewer bits of '{node.inputs[0]}' by the setting bits") from None
 
     def _rmsnorm(self, node: Node) -> Norm:
         return self._layernorm(node, RMSNorm)
@@ -347,6 +355,10 @@ class _Quantizer:
     def _add(self, node: Node) -> Add:
         a, b = (self.formats[name] for name in node.inputs)
         self._coarsen(node.name, max(a.frac, b.frac) + SLACK)
+        if max(a.bits, b.bits) + abs(a.frac - b.frac) > FINEST:
+            fine, coarse = sorted(node.inputs, key=lambda name: -self.formats[name].frac)
+            raise EmambaError(f"a step of '{coarse}' is 2^{abs(a.frac - b.frac)} times that of '{fine}', too much for one sum: "
+                              f"lower the bits of '{fine}' by the setting bits, or rescale the weights")
         return Add(channels=node.width, a=a, b=b, **self._common(node))
 
     def _pool(self, node: Node) -> Pool:
@@ -372,18 +384,21 @@ class _Quantizer:
         seen = piecewise.products(codes_of(self.values[node.inputs[1]], dt), A, dt, product, hold=settings.hold)
         decay = self._fit("exp", product, IntFormat(settings.decay_bits, True, fraction), seen)
         d_frac, wide_bits = best_frac(p["D"], bits, tiny=True), settings.state_bits
-        o = self.formats[node.name]
+        o, states, seen_y = self.formats[node.name], self._largest_state(node), float(np.abs(self.values[node.name]).max())
+        self.calibration[node.name.removesuffix("y") + "h"] = {"max": states}
 
         def scan(h_frac: int) -> Scan:
-            d = IntFormat(bits, True, min(d_frac, C.frac + h_frac + fraction - u.frac))
+            coarse = 2.0 ** -(C.frac + h_frac + fraction)
+            if 0 < seen_y < coarse:
+                raise EmambaError(f"a step of C times the state, which reaches {states:g}, is {coarse:g}, above the outputs of "
+                                  f"at most {seen_y:g}: raise state_bits ({wide_bits}), or rescale B and C")
+            d = IntFormat(bits, True, max(-FINEST, min(d_frac, C.frac + h_frac + fraction - u.frac)))
             b_bar = IntFormat(settings.activation_bits, True, h_frac - u.frac) if settings.input_term == "delta_b" else None
             return Scan(o=o, rounding=settings.rounding, A=A, D=codes_of(p["D"], d), u=u, dt=dt, B=B, C=C, a=a, d=d, decay=decay,
                         h=IntFormat(wide_bits - fraction, True, h_frac),
                         h_wide=IntFormat(wide_bits, True, h_frac + fraction), delta_b=b_bar is not None, b_bar=b_bar,
                         hold=settings.hold)
 
-        states = self._largest_state(node)
-        self.calibration[node.name.removesuffix("y") + "h"] = {"max": states}
         calibrated = wide_bits - 1 - int(np.ceil(np.log2(max(states, 1e-30) * STATE_SLACK))) - fraction
         if settings.input_term == "delta_b":
             largest = float(np.abs(self.values[node.inputs[1]].max() * self.values[node.inputs[2]]).max())
@@ -396,10 +411,6 @@ class _Quantizer:
                 h_frac -= 1
                 if h_frac < -FINEST:
                     raise EmambaError("no scale of the state makes overflow impossible; use state_scale = 'calibrated'")
-        coarse, largest = 2.0 ** -(C.frac + h_frac + fraction), float(np.abs(self.values[node.name]).max())
-        if 0 < largest < coarse:
-            raise EmambaError(f"a step of C times the state, which reaches {states:g}, is {coarse:g}, above the outputs of at "
-                              f"most {largest:g}: raise state_bits ({wide_bits}), or rescale B and C")
         return scan(h_frac)
 
     @staticmethod
@@ -418,7 +429,7 @@ class _Quantizer:
             a = IntFormat(bits, True, frac)
             return float(((np.exp(dt * self._integer_a(A, a) * a.step) - exact) ** 2).sum())
 
-        return min(range(widest, widest + 8), key=error)
+        return min((min(frac, FINEST) for frac in range(widest, widest + 8)), key=error)
 
     def _largest_state(self, node: Node) -> float:
         def largest() -> float:

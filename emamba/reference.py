@@ -100,7 +100,8 @@ class Reference:
             return {"table": get("embed.weight")}
         if node.kind == "Scan":
             block = prefix.rsplit(".", 1)[0]
-            return {"A": -np.exp(get(f"{block}.A_log")), "D": get(f"{block}.D")}
+            with np.errstate(over="ignore"):  # a state that keeps nothing
+                return {"A": -np.exp(get(f"{block}.A_log")), "D": get(f"{block}.D")}
         return {}
 
     def run(self, tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:

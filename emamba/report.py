@@ -162,7 +162,7 @@ def _formats(artifact: Artifact, traced: dict[str, Array], integers: dict[str, A
     nodes = []
     for node in build_graph(artifact.config):
         form, values = artifact.operators[node.name].o, np.asarray(traced[node.name], np.float64).ravel()
-        counts, edges = np.histogram(values, BINS)
+        counts, edges = np.histogram(values, BINS, _span(values))
         codes = integers[node.name]
         nodes.append({
             "name": node.name, "format": str(form), "bits": form.bits, "low": form.min * form.step, "high": form.max * form.step,
@@ -172,6 +172,20 @@ def _formats(artifact: Artifact, traced: dict[str, Array], integers: dict[str, A
             "histogram": {"edges": edges.tolist(), "shares": (counts / values.size).tolist()}})
     return {"how": f"histograms and clipped: values of the float model; at the limits: integers of the integer model; {about}",
             "nodes": nodes}
+
+
+TINY = 1e-290
+"""A span below it has no bins."""
+
+
+def _span(values: Array) -> tuple[float, float]:
+    """Ends of a histogram, wide enough for bins where all values are alike."""
+    low, high = float(values.min()), float(values.max())
+    largest = max(abs(low), abs(high))
+    if high - low > max(1e-9 * largest, TINY):
+        return low, high
+    half = largest / 2 if largest > TINY else 0.5
+    return low - half, high + half
 
 
 def _drift(artifact: Artifact, traced: dict[str, Array], integers: dict[str, Array], about: str) -> dict:

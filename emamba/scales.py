@@ -20,9 +20,9 @@ SLACK = 16
 (our choice)."""
 
 
-def best_frac(x: Array, bits: int, signed: bool = True, tiny: bool = False) -> int:
-    """Fraction bits of the power-of-two scale with the least squared error on x; rounding and clipping both count. Values below
-    every scale are refused, or where they may be `tiny` become 0."""
+def best_frac(x: Array, bits: int, signed: bool = True, tiny: bool = False, axis: int = -1) -> int:
+    """Fraction bits of the power-of-two scale with the least squared error on x, whose channels are its axis `axis`; rounding and
+    clipping both count. Values below every scale are refused, or where they may be `tiny` become 0."""
     top = float(np.abs(x).max()) if x.size else 0.0
     if top == 0.0:
         return bits - 1
@@ -30,8 +30,9 @@ def best_frac(x: Array, bits: int, signed: bool = True, tiny: bool = False) -> i
     if tiny and widest > FINEST:
         return FINEST
     if not -FINEST <= widest <= FINEST:
-        raise EmambaError(f"a value of {top:g} needs a scale of 2^{-widest}, out of range 2^−{FINEST}..2^{FINEST}: "
-                          "rescale the data or the weights")
+        channel = np.unravel_index(np.abs(x).argmax(), x.shape)[axis]
+        raise EmambaError(f"channel {channel}: a value of {top:g} needs a scale of 2^{-widest}, out of range "
+                          f"2^−{FINEST}..2^{FINEST}: rescale the data or the weights")
     best, least = widest, np.inf
     for frac in range(widest - 1, widest + 5):
         o = IntFormat(bits, signed, frac)
@@ -49,7 +50,7 @@ def codes_of(x: Array, o: IntFormat) -> Array:
 def power_of_two(weight: Array, bias: Array, bits: int, i: IntFormat, o: IntFormat, silent: bool) -> dict:
     """One scale for all of `weight` [out, in] (paper), fine enough for the bias where the products are `silent`, coarse enough
     for a bias of 32 bits beside weights of nothing."""
-    frac = best_frac(weight, bits, tiny=True)
+    frac = best_frac(weight, bits, tiny=True, axis=0)
     if silent:
         frac = min(max(frac, o.frac - i.frac), FINEST)
     if bias.any():

@@ -50,8 +50,9 @@ def test_best_frac_by_brute_force(bits, signed):
 def test_best_frac_of_nothing_and_of_too_much():
     assert best_frac(np.zeros(5), 8) == 7 and best_frac(np.zeros(0), 12) == 11
     for value, needs in ((1e30, 93), (1e-30, -106)):
-        with pytest.raises(EmambaError, match=re.escape(
-                f"a value of {value:g} needs a scale of 2^{needs}, out of range 2^−60..2^60: rescale the data or the weights")):
+        sentence = (f"channel 0: a value of {value:g} needs a scale of 2^{needs}, out of range 2^−60..2^60: "
+                    "rescale the data or the weights")
+        with pytest.raises(EmambaError, match=re.escape(sentence)):
             best_frac(np.array([value]), 8)
 
 
@@ -198,11 +199,11 @@ def test_unknown_tensor():
 
 def test_weights_out_of_range():
     scale = "needs a scale of 2^…, out of range 2^−60..2^60: rescale the data or the weights"
-    with refuses(f"node 'embed': a value of 1e+30 {scale}"):
+    with refuses(f"node 'embed': channel 0: a value of 1e+30 {scale}"):
         made_of(change=lambda w: w["embed.weight"].__setitem__((0, 0), 1e30), tokens=np.zeros((1, 7, 3)))
-    with refuses(f"node 'embed': a value of … {scale}"):
+    with refuses(f"node 'embed': channel … a value of … {scale}"):
         made_of(change=lambda w: w.update({"embed.weight": w["embed.weight"] * 1e25}))
-    with refuses("node 'head': a value of 1e+30 …"):
+    with refuses("node 'head': channel 0: a value of 1e+30 …"):
         made_of(change=lambda w: w["head.bias"].__setitem__(0, 1e30))
     with refuses("the checkpoint: tensor 'head.bias' holds values that are not finite: train again"):
         made_of(change=lambda w: w["head.bias"].__setitem__(0, np.nan))

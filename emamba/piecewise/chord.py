@@ -14,10 +14,10 @@ DOMAINS = {"silu": (-7.0, 7.0), "exp": (-4.0, 1.0), "softplus": (-7.0, 7.0)}
 
 # A chord across a zero of the function has unbounded relative error; below this absolute error any chord is accepted.
 # 40 times finer than half an INT8 step at 2^−7, and the value at which SiLU takes the paper's 17 segments.
-_FLOOR = 1e-4
+FLOOR = 1e-4
 
 
-def _error(function: str | Scalar, a: float, b: Array, tolerance: float) -> Array:
+def _error(function: str | Scalar, a: float, b: Array, tolerance: float, floor: float) -> Array:
     """Largest error of the chords a..b as a fraction of what is allowed; `b` is an array."""
     part = np.linspace(0.0, 1.0, 257)
     x = a + (b[:, None] - a) * part
@@ -25,12 +25,13 @@ def _error(function: str | Scalar, a: float, b: Array, tolerance: float) -> Arra
     if not np.isfinite(true).all():
         raise EmambaError(f"{name_of(function)} is not finite at {x[~np.isfinite(true)][0]:g}; narrow the domain of its chords")
     line = true[:, :1] + (true[:, -1:] - true[:, :1]) * part
-    return (np.abs(line - true) / np.maximum(tolerance * np.abs(true), _FLOOR)).max(-1)
+    return (np.abs(line - true) / np.maximum(tolerance * np.abs(true), floor)).max(-1)
 
 
 @lru_cache(maxsize=32)
-def chords(function: str | Scalar, low: float, high: float, tolerance: float) -> tuple[Array, Array, Array]:
-    """Knots, m, c. Ends are searched upwards, since the error is not monotone across an inflection."""
+def chords(function: str | Scalar, low: float, high: float, tolerance: float, floor: float = FLOOR) -> tuple[Array, Array, Array]:
+    """Knots, m, c; an absolute error below `floor` is allowed. Ends are searched upwards, since the error is not monotone across
+    an inflection."""
     name = name_of(function)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise EmambaError(f"the chord rule for {name} needs a finite domain, not [{low:g}, {high:g}]")
@@ -41,7 +42,7 @@ def chords(function: str | Scalar, low: float, high: float, tolerance: float) ->
         inside, end = knots[-1], high
         for _ in range(4):
             ends = np.linspace(inside, end, 130)[1:]
-            bad = _error(function, knots[-1], ends, tolerance) > 1.0
+            bad = _error(function, knots[-1], ends, tolerance, floor) > 1.0
             if not bad.any():
                 inside = end
                 break

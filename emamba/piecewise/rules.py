@@ -84,7 +84,7 @@ def _fit(function, i, o, segments, rule, domain, rounding, slope_bits, tolerance
         weights = shares(density, i, target.keep)
         return least_squares(target, segments, (1 - floor) * weights + floor / len(weights))
     if rule == "chord":
-        knots, m, c = chords(function, *(domain or _chord_domain(function, i, o)), tolerance)
+        knots, m, c = _chords(function, i, o, domain, tolerance)
     else:
         knots, m, c = printed(name_of(function), five_bits=rule == "authors_5bit")
     if len(m) > segments:
@@ -93,11 +93,14 @@ def _fit(function, i, o, segments, rule, domain, rounding, slope_bits, tolerance
     return from_lines(function, i, o, knots, m, c, rounding, slope_bits)
 
 
-def _chord_domain(function: str | Scalar, i: IntFormat, o: IntFormat) -> Domain:
-    """Of softplus that gives small values alone, from half an output step to its largest."""
-    if function == "softplus" and saturates_early(function, i, o):
-        return tuple(float(np.log(np.expm1(y * o.step))) for y in (0.5, o.max))
-    return DOMAINS.get(function, EVERYWHERE) if isinstance(function, str) else EVERYWHERE
+def _chords(function: str | Scalar, i: IntFormat, o: IntFormat, domain: Domain | None, tolerance: float) -> tuple[Array, ...]:
+    """Of a softplus of small values alone, from half an output step, which is also the error that any chord may have, to the
+    largest output."""
+    if domain is None and function == "softplus" and saturates_early(function, i, o):
+        low, high = (float(np.log(np.expm1(y * o.step))) for y in (0.5, o.max))
+        return chords(function, low, high, tolerance, o.step / 2)
+    usual = DOMAINS.get(function, EVERYWHERE) if isinstance(function, str) else EVERYWHERE
+    return chords(function, *(domain or usual), tolerance)
 
 
 def _coarsest(function, i, o, segments, rule, domain, rounding, slope_bits, density, floor) -> Segments:
