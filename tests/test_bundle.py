@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -33,8 +34,13 @@ TO_SLAVE = {"AWADDR", "AWPROT", "AWVALID", "WDATA", "WSTRB", "WVALID", "BREADY",
 """Signals that AMBA drives from the master; the rest go back."""
 
 
+NAME = '[exec touch planted] $(touch planted) `touch planted` "; touch planted'
+"""Of the artifact: text, and no command."""
+
+
 def system_of(bus_bits=64):
-    return System(Schedule(random_artifact(SMALL), 8), Options(bus_bits=bus_bits))
+    artifact = replace(random_artifact(SMALL), name=NAME)
+    return System(Schedule(artifact, 8), Options(bus_bits=bus_bits))
 
 
 @pytest.fixture(scope="module", params=[("zcu102", 64), ("kv260", 128)], ids=lambda param: param[0])
@@ -187,6 +193,12 @@ def test_terms_go_with_the_files(built):
     """Beside the designs, and on the board."""
     for place, name in product((built[0], built[0] / "host"), ("LICENSE", "NOTICE")):
         assert (place / name).read_bytes() == Path(name).read_bytes()
+
+
+def test_the_name_is_in_no_script(built):
+    """Whatever an artifact is called, it is text for readers and JSON alone."""
+    files = {path.name: path.read_text() for path in built[0].rglob("*") if path.is_file()}
+    assert {name for name, text in files.items() if NAME in text or "touch planted" in text} == {"README.txt", "accelerator.json"}
 
 
 def test_layout():

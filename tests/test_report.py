@@ -30,6 +30,10 @@ SECTIONS = {"artifact", "data", "accuracy", "pipeline", "stalls", "resources", "
             "certificate", "sensitivity"}
 
 
+NAME = "odd <script src='//x'>alert(1)</script> & \"more\""
+"""Of the artifact: text, and no part of a page."""
+
+
 def data_of(artifact, tokens):
     none = np.zeros(0)
     return Dataset("given", "all", "random", none, none, none, none, tokens, none, unit="cm", unit_scale=100.0)
@@ -45,7 +49,7 @@ def stalls_of(artifact):
 
 @pytest.fixture(scope="module")
 def found():
-    artifact = replace(random_artifact("emamba-odd"), name="odd")
+    artifact = replace(random_artifact("emamba-odd"), name=NAME)
     tokens = random_inputs(artifact.config, 9)
     targets = np.arange(9) % 4
     sensitivity = {"error": "1 − accuracy", "base": 0.25, "sequences": 9,
@@ -89,7 +93,7 @@ def test_values_and_state(found):
 
 def test_words(found):
     text = "\n".join(lines(found[3]))
-    assert text.startswith("odd: ") and "not run here" in text and "cannot overflow" in text
+    assert text.startswith(f"{NAME}: ") and "not run here" in text and "cannot overflow" in text
 
 
 class _Page(HTMLParser):
