@@ -210,7 +210,7 @@ def _settled(space: Space, study: optuna.Study, trial: Trial) -> list[FrozenTria
                        and len(other.params) < len(space.parameters) for other in others)
         if not choosing or time.monotonic() > late:
             return others
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def _attempt(search: Search, study: optuna.Study, trial: Trial, point: Point, bench) -> str | None:

@@ -49,7 +49,7 @@ def until(condition, parent: subprocess.Popen | None = None):
     """Waits for what `condition` returns."""
     while not (found := condition()):
         assert parent is None or parent.poll() is None, parent.stderr.read()
-        time.sleep(0.05)
+        time.sleep(0.1)
     return found
 
 
@@ -126,8 +126,10 @@ def test_twenty_kills_of_eight_workers_in_postgresql(tmp_path):
         with started(wanted.out, len(points), 8, url, "few") as parent:
             study = until(partial(opened, wanted), parent)
             for k in range(20):
-                victims = partial(crew, parent.pid) if k % 2 else partial(busy, study, parent)
-                os.kill(chance.choice(until(victims, parent)), signal.SIGKILL)
+                if k % 3:
+                    os.kill(max(until(partial(crew, parent.pid), parent)), signal.SIGKILL)  # the one that has just begun
+                else:
+                    os.kill(chance.choice(until(partial(busy, study, parent), parent)), signal.SIGKILL)
             assert (parent.wait(), parent.stderr.read()) == (0, "")
         assert not crew(parent.pid, False)
         check(wanted, study, len(points))
