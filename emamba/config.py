@@ -109,7 +109,7 @@ class ModelConfig(Config):
 class TrainConfig(Config):
     """How a model is trained (our choice; the paper is silent)."""
 
-    epochs: int = Field(60, ge=1)
+    epochs: int = Field(60, ge=1, le=1 << 20)
     batch: int = Field(128, ge=1)
     peak_lr: float = Field(6e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)

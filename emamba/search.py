@@ -19,7 +19,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from .config import QuantizeConfig
+from .config import QuantizeConfig, Recipe, validate
 from .door import ending_on_signals
 from .errors import EmambaError
 from .leases import Watch, me, renewed
@@ -37,6 +37,7 @@ NEIGHBOURS = 2000
 COUNTABLE = 1 << 20
 """Points of a space in which one that is left is looked for among all."""
 MOST_TRIALS = 1 << 20
+MOST_THREADS = 1024
 WORKERS = 8
 """Processes for each processor, at most."""
 PAUSE = 1.0
@@ -267,6 +268,8 @@ def _propose(study: optuna.Study, space: Space, point: Point, known: set[str], r
 
 def checkpoint(search: Search, number: int, epochs: int | None = None, threads: int | None = None) -> tuple[Path, QuantizeConfig]:
     """The checkpoint of a trial, its proxy's or after a training of so many epochs on all frames, and how it is quantized."""
+    if threads is not None and not 1 <= threads <= MOST_THREADS:
+        raise EmambaError(f"--threads must lie in 1..{MOST_THREADS}, not {threads}")
     study = open_study(search)
     found = [trial for trial in finished(study) + failed(study) if trial.number == number]
     if not found or "parameters" not in found[0].user_attrs:
@@ -282,7 +285,7 @@ def checkpoint(search: Search, number: int, epochs: int | None = None, threads: 
                               "train in full with --epochs")
         return folder, settings
     folder = search.out / "picked" / f"{number}_{epochs}"
-    recipe = recipe.model_validate(recipe.model_dump() | {"train": recipe.train.model_dump() | {"epochs": epochs}})
+    recipe = validate(Recipe, recipe.model_dump() | {"train": recipe.train.model_dump() | {"epochs": epochs}}, "--epochs")
     if not (folder / "checkpoint.json").is_file():
         from .training import train
 

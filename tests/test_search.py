@@ -4,13 +4,14 @@ import json
 import os
 import re
 import sys
+from functools import partial
 
 import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState
 
-from emamba import cli, datasets, search, training, trials
+from emamba import cli, datasets, search, training, trials, workers
 from emamba.artifact import load
 from emamba.config import load_toml
 from emamba.errors import EmambaError
@@ -45,29 +46,6 @@ cycles_per_token = 40
 d_model = [3, 4, 6]
 dt_rank = { low = 1, high = 3 }
 d_conv = [2, 3, 4]
-"""
-DATA = """
-[data]
-name = "mars"
-split = "random"
-[model]
-input = "image"
-image = [8, 8, 5]
-patch = [4, 4]
-d_model = 3
-expand = 1
-d_state = 2
-dt_rank = 1
-blocks = 1
-task = "regression"
-outputs = 57
-[train]
-epochs = 1
-[hardware]
-device = "zcu102"
-[space.model]
-patch = [[4, 4], [8, 4], [4, 8]]
-d_conv = [1, 2, 3]
 """
 
 
@@ -123,9 +101,9 @@ def test_what_a_search_leaves(begin, made, tmp_path, capsys):
 
 
 def test_same_seed_same_trials(begin, tmp_path):
-    one = search.run(begin(), trials=2)
+    one = search.run(begin(), trials=1)
     (tmp_path / "run").rename(tmp_path / "other")
-    two = search.run(begin(), trials=2)
+    two = search.run(begin(), trials=1)
     assert [trial.params for trial in one.trials] == [trial.params for trial in two.trials]
     assert [trial.values for trial in one.trials] == [trial.values for trial in two.trials]
 
@@ -195,7 +173,7 @@ def test_no_point_can_be(begin, tmp_path, capsys):
 
 
 def test_a_device_that_is_too_small(begin):
-    text = TINY.replace("zcu102", "icebreaker").replace("[hardware]", "[hardware]\nfill = 0.1")
+    text = TINY.replace("zcu102", "icebreaker").replace("[hardware]", "[hardware]\nfill = 0.1").replace("[3, 4, 6]", "[1]")
     with pytest.raises(EmambaError, match=r"icebreaker is too small: at \d+ cycles per token the design takes an estimated \d+% "
                                           "of its scarcest resource, more than 10%"):
         search.run(begin(text), trials=1)
@@ -215,18 +193,16 @@ def test_hopeless(begin):
 
 
 def test_hopeless_trials_stop(begin, monkeypatch):
-    text = TINY.replace("epochs = 1", "epochs = 4")
-    search.run(begin(text), trials=2)
-    monkeypatch.setattr(trials, "rivals", lambda *_: [0, 1])
-    study = search.run(begin(text), trials=3)
-    assert study.trials[2].state == TrialState.PRUNED and len(study.trials[2].user_attrs["curve"]) == 1
-    assert study.trials[2].user_attrs["refused"] == "after 1 epochs trials 0, 1 were better at no higher cost"
+    monkeypatch.setattr(trials, "rivals", lambda space, curve, costs, others: [0, 1] if others else [])
+    study = search.run(begin(TINY.replace("epochs = 1", "epochs = 4")), trials=2)
+    assert study.trials[1].state == TrialState.PRUNED and len(study.trials[1].user_attrs["curve"]) == 1
+    assert study.trials[1].user_attrs["refused"] == "after 1 epochs trials 0, 1 were better at no higher cost"
 
 
 @pytest.mark.parametrize("options", [[], ["--epochs", 2]])
 def test_pick(begin, tmp_path, capsys, options):
     wanted = begin()
-    study = search.run(wanted, trials=2)
+    study = search.run(wanted, trials=1)
     number = search.best(study)[0].number
     status, printed = words(capsys, "pick", tmp_path / "tiny.toml", number, "--search", wanted.out, "--out", tmp_path / "picked",
                             "--set", "residual_bits=10", "--threads", 1, *options)
@@ -249,6 +225,13 @@ def test_pick_refuses(begin, tmp_path, capsys):
     assert words(capsys, "pick", tmp_path / "tiny.toml", 0, *arguments) == (
         1, f"emamba: {wanted.out}/trials/0 holds no finished proxy of trial 0: copy it from the machine that trained it, or "
         "train in full with --epochs\n")
+    for option, value, sentence in (
+            ("--epochs", 0, "--epochs: train.epochs: Input should be greater than or equal to 1"),
+            ("--epochs", -1, "--epochs: train.epochs: Input should be greater than or equal to 1"),
+            ("--epochs", 10**9, "--epochs: train.epochs: Input should be less than or equal to 1048576"),
+            ("--threads", 0, "--threads must lie in 1..1024, not 0"),
+            ("--threads", 10**9, "--threads must lie in 1..1024, not 1000000000")):
+        assert words(capsys, "pick", tmp_path / "tiny.toml", 0, *arguments, option, value) == (1, f"emamba: {sentence}\n")
 
 
 @pytest.mark.parametrize("old, new, sentence", [
@@ -287,27 +270,14 @@ def test_other_refusals(begin, made, monkeypatch, tmp_path, capsys):
     assert status == 1 and printed.startswith("emamba: a search needs the extras [search,train] (")
 
 
-# -- several processes --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mars(tmp_path):
-    """A folder of 60 made MARS frames."""
-    random, arrays = np.random.default_rng(0), {}
-    for part in ("train", "validate", "test"):
-        arrays |= {f"{part}_{key}": random.integers(-500, 500, 20 * 8).astype(np.int16) for key in ("x", "y", "z", "doppler")}
-        arrays |= {f"{part}_intensity": random.integers(0, 99, 20 * 8), f"{part}_count": np.full(20, 8),
-                   f"{part}_subject": np.full(20, 2), f"{part}_labels": random.normal(size=(20, 57)).astype(np.float32)}
-    (tmp_path / "mars").mkdir()
-    np.savez(tmp_path / "mars" / "mars_points.npz", **arrays)
-    (tmp_path / "space.toml").write_text(DATA)
-    return tmp_path
-
-
-def test_two_workers_share_a_journal(mars):
-    wanted = search.Search(load_toml(Space, mars / "space.toml"), "space", mars / "run", data_dir=mars)
-    study = search.run(wanted, trials=3, workers=2)
-    done = search.finished(study)
-    assert [trial.state for trial in done] == [TrialState.COMPLETE] * 3
-    assert os.getpid() not in {trial.user_attrs["process"][1] for trial in done}
-    assert len({wanted.space.key(trial.params) for trial in done}) == 3
+def test_a_worker_reads_the_data_itself(begin, tmp_path, monkeypatch):
+    wanted = begin(data_dir=tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "made").mkdir()
+    for name, array in vars(make_data()).items():
+        if name[:2] in ("x_", "y_"):
+            np.save(tmp_path / "made" / f"{name}.npy", array)
+    study = search.open_study(wanted, create=True)
+    workers.together(partial(search.work, wanted, 1, search._bench), 1, lambda: 0)
+    (done,) = search.finished(study)
+    assert done.state == TrialState.COMPLETE and done.user_attrs["process"][1] != os.getpid()

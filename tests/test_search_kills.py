@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 from emamba import search, workers
 from emamba.errors import EmambaError
+from tests.ends import die, fail, refuse
 from tests.postgres import server
 from tests.searching import FEW, Bench, every_point, front, make, values_of
 
@@ -49,7 +50,7 @@ def until(condition, parent: subprocess.Popen | None = None):
     """Waits for what `condition` returns."""
     while not (found := condition()):
         assert parent is None or parent.poll() is None, parent.stderr.read()
-        time.sleep(0.1)
+        time.sleep(0.2)
     return found
 
 
@@ -106,18 +107,6 @@ def test_workers_that_are_all_killed(monkeypatch):
         workers.together(die, 1, lambda: 0)
 
 
-def refuse(k: int) -> None:
-    raise EmambaError("it refuses") if k else SystemExit(0)
-
-
-def fail(_k: int) -> None:
-    raise ZeroDivisionError
-
-
-def die(_k: int) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 def test_twenty_kills_of_eight_workers_in_postgresql(tmp_path):
     """Of the whole space, so that the front is that of a search that nobody disturbed."""
     chance, points = random.Random(0), every_point(FEW)
@@ -125,11 +114,12 @@ def test_twenty_kills_of_eight_workers_in_postgresql(tmp_path):
         wanted = make(tmp_path / "run", FEW, storage=url)
         with started(wanted.out, len(points), 8, url, "few") as parent:
             study = until(partial(opened, wanted), parent)
-            for k in range(20):
-                if k % 3:
-                    os.kill(max(until(partial(crew, parent.pid), parent)), signal.SIGKILL)  # the one that has just begun
-                else:
-                    os.kill(chance.choice(until(partial(busy, study, parent), parent)), signal.SIGKILL)
+            for _ in range(10):
+                seen = set(crew(parent.pid))
+                os.kill(chance.choice(until(partial(busy, study, parent), parent)), signal.SIGKILL)
+                new = max(until(lambda seen=seen: set(crew(parent.pid)) - seen, parent))  # it may not even have begun to work
+                time.sleep(chance.uniform(0, 0.2))
+                os.kill(new, signal.SIGKILL)
             assert (parent.wait(), parent.stderr.read()) == (0, "")
         assert not crew(parent.pid, False)
         check(wanted, study, len(points))
