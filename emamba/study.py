@@ -28,7 +28,7 @@ from .errors import EmambaError
 from .files import read_text, write_file
 from .leases import Watch, is_gone, me
 from .space import Point, Space
-from .storage import Place, StorageError, connect
+from .storage import Place, StorageError, connect, plain
 
 SETTLE = 0.5
 """Seconds after which machines that make the same study at once see the same."""
@@ -68,7 +68,7 @@ class Search:
 
 Whole = Annotated[int, Field(strict=True, ge=0, lt=1 << 63)]
 Figure = Annotated[float, Field(strict=True, allow_inf_nan=False)]
-Words = Annotated[str, Field(strict=True, max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+Words = Annotated[str, Field(strict=True, max_length=5000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
 Process = Annotated[int, Field(strict=True, ge=1, lt=1 << 31)]
 
 
@@ -121,6 +121,8 @@ def examine(search: Search, trial: FrozenTrial) -> None:
 
 def open_study(search: Search, create: bool = False) -> optuna.Study:
     """The study of a search; a new one starts with the recipe, if that is a point of the space."""
+    if plain(search.name) != search.name:
+        raise EmambaError(f"a search cannot be named {search.name!r} after its file: name it with [search] name")
     space = json.dumps(search.space.model_dump(mode="json", exclude={"search": {"trials"}}), sort_keys=True)
     _check_folder(search, create)
     storage = connect(search.place, partial(examine, search))

@@ -349,6 +349,11 @@ def test_files_that_no_search_wrote_are_kept(wanted, name):
     assert os.listdir(wanted.out) == [name]
 
 
+def test_a_name_that_no_storage_keeps(wanted):
+    with pytest.raises(EmambaError, match=r"a search cannot be named 'a\\udcff\\n' after its file: name it with \[search\] name"):
+        search.run(search.Search(wanted.space, "a\udcff\n", wanted.out), bench=Bench)
+
+
 @pytest.mark.parametrize("trials, workers, sentence", [
     (0, 1, "--trials and --workers must be at least 1, not 0 and 1"), (1, -1, "--trials and --workers must be at least 1, not 1"),
     (10**9, 1, "--trials must be at most 1048576, not 1000000000"),
