@@ -1,6 +1,7 @@
 # amaranth: UnusedElaboratable=no
 """Every target on every kind of model: those that ship, those that are imported, each norm. And every table knows every node."""
 
+import gc
 import json
 from collections import defaultdict
 from dataclasses import dataclass
@@ -113,6 +114,9 @@ def quick(monkeypatch):
     monkeypatch.setattr(tools, "nextpnr", placed)
     monkeypatch.setattr(tools, "ecppack", lambda folder, options: (folder / "top.bit").touch())
     monkeypatch.setattr("boards.vivado.shutil.which", lambda name: None)
+    gc.disable()  # a fifth of the time is spent on looking for garbage among the designs, which live to the end
+    yield
+    gc.enable()
 
 
 def test_every_target(small, quick, tmp_path, capsys):
