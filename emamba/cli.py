@@ -51,6 +51,10 @@ def _run(options: argparse.Namespace) -> int:
 def _check_files(options: argparse.Namespace) -> None:
     """Refuses a file that would be written over one that is read, or over another output."""
     paths = {key: value for key, value in vars(options).items() if isinstance(value, Path)}
+    if options.run in (_quantize, _import, _finetune, _pick) and not options.out.name.isprintable():  # an artifact's name
+        raise EmambaError(f"--out {paths['out']}: name it with characters that can be printed")
+    if options.run in (_quantize, _finetune, _pick):
+        check_replaceable(options.out, "manifest.json")
     named = {key: f"--{key.replace('_', '-')}" if key in OUTPUTS or key in OPTIONAL else key.upper() for key in paths}
     inputs = {key: path for key, path in paths.items() if key not in OUTPUTS and os.path.isfile(path)}
     read = {os.path.realpath(path): f"{named[key]} {path}" for key, path in inputs.items()}

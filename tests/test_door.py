@@ -174,3 +174,15 @@ def test_an_output_is_no_input(tmp_path, monkeypatch, capsys):
         assert cli.main(words.split()) == 1
         assert capsys.readouterr().err == f"emamba: {f'{sentence}: name another one' if sentence else 'went on'}\n"
     assert all((tmp_path / name).read_text() == name for name in ("r.json", "x.npy", "c.toml"))
+
+
+def test_an_output_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
+    """Where its artifact could not be written."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "thesis").touch()
+    for words in (["quantize", "c"], ["finetune", "a", "--run", "r"], ["pick", "s", "3", "--search", "s"]):
+        assert cli.main([*words, "--out", "theirs"]) == 1
+        assert capsys.readouterr().err.startswith("emamba: theirs is no earlier output, since it has no manifest.json: name an")
+        assert cli.main([*words, "--out", "a\nb"]) == 1
+        assert capsys.readouterr().err == "emamba: --out a\\nb: name it with characters that can be printed\n"
