@@ -354,7 +354,10 @@ class Library:
 
     @property
     def smallest_inverter(self) -> Cell:
-        return min((cell for cell in self.cells.values() if cell.inverts), key=lambda cell: cell.area)
+        found = [cell for cell in self.cells.values() if cell.inverts]
+        if not found:
+            raise EmambaError(f"the library {self.name} has no inverter; keep one in the PDK's description")
+        return min(found, key=lambda cell: cell.area)
 
     def write(self, path: Path, name: str = "emamba") -> None:
         """One Liberty file of the kept cells, macros aside; an input's capacitance is that of the wire to it too."""

@@ -10,6 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from emamba.errors import EmambaError
 from rtl.emit import BACKSLASH, INSTANCE, modules
 from rtl.streams import Block
 
@@ -49,6 +50,9 @@ def cell_area(pdk: Pdk, words: int, width: int) -> float:
     clock gate and four NAND2 of decoders each word; of less than LEAST_WORDS a flip-flop in a latch's place."""
     library = pdk.typical
     nand2, register, latch, gate = (library.smallest_nand2, *map(library.smallest, ("ff", "latch", "clock_gate")))
+    if register is None:
+        raise EmambaError(f"the library {library.name} has no cell of the kind ff left; keep one in the description of "
+                          f"{pdk.name}")
     held = latch is not None and words >= LEAST_WORDS
     word = width * ((latch if held else register).area + nand2.area) + (gate.area if gate else 0) + 4 * nand2.area
     return words * word + width * register.area * held

@@ -109,7 +109,7 @@ class Description(Strict):
     cells; `macros` its RAMs, of which those are used whose files the data have."""
 
     title: Title
-    corners: dict[Label, list[File]]
+    corners: dict[Label, Annotated[list[File], Field(min_length=1)]]
     keep: list[str]
     drop: list[str]
     clock_mhz: Positive
