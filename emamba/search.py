@@ -89,9 +89,11 @@ def _fruitless(study: optuna.Study) -> str:
     """Why there is no model, by the last trials."""
     refused = [trial.user_attrs["refused"] for trial in finished(study) if "refused" in trial.user_attrs]
     broken = [trial.user_attrs["failed"] for trial in failed(study)]
+    machines = any(trial.user_attrs.get("machine") for trial in failed(study))
     told = ([f"the last was refused since {refused[-1]}"] if refused else []) + (
         [f"the last {'one that failed did so' if refused else 'failed'} since {broken[-1]}"] if broken else [])
-    remedy = "widen [space], raise [limits], or name a larger [hardware] device" if refused else \
+    remedy = "the same command tries again what failed" if machines else \
+        "widen [space], raise [limits], or name a larger [hardware] device" if refused else \
         "correct [train] or [space], and search into another folder"
     return (f"none of the {len(refused) + len(broken)} points that were tried {'is feasible' if refused else 'became a model'}; "
             f"{'; '.join(told)}; {remedy}")

@@ -130,11 +130,11 @@ def open_study(search: Search, create: bool = False) -> optuna.Study:
     known = study.user_attrs.get("space")
     if known is None and create:
         study.set_user_attr("study", uuid.uuid4().hex)
-        study.set_user_attr("space", space)
         if search.storage is not None:
             time.sleep(SETTLE)
         if search.space.start is not None:
             study.enqueue_trial(search.space.start, skip_if_exists=True)
+        study.set_user_attr("space", space)  # last, so that an interruption leaves out nothing
     elif known != space:
         raise EmambaError(f"the search '{search.name}' in {search.place} has another space than the file now: undo the change, "
                           "or give the search another name ([search] name) and another --out")
