@@ -142,6 +142,12 @@ def change_record(folder: Path, record: str, changes: dict) -> None:
     write(content | {"files": {str(name): _digest(folder / name, record) for name in listed}})
 
 
+def foreign(folder: Path, record: str) -> list[str]:
+    """What is directly in an output and not of its list."""
+    own = {Path(name).parts[0] for name in _recorded(folder, record)}
+    return sorted(entry.name for entry in folder.iterdir() if entry.name not in own)
+
+
 @contextmanager
 def alone(folder: Path, what: str) -> Iterator[None]:
     """Refuses to be in `folder` with another process that does the same."""

@@ -21,7 +21,7 @@ from emamba.artifact import SHIPPED, load
 from emamba.certificate import certify
 from emamba.door import guarded
 from emamba.errors import EmambaError
-from emamba.files import change_record, check_replaceable, write_folder
+from emamba.files import change_record, check_replaceable, foreign, write_folder
 from emamba.operators import Scan
 from emamba.options import at_least, check, cycles, real
 
@@ -168,6 +168,7 @@ def build(options: argparse.Namespace) -> None:
             "notes": [*notes, *caveats],
         }
         (temporary / RECORD).write_text(json.dumps(report), encoding="utf-8")
+    kept = foreign(out, RECORD)
     if hasattr(target, "run") and (notes := target.run(out.resolve())):
         report["notes"] = [*notes, *(note for note in report["notes"] if note != target.UNRUN)]
         change_record(out, RECORD, {"notes": report["notes"]})
@@ -176,6 +177,8 @@ def build(options: argparse.Namespace) -> None:
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
     for note in report["notes"]:
         print(f"note: {note}")
+    if kept:
+        print(f"kept, since it was not written here, and perhaps of an earlier design: {', '.join(kept)}")
 
 
 def request(options: argparse.Namespace, device: str | None, default: int, products: Products | None = None) -> Request:

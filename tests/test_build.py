@@ -99,7 +99,7 @@ def test_target(name, small, tmp_path, capsys):
     assert all(file in captured.out for file in FILES[name]) and all(note in captured.out for note in report["notes"])
 
 
-def test_an_earlier_output_is_replaced(small, unwritten, tmp_path):
+def test_an_earlier_output_is_replaced(small, unwritten, tmp_path, capsys):
     out = tmp_path / "out"
     out.mkdir()
     for cycles in (8, 16):
@@ -107,7 +107,9 @@ def test_an_earlier_output_is_replaced(small, unwritten, tmp_path):
         assert built(out)["cycles_per_token"] == cycles
     (out / "project").mkdir()
     (out / "project" / "mine.xpr").write_text("kept")
+    capsys.readouterr()
     assert main(["asic", "--artifact", str(small), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.endswith("\nkept, since it was not written here, and perhaps of an earlier design: project\n")
     assert {path.name for path in out.iterdir()} == FILES["asic"] | {"report.json", "project"}
     assert (out / "project" / "mine.xpr").read_text() == "kept"
 
