@@ -145,7 +145,7 @@ def spoilt(board, monkeypatch, line, action, wanted) -> None:
     usual(board)
 
 
-@pytest.mark.parametrize("name, step", [("run", 3), ("state", 151), ("reset", 31)])
+@pytest.mark.parametrize("name, step", [("run", 5), ("state", 199), ("reset", 47)])
 def test_spoilt_bytes(board, monkeypatch, name, step):
     """A byte of either direction is changed, lost or doubled, or an end."""
     board.driver.reset()
