@@ -30,6 +30,28 @@ def weights_of(config: ModelConfig, seed: int = 0) -> dict[str, Array]:
     return weights
 
 
+TINY = {"input": "sequence", "features": 2, "length": 3, "d_model": 3, "d_state": 2, "dt_rank": 1, "blocks": 1, "d_conv": 2,
+        "task": "regression", "outputs": 2}
+ZEROS = {"B": ("B.weight",), "C": ("C.weight",), "D": ("D",), "out": ("out.weight",), "conv": ("conv.weight", "conv.bias"),
+         "z": ("z.weight",), "x_proj": ("B.weight", "C.weight", "dt_low.weight"), "dt": ("dt.weight",),
+         "x": ("x.weight",)}
+SLOW = {"slow": (1e-5, 1e-3), "slower": (1e-6, 1e-5), "still": (1e-42, 1e-41)}
+KINDS = (*ZEROS, *SLOW)
+
+
+def kind_of(kind: str, form: str, **changes) -> tuple[ModelConfig, dict[str, Array]]:
+    """Weights with branches of zeros, or with δ near such values."""
+    config = ModelConfig(**TINY | {"form": form} | changes)
+    weights = weights_of(config)
+    if kind in ZEROS:
+        return config, weights | {f"blocks.0.{name}": 0.0 * weights[f"blocks.0.{name}"] for name in ZEROS[kind]}
+    low, high = SLOW[kind]
+    delta = np.geomspace(low, high, config.d_inner)
+    bias = np.log(delta) if config.softplus and low < 1e-20 else np.log(np.expm1(delta)) if config.softplus else delta
+    small = 0.1 if config.softplus else low
+    return config, weights | {"blocks.0.dt.bias": bias, "blocks.0.dt.weight": small * weights["blocks.0.dt.weight"]}
+
+
 def quantized(config: ModelConfig, weights: dict[str, Array], tokens: Array | None = None, **settings) -> Artifact:
     tokens = tokens_of(config) if tokens is None else tokens
     width = config.input_width

@@ -362,6 +362,24 @@ def test_compile_of_a_language_model(name):
     assert all(np.array_equal(value, artifact.weights[key]) for key, value in model.weights.items())
 
 
+def test_layers_with_slow_dynamics_and_with_a_dead_state_are_compiled():
+    """δ as of high-rate audio in the first layer, B of zeros in the second."""
+    module = randomize(LanguageModel(Settings()))
+    slow, dead = (layer.mixer for layer in module.backbone.layers)
+    with torch.no_grad():
+        slow.dt_proj.bias.copy_(torch.logspace(-5, -3, len(slow.dt_proj.bias)).expm1().log())
+        slow.dt_proj.weight *= 0.1
+        rank = dead.dt_proj.weight.shape[1]
+        dead.x_proj.weight[rank:rank + 5] = 0.0
+    artifact = emamba.compile(module, make_ids(24))
+    assert artifact.operators["block0.dt"].o.frac >= 15 and not artifact.operators["block1.B"].weight.any()
+    tokens = artifact.codec.encode(make_ids(24)[..., None], artifact.input)
+    values, real = IntegerModel(artifact).run(tokens), Reference(artifact.config, artifact.weights).run(make_ids(24)[..., None])
+    for name, largest in (("block0.dt", 2), ("block1.B", 0)):
+        op = artifact.operators[name]
+        assert abs(values[name] - real[name] / op.o.step).mean() <= largest
+
+
 @pytest.mark.parametrize("pool, task", [("last", "classification"), ("mean", "regression")])
 @pytest.mark.parametrize("layout", [Config, Settings])
 def test_compile_with_a_head_of_ones_own(layout, pool, task):

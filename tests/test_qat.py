@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from degenerate import kind_of, quantized, tokens_of
 
 from emamba import qat
 from emamba.artifact import load, save
@@ -13,7 +14,7 @@ from emamba.config import FinetuneConfig, ModelConfig, TrainConfig
 from emamba.datasets.tokens import executor_tokens
 from emamba.errors import EmambaError
 from emamba.integer import IntegerModel
-from emamba.operators import Scan
+from emamba.operators import Scan, Weighted
 from emamba.qat import IntegerNetwork, Part, finetune, varied
 from sim.models import SHAPES, random_artifact, random_inputs
 
@@ -28,6 +29,20 @@ def part_of(artifact, count, seed):
         return Part(tokens, np.tile(targets, (count, 1)).astype(np.float32))
     shape = (count, artifact.config.tokens) if artifact.config.pool == "none" else (count,)
     return Part(tokens, np.full(shape, 1))
+
+
+@pytest.mark.parametrize("kind", ["slow", "conv"])
+def test_training_of_degenerate_branches_starts_at_the_artifact(kind):
+    """Weights and biases of a channel's own scale too; gradients are finite."""
+    config, weights = kind_of(kind, "standard")
+    artifact = quantized(config, {name: value.astype(np.float32) for name, value in weights.items()}, weight_scale="dyadic")
+    network = IntegerNetwork(artifact)
+    for name, op in network.current().operators.items():
+        if isinstance(op, Weighted):
+            assert np.array_equal(op.weight, artifact.operators[name].weight), name
+            assert np.array_equal(op.bias, artifact.operators[name].bias), name
+    network(artifact.codec.encode(tokens_of(config), artifact.input)).square().sum().backward()
+    assert all(torch.isfinite(value.grad).all() for value in network.parameters() if value.grad is not None)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
