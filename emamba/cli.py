@@ -23,7 +23,7 @@ from .datasets.tokens import executor_tokens
 from .door import guarded
 from .errors import EmambaError
 from .executors import BACKENDS, make_executor, predict
-from .files import check_replaceable, write_file
+from .files import check_replaceable, read_text, write_file
 from .graph import build_graph
 from .integer import IntegerModel, record_golden
 from .options import at_least, check, cycles, real
@@ -32,6 +32,8 @@ PARTS = ("test", "validate", "train")
 OUTPUTS = ("out", "json", "vcd", "plot")
 OPTIONAL = ("inputs", "calibration", "config", "sensitivity", "stalls", "data", "search")
 """Options that name a file or folder which is written, and which is read; other paths are arguments."""
+LARGEST_JSON = 1 << 28
+"""Bytes of what another command wrote."""
 LARGE = 10**9
 """More than anybody means."""
 SCHEMAS = ("recipe", "quantize", "finetune", "search")
@@ -741,11 +743,9 @@ def _written(file: Path | None, command: str, is_of: Callable[[dict], bool]) -> 
     if file is None:
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(read_text(file, LARGEST_JSON))
         if not is_of(found):
             raise ValueError("it is of another artifact")
-    except OSError as error:
-        raise EmambaError(f"cannot read {file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise EmambaError(f"{file} is not what emamba {command} --json writes ({error}): run it again") from None
     return found

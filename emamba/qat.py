@@ -28,7 +28,7 @@ from .datasets.metrics import BETTER, figures
 from .datasets.tokens import to_tokens
 from .errors import EmambaError
 from .executors import make_executor, predict
-from .files import alone, write_file
+from .files import alone, check_regular, write_file
 from .graph import Node
 from .integer import IntegerModel
 from .kernels import conv, scan
@@ -279,6 +279,7 @@ def _resume(model: IntegerNetwork, optimizer, schedule, artifact: Artifact, sett
     path = out / "training.pt"
     if not path.exists():
         return {"history": []}
+    check_regular(path)
     try:
         saved = torch.load(path, weights_only=True)
         same = (saved["of"], saved["settings"]) == (artifact.digest, settings.model_dump_json())

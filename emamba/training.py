@@ -31,7 +31,7 @@ from .datasets import Dataset
 from .datasets.metrics import BETTER, data_figures
 from .datasets.tokens import to_tokens
 from .errors import EmambaError
-from .files import alone, write_file
+from .files import alone, check_regular, write_file
 from .network import Mamba
 from .quantize import CHECKPOINT_VERSION
 
@@ -259,6 +259,7 @@ def _resume(recipe: Recipe, moving: dict, out: Path) -> State:
     path = out / "training.pt"
     if not path.exists():
         return State(epoch=0, seconds=0.0, history=[], best_epoch=0, best_weights={})
+    check_regular(path)
     try:
         saved = torch.load(path, weights_only=True)
         same = saved["recipe"] == recipe.model_dump_json()

@@ -176,6 +176,13 @@ def test_an_output_is_no_input(tmp_path, monkeypatch, capsys):
     assert all((tmp_path / name).read_text() == name for name in ("r.json", "x.npy", "c.toml"))
 
 
+def test_what_another_command_wrote_is_a_file(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    for option in ("--sensitivity", "--stalls"):
+        assert cli.main(["report", "--out", str(tmp_path / "r.html"), option, str(tmp_path / "pipe")]) == 1
+        assert capsys.readouterr().err.startswith(f"emamba: cannot read {tmp_path}/pipe: it is a pipe; ")
+
+
 def test_an_output_is_refused_before_the_work(tmp_path, monkeypatch, capsys):
     """Where its artifact could not be written."""
     monkeypatch.chdir(tmp_path)
