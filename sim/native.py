@@ -25,8 +25,11 @@ from . import tools
 
 HARNESS = Path(__file__).with_name("harness.cpp")
 VERILATOR = ["--cc", "--exe", "--build", "-j", "2", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert",
-             "--output-split", "20000", "--output-split-cfuncs", "2000", *tools.YOSYS_WARNINGS,
+             *tools.YOSYS_WARNINGS,
              "--prefix", "Vtop", "--top-module", "top", "--Mdir", "obj", "-o", "../simulation"]
+FAST = ["-CFLAGS", "-O2", "--output-split", "20000", "--output-split-cfuncs", "2000"]
+PLAIN = ["-CFLAGS", "-O0", "--output-split", "100000"]
+"""Where nothing is optimized, most of a compiler's time goes to the headers, once a file."""
 SETTLE = 256  # cycles without a transfer after which the run is over
 
 
@@ -159,7 +162,7 @@ def build(files: dict[str, str], build_dir: Path | None, *, fast: bool, options:
     the user's own cache, or in `build_dir`."""
     place = cache.folder("native") if build_dir is None else cache.private(Path(build_dir).absolute())
     environment = tools.verilator()
-    arguments = [*VERILATOR, "-CFLAGS", "-O2" if fast else "-O0", *options]
+    arguments = [*VERILATOR, *(FAST if fast else PLAIN), *options]
     content = "\0".join([*files.values(), *arguments, Path(environment["OBJCACHE"]).parent.name])
 
     def make(folder: Path) -> None:

@@ -226,10 +226,10 @@ def test_pick_refuses(begin, tmp_path, capsys):
         1, f"emamba: {wanted.out}/trials/0 holds no finished proxy of trial 0: copy it from the machine that trained it, or "
         "train in full with --epochs\n")
     for option, value, sentence in (
-            ("--epochs", 0, "--epochs: train.epochs: Input should be greater than or equal to 1"),
-            ("--epochs", -1, "--epochs: train.epochs: Input should be greater than or equal to 1"),
+            ("--epochs", 0, "--epochs must be at least 1, not 0"),
+            ("--epochs", -1, "--epochs must be at least 1, not -1"),
             ("--epochs", 10**9, "--epochs: train.epochs: Input should be less than or equal to 1048576"),
-            ("--threads", 0, "--threads must lie in 1..1024, not 0"),
+            ("--threads", 0, "--threads must be at least 1, not 0"),
             ("--threads", 10**9, "--threads must lie in 1..1024, not 1000000000")):
         assert words(capsys, "pick", tmp_path / "tiny.toml", 0, *arguments, option, value) == (1, f"emamba: {sentence}\n")
 
