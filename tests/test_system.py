@@ -140,6 +140,26 @@ def test_what_clears_a_kept_state(desk, between):
     assert (model.resume(frames[1])[0] != model.resume(frames[1], state)[0]).any()
 
 
+def test_a_state_counts_as_a_whole(desk):
+    """Written in parts, or from its middle on, it leaves a cleared state cleared; in order it is restored."""
+    with desk.transport.fresh() as transport:
+        count = transport.read32(address("STATE_WORDS"))
+
+        def written(start, stop):
+            transport.write32(address("STATE_ADDRESS"), start)
+            for word in range(start, stop):
+                transport.write32(address("STATE_DATA"), word + 1)
+            transport.write32(address("STATE_ADDRESS"), count // 2)
+            cleared = transport.read32(address("STATUS")) & mask("STATUS", "CLEARED")
+            return not cleared, transport.read32(address("STATE_DATA"))
+
+        for start, stop in ((0, count - 1), (1, count), (count - 1, count), (0, 1)):
+            assert written(start, stop) == (False, 0)
+        assert written(0, count)[0]
+        transport.write32(address("COMMAND"), mask("COMMAND", "CLEAR_STATE"))
+        assert written(count // 2, count) == (False, 0)
+
+
 def clipped_rows(block, artifact, original, frames) -> int:
     """Cycles in which a state is clipped: those in which a scan with the original, wider state would hold another one."""
     op, wide = artifact.operators[block], original.operators[block]

@@ -167,7 +167,7 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
         ),
         "stale state: a part of a state is taken for a whole one": (
             "random traffic",
-            system("_state", "given & open_ & whole", "given & open_"),
+            system("_state", "given & open_ & whole & (address == states.words - 1)", "given & open_"),
         ),
         "stale state: a load that takes over keeps it": (
             "random traffic",

@@ -16,6 +16,8 @@ DESIGNS = {
     "64 bits, a result a token": {"bus_bits": 64, "pool": "none"},
     "64 bits, a result a packet": {"bus_bits": 64, "pool": "mean", "parity": True},
 }
+PLANTED = 20_000
+"""Operations that are to notice a fault; a reset meets a packet's last word once in several thousand."""
 CYCLES = 100_000
 """That stand for a second."""
 
@@ -31,4 +33,4 @@ def run(name: str, count: int, *, fast: bool = True) -> dict:
 def notices(method: str, planted: Callable, name: str = "64 bits, a result a packet") -> bool:
     """Whether traffic notices a fault that is planted in a method of the system's parts."""
     with mock.patch.object(_Parts, method, planted):
-        return run(name, 3000, fast=False)["unexpected"] is not None
+        return run(name, PLANTED, fast=False)["unexpected"] is not None
