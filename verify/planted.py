@@ -155,7 +155,7 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
         ),
         "lost packet: a word is taken in the cycle of a reset": (
             "random traffic",
-            system("_streams", "words.o.valid & ~reset", "words.o.valid"),
+            system("_streams", "reader.i.ready & ~reset", "reader.i.ready"),
         ),
         "stale result: it outlives an abandoned reset": (
             "random traffic",
