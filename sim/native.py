@@ -25,8 +25,7 @@ from . import tools
 
 HARNESS = Path(__file__).with_name("harness.cpp")
 VERILATOR = ["--cc", "--exe", "--build", "-j", "2", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert",
-             *tools.YOSYS_WARNINGS,
-             "--prefix", "Vtop", "--top-module", "top", "--Mdir", "obj", "-o", "../simulation"]
+             *tools.YOSYS_WARNINGS, "--prefix", "Vtop", "--top-module", "top", "--Mdir", "obj", "-o", "../simulation"]
 FAST = ["-CFLAGS", "-O2", "--output-split", "20000", "--output-split-cfuncs", "2000"]
 PLAIN = ["-CFLAGS", "-O0", "--output-split", "100000"]
 """Where nothing is optimized, most of a compiler's time goes to the headers, once a file."""
