@@ -65,9 +65,9 @@ class Norm(nn.Module):
     def __init__(self, width: int, rms: bool, epsilon: float):
         super().__init__()
         self.rms, self.epsilon = rms, epsilon
-        self.weight = nn.Parameter(torch.empty(width))
+        self.weight = nn.Parameter(torch.zeros(width))
         if not rms:
-            self.bias = nn.Parameter(torch.empty(width))
+            self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.rms:
@@ -84,8 +84,8 @@ class Mixer(nn.Module):
         self.conv1d = nn.Conv1d(e, e, taps, groups=e, padding=taps - 1, bias=conv_bias)
         self.x_proj = nn.Linear(e, r + 2 * n, bias=False)
         self.dt_proj = nn.Linear(r, e)
-        self.A_log = nn.Parameter(torch.empty(e, n))
-        self.D = nn.Parameter(torch.empty(e))
+        self.A_log = nn.Parameter(torch.zeros(e, n))
+        self.D = nn.Parameter(torch.zeros(e))
         self.out_proj = nn.Linear(e, d, bias=bias)
 
     def forward(self, h: Tensor) -> Tensor:
