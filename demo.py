@@ -7,12 +7,12 @@ import numpy as np
 
 from emamba import datasets
 from emamba.artifact import load
+from emamba.base.door import guarded
+from emamba.base.errors import EmambaError
 from emamba.datasets.metrics import figures
 from emamba.datasets.tokens import executor_tokens
-from emamba.door import guarded
-from emamba.errors import EmambaError
-from emamba.executors import make_executor, predict
-from rtl import build
+from emamba.run.executors import make_executor, predict
+from flow import build
 from sim.executor import RtlExecutor
 
 ARTIFACT = Path("models/mars")
@@ -44,7 +44,7 @@ def main() -> None:
     different = int((poses["int"] != poses["rtl"]).sum())
     print(f"values in which RTL and integer model differ: {different} of {truth.size}")
 
-    cycles, schedule = rtl.last.output_cycles, rtl.schedule
+    cycles, schedule = rtl.last.output_cycles, rtl.plan.schedule
     per_frame = set(np.diff(cycles[schedule.output.beats - 1::schedule.output.beats]).tolist())
     latency = int(cycles[schedule.output.beats - 1] - rtl.last.first_input)
     print(f"cycles a frame: {per_frame} measured, {schedule.cycles_per_frame} scheduled; latency: {latency} measured, "

@@ -30,8 +30,8 @@ from types import CodeType
 
 import numpy as np
 
-from boards import tools
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
+from rtl.kit import tools
 
 from .and_graph import Bit, Graph, Simulation
 from .gates import state_functions
@@ -126,7 +126,7 @@ def _check(part: Part, library: Library, names: dict[str, str], written: Source,
         gate, rtl = (machine(graph, free, module, cell_kinds(library), known)
                      for module in (part.netlist, source.read(known[part.name], lower, library)))
         functions, seeds = correspond(graph, free, gate, rtl, seeds)
-        inputs = [bit.literal for bit in free.values()] + [*gate.states.values(), *rtl.states.values()]
+        inputs = [bit.literal for bit in free.values()] + [*gate.states.values(), *rtl.kit.states.values()]
         left.append(unproven(graph, inputs, functions, efforts, seconds))
     lowered, direct = left
     wrong = [name for name, differs in lowered if differs and direct]
@@ -348,11 +348,11 @@ def correspond(graph: Graph, free: dict[str, Bit], gate: Machine, rtl: Machine, 
         if ours != theirs:
             raise EmambaError(f"the netlist has other {what} than the RTL: {min(ours ^ theirs)}")
     match, constant = _match(graph, [bit.literal for bit in free.values()], gate, rtl, seeds)
-    moved = {rtl.states[name]: literal for name, literal in constant.items()}
-    moved |= {rtl.states[name]: gate.states[own] for name, own in match.items()}
-    still = {state for state, following in ((rtl.states[name], rtl.nexts[name]) for name in constant)
+    moved = {rtl.kit.states[name]: literal for name, literal in constant.items()}
+    moved |= {rtl.kit.states[name]: gate.states[own] for name, own in match.items()}
+    still = {state for state, following in ((rtl.kit.states[name], rtl.nexts[name]) for name in constant)
              if graph.replace([following], moved | {state: state}) == [state]}
-    constant = {name: literal for name, literal in constant.items() if rtl.states[name] not in still}
+    constant = {name: literal for name, literal in constant.items() if rtl.kit.states[name] not in still}
     names = [*rtl.outputs, *(rtl.names[name][0] for name in (*match, *constant))]
     ours = [*(gate.outputs[name] for name in rtl.outputs), *(gate.nexts[own] for own in match.values()), *constant.values()]
     theirs = [*rtl.outputs.values(), *(rtl.nexts[name] for name in (*match, *constant))]
@@ -367,10 +367,10 @@ def correspond(graph: Graph, free: dict[str, Bit], gate: Machine, rtl: Machine, 
 def _match(graph: Graph, inputs: list[int], gate: Machine, rtl: Machine, seeds: dict[str, str]
            ) -> tuple[dict[str, str], dict[str, int]]:
     """By name of the RTL's registers those of the netlist, and the constants of those that it does not have."""
-    ours, theirs = sorted(gate.states, key=_number), sorted(rtl.states, key=_number)
+    ours, theirs = sorted(gate.states, key=_number), sorted(rtl.kit.states, key=_number)
     match = {name: next(seeds[alias] for alias in rtl.names[name] if alias in seeds) for name in theirs
              if not seeds.keys().isdisjoint(rtl.names[name])}
-    doubles, fixed = classes(graph, inputs, [rtl.states[name] for name in theirs], [rtl.nexts[name] for name in theirs],
+    doubles, fixed = classes(graph, inputs, [rtl.kit.states[name] for name in theirs], [rtl.nexts[name] for name in theirs],
                              [0] * len(theirs), {0: 0})
     choices, alike = defaultdict(list), []
     for name, key in zip(theirs, doubles, strict=True):
@@ -383,7 +383,7 @@ def _match(graph: Graph, inputs: list[int], gate: Machine, rtl: Machine, seeds: 
     numbers = {own: k for k, own in enumerate(dict.fromkeys(match.values()), 3)}
     guess = {name: 1 - fixed[key] for name, key in zip(theirs, doubles, strict=True) if key in fixed and seeds} | {
         name: numbers[own] for name, own in match.items()}
-    found, fixed = classes(graph, inputs, [gate.states[name] for name in ours] + [rtl.states[name] for name in theirs],
+    found, fixed = classes(graph, inputs, [gate.states[name] for name in ours] + [rtl.kit.states[name] for name in theirs],
                            [gate.nexts[name] for name in ours] + [rtl.nexts[name] for name in theirs],
                            [numbers.get(name, 0) for name in ours] + [guess.get(name, 0) for name in theirs], {0: 0, 1: 0, 2: -1})
     held, same = defaultdict(list), defaultdict(list)
@@ -411,12 +411,12 @@ def _settle(graph: Graph, inputs: list[int], gate: Machine, rtl: Machine, match:
     if not alike:
         return
     simulation = Simulation(graph)
-    for literals in (inputs, [*gate.states.values()], [*rtl.states.values()]):
+    for literals in (inputs, [*gate.states.values()], [*rtl.kit.states.values()]):
         simulation.set(literals, simulation.noise(len(literals)))
-    simulation.set([rtl.states[name] for name in constant], simulation.of(list(constant.values())))
+    simulation.set([rtl.kit.states[name] for name in constant], simulation.of(list(constant.values())))
 
     def wrong(tried: dict[str, str]) -> int:
-        simulation.set([rtl.states[name] for name in tried], simulation.of([gate.states[name] for name in tried.values()]))
+        simulation.set([rtl.kit.states[name] for name in tried], simulation.of([gate.states[name] for name in tried.values()]))
         simulation.run()
         a = simulation.of([*(gate.outputs[name] for name in rtl.outputs), *(gate.nexts[name] for name in tried.values())])
         b = simulation.of([*rtl.outputs.values(), *(rtl.nexts[name] for name in tried)])

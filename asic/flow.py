@@ -4,10 +4,10 @@ from math import ceil
 
 import numpy as np
 
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from rtl import packing
-from rtl.schedule import Schedule
+from emamba.base.errors import EmambaError
+from emamba.run.integer import IntegerModel
+from rtl.kit import packing
+from rtl.plan.schedule import Schedule
 
 from . import energy
 from .gates import STREAMS, Flat, Run, simulate

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from emamba import cache, processes
-from emamba.errors import EmambaError
-from rtl import packing
-from rtl.streams import Port
+from emamba.base import processes
+from emamba.base.errors import EmambaError
+from emamba.io import cache
+from rtl.kit import packing
+from rtl.kit.streams import Port
 
 from .liberty import Cell, Library
 from .mapping import Netlist

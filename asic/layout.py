@@ -5,8 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from emamba import processes
-from emamba.errors import EmambaError
+from emamba.base import processes
+from emamba.base.errors import EmambaError
 
 from .pdk import PATH, Pdk
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emamba.errors import EmambaError
-from emamba.files import read_bytes
+from emamba.base.errors import EmambaError
+from emamba.io.files import read_bytes
 
 COMMENT = re.compile(r"/\*.*?\*/|\\\r?\n", re.S)
 STATEMENT = re.compile(r"""(?P<end>\})

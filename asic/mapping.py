@@ -17,11 +17,12 @@ from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
 
-from boards.tools import version
-from emamba import cache, processes
-from emamba.errors import EmambaError
-from emamba.files import write_folder
-from rtl.emit import BACKSLASH, INSTANCE, modules, parts
+from emamba.base import processes
+from emamba.base.errors import EmambaError
+from emamba.io import cache
+from emamba.io.files import write_folder
+from rtl.kit.emit import BACKSLASH, INSTANCE, modules, parts
+from rtl.kit.tools import version
 
 from .liberty import Cell, Library
 from .memories import latched, with_macros

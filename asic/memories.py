@@ -10,9 +10,9 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from emamba.errors import EmambaError
-from rtl.emit import BACKSLASH, INSTANCE, modules
-from rtl.streams import Block
+from emamba.base.errors import EmambaError
+from rtl.kit.emit import BACKSLASH, INSTANCE, modules
+from rtl.kit.streams import Block
 
 from .liberty import Cell
 from .pdk import Pdk, Ports

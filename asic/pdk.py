@@ -11,9 +11,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field
 
+from emamba.base.errors import EmambaError
 from emamba.config import Config, validate
-from emamba.errors import EmambaError
-from emamba.files import read_text
+from emamba.io.files import read_text
 
 from .liberty import NAME, Cell, Library, read_library
 

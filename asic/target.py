@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from emamba.errors import EmambaError
-from rtl.accelerator import Accelerator
-from rtl.datapath import Products
-from rtl.emit import to_verilog
-from rtl.schedule import Schedule
+from emamba.base.errors import EmambaError
+from rtl.kit.datapath import Products
+from rtl.kit.emit import to_verilog
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Schedule
 
 from . import layout
 from .equivalence import Check, check

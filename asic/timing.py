@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from emamba import processes
-from emamba.errors import EmambaError
+from emamba.base import processes
+from emamba.base.errors import EmambaError
 
 from .liberty import Library
 from .mapping import Netlist

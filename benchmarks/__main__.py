@@ -7,8 +7,8 @@ from pathlib import Path
 
 from emamba import datasets
 from emamba.artifact import load
+from emamba.base.door import guarded
 from emamba.datasets.tokens import executor_tokens
-from emamba.door import guarded
 
 from . import bitstream, cpu, growth, norms, resources, schedules, sections, simulation, system
 

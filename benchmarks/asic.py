@@ -16,12 +16,12 @@ from pathlib import Path
 from asic import equivalence, flow, pdk, sizing, target
 from emamba import datasets
 from emamba.artifact import Artifact, load
+from emamba.base.door import guarded
 from emamba.config import QuantizeConfig
 from emamba.datasets.tokens import executor_tokens
-from emamba.door import guarded
-from emamba.files import write_file
-from rtl.datapath import Products
-from rtl.schedule import Realization, Schedule
+from emamba.io.files import write_file
+from rtl.kit.datapath import Products
+from rtl.plan.schedule import Realization, Schedule
 
 from . import sections
 
@@ -96,7 +96,7 @@ def norms() -> list[dict]:
 
 def states(artifact: Artifact) -> list[dict]:
     """The shipped model, and the same weights with a narrower state."""
-    from emamba.quantize import calibration_tokens, quantize
+    from emamba.quantization.quantize import calibration_tokens, quantize
 
     settings = QuantizeConfig(**artifact.record["quantize"] | {"state_bits": NARROW})
     tokens = calibration_tokens(datasets.load("mars", "official").x_train, artifact.config, settings)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from boards.ulx3s.target import CLOCK_MHZ, Target
 from emamba.artifact import Artifact
-from rtl import devices
-from rtl.plan import Request, plan
-from rtl.system import Options, System
+from rtl.plan import devices
+from rtl.plan.planner import Request, plan
+from rtl.system.system import Options, System
 
 DEVICE = "ulx3s-85f"
 CELLS = {"LUT4": "TRELLIS_COMB", "FF": "TRELLIS_FF", "MULT18": "MULT18X18D", "EBR": "DP16KD"}

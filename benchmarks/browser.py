@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from emamba.door import guarded
-from emamba.errors import EmambaError
+from emamba.base.door import guarded
+from emamba.base.errors import EmambaError
 
 OUT = Path("build/browser")
 WIDTHS = (500, 1200)

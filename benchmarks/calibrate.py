@@ -1,4 +1,4 @@
-"""Fits the cost model to Yosys, and writes rtl/costs.json: `python -m benchmarks.calibrate [FAMILY ...]`.
+"""Fits the cost model to Yosys, and writes rtl/plan/costs.json: `python -m benchmarks.calibrate [FAMILY ...]`.
 
 Components of some accelerators and the small blocks of the benches are synthesized, each alone. Other accelerators test the fit.
 """
@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from emamba.artifact import load
-from emamba.door import guarded
-from emamba.errors import EmambaError
-from emamba.files import write_file
-from rtl import cost
-from rtl.accelerator import Accelerator
-from rtl.datapath import Products
-from rtl.emit import parts, to_verilog
-from rtl.inventory import Inventory
-from rtl.schedule import Realization, Schedule
+from emamba.base.door import guarded
+from emamba.base.errors import EmambaError
+from emamba.io.files import write_file
+from rtl.kit.datapath import Products
+from rtl.kit.emit import parts, to_verilog
+from rtl.kit.inventory import Inventory
+from rtl.plan import cost
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Realization, Schedule
 from sim.cases import BLOCKS
 
 from .synthesis import synthesize

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from emamba.artifact import Artifact
-from emamba.compiled import FLAGS, IntegerLoop, compiler
-from emamba.executors import BATCH, make_executor
-from emamba.integer import THREADS, IntegerModel
+from emamba.run.compiled import FLAGS, IntegerLoop, compiler
+from emamba.run.executors import BATCH, make_executor
+from emamba.run.integer import THREADS, IntegerModel
 
 Array = np.ndarray
 
@@ -117,7 +117,7 @@ def _torch(artifact: Artifact, tokens: Array, head: Array) -> tuple[list[list[Ca
     import torch
     from torch._inductor.utils import fresh_cache
 
-    from emamba.network import Mamba
+    from emamba.training.network import Mamba
 
     model = Mamba(artifact.config).eval()
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in artifact.weights.items()})
@@ -162,7 +162,7 @@ def _without_kernels(model):
     """A copy of the network in PyTorch alone, by the definitions of its loops: what a user has without emamba's kernels."""
     import torch
 
-    from emamba.kernels import simple_conv, simple_scan
+    from emamba.training.kernels import simple_conv, simple_scan
 
     model = copy.deepcopy(model)
     for block in model.blocks:

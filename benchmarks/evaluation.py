@@ -11,19 +11,19 @@ import numpy as np
 
 from emamba import datasets, piecewise
 from emamba.artifact import Artifact, load
-from emamba.certificate import certify
+from emamba.base.door import guarded
+from emamba.base.errors import EmambaError
 from emamba.config import QuantizeConfig
 from emamba.datasets.metrics import BETTER, data_figures
 from emamba.datasets.tokens import executor_tokens
-from emamba.door import guarded
-from emamba.errors import EmambaError
-from emamba.executors import make_executor, predict
-from emamba.integer import IntegerModel
-from emamba.operators import Activation, Scan
-from emamba.quantize import calibration_tokens, quantize
-from emamba.reference import Reference
-from rtl.plan import CYCLES_PER_TOKEN
-from rtl.schedule import Schedule
+from emamba.ops import Activation, Scan
+from emamba.ops.certificate import certify
+from emamba.quantization.quantize import calibration_tokens, quantize
+from emamba.run.executors import make_executor, predict
+from emamba.run.integer import IntegerModel
+from emamba.run.reference import Reference
+from rtl.plan.planner import CYCLES_PER_TOKEN
+from rtl.plan.schedule import Schedule
 
 from .sections import write
 

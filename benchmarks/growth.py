@@ -5,11 +5,11 @@ import time
 
 from emamba.artifact import Artifact
 from emamba.config import ModelConfig
-from rtl import devices
-from rtl.accelerator import Accelerator
-from rtl.emit import to_verilog
-from rtl.plan import Request, plan
-from rtl.schedule import Schedule
+from rtl.kit.emit import to_verilog
+from rtl.plan import devices
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.planner import Request, plan
+from rtl.plan.schedule import Schedule
 from sim.models import random_artifact
 
 LENGTHS = (16, 64, 256, 1024, 4096)

@@ -2,9 +2,9 @@
 """RangeNorm against LayerNorm and RMSNorm: multipliers, latency and resources. Yosys takes some minutes at first."""
 
 from emamba.artifact import Artifact
-from rtl.cost import resources
-from rtl.schedule import Schedule
-from rtl.streams import Block
+from rtl.kit.streams import Block
+from rtl.plan.cost import resources
+from rtl.plan.schedule import Schedule
 from sim.models import random_artifact
 
 from .synthesis import synthesize

@@ -2,12 +2,12 @@
 """Resources by Yosys, place and route by nextpnr. Long at first (an hour); results are kept in build/synthesis."""
 
 from emamba.artifact import Artifact
-from rtl import devices
-from rtl.cost import COSTS, estimate
-from rtl.datapath import Products
-from rtl.linear import Linear
-from rtl.plan import Request, at
-from rtl.schedule import Realization, Schedule
+from rtl.blocks.linear import Linear
+from rtl.kit.datapath import Products
+from rtl.plan import devices
+from rtl.plan.cost import COSTS, estimate
+from rtl.plan.planner import Request, at
+from rtl.plan.schedule import Realization, Schedule
 
 from .synthesis import by_module, place_and_route_ecp5, place_and_route_ice40
 
@@ -21,7 +21,7 @@ ECP5 = [
     ("ulx3s-85f", "85k", 140, Realization(Products.LOGIC, decay_tables=True, narrow=True), 125),
     ("ulx3s-25f", "25k", 400, None, 110),
 ]
-"""Device, nextpnr's name for it, T, realization or None for that of `rtl.plan` at 90 %, MHz asked for."""
+"""Device, nextpnr's name for it, T, realization or None for that of `rtl.plan.planner` at 90 %, MHz asked for."""
 CELLS = {"lut": "TRELLIS_COMB", "ff": "TRELLIS_FF", "dsp": "MULT18X18D", "ebr": "DP16KD"}
 
 

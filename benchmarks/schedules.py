@@ -4,8 +4,8 @@
 from pathlib import Path
 
 from emamba.artifact import Artifact
-from emamba.files import write_file
-from rtl.schedule import Schedule
+from emamba.io.files import write_file
+from rtl.plan.schedule import Schedule
 
 PLOT = "cycles.svg"
 SWEEP = (1, 2, 4, 8, 16, 20, 32, 58, 64, 128, 256, 800, 1280)

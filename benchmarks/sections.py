@@ -5,8 +5,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from emamba.errors import EmambaError
-from emamba.files import write_file
+from emamba.base.errors import EmambaError
+from emamba.io.files import write_file
 
 DOCS = Path("docs")
 

@@ -6,11 +6,11 @@ import time
 import numpy as np
 
 from emamba.artifact import Artifact
-from emamba.integer import IntegerModel
-from rtl import packing
-from rtl.accelerator import Accelerator
-from rtl.datapath import Products
-from rtl.schedule import Realization, Schedule
+from emamba.run.integer import IntegerModel
+from rtl.kit import packing
+from rtl.kit.datapath import Products
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Realization, Schedule
 from sim.native import NativeSimulation
 
 POINTS = [

@@ -17,13 +17,13 @@ from pathlib import Path
 
 from amaranth.hdl import Elaboratable
 
-from boards import tools
-from boards.tools import version
-from emamba.errors import EmambaError
-from emamba.files import write_file
-from rtl.accelerator import Accelerator
-from rtl.emit import parts, to_verilog
-from rtl.schedule import Schedule
+from emamba.base.errors import EmambaError
+from emamba.io.files import write_file
+from rtl.kit import tools
+from rtl.kit.emit import parts, to_verilog
+from rtl.kit.tools import version
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Schedule
 
 CACHE = Path("build/synthesis")
 

@@ -9,10 +9,10 @@ import numpy as np
 from boards.describe import describe
 from boards.driver.accelerator import Accelerator
 from emamba.artifact import Artifact
-from emamba.integer import IntegerModel
-from rtl.loads import envelope
-from rtl.schedule import Schedule
-from rtl.system import Options, System
+from emamba.run.integer import IntegerModel
+from rtl.plan.loads import envelope
+from rtl.plan.schedule import Schedule
+from rtl.system.system import Options, System
 from sim.native_system import NativeTransport
 from sim.small import artifact_of, frames_of, other, slowed
 

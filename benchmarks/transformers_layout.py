@@ -18,10 +18,10 @@ from transformers import MambaConfig, MambaForCausalLM
 
 import emamba
 from emamba.api import read_model_files
-from emamba.door import guarded
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from emamba.reference import Reference
+from emamba.base.door import guarded
+from emamba.base.errors import EmambaError
+from emamba.run.integer import IntegerModel
+from emamba.run.reference import Reference
 from sim.executor import RtlExecutor
 
 CASES = {

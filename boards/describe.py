@@ -3,12 +3,12 @@
 import numpy as np
 
 from emamba.artifact import Artifact
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from rtl.axi import element_bytes
-from rtl.loads import structure
-from rtl.streams import Port
-from rtl.system import System
+from emamba.base.errors import EmambaError
+from emamba.run.integer import IntegerModel
+from rtl.kit.streams import Port
+from rtl.plan.loads import structure
+from rtl.system.axi import element_bytes
+from rtl.system.system import System
 
 from .driver.accelerator import difference
 from .driver.description import FORMAT, VERSION

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from emamba import processes
-from emamba.errors import EmambaError
+from emamba.base import processes
+from emamba.base.errors import EmambaError
 
 UNRUN = "not run in Vivado here; no UltraScale+ timing or power is known"
 

@@ -17,16 +17,16 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from .artifact import Artifact, Codec
+from .base.errors import EmambaError, Fault, brief
 from .config import DataConfig, ModelConfig, QuantizeConfig, Recipe, validate
 from .datasets.tokens import executor_tokens
-from .errors import EmambaError, Fault, brief
-from .files import write_folder
-from .integer import record_golden
-from .mamba1 import Head, Imported, translate
-from .quantize import CHECKPOINT_VERSION, calibration_tokens, quantize
-from .reference import Reference, check_weights
-from .tensor_files import read_checkpoint_files, to_array
-from .wrappers import BLOCKS, check_alone, check_one, find_place, follow, peel, prefixes, unwrapped
+from .importers.mamba1 import Head, Imported, translate
+from .io.files import write_folder
+from .io.tensor_files import read_checkpoint_files, to_array
+from .io.wrappers import BLOCKS, check_alone, check_one, find_place, follow, peel, prefixes, unwrapped
+from .quantization.quantize import CHECKPOINT_VERSION, calibration_tokens, quantize
+from .run.integer import record_golden
+from .run.reference import Reference, check_weights
 
 Array = np.ndarray
 
@@ -43,8 +43,8 @@ def compile(module: Any, calibration_data: Any, *, name: str = "model", settings
             verify: bool = True) -> Artifact:
     """A trained module as an artifact: quantized, its state certified, ready for `emamba.artifact.save` and `rtl`.
 
-    module: an `emamba.network.Mamba`, or a module of your own with a `config` of type ModelConfig and the same tensors; or
-        Mamba-1 of transformers (MambaForCausalLM, MambaModel), mamba_ssm (MambaLMHeadModel, its backbone) or mamba.py (LM).
+    module: an `emamba.training.network.Mamba`, or a module of your own with a `config` of type ModelConfig and the same tensors;
+        or Mamba-1 of transformers (MambaForCausalLM, MambaModel), mamba_ssm (MambaLMHeadModel, its backbone) or mamba.py (LM).
     calibration_data: what the module reads: token ids [n, L], sequences [n, L, features] or images [n, height, width, channels].
     settings: as of `emamba quantize`: a QuantizeConfig or a table such as {"residual_bits": 8}.
     head: for a model without a head, a Linear, or (weight [outputs, d_model], bias [outputs] or None); `task` "classification"
@@ -151,7 +151,7 @@ def plain_codec(config: ModelConfig) -> Codec:
 
 
 def write_imported(model: Imported, folder: Path) -> None:
-    """Writes a checkpoint folder as `emamba.training` does."""
+    """Writes a checkpoint folder as `emamba.training.loop` does."""
     recipe = Recipe(data=DataConfig(name=IMPORTED), model=model.config)
     outputs = model.config.outputs
     record = {

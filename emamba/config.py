@@ -6,9 +6,9 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .errors import EmambaError, brief
-from .files import read_text
-from .formats import Rounding
+from .base.errors import EmambaError, brief
+from .base.formats import Rounding
+from .io.files import read_text
 
 NORM_EPSILON = 1e-5
 """Under the square root of LayerNorm and RMSNorm, where nothing else is said. RangeNorm has none (paper)."""

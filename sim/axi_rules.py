@@ -3,7 +3,7 @@
 import cocotb
 from cocotb.triggers import FallingEdge
 
-from rtl.registers import address, mask
+from rtl.system.registers import address, mask
 
 OKAY, SLVERR = 0, 2
 

@@ -16,11 +16,11 @@ from cocotb_tools import config
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import VerilatorControlFile, Verilog, get_runner
 
-from emamba import cache
-from emamba.errors import EmambaError
-from rtl import packing
-from rtl.emit import to_verilog
-from rtl.streams import Port
+from emamba.base.errors import EmambaError
+from emamba.io import cache
+from rtl.kit import packing
+from rtl.kit.emit import to_verilog
+from rtl.kit.streams import Port
 
 from . import tools
 
@@ -30,7 +30,7 @@ VERILATOR = ["--no-public-flat-rw", "--output-split", "0", *tools.YOSYS_WARNINGS
 
 @dataclass
 class Bench:
-    """Beats as rows of words (`rtl.packing`); `masks` are the bits compared; `cycles` count from the first offered beat."""
+    """Beats as rows of words (`rtl.kit.packing`); `masks` are the bits compared; `cycles` count from the first offered beat."""
 
     component: Component
     stimulus: dict[str, np.ndarray]

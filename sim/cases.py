@@ -6,20 +6,20 @@ from functools import partial
 
 import numpy as np
 
-from emamba.formats import IntFormat, Rounding
-from emamba.operators import Activation, Add, Conv1d, LayerNorm, Linear, Lookup, Multiply, Pool, RangeNorm, RMSNorm, Scan
+from emamba.base.formats import IntFormat, Rounding
+from emamba.ops import Activation, Add, Conv1d, LayerNorm, Linear, Lookup, Multiply, Pool, RangeNorm, RMSNorm, Scan
 from emamba.piecewise import Segments, codes, exact, fit
-from rtl import activation as rtl_activation
-from rtl import conv1d as rtl_conv1d
-from rtl import elementwise as rtl_elementwise
-from rtl import layer_norm as rtl_layer_norm
-from rtl import linear as rtl_linear
-from rtl import lookup as rtl_lookup
-from rtl import pool as rtl_pool
-from rtl import range_norm as rtl_range_norm
-from rtl import scan as rtl_scan
-from rtl.datapath import Products
-from rtl.streams import Block
+from rtl.blocks import activation as rtl_activation
+from rtl.blocks import conv1d as rtl_conv1d
+from rtl.blocks import elementwise as rtl_elementwise
+from rtl.blocks import layer_norm as rtl_layer_norm
+from rtl.blocks import linear as rtl_linear
+from rtl.blocks import lookup as rtl_lookup
+from rtl.blocks import pool as rtl_pool
+from rtl.blocks import range_norm as rtl_range_norm
+from rtl.blocks import scan as rtl_scan
+from rtl.kit.datapath import Products
+from rtl.kit.streams import Block
 
 from .bench import random_tokens
 

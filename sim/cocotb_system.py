@@ -17,9 +17,9 @@ from cocotb.utils import get_sim_time
 from boards.driver.accelerator import TABLES, Accelerator, checksum
 from boards.driver.description import Description
 from emamba.artifact import load
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from rtl.registers import BY_NAME, REGISTERS, SPAN, Access, address
+from emamba.base.errors import EmambaError
+from emamba.run.integer import IntegerModel
+from rtl.system.registers import BY_NAME, REGISTERS, SPAN, Access, address
 from sim.axi_rules import Rules
 from sim.transport import SimulationTransport
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from emamba import cache
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
+from emamba.io import cache
 
 from . import tools
 

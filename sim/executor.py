@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from emamba.artifact import Artifact
-from rtl import packing
-from rtl.accelerator import Accelerator
-from rtl.schedule import Schedule
+from rtl.kit import packing
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Schedule
 
 from .native import NativeSimulation, Result
 

@@ -14,8 +14,8 @@ import numpy as np
 
 from boards.driver.accelerator import checksum
 from boards.driver.description import Description
-from emamba.integer import IntegerModel
-from rtl.registers import BY_NAME, mask
+from emamba.run.integer import IntegerModel
+from rtl.system.registers import BY_NAME, mask
 
 ERROR = {field.name: field.mask for field in BY_NAME["ERRORS"].fields}
 BYTE_OF_THE_END = b"\0"

@@ -4,8 +4,8 @@ import numpy as np
 
 from emamba.artifact import Artifact, Codec
 from emamba.config import ModelConfig, QuantizeConfig
-from emamba.quantize import quantize
-from emamba.reference import expected_shapes
+from emamba.quantization.quantize import quantize
+from emamba.run.reference import expected_shapes
 
 SHAPES: dict[str, dict] = {
     "emamba-image": {"input": "image", "image": (4, 4, 3), "patch": (2, 2), "d_model": 6, "dt_rank": 5, "blocks": 2,

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from amaranth.lib.wiring import Component
 
-from emamba import cache, processes
-from emamba.errors import EmambaError
-from emamba.files import draft, write_file
-from rtl import packing
-from rtl.emit import to_verilog
-from rtl.streams import Port
+from emamba.base import processes
+from emamba.base.errors import EmambaError
+from emamba.io import cache
+from emamba.io.files import draft, write_file
+from rtl.kit import packing
+from rtl.kit.emit import to_verilog
+from rtl.kit.streams import Port
 
 from . import tools
 
@@ -34,7 +35,7 @@ SETTLE = 256  # cycles without a transfer after which the run is over
 
 @dataclass
 class Result:
-    """What left the design. Beats are rows of words (`rtl.packing`); cycles count from the end of the last reset."""
+    """What left the design. Beats are rows of words (`rtl.kit.packing`); cycles count from the end of the last reset."""
 
     output: np.ndarray
     traces: dict[str, np.ndarray]

@@ -4,10 +4,10 @@ import subprocess
 from copy import copy
 from pathlib import Path
 
-from emamba.errors import EmambaError
-from rtl.emit import to_verilog
-from rtl.registers import address, mask
-from rtl.system import System
+from emamba.base.errors import EmambaError
+from rtl.kit.emit import to_verilog
+from rtl.system.registers import address, mask
+from rtl.system.system import System
 
 from . import native
 

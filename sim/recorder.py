@@ -8,11 +8,11 @@ import numpy as np
 from amaranth.hdl import Cat
 from amaranth.sim import Simulator
 
-from emamba.errors import EmambaError
-from rtl import packing
-from rtl.accelerator import Accelerator
-from rtl.schedule import Schedule
-from rtl.streams import Port
+from emamba.base.errors import EmambaError
+from rtl.kit import packing
+from rtl.kit.streams import Port
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Schedule
 
 Array = np.ndarray
 
@@ -25,7 +25,7 @@ class Recording:
     """What every stream did in every cycle since the reset.
 
     `streams` are the design's own, `i` and `o`, and those of its blocks, as `block0.x.i`, in the order of the data. `valid` and
-    `ready` are bool [cycles, streams]; `payload` has a row of integers a cycle, one a stream, with the bits of `rtl.packing`.
+    `ready` are bool [cycles, streams]; `payload` has a row of integers a cycle, one a stream, with the bits of `rtl.kit.packing`.
     """
 
     streams: dict[str, Port]

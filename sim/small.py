@@ -9,10 +9,10 @@ from unittest import mock
 import numpy as np
 
 from emamba.artifact import Artifact
+from emamba.base.formats import IntFormat
 from emamba.config import ModelConfig
-from emamba.formats import IntFormat
-from emamba.operators import Scan, Weighted
-from rtl import schedule as scheduling
+from emamba.ops import Scan, Weighted
+from rtl.plan import schedule as scheduling
 
 from .models import random_artifact, random_inputs
 

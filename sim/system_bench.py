@@ -8,8 +8,8 @@ import numpy as np
 
 from boards.describe import describe
 from emamba import artifact as artifacts
-from rtl.schedule import Schedule
-from rtl.system import System
+from rtl.plan.schedule import Schedule
+from rtl.system.system import System
 
 from .bench import simulate
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from emamba.integer import IntegerModel
-from rtl.accelerator import Accelerator
-from rtl.schedule import Schedule
+from emamba.run.integer import IntegerModel
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Schedule
 
 from .bench import bench
 from .models import random_artifact, random_inputs

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from emamba.errors import EmambaError
-from emamba.formats import IntFormat
-from rtl.streams import Beat, Fifo, Fork, Gearbox, Pacer, Port
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat
+from rtl.kit.streams import Beat, Fifo, Fork, Gearbox, Pacer, Port
 
 from .bench import bench, random_tokens
 

@@ -3,9 +3,9 @@
 
 import pytest
 
-from rtl.loads import envelope
-from rtl.schedule import Schedule
-from rtl.system import Options, System
+from rtl.plan.loads import envelope
+from rtl.plan.schedule import Schedule
+from rtl.system.system import Options, System
 
 from . import system_bench
 from .small import artifact_of, frames_of, other

@@ -9,8 +9,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from emamba import cache
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
+from emamba.io import cache
 
 SIMULATORS = ("icarus", "verilator")
 OLDEST_VERILATOR = (5, 36)  # the oldest that cocotb 2 accepts

@@ -12,11 +12,11 @@ import numpy as np
 from boards.describe import describe
 from boards.driver.accelerator import checksum
 from boards.driver.description import Description
-from emamba.integer import IntegerModel
-from rtl.loads import envelope
-from rtl.registers import BY_NAME, address, mask
-from rtl.schedule import Schedule
-from rtl.system import Options, System
+from emamba.run.integer import IntegerModel
+from rtl.plan.loads import envelope
+from rtl.plan.schedule import Schedule
+from rtl.system.registers import BY_NAME, address, mask
+from rtl.system.system import Options, System
 
 from .expectation import Reference, Unexpected
 from .native_system import NativeTransport

@@ -9,7 +9,7 @@ from cocotb.triggers import SimTimeoutError, with_timeout
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
 
 OKAY = 0
 

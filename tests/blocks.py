@@ -3,7 +3,7 @@
 import numpy as np
 from amaranth.sim import Simulator
 
-from rtl.streams import Block, Port
+from rtl.kit.streams import Block, Port
 
 
 def beats_of(port: Port, tokens: np.ndarray) -> list[tuple[list[int], int, int]]:

@@ -5,10 +5,10 @@ import numpy as np
 
 from emamba.artifact import Artifact, Codec
 from emamba.config import ModelConfig, QuantizeConfig
-from emamba.integer import IntegerModel
-from emamba.operators import Norm, Scan, Weighted
-from emamba.quantize import quantize
-from emamba.reference import Reference, expected_shapes
+from emamba.ops import Norm, Scan, Weighted
+from emamba.quantization.quantize import quantize
+from emamba.run.integer import IntegerModel
+from emamba.run.reference import Reference, expected_shapes
 
 Array = np.ndarray
 

@@ -3,7 +3,7 @@
 import os
 import signal
 
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
 
 
 def refuse(k: int) -> None:

@@ -5,7 +5,7 @@ from itertools import count, cycle
 
 import pytest
 
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
 
 FUNCTIONS = ("read32", "write32", "send", "receive", "abort")
 CAUSES = (KeyboardInterrupt, TimeoutError, EmambaError("the line fails"), OSError("the bus fails"), RuntimeError)

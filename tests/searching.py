@@ -8,10 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from emamba import search
+from emamba.base.door import guarded
 from emamba.config import validate
-from emamba.door import guarded
-from emamba.space import Space
+from flow.search import search
+from flow.search.space import Space
 
 MODEL = {"input": "sequence", "features": 3, "length": 5, "d_model": 4, "dt_rank": 2, "d_state": 2, "blocks": 1,
          "task": "regression", "outputs": 2}

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from emamba.artifact import load
-from emamba.errors import EmambaError
-from emamba.formats import IntFormat
-from rtl.adder_graph import SOLVERS, Adder, Graph, Term, hardware, solve, stages
-from rtl.datapath import Pipeline, signed_digits
-from rtl.packing import pack, sequences
-from rtl.streams import Elementwise, Port
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat
+from rtl.kit.adder_graph import SOLVERS, Adder, Graph, Term, hardware, solve, stages
+from rtl.kit.datapath import Pipeline, signed_digits
+from rtl.kit.packing import pack, sequences
+from rtl.kit.streams import Elementwise, Port
 from sim.bench import random_tokens
 from sim.native import NativeSimulation
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from apytypes import APyFixedArray, OverflowMode, QuantizationMode
 
-from emamba.arithmetic import (
+from emamba.base.arithmetic import (
     layer_norm,
     leading_zeros,
     range_norm,
@@ -15,7 +15,7 @@ from emamba.arithmetic import (
     rsqrt_table,
     saturate,
 )
-from emamba.formats import IntFormat, Rounding
+from emamba.base.formats import IntFormat, Rounding
 
 MODES = {
     Rounding.HALF_UP: QuantizationMode.RND,

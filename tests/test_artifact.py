@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from emamba import artifact as module
 from emamba.artifact import Artifact, load, save
-from emamba.errors import EmambaError
-from emamba.executors import make_executor
-from emamba.integer import IntegerModel
-from emamba.operators import OPERATORS
+from emamba.artifact import store as module
+from emamba.base.errors import EmambaError
+from emamba.ops import OPERATORS
 from emamba.piecewise import Segments
+from emamba.run.executors import make_executor
+from emamba.run.integer import IntegerModel
 from sim.models import SHAPES, random_artifact, random_inputs
 
 SETTINGS = {"emamba-odd": {"weight_scale": "dyadic"}, "standard-image": {"rule": "exact"},

@@ -16,12 +16,12 @@ from test_zcu102 import SMALL
 from asic import equivalence, flow, gates, layout, mapping, memories, pdk, target, timing
 from asic.liberty import Library, evaluate, expression, parse
 from emamba import artifact as artifacts
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from rtl import packing
-from rtl.build import main
-from rtl.datapath import Products
-from rtl.schedule import Realization, Schedule
+from emamba.base.errors import EmambaError
+from emamba.run.integer import IntegerModel
+from flow.build import main
+from rtl.kit import packing
+from rtl.kit.datapath import Products
+from rtl.plan.schedule import Realization, Schedule
 from sim.models import random_artifact, random_inputs
 
 TINY = Path(__file__).parent / "pdk" / "tiny.toml"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from emamba.augmentation import jitter, recut, thin, vary_images
 from emamba.config import TrainConfig
+from emamba.training.augmentation import jitter, recut, thin, vary_images
 
 IMAGES = torch.arange(2.0 * 6 * 7 * 3).reshape(2, 6, 7, 3).repeat(40, 1, 1, 1) + 1
 

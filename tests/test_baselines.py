@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.synthesis import synthesize
 from emamba.artifact import load
-from rtl import devices
-from rtl.plan import Request, plan
-from rtl.schedule import Schedule
+from rtl.plan import devices
+from rtl.plan.planner import Request, plan
+from rtl.plan.schedule import Schedule
 
 PATH = Path(__file__).with_name("baselines.json")
 MODEL = Path("models/mars")

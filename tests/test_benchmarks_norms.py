@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import norms
 from emamba.artifact import load
-from rtl.datapath import tree_stages
+from rtl.kit.datapath import tree_stages
 
 
 @pytest.fixture

@@ -18,15 +18,16 @@ from test_zcu102 import SMALL
 from asic import target as asic
 from boards.driver.description import Description
 from emamba import artifact as artifacts
-from emamba.files import draft
-from emamba.integer import IntegerModel
-from rtl import devices, packing
-from rtl.accelerator import Accelerator
-from rtl.build import ESTIMATED, main
-from rtl.datapath import Products
-from rtl.emit import to_verilog
-from rtl.plan import Request, plan
-from rtl.schedule import MAX_CYCLES, Realization, Schedule
+from emamba.io.files import draft
+from emamba.run.integer import IntegerModel
+from flow.build import ESTIMATED, main
+from rtl.kit import packing
+from rtl.kit.datapath import Products
+from rtl.kit.emit import to_verilog
+from rtl.plan import devices
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.planner import Request, plan
+from rtl.plan.schedule import MAX_CYCLES, Realization, Schedule
 from sim.models import random_artifact, random_inputs
 
 FILES = {
@@ -118,7 +119,7 @@ def test_an_earlier_output_is_replaced(small, unwritten, tmp_path, capsys):
 
 def test_default_folders(small, unwritten, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("rtl.build.SHIPPED", small)
+    monkeypatch.setattr("flow.build.SHIPPED", small)
     assert main(["verilog"]) == 0
     assert built(Path("build/verilog"))["cycles_per_token"] == Schedule(artifacts.load(small), 20).period
 
@@ -248,8 +249,8 @@ def test_nothing_half_written(refuse, small, tmp_path, monkeypatch, capsys):
 def test_no_torch(small, tmp_path):
     """The hardware side is complete without the training side's libraries."""
     script = (
-        "import sys, rtl.build\n"
-        f"status = rtl.build.main(['kv260', '--artifact', {str(small)!r}, '--out', {str(tmp_path / 'out')!r}])\n"
+        "import sys, flow.build\n"
+        f"status = flow.build.main(['kv260', '--artifact', {str(small)!r}, '--out', {str(tmp_path / 'out')!r}])\n"
         "sys.exit(status or any(name.split('.')[0] in ('torch', 'optuna', 'matplotlib', 'cocotb') for name in sys.modules))\n"
     )
     environment = os.environ | {"PATH": ""}  # without Vivado

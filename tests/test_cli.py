@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from emamba import cli, datasets, executors
+from emamba import datasets
 from emamba.artifact import load, save
+from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
 from emamba.datasets import Dataset
-from emamba.errors import EmambaError
-from emamba.reference import expected_shapes
+from emamba.run.executors import predict
+from emamba.run.reference import expected_shapes
+from flow import cli, executors
 from sim.models import random_artifact
 
 ROOT = Path(__file__).parents[1]
@@ -74,7 +76,7 @@ def test_evaluate_is_the_executor_and_the_metric(run, tmp_path):
     run("evaluate", MARS, "--data", DATA, "--limit", 3, "--json", tmp_path / "r.json")
     artifact, data = load(MARS), datasets.load("mars", "official", DATA)
     tokens = datasets.tokens.executor_tokens(data.x_test[:3], artifact.config)
-    values = executors.predict(artifact, "int", executors.make_executor(artifact, "int"), tokens)
+    values = predict(artifact, "int", executors.make_executor(artifact, "int"), tokens)
     rmse = np.sqrt(((100 * (values - data.y_test[:3].astype(np.float64))) ** 2).mean(0)).mean()
     assert json.loads((tmp_path / "r.json").read_text())["value"] == pytest.approx(rmse, rel=1e-12)
 
@@ -165,7 +167,7 @@ def test_trace(run, small, tmp_path):
 
 
 def test_another_process(tmp_path):
-    command = [sys.executable, "-m", "emamba.cli", "evaluate", MARS, "--data", DATA, "--limit", "4"]
+    command = [sys.executable, "-m", "flow.cli", "evaluate", MARS, "--data", DATA, "--limit", "4"]
     process = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (process.returncode, process.stderr) == (0, "")
     assert re.fullmatch(rf"int: MAE \S+ cm, RMSE \S+ cm on 4 sequences \({re.escape(NOTE)}\)\n", process.stdout)
@@ -174,8 +176,8 @@ def test_another_process(tmp_path):
     assert process.stderr == "emamba: --limit must be at least 1, not 0\n"
 
 
-@pytest.mark.parametrize("module", ["emamba.cli", "emamba.integer", "emamba.artifact", "emamba.executors", "emamba.quantize",
-                                    "emamba.compare", "rtl.build", "sim.executor"])
+@pytest.mark.parametrize("module", ["flow.cli", "emamba.run.integer", "emamba.artifact", "emamba.run.executors",
+                                    "emamba.quantization.quantize", "flow.compare", "rtl.build", "sim.executor"])
 def test_torch_is_for_training_only(module):
     code = f"import sys, {module}; print(sorted({{'torch', 'optuna', 'matplotlib', 'tqdm'}} & set(sys.modules)))"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

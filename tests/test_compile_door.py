@@ -9,10 +9,10 @@ import torch
 import emamba
 from emamba import api
 from emamba.artifact import load, save
+from emamba.base.errors import EmambaError, Fault
 from emamba.config import ModelConfig, Recipe, load_toml
-from emamba.errors import EmambaError, Fault
-from emamba.executors import make_executor, predict
-from emamba.network import Mamba
+from emamba.run.executors import make_executor, predict
+from emamba.training.network import Mamba
 
 CONFIG = ModelConfig(input="sequence", features=2, length=3, d_model=4, dt_rank=1, d_state=2, blocks=1, task="regression",
                      outputs=2)

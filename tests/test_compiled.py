@@ -6,14 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emamba import compiled, datasets, executors
+from emamba import datasets
 from emamba.artifact import load
-from emamba.compiled import IntegerLoop
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat
 from emamba.datasets.tokens import executor_tokens
-from emamba.errors import EmambaError
-from emamba.executors import make_executor, predict
-from emamba.formats import IntFormat
-from emamba.integer import IntegerModel
+from emamba.run import compiled, executors
+from emamba.run.compiled import IntegerLoop
+from emamba.run.executors import make_executor, predict
+from emamba.run.integer import IntegerModel
 from sim.models import SHAPES, random_artifact, random_inputs
 
 SETTINGS = {

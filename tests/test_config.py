@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from emamba.base.errors import EmambaError
+from emamba.base.formats import Rounding
 from emamba.config import ModelConfig, QuantizeConfig, Recipe, load_toml, validate
-from emamba.errors import EmambaError
-from emamba.formats import Rounding
 
 ROOT = Path(__file__).parents[1]
 IMAGE = {"input": "image", "image": [8, 8, 5], "patch": [2, 2]}

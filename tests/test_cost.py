@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from emamba.artifact import load
-from rtl import cost, inventory
-from rtl.accelerator import Accelerator
-from rtl.cost import COSTS, FAMILIES, FITTED, RESOURCES, components, estimate
-from rtl.datapath import Products
-from rtl.emit import to_verilog
-from rtl.loads import Loads, envelope
-from rtl.schedule import Realization, Schedule
-from rtl.streams import Gearbox, Pacer, Port
+from rtl.kit import inventory
+from rtl.kit.datapath import Products
+from rtl.kit.emit import to_verilog
+from rtl.kit.streams import Gearbox, Pacer, Port
+from rtl.plan import cost
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.cost import COSTS, FAMILIES, FITTED, RESOURCES, components, estimate
+from rtl.plan.loads import Loads, envelope
+from rtl.plan.schedule import Realization, Schedule
 from sim.cases import BLOCKS, I8, I12
 from sim.models import random_artifact
 from sim.small import artifact_of

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from emamba import datasets
+from emamba.base.errors import EmambaError
 from emamba.datasets import archives, bytepair, cifar10, fashion_mnist, japanese_vowels, wikitext2
 from emamba.datasets.metrics import data_figures, figures, log_likelihood, text_figures
-from emamba.errors import EmambaError
 
 RANDOM = np.random.default_rng(7)
 

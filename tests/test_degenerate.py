@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 from degenerate import KINDS, SMALL, kind_of, quantized, tokens_of, weights_of, worst
 
-from emamba.compiled import IntegerLoop
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat
 from emamba.config import ModelConfig, QuantizeConfig
 from emamba.datasets.metrics import figures
-from emamba.errors import EmambaError
-from emamba.formats import IntFormat
-from emamba.integer import IntegerModel
-from emamba.operators import Add, RangeNorm
-from emamba.report import _span
-from emamba.scales import SCALES, best_frac
-from rtl import packing
-from rtl.cost import estimate
-from rtl.schedule import Schedule
+from emamba.ops import Add, RangeNorm
+from emamba.quantization.scales import SCALES, best_frac
+from emamba.run.compiled import IntegerLoop
+from emamba.run.integer import IntegerModel
+from flow.report.collect import _span
+from rtl.kit import packing
+from rtl.plan.cost import estimate
+from rtl.plan.schedule import Schedule
 from sim.recorder import record
 
 POWERS = [*(10.0**-k for k in range(13)), 0.0]

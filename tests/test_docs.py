@@ -12,15 +12,14 @@ from pathlib import Path
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import evaluation
-from emamba import cli
+from emamba.base.formats import IntFormat
 from emamba.config import ModelConfig
-from emamba.formats import IntFormat
 from emamba.graph import build_graph
-from emamba.integer import IntegerModel
-from emamba.operators import Scan
-from emamba.reference import expected_shapes
-from emamba.space import Space
-from rtl import build
+from emamba.ops import Scan
+from emamba.run.integer import IntegerModel
+from emamba.run.reference import expected_shapes
+from flow import build, cli
+from flow.search.space import Space
 from sim.models import SHAPES
 
 DOCS = Path("docs")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from emamba import cli, door, options
-from emamba.errors import EmambaError
-from rtl import build
-from rtl.schedule import MAX_CYCLES
+from emamba.base import door, options
+from emamba.base.errors import EmambaError
+from flow import build, cli
+from rtl.plan.schedule import MAX_CYCLES
 
 
 def ends(error: BaseException | None = None):
@@ -57,8 +57,8 @@ def test_a_fault_is_a_sentence_and_a_file(capsys, monkeypatch, tmp_path, error):
     assert door.guarded("program", ends(error)) == 70 and capsys.readouterr().err.endswith("gave it; report it\n")
 
 
-@pytest.mark.parametrize("program, main, name", [("emamba", cli.main, "emamba.cli._run"),
-                                                 ("rtl.build", build.main, "rtl.build.build")])
+@pytest.mark.parametrize("program, main, name", [("emamba", cli.main, "flow.cli._run"),
+                                                 ("rtl.build", build.main, "flow.build.build")])
 def test_both_programs_are_guarded(monkeypatch, capsys, program, main, name):
     monkeypatch.setattr(name, lambda options: 1 / 0)
     monkeypatch.setattr(door, "_keep_traceback", lambda error: "")
@@ -69,7 +69,7 @@ def test_both_programs_are_guarded(monkeypatch, capsys, program, main, name):
 def emamba(*words: str, **options) -> tuple[int, str]:
     """Exit status and standard error of a process, whose output is buffered."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    done = subprocess.run([sys.executable, "-m", "emamba.cli", *words], stderr=subprocess.PIPE, text=True, env=environment,
+    done = subprocess.run([sys.executable, "-m", "flow.cli", *words], stderr=subprocess.PIPE, text=True, env=environment,
                           **options)
     return done.returncode, done.stderr
 
@@ -90,7 +90,7 @@ def test_a_full_output():
 
 @pytest.mark.parametrize("encoding", ["ascii", "iso8859-1"])
 def test_an_output_without_a_character_escapes_it(encoding):
-    code = "from emamba.door import guarded; guarded('x', lambda: print('a → é'))"
+    code = "from emamba.base.door import guarded; guarded('x', lambda: print('a → é'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, env=os.environ | {"PYTHONIOENCODING": encoding})
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == {"ascii": b"a \\u2192 \\xe9\n", "iso8859-1": b"a \\u2192 \xe9\n"}[encoding]

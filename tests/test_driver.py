@@ -23,8 +23,8 @@ from boards.driver.accelerator import Accelerator, checksum, difference
 from boards.driver.description import Description
 from boards.driver.pynq import PynqTransport
 from boards.zynqmp import bundle
-from emamba.errors import EmambaError
-from rtl.registers import INTERFACE, MAGIC, address, mask
+from emamba.base.errors import EmambaError
+from rtl.system.registers import INTERFACE, MAGIC, address, mask
 
 DESCRIPTION = {
     "format": "emamba-accelerator", "version": 1, "name": "toy", "digest": "ab" * 32, "tokens": 2, "input_width": 3,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from emamba import files
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
+from emamba.io import files
 
 MARKER = "mark.json"
 
@@ -172,7 +172,8 @@ def test_modes_are_by_the_umask(tmp_path, mask, file, folder):
 
 def test_the_next_run_cleans_what_a_killed_one_left(tmp_path):
     """And nothing else: not what lives, nor what only has such a name."""
-    code = ("import sys\nfrom pathlib import Path\nfrom emamba.files import write_folder\nwith write_folder(Path('out'), 'm'):\n"
+    code = ("import sys\nfrom pathlib import Path\nfrom emamba.io.files import write_folder\n"
+            "with write_folder(Path('out'), 'm'):\n"
             "    print('ready', flush=True)\n    sys.stdin.read()")
     start = partial(subprocess.Popen, [sys.executable, "-c", code], cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     with start() as killed, start() as living:

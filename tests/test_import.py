@@ -16,17 +16,17 @@ from safetensors.torch import save_file
 from torch import nn
 
 import emamba
-from emamba import cli
 from emamba.api import read_model_files
 from emamba.artifact import Codec, load
+from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig, QuantizeConfig, TrainConfig
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel, answers
-from emamba.mamba1 import ALLOWED, SAME_RESULT, SIZES, translate
-from emamba.network import Block, Mamba, Norm
-from emamba.quantize import read_checkpoint
-from emamba.range_norms import exchange_norms, fitted
-from emamba.reference import Reference
+from emamba.importers.mamba1 import ALLOWED, SAME_RESULT, SIZES, translate
+from emamba.quantization.quantize import read_checkpoint
+from emamba.run.integer import IntegerModel, answers
+from emamba.run.reference import Reference
+from emamba.training.network import Block, Mamba, Norm
+from emamba.training.range_norms import exchange_norms, fitted
+from flow import cli
 from sim.executor import RtlExecutor
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from emamba import kernels, network
-from emamba.kernels import CompiledConv, CompiledScan, conv, scan, simple_conv, simple_scan
+from emamba.training import kernels, network
+from emamba.training.kernels import CompiledConv, CompiledScan, conv, scan, simple_conv, simple_scan
 
 SHAPES = [(3, 5, 7, 3), (2, 4, 33, 2), (1, 1, 1, 1), (2, 3, 16, 4)]
 """Batch, tokens, channels, states or taps: channels below, at and above what one vector holds."""

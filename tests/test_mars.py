@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from emamba import datasets
+from emamba.base.errors import EmambaError
 from emamba.datasets import mars
-from emamba.errors import EmambaError
 
 FRAMES = {"train": 30, "validate": 12, "test": 8}
 SHIPPED = Path(__file__).parents[1] / "data"

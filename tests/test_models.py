@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from emamba.integer import IntegerModel
-from rtl import packing
-from rtl.accelerator import Accelerator
-from rtl.schedule import Schedule
+from emamba.run.integer import IntegerModel
+from rtl.kit import packing
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Schedule
 from sim.models import SHAPES, random_artifact, random_inputs
 from sim.native import NativeSimulation
 

@@ -6,10 +6,10 @@ from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from emamba.errors import EmambaError
-from emamba.formats import IntFormat
-from rtl.packing import pack, sequences
-from rtl.streams import Beat, Fifo, Gearbox, Port
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat
+from rtl.kit.packing import pack, sequences
+from rtl.kit.streams import Beat, Fifo, Gearbox, Port
 from sim.native import NativeSimulation
 
 INT8 = IntFormat(8)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from emamba.config import ModelConfig
-from emamba.network import Mamba, Norm, range_normalize
+from emamba.training.network import Mamba, Norm, range_normalize
 
 SEQUENCE = {"input": "sequence", "features": 3, "length": 6, "d_model": 4, "dt_rank": 2, "d_state": 3, "blocks": 2,
             "task": "regression", "outputs": 5}

@@ -9,12 +9,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from emamba import integer, operators
-from emamba.arithmetic import EXACT_FLOAT, EXACT_FLOAT32, matmul, requantize, word
-from emamba.errors import EmambaError
-from emamba.formats import IntFormat, Rounding
-from emamba.integer import IntegerModel
-from emamba.operators import (
+from emamba import ops as operators
+from emamba.base.arithmetic import EXACT_FLOAT, EXACT_FLOAT32, matmul, requantize, word
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat, Rounding
+from emamba.ops import (
     OPERATORS,
     Activation,
     Add,
@@ -30,6 +29,8 @@ from emamba.operators import (
     Scan,
 )
 from emamba.piecewise import codes, exact, fit
+from emamba.run import integer
+from emamba.run.integer import IntegerModel
 from sim.models import random_artifact, random_inputs
 
 I8, I12, U7 = IntFormat(8, True, 5), IntFormat(12, True, 7), IntFormat(7, False, 4)

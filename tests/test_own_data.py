@@ -10,9 +10,13 @@ import wave
 import numpy as np
 import pytest
 
-from emamba import cli, datasets, prepare, tables, training, wav
+from emamba import datasets
+from emamba.base.errors import EmambaError
 from emamba.config import Recipe, load_toml, validate
-from emamba.errors import EmambaError
+from emamba.datasets import prepare
+from emamba.io import tables, wav
+from emamba.training.loop import loop as training
+from flow import cli
 
 RNG = np.random.default_rng(3)
 

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from programs import need
 from setuptools import Distribution
 
-PACKAGES = ("emamba", "rtl", "sim", "boards", "asic")
+PACKAGES = ("emamba", "rtl", "flow", "sim", "boards", "asic")
 PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -60,8 +60,9 @@ def test_notices_of_third_parties():
 
 def test_core_dependencies_are_enough():
     """What commands, builds, simulation and report load imports nothing that only an extra brings."""
-    code = ("import sys, emamba.cli, emamba.report, emamba.report_page, emamba.compare, emamba.prepare, emamba.profiling\n"
-            "import rtl.build, sim.executor, sim.recorder, sim.waveform\n"
+    code = ("import sys, flow.cli, flow.report.collect, flow.report.page, flow.compare, flow.report.profiling\n"
+            "import emamba.datasets.prepare\n"
+            "import flow.build, sim.executor, sim.recorder, sim.waveform\n"
             f"own = [module for name, module in sys.modules.items() if name.split('.')[0] in {PACKAGES} and module.__file__]\n"
             "print(*(module.__file__ for module in own), sep='\\n')")
     files = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.splitlines()

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from emamba.errors import EmambaError
-from emamba.formats import IntFormat
-from rtl.packing import flags, from_ints, mask, pack, payload_bits, sequences, to_ints, unpack
-from rtl.streams import Beat, Port
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat
+from rtl.kit.packing import flags, from_ints, mask, pack, payload_bits, sequences, to_ints, unpack
+from rtl.kit.streams import Beat, Port
 
 PORTS = [
     Port(IntFormat(bits, signed), width, lanes)

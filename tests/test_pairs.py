@@ -6,10 +6,10 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from emamba.formats import IntFormat
-from rtl import packing, pairs
-from rtl.datapath import Pipeline
-from rtl.streams import Port
+from emamba.base.formats import IntFormat
+from rtl.kit import packing, pairs
+from rtl.kit.datapath import Pipeline
+from rtl.kit.streams import Port
 from sim.native import NativeSimulation
 
 INT8 = IntFormat(8)

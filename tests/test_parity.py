@@ -10,9 +10,9 @@ from amaranth.hdl import Signal
 from amaranth.lib.memory import Memory
 from amaranth.sim import Simulator
 
-from emamba.formats import IntFormat
-from rtl.loads import Column, LoadableRom, LoadBus
-from rtl.streams import Beat, Fifo
+from emamba.base.formats import IntFormat
+from rtl.kit.streams import Beat, Fifo
+from rtl.plan.loads import Column, LoadableRom, LoadBus
 from sim import cases
 
 ROWS = np.arange(24).reshape(12, 2)
@@ -33,9 +33,10 @@ def rom() -> LoadableRom:
 
 
 CASES: dict[str, tuple[Callable, str]] = {
-    "FIFO": (fifo, "rtl.streams"), "scan": (lambda: block("scan-5-4-2-2"), "rtl.scan"),
-    "convolution": (lambda: block("conv1d-5-3-2-3"), "rtl.conv1d"), "norm": (lambda: block("range_norm-5-2-12"), "rtl.streams"),
-    "weights": (rom, "rtl.loads"),
+    "FIFO": (fifo, "rtl.kit.streams"), "scan": (lambda: block("scan-5-4-2-2"), "rtl.blocks.scan"),
+    "convolution": (lambda: block("conv1d-5-3-2-3"), "rtl.blocks.conv1d"),
+    "norm": (lambda: block("range_norm-5-2-12"), "rtl.kit.streams"),
+    "weights": (rom, "rtl.plan.loads"),
 }
 
 

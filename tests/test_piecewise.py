@@ -7,9 +7,9 @@ from itertools import combinations, pairwise
 import numpy as np
 import pytest
 
-from emamba.arithmetic import requantize
-from emamba.errors import EmambaError
-from emamba.formats import IntFormat, Rounding
+from emamba.base.arithmetic import requantize
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat, Rounding
 from emamba.piecewise import FUNCTIONS, RULES, Segments, codes, errors, exact, fit, histogram, products, rules
 from emamba.piecewise.chord import chords
 from emamba.piecewise.least_squares import _Sums, best_offset, squared_error

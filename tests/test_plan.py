@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 
 from emamba.artifact import load
-from emamba.errors import EmambaError
-from rtl import devices
-from rtl.datapath import Products
-from rtl.devices import Device
-from rtl.loads import envelope
-from rtl.plan import CYCLES_PER_TOKEN, Request, at, plan
-from rtl.schedule import MAX_CYCLES, Schedule
+from emamba.base.errors import EmambaError
+from rtl.kit.datapath import Products
+from rtl.plan import devices
+from rtl.plan.devices import Device
+from rtl.plan.loads import envelope
+from rtl.plan.planner import CYCLES_PER_TOKEN, Request, at, plan
+from rtl.plan.schedule import MAX_CYCLES, Schedule
 from sim.models import random_artifact
 
 
@@ -119,6 +119,6 @@ def test_loadable_memories_are_in_the_estimate(small, monkeypatch):
     assert loadable.resources["dsp"] >= constant.resources["dsp"]
     full = ultrascale(lut=round(constant.resources["lut"]) + 1)
     assert plan(envelope(small), replace(requests[0], device=full)).load <= 1
-    monkeypatch.setattr("rtl.plan._nearest", lambda artifact, request: "nothing")
+    monkeypatch.setattr("rtl.plan.planner._nearest", lambda artifact, request: "nothing")
     with pytest.raises(EmambaError, match="at 8 cycles per token the design takes an estimated"):
         plan(envelope(small), replace(requests[1], device=full))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emamba import processes
+from emamba.base import processes
 
 TREE = "sleep 300 & echo $! >&2; echo ready; wait"
 """A program with a child, whose number it says."""

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from emamba import cli, piecewise
+from emamba import piecewise
 from emamba.artifact import load, save
+from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
-from emamba.errors import EmambaError
-from emamba.executors import make_executor
-from emamba.profiling import plot, profile
+from emamba.run.executors import make_executor
+from flow import cli
+from flow.report.profiling import plot, profile
 from sim.models import SHAPES, random_artifact, random_inputs
 
 ROOT = Path(__file__).parents[1]
@@ -109,7 +110,7 @@ def test_no_matplotlib(small, capsys, monkeypatch):
 
 
 def test_neither_torch_nor_matplotlib_is_imported():
-    code = "import sys, emamba.profiling; print({'torch', 'matplotlib'} & set(sys.modules))"
+    code = "import sys, flow.report.profiling; print({'torch', 'matplotlib'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == "set()\n"
 

@@ -7,15 +7,15 @@ import pytest
 import torch
 from degenerate import kind_of, quantized, tokens_of
 
-from emamba import qat
 from emamba.artifact import load, save
-from emamba.certificate import certify
+from emamba.base.errors import EmambaError
 from emamba.config import FinetuneConfig, ModelConfig, TrainConfig
 from emamba.datasets.tokens import executor_tokens
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from emamba.operators import Scan, Weighted
-from emamba.qat import IntegerNetwork, Part, finetune, varied
+from emamba.ops import Scan, Weighted
+from emamba.ops.certificate import certify
+from emamba.run.integer import IntegerModel
+from emamba.training.loop import qat
+from emamba.training.qat import IntegerNetwork, Part, finetune, varied
 from sim.models import SHAPES, random_artifact, random_inputs
 
 SETTINGS = FinetuneConfig(epochs=2, batch=16, peak_lr=3e-3)

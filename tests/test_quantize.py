@@ -9,18 +9,18 @@ import pytest
 
 from emamba import datasets, piecewise
 from emamba.artifact import check_operators, load, save
-from emamba.certificate import certify
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat, Rounding
 from emamba.config import ModelConfig, QuantizeConfig
 from emamba.datasets.metrics import figures
 from emamba.datasets.tokens import executor_tokens
-from emamba.errors import EmambaError
-from emamba.executors import make_executor, predict
-from emamba.formats import IntFormat, Rounding
-from emamba.integer import IntegerModel
-from emamba.operators import Activation, Linear, Scan
-from emamba.quantize import calibration_tokens, quantize
-from emamba.reference import Reference
-from emamba.scales import best_frac
+from emamba.ops import Activation, Linear, Scan
+from emamba.ops.certificate import certify
+from emamba.quantization.quantize import calibration_tokens, quantize
+from emamba.quantization.scales import best_frac
+from emamba.run.executors import make_executor, predict
+from emamba.run.integer import IntegerModel
+from emamba.run.reference import Reference
 from sim.models import SHAPES, random_artifact, random_inputs
 
 ROOT = Path(__file__).parents[1]

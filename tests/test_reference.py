@@ -10,11 +10,11 @@ import torch
 
 from emamba import datasets
 from emamba.artifact import load
+from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
 from emamba.datasets.tokens import executor_tokens
-from emamba.errors import EmambaError
-from emamba.network import Mamba
-from emamba.reference import Reference, check_weights, expected_shapes
+from emamba.run.reference import Reference, check_weights, expected_shapes
+from emamba.training.network import Mamba
 
 ROOT = Path(__file__).parents[1]
 BASE = {"d_model": 5, "d_state": 3, "dt_rank": 2, "d_conv": 3, "blocks": 2, "task": "regression", "outputs": 4}

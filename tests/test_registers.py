@@ -8,8 +8,8 @@ import pytest
 from systemrdl import RDLCompiler
 from systemrdl.node import RegNode
 
-from rtl import registers
-from rtl.registers import BY_NAME, REGISTERS, SPAN, Access
+from rtl.system import registers
+from rtl.system.registers import BY_NAME, REGISTERS, SPAN, Access
 
 DOCS = Path(__file__).parents[1] / "docs" / "registers.md"
 
@@ -60,7 +60,7 @@ def test_c_header(tmp_path):
 
 
 def test_documentation():
-    """docs/registers.md holds the table as it is: `python -m rtl.registers` writes it."""
+    """docs/registers.md holds the table as it is: `python -m rtl.system.registers` writes it."""
     text = DOCS.read_text(encoding="utf-8")
     assert registers.markdown() in text
     assert not set(re.findall(r"`([A-Z_]{4,})`", text)) - set(BY_NAME) - {f.name for r in REGISTERS for f in r.fields}

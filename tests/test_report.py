@@ -13,16 +13,17 @@ import pytest
 from PIL import Image
 
 from benchmarks import browser
-from emamba import charts, cli
 from emamba.artifact import load, save
-from emamba.charts import Plot, bars, heat
+from emamba.base.errors import EmambaError
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import figures
-from emamba.errors import EmambaError
-from emamba.executors import make_executor, predict
-from emamba.report import collect, lines
-from emamba.report_page import page
-from rtl.schedule import Schedule
+from emamba.run.executors import make_executor, predict
+from flow import cli
+from flow.report import charts
+from flow.report.charts import Plot, bars, heat
+from flow.report.collect import collect, lines
+from flow.report.page import page
+from rtl.plan.schedule import Schedule
 from sim.models import random_artifact, random_inputs
 from sim.recorder import Recording
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
+from emamba.base.errors import EmambaError
+from emamba.run.integer import IntegerModel
 from sim.models import random_artifact, random_inputs
 
 

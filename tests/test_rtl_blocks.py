@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from blocks import check
 
-from emamba.formats import IntFormat
-from emamba.operators import Activation as Op
+from emamba.base.formats import IntFormat
+from emamba.ops import Activation as Op
 from emamba.piecewise import codes, fit
-from rtl.activation import Activation
-from rtl.datapath import Products
-from rtl.layer_norm import LayerNorm
-from rtl.linear import Linear
-from rtl.range_norm import RangeNorm
-from rtl.streams import beats
+from rtl.blocks.activation import Activation
+from rtl.blocks.layer_norm import LayerNorm
+from rtl.blocks.linear import Linear
+from rtl.blocks.range_norm import RangeNorm
+from rtl.kit.datapath import Products
+from rtl.kit.streams import beats
 from sim import cases
 from sim.bench import random_tokens
 

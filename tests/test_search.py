@@ -11,11 +11,14 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from emamba import cli, datasets, search, training, trials, workers
+from emamba import datasets
 from emamba.artifact import load
+from emamba.base.errors import EmambaError
 from emamba.config import load_toml
-from emamba.errors import EmambaError
-from emamba.space import Space
+from emamba.training.loop import loop as training
+from flow import cli
+from flow.search import search, trials, workers
+from flow.search.space import Space
 from tests.test_training import make_data
 
 TINY = """
@@ -275,7 +278,7 @@ def test_other_refusals(begin, made, monkeypatch, tmp_path, capsys):
         1, "emamba: data set made (generated) has no training part here: generate more\n")
     assert not (tmp_path / "run").exists()
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "emamba.search")
+    monkeypatch.delitem(sys.modules, "flow.search.search")
     status, printed = words(capsys, "search", tmp_path / "tiny.toml", "--out", tmp_path / "run")
     assert status == 1 and printed.startswith("emamba: a search needs the extras [search,train] (")
 

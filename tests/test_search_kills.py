@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from emamba import search, workers
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
+from flow.search import search, workers
 from tests.ends import die, fail, refuse
 from tests.postgres import server
 from tests.searching import FEW, Bench, every_point, front, make, values_of

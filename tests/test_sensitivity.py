@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from emamba import cli, datasets
+from emamba import datasets
 from emamba.artifact import load, save
+from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig, QuantizeConfig
 from emamba.datasets import Dataset
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from emamba.quantize import Traces, quantize
-from emamba.sensitivity import SETTINGS, Bench, area, choose_widths, narrowed, sensitivity
-from rtl.devices import find
+from emamba.quantization.quantize import Traces, quantize
+from emamba.run.integer import IntegerModel
+from flow import cli
+from flow.sensitivity import SETTINGS, Bench, area, choose_widths, narrowed, sensitivity
+from rtl.plan.devices import find
 from sim.models import random_artifact
 
 CONFIG = ModelConfig(input="sequence", features=3, length=6, d_model=6, expand=1, d_state=2, dt_rank=2, blocks=1,

@@ -18,14 +18,14 @@ from boards.driver import serial
 from boards.driver.accelerator import Accelerator
 from boards.driver.claim import Claim
 from boards.driver.serial import SerialTransport
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from rtl import serial as gateware
-from rtl.emit import to_verilog
-from rtl.registers import MAGIC, address
-from rtl.schedule import Schedule
-from rtl.serial import SerialSystem
-from rtl.system import Options, System
+from emamba.base.errors import EmambaError
+from emamba.run.integer import IntegerModel
+from rtl.kit.emit import to_verilog
+from rtl.plan.schedule import Schedule
+from rtl.system import serial as gateware
+from rtl.system.registers import MAGIC, address
+from rtl.system.serial import SerialSystem
+from rtl.system.system import Options, System
 from sim import native
 from sim.small import artifact_of, frames_of
 

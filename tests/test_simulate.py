@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from vcd.reader import TokenKind, tokenize
 
-from emamba import cli
 from emamba.artifact import save
 from emamba.config import ModelConfig
-from emamba.integer import IntegerModel
-from rtl import packing
-from rtl.schedule import Schedule
+from emamba.run.integer import IntegerModel
+from flow import cli
+from rtl.kit import packing
+from rtl.plan.schedule import Schedule
 from sim.models import random_artifact, random_inputs
 from sim.recorder import record
 from sim.waveform import write_gtkw, write_vcd

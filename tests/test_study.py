@@ -14,9 +14,9 @@ import time
 import pytest
 from optuna.trial import TrialState
 
-from emamba import leases, search, storage, study
-from emamba.errors import EmambaError
-from emamba.study import Refused
+from emamba.base.errors import EmambaError
+from flow.search import leases, search, storage, study
+from flow.search.study import Refused
 from tests.searching import Bench, every_point, front, make, values_of
 
 TWO = {"d_conv": [3, 4]}

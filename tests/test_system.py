@@ -14,15 +14,15 @@ from interruptions import Failing, broken_off
 from boards.describe import describe
 from boards.driver.accelerator import Accelerator, checksum
 from boards.driver.description import Description
-from emamba import arithmetic as arith
-from emamba.certificate import certify
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from emamba.operators import Scan
-from rtl.loads import envelope
-from rtl.registers import address, mask
-from rtl.schedule import Schedule
-from rtl.system import Options, System
+from emamba.base import arithmetic as arith
+from emamba.base.errors import EmambaError
+from emamba.ops import Scan
+from emamba.ops.certificate import certify
+from emamba.run.integer import IntegerModel
+from rtl.plan.loads import envelope
+from rtl.plan.schedule import Schedule
+from rtl.system.registers import address, mask
+from rtl.system.system import Options, System
 from sim.expectation import Reference
 from sim.native_system import NativeTransport
 from sim.small import artifact_of, frames_of, narrowed, other, slowed

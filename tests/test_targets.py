@@ -16,23 +16,23 @@ from foreign import Config, LanguageModel, Settings, randomize
 from test_build import FILES
 
 import emamba
-import rtl.build
-from boards import tools
+import flow.build
 from boards.zcu102 import target as zcu102
 from boards.zynqmp import bundle
 from emamba import artifact as artifacts
-from emamba import operators as ops
+from emamba import ops
 from emamba.artifact import Artifact
-from emamba.compiled import IntegerLoop
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat
 from emamba.config import ModelConfig
-from emamba.errors import EmambaError
-from emamba.formats import IntFormat
 from emamba.graph import Node, build_graph
-from emamba.qat import IntegerNetwork
-from emamba.reference import normalize
-from rtl.accelerator import Accelerator
-from rtl.schedule import REALIZATION, fold
-from rtl.streams import Block
+from emamba.run.compiled import IntegerLoop
+from emamba.run.reference import normalize
+from emamba.training.qat import IntegerNetwork
+from rtl.kit import tools
+from rtl.kit.streams import Block
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import REALIZATION, fold
 from sim.models import random_artifact
 
 MODELS = Path("models")
@@ -107,7 +107,7 @@ def quick(monkeypatch):
         report = {"fmax": {"clk": {"achieved": 30.0}}, "utilization": {}}
         (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
 
-    for module in (rtl.build, bundle, zcu102):
+    for module in (flow.build, bundle, zcu102):
         monkeypatch.setattr(module, "to_verilog", elaborate)
     monkeypatch.setattr(TemplatedPlatform, "toolchain_prepare", lambda *_, **__: SimpleNamespace(files=defaultdict(str)))
     monkeypatch.setattr(tools, "yosys", lambda folder, commands: None)
@@ -121,9 +121,9 @@ def quick(monkeypatch):
 
 def test_every_target(small, quick, tmp_path, capsys):
     artifact, folder = small
-    for target in rtl.build.TARGETS:
-        counters = ["--counters", "no"] if target in rtl.build.SYSTEMS else []
-        assert rtl.build.main([target, "--artifact", str(folder), "--out", str(tmp_path / target), *EVERY, *counters]) == 0, (
+    for target in flow.build.TARGETS:
+        counters = ["--counters", "no"] if target in flow.build.SYSTEMS else []
+        assert flow.build.main([target, "--artifact", str(folder), "--out", str(tmp_path / target), *EVERY, *counters]) == 0, (
             target, capsys.readouterr().err)
         assert {path.name for path in (tmp_path / target).iterdir()} == FILES[target] | {"report.json"}
         report = json.loads((tmp_path / target / "report.json").read_text(encoding="utf-8"))

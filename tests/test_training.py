@@ -8,13 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from emamba import datasets, training
+from emamba import datasets
+from emamba.base.errors import EmambaError
 from emamba.config import Recipe
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import figures
 from emamba.datasets.tokens import patchify, to_tokens
-from emamba.errors import EmambaError
-from emamba.network import Mamba
+from emamba.training.loop import loop as training
+from emamba.training.network import Mamba
 
 MODEL = {"input": "sequence", "features": 3, "length": 5, "d_model": 4, "dt_rank": 2, "d_state": 2, "blocks": 1,
          "task": "regression", "outputs": 2}

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from boards import tools
 from boards.driver.description import Description
 from boards.ulx3s import target
 from emamba import artifact as artifacts
-from emamba.errors import EmambaError
-from rtl.build import main
-from rtl.system import Options
+from emamba.base.errors import EmambaError
+from flow.build import main
+from rtl.kit import tools
+from rtl.system.system import Options
 from sim.small import artifact_of
 
 

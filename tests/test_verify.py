@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from emamba.artifact import load
-from emamba.formats import IntFormat, Rounding
-from emamba.operators import Scan
+from emamba.base.formats import IntFormat, Rounding
+from emamba.ops import Scan
 from emamba.piecewise import codes, fit
-from rtl.activation import rounded_offsets
-from rtl.schedule import Schedule
+from rtl.blocks.activation import rounded_offsets
+from rtl.plan.schedule import Schedule
 from sim import cases
 from sim.models import random_artifact
 from verify import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, planted, states, upsets

@@ -17,11 +17,11 @@ import emamba
 from emamba import api
 from emamba.api import read_model_files
 from emamba.artifact import SHIPPED, load
+from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
-from emamba.errors import EmambaError
-from emamba.mamba1 import GENERATION, translate
-from emamba.network import Mamba
-from emamba.quantize import read_checkpoint
+from emamba.importers.mamba1 import GENERATION, translate
+from emamba.quantization.quantize import read_checkpoint
+from emamba.training.network import Mamba
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LENGTH = 9

@@ -15,13 +15,13 @@ from programs import need
 
 from boards.zcu102 import target
 from boards.zcu102.self_test import SelfTest
+from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from rtl.accelerator import Accelerator
-from rtl.emit import to_verilog
-from rtl.schedule import Schedule
-from rtl.system import System
+from emamba.run.integer import IntegerModel
+from rtl.kit.emit import to_verilog
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Schedule
+from rtl.system.system import System
 from sim.models import random_artifact
 
 SMALL = ModelConfig(input="sequence", features=3, length=4, d_model=4, dt_rank=2, d_state=2, blocks=1, task="regression",

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from benchmarks import sections
 from emamba.artifact import load
-from emamba.door import guarded
-from emamba.errors import EmambaError
-from emamba.formats import IntFormat, Rounding
-from emamba.operators import Scan
+from emamba.base.door import guarded
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat, Rounding
+from emamba.ops import Scan
 from emamba.piecewise import fit
 from sim import cases
 from sim.models import random_artifact

@@ -1,7 +1,7 @@
 """Mutants of the integer arithmetic, and its check by exact fractions that must kill them.
 
-`emamba/arithmetic.py` is changed in its syntax tree: an operator becomes its neighbour, a constant one more or less, a comparison
-its opposite. `check` computes each function again with Python's own integers and fractions, in another way.
+`emamba/base/arithmetic.py` is changed in its syntax tree: an operator becomes its neighbour, a constant one more or less, a
+comparison its opposite. `check` computes each function again with Python's own integers and fractions, in another way.
 """
 
 import ast
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from emamba import arithmetic
-from emamba.errors import EmambaError
-from emamba.formats import IntFormat, Rounding
+from emamba.base import arithmetic
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat, Rounding
 
 SECONDS = 5
 SWAPS = {

@@ -10,10 +10,10 @@ on, and the second token's only after all of the first one's. With fair partners
 from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data
 
-from rtl.norm import Norm
-from rtl.pool import Pool
-from rtl.scan import Scan
-from rtl.streams import Block, Fifo
+from rtl.blocks.norm import Norm
+from rtl.blocks.pool import Pool
+from rtl.blocks.scan import Scan
+from rtl.kit.streams import Block, Fifo
 
 from .stream_rules import FAIR, StreamBench
 

@@ -7,9 +7,9 @@ sum only as Ā·h, so that its ends bound all between. Neither bound exceeds its
 
 import numpy as np
 
-from emamba import arithmetic as arith
-from emamba.certificate import certify
-from emamba.operators import Scan
+from emamba.base import arithmetic as arith
+from emamba.ops import Scan
+from emamba.ops.certificate import certify
 
 
 def check(op: Scan) -> dict:

@@ -9,12 +9,12 @@ from collections import Counter
 
 import numpy as np
 
-from emamba.formats import Rounding
-from emamba.integer import IntegerModel
-from emamba.operators import Activation, LayerNorm, Linear, RangeNorm, Scan
+from emamba.base.formats import Rounding
+from emamba.ops import Activation, LayerNorm, Linear, RangeNorm, Scan
 from emamba.piecewise import Segments, codes
-from rtl import packing
-from rtl.emit import to_verilog
+from emamba.run.integer import IntegerModel
+from rtl.kit import packing
+from rtl.kit.emit import to_verilog
 from sim import cases
 from sim.models import SHAPES, random_artifact, random_inputs
 from sim.native import NativeSimulation

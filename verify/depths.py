@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from unittest import mock
 
 from emamba.artifact import Artifact
-from rtl.schedule import Queue, Schedule
+from rtl.plan.schedule import Queue, Schedule
 
 
 def waits(pushes: list[int], pops: list[int], depth: int) -> bool:

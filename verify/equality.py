@@ -2,7 +2,7 @@
 """Arithmetic units against their specification: by induction for every input, or over every input there is.
 
 The requantizer's specification is the definition of a rounded quotient, not the shifts that both the model and the hardware use.
-The others run as Verilated hardware on all codes, and must give what `emamba.operators` gives.
+The others run as Verilated hardware on all codes, and must give what `emamba.ops` gives.
 """
 
 from collections import deque
@@ -14,16 +14,16 @@ import numpy as np
 from amaranth.hdl import Module, Mux, Signal, signed
 
 from emamba.artifact import Artifact
-from emamba.formats import IntFormat, Rounding
-from emamba.operators import Activation as ActivationOp
-from emamba.operators import Scan as ScanOp
+from emamba.base.formats import IntFormat, Rounding
+from emamba.ops import Activation as ActivationOp
+from emamba.ops import Scan as ScanOp
 from emamba.piecewise import Segments, codes, fit
-from rtl import packing, pairs
-from rtl.activation import PIECEWISE_LATENCY, Activation, piecewise_linear
-from rtl.datapath import Pipeline, requantize
-from rtl.range_norm import RangeNorm
-from rtl.scan import Scan
-from rtl.streams import Block, Elementwise, Port, shape_of
+from rtl.blocks.activation import PIECEWISE_LATENCY, Activation, piecewise_linear
+from rtl.blocks.range_norm import RangeNorm
+from rtl.blocks.scan import Scan
+from rtl.kit import packing, pairs
+from rtl.kit.datapath import Pipeline, requantize
+from rtl.kit.streams import Block, Elementwise, Port, shape_of
 from sim import cases
 from sim.native import NativeSimulation
 

@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from boards import tools
 from emamba.artifact import Artifact
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from rtl import packing
-from rtl.accelerator import Accelerator
-from rtl.emit import to_verilog
-from rtl.schedule import Schedule
+from emamba.base.errors import EmambaError
+from emamba.run.integer import IntegerModel
+from rtl.kit import packing, tools
+from rtl.kit.emit import to_verilog
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Schedule
 from sim.models import random_artifact, random_inputs
 from sim.native import NativeSimulation
 

@@ -30,13 +30,13 @@ from safetensors.numpy import save as save_tensors
 from boards.describe import golden_frames
 from emamba import artifact as artifacts
 from emamba import datasets
-from emamba.certificate import certify
+from emamba.base.errors import EmambaError
 from emamba.config import FinetuneConfig, QuantizeConfig, Recipe, load_toml, validate
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from emamba.operators import Scan
-from emamba.space import Space
-from rtl.schedule import Schedule
+from emamba.ops import Scan
+from emamba.ops.certificate import certify
+from emamba.run.integer import IntegerModel
+from flow.search.space import Space
+from rtl.plan.schedule import Schedule
 from sim.models import random_artifact
 
 SECONDS, MEMORY = 10, 2 << 30

@@ -19,16 +19,15 @@ from pathlib import Path
 import numpy as np
 from amaranth.lib.wiring import Component
 
-from boards import tools
+from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
-from emamba.errors import EmambaError
-from emamba.integer import IntegerModel
-from rtl import packing
-from rtl.accelerator import Accelerator
-from rtl.emit import to_verilog
-from rtl.linear import Linear
-from rtl.pool import Pool
-from rtl.schedule import Schedule
+from emamba.run.integer import IntegerModel
+from rtl.blocks.linear import Linear
+from rtl.blocks.pool import Pool
+from rtl.kit import packing, tools
+from rtl.kit.emit import to_verilog
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Schedule
 from sim import cases
 from sim.models import random_artifact, random_inputs
 from sim.native import NativeSimulation

@@ -55,7 +55,7 @@ def _planted(figures: list[dict]) -> Iterator[Row]:
 def _units(figures: list[dict]) -> Iterator[Row]:
     for each in figures:
         result = f"{each['cases']:,} cases, {each['different']} different"
-        yield Row(each["property"], "Verilated, against `emamba.operators`", each["bound"], each["seconds"], result,
+        yield Row(each["property"], "Verilated, against `emamba.ops`", each["bound"], each["seconds"], result,
                   each["cases"] > 0 and not each["different"])
 
 
@@ -82,7 +82,7 @@ def _arithmetic(figures: dict) -> Iterator[Row]:
     alive, count = figures["alive"], figures["mutants"]
     result = f"{figures['killed']} killed, {len(figures['equal'])} equal, {len(alive)} alive"
     notes = _survivors(figures["equal"], alive)
-    yield Row("mutants of `emamba/arithmetic.py`", "a second computation in exact fractions", f"all {count} single changes",
+    yield Row("mutants of `emamba/base/arithmetic.py`", "a second computation in exact fractions", f"all {count} single changes",
               figures["seconds"], result, not alive, notes)
 
 

@@ -10,13 +10,13 @@ from dataclasses import replace
 from unittest import mock
 
 from emamba.artifact import Artifact
-from emamba.formats import IntFormat, Rounding
+from emamba.base.formats import IntFormat, Rounding
 from emamba.piecewise import fit
-from rtl.datapath import Pipeline, requantize
-from rtl.pairs import products
-from rtl.scan import Scan
-from rtl.streams import Fifo, Fork, Gearbox, Pacer
-from rtl.system import _Parts
+from rtl.blocks.scan import Scan
+from rtl.kit.datapath import Pipeline, requantize
+from rtl.kit.pairs import products
+from rtl.kit.streams import Fifo, Fork, Gearbox, Pacer
+from rtl.system.system import _Parts
 from sim import cases
 from sim.models import random_artifact
 
@@ -70,7 +70,7 @@ def _certificate(artifact: Artifact) -> bool:
 
 def _multiply_loses() -> bool:
     pipeline = plant(Pipeline, "s.ready.eq(self.advance & together)", "s.ready.eq(together)")
-    with mock.patch("rtl.elementwise.Pipeline", pipeline):
+    with mock.patch("rtl.blocks.elementwise.Pipeline", pipeline):
         return _broken(rules(cases.BLOCKS["multiply-1-1"](), False))
 
 

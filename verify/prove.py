@@ -16,8 +16,8 @@ from pathlib import Path
 from amaranth.back import rtlil
 from amaranth.hdl import Assert, ClockDomain, Elaboratable, Module, Signal
 
-from boards import tools
-from emamba.files import write_file
+from emamba.io.files import write_file
+from rtl.kit import tools
 
 LOWER = """\
 read_rtlil design.il

@@ -4,9 +4,9 @@
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
-from emamba.errors import EmambaError
-from emamba.reference import Reference
+from emamba.run.reference import Reference
 from sim.models import random_artifact, random_inputs
 
 from .faults import undefined

@@ -15,8 +15,8 @@ from amaranth.lib import stream
 from amaranth.lib.wiring import Component, In
 from amaranth.sim import Simulator
 
-from emamba.formats import IntFormat
-from rtl.streams import Beat, Block, Fifo, Fork, Gearbox, Pacer, Port
+from emamba.base.formats import IntFormat
+from rtl.kit.streams import Beat, Block, Fifo, Fork, Gearbox, Pacer, Port
 
 from .prove import Proof, prove
 from .stream_rules import StreamBench

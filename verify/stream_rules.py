@@ -8,8 +8,8 @@ exceeds the capacity nor falls below zero, nothing is lost, duplicated or reorde
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
-from emamba.formats import IntFormat
-from rtl.streams import Beat, Fifo, Fork, Gearbox, Pacer, Port
+from emamba.base.formats import IntFormat
+from rtl.kit.streams import Beat, Fifo, Fork, Gearbox, Pacer, Port
 
 from .prove import Bench
 

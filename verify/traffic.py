@@ -4,7 +4,7 @@
 from collections.abc import Callable
 from unittest import mock
 
-from rtl.system import _Parts
+from rtl.system.system import _Parts
 from sim.native_system import NativeTransport
 from sim.traffic import Design, check_many
 

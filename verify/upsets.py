@@ -9,11 +9,11 @@ from dataclasses import replace
 from amaranth.hdl import Fragment, MemoryData, MemoryInstance, Shape
 from amaranth.sim import Simulator
 
-from emamba.integer import IntegerModel
-from rtl.loads import envelope
-from rtl.registers import address, mask
-from rtl.schedule import Schedule
-from rtl.system import Options, System
+from emamba.run.integer import IntegerModel
+from rtl.plan.loads import envelope
+from rtl.plan.schedule import Schedule
+from rtl.system.registers import address, mask
+from rtl.system.system import Options, System
 from sim.models import random_artifact, random_inputs
 
 from .mutants import TINY, TINY_SEED

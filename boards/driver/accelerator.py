@@ -9,8 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from emamba.errors import EmambaError, brief
-from rtl.registers import BY_NAME, INTERFACE, MAGIC, address, extract, mask
+from emamba.base.errors import EmambaError, brief
+from rtl.system.registers import BY_NAME, INTERFACE, MAGIC, address, extract, mask
 
 from .description import STATE_LIMIT, Description, array
 from .transaction import Transactions, Unchanged, transaction

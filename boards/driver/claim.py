@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
 
 RUN = Path("/run/emamba")
 """Locks of what is no device of its own. Only root may write in the folder above."""

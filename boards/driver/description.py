@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emamba.errors import EmambaError, brief
+from emamba.base.errors import EmambaError, brief
 
 FORMAT = "emamba-accelerator"
 VERSION = 1

@@ -9,7 +9,7 @@ from collections import deque
 
 import numpy as np
 
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
 
 from .claim import claim_name
 

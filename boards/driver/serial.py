@@ -1,4 +1,5 @@
-"""The driver's transport over a serial line (`rtl.serial`): the ULX3S's USB, or any file of bytes. Not run on a board here."""
+"""The driver's transport over a serial line (`rtl.system.serial`): the ULX3S's USB, or any file of bytes.
+Not run on a board here."""
 
 import errno
 import fcntl
@@ -10,8 +11,8 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from emamba.errors import EmambaError
-from rtl.registers import MAGIC
+from emamba.base.errors import EmambaError
+from rtl.system.registers import MAGIC
 
 from .claim import Claim, opened
 

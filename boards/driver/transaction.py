@@ -5,7 +5,7 @@ import threading
 import weakref
 from functools import wraps
 
-from emamba.errors import EmambaError
+from emamba.base.errors import EmambaError
 
 
 class Unchanged(EmambaError):

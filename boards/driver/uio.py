@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from emamba.errors import EmambaError
-from rtl.registers import MAGIC, SPAN, address, mask
+from emamba.base.errors import EmambaError
+from rtl.system.registers import MAGIC, SPAN, address, mask
 
 from .claim import Claim, opened
 

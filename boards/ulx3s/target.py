@@ -11,11 +11,11 @@ from amaranth.hdl import Elaboratable, Module
 from amaranth.lib import io
 from amaranth_boards import ulx3s
 
-from boards import tools
 from boards.describe import describe, golden_frames
-from emamba.errors import EmambaError
-from rtl.serial import BYTES, SerialSystem
-from rtl.system import System
+from emamba.base.errors import EmambaError
+from rtl.kit import tools
+from rtl.system.serial import BYTES, SerialSystem
+from rtl.system.system import System
 
 BAUD = 1_000_000
 CLOCK_MHZ = 25.0

@@ -5,9 +5,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl import packing
-from rtl.schedule import Schedule
-from rtl.streams import Beat
+from rtl.kit import packing
+from rtl.kit.streams import Beat
+from rtl.plan.schedule import Schedule
 
 
 class Player(wiring.Component):

@@ -1,8 +1,8 @@
 """The target `zcu102`: the AXI system for Linux in the folder `system`; a self-test for the board without a processor, and an
 out-of-context synthesis of the accelerator; for Vivado.
 
-`top.v` is the accelerator as `rtl.emit` wrote it, once, and what Vivado reads in both. The self-test instantiates it and AMD's
-buffers; that shell comes from the board's platform, whose Verilog keeps the attributes on which Vivado's constraints rely.
+`top.v` is the accelerator as `rtl.kit.emit` wrote it, once, and what Vivado reads in both. The self-test instantiates it and
+AMD's buffers; that shell comes from the board's platform, whose Verilog keeps the attributes on which Vivado's constraints rely.
 """
 
 from pathlib import Path
@@ -17,11 +17,11 @@ from boards.describe import golden_frames
 from boards.vivado import UNRUN
 from boards.zynqmp import bundle
 from boards.zynqmp.presets import PRESETS
-from emamba.integer import IntegerModel
-from rtl.accelerator import Accelerator
-from rtl.emit import to_verilog
-from rtl.schedule import Schedule
-from rtl.system import System
+from emamba.run.integer import IntegerModel
+from rtl.kit.emit import to_verilog
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.schedule import Schedule
+from rtl.system.system import System
 
 from .platform import ZCU102Platform
 from .self_test import SelfTest

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from amaranth.lib.wiring import Out
 
-import emamba.errors
+import emamba
 from boards.describe import describe, golden_frames
 from boards.vivado import UNRUN, templates
-from rtl import registers
-from rtl.emit import to_verilog
-from rtl.system import System
+from rtl.kit.emit import to_verilog
+from rtl.system import registers
+from rtl.system.system import System
 
 from .layout import Layout
 from .presets import Preset
 
-ROOT = Path(emamba.errors.__file__).parents[1]
-DRIVER = ("emamba/errors.py", "rtl/registers.py", "boards/driver/accelerator.py", "boards/driver/description.py",
+ROOT = Path(emamba.__file__).parents[1]
+DRIVER = ("emamba/base/errors.py", "rtl/system/registers.py", "boards/driver/accelerator.py", "boards/driver/description.py",
           "boards/driver/claim.py", "boards/driver/pynq.py", "boards/driver/transaction.py", "boards/driver/uio.py")
 """What runs on the board, with NumPy alone."""
 

@@ -17,8 +17,8 @@ The window of M_AXI_HPM0_FPD, in which the addresses must lie, is not quoted fro
 
 from dataclasses import dataclass
 
-from rtl.registers import SPAN
-from rtl.system import System
+from rtl.system.registers import SPAN
+from rtl.system.system import System
 
 from ..driver.uio import ALIGNMENT, DMA_SPAN, PARTS
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from boards import vivado
-from rtl.system import System
+from rtl.system.system import System
 
 from . import bundle
 from .presets import Preset

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 
 MODULES = {name: name for name in ("mars", "fashion_mnist", "cifar10", "wikitext2", "japanese_vowels")}
 """Data set name -> module of this package."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..disguises import check_pointer
-from ..errors import EmambaError
-from ..files import check_regular, read_bytes
+from ..base.errors import EmambaError
+from ..io.disguises import check_pointer
+from ..io.files import check_regular, read_bytes
 
 LIMIT = 1 << 30
 """Bytes that a file may have, packed and unpacked; those of the data sets have far less."""

@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 
 BYTES = 256
 PIECE = re.compile(rb"[ \n]*[^ \n]+|[ \n]+")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 from . import Dataset, choose_split, find_folder, hold_out
 from .archives import read, read_npz
 

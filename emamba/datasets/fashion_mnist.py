@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 from . import Dataset, choose_split, elsewhere, find_folder, hold_out
 from .archives import unpack
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..disguises import check_pointer
-from ..errors import EmambaError
-from ..files import read_bytes
-from ..tensor_files import read_array
+from ..base.errors import EmambaError
+from ..io.disguises import check_pointer
+from ..io.files import read_bytes
+from ..io.tensor_files import read_array
 from . import Dataset, choose_split, hold_out
 
 PARTS = ("train", "validate", "test")

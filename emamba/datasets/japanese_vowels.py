@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 from . import Dataset, choose_split, elsewhere, find_folder
 from .archives import read
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 from . import Dataset, choose_split
 from .archives import read, read_npz
 

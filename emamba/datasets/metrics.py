@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 from . import Dataset
 
 BETTER = {"regression": ("rmse", -1), "classification": ("accuracy", 1), "next_token": ("perplexity", -1)}

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ..base.errors import EmambaError
 from ..config import ModelConfig
-from ..errors import EmambaError
 
 
 def patchify(images: np.ndarray, patch: tuple[int, int], overlap: int = 0) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 from . import Dataset, bytepair, find_folder
 from .archives import unpack
 

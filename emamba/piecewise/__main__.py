@@ -1,6 +1,6 @@
 """Prints the errors of every rule over every input code."""
 
-from ..formats import IntFormat
+from ..base.formats import IntFormat
 from .accuracy import errors
 from .authors import AUTHORS
 from .functions import arguments

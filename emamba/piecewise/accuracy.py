@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ..errors import EmambaError
-from ..formats import IntFormat
+from ..base.errors import EmambaError
+from ..base.formats import IntFormat
 from .density import shares
 from .functions import Domain, Scalar, name_of, values
 from .segments import MAX_BITS, Segments, codes

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 
 Array = np.ndarray
 

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 from .functions import Scalar, name_of, values
 
 Array = np.ndarray

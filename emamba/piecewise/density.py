@@ -1,12 +1,12 @@
-"""How often each input code occurs: histograms, by which `least_squares` weighs errors and `emamba.profiling` reports them.
+"""How often each input code occurs: histograms, by which `least_squares` weighs errors and `flow.report.profiling` reports them.
 
 A density is an array of weights ≥ 0 in any unit, one for each code of the input's format; that of a code is at code − i.min.
 """
 
 import numpy as np
 
-from ..errors import EmambaError
-from ..formats import IntFormat
+from ..base.errors import EmambaError
+from ..base.formats import IntFormat
 from .segments import codes
 
 Array = np.ndarray

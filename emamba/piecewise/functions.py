@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..errors import EmambaError
+from ..base.errors import EmambaError
 
 Array = np.ndarray
 Domain = tuple[float, float]

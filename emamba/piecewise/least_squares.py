@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..formats import IntFormat
+from ..base.formats import IntFormat
 from .minimax import minimax
 from .segments import Segments, largest_shift, make
 from .target import Target

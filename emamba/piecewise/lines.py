@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..formats import IntFormat, Rounding
+from ..base.formats import IntFormat, Rounding
 from .functions import Scalar, name_of
 from .outer import outer
 from .segments import Segments, largest_shift, make

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..formats import IntFormat
+from ..base.formats import IntFormat
 from .functions import FUNCTIONS, Domain, Scalar, values
 from .segments import codes
 

@@ -5,8 +5,8 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import EmambaError
-from ..formats import IntFormat, Rounding
+from ..base.errors import EmambaError
+from ..base.formats import IntFormat, Rounding
 from .accuracy import check_format, errors
 from .authors import printed
 from .chord import DOMAINS, chords

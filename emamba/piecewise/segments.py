@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..arithmetic import piecewise_linear
-from ..errors import EmambaError
-from ..formats import IntFormat, Rounding
+from ..base.arithmetic import piecewise_linear
+from ..base.errors import EmambaError
+from ..base.formats import IntFormat, Rounding
 
 Array = np.ndarray
 

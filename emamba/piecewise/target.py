@@ -4,8 +4,8 @@ from functools import cached_property
 
 import numpy as np
 
-from ..errors import EmambaError
-from ..formats import IntFormat, Rounding
+from ..base.errors import EmambaError
+from ..base.formats import IntFormat, Rounding
 from .functions import Domain, Scalar, name_of, values
 from .outer import at, outer
 from .segments import codes

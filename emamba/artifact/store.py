@@ -1,0 +1,317 @@
+"""The artifact: a folder that holds one integer model, and all that is known about it.
+
+    manifest.json        format version, model configuration, each node's formats and scalar parameters, codec, calibration,
+                         certificate, figures; `digest` is the SHA-256 of the rest
+    weights.safetensors  the integer arrays, `<node>.<parameter>`
+    float.safetensors    the trained float weights, for the float executor
+
+Artifacts are untrusted input: everything is checked before it is used, and a fault is one sentence.
+"""
+
+import hashlib
+import json
+import reprlib
+import typing
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ..base.errors import EmambaError, brief
+from ..base.formats import IntFormat, Rounding
+from ..config import ModelConfig, validate
+from ..graph import build_graph
+from ..io.disguises import check_pointer
+from ..io.files import read_bytes, write_folder
+from ..ops import OPERATORS, Conv1d, Lookup, Operator, Pool
+from ..piecewise import Segments
+from .record import Story
+
+FORMAT = "emamba-artifact"
+VERSION = 1
+SIZE_LIMIT = 1 << 30
+MANIFEST_LIMIT = 1 << 24  # bytes: Python's objects take twenty times as many
+INTEGER_LIMIT = 1 << 27  # integers: each becomes one of 64 bits
+SHIPPED = Path(__file__).parents[1] / "mars"
+"""The artifact that every installation has."""
+KEYS = ("format", "version", "name", "model", "data", "codec", "nodes", "files", "record", "digest")
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Between a user's values and integers: token = round((x − mean)/std · 2^frac), value = offset + scale · output.
+
+    mean, std [input width] or None for token ids; scale, offset [outputs].
+    """
+
+    mean: Array | None
+    std: Array | None
+    scale: Array
+    offset: Array
+
+    def standardize(self, tokens: Array) -> Array:
+        """tokens [batch, L, input width] in the user's unit → what the float model reads."""
+        if self.mean is not None and (np.ndim(tokens) != 3 or np.shape(tokens)[-1:] != self.mean.shape):
+            raise EmambaError(f"the input has the shape {list(np.shape(tokens))}; the model reads [sequences, tokens, "
+                              f"{len(self.mean)}]")
+        if not np.isfinite(tokens).all():
+            index = [int(k) for k in np.argwhere(~np.isfinite(tokens))[0]]
+            raise EmambaError(f"the input holds a value that is not finite at [sequence, token, value] = {index}: "
+                              "remove or replace such values")
+        return tokens if self.mean is None else (tokens - self.mean) / self.std
+
+    def encode(self, tokens: Array, i: IntFormat) -> Array:
+        """tokens in the user's unit → integers of format `i`."""
+        values = np.floor(self.standardize(tokens) * 2.0**i.frac + 0.5)
+        return np.clip(values, i.min, i.max).astype(np.int64)
+
+    def decode(self, output: Array, o: IntFormat) -> Array:
+        """Integers of the head → values in the user's unit, or logits."""
+        return self.values(output * o.step)
+
+    def values(self, output: Array) -> Array:
+        return self.offset + self.scale * output
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A loaded artifact. `operators` has the nodes of `build_graph(config)` in order; `record` is free-form knowledge:
+    calibration, certificate, figures and how they were measured."""
+
+    name: str
+    config: ModelConfig
+    data: dict
+    codec: Codec
+    operators: dict[str, Operator]
+    weights: dict[str, Array]
+    record: dict = field(default_factory=dict)
+    digest: str = ""
+
+    @property
+    def input(self) -> IntFormat:
+        return self.operators["input"].o
+
+    @property
+    def output(self) -> IntFormat:
+        return self.operators["head"].o
+
+
+def save(artifact: Artifact, folder: Path | str) -> str:
+    """Writes `artifact` to `folder`, whole or not at all; returns its digest."""
+    validate(Story, {key: getattr(artifact, key) for key in ("name", "data", "record")}, "the artifact")
+    nodes, arrays = {}, {}
+    for name, operator in artifact.operators.items():
+        parameters = {}
+        for entry in fields(operator):
+            value = getattr(operator, entry.name)
+            if isinstance(value, np.ndarray):
+                arrays[f"{name}.{entry.name}"] = _narrow(value)
+            elif value is not None:
+                parameters[entry.name] = to_json(value)
+        nodes[name] = parameters
+    weights = save_tensors(arrays)
+    reference = save_tensors({key: np.ascontiguousarray(value, np.float32) for key, value in artifact.weights.items()})
+    codec = {key: None if value is None else value.tolist() for key, value in vars(artifact.codec).items()}
+    manifest = {
+        "format": FORMAT, "version": VERSION, "name": artifact.name,
+        "model": artifact.config.model_dump(mode="json", exclude_none=True),
+        "data": artifact.data, "codec": codec, "nodes": nodes,
+        "files": {"weights.safetensors": _sha256(weights), "float.safetensors": _sha256(reference)},
+        "record": artifact.record,
+    }
+    manifest["digest"] = _digest(manifest)
+    with write_folder(Path(folder), "manifest.json") as temporary:
+        (temporary / "weights.safetensors").write_bytes(weights)
+        (temporary / "float.safetensors").write_bytes(reference)
+        (temporary / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return manifest["digest"]
+
+
+def load(folder: Path | str) -> Artifact:
+    """Reads and checks the artifact in `folder`."""
+    folder = Path(folder)
+    if not (folder / "manifest.json").is_file():
+        raise EmambaError(f"{folder} is not an artifact: it has no manifest.json")
+    try:
+        manifest = json.loads(_read(folder / "manifest.json", MANIFEST_LIMIT))
+    except (ValueError, RecursionError) as error:
+        raise EmambaError(f"{folder}/manifest.json is damaged ({error}): copy the artifact again") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise EmambaError(f"{folder}/manifest.json is not the manifest of an artifact")
+    if manifest.get("version") != VERSION:
+        found = reprlib.repr(manifest.get("version"))
+        raise EmambaError(f"{folder} has artifact version {found}; this program reads version {VERSION}: quantize the checkpoint "
+                          "again")
+    if set(manifest) != set(KEYS):
+        odd = sorted(set(manifest) ^ set(KEYS))[0]
+        raise EmambaError(f"{folder}/manifest.json: the key '{odd}' is {'unknown' if odd in manifest else 'missing'}")
+    if manifest["digest"] != _digest({key: value for key, value in manifest.items() if key != "digest"}):
+        raise EmambaError(f"{folder}/manifest.json was altered: its digest does not match; quantize the checkpoint again")
+    story = validate(Story, {key: manifest[key] for key in ("name", "data", "record")}, f"{folder}/manifest.json")
+    arrays = _load_tensors(folder, "weights.safetensors", manifest["files"])
+    for name, array in arrays.items():
+        if array.dtype.kind != "i" or not array.size:
+            raise EmambaError(f"{folder}/weights.safetensors: the array '{name}' must hold integers")
+    if (count := sum(array.size for array in arrays.values())) > INTEGER_LIMIT:
+        raise EmambaError(f"{folder}/weights.safetensors holds {count} integers; an artifact has at most {INTEGER_LIMIT}")
+    reference = _load_tensors(folder, "float.safetensors", manifest["files"])
+    try:
+        config = validate(ModelConfig, manifest["model"], "model")
+        codec = _load_codec(manifest["codec"], config)
+        operators = _load_operators(manifest["nodes"], arrays, config)
+        story.record.check_golden(config, operators["input"].o)
+    except EmambaError as error:
+        raise EmambaError(f"{folder}/manifest.json: {error}") from None
+    return Artifact(manifest["name"], config, manifest["data"], codec, operators, reference, manifest["record"],
+                    manifest["digest"])
+
+
+def check_operators(config: ModelConfig, operators: dict[str, Operator]) -> None:
+    """Refuses operators that are not the graph of `config`, or whose formats do not meet."""
+    for node in build_graph(config):
+        operator = operators[node.name]
+        try:
+            if operator.width != node.width:
+                raise EmambaError(f"it has {operator.width} channels, the model needs {node.width}")
+            operator.check_inputs([operators[name] for name in node.inputs])
+            _check_config(operator, config)
+        except EmambaError as error:
+            raise EmambaError(f"node '{node.name}': {error}") from None
+
+
+def _check_config(operator: Operator, config: ModelConfig) -> None:
+    """Refuses sizes that no neighbour checks."""
+    match operator:
+        case Conv1d() if operator.weight.shape[1] != config.d_conv:
+            raise EmambaError(f"it has {operator.weight.shape[1]} taps, the model needs {config.d_conv}")
+        case Lookup() if len(operator.table) != config.vocabulary:
+            raise EmambaError(f"it has {len(operator.table)} rows, the model needs {config.vocabulary}")
+        case Pool() if operator.mean != (config.pool == "mean") or (operator.mean and operator.tokens != config.tokens):
+            raise EmambaError(f"it is not the model's pool, which is '{config.pool}' over {config.tokens} tokens")
+
+
+def _load_operators(nodes: Any, arrays: dict[str, Array], config: ModelConfig) -> dict[str, Operator]:
+    if not isinstance(nodes, dict):
+        raise EmambaError("nodes: must be a table")
+    graph = build_graph(config)
+    for name in sorted(set(nodes) ^ {node.name for node in graph}):
+        raise EmambaError(f"node '{name}' is {'unknown to' if name in nodes else 'missing from'} this model's graph")
+    operators, used = {}, set()
+    for node in graph:
+        cls = OPERATORS[node.kind]
+        hints = typing.get_type_hints(cls)
+        parameters: dict[str, Any] = {}
+        given = nodes[node.name]
+        if not isinstance(given, dict):
+            raise EmambaError(f"node '{node.name}' must be a table of parameters")
+        try:
+            for entry in fields(cls):
+                key = f"{node.name}.{entry.name}"
+                if key in arrays:
+                    used.add(key)
+                    parameters[entry.name] = arrays[key].astype(np.int64)
+                elif entry.name in given:
+                    parameters[entry.name] = _from_json(hints[entry.name], given[entry.name], entry.name)
+            for extra in sorted(set(given) - set(parameters)):
+                raise EmambaError(f"unknown parameter '{extra}'")
+            operators[node.name] = cls(**parameters)
+        except EmambaError as error:
+            raise EmambaError(f"node '{node.name}': {error}") from None
+        except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+            raise EmambaError(f"node '{node.name}': its parameters do not make a {node.kind} ({error})") from None
+    for extra in sorted(set(arrays) - used):
+        raise EmambaError(f"weights.safetensors has an array '{extra}' that no node reads")
+    check_operators(config, operators)
+    return operators
+
+
+def to_json(value: Any) -> Any:
+    if isinstance(value, IntFormat):
+        return {"bits": value.bits, "signed": value.signed, "frac": value.frac}
+    if isinstance(value, Segments):
+        parts = {entry.name: getattr(value, entry.name) for entry in fields(value)}
+        return {key: part.tolist() if isinstance(part, np.ndarray) else to_json(part) for key, part in parts.items()}
+    return str(value) if isinstance(value, Rounding) else value
+
+
+def _from_json(hint: Any, value: Any, name: str) -> Any:
+    kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)] or [hint]
+    kind = kinds[0]
+    if kind in (IntFormat, Segments):
+        names = {entry.name for entry in fields(kind)}
+        if not isinstance(value, dict) or set(value) != names:
+            raise EmambaError(f"{name} must be a table with the keys {', '.join(sorted(names))}")
+        hints = typing.get_type_hints(kind)
+        return kind(**{key: _from_json(hints[key], part, f"{name}.{key}") for key, part in value.items()})
+    if kind is np.ndarray:
+        if not isinstance(value, list) or not all(type(v) is int and abs(v) < 1 << 48 for v in value):
+            raise EmambaError(f"{name} must be a list of integers below 2^48")
+        return np.array(value, np.int64)
+    if kind is Rounding:
+        if value not in list(Rounding):
+            raise EmambaError(f"{name} must be one of {', '.join(Rounding)}, not {reprlib.repr(value)}")
+        return Rounding(value)
+    if type(value) is not kind:
+        raise EmambaError(f"{name} must be of type {kind.__name__}, not {reprlib.repr(value)}")
+    return value
+
+
+def _load_codec(codec: Any, config: ModelConfig) -> Codec:
+    names = ("mean", "std", "scale", "offset")
+    if not isinstance(codec, dict) or set(codec) != set(names):
+        raise EmambaError(f"codec: must be a table with the keys {', '.join(names)}")
+    parts = {}
+    for key, value in codec.items():
+        width = config.input_width if key in ("mean", "std") else config.outputs
+        if value is None and key in ("mean", "std") and config.input == "tokens":
+            parts[key] = None
+            continue
+        numbers = isinstance(value, list) and len(value) == width and all(type(v) in (int, float) for v in value)
+        if not numbers or not all(abs(v) <= 1e300 for v in value) or (key == "std" and min(value) <= 0):
+            raise EmambaError(f"codec.{key}: must be a list of {width} finite numbers{' above 0' if key == 'std' else ''}")
+        parts[key] = np.array(value, np.float64)
+    return Codec(**parts)
+
+
+def _load_tensors(folder: Path, name: str, hashes: Any) -> dict[str, Array]:
+    content = _read(folder / name)
+    if not isinstance(hashes, dict) or _sha256(content) != hashes.get(name):
+        raise EmambaError(f"{folder}/{name} is truncated or was altered: its SHA-256 is not the manifest's; "
+                          "copy the artifact again")
+    try:
+        return load_tensors(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise EmambaError(f"{folder}/{name} is not a safetensors file ({brief(error)})") from None
+
+
+def _read(path: Path, limit: int = SIZE_LIMIT) -> bytes:
+    try:
+        if path.stat().st_size > limit:
+            raise EmambaError(f"{path} has {path.stat().st_size} bytes; this file of an artifact has at most {limit}")
+    except OSError as error:
+        raise EmambaError(f"cannot read {path}: {error.strerror}") from None
+    content = read_bytes(path)
+    check_pointer(path, content)
+    return content
+
+
+def _narrow(values: Array) -> Array:
+    """The same integers in the narrowest type that holds them."""
+    for kind in (np.int8, np.int16, np.int32):
+        if values.size == 0 or (values.min() >= np.iinfo(kind).min and values.max() <= np.iinfo(kind).max):
+            return np.ascontiguousarray(values, kind)
+    return np.ascontiguousarray(values)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest(manifest: dict) -> str:
+    return _sha256(json.dumps(manifest, sort_keys=True, ensure_ascii=True).encode())

@@ -1,0 +1,73 @@
+"""The executors of an artifact in software: the same tokens in, the same trace keys out."""
+
+from collections.abc import Callable, Iterable
+from functools import cache
+
+import numpy as np
+
+from ..artifact import Artifact
+from ..base.errors import EmambaError
+from .compiled import IntegerLoop
+from .integer import THREADS, IntegerModel
+from .reference import Reference
+
+Array = np.ndarray
+Executor = Callable[[Array, Iterable[str] | None], dict[str, Array]]
+
+BACKENDS = ("float", "int")
+BATCH, BATCH_VALUES = 512, 1 << 24
+"""Sequences at a time, and values of their widest node: bounds the memory."""
+COMPILED_TOKENS = 4096
+"""Of a call, at least, that make it worth to compile the integer model: half a second, once."""
+
+
+def make_executor(artifact: Artifact, backend: str) -> Executor:
+    """A function of (tokens [batch, L, input width] in the user's unit, keys to keep or None) → node values: real ones of
+    `float`, integers of each node's format of `int`."""
+    if backend == "float":
+        reference = Reference(artifact.config, artifact.weights)
+        return lambda tokens, keep=None: reference.run(artifact.codec.standardize(tokens), keep)
+    if backend == "int":
+        return _integer(artifact)
+    raise EmambaError(f"there is no backend '{backend}'; choose one of {', '.join(BACKENDS)}")
+
+
+def _integer(artifact: Artifact) -> Executor:
+    """The integer model; its compiled loop where that can be, and only the head of many tokens is asked for."""
+    model = IntegerModel(artifact)
+
+    @cache
+    def loop() -> IntegerLoop | None:
+        try:
+            return IntegerLoop(artifact)
+        except EmambaError:  # no compiler, or an artifact that is too large for the loop
+            return None
+
+    def run(tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:
+        integers, keep = artifact.codec.encode(tokens, artifact.input), None if keep is None else set(keep)
+        many = integers.ndim == 3 and integers.shape[1] == artifact.config.tokens and integers[..., 0].size >= COMPILED_TOKENS
+        if many and keep == {"head"} and (compiled := loop()):
+            return {"head": compiled.run(integers, THREADS)}
+        return model.run(integers, keep)
+
+    return run
+
+
+def predict(artifact: Artifact, backend: str, executor: Executor, tokens: Array,
+            progress: Callable[[int], None] | None = None) -> Array:
+    """Head outputs in the user's unit (or logits): [batch, outputs] of a pooled model, else [batch, L, outputs]."""
+    tokens = np.asarray(tokens)
+    if tokens.ndim != 3:
+        raise EmambaError(f"the input has the shape {list(tokens.shape)}; the model reads [sequences, tokens, "
+                          f"{artifact.config.input_width}]")
+    length, widest = max((1, *tokens.shape[1:2])), max(op.width for op in artifact.operators.values())
+    batch = max(1, min(BATCH, BATCH_VALUES // (length * widest)))
+    pooled = artifact.config.pool != "none"
+    values = np.empty((len(tokens), 1 if pooled else length, artifact.config.outputs))
+    for start in range(0, len(tokens), batch):
+        head = executor(tokens[start:start + batch], ["head"])["head"]
+        part = artifact.codec.values(head) if backend == "float" else artifact.codec.decode(head, artifact.output)
+        values[start:start + batch] = part
+        if progress:
+            progress(min(start + batch, len(tokens)))
+    return values[:, 0] if pooled else values

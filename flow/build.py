@@ -1,0 +1,221 @@
+# amaranth: UnusedElaboratable=no
+"""`python -m rtl.build TARGET`: an artifact becomes a target's files. Exit status 0 only where all that was asked for is done."""
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+from amaranth.hdl import Elaboratable
+
+from asic import pdk as pdks
+from asic import target as asic
+from boards.describe import describe, golden_frames
+from boards.ulx3s import target as ulx3s
+from boards.zcu102 import target as zcu102
+from boards.zynqmp.presets import PRESETS
+from boards.zynqmp.target import Target
+from emamba.artifact import SHIPPED, load
+from emamba.base.door import guarded
+from emamba.base.errors import EmambaError
+from emamba.base.options import at_least, check, cycles, real
+from emamba.io.files import change_record, check_replaceable, foreign, write_folder
+from emamba.ops import Scan
+from emamba.ops.certificate import certify
+from rtl.kit.datapath import Products
+from rtl.kit.emit import to_verilog
+from rtl.plan import devices
+from rtl.plan.accelerator import Accelerator
+from rtl.plan.loads import envelope
+from rtl.plan.planner import CYCLES_PER_TOKEN, FILL, Request, plan
+from rtl.plan.schedule import Schedule
+from rtl.system import registers
+from rtl.system.system import Options, System
+
+NO_TOOL = "Verilog only: no tool has estimated resources or timing"
+ESTIMATED = "the estimate is the accelerator's with its memories: packets, registers and counters around it come on top"
+
+
+def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> tuple[dict, list[str]]:
+    (folder / "top.v").write_text(to_verilog(Accelerator(schedule)), encoding="utf-8")
+    return {}, [NO_TOOL]
+
+
+def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[dict, list[str]]:
+    """The system as Verilog, and what software needs to know of it."""
+    description = describe(system, golden_frames(system.artifact))
+    files = {"top.v": to_verilog(system), "accelerator.json": json.dumps(description) + "\n",
+             "registers.h": registers.c_header(), "registers.rdl": registers.systemrdl()}
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    return {}, [NO_TOOL]
+
+
+TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog),
+           "axi": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_axi),
+           "ulx3s": ulx3s.Target(), "zcu102": zcu102, "zcu104": Target(PRESETS["zcu104"]), "kv260": Target(PRESETS["kv260"]),
+           "asic": asic}
+"""A target has a default clock in MHz, or None, and the least that it can do; the device that it is for, or None;
+`write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; perhaps a default CYCLES_PER_TOKEN of its
+own; perhaps `on(device)`, the same target with another device; and perhaps `run(folder)`, which runs tools on the finished
+folder and returns the notes that then hold in place of the target's UNRUN."""
+
+FASTEST = 1e5
+"""MHz; beyond, a period is no whole picosecond, and no chip can do it."""
+RECORD = "report.json"
+"""The report of an output, by which what was written is known."""
+SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
+"""Targets whose `write` takes a `System` in place of a schedule."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise EmambaError(f"{message} (see --help)")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Builds a target; every failure is one sentence on standard error."""
+    Elaboratable._MustUse__silence = True  # a refusal leaves a design unused, which Amaranth would tell
+    return guarded("rtl.build", lambda: build(check(_parser().parse_args(arguments))))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser("python -m rtl.build", description="Turns an artifact into the files of a target.",
+                     epilog="example: python -m rtl.build zcu102 --artifact models/mars --cycles-per-token 20")
+    parser.add_argument("target", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--artifact", type=Path, default=SHIPPED, help="the artifact's folder (default: the shipped MARS model)")
+    parser.add_argument("--out", type=Path, help="folder to write (default: build/TARGET)")
+    rate = parser.add_mutually_exclusive_group()
+    rate.add_argument("--cycles-per-token", **cycles(), metavar="T",
+                      help=f"cycles a token may take: few are fast, many are small (default: {CYCLES_PER_TOKEN}, "
+                      f"{ulx3s.Target.CYCLES_PER_TOKEN} for ulx3s)")
+    rate.add_argument("--multipliers", **at_least(1), metavar="N", help="the fastest design with at most N multipliers")
+    rate.add_argument("--frames-per-second", **real(above=0),
+                      metavar="F", help="the smallest design that does F sequences a second")
+    parser.add_argument("--device", metavar="D", help="the device: alone it asks for the smallest T that fits; "
+                        f"{', '.join(devices.DEVICES)} (the targets zcu102 and kv260 are for their own)")
+    parser.add_argument("--fill", **real(above=0, most=1, words="--fill must be a share above 0 and at most 1, not {value:g}"),
+                        metavar="SHARE", default=FILL,
+                        help=f"share of the device that --device may fill, by estimate (default: {FILL:g})")
+    parser.add_argument("--products", choices=[kind.value for kind in Products],
+                        help="products with weights: one multiplier each, pairs in a wide one, adder graphs at T = 1, "
+                        "merged with their sum (default: what the estimate favours, merged for asic)")
+    parser.add_argument("--decays", choices=["segments", "tables"], help="the scan's exp (default: what the estimate favours)")
+    parser.add_argument("--activations", choices=["segments", "tables"], help="SiLU and softplus (default: tables up to 8 bits)")
+    parser.add_argument("--pdk", metavar="P", help=f"the target asic's process: {', '.join(pdks.NAMES)}, or the path of a "
+                        "description like those in asic/pdks")
+    parser.add_argument("--pdk-data", type=Path, metavar="FOLDER", help="where the process' libraries are (default: $EMAMBA_PDK)")
+    parser.add_argument("--prove", action="store_true", help="with --pdk: proves that the netlist does what the Verilog says, in "
+                        "minutes")
+    parser.add_argument("--clock-mhz", **real(above=0),
+                        metavar="C", help="clock of --frames-per-second and of the timing constraints "
+                        "(default: " + ", ".join(f"{target.CLOCK_MHZ:g} for {name}" for name, target in TARGETS.items()
+                                                 if target.CLOCK_MHZ) + ")")
+    parser.add_argument("--weights", choices=["constant", "loadable"], default="constant",
+                        help=f"{', '.join(SYSTEMS)}: weights built in, or in twice the memory to be loaded while the design runs")
+    parser.add_argument("--state", choices=["cleared", "kept"], default="cleared",
+                        help=f"{', '.join(SYSTEMS)}: a sequence begins with zeros, or its state can be kept, read and written")
+    parser.add_argument("--counters", choices=["yes", "no"], default="yes",
+                        help=f"{', '.join(SYSTEMS)}: what stages and FIFOs do is counted, in five 32-bit counters a stage")
+    parser.add_argument("--parity", choices=["no", "yes"], default="no",
+                        help=f"{', '.join(SYSTEMS)}: a bit beside every word of states, FIFOs and loadable weights, and faults "
+                        "counted")
+    parser.add_argument("--bus-bits", **at_least(1), default=64, metavar="W", help=f"{', '.join(SYSTEMS)}: width of the streams, "
+                        "32, 64 or 128 (default: 64)")
+    return parser
+
+
+def build(options: argparse.Namespace) -> None:
+    if options.target not in TARGETS:
+        raise EmambaError(f"there is no target '{options.target}'; choose one of {', '.join(TARGETS)}")
+    target = TARGETS[options.target]
+    if options.pdk:
+        if target is not asic:
+            raise EmambaError(f"--pdk is for the target asic, not for {options.target}")
+        target = asic.for_pdk(pdks.find(options.pdk, options.pdk_data), options.prove)
+    elif options.prove:
+        raise EmambaError("--prove is of a netlist: name the process with --pdk")
+    if options.device and hasattr(target, "on"):
+        target = target.on(options.device)
+    clock_mhz = _clock(options, target.CLOCK_MHZ, target.LEAST_CLOCK_MHZ)
+    out = options.out or Path("build") / options.target
+    check_replaceable(out, RECORD, RECORD)
+    artifact = load(options.artifact)
+    live = options.weights == "loadable"
+    choice = Options(options.bus_bits, options.counters == "yes", live, options.state == "kept",
+                     options.parity == "yes")
+    if options.target not in SYSTEMS and choice != Options():
+        raise EmambaError(f"--weights, --state, --counters, --parity and --bus-bits are for {', '.join(SYSTEMS)}, not for the "
+                          f"target {options.target}")
+    default = getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
+    asked = request(options, target.DEVICE, default, getattr(target, "PRODUCTS", None))
+    planned = plan(envelope(artifact) if live else artifact, asked)
+    schedule = planned.schedule
+    design = System(schedule, choice, artifact) if options.target in SYSTEMS else schedule
+    _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
+    certificates = {name: certify(op) for name, op in artifact.operators.items() if isinstance(op, Scan)}
+    caveats = [f"{name}: no certificate excludes that the state saturates"
+               for name, certificate in certificates.items() if not certificate.holds]
+    with write_folder(out, RECORD, RECORD) as temporary:
+        resources, notes = target.write(temporary, design, clock_mhz)
+        caveats += [ESTIMATED] * bool(planned.device and options.target in SYSTEMS)
+        report = schedule.report() | {
+            "target": options.target, "artifact": {"name": artifact.name, "digest": artifact.digest}, "clock_mhz": clock_mhz,
+            "certificate": {name: asdict(certificate) for name, certificate in certificates.items()},
+            "resources": resources | planned.report(),
+            "notes": [*notes, *caveats],
+        }
+        (temporary / RECORD).write_text(json.dumps(report), encoding="utf-8")
+    kept = foreign(out, RECORD)
+    if hasattr(target, "run") and (notes := target.run(out.resolve())):
+        report["notes"] = [*notes, *(note for note in report["notes"] if note != target.UNRUN)]
+        change_record(out, RECORD, {"notes": report["notes"]})
+    print(f"{options.target} of {artifact.name}: {schedule.period} cycles per token, {schedule.cycles_per_frame} per frame, "
+          f"latency {schedule.latency} cycles, {schedule.multipliers} multipliers, utilization {report['utilization']:.1%}")
+    print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    for note in report["notes"]:
+        print(f"note: {note}")
+    if kept:
+        print(f"kept, since it was not written here, and perhaps of an earlier design: {', '.join(kept)}")
+
+
+def request(options: argparse.Namespace, device: str | None, default: int, products: Products | None = None) -> Request:
+    """What the options ask of a target for `device`, which takes `default` cycles a token and `products` where nothing is
+    asked."""
+    fixed = {"decay_tables": False, "products": Products.PAIRS} if options.weights == "loadable" else {}
+    if options.products or products:
+        fixed["products"] = Products(options.products or products)
+    for name, choice in (("decay_tables", options.decays), ("tables", options.activations)):
+        if choice:
+            fixed[name] = choice == "tables"
+    cycles = options.cycles_per_token
+    if cycles is None and options.device is None:
+        cycles = default
+    device = options.device or device
+    return Request(cycles_per_token=cycles, multipliers=options.multipliers, frames_per_second=options.frames_per_second,
+                   clock_mhz=options.clock_mhz, device=devices.find(device) if device else None, fill=options.fill,
+                   realization=fixed, loadable=options.weights == "loadable")
+
+
+def _clock(options: argparse.Namespace, default: float | None, least: float) -> float | None:
+    """The clock in MHz, checked; None where nothing depends on one."""
+    if options.clock_mhz is None:
+        return default
+    if options.clock_mhz > FASTEST:
+        raise EmambaError(f"--clock-mhz {options.clock_mhz:g}: no clock is faster than {FASTEST:g} MHz")
+    if options.clock_mhz < least:
+        raise EmambaError(f"--clock-mhz {options.clock_mhz:g}: the target {options.target} has no clock below {least:g} MHz")
+    if default is None and options.frames_per_second is None:
+        raise EmambaError(f"--clock-mhz changes nothing in the target {options.target}; it goes with --frames-per-second")
+    return options.clock_mhz
+
+
+def _progress(line: str) -> None:
+    if sys.stderr.isatty():
+        print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Compares executors key by key: the first difference, how many, and the largest."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from emamba.artifact import Artifact
+from emamba.run.executors import BATCH, Executor
+
+Array = np.ndarray
+
+
+@dataclass
+class KeyDifference:
+    """Differences of one trace key. `first` is [sequence, token, channel] of the first one with both values; `rms` and
+    `largest` are in the node's unit for a float executor, in integers between integer executors."""
+
+    values: int = 0
+    mismatches: int = 0
+    largest: float = 0.0
+    squares: float = 0.0
+    first: dict | None = None
+
+    @property
+    def rms(self) -> float:
+        return float(np.sqrt(self.squares / self.values)) if self.values else 0.0
+
+
+@dataclass
+class Comparison:
+    """Result of `compare`: a `KeyDifference` per trace key that both executors show."""
+
+    frames: int
+    exact: bool
+    keys: dict[str, KeyDifference] = field(default_factory=dict)
+
+    @property
+    def mismatches(self) -> int:
+        return sum(key.mismatches for key in self.keys.values())
+
+
+def compare(artifact: Artifact, backends: tuple[str, str], executors: tuple[Executor, Executor], tokens: Array,
+            progress=None) -> Comparison:
+    """Runs both executors on tokens [n, L, input width]. With a float executor integers are scaled to values first, and a
+    difference is no mismatch."""
+    exact = "float" not in backends
+    result = Comparison(len(tokens), exact)
+    for start in range(0, len(tokens), BATCH):
+        batch = tokens[start:start + BATCH]
+        left, right = (executor(batch, None) for executor in executors)
+        for name in left:
+            if name in right:
+                scale = artifact.operators[name].o.step
+                a, b = (value * scale if not exact and backend != "float" else value
+                        for backend, value in zip(backends, (left[name], right[name]), strict=True))
+                _count(result.keys.setdefault(name, KeyDifference()), a, b, start, exact, str(artifact.operators[name].o))
+        if progress:
+            progress(min(start + BATCH, len(tokens)))
+    return result
+
+
+def _count(key: KeyDifference, a: Array, b: Array, start: int, exact: bool, form: str) -> None:
+    difference = np.abs(a - b)
+    key.values += a.size
+    key.squares += float((difference.astype(np.float64) ** 2).sum())
+    key.largest = max(key.largest, float(difference.max(initial=0)))
+    if exact and difference.any():
+        at = tuple(int(k) for k in np.argwhere(difference)[0])
+        key.first = key.first or {"at": [start + at[0], *at[1:]], "values": [int(a[at]), int(b[at])], "format": form}
+        key.mismatches += int((difference != 0).sum())

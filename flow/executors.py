@@ -1,0 +1,26 @@
+"""Every executor of an artifact, the hardware among them: the same tokens in, the same trace keys out."""
+
+from pathlib import Path
+
+from emamba.artifact import Artifact
+from emamba.base.errors import EmambaError
+from emamba.run import executors
+from emamba.run.executors import Executor
+from sim.executor import RtlExecutor
+
+BACKENDS = (*executors.BACKENDS, "rtl")
+
+
+def make_executor(artifact: Artifact, backend: str, *, cycles_per_token: int = 20, build: Path | None = None,
+                  trace: bool = False) -> Executor:
+    """A function of (tokens [batch, L, input width] in the user's unit, keys to keep or None) → node values.
+
+    Values of `float` are real; those of `int` and `rtl` are integers of each node's format. `rtl` is the Verilated
+    design at `cycles_per_token`, built in the user's cache or in `build`; with `trace` it shows every node, else the head only.
+    """
+    if backend not in BACKENDS:
+        raise EmambaError(f"there is no backend '{backend}'; choose one of {', '.join(BACKENDS)}")
+    if backend != "rtl":
+        return executors.make_executor(artifact, backend)
+    rtl = RtlExecutor(artifact, cycles_per_token, build, trace=trace)
+    return lambda tokens, keep=None: rtl.run(artifact.codec.encode(tokens, artifact.input), keep)

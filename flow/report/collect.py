@@ -1,0 +1,237 @@
+"""What is known of an artifact, on one page: figures for `report.json`, lines for the terminal. `report_page` draws them.
+
+Every section has `how`: what was run to get its figures, or that it was not.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+
+import numpy as np
+
+from emamba.artifact import Artifact
+from emamba.datasets import Dataset
+from emamba.datasets.metrics import data_figures, words
+from emamba.graph import build_graph
+from emamba.ops import Scan
+from emamba.ops.certificate import certify
+from emamba.run.executors import predict
+from emamba.run.integer import IntegerModel
+from emamba.run.reference import Reference
+from rtl.kit.datapath import Products
+from rtl.kit.inventory import Inventory
+from rtl.plan.cost import TOOL, components, estimate
+from rtl.plan.devices import DEVICES, Device
+from rtl.plan.schedule import Realization, Schedule
+
+from ..executors import make_executor
+from . import profiling
+
+Array = np.ndarray
+
+TRACED = 64
+"""Sequences whose values at every node are looked at."""
+TRACED_VALUES = 1 << 22
+"""Of their states, at most: bounds the memory."""
+BINS = 60
+FOLDINGS = (1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
+"""T of the designs that are weighed against each other."""
+
+
+def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *, cycles_per_token: int = 20,
+            backends: tuple[str, ...] = ("float", "int"), sensitivity: dict | None = None,
+            stalls: dict | None = None, step: Callable[[str], None] = lambda name: None) -> dict:
+    """The report's figures. tokens [n, L, input width] in the user's unit; targets without entries where there are none.
+
+    `sensitivity` is what `emamba sensitivity --json` wrote, `stalls` what `emamba simulate --json` did; `step` is told
+    what is being done.
+    """
+    source = f"{data.name}, {data.split} split, {data.note}"
+    config = artifact.config
+    few = max(1, min(TRACED, TRACED_VALUES // (config.tokens * config.d_inner * config.d_state)))
+    report = {
+        "artifact": {"name": artifact.name, "digest": artifact.digest, "task": config.task, "form": config.form,
+                     "tokens": config.tokens, "weights": int(sum(value.size for value in artifact.weights.values()))},
+        "data": source,
+    }
+    step("accuracy")
+    report["accuracy"] = _accuracy(artifact, tokens, targets, data, backends, cycles_per_token)
+    step("pipeline")
+    schedule = Schedule(artifact, cycles_per_token)
+    report["pipeline"] = _pipeline(schedule)
+    report["stalls"] = _stalls(stalls)
+    step("resources")
+    report["resources"] = _resources(artifact, cycles_per_token)
+    step("pareto")
+    report["pareto"] = _pareto(artifact)
+    step("formats")
+    traced = Reference(config, artifact.weights).run(artifact.codec.standardize(tokens[:few]))
+    integers = IntegerModel(artifact).run(artifact.codec.encode(tokens[:few], artifact.input))
+    about = f"first {len(tokens[:few])} sequences of {source}"
+    report["formats"] = _formats(artifact, traced, integers, about)
+    report["drift"] = _drift(artifact, traced, integers, about)
+    step("units")
+    units = profiling.profile(artifact, tokens[:few])
+    report["units"] = {"how": f"integer model and every code of each unit; inputs of the {about}",
+                       "units": [unit.report() | {"curve": _lists(profiling.curve(unit, 400))} for unit in units]}
+    report["certificate"] = {
+        "how": "proof in exact integers over every code of δ, u and B, for inputs of any length; no data is needed",
+        "scans": {name: asdict(certify(op)) for name, op in artifact.operators.items() if isinstance(op, Scan)}}
+    report["sensitivity"] = _sensitivity(sensitivity)
+    return report
+
+
+def _sensitivity(found: dict | None) -> dict:
+    if found is None:
+        return {"how": "not run here: emamba sensitivity … --json FILE, then emamba report … --sensitivity FILE", "rows": []}
+    return found | {"how": f"integer model on {found['sequences']} validation sequences, one tensor at a time at other bits; the "
+                           f"change of {found['error']} from {found['base']:.4g}"}
+
+
+def _stalls(found: dict | None) -> dict:
+    if found is None:
+        return {"how": "not run here: emamba simulate … --json FILE, then emamba report … --stalls FILE", "streams": []}
+    pauses = f"; both ports pause in {found['stall_percent']} % of the cycles" if found["stall_percent"] else ""
+    return {key: found[key] for key in ("cycles", "edges", "streams")} | {
+        "how": f"the design in Amaranth's simulator at {found['cycles_per_token']} cycles a token, {found['cycles']} "
+               f"cycles, {found['sequences']} sequences of {found['data']}{pauses}"}
+
+
+def _accuracy(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, backends: tuple[str, ...], cycles: int) -> dict:
+    measured = {"float": "NumPy float64 with exact functions", "int": "integer model",
+                "rtl": f"Verilated design at {cycles} cycles a token"}
+    rows, values = [], {}
+    for backend in measured:
+        if backend not in backends:
+            rows.append({"executor": backend, "how": "not run here", "figures": {}})
+            continue
+        executor = make_executor(artifact, backend, cycles_per_token=cycles)
+        values[backend] = predict(artifact, backend, executor, tokens)
+        figures = data_figures(artifact.config.task, values[backend], targets, data) if len(targets) else {}
+        rows.append({"executor": backend, "how": measured[backend], "figures": figures})
+    rows.append({"executor": "board", "how": "not run here", "figures": {}})
+    different = int((values["int"] != values["rtl"]).sum()) if {"int", "rtl"} <= set(values) else None
+    return {"how": f"{len(tokens)} sequences of {data.name}, {data.split} split, {data.note}", "unit": data.unit, "rows": rows,
+            "int_rtl_differences": different}
+
+
+def _pipeline(schedule: Schedule) -> dict:
+    """Of the schedule, with the bits of every stage's memories."""
+    report = schedule.report()
+    memory: dict[str, Inventory] = {}
+    for node, component in components(schedule).values():
+        memory[node] = memory.get(node, Inventory()) + component.inventory
+    for stage in report["stages"]:
+        found = memory[stage["name"]]
+        stage["rom_bits"] = int(sum(words * bits * count for (words, bits, *_), count in found.roms.items()))
+        stage["ram_bits"] = int(sum(words * bits * count for (words, bits, _), count in found.rams.items()))
+    report["bottleneck"] = max(report["stages"], key=lambda stage: (stage["cycles_per_frame"], stage["multipliers"]))["name"]
+    return {"how": "computed by the schedule; the benches check its cycles against RTL, cycle by cycle"} | report
+
+
+def _realization(device: Device) -> Realization:
+    wide = device.family == "xcup"
+    return Realization(Products.PAIRS if wide else Products.MULTIPLIERS, narrow=not wide)
+
+
+def _resources(artifact: Artifact, cycles: int) -> dict:
+    """Per device; the schedules of devices of one family are the same."""
+    found, devices = {}, {}
+    for device in DEVICES.values():
+        if device.family not in found:
+            found[device.family] = estimate(Schedule(artifact, cycles, _realization(device)), device.family)
+        devices[device.name] = {name: {"estimate": round(found[device.family][name]), "limit": limit,
+                                       "share": round(found[device.family][name] / limit, 4)}
+                                for name, limit in device.limits.items()}
+    return {"how": f"estimate at {cycles} cycles a token by the cost model fitted to {TOOL}; no vendor's tool was run",
+            "devices": devices}
+
+
+def _pareto(artifact: Artifact) -> dict:
+    device, designs = DEVICES["zcu102"], {}
+    for cycles in FOLDINGS:
+        schedule = Schedule(artifact, cycles, _realization(device))
+        found = estimate(schedule, device.family)
+        designs[schedule.period] = {
+            "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
+            "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
+        } | {name: round(found[name]) for name in device.limits}
+    return {"how": f"schedule, and resources for {device.name} by the cost model fitted to {TOOL}",
+            "designs": [designs[period] for period in sorted(designs)]}
+
+
+def _formats(artifact: Artifact, traced: dict[str, Array], integers: dict[str, Array], about: str) -> dict:
+    nodes = []
+    for node in build_graph(artifact.config):
+        form, values = artifact.operators[node.name].o, np.asarray(traced[node.name], np.float64).ravel()
+        counts, edges = np.histogram(values, BINS, _span(values))
+        codes = integers[node.name]
+        nodes.append({
+            "name": node.name, "format": str(form), "bits": form.bits, "low": form.min * form.step, "high": form.max * form.step,
+            "step": form.step, "seen": [float(values.min()), float(values.max())],
+            "clipped": float(((values < (form.min - 0.5) * form.step) | (values >= (form.max + 0.5) * form.step)).mean()),
+            "at_limit": float(((codes == form.min) & form.signed | (codes == form.max)).mean()),
+            "histogram": {"edges": edges.tolist(), "shares": (counts / values.size).tolist()}})
+    return {"how": f"histograms and clipped: values of the float model; at the limits: integers of the integer model; {about}",
+            "nodes": nodes}
+
+
+TINY = 1e-290
+"""A span below it has no bins."""
+
+
+def _span(values: Array) -> tuple[float, float]:
+    """Ends of a histogram, wide enough for bins where all values are alike."""
+    low, high = float(values.min()), float(values.max())
+    largest = max(abs(low), abs(high))
+    if high - low > max(1e-9 * largest, TINY):
+        return low, high
+    half = largest / 2 if largest > TINY else 0.5
+    return low - half, high + half
+
+
+def _drift(artifact: Artifact, traced: dict[str, Array], integers: dict[str, Array], about: str) -> dict:
+    """RMS of the integer state's distance from the float state's, by the float state's RMS, token by token."""
+    reference, model, scans = Reference(artifact.config, artifact.weights), IntegerModel(artifact), {}
+    for name, op in artifact.operators.items():
+        if isinstance(op, Scan):
+            real = reference.states(name, traced)
+            error = model.states(name, integers) * op.h_wide.step - real
+            rms = [np.sqrt((values**2).mean((0, 2, 3))) for values in (error, real)]
+            scans[name] = np.divide(*rms, out=np.zeros_like(rms[0]), where=rms[1] > 0).tolist()
+    return {"how": f"states of float and integer model after every token; {about}", "scans": scans}
+
+
+def _lists(arrays: dict[str, Array]) -> dict[str, list]:
+    return {name: np.round(value, 6).tolist() for name, value in arrays.items()}
+
+
+def lines(report: dict) -> list[str]:
+    """The report for a terminal."""
+    artifact, pipeline = report["artifact"], report["pipeline"]
+    result = [f"{artifact['name']}: {artifact['weights']} weights, {artifact['tokens']} tokens a sequence, digest "
+              f"{artifact['digest'][:16]}", "", f"Accuracy ({report['accuracy']['how']})"]
+    result += [f"  {row['executor']:6} {words(row['figures'], report['accuracy']['unit']) or 'no figures'}; {row['how']}"
+               for row in report["accuracy"]["rows"]]
+    result += ["", f"Pipeline ({pipeline['how']})",
+               f"  {pipeline['cycles_per_token']} cycles a token, {pipeline['cycles_per_frame']} a sequence, latency "
+               f"{pipeline['latency_cycles']}; {pipeline['multipliers']} multipliers, {pipeline['utilization']:.1%} busy; "
+               f"bottleneck {pipeline['bottleneck']}",
+               f"  {'stage':18}{'cycles':>8}{'multipliers':>12}{'busy':>8}{'ROM bits':>10}{'RAM bits':>10}"]
+    result += [f"  {stage['name']:18}{stage['cycles']:8}{stage['multipliers']:12}{stage['utilization']:8.1%}"
+               f"{stage['rom_bits']:10}{stage['ram_bits']:10}" for stage in pipeline["stages"]]
+    if report["stalls"]["streams"]:
+        waits = sorted(report["stalls"]["streams"], key=lambda stream: -stream["blocked"])[:3]
+        result += ["", f"Blocked most ({report['stalls']['how']})"]
+        result += [f"  {stream['name']}: {stream['blocked'] / report['stalls']['cycles']:.1%} of the cycles" for stream in waits]
+    result += ["", f"Resources ({report['resources']['how']})"]
+    result += [f"  {name:12}" + ", ".join(f"{key} {value['estimate']} ({value['share']:.1%})" for key, value in found.items())
+               for name, found in report["resources"]["devices"].items()]
+    result += ["", f"State ({report['certificate']['how']})"]
+    for name, found in report["certificate"]["scans"].items():
+        drift = report["drift"]["scans"][name]
+        result.append(f"  {name}: {'cannot overflow' if found['holds'] else 'may saturate'} (bound {found['bound']} of "
+                      f"{found['limit']}); drift {drift[-1]:.2%} after {len(drift)} tokens")
+    worst = sorted(report["formats"]["nodes"], key=lambda node: -node["clipped"])[:3]
+    result += ["", f"Clipped most ({report['formats']['how']})"]
+    result += [f"  {node['name']}: {node['clipped']:.3%} outside {node['format']}" for node in worst]
+    return [*result, "", f"Sensitivity: {report['sensitivity']['how']}"]

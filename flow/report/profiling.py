@@ -1,0 +1,184 @@
+"""Where the inputs of SiLU, exp and softplus really lie: against the domain and the knots of each unit, and what its errors then
+amount to. Behind `emamba profile`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from emamba import piecewise
+from emamba.artifact import Artifact
+from emamba.base.errors import EmambaError
+from emamba.base.formats import IntFormat
+from emamba.graph import build_graph
+from emamba.io.files import write_file
+from emamba.ops import Activation, Scan
+from emamba.piecewise import Segments
+from emamba.piecewise.chord import DOMAINS
+from emamba.piecewise.functions import arguments, values
+from emamba.run.executors import BATCH, make_executor
+
+Array = np.ndarray
+
+PLOTTED = 1500
+"""Codes of a curve, at most."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A scalar function in an artifact. `compute` maps input codes to output codes: segments, or an operator with a table.
+    `density` says how often each input code occurred."""
+
+    node: str
+    function: str
+    compute: Segments | Activation
+    density: Array
+
+    @property
+    def i(self) -> IntFormat:
+        return self.compute.i
+
+    @property
+    def o(self) -> IntFormat:
+        return self.compute.o
+
+    @property
+    def knots(self) -> Array:
+        """Empty for a table."""
+        return self.compute.knots if isinstance(self.compute, Segments) else np.zeros(0, np.int64)
+
+    def report(self) -> dict:
+        """Shares of the inputs and errors. Bounds and `seen` are arguments; shares are None where no input was seen, and without
+        knots; errors are in output LSBs, the largest over every code that can occur."""
+        i, total = self.i, int(self.density.sum())
+        x = piecewise.codes(i) * i.step
+        low, high = DOMAINS[self.function]
+        errors = piecewise.errors(self.compute, self.function, arguments(self.function), self.density if total else None)
+
+        def share(where: Array) -> float | None:
+            return float(self.density[where].sum()) / total if total else None
+
+        seen = x[self.density > 0]
+        bounds = [float(knot * i.step) for knot in self.knots[[0, -1]]] if len(self.knots) else None
+        return {
+            "node": self.node, "function": self.function, "input": str(i), "output": str(self.o), "inputs": total,
+            "seen": [float(seen[0]), float(seen[-1])] if total else None,
+            "segments": len(self.knots) - 1 if len(self.knots) else None, "knots": bounds,
+            "below_knots": share(x < bounds[0]) if bounds else None, "beyond_knots": share(x >= bounds[1]) if bounds else None,
+            "domain": [low, high], "outside_domain": share((x < low) | (x > high)),
+            "rms_lsb": errors["rms_lsb"] if total else None, "max_lsb": errors["max_lsb"], "max_table": errors["max_table"],
+            "max_at": errors["code"] * i.step,
+        }
+
+
+def curve(unit: Unit, points: int = PLOTTED) -> dict[str, Array]:
+    """What a plot shows: arguments x with the unit's y and the function's `true`, error in LSB, knots as (x, y), and the share of
+    the inputs between `edges`, the outermost of which also count what lies beyond."""
+    i, o = unit.i, unit.o
+    seen = np.flatnonzero(unit.density) + i.min
+    low, high = _shown(unit)
+    codes = np.unique(np.linspace(low, high, points).astype(np.int64))
+    x, y = codes * i.step, unit.compute(codes) * o.step
+    true = np.clip(values(unit.function, x), o.min * o.step, o.max * o.step)
+    knots = unit.knots[(unit.knots >= low) & (unit.knots <= high)]
+    edges = np.linspace(low, high + 1, min(high + 1 - low, 100) + 1)
+    counts, _ = np.histogram(np.clip(seen, low, high), edges, weights=unit.density[seen - i.min])
+    return {"x": x, "y": y, "true": true, "error": (y - true) / o.step, "knot_x": knots * i.step,
+            "knot_y": unit.compute(knots) * o.step, "edges": edges * i.step, "shares": counts / max(1, unit.density.sum())}
+
+
+def profile(artifact: Artifact, tokens: Array, progress: Callable[[int], None] | None = None) -> list[Unit]:
+    """The units of an artifact with the inputs that they get from tokens [n, L, input width], by the integer model."""
+    found = {node.name: artifact.operators[node.name] for node in build_graph(artifact.config)
+             if isinstance(artifact.operators[node.name], Activation | Scan)}
+    sources = {node.name: node.inputs[1 if isinstance(found[node.name], Scan) else 0]
+               for node in build_graph(artifact.config) if node.name in found}
+    executor = make_executor(artifact, "int")
+    densities = dict.fromkeys(found, 0)
+    for start in range(0, len(tokens), BATCH):
+        batch = tokens[start:start + BATCH]
+        traced = executor(batch, sources.values())
+        for name, op in found.items():
+            densities[name] = densities[name] + _density(op, traced[sources[name]])
+        if progress:
+            progress(start + len(batch))
+    return [Unit(name, _function(name, op), op.decay if isinstance(op, Scan) else op.segments or op, densities[name])
+            for name, op in found.items()]
+
+
+def _density(op: Activation | Scan, x: Array) -> Array:
+    if isinstance(op, Scan):
+        return piecewise.products(x, op.A, op.dt, op.p, hold=op.hold)
+    return piecewise.histogram(x, op.i)
+
+
+def _function(name: str, op: Activation | Scan) -> str:
+    return "exp" if isinstance(op, Scan) else "softplus" if name.endswith(".dt") else "silu"
+
+
+def table(units: list[Unit]) -> list[str]:
+    """Lines of a table for people."""
+    lines = [f"{'unit':14} {'function':8} {'input':12} {'segments':>8} {'inputs from':>12} {'to':>9} {'below knots':>12} "
+             f"{'beyond':>8} {'out of domain':>22} {'RMS, LSB':>9} {'largest':>8}"]
+    for unit in units:
+        r = unit.report()
+        low, high = r["seen"] or (None, None)
+        domain = f"{_words(r['outside_domain'], '.2%')} of [{r['domain'][0]:g}, {r['domain'][1]:g}]"
+        lines.append(f"{r['node']:14} {r['function']:8} {r['input']:12} {_words(r['segments'], 'd', 'table'):>8} "
+                     f"{_words(low, '.4g'):>12} {_words(high, '.4g'):>9} {_words(r['below_knots'], '.2%'):>12} "
+                     f"{_words(r['beyond_knots'], '.2%'):>8} {domain:>22} {_words(r['rms_lsb'], '.3f'):>9} {r['max_lsb']:8.2f}")
+    return lines
+
+
+def _words(value: float | None, form: str, nothing: str = "–") -> str:
+    return nothing if value is None else format(value, form)
+
+
+# -- plot ---------------------------------------------------------------------------------------------------------------------
+
+
+def plotter():
+    """matplotlib, which only a plot needs."""
+    try:
+        import matplotlib
+        import matplotlib.figure
+    except ImportError as error:
+        raise EmambaError(f"a plot needs the extra [report] ({error}): pip install 'emamba[report]'") from None
+    return matplotlib
+
+
+def plot(units: list[Unit], path: Path) -> None:
+    """Draws function, segments, error and histogram of every unit into the SVG file `path`, equal for equal units."""
+    matplotlib = plotter()
+    with matplotlib.rc_context({"svg.hashsalt": "emamba", "svg.fonttype": "none", "font.size": 8}):
+        figure = matplotlib.figure.Figure(figsize=(4 * len(units), 6), layout="constrained")
+        axes = figure.subplots(3, len(units), sharex="col", squeeze=False, height_ratios=(3, 1, 1))
+        for unit, column in zip(units, axes.T, strict=True):
+            _draw(unit, *column)
+        write_file(path, lambda target: figure.savefig(target, format="svg", metadata={"Date": None}))
+
+
+def _draw(unit: Unit, top, middle, bottom) -> None:
+    c = curve(unit)
+    top.plot(c["x"], c["true"], color="0.6", linewidth=3, label=unit.function)
+    top.plot(c["x"], c["y"], color="tab:blue", linewidth=1,
+             label=f"{len(unit.knots) - 1} segments" if len(unit.knots) else "table")
+    top.plot(c["knot_x"], c["knot_y"], "o", color="tab:blue", markersize=3)
+    top.set_title(f"{unit.node}: {unit.i} → {unit.o}")
+    top.legend()
+    middle.plot(c["x"], c["error"], color="tab:red", linewidth=0.8)
+    middle.set_ylabel("error, LSB")
+    bottom.stairs(c["shares"], c["edges"], fill=True, color="tab:green")
+    bottom.set_yscale("log")
+    bottom.set_ylabel("share of inputs")
+    bottom.set_xlabel("argument; the outermost bars count what lies beyond")
+
+
+def _shown(unit: Unit) -> tuple[int, int]:
+    """The codes of the knots and a quarter more on both sides; for a table all codes."""
+    i = unit.i
+    if not len(unit.knots):
+        return i.min, i.max
+    margin = int(unit.knots[-1] - unit.knots[0]) // 4 + 1
+    return max(i.min, int(unit.knots[0]) - margin), min(i.max, int(unit.knots[-1]) + margin)

@@ -1,0 +1,211 @@
+"""Causal depthwise convolution over tokens."""
+
+import numpy as np
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib.memory import Memory
+
+from emamba.base.formats import IntFormat
+from emamba.ops import MULTIPLIER
+from emamba.ops import Conv1d as Operator
+
+from ..kit import adder_graph
+from ..kit import inventory as inv
+from ..kit.datapath import (
+    Pipeline,
+    Products,
+    accumulate,
+    choose,
+    fold,
+    memory_inventory,
+    rom,
+    rom_latency,
+    rounded_bias,
+    sum_inventory,
+    sum_stages,
+    tap_format,
+    weighted_sum,
+    width_of,
+)
+from ..kit.parity import decode, encode
+from ..kit.streams import Block, Port, beats, transfers
+
+
+class Conv1d(Block):
+    """`lanes` channels × `tap_lanes` taps a cycle; a token takes ceil(channels / lanes) · ceil(taps / tap_lanes) cycles. The
+    taps − 1 tokens before the current one are kept per channel and count as zero where `first` is set. With `constants`, where a
+    token takes one cycle, the weights are wired in as one graph of adders. Formats, rounding and bounds:
+    `emamba.ops.Conv1d`.
+    """
+
+    stores = "convolution history"
+
+    def __init__(self, op: Operator, lanes: int, tap_lanes: int, products: Products = Products.MULTIPLIERS):
+        self.op, self.tap_lanes, self.products = op, tap_lanes, products
+        super().__init__({"i": Port(op.i, op.width, lanes)}, Port(op.o, op.width, lanes))
+        self.taps = op.weight.shape[1]
+        self.groups = beats(self.taps, tap_lanes)
+        constant = products is Products.CONSTANTS and self.cycles == 1
+        self.graph = adder_graph.solve(_of_channels(op.weight), op.i) if constant else None
+        self.multipliers = lanes * ((0 if constant else tap_lanes) + op.dyadic)
+        self.multiplies = op.multiplies - (op.weight.size if constant else 0)
+        self.lookup = 1 if constant else rom_latency(self.cycles)  # steps to the weights
+        self.halved = products is Products.LOGIC and self.cycles > 1  # two terms a product, since logic is slower
+        sums = adder_graph.stages(self.graph) if constant else sum_stages(tap_lanes, products, self.halved)
+        self.latency = self.lookup + sums + 2 + op.dyadic
+        """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of
+        the groups, (multiplier,) requantizer."""
+
+    def model(self, x):
+        return self.op(x)
+
+    @property
+    def cycles(self) -> int:
+        return self.output.beats * self.groups
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Rows of the tokens kept, and bits of a row."""
+        return self.output.beats, self.output.lanes * (self.taps - 1) * self.op.i.bits
+
+    def schedule(self, arrivals):
+        taken = transfers(arrivals, self.groups)
+        return taken, [t + self.latency for t in taken]
+
+    def _weight_rows(self, op: Operator) -> np.ndarray:
+        """[cycles, lanes·tap_lanes]."""
+        by_lane = fold(op.weight, self.output.beats, self.output.lanes).transpose(2, 0, 1)  # taps, beats, lanes
+        return fold(by_lane, self.groups, self.tap_lanes).transpose(2, 0, 3, 1).reshape(self.cycles, -1)
+
+    def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
+        """By name, the rows of every constant memory and their format; of another operator, where one is given."""
+        op, places = op or self.op, (self.output.beats, self.output.lanes)
+        bias, _ = rounded_bias(op)
+        found = {"bias": (fold(bias, *places), tap_format(bias))}
+        if self.graph is None:
+            found["weight"] = self._weight_rows(op), tap_format(op.weight)
+        if op.dyadic:
+            found["scale"] = fold(op.multiplier, *places), MULTIPLIER
+        return found
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        op, lanes, taps, groups, tap_lanes = self.op, self.output.lanes, self.taps, self.groups, self.tap_lanes
+        token_beats, before = self.output.beats, self.latency - 2 - self.op.dyadic
+        history = lanes * (taps - 1) * op.i.bits
+        held = inv.ram(token_beats, history) if taps > 1 else inv.Inventory()
+        held += inv.Inventory(muxes=history * (token_beats > 1)) + inv.chosen(lanes * tap_lanes * op.i.bits, groups)
+        held += inv.register(lanes * tap_lanes * op.i.bits, self.lookup)
+        a, b = inv.signed_bits(tap_format(op.weight)), inv.signed_bits(op.i)
+        bias, rounding = rounded_bias(op)
+        bits = width_of(op.bound + int((bias - op.bias).max())).width
+        if self.graph:
+            sums = adder_graph.inventory(self.graph, op.i) + inv.Inventory(adders=bits * lanes)
+        else:
+            logic = self.products is Products.LOGIC
+            product, tree, left = sum_inventory(a, b, tap_lanes, self.products, self.halved)
+            tree += inv.total([*left, bits])[0]
+            products = (product * (tap_lanes * lanes) if self.cycles > 1 or self.loads
+                        else inv.constants(op.weight.ravel(), b, logic))
+            sums = products + tree * lanes + memory_inventory(self, "weight", self.lookup)
+        lane, scaled, unread = inv.Inventory(operand_muxes=bits * (groups > 1), registers=bits + op.o.bits), bits, groups == 1
+        if op.dyadic:
+            scaled, unread = bits + inv.signed_bits(MULTIPLIER), True
+            lane += inv.product(bits, inv.signed_bits(MULTIPLIER))
+        if unread:
+            lane += inv.Inventory(registers=-inv.unread(op.shift, rounding))
+        lane += inv.requantizer(scaled, op.shift, op.o, rounding)
+        if op.dyadic:
+            held += memory_inventory(self, "scale", before + 1)
+        start = inv.register(1, before) + inv.register(1) * before if groups > 1 else inv.Inventory()
+        return (held + sums + lane * lanes + start + memory_inventory(self, "bias", before)
+                + inv.counter(self.cycles) + inv.counter(token_beats) + inv.counter(groups) + inv.finish(self.latency))
+
+    def elaborate(self, platform):
+        m = Module()
+        op, lanes, taps, groups, tap_lanes = self.op, self.output.lanes, self.taps, self.groups, self.tap_lanes
+        token_beats, bits = self.output.beats, op.i.bits
+        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
+        advance, register = pipeline.advance, pipeline.register
+        pipeline.rest(platform, self.i.valid, self.latency)
+        step, beat, group = Signal(range(self.cycles)), Signal(range(token_beats)), Signal(range(groups))
+        last_group, last_beat = group == groups - 1, beat == token_beats - 1
+        m.d.comb += self.i.ready.eq(advance & last_group)
+        with m.If(self.i.valid & advance):
+            m.d.sync += [
+                step.eq(Mux(last_group & last_beat, 0, step + 1)),
+                group.eq(Mux(last_group, 0, group + 1)),
+            ]
+            with m.If(last_group):
+                m.d.sync += beat.eq(Mux(last_beat, 0, beat + 1))
+
+        windows = [[x] for x in self.i.payload.data]
+        if taps > 1:
+            row = unsigned(lanes * (taps - 1) * bits)
+            past, kept = Signal(row, name="past"), Signal(row, name="kept")
+            self._history(m, past, kept, beat)
+            for lane, x in enumerate(self.i.payload.data):
+                base = lane * (taps - 1) * bits
+                slices = [past[base + k * bits:base + (k + 1) * bits] for k in range(taps - 1)]
+                windows[lane] = [s.as_signed() if op.i.signed else s for s in slices] + [x]
+                for k, value in enumerate(windows[lane][1:]):
+                    m.d.comb += kept[base + k * bits:base + (k + 1) * bits].eq(value)
+
+        held = [[register(tap, "tap", self.lookup) for tap in choose(m, window, group, groups, tap_lanes)] for window in windows]
+        if self.graph:
+            sums = adder_graph.hardware(pipeline, self.graph, [tap for lane in held for tap in lane], op.i)
+        else:
+            weights = rom(pipeline, "weight", *constants["weight"], step, self.lookup)
+            sums = [weighted_sum(pipeline, weights[lane * tap_lanes:(lane + 1) * tap_lanes], values, self.products, self.halved)
+                    for lane, values in enumerate(held)]
+        before = self.latency - 2 - op.dyadic
+        bias, rounding = rounded_bias(op)
+        biases = rom(pipeline, "bias", *constants["bias"], beat, before)
+        start = register(group == 0, "start", before)
+        live = pipeline.flag(self.i.valid, "live", before)
+        shape = width_of(op.bound + int((bias - op.bias).max()))
+        sums = [accumulate(m, pipeline, s, b, start, live, shape) if groups > 1 else register(s + b, "acc", shape=shape)
+                for s, b in zip(sums, biases, strict=True)]
+        if op.dyadic:
+            scale = rom(pipeline, "scale", *constants["scale"], beat, before + 1)
+            sums = [register(s * k, "scaled") for s, k in zip(sums, scale, strict=True)]
+        results = [pipeline.result(s, op.shift, op.o, rounding) for s in sums]
+        pipeline.finish(results, self.i.payload.first, self.i.payload.last, self.i.valid & last_group, self.latency)
+        return m
+
+    def _history(self, m, past, kept, beat):
+        """`past` are the taps before the token, 0 before the first; `kept` those before the next one."""
+        taken = self.i.valid & self.i.ready
+        first = self.i.payload.first
+        if self.output.beats == 1 and self.window:
+            row = Signal.like(past, name="row")
+            with m.If(self.window.write):
+                m.d.sync += row.eq(self.window.connect(m, row))
+            with m.Elif(taken):
+                m.d.sync += row.eq(kept)
+            m.d.comb += past.eq(Mux(first, 0, row))
+            return
+        if self.output.beats == 1:  # registers, cleared behind the last token: clearing costs nothing there
+            with m.If(taken & self.i.payload.last):
+                m.d.sync += past.eq(0)
+            with m.Elif(taken):
+                m.d.sync += past.eq(kept)
+            return
+        parity = self.fault is not None
+        m.submodules.history = history = Memory(shape=unsigned(len(past) + parity), depth=self.output.beats, init=[])
+        read, write = history.read_port(domain="comb"), history.write_port()
+        m.d.comb += [
+            read.addr.eq(beat), write.addr.eq(beat), write.en.eq(taken), write.data.eq(encode(kept, parity)),
+            past.eq(Mux(first, 0, decode(read.data, parity))),
+        ]
+        if parity:
+            m.d.comb += self.fault.eq(taken & ~first & read.data.xor())
+        if self.window:
+            self.window.connect_memory(m, read, write)
+
+
+def _of_channels(weight: np.ndarray) -> np.ndarray:
+    """[channels, channels · taps], so that channel by channel its taps meet its weights."""
+    channels, taps = weight.shape
+    matrix = np.zeros((channels, channels, taps), np.int64)
+    matrix[np.arange(channels), np.arange(channels)] = weight
+    return matrix.reshape(channels, -1)

@@ -1,0 +1,82 @@
+# amaranth: UnusedElaboratable=no
+"""LayerNorm and RMSNorm without a divider or a root, the comparison to RangeNorm."""
+
+from amaranth.hdl import Mux, unsigned
+
+from emamba.ops import LayerNorm as Operator
+
+from ..kit import inventory as inv
+from ..kit.datapath import adder_tree, balanced_sum, signed_digits, times, tree_inventory, tree_stages, width_of
+from .norm import Norm
+
+
+class LayerNorm(Norm):
+    """The statistics are Q, the token's sum of squares, from one more multiplier a lane and a tree of adders, and its sum; the
+    spread is V = D·Q − (Σx)², from one multiplier, and n = D·x − Σx. An RMSNorm has no sum; its spread is Q and its n is x.
+    Formats and rounding: `emamba.ops.LayerNorm`.
+    """
+
+    halved = True
+
+    def __init__(self, op: Operator, lanes: int, *, narrow: bool = False):
+        statistics = {"squares": unsigned(op.squares_bound.bit_length())}
+        if op.centered:
+            statistics["total"] = width_of(op.channels * op.i.magnitude)
+        super().__init__(op, lanes, statistics, delay=1 + tree_stages(min(lanes, op.channels)), spread_steps=1 + op.centered,
+                         narrow=narrow)
+        self.multipliers = 2 * self.output.lanes + op.centered
+        self.multiplies = 2 * op.channels + op.centered
+
+    def collect(self, m, free, padded, start, kept):
+        lanes = padded(0)
+        squares = [free.register(x * x, "square", shape=self._square) for x in lanes]
+        found = {"squares": Mux(start, self.op.epsilon, kept.squares) + adder_tree(free, squares, "squares")}
+        if self.op.centered:
+            found["total"] = Mux(start, 0, kept.total) + free.register(balanced_sum(lanes), "beat_total", self.delay)
+        return found
+
+    def spread(self, pipeline, statistics):
+        bits = unsigned(self.op.spread_bits)
+        if not self.op.centered:
+            return pipeline.register(statistics.squares, "spread", shape=bits)
+        product = pipeline.register(statistics.total * statistics.total, "total_squared")
+        scaled = pipeline.register(times(statistics.squares, self.op.channels), "squares_scaled")
+        return pipeline.register(scaled - product, "spread", shape=bits)
+
+    def deviation(self, x, statistics):
+        return times(x, self.op.channels) - statistics.total if self.op.centered else x
+
+    @property
+    def _square(self):
+        return unsigned((self.op.i.magnitude**2).bit_length())
+
+    @property
+    def gathering(self) -> inv.Inventory:
+        lanes, x, square = min(self.output.lanes, self.op.channels), inv.signed_bits(self.op.i), self._square.width
+        tree, rest = tree_inventory([square] * lanes)
+        found = lanes * (inv.product(x, x, registered=False) + inv.register(square)) + tree + self._kept(rest, "squares")
+        if not self.op.centered:
+            return found
+        sums, beat = inv.total([x] * lanes)
+        return found + sums + inv.register(beat, self.delay) + self._kept([beat], "total")
+
+    def _kept(self, terms: list[int], name: str) -> inv.Inventory:
+        """Of an accumulator."""
+        bits = self.statistics[name].width
+        return inv.total([*terms, bits])[0] + inv.Inventory(operand_muxes=bits, registers=bits)
+
+    @property
+    def spread_inventory(self) -> inv.Inventory:
+        spread = inv.register(self.op.spread_bits)
+        if not self.op.centered:
+            return spread
+        squares, total = (self.statistics[name].width for name in ("squares", "total"))
+        sums, scaled = inv.total([squares + shift for shift, _ in signed_digits(self.op.channels)])
+        return inv.product(total, total) + sums + inv.register(scaled) + inv.Inventory(adders=self.op.spread_bits) + spread
+
+    @property
+    def n_inventory(self) -> inv.Inventory:
+        if not self.op.centered:
+            return inv.Inventory()
+        x, total = inv.signed_bits(self.op.i), self.statistics["total"].width
+        return inv.total([x + shift for shift, _ in signed_digits(self.op.channels)] + [total])[0]

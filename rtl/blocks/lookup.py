@@ -1,0 +1,61 @@
+"""Token embedding: one table row per token id."""
+
+import numpy as np
+from amaranth.hdl import Module, Mux, Signal
+
+from emamba.base.formats import IntFormat
+from emamba.ops import Lookup as Operator
+
+from ..kit import inventory as inv
+from ..kit.datapath import Pipeline, fold, memory_inventory, rom, rom_latency
+from ..kit.streams import Block, Port, transfers
+
+
+class Lookup(Block):
+    """`out_lanes` channels a cycle; the id is held for the beats of its row. Formats: `emamba.ops.Lookup`."""
+
+    stores = None
+
+    def __init__(self, op: Operator, out_lanes: int):
+        self.op = op
+        super().__init__({"i": Port(op.i, 1, 1)}, Port(op.o, op.width, out_lanes))
+
+    @property
+    def latency(self) -> int:
+        return rom_latency(len(self.op.table) * self.output.beats)
+
+    def model(self, x):
+        return self.op(x)
+
+    def schedule(self, arrivals):
+        count = self.output.beats
+        taken = transfers(arrivals, count)
+        return taken, [t - count + 1 + k + self.latency for t in taken for k in range(count)]
+
+    def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
+        """By name, the rows of every constant memory and their format; of another operator, where one is given."""
+        op = op or self.op
+        rows = fold(op.table.T, self.output.beats, self.output.lanes).transpose(2, 0, 1)
+        return {"table": (rows.reshape(len(op.table) * self.output.beats, -1), op.o)}
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        count, bits = self.output.beats, self.op.i.bits
+        return (memory_inventory(self, "table", self.latency) + inv.counter(count) + inv.finish(self.latency)
+                + inv.Inventory(comparisons=bits, muxes=bits, adders=2 * bits if count > 1 else 0))
+
+    def elaborate(self, platform):
+        m = Module()
+        vocabulary, count = len(self.op.table), self.output.beats
+        pipeline = Pipeline(m, self.o, self.loads)
+        pipeline.rest(platform, self.i.valid, self.latency)
+        beat = Signal(range(count))
+        end = beat == count - 1
+        m.d.comb += self.i.ready.eq(pipeline.advance & end)
+        with m.If(self.i.valid & pipeline.advance):
+            m.d.sync += beat.eq(Mux(end, 0, beat + 1))
+        token, = self.i.payload.data
+        row = Mux(token < vocabulary, token, vocabulary - 1)
+        lanes = rom(pipeline, "table", *self.constants()["table"], row * count + beat, self.latency)
+        pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid, self.latency)
+        return m

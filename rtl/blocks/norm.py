@@ -1,0 +1,202 @@
+# amaranth: UnusedElaboratable=no
+"""What the norms share: the store of a token, and the product with a reciprocal from a table."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.lib import data
+
+from emamba import ops
+from emamba.base.formats import IntFormat
+
+from ..kit import inventory as inv
+from ..kit.datapath import (
+    NARROW_BITS,
+    Pipeline,
+    balanced_sum,
+    rom,
+    rom_inventory,
+    rom_latency,
+    wide_inventory,
+    wide_product,
+    width_of,
+)
+from ..kit.streams import Beat, Block, Fifo, Port, transfers
+
+
+class Norm(Block):
+    """`lanes` channels a cycle, one multiplier each, or two `narrow` ones. A token is stored while its statistics form, `delay`
+    steps behind it; then it is read back as n and multiplied by a table's reciprocal of the token's spread, which alone is
+    shifted left for the zeros above the spread's leading one: by as many, or where it is `halved` by half of them.
+
+    A subclass gives the layout of the `statistics` and `spread_steps` from these to the spread; `collect`, `spread` and
+    `deviation`; and the `gathering` and the `spread` and `n` of its inventory.
+    """
+
+    stores = "norm buffer"
+    halved = False
+
+    def __init__(self, op: ops.Norm, lanes: int, statistics: dict, *, delay: int = 0, spread_steps: int = 1,
+                 narrow: bool = False):
+        self.op, self.statistics = op, data.StructLayout(statistics)
+        self.delay, self.spread_steps = delay, spread_steps
+        self.split = narrow and op.entry_bits + op.largest_shift > NARROW_BITS
+        super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
+        self.lookup = rom_latency(len(op.reciprocals[0]))  # steps to the table's entry
+        self.multipliers, self.multiplies = lanes, op.channels
+
+    @property
+    def depth(self) -> int:
+        """Beats stored: a token, what follows it until its statistics are there, and two."""
+        return self.output.beats + self.delay + 2
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that may end in the store, so that their statistics always find room."""
+        return 1 + (self.depth - 1) // self.output.beats
+
+    @property
+    def factor_step(self) -> int:
+        """From the statistics, n and the spread, zeros, table, factor."""
+        return self.spread_steps + 2 + self.lookup
+
+    @property
+    def latency(self) -> int:
+        """And product, (sum of its parts,) requantizer."""
+        return self.factor_step + 2 + self.split
+
+    def model(self, x):
+        return self.op(x)
+
+    def schedule(self, arrivals):
+        count = self.output.beats
+        taken = transfers(arrivals)
+        steps, free = [], 0
+        for t in range(0, len(taken), count):
+            start = max(taken[t + count - 1] + 1 + self.delay, free)
+            steps += range(start, start + count)
+            free = start + count
+        return taken, [step + self.latency for step in steps]
+
+    def collect(self, m: Module, free: Pipeline, padded, start: Value, kept) -> dict[str, Value]:
+        """The statistics with a beat, by name, and at its `start` without those `kept`; `padded` gives the beat's channels, with
+        the lanes beyond the last one at a given value. `start` and `kept` come `delay` steps late, by the pipeline `free`."""
+        raise NotImplementedError
+
+    def spread(self, pipeline: Pipeline, statistics) -> Value:
+        """`spread_steps` later."""
+        raise NotImplementedError
+
+    def deviation(self, x: Value, statistics) -> Value:
+        """n of a channel."""
+        raise NotImplementedError
+
+    def elaborate(self, platform):
+        m = Module()
+        op, lanes, count, parity = self.op, self.output.lanes, self.output.beats, self.fault is not None
+        m.submodules.tokens = tokens = Fifo(Beat(op.i, lanes), self.depth, through=False, parity=parity)
+        m.submodules.statistics = stats = Fifo(self.statistics, self.tokens, through=False, parity=parity)
+        if parity:
+            m.d.comb += self.fault.eq(tokens.fault | stats.fault)
+        self._store(m, platform, tokens, stats)
+
+        pipeline = Pipeline(m, self.o, clips=self.clips)
+        step = stats.o.valid & tokens.o.valid
+        pipeline.rest(platform, step, self.latency)
+        move = step & pipeline.advance
+        beat = Signal(range(count), name="out_beat")
+        end = beat == count - 1
+        m.d.comb += [tokens.o.ready.eq(move), stats.o.ready.eq(move & end)]
+        with m.If(move):
+            m.d.sync += beat.eq(Mux(end, 0, beat + 1))
+
+        factor = self._factor(m, pipeline, self.spread(pipeline, stats.o.payload))
+        n_shape, product_shape = width_of(op.n_bound), width_of(op.shifted_bound << op.entry_bits)
+        results = []
+        for x in tokens.o.payload.data:
+            n = pipeline.register(self.deviation(x, stats.o.payload), "n", self.factor_step, n_shape)
+            parts = wide_product(pipeline, n, factor, self.split, "product")
+            product = pipeline.register(balanced_sum(parts), "product_sum", int(self.split), product_shape)
+            results.append(pipeline.result(product, op.shift, op.o, op.rounding))
+        pipeline.finish(results, tokens.o.payload.first, tokens.o.payload.last, step, self.latency)
+        return m
+
+    def _store(self, m: Module, platform, tokens: Fifo, stats: Fifo) -> None:
+        lanes, count = self.output.lanes, self.output.beats
+        beat = Signal(range(count))
+        start, end, taken = beat == 0, beat == count - 1, self.i.valid & self.i.ready
+        padding = count * lanes - self.op.channels
+        values = list(self.i.payload.data)
+
+        def padded(neutral: int) -> list[Value]:
+            real = values[:lanes - padding]
+            return real if count == 1 else real + [Mux(end, neutral, value) for value in values[lanes - padding:]]
+
+        free = Pipeline(m)
+        free.rest(platform, taken, self.delay)
+        kept, now = Signal(self.statistics, name="kept"), Signal(self.statistics, name="now")
+        live = free.flag(taken, "live", self.delay)
+        m.d.comb += [
+            self.i.ready.eq(tokens.i.ready),
+            tokens.i.valid.eq(self.i.valid),
+            tokens.i.payload.eq(self.i.payload),
+            stats.i.valid.eq(live & free.register(end, "late_end", self.delay)),
+            stats.i.payload.eq(now),
+        ]
+        found = self.collect(m, free, padded, free.register(start, "late_start", self.delay), kept)
+        m.d.comb += [now[name].eq(value) for name, value in found.items()]
+        with m.If(live):
+            m.d.sync += kept.eq(now)
+        with m.If(taken):
+            m.d.sync += beat.eq(Mux(end, 0, beat + 1))
+
+    def _factor(self, m: Module, pipeline: Pipeline, spread: Value) -> Value:
+        """The reciprocal, shifted."""
+        op, bits, halved = self.op, self.op.spread_bits, int(self.halved)
+        table, _ = op.reciprocals
+        zeros = Signal(range(bits))
+        with m.Switch(spread):
+            for k in range(bits):
+                with m.Case("0" * k + "1" + "-" * (bits - 1 - k)):
+                    m.d.comb += zeros.eq(k)
+        zeros_held, held = pipeline.register(zeros, "zeros"), pipeline.register(spread, "spread_held")
+        normalized = Signal(unsigned(bits))
+        m.d.comb += normalized.eq(held << zeros_held)
+        below = len(table).bit_length() - 1 - halved
+        address = Cat(normalized[bits - 1 - below:bits - 1], zeros_held[:halved])
+        element = IntFormat(op.entry_bits, False)
+        entry, = rom(pipeline, "reciprocal", table.reshape(-1, 1), element, address, self.lookup)
+        shift = pipeline.register(zeros_held[halved:], "shift", self.lookup)
+        return pipeline.register(entry << shift, "factor", shape=unsigned(op.entry_bits + op.largest_shift))
+
+    @property
+    def gathering(self) -> inv.Inventory:
+        """Of what forms the statistics, with the registers that keep them."""
+        raise NotImplementedError
+
+    @property
+    def spread_inventory(self) -> inv.Inventory:
+        raise NotImplementedError
+
+    @property
+    def n_inventory(self) -> inv.Inventory:
+        """Of a lane's n."""
+        raise NotImplementedError
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        op, lanes, count, bits = self.op, self.output.lanes, self.output.beats, self.op.spread_bits
+        table, _ = op.reciprocals
+        tokens = Fifo(Beat(op.i, lanes), self.depth, through=False)
+        statistics = Fifo(self.statistics, self.tokens, through=False)
+        zeros, factor = inv.width(bits), op.entry_bits + op.largest_shift
+        shift = zeros - self.halved
+        reciprocal = inv.Inventory(muxes=2 * bits * zeros + (factor + 1) * shift,
+                                   registers=bits + zeros + self.lookup * shift + factor)
+        entries = rom_inventory(table.reshape(-1, 1), IntFormat(op.entry_bits, False), self.lookup)
+        n_bits, product = width_of(op.n_bound).width, width_of(op.shifted_bound << op.entry_bits).width
+        products, terms = wide_inventory(n_bits, factor + 1, self.split)
+        lane = (self.n_inventory + inv.register(n_bits, self.factor_step) + products + inv.total(terms)[0]
+                + inv.Inventory(registers=product * self.split - inv.unread(op.shift, op.rounding))
+                + inv.requantizer(product, op.shift, op.o, op.rounding) + inv.register(op.o.bits))
+        return (tokens.inventory + statistics.inventory + self.gathering + self.spread_inventory + reciprocal + entries
+                + lanes * lane + 2 * inv.counter(count) + inv.register(2, self.delay) + inv.register(1) * self.delay
+                + inv.finish(self.latency))

@@ -1,0 +1,417 @@
+"""The selective scan: the recurrent heart of Mamba."""
+
+import numpy as np
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
+from amaranth.lib.memory import Memory
+
+from emamba.base.formats import IntFormat
+from emamba.ops import Scan as Operator
+from emamba.ops.certificate import certify
+
+from ..kit import inventory as inv
+from ..kit.datapath import (
+    NARROW_BITS,
+    Pipeline,
+    accumulate,
+    adder_tree,
+    bounded,
+    choose,
+    fold,
+    memory_inventory,
+    requantize,
+    rom,
+    rom_latency,
+    rom_parts,
+    tap_format,
+    tree_inventory,
+    tree_stages,
+    wide_inventory,
+    wide_product,
+    width_of,
+)
+from ..kit.parity import encode
+from ..kit.streams import Block, Port, beats, shape_of
+from .activation import PIECEWISE_LATENCY, piecewise_inventory, piecewise_linear
+
+SEGMENTS_LEAD, TABLE_LEAD = 1 + PIECEWISE_LATENCY, 3
+"""Steps from the operands to the recurrence: δ·A and exp; or δ·u, its product with B, and the requantizer."""
+
+LOOP = 4
+"""Steps of the recurrence, where a row has so much time: read, first token or not, Ā·h, sum and write."""
+
+
+def multiplies(op: Operator, table: bool) -> int:
+    """Multiplications per state: the input term's one or two, Ā·h, C·h, and without a table δ·A and exp's slope."""
+    return 3 + op.delta_b + (0 if table else 2)
+
+
+def multipliers(op: Operator, lanes: int, state_lanes: int, table: bool) -> int:
+    """Those of a block: one a channel, beside the states', does δ·u and then D·u, where a channel takes several cycles."""
+    per_channel = 1 if op.delta_b or state_lanes < op.d_state else 2
+    return lanes * (multiplies(op, table) * state_lanes + per_channel)
+
+
+class Scan(Block):
+    """`lanes` channels × `state_lanes` states a cycle; a token takes ceil(d_inner / lanes) · ceil(d_state / state_lanes) cycles.
+
+    Inputs: u and dt by `lanes` channels, B and C one beat of d_state values a token. The stored states of a token form the
+    rows of one memory, one row a cycle. The loop from a row's read to its write is pipelined over as many cycles as pass
+    before the row is needed again, at most LOOP, so that the recurrence never waits and never limits the rate.
+
+    Ā is exp's segments at δ·A; or, with `table`, a table of δ for every state, as A is constant (`positive`: δ is never
+    negative, so half a table). `narrow` multipliers get C·h in two parts. Where the certificate excludes that the state
+    saturates, nothing clips it.
+    Formats, rounding and saturation: `emamba.ops.Scan`.
+    """
+
+    stores = "state"
+
+    clipped: list[Value]  # of every lane's state, whether it is clipped as it is written
+
+    def __init__(self, op: Operator, lanes: int, state_lanes: int, *, table: bool = False, positive: bool = False,
+                 narrow: bool = False):
+        self.op, self.lanes, self.state_lanes, self.table, self.narrow = op, lanes, state_lanes, table, narrow
+        self.code_bits = op.dt.bits - (op.dt.signed and positive)
+        super().__init__({
+            "u": Port(op.u, op.width, lanes), "dt": Port(op.dt, op.width, lanes),
+            "B": Port(op.B, op.d_state, op.d_state), "C": Port(op.C, op.d_state, op.d_state),
+        }, Port(op.o, op.width, lanes))
+        self.channel_groups = self.output.beats
+        self.state_groups = beats(op.d_state, state_lanes)
+        self.operands = rom_latency(self.cycles)  # steps to them
+        self.lead = self.operands + (TABLE_LEAD + self.shared if table else SEGMENTS_LEAD)
+        self.multipliers = multipliers(op, lanes, state_lanes, table)
+        self.multiplies = op.width * (op.d_state * multiplies(op, table) + (1 if op.delta_b else 2))
+
+    @property
+    def shared(self) -> bool:
+        """Whether one multiplier does δ·u and then D·u."""
+        return self.state_groups > 1 and not self.op.delta_b
+
+    def model(self, u, dt, B, C):
+        return self.op(u, dt, B, C)
+
+    @property
+    def clips_state(self) -> bool:
+        """Whether hardware clips the state: where the certificate of this op, or of what may be loaded, does not exclude it."""
+        return bool(self.loads) or not certify(self.op).holds
+
+    @property
+    def cycles(self) -> int:
+        return self.channel_groups * self.state_groups
+
+    @property
+    def loop(self) -> int:
+        """Cycles from the read of a state to its write."""
+        return min(LOOP, self.cycles)
+
+    @property
+    def state(self) -> tuple[int, int]:
+        """Rows of the state, and bits of a row."""
+        return self.cycles, self.op.h.bits * self.lanes * self.state_lanes
+
+    @property
+    def latency(self) -> int:
+        """Operands, decay and input term, recurrence, C·h, adder tree, accumulator, requantizer."""
+        return self.lead + self.loop + 1 + self._tree_stages + 2
+
+    @property
+    def _tree_stages(self) -> int:
+        split = self.narrow and self.op.h_wide.bits > NARROW_BITS
+        return tree_stages(self.state_lanes * (1 + split))
+
+    def schedule(self, u, dt, B, C):
+        taken = {name: [] for name in self.inputs}
+        departures, free = [], 0
+        for k in range(len(u)):
+            token = k // self.channel_groups
+            free = max(free, u[k], dt[k], B[token], C[token]) + self.state_groups
+            taken["u"].append(free - 1)
+            taken["dt"].append(free - 1)
+            departures.append(free - 1 + self.latency)
+            if (k + 1) % self.channel_groups == 0:
+                taken["B"].append(free - 1)
+                taken["C"].append(free - 1)
+        return *taken.values(), departures
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        op, lanes, states, operands = self.op, self.lanes, self.state_lanes, self.operands
+        wait, before = self.lead + self.loop, self.lead + self.loop + 1 + self._tree_stages
+        bits, C = width_of(op.y_bound).width, inv.signed_bits(op.C)
+        products, terms = wide_inventory(C, op.h_wide.bits, self.narrow)
+        parts, left = tree_inventory(terms * states)
+        channel = (inv.register(op.u.bits + op.dt.bits, operands) + self._channel_inventory(before)
+                   + (self._state_inventory() + products) * states
+                   + parts + inv.total([*left, bits])[0] + inv.Inventory(operand_muxes=bits)
+                   + inv.register(bits + op.o.bits) + inv.requantizer(bits, op.y_shift, op.o, op.rounding))
+        row = inv.width(self.cycles)  # its delay is also the addresses' of the tables; `valid`'s that of all flags
+        B_held = inv.register(states * op.B.bits * (not op.delta_b), 1 + self.shared)
+        shared = (inv.register(states * op.B.bits, operands) + B_held
+                  + inv.register(states * op.C.bits, wait) + inv.register(1, before) + inv.register(row, self.lead)
+                  + inv.Inventory(registers=before) + inv.chosen(states * (op.B.bits + op.C.bits), self.state_groups)
+                  + inv.register(row, self.loop - 1) + inv.ram(self.cycles, op.h.bits * lanes * states, held=self.loop == LOOP)
+                  + memory_inventory(self, "D", operands))
+        if self.table:
+            words = self.cycles << self.code_bits
+            bits = op.a_bar.bits * states  # block RAM: what it holds matters not
+            address = inv.register(self.code_bits, self.lead - rom_latency(words))
+            decays = lanes * (rom_parts(words, bits, "block", bits) + address)
+        else:
+            decays = memory_inventory(self, "A", operands)
+        counters = inv.counter(self.cycles) + inv.counter(self.channel_groups) + inv.counter(self.state_groups)
+        return channel * lanes + shared + decays + counters + inv.finish(self.latency)
+
+    def _channel_inventory(self, before: int) -> inv.Inventory:
+        """δ·u and D·u of a channel."""
+        op, operands = self.op, self.operands
+        u, dt, D = inv.signed_bits(op.u), inv.signed_bits(op.dt), inv.signed_bits(tap_format(op.D))
+        held = inv.register(1, self.lead) if op.hold and not self.table else inv.Inventory()
+        if op.delta_b:
+            return held + inv.product(D, u, False) + inv.register(D + u, before - operands) + inv.register(u, 2)
+        if self.state_groups == 1:
+            return held + inv.product(dt, u) + inv.product(D, u, False) + inv.register(D + u, before - operands)
+        a = max(dt, D)
+        return (held + inv.product(a, u) + inv.register(a + u, before - operands - 2)
+                + inv.Inventory(muxes=a, registers=a + u))
+
+    def _state_inventory(self) -> inv.Inventory:
+        """Decay, input term and recurrence of a state."""
+        op, rest = self.op, self.lead - self.operands - 2 - self.shared
+        u, dt, B, a_bar = (inv.signed_bits(x) for x in (op.u, op.dt, op.B, op.a_bar))
+        A, D = inv.signed_bits(tap_format(op.A)), inv.signed_bits(tap_format(op.D))
+        if op.delta_b:
+            state = (inv.product(dt, B) + inv.requantizer(dt + B, op.b_bar_shift, op.b_bar, op.rounding)
+                     + inv.register(op.b_bar.bits) + inv.product(op.b_bar.bits, u, False)
+                     + inv.register(op.b_bar.bits + u, rest + self.loop - 1))
+            term = op.b_bar.bits + u + op.a_bar.frac
+        else:
+            term, du = bounded(op.term_bound), u + (max(dt, D) if self.state_groups > 1 else dt)
+            state = inv.product(du, B, False) + inv.requantizer(du + B, op.term_shift, term, op.rounding, True)
+            if op.term_shift > 0:
+                state += inv.register(du + B, rest) + inv.register(term.bits, self.loop)
+            else:
+                state += inv.register(du + B, rest + self.loop)
+            term = term.bits
+        if not self.table:
+            state += (inv.product(dt, A, False) + inv.register(op.p.bits) + piecewise_inventory(inv.signed_bits(op.p), op.decay)
+                      + inv.Inventory(muxes=op.a_bar.bits * op.hold))
+        waits = max(0, self.loop - 2)
+        state += inv.register(op.h.bits * min(waits, 1)) + inv.register(op.a_bar.bits, waits + self.table)
+        bits, fits = max(op.h.bits + a_bar, term) + 1, not self.clips_state
+        return (state + inv.product(op.h.bits, a_bar, self.loop >= 2) + inv.register(op.h_wide.bits)
+                + inv.Inventory(adders=bits, muxes=op.h.bits * (self.cycles > 1))
+                + inv.requantizer(bits, 0, op.h_wide, op.rounding, fits)
+                + inv.requantizer(op.h_wide.bits, op.a_bar.frac, op.h, op.rounding, fits))
+
+    def elaborate(self, platform):
+        m = Module()
+        op, state_lanes = self.op, self.state_lanes
+        groups, state_groups, rows = self.channel_groups, self.state_groups, self.cycles
+        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
+        advance = pipeline.advance
+        register = pipeline.register
+
+        step, group, state_group = Signal(range(rows)), Signal(range(groups)), Signal(range(state_groups))
+        last_state, last_group = state_group == state_groups - 1, group == groups - 1
+        valid = Signal()
+        m.d.comb += [
+            valid.eq(self.u.valid & self.dt.valid & self.B.valid & self.C.valid),
+            self.u.ready.eq(valid & advance & last_state),
+            self.dt.ready.eq(valid & advance & last_state),
+            self.B.ready.eq(valid & advance & last_state & last_group),
+            self.C.ready.eq(valid & advance & last_state & last_group),
+        ]
+        pipeline.rest(platform, valid, self.latency)
+        with m.If(valid & advance):
+            m.d.sync += [
+                step.eq(Mux(last_state & last_group, 0, step + 1)),
+                state_group.eq(Mux(last_state, 0, state_group + 1)),
+            ]
+            with m.If(last_state):
+                m.d.sync += group.eq(Mux(last_group, 0, group + 1))
+
+        u = [register(lane, "u", self.operands) for lane in self.u.payload.data]
+        dt = [register(lane, "dt", self.operands) for lane in self.dt.payload.data]
+        B, C = ([register(lane, name, self.operands) for lane in
+                 choose(m, list(port.payload.data), state_group, state_groups, state_lanes)]
+                for name, port in (("B", self.B), ("C", self.C)))
+        D = rom(pipeline, "D", *constants["D"], group, self.operands)
+
+        # Ā and the input term, then the recurrence: each state's in a module of its own, all of them alike.
+        inner = []
+        for k in range(self.lanes * state_lanes):
+            m.submodules[f"state_{k}"] = module = Module()
+            inner.append(pipeline.within(module))
+        start = register(state_group == 0, "start", self.operands)
+        products = [self._channel_products(m, pipeline, *operands, start) for operands in zip(u, dt, D, strict=True)]
+        terms = self._terms(pipeline, inner, u, dt, B, [du for du, _ in products])
+        first, last = (register(flag, "flag", self.lead) for flag in (self.u.payload.first, self.u.payload.last))
+        live = pipeline.flag(valid, "live", self.lead)
+        decays = self._table(pipeline, step) if self.table else self._segments(pipeline, inner, dt, step)
+        states = self._recurrence(m, pipeline, inner, decays, terms, first, last, live, register(step, "row", self.lead))
+        if self.saturates is not None:
+            self._count(m, pipeline, live, register(Cat(last_group, last_state), "ends", self.lead + self.loop - 1))
+
+        # y = C·h + D·u.
+        wait = self.lead + self.loop
+        C_held = [register(c, "C_held", wait - self.operands) for c in C]
+        before = wait + 1 + self._tree_stages
+        y_start, y_live = register(start, "y_start", before - self.operands), pipeline.flag(valid, "y_live", before)
+        results = []
+        for lane, (_, (direct, age)) in enumerate(products):
+            own = slice(lane * state_lanes, (lane + 1) * state_lanes)
+            parts = [term for c, h, own_pipeline in zip(C_held, states[own], inner[own], strict=True)
+                     for term in wide_product(own_pipeline, c, h, self.narrow, "ch")]
+            total = adder_tree(pipeline, parts, "tree")
+            bypass = register(direct, "direct_held", before - age).shift_left(op.d_shift)
+            y = accumulate(m, pipeline, total, bypass, y_start, y_live, width_of(op.y_bound))
+            results.append(pipeline.result(y, op.y_shift, op.o, op.rounding))
+        pipeline.finish(results, self.u.payload.first, self.u.payload.last, valid & last_state, self.latency)
+        return m
+
+    def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
+        """By name, the rows of every constant memory and their format; of another operator, where one is given. Tables of
+        decays are not among them."""
+        op = op or self.op
+        found = {"D": (fold(op.D, self.channel_groups, self.lanes), tap_format(op.D))}
+        if not self.table:
+            found["A"] = self._by_step(op.A).reshape(self.cycles, -1), tap_format(op.A)
+        return found
+
+    def _by_step(self, values: np.ndarray) -> np.ndarray:
+        """[d_inner, d_state, ...] → [rows, lanes, state_lanes, ...], one row a step."""
+        by_channel = fold(values, self.channel_groups, self.lanes)
+        by_state = fold(np.moveaxis(by_channel, 2, 0), self.state_groups, self.state_lanes)  # state: group, lane; channel: same
+        return np.moveaxis(by_state, (2, 0, 3, 1), (0, 1, 2, 3)).reshape(self.cycles, self.lanes, self.state_lanes,
+                                                                        *values.shape[2:])
+
+    def _channel_products(self, m, pipeline, u, dt, D, start):
+        """δ·u for the input terms, and D·u with its age in steps; of the operands, of which `start` marks the first of a
+        channel. If a channel takes several steps, one multiplier does both, one after the other."""
+        register = pipeline.register
+        if self.op.delta_b:
+            return None, (register(D * u, "direct"), self.operands + 1)
+        if not self.shared:
+            return register(dt * u, "du"), (register(D * u, "direct"), self.operands + 1)
+        product = register(Mux(start, dt, D) * u, "product")
+        fresh, held = register(start, "fresh"), Signal(product.shape(), name="du_held", reset_less=True)
+        with m.If(pipeline.advance & fresh):
+            m.d.sync += held.eq(product)
+        return held, (product, self.operands + 2)
+
+    def _terms(self, pipeline, inner, u, dt, B, du):
+        """The input terms b at h_wide's scale, from the operands and δ·u, ready at step `lead`."""
+        op, rest = self.op, self.lead - self.operands - 2 - self.shared
+        if op.delta_b:
+            held = [pipeline.register(value, "u_held", 2) for value in u]
+        else:
+            held = [pipeline.register(value, "B_held", 1 + self.shared) for value in B]
+        terms = []
+        for n, own in enumerate(inner):
+            lane, k = divmod(n, self.state_lanes)
+            if op.delta_b:
+                b_bar = requantize(own.m, own.register(dt[lane] * B[k], "db"), op.b_bar_shift, op.b_bar, op.rounding)
+                term = own.register(own.register(b_bar, "b_bar") * held[lane], "bu", rest).shift_left(op.a_bar.frac)
+            else:
+                exact = own.register(du[lane] * held[k], "dub", rest)
+                rounded = requantize(own.m, exact, op.term_shift, bounded(op.term_bound), op.rounding, fits=True)
+                term = own.register(rounded, "term")
+            terms.append(term)
+        return terms
+
+    def _segments(self, pipeline, inner, dt, step):
+        """Ā of every lane at step `lead`."""
+        op, register = self.op, pipeline.register
+        A = rom(pipeline, "A", *self.constants()["A"], step, self.operands)
+        decays = []
+        for k, (a, own) in enumerate(zip(A, inner, strict=True)):
+            p = register(dt[k // self.state_lanes] * a, "p", shape=shape_of(op.p))
+            decays.append(piecewise_linear(own.m, own, p, op.decay))
+        if op.hold:
+            held = [register(lane == 0, "held", self.lead) for lane in self.dt.payload.data]
+            decays = [Mux(held[k // self.state_lanes], 1 << op.a_bar.frac, decay) for k, decay in enumerate(decays)]
+        return decays
+
+    def _table(self, pipeline, step):
+        """The same by tables, each addressed by δ and the number of the row."""
+        op = self.op
+        codes = np.arange(1 << self.code_bits)
+        if op.dt.signed and self.code_bits == op.dt.bits:
+            codes = np.where(codes > op.dt.max, codes - (1 << op.dt.bits), codes)
+        by_code = np.moveaxis(op.decays(codes[:, None].repeat(op.width, 1)), 0, -1)  # d_inner, d_state, codes
+        entries = np.moveaxis(self._by_step(by_code), 3, 1)  # rows, codes, lanes, state_lanes
+        element = tap_format(entries)
+        decays = []
+        for lane, x in enumerate(self.dt.payload.data):
+            code = Value.cast(x)[:self.code_bits]
+            address = Cat(code, step) if self.cycles > 1 else code
+            rows = entries[:, :, lane].reshape(-1, self.state_lanes)
+            decays += rom(pipeline, f"decay_{lane}", rows, element, address, self.lead, "block")
+        return decays
+
+    def _recurrence(self, m, pipeline, inner, decays, terms, first, last, live, address):
+        """h_wide of every lane, `loop` steps later; the stored state is written in the last of them."""
+        op, loop = self.op, self.loop
+        fits, self.clipped = not self.clips_state, []
+        count = self.lanes * self.state_lanes
+        stored = [Signal(shape_of(op.h), name="stored") for _ in range(count)]
+        states = self._states(m, pipeline, stored, first, last, live, address)
+        if loop == 4:
+            states, first = [pipeline.register(h, "read") for h in states], pipeline.register(first, "first_read")
+        if self.cycles > 1 or self.window:
+            states = [Mux(first, 0, h).as_signed() for h in states]
+        results = []
+        for k, (h, own) in enumerate(zip(states, inner, strict=True)):
+            a, term, register = decays[k], terms[k], own.register
+            if loop >= 3:
+                h, a, term = register(h, "h"), register(a, "a_bar", loop - 2), register(term, "b_1", loop - 2)
+            product = a * h
+            if loop >= 2:
+                product, term = register(product, "ah"), register(term, "b_2")
+            flags = []
+            h_wide = requantize(own.m, product + term, 0, op.h_wide, op.rounding, fits=fits, clipped=flags)
+            own.m.d.comb += stored[k].eq(requantize(own.m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits, clipped=flags))
+            self.clipped.append(Cat(flags).any())
+            results.append(register(h_wide, "h_wide"))
+        return results
+
+    def _count(self, m, pipeline, live, ends):
+        """`saturates` a cycle behind the write of a state that was clipped; lanes beyond the last channel or state do not count.
+        `ends` says whether the row written is one of the last channels', and one of the last states'."""
+        op, found = self.op, []
+        tails = [op.width - (self.channel_groups - 1) * self.lanes, op.d_state - (self.state_groups - 1) * self.state_lanes]
+        for k, flag in enumerate(self.clipped):
+            beyond = [place >= tail for place, tail in zip(divmod(k, self.state_lanes), tails, strict=True)]
+            found.append(flag & ~Cat(end for end, out in zip(ends, beyond, strict=True) if out).any())
+        written = pipeline.advance & pipeline.flag(live, "clip_live", self.loop - 1)
+        m.d.sync += self.saturates.eq(written & Cat(found).any())
+
+    def _states(self, m, pipeline, stored, first, last, live, address):
+        """The states of row `address`; `stored` are those to write, `loop` − 1 steps later."""
+        op, advance, bits = self.op, pipeline.advance, self.op.h.bits
+        if self.cycles == 1:  # registers, cleared behind the last token: clearing costs nothing there
+            states = [Signal(shape_of(op.h), name="state") for _ in stored]
+            if self.window:
+                with m.If(self.window.write):
+                    m.d.sync += Cat(states).eq(self.window.connect(m, Cat(states)))
+            else:
+                with m.If(advance & live & last):
+                    m.d.sync += [h.eq(0) for h in states]
+            with m.Elif(advance & live):
+                m.d.sync += [h.eq(value) for h, value in zip(states, stored, strict=True)]
+            return states
+        width, parity = bits * len(stored), self.fault is not None
+        m.submodules.states = memory = Memory(shape=unsigned(width + parity), depth=self.cycles, init=[])
+        read, write = memory.read_port(domain="comb"), memory.write_port()
+        m.d.comb += [
+            read.addr.eq(address),
+            write.addr.eq(pipeline.register(address, "write_row", self.loop - 1)),
+            write.en.eq(advance & pipeline.flag(live, "write_live", self.loop - 1)),
+            write.data.eq(encode(Cat(stored), parity)),
+        ]
+        if parity:
+            m.d.comb += self.fault.eq(advance & live & ~first & read.data.xor())
+        if self.window:
+            self.window.connect_memory(m, read, write)
+        return [read.data[k * bits:(k + 1) * bits].as_signed() for k in range(len(stored))]

@@ -1,0 +1,419 @@
+"""What the datapaths share: a stalling pipeline, requantization, adder trees, read-only memories, accumulator widths."""
+
+import operator
+from collections import Counter
+from collections.abc import Iterator
+from enum import StrEnum
+
+import numpy as np
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from emamba.base.formats import IntFormat, Rounding, bits_for
+from emamba.ops import Weighted
+
+from . import inventory as inv
+from .streams import shape_of
+
+
+class Products(StrEnum):
+    """How the products with weights become circuits."""
+
+    MULTIPLIERS = "multipliers"
+    PAIRS = "pairs"  # two with a shared factor from one wide multiplier, where their formats fit
+    CONSTANTS = "constants"  # graphs of adders where a token takes one cycle, elsewhere pairs
+    LOGIC = "logic"  # adders of shifted copies, where a device has too few multipliers
+    MERGED = "merged"  # with no register before their sum, which a chip's synthesis makes one carry-save tree of
+
+
+class Pipeline:
+    """Registers between a block's inputs and its output `o` that all move while `o` is empty or taken; without `o`, always.
+
+    `advance` is high in such a cycle, `moves` where data do so. `loads` are memories that stand for constant ones, by name;
+    `clips`, where they are counted, gets a flag of every output lane whose value was clipped.
+    """
+
+    def __init__(self, m: Module, o=None, loads: dict | None = None, clips: Signal | None = None):
+        self.m, self.o, self.advance, self.loads, self.clips, self.results = m, o, Const(1), loads or {}, clips, 0
+        if o is not None:
+            self.advance = Signal(name="advance")
+            m.d.comb += self.advance.eq(~o.valid | o.ready)
+        self.moves = self.advance
+
+    def within(self, m: Module) -> "Pipeline":
+        """The same steps for registers of a submodule."""
+        inner = Pipeline(m)
+        inner.advance, inner.moves = self.advance, self.moves
+        return inner
+
+    def rest(self, platform, live: Value, stages: int) -> None:
+        """On a platform whose pipelines rest, where that saves the energy of their clocks, data stand still from `stages` steps
+        behind the last `live` one on: nothing that counts is among them any more. Flags go on."""
+        if not getattr(platform, "rests", False) or not stages:
+            return
+        left = Signal(range(stages), name="left")
+        with self.m.If(self.advance):
+            self.m.d.sync += left.eq(Mux(live, stages - 1, Mux(left.any(), left - 1, 0)))
+        self.moves = Signal(name="moves")
+        self.m.d.comb += self.moves.eq(self.advance & (live | left.any()))
+
+    def register(self, value: Value, name: str, stages: int = 1, shape: Shape | None = None) -> Value:
+        """`value` as it was `stages` steps ago."""
+        value = Value.cast(value)
+        for stage in range(stages):
+            register = Signal(shape or value.shape(), name=f"{name}_{stage + 1}" if stages > 1 else name, reset_less=True)
+            with self.m.If(self.moves):
+                self.m.d.sync += register.eq(value)
+            value = register
+        return value
+
+    def result(self, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None) -> Value:
+        """`requantize` and a register: the value of the next output lane."""
+        found = []
+        y = self.register(requantize(self.m, value, shift, o, rounding, low, clipped=found), "y")
+        if self.clips is not None and found:
+            self.m.d.comb += self.clips[self.results].eq(self.register(found[0], "clipped"))
+        self.results += 1
+        return y
+
+    def flag(self, value: Value, name: str, stages: int) -> Value:
+        """Like `register`, but cleared by reset: for valid bits."""
+        for stage in range(stages):
+            register = Signal(name=f"{name}_{stage + 1}")
+            with self.m.If(self.advance):
+                self.m.d.sync += register.eq(value)
+            value = register
+        return value
+
+    def join(self, *streams) -> Value:
+        """Takes one beat of every stream together; the flag that says so."""
+        together = Cat(s.valid for s in streams).all()
+        for s in streams:
+            self.m.d.comb += s.ready.eq(self.advance & together)
+        return together
+
+    def finish(self, lanes: list[Value], first: Value, last: Value, emits: Value, stages: int) -> None:
+        """Drives `o`: `lanes` are there already, `first`, `last` and `emits` are delayed by `stages`."""
+        self.m.d.comb += [
+            self.o.valid.eq(self.flag(emits, "emits", stages)),
+            self.o.payload.first.eq(self.register(first, "out_first", stages)),
+            self.o.payload.last.eq(self.register(last, "out_last", stages)),
+            *(lane.eq(value) for lane, value in zip(self.o.payload.data, lanes, strict=True)),
+        ]
+
+
+def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None, *,
+               fits: bool = False, clipped: list | None = None) -> Signal:
+    """The hardware of `emamba.base.arithmetic.requantize`; `low` raises the lower limit (0 for a ReLU). `fits` says that the
+    result is known to lie within `o`, so that nothing clips it. `clipped` gets a flag of results beyond the limits of `o`."""
+    if shift <= 0:
+        shifted = value.shift_left(-shift)
+    elif rounding is Rounding.TRUNCATE:
+        shifted = value.shift_right(shift)
+    elif rounding is Rounding.HALF_UP:
+        shifted = (value + (1 << (shift - 1))).shift_right(shift)
+    else:
+        odd = value.shift_right(shift)[0]
+        shifted = (value + ((1 << (shift - 1)) - 1) + odd).shift_right(shift)
+    rounded = Signal(Value.cast(shifted).shape(), name="rounded")
+    result = Signal(shape_of(o), name="requantized")
+    m.d.comb += [rounded.eq(shifted), result.eq(rounded)]
+    if fits:
+        return result
+    # The bits above the result's tell whether it fits: no comparison.
+    low, sign = o.min if low is None else low, rounded.shape().signed
+    negative, magnitude = (rounded[-1], rounded[:-1]) if sign else (Const(0), rounded)
+    above = magnitude[o.bits - o.signed:]
+    if clipped is not None:
+        clipped.append(Mux(negative, ~above.all() if low < 0 else 0, above.any()))
+    if low < 0 and sign and not len(above):
+        return result
+    if low < 0 and sign:
+        m.d.comb += result.eq(Mux(negative, Mux(above.all(), rounded, o.min), Mux(above.any(), o.max, rounded)))
+    else:
+        m.d.comb += result.eq(Mux(negative, 0, Mux(above.any(), o.max, rounded)))
+    return result
+
+
+def times(value: Value, constant: int) -> Value:
+    """value · constant as a sum of shifts by its canonical signed digits: no multiplier."""
+    terms = [value.shift_left(shift) if sign > 0 else -value.shift_left(shift) for shift, sign in signed_digits(constant)]
+    return balanced_sum(terms) if terms else Const(0)
+
+
+def signed_digits(value: int) -> Iterator[tuple[int, int]]:
+    """(shift, sign) of the canonical signed digits: the fewest digits ±1, no two of them neighbours."""
+    shift = 0
+    while value:
+        if value & 1:
+            sign = 2 - (value & 3)
+            yield shift, sign
+            value -= sign
+        value >>= 1
+        shift += 1
+
+
+def rounded_offsets(offsets: np.ndarray, shift: int, rounding: Rounding) -> tuple[np.ndarray, Rounding]:
+    """Offsets that round too, where half a step is all that rounding adds, and what rounding is left."""
+    if rounding is not Rounding.HALF_UP or shift <= 0:
+        return offsets, rounding
+    return offsets + (1 << (shift - 1)), Rounding.TRUNCATE
+
+
+def rounded_bias(op: Weighted) -> tuple[np.ndarray, Rounding]:
+    """The same of a bias; a dyadic multiplier comes between it and the rounding."""
+    return (op.bias, op.rounding) if op.dyadic else rounded_offsets(op.bias, op.shift, op.rounding)
+
+
+def wide_inventory(a: int, b: int, narrow: bool) -> tuple[inv.Inventory, list[int]]:
+    """Of `wide_product` for operands of signed widths a and b; and the widths of its terms."""
+    cut = NARROW_BITS - 1
+    if not narrow or b <= NARROW_BITS:
+        return inv.product(a, b), [a + b]
+    return inv.product(a, NARROW_BITS) + inv.product(a, b - cut), [a + NARROW_BITS, a + b]
+
+
+NARROW_BITS = 18
+"""Operands of the multipliers of a device with narrow ones."""
+
+
+def wide_product(pipeline: Pipeline, a: Value, b: Value, narrow: bool, name: str) -> list[Value]:
+    """Terms of a · b, a step later: one, or where `narrow` multipliers cannot take all of b at once, one of its lower and one of
+    its upper bits, so that no adder lies between a multiplier and its register."""
+    cut = NARROW_BITS - 1
+    if not narrow or len(b) <= NARROW_BITS:
+        return [pipeline.register(a * b, name)]
+    upper = b[cut:].as_signed() if b.shape().signed else b[cut:]
+    return [pipeline.register(a * b[:cut], name), pipeline.register(a * upper, name).shift_left(cut)]
+
+
+def logic_product(value: Value, weight: Value) -> Value:
+    """value · weight from adders of shifted copies; 0 where the weight has no bits."""
+    if not len(weight):
+        return Const(0)
+    copies = [Mux(bit, value, 0).shift_left(k) for k, bit in enumerate(weight)]
+    if weight.shape().signed:
+        copies[-1] = -copies[-1]
+    return balanced_sum(copies)
+
+
+def weighted_sum(pipeline: Pipeline, weights: list[Value], values: list[Value], products: Products, halved: bool) -> Value:
+    """Σ weight · value, `sum_stages` steps later, exact; for an adder with a register behind it."""
+    factors = list(zip(weights, values, strict=True))
+    if products is Products.MERGED:
+        return pipeline.register(balanced_sum([w * x for w, x in factors]), "sum")
+    terms = [term for factor in factors for term in weighted(pipeline, *factor, products is Products.LOGIC, halved)]
+    return adder_tree(pipeline, terms, "tree")
+
+
+def sum_stages(terms: int, products: Products, halved: bool) -> int:
+    """Steps of `weighted_sum`."""
+    return 1 if products is Products.MERGED else 1 + tree_stages(terms << halved)
+
+
+def sum_inventory(a: int, b: int, terms: int, products: Products, halved: bool) -> tuple[inv.Inventory, inv.Inventory, list[int]]:
+    """Of `weighted_sum` for operands of signed widths a and b: of one product and of all sums; and the widths of the terms that
+    it leaves."""
+    if products is Products.MERGED:
+        sums, bits = inv.total([a + b] * terms)
+        return inv.product(a, b, registered=False), sums + inv.register(bits), [bits]
+    product, widths = inv.weighted(a, b, products is Products.LOGIC, halved)
+    return product, *tree_inventory(widths * terms)
+
+
+def weighted(pipeline: Pipeline, weight: Value, value: Value, logic: bool, halved: bool) -> list[Value]:
+    """Terms of weight · value, a step later: one, or of `logic` whose path is `halved` two, of its upper and lower bits."""
+    if not logic:
+        return [pipeline.register(weight * value, "product")]
+    cut = len(weight) // 2 if halved else 0
+    upper = weight[cut:].as_signed() if weight.shape().signed else weight[cut:]
+    terms = [pipeline.register(logic_product(value, upper), "product").shift_left(cut)]
+    return terms + [pipeline.register(logic_product(value, weight[:cut]), "product") for _ in range(halved)]
+
+
+TREE_FANIN, TREE_REST = 4, 2
+"""Terms that meet between two registers of an adder tree, and terms that it leaves to the adder behind it: two levels each."""
+
+
+def tree_stages(terms: int) -> int:
+    """Register stages of an adder tree."""
+    stages = 0
+    while terms > TREE_REST:
+        terms = -(-terms // TREE_FANIN)
+        stages += 1
+    return stages
+
+
+def adder_tree(pipeline: Pipeline, terms: list[Value], name: str) -> Value:
+    """Σ terms, `tree_stages` steps later, exact; for an adder with a register behind it."""
+    while len(terms) > TREE_REST:
+        groups = [terms[k:k + TREE_FANIN] for k in range(0, len(terms), TREE_FANIN)]
+        terms = [pipeline.register(balanced_sum(group), name) for group in groups]
+    return balanced_sum(terms)
+
+
+def tree_inventory(widths: list[int]) -> tuple[inv.Inventory, list[int]]:
+    """Of `adder_tree` for terms of these widths, without the adder behind it; and the widths of the terms that it leaves."""
+    result = inv.Inventory()
+    while len(widths) > TREE_REST:
+        sums = [inv.total(widths[k:k + TREE_FANIN]) for k in range(0, len(widths), TREE_FANIN)]
+        widths = [bits for _, bits in sums]
+        result = sum((part for part, _ in sums), result) + inv.register(sum(widths))
+    return result, widths
+
+
+def balanced_sum(terms: list[Value]) -> Value:
+    return reduce_tree(terms, operator.add)
+
+
+def reduce_tree(terms: list[Value], pick) -> Value:
+    """A balanced tree of the two-input function `pick`."""
+    while len(terms) > 1:
+        terms = [pick(terms[k], terms[k + 1]) if k + 1 < len(terms) else terms[k] for k in range(0, len(terms), 2)]
+    return terms[0]
+
+
+def choose(m: Module, values: list[Value], group: Value, groups: int, lanes: int) -> list[Value]:
+    """The `lanes` values of group number `group`; zero beyond the last value."""
+    if groups == 1:
+        return values
+    chosen = [Signal(values[0].shape(), name=f"chosen_{k}") for k in range(lanes)]
+    with m.Switch(group):
+        for k in range(groups):
+            with m.Case(k):
+                m.d.comb += [c.eq(value) for c, value in zip(chosen, values[k * lanes:(k + 1) * lanes], strict=False)]
+    return chosen
+
+
+def accumulate(m: Module, pipeline: Pipeline, value: Value, initial: Value, start: Value, live: Value, shape: Shape) -> Signal:
+    """A register that takes `initial` + `value` where `start` is high, else adds `value`; one step, only where `live`."""
+    total = Signal(shape, name="acc", reset_less=True)
+    with m.If(pipeline.advance & live):
+        m.d.sync += total.eq(value + Mux(start, initial, total))
+    return total
+
+
+SHALLOW_ROM, DEEP_ROM = 64, 2048
+"""Words up to which a memory is read fast, and up to which it is one memory. A deeper one than the first, in block RAM, gets a
+register at its output; a deeper one than the second is banks, each with such a register, and another one behind their choice."""
+
+
+def rom_latency(words: int) -> int:
+    """Steps from the address to the data of a `Rom`."""
+    return 1 + (words > SHALLOW_ROM) + (words > DEEP_ROM)
+
+
+class Rom(wiring.Component):
+    """Read-only memory of rows of integers: `data` holds row `addr` `rom_latency` steps, which `en` marks, later. Every constant
+    array of a design is one of these, so that a target can replace it (block RAM, gates, a macro, a loadable memory). `style`,
+    "block" or none, is what an FPGA's tools are asked for."""
+
+    def __init__(self, rows: np.ndarray, element: IntFormat, style: str | None = None):
+        rows = np.asarray(rows, np.int64)
+        self.rows, self.element, self.style = rows, element, style
+        self.count, self.lanes = rows.shape
+        super().__init__({
+            "en": In(1),
+            "addr": In(range(self.count)),
+            "data": Out(unsigned(self.lanes * element.bits)),
+        })
+
+    def words(self) -> list[int]:
+        mask = (1 << self.element.bits) - 1
+        return [sum((int(value) & mask) << (k * self.element.bits) for k, value in enumerate(row)) for row in self.rows]
+
+    def elaborate(self, platform):
+        m = Module()
+        if self.count == 1:
+            m.d.comb += self.data.eq(self.words()[0])
+            return m
+        words, depth = self.words(), min(self.count, DEEP_ROM)
+        banks = []
+        for k, start in enumerate(range(0, self.count, depth)):
+            part = words[start:start + depth]
+            m.submodules[f"storage_{k}" if self.count > depth else "storage"] = storage = Memory(
+                shape=unsigned(len(self.data)), depth=len(part), init=part, attrs={"rom_style": self.style} if self.style else {})
+            port = storage.read_port()
+            m.d.comb += [port.en.eq(self.en), port.addr.eq(self.addr[:len(port.addr)])]
+            banks.append(port.data)
+
+        def held(value: Value, name: str) -> Signal:
+            register = Signal.like(value, name=name, reset_less=True)
+            with m.If(self.en):
+                m.d.sync += register.eq(value)
+            return register
+
+        if self.count > SHALLOW_ROM:
+            banks = [held(bank, "held") for bank in banks]
+        data = banks[0]
+        if len(banks) > 1:
+            bank = held(held(self.addr[len(Const(depth - 1)):], "bank"), "bank_held")
+            data = held(Array(banks)[bank], "chosen")
+        m.d.comb += self.data.eq(data)
+        return m
+
+
+def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, address: Value, steps: int,
+        style: str | None = None) -> list[Value]:
+    """A `Rom` submodule and its lanes as integers, `steps` after `address`."""
+    pipeline.m.submodules[name] = memory = pipeline.loads.get(name) or Rom(rows, element, style)
+    if memory.count > 1:
+        address = pipeline.register(address, f"{name}_address", steps - rom_latency(memory.count))
+    pipeline.m.d.comb += [memory.addr.eq(address), memory.en.eq(pipeline.moves)]
+    element, bits = memory.element, memory.element.bits
+    lanes = [memory.data[k * bits:(k + 1) * bits] for k in range(memory.lanes)]
+    return [lane.as_signed() if element.signed else lane for lane in lanes]
+
+
+def rom_inventory(rows: np.ndarray, element: IntFormat, steps: int, style: str | None = None) -> inv.Inventory:
+    """Of `rom`; a single row is constants."""
+    words = len(rows)
+    if words == 1:
+        return inv.Inventory()
+    rows = np.asarray(rows, np.int64).reshape(words, -1)
+    bits, different = inv.columns(rows, element.bits)
+    return rom_parts(words, bits, style, different) + inv.register(inv.width(words), steps - rom_latency(words))
+
+
+def memory_inventory(block, name: str, steps: int) -> inv.Inventory:
+    """Of `rom` for a block's constants of that name, or for the loadable memory in their place."""
+    if memory := block.loads.get(name):
+        return memory.inventory + inv.register(inv.width(memory.count), steps - rom_latency(memory.count))
+    return rom_inventory(*block.constants()[name], steps)
+
+
+def rom_parts(words: int, bits: int, style: str | None, different: int) -> inv.Inventory:
+    """Of a `Rom` of `bits`-bit words with `different` columns."""
+    depths = [min(DEEP_ROM, words - start) for start in range(0, words, DEEP_ROM)]
+    parts = inv.Inventory(roms=Counter({(depth, bits, style, different): count for depth, count in Counter(depths).items()}))
+    if words > SHALLOW_ROM:
+        parts += inv.Inventory(registers=different * len(depths))
+    if len(depths) > 1:
+        parts += inv.Inventory(registers=different + 2 * inv.width(len(depths)), muxes=different * (len(depths) - 1))
+    return parts
+
+
+def fold(values: np.ndarray, rows: int, lanes: int) -> np.ndarray:
+    """[n, ...] → [rows, lanes, ...], zero beyond n."""
+    padded = np.zeros((rows * lanes, *values.shape[1:]), np.int64)
+    padded[:len(values)] = values
+    return padded.reshape(rows, lanes, *values.shape[1:])
+
+
+def bounded(bound: int) -> IntFormat:
+    """The narrowest signed format that holds −bound..bound."""
+    return IntFormat(bits_for(bound))
+
+
+def width_of(bound: int) -> Shape:
+    """Shape of a signed accumulator that holds −bound..bound."""
+    return shape_of(bounded(bound))
+
+
+def tap_format(values: np.ndarray) -> IntFormat:
+    """The narrowest format that holds `values`."""
+    if values.min() >= 0:
+        return IntFormat(max(1, int(values.max()).bit_length()), False)
+    return bounded(int(np.abs(values).max()))

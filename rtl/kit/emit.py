@@ -1,0 +1,63 @@
+"""Verilog emission: the only place that calls Yosys."""
+
+import re
+import sys
+
+from amaranth._toolchain import require_tool
+from amaranth._toolchain.yosys import YosysError, find_yosys
+from amaranth.back import rtlil
+from amaranth.hdl import Elaboratable
+
+from emamba.base import processes
+from emamba.base.errors import EmambaError
+
+# `proc` turns every process into assigns and flip-flops: event-driven simulators keep the `always @*` blocks, which Yosys would
+# write without it, at X until an input changes. Names that Yosys made are renumbered: Icarus takes a function with such an
+# escaped name for a system function.
+SCRIPT = """\
+read_rtlil <<rtlil
+{rtlil}
+rtlil
+hierarchy -check
+proc
+clean
+write_verilog
+"""
+
+FOREIGN = re.compile(r"^ *\(\* (?!rom_style).*\*\)\n", re.M)
+"""Attributes of Amaranth and Yosys; those for an FPGA's tools stay."""
+
+
+def to_verilog(component: Elaboratable, name: str = "top", platform=None) -> str:
+    """Verilog-2005 of `component`, elaborated for `platform`."""
+    text = rtlil.convert(component, name=name, platform=platform, emit_src=False)
+    try:
+        found = find_yosys(lambda version: version >= (0, 40))
+    except YosysError as error:
+        raise EmambaError(f"Yosys does not write the design: {str(error).splitlines()[0]}") from None
+    own = hasattr(found, "YOSYS_PACKAGE")  # -P: not what lies in the current folder under its name
+    command = [sys.executable, "-P", "-m", found.YOSYS_PACKAGE] if own else [require_tool(found.YOSYS_BINARY)]
+    done = processes.run([*command, "-q", "-"], input=SCRIPT.format(rtlil=text))
+    if done.returncode:
+        raise EmambaError(f"Yosys does not write the design: {(done.stderr.splitlines() or ['no message'])[0]}")
+    return FOREIGN.sub("", done.stdout)
+
+
+INSTANCE = re.compile(r"^  (\\\S+|\w+) +(\\\S+|\w+) \($", re.M)
+"""The first line of an instance: its module and its name."""
+BACKSLASH = "\\"
+"""Before a name of Verilog's that is no plain word; Yosys' JSON has none."""
+
+
+def modules(verilog: str) -> dict[str, str]:
+    """Verilog text of each module."""
+    return {match[1].strip(): match[0] for match in re.finditer(r"^module (\\\S+ |\w+)\(.*?^endmodule\n", verilog, re.M | re.S)}
+
+
+def parts(verilog: str) -> dict[str, str]:
+    """Verilog text of each instance in `top`, as a module `top` of its own."""
+    found, texts = {}, modules(verilog)
+    for kind, name in INSTANCE.findall(texts["top"]):
+        text = "".join(text for module, text in texts.items() if module == kind or module.startswith(f"{kind}."))
+        found[name] = text.replace(f"{kind} ", "top").replace(f"{kind}.", r"\top.")
+    return found

@@ -1,0 +1,355 @@
+"""The stream kit. A stream is `amaranth.lib.stream`: a transfer happens in a cycle where `valid` and `ready` are both high;
+once high, `valid` stays and the payload holds until the transfer.
+
+One payload is a beat: `lanes` integers of one token, `first` on every beat of a sequence's first token, `last` on every beat
+of its last. A token of `width` channels takes ceil(width / lanes) beats; lanes beyond the width carry anything.
+
+Timing. Every block has `schedule(*arrivals)`: given the cycle at which each input beat is first valid, it returns the cycle at
+which each input beat is transferred and the cycle at which each output beat is first valid, for an output that is always
+ready. The functions are exact, so FIFO depths, latency and throughput follow from them without simulation.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from emamba.base.formats import IntFormat
+
+from . import inventory as inv
+from .parity import decode, encode
+
+
+def shape_of(o: IntFormat) -> Shape:
+    return signed(o.bits) if o.signed else unsigned(o.bits)
+
+
+def beats(width: int, lanes: int) -> int:
+    """Beats per token."""
+    return -(-width // lanes)
+
+
+class Beat(data.StructLayout):
+    """Payload of every stream: `data[lanes]`, `first`, `last`."""
+
+    def __init__(self, format: IntFormat, lanes: int):
+        super().__init__({"data": data.ArrayLayout(shape_of(format), lanes), "first": 1, "last": 1})
+
+
+@dataclass(frozen=True)
+class Port:
+    """A stream of tokens: `width` channels of `format`, `lanes` of them a beat."""
+
+    format: IntFormat
+    width: int
+    lanes: int
+
+    @property
+    def beats(self) -> int:
+        return beats(self.width, self.lanes)
+
+    @property
+    def signature(self) -> stream.Signature:
+        return stream.Signature(Beat(self.format, self.lanes))
+
+
+class Block(wiring.Component):
+    """Base of the hardware blocks: named input streams, one output stream `o`.
+
+    `model(*tokens)` is the integer definition, on arrays [batch, L, width]; `schedule(*arrivals)` the exact timing;
+    `multipliers` the number of multiplier circuits, `multiplies` how many multiplications a token takes, and `cycles` the cycles
+    that it occupies the block.
+    """
+
+    multipliers = multiplies = 0
+    inventory: inv.Inventory  # what it is made of
+    stores: str | None  # what its RAMs hold, None where it has none; every kind of block says it
+
+    def __init_subclass__(cls):
+        super().__init_subclass__()
+        if not hasattr(cls, "stores"):
+            raise TypeError(f"the block {cls.__name__} must say in `stores` what its RAMs hold, or None")
+
+    def __init__(self, inputs: dict[str, Port], output: Port):
+        self.inputs, self.output = inputs, output
+        self.loads: dict = {}  # by name, what stands for a constant memory (rtl.plan.loads)
+        self.clips: Signal | None = None  # a flag of every output lane whose value was clipped, where they are counted
+        self.saturates: Signal | None = None  # high where its state is clipped, where that is counted
+        self.window = None  # onto its state, where that can be kept, read and written (rtl.kit.states)
+        self.fault: Signal | None = None  # high as its memories give a word of wrong parity, where they have one
+        super().__init__({name: In(port.signature) for name, port in inputs.items()} | {"o": Out(output.signature)})
+
+    @property
+    def cycles(self) -> int:
+        return max(port.beats for port in (*self.inputs.values(), self.output))
+
+
+def transfers(arrivals: list[int], hold: int = 1) -> list[int]:
+    """Cycle in which each beat is taken by a consumer that needs `hold` cycles a beat and takes it in the last of them."""
+    taken, free = [], 0
+    for arrival in arrivals:
+        free = max(arrival, free) + hold
+        taken.append(free - 1)
+    return taken
+
+
+class Elementwise(Block):
+    """A block that takes one beat of every input together and gives one beat `latency` cycles later."""
+
+    stores = None
+    latency: int
+
+    def schedule(self, *arrivals):
+        taken = transfers([max(beat) for beat in zip(*arrivals, strict=True)])
+        return *([taken] * len(arrivals)), [t + self.latency for t in taken]
+
+
+class Fifo(wiring.Component):
+    """First in, first out. With `through`, a beat that finds it empty can be read in the cycle in which it comes, so that the
+    FIFO costs no latency; else in the next. `ready` never depends on the reader's.
+
+    `peak`: the most beats held since a cycle in which `clear`, if there is one, was high: the high-water mark. It stands still
+    while `hold` is high. With `parity`, `fault` is high as a beat leaves that is not as it came.
+    """
+
+    def __init__(self, layout: data.Layout, depth: int, *, through: bool = True, clear: Signal | None = None,
+                 hold: Signal | None = None, parity: bool = False):
+        self.depth, self.through, self.clear, self.hold, self.parity = depth, through, clear, hold, parity
+        super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)), "peak": Out(range(depth + 1))}
+                         | ({"fault": Out(1)} if parity else {}))
+
+    def elaborate(self, platform):
+        m = Module()
+        layout = self.i.payload.shape()
+        bits = Shape.cast(layout).width
+        m.submodules.storage = storage = Memory(shape=unsigned(bits + self.parity), depth=self.depth, init=[])
+        write, read = storage.write_port(), storage.read_port(domain="comb")
+        level = Signal(range(self.depth + 1))
+        word = decode(read.data, self.parity)
+        empty, full = Signal(init=1), Signal()  # registers, so that no path through `ready` and `valid` waits for a comparison
+        push, pop = Signal(), Signal()
+        passes = self.i.valid & self.o.ready & empty if self.through else 0
+
+        def advance(pointer):
+            return pointer.eq(Mux(pointer == self.depth - 1, 0, pointer + 1))
+
+        m.d.comb += [
+            push.eq(self.i.valid & self.i.ready & ~passes),
+            pop.eq(self.o.ready & ~empty),
+            self.i.ready.eq(~full),
+            self.o.valid.eq(~empty | self.i.valid if self.through else ~empty),
+            write.data.eq(encode(self.i.payload, self.parity)),
+            write.en.eq(push),
+            self.o.payload.eq(Mux(empty, self.i.payload.as_value(), word) if self.through else word),
+        ]
+        if self.parity:
+            m.d.comb += self.fault.eq(pop & read.data.xor())
+        with m.If(push ^ pop):
+            m.d.sync += [
+                level.eq(level + Mux(push, 1, -1)),
+                empty.eq(~push & (level == 1)),
+                full.eq(push & (level == self.depth - 1)),
+            ]
+        if self.depth > 1:
+            with m.If(push):
+                m.d.sync += advance(write.addr)
+            with m.If(pop):
+                m.d.sync += advance(read.addr)
+        rises = level > self.peak
+        with m.If(rises if self.hold is None else rises & ~self.hold):
+            m.d.sync += self.peak.eq(level)
+        if self.clear is not None:
+            with m.If(self.clear):
+                m.d.sync += self.peak.eq(0)
+        return m
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        bits, level = Shape.cast(self.i.payload.shape()).width, inv.width(self.depth + 1)
+        pointers = 2 * inv.counter(self.depth) if self.depth > 1 else inv.Inventory()
+        return (inv.ram(self.depth, bits) + pointers + inv.Inventory(
+            increments=level, comparisons=2 * level, muxes=bits * self.through, registers=level + 2, control=1))
+
+    @staticmethod
+    def needs(pushes: list[int], pops: list[int]) -> tuple[int, int]:
+        """Of a FIFO with `through`: least depth at which a push never waits, and the most beats ever held. The depth counts a
+        beat that leaves in the cycle of a push, since `ready` does not look at it."""
+        depth, peak, before, gone = 1, 0, 0, 0
+        for pushed, push in enumerate(pushes, 1):
+            while before < len(pops) and pops[before] < push:
+                before += 1
+            gone = before + (before < len(pops) and pops[before] == push)
+            depth, peak = max(depth, pushed - before), max(peak, pushed - gone)
+        return depth, peak
+
+
+class Fork(wiring.Component):
+    """Copies each beat to every output; an output that is ready takes it without waiting for the others."""
+
+    def __init__(self, layout: data.Layout, outputs: int):
+        self.outputs = outputs
+        super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)).array(outputs)})
+
+    def elaborate(self, platform):
+        m = Module()
+        taken = Signal(self.outputs)
+        served = Cat(o.ready | taken[k] for k, o in enumerate(self.o))
+        m.d.comb += self.i.ready.eq(served.all())
+        for k, o in enumerate(self.o):
+            m.d.comb += [o.payload.eq(self.i.payload), o.valid.eq(self.i.valid & ~taken[k])]
+        with m.If(self.i.valid):
+            m.d.sync += taken.eq(Mux(self.i.ready, 0, served))
+        return m
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        return inv.Inventory(muxes=2 * self.outputs, registers=self.outputs, control=1)
+
+
+class Gearbox(wiring.Component):
+    """Changes the number of lanes: tokens of `width` channels in beats of `in_lanes` become beats of `out_lanes`."""
+
+    def __init__(self, format: IntFormat, width: int, in_lanes: int, out_lanes: int):
+        self.format, self.width, self.in_lanes, self.out_lanes = format, width, in_lanes, out_lanes
+        self.in_beats, self.out_beats = beats(width, in_lanes), beats(width, out_lanes)
+        # The last beat of a token also counts the padding that aligns the next token to an output beat.
+        self.tail = self.out_beats * out_lanes - (self.in_beats - 1) * in_lanes
+        step = max(in_lanes, self.tail)
+        self.room = 2 * out_lanes if in_lanes > out_lanes else out_lanes - 1 + step  # highest level at which a beat may enter
+        self.capacity = self.room + step
+        super().__init__({
+            "i": In(stream.Signature(Beat(format, in_lanes))), "o": Out(stream.Signature(Beat(format, out_lanes))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        element = data.StructLayout({"value": shape_of(self.format), "first": 1, "last": 1})
+        slots = [Signal(element, name=f"slot_{k}", reset_less=True) for k in range(self.capacity)]
+        level = Signal(range(self.capacity + 1))
+        beat = Signal(range(self.in_beats))
+        final = beat == self.in_beats - 1
+        count = Mux(final, self.tail, self.in_lanes)
+        push, pop = self.i.valid & self.i.ready, self.o.valid & self.o.ready
+        m.d.comb += [
+            self.i.ready.eq(level <= self.room),
+            self.o.valid.eq(level >= self.out_lanes),
+            self.o.payload.first.eq(slots[0].first),
+            self.o.payload.last.eq(slots[0].last),
+            *(self.o.payload.data[k].eq(slots[k].value) for k in range(self.out_lanes)),
+        ]
+        m.d.sync += level.eq(level + Mux(push, count, 0) - Mux(pop, self.out_lanes, 0))
+        with m.If(push):
+            m.d.sync += beat.eq(Mux(final, 0, beat + 1))
+
+        incoming = []
+        for k in range(max(self.in_lanes, self.tail)):
+            item = Signal(element, name=f"incoming_{k}")
+            m.d.comb += [
+                item.value.eq(self.i.payload.data[min(k, self.in_lanes - 1)]),
+                item.first.eq(self.i.payload.first),
+                item.last.eq(self.i.payload.last),
+            ]
+            incoming.append(item)
+        base = Signal(range(self.capacity + 1))
+        m.d.comb += base.eq(level - Mux(pop, self.out_lanes, 0))
+        reachable = self._levels()
+        for k, slot in enumerate(slots):
+            shifted = slots[k + self.out_lanes] if k + self.out_lanes < self.capacity else slot
+            with m.If(pop):
+                m.d.sync += slot.eq(shifted)
+            with m.If(push), m.Switch(base):
+                for level_before in reachable:
+                    if 0 <= k - level_before < len(incoming):
+                        with m.Case(level_before):
+                            m.d.sync += slot.eq(incoming[k - level_before])
+        return m
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        bits, level = self.format.bits, inv.width(self.capacity + 1)
+        count = max(self.in_lanes, self.tail)
+        places = sum(0 <= k - before < count for before in self._levels() for k in range(self.capacity))
+        heads = beats(self.capacity, self.out_lanes)  # `first` and `last` are read only where a beat may begin
+        shifts = self.capacity - self.out_lanes
+        return inv.counter(self.in_beats) + inv.Inventory(
+            adders=2 * level, comparisons=2 * level, selects=(places + shifts) * bits + 2 * 2 * heads,
+            registers=self.capacity * bits + 2 * heads + level, control=1)
+
+    def _levels(self) -> list[int]:
+        """Every fill level after the pop, if any, of a cycle with a push."""
+        found: set[int] = set()
+        seen, todo = set(), deque([(0, 0)])
+        while todo:
+            state = level, beat = todo.popleft()
+            if state in seen:
+                continue
+            seen.add(state)
+            count = self.tail if beat == self.in_beats - 1 else self.in_lanes
+            after = {level, level - self.out_lanes} if level >= self.out_lanes else {level}
+            todo += [(base, beat) for base in after]
+            if level <= self.room:
+                found |= after
+                todo += [(base + count, (beat + 1) % self.in_beats) for base in after]
+        return sorted(found)
+
+    def schedule(self, arrivals: list[int]) -> tuple[list[int], list[int]]:
+        pushes, departures = [], []
+        cycle = level = 0
+        taken = 0
+        while taken < len(arrivals) or level >= self.out_lanes:
+            if level < self.out_lanes and taken < len(arrivals):
+                cycle = max(cycle, arrivals[taken])
+            push = taken < len(arrivals) and arrivals[taken] <= cycle and level <= self.room
+            pop = level >= self.out_lanes
+            if push:
+                pushes.append(cycle)
+                taken += 1
+                level += self.tail if taken % self.in_beats == 0 else self.in_lanes
+            if pop:
+                departures.append(cycle)
+                level -= self.out_lanes
+            cycle += 1
+        return pushes, departures
+
+
+class Pacer(wiring.Component):
+    """Admits one token every `period` cycles, so that no stage behind it is ever blocked by a slower one."""
+
+    def __init__(self, port: Port, period: int):
+        self.token_beats, self.period = port.beats, period
+        super().__init__({"i": In(port.signature), "o": Out(port.signature)})
+
+    def elaborate(self, platform):
+        m = Module()
+        beat = Signal(range(self.token_beats))
+        wait = Signal(range(self.period))
+        admit = (beat != 0) | (wait == 0)
+        m.d.comb += [
+            self.o.payload.eq(self.i.payload),
+            self.o.valid.eq(self.i.valid & admit),
+            self.i.ready.eq(self.o.ready & admit),
+        ]
+        with m.If(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += beat.eq(Mux(beat == self.token_beats - 1, 0, beat + 1))
+            with m.If(beat == 0):
+                m.d.sync += wait.eq(self.period - 1)
+        return m
+
+    @property
+    def inventory(self) -> inv.Inventory:
+        return inv.counter(self.token_beats) + inv.counter(self.period) + inv.Inventory(control=1)
+
+    def schedule(self, arrivals: list[int]) -> tuple[list[int], list[int]]:
+        taken, free, start = [], 0, -self.period
+        for k, arrival in enumerate(arrivals):
+            cycle = max(arrival, free, start + self.period if k % self.token_beats == 0 else 0)
+            if k % self.token_beats == 0:
+                start = cycle
+            taken.append(cycle)
+            free = cycle + 1
+        return taken, taken

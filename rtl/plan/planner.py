@@ -1,0 +1,198 @@
+# amaranth: UnusedElaboratable=no
+"""From what a user asks for, a rate, a number of multipliers or a device, to a schedule."""
+
+import math
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from emamba.artifact import Artifact
+from emamba.base.errors import EmambaError
+from emamba.graph import build_graph
+
+from ..blocks.conv1d import Conv1d
+from ..blocks.linear import Linear
+from ..kit.datapath import Products
+from .cost import TOOL, estimate, resources
+from .devices import DEVICES, Device
+from .loads import Loads
+from .schedule import MAX_CYCLES, Realization, Schedule, fold
+
+CYCLES_PER_TOKEN = 20
+FILL = 0.8
+"""Share of every resource of a device that a design may take, by estimate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """At most one of the first three, which decide T; else the device decides, else CYCLES_PER_TOKEN. `realization` holds what
+    the user fixed; the rest is chosen for the device. `loadable`: the memories of weights are loaded, in two banks."""
+
+    cycles_per_token: int | None = None
+    multipliers: int | None = None
+    frames_per_second: float | None = None
+    clock_mhz: float | None = None
+    device: Device | None = None
+    fill: float = FILL
+    realization: dict[str, object] = field(default_factory=dict)
+    loadable: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A schedule; on a device, with what `rtl.plan.cost` expects of it."""
+
+    schedule: Schedule
+    device: Device | None = None
+    resources: dict[str, float] = field(default_factory=dict)
+
+    def report(self) -> dict:
+        """What `resources` of report.json holds of a device: per resource the estimate, the limit and the share."""
+        if self.device is None:
+            return {}
+        rows = {name: {"estimate": round(self.resources[name]), "limit": limit, "share": round(self.resources[name] / limit, 3)}
+                for name, limit in self.device.limits.items()}
+        return {"device": self.device.name, "tool": f"cost model fitted to {TOOL}"} | rows
+
+    @property
+    def shares(self) -> list[float]:
+        """Of each resource of the device."""
+        return [self.resources[name] / limit for name, limit in self.device.limits.items()]
+
+    @property
+    def load(self) -> float:
+        """Share of the scarcest resource."""
+        return max(self.shares)
+
+
+def plan(artifact: Artifact, request: Request) -> Plan:
+    """The design that a request asks for; refuses what cannot be met."""
+    if not 0 < request.fill <= 1:
+        raise EmambaError(f"--fill must be a share above 0 and at most 1, not {request.fill:g}")
+    if request.multipliers is not None:
+        cycles = _for_multipliers(artifact, request)
+    elif request.frames_per_second is not None:
+        cycles = _for_rate(artifact, request)
+    elif request.cycles_per_token is None and request.device:
+        return _for_device(artifact, request)
+    else:
+        cycles = CYCLES_PER_TOKEN if request.cycles_per_token is None else request.cycles_per_token
+    return _checked(artifact, request, at(artifact, cycles, request))
+
+
+def at(artifact: Artifact, cycles_per_token: int, request: Request) -> Plan:
+    """The realization at T that takes the least of the device: of those that fit, the least in sum; else the smallest share of
+    the scarcest resource."""
+    if request.device is None:
+        return Plan(Schedule(artifact, cycles_per_token, Realization(**request.realization)))
+    plans = []
+    for realization in _realizations(request, cycles_per_token):
+        found = _estimated(artifact, cycles_per_token, realization, request)
+        plans.append(found if "products" in request.realization else _with_logic(artifact, cycles_per_token, found, request))
+    return min(plans, key=lambda candidate: (max(candidate.load, request.fill), sum(candidate.shares)))
+
+
+def _estimated(artifact: Artifact, cycles_per_token: int, realization: Realization, request: Request) -> Plan:
+    schedule = Schedule(artifact, cycles_per_token, realization)
+    if request.loadable:
+        Loads(schedule, artifact)  # gives every block its memories
+    return Plan(schedule, request.device, estimate(schedule, request.device.family))
+
+
+def _with_logic(artifact: Artifact, cycles_per_token: int, best: Plan, request: Request) -> Plan:
+    """While multipliers are too few, those of one layer after the other become logic: first where a product takes the most."""
+    realization, family, limits = best.schedule.realization, request.device.family, request.device.limits
+    nodes = {node.name: node for node in best.schedule.graph}
+    found, logic = dict(best.resources), []
+    layers = {name: (block, resources(block.inventory, family)) for name, block in best.schedule.blocks.items()
+              if isinstance(block, Linear | Conv1d) and block.multipliers}
+    for name in sorted(layers, key=lambda name: -layers[name][1]["dsp"] / layers[name][0].multipliers):
+        if found["dsp"] <= request.fill * limits["dsp"]:
+            break
+        block = fold(artifact, nodes[name], cycles_per_token, replace(realization, logic=frozenset({name})))
+        after = resources(block.inventory, family)
+        found = {key: found[key] + after[key] - layers[name][1][key] for key in found}
+        logic.append(name)
+    if not logic or max(found[key] / limit for key, limit in limits.items()) >= best.load:
+        return best
+    return _estimated(artifact, cycles_per_token, replace(realization, logic=frozenset(logic)), request)
+
+
+def _realizations(request: Request, cycles_per_token: int) -> Iterator[Realization]:
+    wide = request.device.family == "xcup"
+    products = [Products.PAIRS if wide else Products.MULTIPLIERS]
+    if cycles_per_token == 1:
+        products.append(Products.CONSTANTS)
+    for kind in products:
+        for decay_tables in (False, True):
+            yield replace(Realization(kind, decay_tables=decay_tables, narrow=not wide), **request.realization)
+
+
+def _for_device(artifact: Artifact, request: Request) -> Plan:
+    """The smallest T that fits the device."""
+    slowest = Schedule(artifact, MAX_CYCLES).period
+
+    def fits(cycles: int) -> bool:
+        return at(artifact, cycles, request).load <= request.fill
+
+    if fits(1):
+        return at(artifact, 1, request)
+    found = 2 + bisect_left(range(2, slowest + 1), True, key=fits)
+    if found > slowest:
+        return _checked(artifact, request, at(artifact, slowest, request), request.fill)
+    return at(artifact, found, request)
+
+
+def _checked(artifact: Artifact, request: Request, plan: Plan, fill: float = 1.0) -> Plan:
+    """The plan, if it fits its device; else a refusal: the limit, the stage that takes most of it, the nearest that fits."""
+    if plan.device is None or plan.load <= fill:
+        return plan
+    name = max(plan.device.limits, key=lambda key: plan.resources[key] / plan.device.limits[key])
+    stage, most = max(estimate(plan.schedule, plan.device.family, by_node=True).items(), key=lambda item: item[1][name])
+    share = f"{plan.resources[name]:,.0f} of {plan.device.limits[name]:,} {name.upper()}"
+    raise EmambaError(f"at {plan.schedule.period} cycles per token the design takes an estimated {share} of {plan.device.name}, "
+                      f"{most[name]:,.0f} of them in {stage}; {_nearest(artifact, request)}")
+
+
+def _nearest(artifact: Artifact, request: Request) -> str:
+    """What fits instead."""
+    bigger = [device for device in DEVICES.values() if device.family == request.device.family]
+    for device in sorted(bigger, key=lambda device: device.limits["lut"]):
+        try:
+            found = _for_device(artifact, replace(request, device=device))
+        except EmambaError:
+            continue
+        return f"the nearest that fits is {device.name} at {found.schedule.period} cycles per token"
+    return "no device in the list is large enough"
+
+
+def _for_multipliers(artifact: Artifact, request: Request) -> int:
+    """The smallest T that needs at most `multipliers`; more cycles never need more multipliers."""
+    nodes, realization = build_graph(artifact.config)[1:], Realization(**request.realization)
+
+    def needed(cycles: int) -> dict[str, int]:
+        return {node.name: fold(artifact, node, cycles, realization).multipliers for node in nodes}
+
+    every, limit = range(1, MAX_CYCLES + 1), request.multipliers
+    least = needed(MAX_CYCLES)
+    if limit < sum(least.values()):
+        slowest = every[bisect_left(every, -sum(least.values()), key=lambda cycles: -sum(needed(cycles).values()))]
+        stage = max(least, key=least.get)
+        raise EmambaError(f"--multipliers {limit}: this model needs at least {sum(least.values())}, {least[stage]} of them in "
+                          f"{stage}, which do at {slowest} cycles per token")
+    return every[bisect_left(every, -limit, key=lambda cycles: -sum(needed(cycles).values()))]
+
+
+def _for_rate(artifact: Artifact, request: Request) -> int:
+    """The largest T at which the clock gives `frames_per_second`."""
+    frames, clock_mhz, tokens = request.frames_per_second, request.clock_mhz, artifact.config.tokens
+    if clock_mhz is None:
+        raise EmambaError("--frames-per-second needs --clock-mhz, the clock that the design will run at")
+    if not (math.isfinite(frames) and frames > 0):
+        raise EmambaError(f"--frames-per-second must be a number above 0, not {frames:g}")
+    cycles = math.floor(min(clock_mhz * 1e6 / (frames * tokens), MAX_CYCLES))
+    if cycles < 1:
+        most = clock_mhz * 1e6 / tokens
+        raise EmambaError(f"--frames-per-second {frames:g}: {clock_mhz:g} MHz give at most {most:g}, a cycle for each of "
+                          f"{tokens} tokens in every stage; ask for less or name a faster clock")
+    return cycles

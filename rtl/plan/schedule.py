@@ -1,0 +1,319 @@
+# amaranth: UnusedElaboratable=no
+"""From one number, the cycles a token may take, to every block's parallelism, and from that to exact timing and FIFO depths.
+
+`fold` gives each block the fewest multipliers with which it takes at most T cycles a token. `Schedule` then follows the
+beats of a few tokens through the graph by the blocks' own `schedule` functions. Nothing is simulated: since the pacer admits
+one token every `period` cycles and every FIFO is as deep as its timetable needs, no stage ever waits for a later one, so
+each beat's cycle follows from those of the stage's inputs.
+"""
+
+from dataclasses import dataclass, field
+from math import ceil
+
+import numpy as np
+
+from emamba import ops
+from emamba.artifact import Artifact
+from emamba.base.errors import EmambaError
+from emamba.graph import Node, build_graph
+
+from ..blocks import scan
+from ..blocks.activation import Activation
+from ..blocks.conv1d import Conv1d
+from ..blocks.elementwise import Add, Multiply
+from ..blocks.layer_norm import LayerNorm
+from ..blocks.linear import Linear
+from ..blocks.lookup import Lookup
+from ..blocks.pool import Pool
+from ..blocks.range_norm import RangeNorm
+from ..kit.datapath import Products
+from ..kit.streams import Block, Fifo, Gearbox, Pacer, Port, beats
+
+EMITTING = ("x", "z", "dt", "dt_raw", "head")
+"""Linears that hold a whole token and emit output by output; the others accumulate all outputs while their input arrives.
+The two alternate along the pipeline, so that neighbours overlap."""
+
+SHORT = 32
+"""T up to which a short latency counts for more than few multipliers: the first of the two figures below holds (our choice)."""
+
+NORM_SHARE = (7, 5)
+"""A norm reads and emits a token in this part of a period, and so do the residual sums and the pool beside it: nothing can
+overlap with it, so its time is pure latency, and it has few multipliers."""
+
+HEAD_PERIODS, HEAD_CYCLES = (1.5, 3), 16
+"""Token periods, and cycles at least, that the head may take: it works once per sequence."""
+
+TABLE_BITS = 8
+"""Input bits up to which a table of a function takes less logic than comparisons, slopes and a multiplier."""
+
+WINDOW = 24
+"""Tokens followed per sequence; longer sequences continue at one token a period."""
+
+MAX_CYCLES = 1 << 20
+
+
+def fold_linear(op: ops.Linear, budget: int, emit: bool) -> tuple[int, int]:
+    """(in_lanes, out_lanes) with the fewest multipliers such that chunks × groups ≤ budget."""
+    outputs, inputs = op.weight.shape
+    best = None
+    for chunks in range(1, min(inputs, budget) + 1):
+        in_lanes = ceil(inputs / chunks)
+        groups = budget // beats(inputs, in_lanes)
+        out_lanes = ceil(outputs / min(groups, outputs))
+        key = ((in_lanes + op.dyadic) * out_lanes, out_lanes if emit else in_lanes)
+        if best is None or key < best[0]:
+            best = key, (in_lanes, out_lanes)
+    return best[1]
+
+
+def fold_conv1d(op: ops.Conv1d, budget: int) -> tuple[int, int]:
+    """(lanes, tap_lanes) with the fewest multipliers such that their groups' product ≤ budget."""
+    width, taps = op.weight.shape
+    best = None
+    for groups in range(1, min(taps, budget) + 1):
+        tap_lanes = ceil(taps / groups)
+        lanes = ceil(width / min(width, budget // beats(taps, tap_lanes)))
+        key = (lanes * (tap_lanes + op.dyadic), lanes)
+        if best is None or key < best[0]:
+            best = key, (lanes, tap_lanes)
+    return best[1]
+
+
+def fold_scan(op: ops.Scan, budget: int, table: bool) -> tuple[int, int]:
+    """(lanes, state_lanes) with the fewest multipliers such that their groups' product ≤ budget."""
+    best = None
+    for groups in range(1, min(op.d_state, budget) + 1):
+        state_lanes = ceil(op.d_state / groups)
+        lanes = ceil(op.width / min(op.width, budget // beats(op.d_state, state_lanes)))
+        key = (scan.multipliers(op, lanes, state_lanes, table), lanes)
+        if best is None or key < best[0]:
+            best = key, (lanes, state_lanes)
+    return best[1]
+
+
+@dataclass(frozen=True)
+class Realization:
+    """How operators become circuits where there is a choice. The integers are the same.
+
+    `products` with weights; those of the nodes in `logic` are adders. `tables`: functions of few bits, SiLU and softplus, are
+    tables of every code instead of segments; `decay_tables`: so is Ā as a function of δ, for every state. `narrow` multipliers,
+    of 18 bits, get wider factors in two parts.
+    """
+
+    products: Products = Products.MULTIPLIERS
+    tables: bool = True
+    decay_tables: bool = False
+    logic: frozenset[str] = frozenset()
+    narrow: bool = False
+
+
+REALIZATION = Realization()
+
+
+def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Realization) -> Block:
+    """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers."""
+    op, leaf = artifact.operators[node.name], node.name.rsplit(".", 1)[-1]
+    tokens, pooled = artifact.config.tokens, artifact.config.pool != "none"
+    budget, products = cycles_per_token, Products.LOGIC if node.name in realization.logic else realization.products
+    small = budget > SHORT
+    lanes, quick_lanes = ceil(node.width / budget), ceil(node.width / max(1, budget // NORM_SHARE[small]))
+    match op:
+        case ops.Linear():
+            if leaf == "head" and pooled:
+                budget = min(tokens * budget, max(int(HEAD_PERIODS[small] * budget), HEAD_CYCLES))
+            return Linear(op, *fold_linear(op, budget, leaf in EMITTING), products)
+        case ops.Lookup():
+            return Lookup(op, lanes)
+        case ops.RangeNorm():
+            return RangeNorm(op, quick_lanes, narrow=realization.narrow)
+        case ops.LayerNorm():
+            return LayerNorm(op, quick_lanes, narrow=realization.narrow)
+        case ops.Conv1d():
+            return Conv1d(op, *fold_conv1d(op, budget), products)
+        case ops.Activation():
+            return Activation(op, lanes, table=realization.tables and op.i.bits <= TABLE_BITS)
+        case ops.Scan():
+            positive = _never_negative(artifact.operators[node.inputs[1]])
+            table = realization.decay_tables
+            return scan.Scan(op, *fold_scan(op, budget, table), table=table, positive=positive, narrow=realization.narrow)
+        case ops.Multiply():
+            return Multiply(op, lanes)
+        case ops.Add():
+            return Add(op, quick_lanes)
+        case ops.Pool():
+            return Pool(op, quick_lanes, tokens)
+    raise EmambaError(f"node '{node.name}': there is no block for a {node.kind}")
+
+
+def _never_negative(op: ops.Operator) -> bool:
+    """Whether the operator's output is known to be ≥ 0."""
+    if isinstance(op, ops.Linear):
+        return op.relu
+    return isinstance(op, ops.Activation) and bool((op(np.arange(op.i.min, op.i.max + 1)) >= 0).all())
+
+
+@dataclass
+class Queue:
+    """A FIFO of the design; depth 0 where none is needed. `peak` is its high-water mark when neither end of the design stalls."""
+
+    name: str
+    port: Port
+    depth: int = 0
+    peak: int = 0
+
+    def require(self, pushes: list[int], pops: list[int]) -> None:
+        """Makes the FIFO deep enough for beats that come and go in these cycles."""
+        depth, peak = Fifo.needs(pushes, pops)
+        self.depth, self.peak = max(self.depth, depth), max(self.peak, peak)
+
+
+@dataclass
+class Edge:
+    """From a producer's fork to one input of a consumer: an own gearbox with the FIFO before it, if lanes differ only here,
+    and the FIFO at the consumer."""
+
+    source: str
+    sink: str
+    index: int
+    gearbox: Gearbox | None = None
+    before: Queue | None = None
+    queue: Queue | None = None
+
+
+@dataclass
+class Output:
+    """What follows a producer: a gearbox that all its readers share, with the FIFO before it, then the edges."""
+
+    port: Port
+    gearbox: Gearbox | None = None
+    before: Queue | None = None
+    edges: list[Edge] = field(default_factory=list)
+
+
+class Schedule:
+    """Blocks, connections, depths and exact timing of an artifact at `cycles_per_token`."""
+
+    def __init__(self, artifact: Artifact, cycles_per_token: int, realization: Realization = REALIZATION):
+        if not 1 <= cycles_per_token <= MAX_CYCLES:
+            raise EmambaError(f"cycles_per_token = {cycles_per_token} is out of range; it must lie in 1..{MAX_CYCLES}")
+        self.artifact, self.requested, self.realization = artifact, cycles_per_token, realization
+        self.graph = build_graph(artifact.config)
+        self.tokens, self.pooled = artifact.config.tokens, artifact.config.pool != "none"
+        self.blocks: dict[str, Block] = {
+            node.name: fold(artifact, node, cycles_per_token, realization) for node in self.graph[1:]
+        }
+        self.period = max(ceil(block.cycles * self._per_frame(name) / self.tokens) for name, block in self.blocks.items())
+        self.input = self.blocks["embed"].inputs["i"]
+        self.output = self.blocks["head"].output
+        self.outputs = {node.name: self._connect(node) for node in self.graph}
+        self._set_depths()
+
+    @property
+    def cycles_per_frame(self) -> int:
+        """Steady state, from the last output beat of one sequence to that of the next."""
+        return self.period * self.tokens
+
+    def _connect(self, node: Node) -> Output:
+        port = self.blocks[node.name].output if node.name in self.blocks else self.input
+        readers = [(reader.name, k) for reader in self.graph for k, name in enumerate(reader.inputs) if name == node.name]
+        wanted = [list(self.blocks[name].inputs.values())[k] for name, k in readers]
+        output = Output(port)
+        shared = len({p.lanes for p in wanted}) == 1 and wanted[0].lanes != port.lanes
+        if shared:
+            output.gearbox = Gearbox(port.format, port.width, port.lanes, wanted[0].lanes)
+            output.before = Queue(f"{node.name}.narrow", port)
+        for (name, k), want in zip(readers, wanted, strict=True):
+            edge = Edge(node.name, name, k, queue=Queue(f"{node.name}→{name}", want))
+            if not shared and want.lanes != port.lanes:
+                edge.gearbox = Gearbox(port.format, port.width, port.lanes, want.lanes)
+                edge.before = Queue(f"{node.name}→{name}.narrow", port)
+            output.edges.append(edge)
+        return output
+
+    def _set_depths(self) -> None:
+        """The latency of one sequence, and every FIFO as deep as a stream of sequences needs: followed until the first one has
+        left and another window has passed, when the pipeline is as full as it gets."""
+        window = min(self.tokens, WINDOW)
+        entered, departures = self._follow(1, window)
+        self.latency = departures[-1] - entered[0] + (self.tokens - window) * self.period
+        self._follow(ceil((departures[-1] - entered[0]) / (window * self.period)) + 2, window)
+
+    def timetable(self, sequences: int) -> list[int]:
+        """Cycle of every output beat, counted from the first input beat, of sequences that follow each other at once."""
+        entered, departures = self._follow(sequences, self.tokens)
+        return [cycle - entered[0] for cycle in departures]
+
+    def _follow(self, sequences: int, tokens: int) -> tuple[list[int], list[int]]:
+        """Cycles in which the input beats of sequences of `tokens` tokens enter and their output beats leave; on the way,
+        raises each FIFO's depth to what this timetable needs."""
+        offered = [0] * (sequences * tokens * self.input.beats)
+        entered, departures = Pacer(self.input, self.period).schedule(offered)
+        arrivals: dict[str, list[list[int]]] = {node.name: [[]] * len(node.inputs) for node in self.graph}
+        for node in self.graph:
+            if node.name != "input":
+                block = self.blocks[node.name]
+                if isinstance(block, Pool):
+                    block = Pool(block.op, block.output.lanes, tokens)
+                *taken, departures = block.schedule(*arrivals[node.name])
+                for source in dict.fromkeys(node.inputs):
+                    for edge in self.outputs[source].edges:
+                        if edge.sink == node.name:
+                            edge.queue.require(arrivals[node.name][edge.index], taken[edge.index])
+            output = self.outputs[node.name]
+            flow = self._through(output.gearbox, output.before, departures)
+            for edge in output.edges:
+                arrivals[edge.sink][edge.index] = self._through(edge.gearbox, edge.before, flow)
+        return entered, departures
+
+    @staticmethod
+    def _through(gearbox: Gearbox | None, before: Queue | None, pushes: list[int]) -> list[int]:
+        """Beats behind a gearbox; the FIFO before it is as deep as the gearbox makes beats wait."""
+        if gearbox is None:
+            return pushes
+        taken, departures = gearbox.schedule(pushes)
+        if taken != pushes:
+            before.require(pushes, taken)
+        return departures
+
+    def queues(self) -> list[Queue]:
+        """Every FIFO of the design."""
+        result = []
+        for output in self.outputs.values():
+            result += [output.before, *(queue for edge in output.edges for queue in (edge.before, edge.queue))]
+        return [queue for queue in result if queue is not None and queue.depth]
+
+    def _per_frame(self, name: str) -> int:
+        """How often a node works on a token in one sequence."""
+        return 1 if name == "head" and self.pooled else self.tokens
+
+    @property
+    def multipliers(self) -> int:
+        return sum(block.multipliers for block in self.blocks.values())
+
+    @property
+    def multiplies_per_frame(self) -> int:
+        return sum(block.multiplies * self._per_frame(name) for name, block in self.blocks.items())
+
+    def utilization(self, work: int, multipliers: int) -> float:
+        """Share of the multiplier cycles of a frame that do `work` multiplications."""
+        return round(work / (multipliers * self.cycles_per_frame), 4) if multipliers else 0.0
+
+    def report(self) -> dict:
+        """The keys of report.json that the schedule knows."""
+        stages = []
+        for node in self.graph[1:]:
+            block, times = self.blocks[node.name], self._per_frame(node.name)
+            work = block.multiplies * times
+            stages.append({
+                "name": node.name, "kind": node.kind,
+                "lanes": {name: port.lanes for name, port in block.inputs.items()} | {"o": block.output.lanes},
+                "cycles": block.cycles, "cycles_per_frame": block.cycles * times, "multipliers": block.multipliers,
+                "multiplies_per_frame": work, "utilization": self.utilization(work, block.multipliers),
+            })
+        return {
+            "cycles_per_token": self.period, "cycles_per_frame": self.cycles_per_frame, "latency_cycles": self.latency,
+            "tokens": self.tokens, "multipliers": self.multipliers, "multiplies_per_frame": self.multiplies_per_frame,
+            "utilization": self.utilization(self.multiplies_per_frame, self.multipliers), "stages": stages,
+            "fifo": [{"name": q.name, "depth": q.depth, "high_water": q.peak, "bits": q.depth * q.port.lanes * q.port.format.bits}
+                     for q in self.queues()],
+        }

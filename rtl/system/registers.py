@@ -1,0 +1,227 @@
+"""The register table of the AXI system, the one source of gateware, driver, C header, SystemRDL and documentation.
+
+Pure Python, of 3.10 too: the driver imports it on the board. Registers are 32-bit words; addresses count bytes.
+"""
+
+import sys
+from dataclasses import dataclass
+from enum import Enum
+
+MAGIC = int.from_bytes(b"eMam", "little")
+INTERFACE = (1, 3)  # a driver works with the same major and at least its own minor
+ADDRESS_BITS = 14
+SPAN = 1 << ADDRESS_BITS
+
+
+class Access(Enum):
+    READ = "ro"
+    WRITE = "wo"  # reads as 0
+    BOTH = "rw"
+    CLEAR = "w1c"  # writing a 1 clears a bit
+
+
+@dataclass(frozen=True)
+class Field:
+    name: str
+    low: int
+    width: int
+    description: str
+    reset: int = 0
+
+    @property
+    def mask(self) -> int:
+        return (1 << self.width) - 1 << self.low
+
+
+@dataclass(frozen=True)
+class Register:
+    """`count` words, `stride` bytes apart, from byte `offset`. `fields` cover the bits that mean something; none for a number."""
+
+    name: str
+    offset: int
+    access: Access
+    description: str
+    fields: tuple[Field, ...] = ()
+    count: int = 1
+    stride: int = 4
+
+    @property
+    def reset(self) -> int:
+        return sum(field.reset << field.low for field in self.fields)
+
+    def address(self, index: int = 0) -> int:
+        if not 0 <= index < self.count:
+            raise IndexError(f"{self.name} has {self.count} words, not a word {index}")
+        return self.offset + index * self.stride
+
+    def field(self, name: str) -> Field:
+        return next(field for field in self.fields if field.name == name)
+
+
+def _flags(*names: tuple[str, str]) -> tuple[Field, ...]:
+    return tuple(Field(name, k, 1, text) for k, (name, text) in enumerate(names))
+
+
+STAGE_LIMIT, QUEUE_LIMIT = 512, 1024
+
+R, W, RW, W1C = Access.READ, Access.WRITE, Access.BOTH, Access.CLEAR
+
+REGISTERS = (
+    Register("MAGIC", 0x000, R, f"{MAGIC:#x}: this is an accelerator of this project"),
+    Register("INTERFACE", 0x004, R, "version of this register table", (
+        Field("MINOR", 0, 16, "raised where registers, or what one says, are added"),
+        Field("MAJOR", 16, 16, "raised where they change"))),
+    Register("CAPABILITIES", 0x008, R, "what the design was built with", (
+        Field("LOADABLE", 0, 1, "weights can be loaded"), Field("STATEFUL", 1, 1, "the state can be kept, read and written"),
+        Field("COUNTERS", 2, 1, "stages and FIFOs are counted"), Field("MEAN", 3, 1, "a mean pool: packets have TOKENS tokens"),
+        Field("PARITY", 4, 1, "memories have parity"),
+        Field("BUS_BYTES", 8, 8, "bytes of a stream's word"), Field("INPUT_BYTES", 16, 8, "bytes of an input integer"),
+        Field("OUTPUT_BYTES", 24, 8, "bytes of an output integer"))),
+    Register("SIZES", 0x00C, R, "rows of the tables below", (
+        Field("STAGES", 0, 16, "stages: the input stream, every block, the output stream"), Field("QUEUES", 16, 16, "FIFOs"))),
+    Register("TOKENS", 0x010, R, "tokens of a packet"),
+    Register("INPUT_WIDTH", 0x014, R, "integers of an input token"),
+    Register("OUTPUT_WIDTH", 0x018, R, "integers of an output token"),
+    Register("OUTPUT_TOKENS", 0x01C, R, "tokens of a result"),
+    Register("DIGEST", 0x020, R, "SHA-256 of the artifact that answers; word 0 holds its first four bytes, big-endian", count=8),
+    Register("STRUCTURE", 0x040, R, "SHA-256 of all that loading cannot change", count=8),
+    Register("CONTROL", 0x060, RW, "modes", (
+        Field("ENABLE", 0, 1, "packets begin; where it is 0 none does, and the design comes to rest"),
+        Field("KEEP", 1, 1, "a packet goes on with the state that the one before leaves; else, and where CLEARED, it begins with "
+                            "zeros"),
+        Field("FREEZE", 2, 1, "CYCLES and the tables of stages and FIFOs stand still"))),
+    Register("COMMAND", 0x064, W, "written ones act once", _flags(
+        ("RESET", "drops the packets that have begun, and the rest of an open one; sets CLEARED; a complete result stays at the "
+                  "output, one that has begun to leave is ended by a marked word of one byte"),
+        ("ABANDON", "with RESET, where both ends of the streams were reset too: what waits at the input and at the output is "
+                    "withdrawn, and the next word begins a packet"),
+        ("CLEAR_STATE", "sets CLEARED"),
+        ("CLEAR_COUNTERS", "all counters and high-water marks become 0"))),
+    Register("STATUS", 0x068, R, "what the design is doing", _flags(
+        ("IDLE", "no packet has begun whose result is not complete"), ("IN_PACKET", "an input packet has begun and not ended"),
+        ("EXCESS", "the open input packet is already longer than TOKENS tokens"),
+        ("OUT_PACKET", "a word of a result waits, or is still to come of a result that has begun to leave"),
+        ("CLEARED", "the next packet begins with a state of zeros, and the state reads as zeros: after a reset, CLEAR_STATE and "
+                    "a load that took over, until a packet begins or a whole state is written"),
+        ("LOADING", "a load has begun and was not committed"),
+        ("COMMITTING", "a load was accepted: it takes over once IDLE, and no packet begins before"))),
+    Register("ERRORS", 0x06C, W1C, "what went wrong since it was cleared", _flags(
+        ("SHORT", "a packet ended before its last token; zeros stand for the rest, and its result is marked"),
+        ("LONG", "a packet went on after its last token; the excess is dropped, and its result is marked"),
+        ("NO_TLAST", "a packet's excess reached the length of another packet, so a TLAST must be missing"),
+        ("BAD_TKEEP", "TKEEP had a hole, or a word before the last was not whole; zeros stand there, and its result is marked"),
+        ("LOAD_INTERRUPTED", "a load began before the one before it was committed or, without effect, before that took over; or "
+                             "a word came without a load"),
+        ("LOAD_REFUSED", "a load was committed with a wrong count, checksum or structure, or without a load; or a word too many "
+                         "came"),
+        ("ADDRESS", "an access to an address without a register"),
+        ("STATE_BUSY", "the state was accessed while ENABLE was 1 or IDLE 0: it reads as 0, and nothing is written"),
+        ("PARITY", "a memory gave a word that is not as it was written; answers since may be wrong"))),
+    Register("INTERRUPT", 0x070, W1C, "what happened since it was cleared", _flags(
+        ("RESULT", "the last word of a result left"), ("ERROR", "something of ERRORS was seen"),
+        ("LOADED", "a load took over"))),
+    Register("INTERRUPT_ENABLE", 0x074, RW, "bits of INTERRUPT of which each holds the line `irq` high", _flags(
+        ("RESULT", "a result"), ("ERROR", "an error"), ("LOADED", "a load"))),
+    Register("CYCLES", 0x080, R, "cycles counted, low word; reading it keeps the high word"),
+    Register("CYCLES_HIGH", 0x084, R, "high word at the last read of CYCLES"),
+    Register("FRAMES_IN", 0x088, R, "packets that began"),
+    Register("FRAMES_OUT", 0x08C, R, "results that are complete at the output"),
+    Register("FRAMES_BAD", 0x090, R, "packets whose result was marked"),
+    Register("FIRST_BAD", 0x094, R, "FRAMES_IN of the first such packet; 0 where there was none"),
+    Register("SHORT_PACKETS", 0x098, R, "packets that were short"),
+    Register("LONG_PACKETS", 0x09C, R, "packets that were long"),
+    Register("BAD_TKEEPS", 0x0A0, R, "words with a bad TKEEP"),
+    Register("PARITY_FAULTS", 0x0A4, R, "cycles in which a memory of states, of a FIFO or of loadable weights gave such a word"),
+    Register("LOAD_COMMAND", 0x0C0, W, "written ones act once; of several, the first", _flags(
+        ("BEGIN", "a load begins at its first word"), ("COMMIT", "if count and checksum are right, the load takes over"),
+        ("ABORT", "the load is forgotten"))),
+    Register("LOAD_DATA", 0x0C4, W, "the next word of the load"),
+    Register("LOAD_CHECKSUM", 0x0C8, RW, "what the CRC-32 of STRUCTURE and the load must be", (
+        Field("CHECKSUM", 0, 32, "as of zlib, of little-endian words"),)),
+    Register("LOAD_COUNT", 0x0CC, R, "words written"),
+    Register("LOAD_WORDS", 0x0D0, R, "words of a load"),
+    Register("STATE_ADDRESS", 0x0E0, RW, "word of the state", (
+        Field("ADDRESS", 0, 32, "counted up by each access to STATE_DATA"),)),
+    Register("STATE_DATA", 0x0E4, RW, "that word. Where CLEARED, a state counts once all its words were written, from word 0 on"),
+    Register("STATE_WORDS", 0x0E8, R, "words of the state"),
+    Register("SCRATCH", 0x0F0, RW, "for tests", (Field("VALUE", 0, 32, "whatever was written"),)),
+    Register("SATURATED", 0x0800, R, "cycles in which a scan's state was clipped; 0 where its certificate excludes that",
+             count=STAGE_LIMIT),
+    Register("BUSY", 0x1000, R, "cycles in which a stage worked", count=STAGE_LIMIT),
+    Register("STARVED", 0x1800, R, "cycles in which it waited for input", count=STAGE_LIMIT),
+    Register("BLOCKED", 0x2000, R, "cycles in which its output waited", count=STAGE_LIMIT),
+    Register("CLIPPED", 0x2800, R, "output beats of a block in which a value was clipped to its format", count=STAGE_LIMIT),
+    Register("PEAK", 0x3000, R, "most beats that a FIFO held", count=QUEUE_LIMIT),
+)
+
+BY_NAME = {register.name: register for register in REGISTERS}
+
+
+def address(name: str, index: int = 0) -> int:
+    return BY_NAME[name].address(index)
+
+
+def mask(name: str, field: str) -> int:
+    return BY_NAME[name].field(field).mask
+
+
+def extract(name: str, field: str, value: int) -> int:
+    """The field's part of a register's value."""
+    entry = BY_NAME[name].field(field)
+    return (value & entry.mask) >> entry.low
+
+
+def c_header() -> str:
+    """Offsets, strides and masks for C."""
+    lines = ["/* Registers of the accelerator, written from rtl/system/registers.py. Offsets in bytes. */",
+             "#ifndef EMAMBA_REGISTERS_H", "#define EMAMBA_REGISTERS_H", "", f"#define EMAMBA_MAGIC_VALUE {MAGIC:#010x}u",
+             f"#define EMAMBA_INTERFACE_VALUE {INTERFACE[0] << 16 | INTERFACE[1]:#010x}u", f"#define EMAMBA_SPAN {SPAN:#x}u", ""]
+    for register in REGISTERS:
+        comment = f"{register.access.value}: {register.description}"
+        lines.append(f"#define EMAMBA_{register.name} {register.offset:#06x}u /* {comment} */")
+        if register.count > 1:
+            lines += [f"#define EMAMBA_{register.name}_COUNT {register.count}u",
+                      f"#define EMAMBA_{register.name}_STRIDE {register.stride}u"]
+        lines += [f"#define EMAMBA_{register.name}_{field.name} {field.mask:#010x}u" for field in register.fields]
+    return "\n".join([*lines, "", "#endif", ""])
+
+
+def systemrdl() -> str:
+    """The table in SystemRDL 2.0."""
+    access = {R: "sw = r; hw = w;", W: "sw = w; hw = r;", RW: "sw = rw; hw = r;", W1C: "sw = rw; hw = rw; onwrite = woclr;"}
+    lines = ["addrmap emamba {", '    name = "accelerator";', "    default regwidth = 32;", "    default accesswidth = 32;"]
+    for register in REGISTERS:
+        lines += ["    reg {", f'        desc = "{_escaped(register.description)}";']
+        for field in register.fields or (Field("VALUE", 0, 32, register.description),):
+            lines.append(f'        field {{ desc = "{_escaped(field.description)}"; {access[register.access]} '
+                         f"reset = {field.reset:#x}; }} {field.name}[{field.low + field.width - 1}:{field.low}];")
+        row = register.count > 1
+        lines.append(f"    }} {register.name}{f'[{register.count}]' if row else ''} @ {register.offset:#x}"
+                     f"{f' += {register.stride:#x}' if row else ''};")
+    return "\n".join([*lines, "};", ""])
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def markdown() -> str:
+    """The table of docs/registers.md."""
+    lines = ["| offset | register | access | holds |", "| --- | --- | --- | --- |"]
+    for register in REGISTERS:
+        words = f" × {register.count}, every {register.stride}" if register.count > 1 else ""
+        fields = "; ".join(f"`{field.name}` {_bits(field)}: {field.description}" for field in register.fields
+                           if field.width < 32)
+        text = register.description + (f". {fields}" if fields else "")
+        lines.append(f"| {register.offset:#05x}{words} | `{register.name}` | {register.access.value} | {text} |")
+    return "\n".join([*lines, ""])
+
+
+def _bits(field: Field) -> str:
+    return f"[{field.low}]" if field.width == 1 else f"[{field.low + field.width - 1}:{field.low}]"
+
+
+WRITERS = {"markdown": markdown, "c": c_header, "rdl": systemrdl}
+
+if __name__ == "__main__":
+    print(WRITERS[sys.argv[1] if len(sys.argv) > 1 else "markdown"](), end="")
