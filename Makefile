@@ -23,6 +23,7 @@ test: setup lint
 
 lint: setup
 	$(PYTHON_BIN) -m ruff check .
+	.venv/bin/lint-imports --no-cache --no-logo
 
 bench: setup
 	$(PYTHON_BIN) -m benchmarks
