@@ -15,7 +15,7 @@ from emamba.base.errors import EmambaError
 from emamba.config import Recipe, load_toml, validate
 from emamba.datasets import prepare
 from emamba.io import tables, wav
-from emamba.training.loop import loop as training
+from emamba.training import loop as training
 from flow import cli
 
 RNG = np.random.default_rng(3)

@@ -14,7 +14,7 @@ from emamba.datasets.tokens import executor_tokens
 from emamba.ops import Scan, Weighted
 from emamba.ops.certificate import certify
 from emamba.run.integer import IntegerModel
-from emamba.training.loop import qat
+from emamba.training import qat
 from emamba.training.qat import IntegerNetwork, Part, finetune, varied
 from sim.models import SHAPES, random_artifact, random_inputs
 

@@ -15,7 +15,7 @@ from emamba import datasets
 from emamba.artifact import load
 from emamba.base.errors import EmambaError
 from emamba.config import load_toml
-from emamba.training.loop import loop as training
+from emamba.training import loop as training
 from flow import cli
 from flow.search import search, trials, workers
 from flow.search.space import Space

@@ -14,7 +14,7 @@ from emamba.config import Recipe
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import figures
 from emamba.datasets.tokens import patchify, to_tokens
-from emamba.training.loop import loop as training
+from emamba.training import loop as training
 from emamba.training.network import Mamba
 
 MODEL = {"input": "sequence", "features": 3, "length": 5, "d_model": 4, "dt_rank": 2, "d_state": 2, "blocks": 1,
