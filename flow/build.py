@@ -1,5 +1,5 @@
 # amaranth: UnusedElaboratable=no
-"""`python -m rtl.build TARGET`: an artifact becomes a target's files. Exit status 0 only where all that was asked for is done."""
+"""`emamba build TARGET`, or `python -m rtl.build TARGET`: an artifact becomes a target's files."""
 
 import argparse
 import json
@@ -70,20 +70,24 @@ SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str):
-        raise EmambaError(f"{message} (see --help)")
+TEXT = "turn an artifact into the files of a target"
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Builds a target; every failure is one sentence on standard error."""
-    Elaboratable._MustUse__silence = True  # a refusal leaves a design unused, which Amaranth would tell
-    return guarded("rtl.build", lambda: build(check(_parser().parse_args(arguments))))
+    return guarded("rtl.build", lambda: build(check(make_parser().parse_args(arguments))))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser("python -m rtl.build", description="Turns an artifact into the files of a target.",
-                     epilog="example: python -m rtl.build zcu102 --artifact models/mars --cycles-per-token 20")
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of `python -m rtl.build`."""
+    parser = argparse.ArgumentParser("python -m rtl.build", description=TEXT,
+                                     epilog="example: python -m rtl.build zcu102 --artifact models/mars --cycles-per-token 20")
+    add_options(parser)
+    return parser
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What a build can be asked for."""
     parser.add_argument("target", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--artifact", type=Path, default=SHIPPED, help="the artifact's folder (default: the shipped MARS model)")
     parser.add_argument("--out", type=Path, help="folder to write (default: build/TARGET)")
@@ -124,10 +128,11 @@ def _parser() -> argparse.ArgumentParser:
                         "counted")
     parser.add_argument("--bus-bits", **at_least(1), default=64, metavar="W", help=f"{', '.join(SYSTEMS)}: width of the streams, "
                         "32, 64 or 128 (default: 64)")
-    return parser
 
 
-def build(options: argparse.Namespace) -> None:
+def build(options: argparse.Namespace) -> int:
+    """Builds what the options ask for, and says what was built."""
+    Elaboratable._MustUse__silence = True  # a refusal leaves a design unused, which Amaranth would tell
     if options.target not in TARGETS:
         raise EmambaError(f"there is no target '{options.target}'; choose one of {', '.join(TARGETS)}")
     target = TARGETS[options.target]
@@ -179,6 +184,7 @@ def build(options: argparse.Namespace) -> None:
         print(f"note: {note}")
     if kept:
         print(f"kept, since it was not written here, and perhaps of an earlier design: {', '.join(kept)}")
+    return 0
 
 
 def request(options: argparse.Namespace, device: str | None, default: int, products: Products | None = None) -> Request:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emamba.artifact import Artifact
+from emamba.graph import build_graph
 from emamba.run.executors import BATCH, Executor
 
 Array = np.ndarray
@@ -24,6 +25,10 @@ class KeyDifference:
     @property
     def rms(self) -> float:
         return float(np.sqrt(self.squares / self.values)) if self.values else 0.0
+
+    def report(self) -> dict:
+        return {"values": self.values, "mismatches": self.mismatches, "largest": self.largest, "rms": self.rms,
+                "first": self.first}
 
 
 @dataclass
@@ -68,3 +73,24 @@ def _count(key: KeyDifference, a: Array, b: Array, start: int, exact: bool, form
         at = tuple(int(k) for k in np.argwhere(difference)[0])
         key.first = key.first or {"at": [start + at[0], *at[1:]], "values": [int(a[at]), int(b[at])], "format": form}
         key.mismatches += int((difference != 0).sum())
+
+
+def table(result: Comparison, artifact: Artifact, backends: tuple[str, str]) -> str:
+    """A line for each trace key, and for the first mismatch in the order of the data."""
+    if not result.exact:
+        return "\n".join([f"{'key':20} {'values':>12} {'rms':>12} {'largest':>12}", *(
+            f"{name:20} {key.values:12} {key.rms:12.4g} {key.largest:12.4g}" for name, key in result.keys.items())])
+    lines = [f"{'key':20} {'values':>12} {'mismatches':>12} {'largest':>10}  first"]
+    for name, key in result.keys.items():
+        first = "" if key.first is None else (f"sequence {key.first['at'][0]}, token {key.first['at'][1]}, channel "
+                                              f"{key.first['at'][2]}: {key.first['values']} in {key.first['format']}")
+        lines.append(f"{name:20} {key.values:12} {key.mismatches:12} {key.largest:10.0f}  {first}")
+    lines.append(f"{result.mismatches} mismatches")
+    if result.mismatches:
+        name, key = next((name, key) for name, key in result.keys.items() if key.first)
+        read = next(node.inputs for node in build_graph(artifact.config) if node.name == name) or ("the data",)
+        (sequence, token, channel), (left, right) = key.first["at"], key.first["values"]
+        lines.append(f"first in the order of the data: {name}, token {token}, channel {channel} of sequence {sequence}: "
+                     f"{backends[0]} {left}, {backends[1]} {right}, in {key.first['format']}; what it reads is equal: "
+                     f"{', '.join(read)}")
+    return "\n".join(lines)

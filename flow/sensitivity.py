@@ -6,20 +6,24 @@ Errors are those of validation sequences: RMSE, perplexity, or 1 − accuracy. T
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from emamba.artifact import Artifact, Codec
 from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig, QuantizeConfig, validate
-from emamba.datasets.metrics import error_of, figures
-from emamba.quantization.quantize import Traces, quantize
+from emamba.datasets.metrics import error_name, error_of, figures
+from emamba.datasets.tokens import executor_tokens
+from emamba.quantization.quantize import Traces, quantize, read_model
 from emamba.run.executors import make_executor, predict
 from emamba.run.integer import IntegerModel
 from rtl.kit.datapath import Products
 from rtl.plan.cost import estimate
 from rtl.plan.devices import Device
 from rtl.plan.schedule import Realization, Schedule
+
+from .artifacts import calibration, data_of
 
 Array = np.ndarray
 Progress = Callable[[int], None] | None
@@ -80,6 +84,17 @@ class Bench:
         return error_of(self.config.task, figures(self.config.task, values, self.targets, self.unit_scale))
 
 
+def open_bench(checkpoint: Path, settings: QuantizeConfig, folder: Path | None, limit: int) -> tuple[Bench, str]:
+    """The bench of a checkpoint or artifact, on the first `limit` validation sequences, and what its error is."""
+    recipe, weights, codec, _ = read_model(checkpoint)
+    data, model = data_of(recipe, checkpoint, folder), recipe.model
+    if not len(data.x_validate):
+        raise EmambaError(f"data set {data.name} has no validation part here, by which widths are judged: {data.train_remedy}")
+    tokens = executor_tokens(data.x_validate[:limit], model)
+    return Bench(model, weights, codec, calibration(data, model, settings), tokens, data.y_validate[:limit],
+                 data.unit_scale), error_name(model.task, data.unit)
+
+
 # -- the table ----------------------------------------------------------------------------------------------------------------
 
 
@@ -112,6 +127,16 @@ def sensitivity(bench: Bench, settings: QuantizeConfig, widths: tuple[int, ...],
         if progress:
             progress(len(rows))
     return base, sorted(rows[:-len(SETTINGS)], key=lambda row: -row.effect) + rows[-len(SETTINGS):]
+
+
+def table(rows: list[Row], widths: tuple[int, ...]) -> str:
+    """A line for each tensor: the change of the error by width; · its own width, – one that it cannot have."""
+    lines = [f"{'tensor':18} {'bits':>4}" + "".join(f"{width:>10}" for width in widths)]
+    for row in rows:
+        cells = ("·" if width == row.bits else "–" if change is None else f"{change:+.4f}"
+                 for width, change in row.changes.items())
+        lines.append(f"{row.name:18} {row.bits:4}" + "".join(f"{cell:>10}" for cell in cells))
+    return "\n".join(lines)
 
 
 def width_of(artifact: Artifact, name: str) -> int:

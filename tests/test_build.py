@@ -20,6 +20,7 @@ from boards.driver.description import Description
 from emamba import artifact as artifacts
 from emamba.io.files import draft
 from emamba.run.integer import IntegerModel
+from flow import cli
 from flow.build import ESTIMATED, main
 from rtl.kit import packing
 from rtl.kit.datapath import Products
@@ -59,7 +60,7 @@ def without_vivado(monkeypatch):
 @pytest.fixture
 def unwritten(monkeypatch):
     """The Verilog of a chip or accelerator is left out, where only the report counts."""
-    for module in ("rtl.build", "asic.target"):
+    for module in ("flow.build", "asic.target"):
         monkeypatch.setattr(f"{module}.to_verilog", lambda *_, **__: "module top();\nendmodule\n")
 
 
@@ -195,15 +196,38 @@ def test_refused_rates(refuse):
 def test_refused_arguments(refuse):
     assert refuse("icebreaker") == \
         "there is no target 'icebreaker'; choose one of verilog, axi, ulx3s, zcu102, zcu104, kv260, asic"
-    assert refuse() == "the following arguments are required: TARGET (see --help)"
-    assert refuse("verilog", "--cycles-per-token", "x") == "argument --cycles-per-token: invalid int value: 'x' (see --help)"
     assert refuse("verilog", "--cycles-per-token", "0") == f"cycles_per_token = 0 is out of range; it must lie in 1..{MAX_CYCLES}"
-    assert refuse("verilog", "--multipliers", "9", "--cycles-per-token", "9") == \
-        "argument --cycles-per-token: not allowed with argument --multipliers (see --help)"
     assert refuse("verilog", "--device", "de10") == \
         "there is no device 'de10'; choose one of zcu102, kv260, ulx3s-85f, ulx3s-45f, ulx3s-25f, icebreaker"
     assert refuse("verilog", "--device", "zcu102", "--fill", "2") == "--fill must be a share above 0 and at most 1, not 2"
-    assert refuse("verilog", "--speed", "9") == "unrecognized arguments: --speed 9 (see --help)"
+
+
+@pytest.mark.parametrize("program, before", [(main, []), (cli.main, ["build"])], ids=["rtl.build", "emamba build"])
+def test_wrong_usage(program, before, capsys):
+    """Both names of a build tell words that are no build alike."""
+    for words, sentence in (([], "the following arguments are required: TARGET"),
+                            (["verilog", "--cycles-per-token", "x"], "argument --cycles-per-token: invalid int value: 'x'"),
+                            (["verilog", "--multipliers", "9", "--cycles-per-token", "9"],
+                             "argument --cycles-per-token: not allowed with argument --multipliers"),
+                            (["verilog", "--speed", "9"], "unrecognized arguments: --speed 9")):
+        with pytest.raises(SystemExit) as end:
+            program([*before, *words])
+        assert end.value.code == 2 and capsys.readouterr().err.endswith(f"error: {sentence}\n")
+
+
+def test_emamba_build_is_rtl_build(small, tmp_path, monkeypatch, capsys):
+    """The same files, words and refusals; a refusal begins with the program's name."""
+    words = ["verilog", "--artifact", str(small), "--cycles-per-token", "8", "--out"]
+    said = {}
+    for name, program, before in (("a", main, []), ("b", cli.main, ["build"])):
+        assert program([*before, *words, str(tmp_path / name)]) == 0
+        said[name] = capsys.readouterr().out.replace(f"{tmp_path / name}", "")
+    assert said["a"] == said["b"]
+    for file in FILES["verilog"] | {"report.json"}:
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert cli.main(["build", "fpga"]) == main(["fpga"]) == 1
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.removeprefix("emamba: ") == second.removeprefix("rtl.build: ")
 
 
 def test_refused_artifacts(refuse, small, tmp_path):

@@ -19,6 +19,7 @@ from emamba.datasets import Dataset
 from emamba.run.executors import predict
 from emamba.run.reference import expected_shapes
 from flow import cli, executors
+from flow.cli import look
 from sim.models import random_artifact
 
 ROOT = Path(__file__).parents[1]
@@ -126,7 +127,7 @@ def test_compare_finds_one_wrong_value(run, tmp_path, monkeypatch):
 
         return wrong
 
-    monkeypatch.setattr(cli, "make_executor", make)
+    monkeypatch.setattr(look, "make_executor", make)
     path = tmp_path / "c.json"
     small = tmp_path / "small"
     save(replace(random_artifact(SMALL), data={"name": "mars", "split": "official"}), small)
@@ -279,7 +280,7 @@ def test_bad_cycles_per_token(run, small, cycles):
 
 
 def test_interruption(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "load", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(look, "load", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(["evaluate", MARS]) == 130
     assert capsys.readouterr() == ("", "emamba: interrupted; nothing half-written is left\n")
 

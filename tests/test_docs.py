@@ -19,6 +19,7 @@ from emamba.ops import Scan
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import expected_shapes
 from flow import build, cli
+from flow.cli.words import SCHEMAS
 from flow.search.space import Space
 from sim.models import SHAPES
 
@@ -99,7 +100,7 @@ def spans(pattern: str) -> list[str]:
 
 def test_every_command_is_understood():
     """Those of examples are parsed; of those in running text command and options are known."""
-    parser, building = cli._parser(), build._parser()
+    parser, building = cli.make_parser(), build.make_parser()
     lines = [line for page in PAGES for line in shell(page).splitlines() if line.startswith(("emamba ", "python -m rtl.build "))]
     assert len(lines) > 20
     for line in lines:
@@ -165,7 +166,7 @@ def test_completion_and_schemas(capsys):
     assert cli.main(["completion"]) == 0
     script = capsys.readouterr().out + "COMP_WORDS=(emamba report --se); COMP_CWORD=2; _emamba; echo ${COMPREPLY[@]}"
     assert subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout == "--sensitivity\n"
-    for kind in cli.SCHEMAS:
+    for kind in SCHEMAS:
         assert cli.main(["schema", kind]) == 0
         assert json.loads(capsys.readouterr().out)["additionalProperties"] is False
 

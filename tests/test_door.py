@@ -15,6 +15,7 @@ import pytest
 from emamba.base import door, options
 from emamba.base.errors import EmambaError
 from flow import build, cli
+from flow.cli import look
 from rtl.plan.schedule import MAX_CYCLES
 
 
@@ -57,7 +58,7 @@ def test_a_fault_is_a_sentence_and_a_file(capsys, monkeypatch, tmp_path, error):
     assert door.guarded("program", ends(error)) == 70 and capsys.readouterr().err.endswith("gave it; report it\n")
 
 
-@pytest.mark.parametrize("program, main, name", [("emamba", cli.main, "flow.cli._run"),
+@pytest.mark.parametrize("program, main, name", [("emamba", cli.main, "flow.cli.run"),
                                                  ("rtl.build", build.main, "flow.build.build")])
 def test_both_programs_are_guarded(monkeypatch, capsys, program, main, name):
     monkeypatch.setattr(name, lambda options: 1 / 0)
@@ -103,8 +104,8 @@ TEXTS = ("0", "-1", "nan", "inf", "-inf", "1e9", "1e3", "", "٣", "1_000", " 1",
 
 def numbers():
     """Every option and argument of both programs that takes a number."""
-    commands = next(action for action in cli._parser()._actions if action.dest == argparse.SUPPRESS and action.choices)
-    parsers = {"rtl.build": build._parser()} | commands.choices
+    commands = next(action for action in cli.make_parser()._actions if action.dest == argparse.SUPPRESS and action.choices)
+    parsers = {"rtl.build": build.make_parser()} | commands.choices
     return [(name, action) for name, parser in parsers.items() for action in parser._actions
             if action.type is not None and action.type is not Path]
 
@@ -170,7 +171,7 @@ def test_an_output_is_no_input(tmp_path, monkeypatch, capsys):
             ("simulate --vcd a.vcd --json a.gtkw",
              "--json a.gtkw is the file that what --vcd a.vcd writes beside it would replace"),
             ("sensitivity m --config c.toml --json c.toml", "--config c.toml is the file that --json c.toml would replace")):
-        monkeypatch.setattr(cli, "load", lambda *_: (_ for _ in ()).throw(EmambaError("went on")))
+        monkeypatch.setattr(look, "load", lambda *_: (_ for _ in ()).throw(EmambaError("went on")))
         assert cli.main(words.split()) == 1
         assert capsys.readouterr().err == f"emamba: {f'{sentence}: name another one' if sentence else 'went on'}\n"
     assert all((tmp_path / name).read_text() == name for name in ("r.json", "x.npy", "c.toml"))

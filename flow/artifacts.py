@@ -1,0 +1,75 @@
+"""From a checkpoint and a data set to a measured artifact."""
+
+from pathlib import Path
+
+import numpy as np
+
+from emamba import datasets
+from emamba.api import IMPORTED, calibrated
+from emamba.artifact import Artifact, load
+from emamba.base.errors import EmambaError
+from emamba.config import ModelConfig, QuantizeConfig, Recipe, validate
+from emamba.datasets.metrics import data_figures
+from emamba.datasets.tokens import executor_tokens
+from emamba.io.tensor_files import read_array
+from emamba.quantization.quantize import calibration_tokens, quantize, read_model
+from emamba.run.executors import make_executor, predict
+from emamba.run.integer import record_golden
+
+
+def quantized(name: str, checkpoint: Path, settings: QuantizeConfig, folder: Path | None) -> tuple[Artifact, datasets.Dataset]:
+    """A checkpoint or artifact quantized on its data set, which it returns too; `folder` holds the data sets."""
+    recipe, weights, codec, record = read_model(checkpoint)
+    data = data_of(recipe, checkpoint, folder)
+    tokens = calibration(data, recipe.model, settings)
+    source = {"name": data.name, "split": data.split, "note": data.note, "unit": data.unit, "unit_scale": data.unit_scale}
+    return quantize(name, recipe.model, weights, codec, tokens, settings, source, {"training": _trained(record)}), data
+
+
+def quantized_on(name: str, checkpoint: Path, settings: QuantizeConfig, inputs: Path) -> Artifact:
+    """A checkpoint or artifact quantized on the inputs in a .npy file."""
+    recipe, weights, codec, record = read_model(checkpoint)
+    known = {key: record[key] for key in ("import",) if key in record} | {"training": _trained(record)}
+    return calibrated(name, recipe.model, weights, codec, read_array(inputs), settings, known)
+
+
+def measure(artifact: Artifact, data: datasets.Dataset) -> dict[str, dict]:
+    """Records figures on the test part, and the golden sequences; returns the figures by backend."""
+    tokens = executor_tokens(data.x_test, artifact.config)
+    record = {"note": f"{data.name}, {data.split} split, {data.note}; {len(tokens)} test sequences"}
+    measured = {}
+    for backend in ("float", "int"):
+        values = predict(artifact, backend, make_executor(artifact, backend), tokens)
+        record[backend] = measured[backend] = data_figures(artifact.config.task, values, data.y_test, data)
+        if data.test_seen is not None:
+            seen = data_figures(artifact.config.task, values[data.test_seen], data.y_test[data.test_seen], data)
+            record.setdefault("subjects_of_training", {})[backend] = seen
+    artifact.record["figures"] = record
+    record_golden(artifact, tokens)
+    return measured
+
+
+def known_settings(folder: Path) -> QuantizeConfig | None:
+    """How an artifact was quantized; None of a checkpoint."""
+    if not (folder / "manifest.json").is_file():
+        return None
+    return validate(QuantizeConfig, load(folder).record.get("quantize", {}), f"{folder}/manifest.json: record.quantize")
+
+
+def data_of(recipe: Recipe, checkpoint: Path, folder: Path | None) -> datasets.Dataset:
+    """The data set of a checkpoint, in `folder` where that is given."""
+    if recipe.data.name == IMPORTED:
+        raise EmambaError(f"{checkpoint} was imported and names no data set: quantize it with --calibration FILE")
+    return datasets.load(recipe.data.name, recipe.data.split, folder, folder is not None)
+
+
+def calibration(data: datasets.Dataset, model: ModelConfig, settings: QuantizeConfig) -> np.ndarray:
+    """Tokens of the training part that `settings` ask for."""
+    if not len(data.x_train):
+        raise EmambaError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
+    return calibration_tokens(data.x_train, model, settings)
+
+
+def _trained(record: dict) -> dict:
+    """What an artifact keeps of a checkpoint's record."""
+    return {key: record[key] for key in ("recipe", "parameters", "epoch", "seed", "torch") if key in record}

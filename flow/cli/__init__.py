@@ -1,0 +1,41 @@
+"""The command line: `emamba train | import | quantize | …`, one module a family of commands.
+
+Exit status 0 only where everything asked for was done: 1 after one sentence on standard error, or where `compare` found a
+difference; 2 for words that are no command; others: `emamba.base.door`.
+"""
+
+import argparse
+import importlib.metadata
+
+from emamba.base.door import guarded
+from emamba.base.options import check
+
+from . import artifact, hardware, look, search, train, words
+from .arguments import check_outputs
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command; every failure is one sentence on standard error."""
+    return guarded("emamba", lambda: run(make_parser().parse_args(arguments)))
+
+
+def run(options: argparse.Namespace) -> int:
+    check_outputs(check(options))
+    return options.run(options)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser("emamba", description="From a trained Mamba to integer-only, bit-exact hardware.")
+    parser.add_argument("--version", action="version", version=f"emamba {_version()}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for family in (train, artifact, look, hardware, search, words):
+        family.add(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("emamba")
+    except importlib.metadata.PackageNotFoundError:
+        return "of a checkout that is not installed"

@@ -1,0 +1,58 @@
+"""`emamba build | simulate`: the files of a target, and its design cycle by cycle."""
+
+import argparse
+from pathlib import Path
+
+from emamba.artifact import load
+from emamba.base.errors import EmambaError
+from emamba.base.options import at_least
+from emamba.io.files import write_file
+
+from .. import build
+from .arguments import LARGE, Commands, add_cycles, add_sequences, command
+from .inputs import sequences, source_of
+from .output import progress, write_json
+
+
+def add(commands: Commands) -> None:
+    sub = commands.add_parser("build", help=build.TEXT, description=build.TEXT,
+                              epilog="example: emamba build zcu102 --artifact models/mars --cycles-per-token 20")
+    build.add_options(sub)
+    sub.set_defaults(run=build.build)
+    sub = command(commands, "simulate", _simulate, "run the hardware cycle by cycle: waits of every stream, and a waveform",
+                  "emamba simulate models/mars --limit 2 --vcd build/mars.vcd")
+    add_sequences(sub)
+    add_cycles(sub)
+    sub.add_argument("--cycles", **at_least(1, LARGE),
+                     default=2000, help="maximum cycles to simulate (default: 2000)")
+    sub.add_argument("--stall-percent", **at_least(0, 99),
+                     default=0, metavar="P", help="both ports pause at random in this share of the "
+                     "cycles (default: 0)")
+    sub.add_argument("--vcd", type=Path, metavar="FILE", help="also write the waveform, and beside it, ending with .gtkw, the "
+                     "view for gtkwave")
+    sub.set_defaults(limit=2, beside={"vcd": ".gtkw"})
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from sim.waveform import write_gtkw, write_vcd
+
+    from ..simulate import simulate, table
+
+    if options.vcd and options.vcd.suffix != ".vcd":
+        raise EmambaError(f"--vcd {options.vcd}: name a file that ends with .vcd")
+    artifact = load(options.artifact)
+    tokens, _, data = sequences(options, artifact)
+    recording, found = simulate(artifact, tokens, options.cycles_per_token, options.cycles, options.stall_percent,
+                                progress(options.cycles, "cycles"))
+    if options.vcd:
+        write_file(options.vcd, lambda path: write_vcd(recording, path))
+        write_file(options.vcd.with_suffix(".gtkw"), lambda path: write_gtkw(recording, path))
+    write_json(options.json, found | {"data": source_of(data)})
+    beats = found["beats"]
+    print(table(found))
+    print(f"{beats['left']} of {beats['expected']} output beats of {len(tokens)} sequences came out ({source_of(data)}), "
+          f"{beats['different']} of them not the integer model's"
+          + ("" if beats["left"] == beats["expected"] else "; --cycles ended it"))
+    if options.vcd:
+        print(f"{options.vcd}, {options.vcd.with_suffix('.gtkw')}")
+    return 1 if beats["different"] else 0

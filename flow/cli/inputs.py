@@ -1,0 +1,58 @@
+"""What options name, read: settings of the quantizer, and sequences of a data set or of a file."""
+
+import argparse
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+from emamba import datasets
+from emamba.artifact import Artifact
+from emamba.base.errors import EmambaError
+from emamba.config import QuantizeConfig, load_toml, validate
+from emamba.datasets.tokens import executor_tokens
+
+
+def settings(options: argparse.Namespace, base: QuantizeConfig | None = None) -> QuantizeConfig:
+    """Those of --config, else of `base`, with what --set changes."""
+    base = load_toml(QuantizeConfig, options.config) if options.config else base
+    found = base.model_dump() if base else {}
+    for item in options.set:
+        key, equals, value = item.partition("=")
+        try:
+            found[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            found[key] = value
+        if not equals:
+            raise EmambaError(f"--set {item}: write KEY=VALUE")
+    return validate(QuantizeConfig, found, "quantization settings")
+
+
+def sequences(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarray, np.ndarray, datasets.Dataset]:
+    """Tokens and targets of the part of the artifact's data set that is asked for, or of --inputs."""
+    if getattr(options, "inputs", None):
+        return _given(options.inputs, artifact, options.limit)
+    if not {"name", "split"} <= set(artifact.data):
+        remedy = ": give --inputs" if hasattr(options, "inputs") else ""
+        raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to run it on{remedy}")
+    data = datasets.load(artifact.data["name"], artifact.data["split"], options.data, options.data is not None)
+    x, y = getattr(data, f"x_{options.split}")[:options.limit], getattr(data, f"y_{options.split}")[:options.limit]
+    if not len(x):
+        raise EmambaError(f"data set {data.name} has no {options.split} part here: {data.train_remedy}")
+    return executor_tokens(x, artifact.config), y, data
+
+
+def _given(file: Path, artifact: Artifact, limit: int | None) -> tuple[np.ndarray, np.ndarray, datasets.Dataset]:
+    """Tokens of the inputs in a file, as a data set without targets."""
+    from emamba.api import check_data
+    from emamba.io.tensor_files import read_array
+
+    x = read_array(file)
+    check_data(x, artifact.config)
+    x, none = x[:limit], x[:0]
+    return executor_tokens(x, artifact.config), none, datasets.Dataset(file.name, "given", "no targets", *[none] * 4, x, none)
+
+
+def source_of(data: datasets.Dataset) -> str:
+    """Where sequences come from, for people."""
+    return f"{data.name}, {data.split} split, {data.note}"

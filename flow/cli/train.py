@@ -1,0 +1,117 @@
+"""`emamba train | prepare | finetune`: data sets and trained models."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from emamba import datasets
+from emamba.artifact import load
+from emamba.base.errors import EmambaError
+from emamba.base.options import at_least, real
+from emamba.config import FinetuneConfig, Recipe, TrainConfig, load_toml, validate
+from emamba.datasets.metrics import words
+from emamba.datasets.tokens import executor_tokens
+from emamba.io.files import check_replaceable
+
+from .arguments import LARGE, Commands, check_artifact_folder, command
+from .output import measure_and_save
+
+
+def add(commands: Commands) -> None:
+    sub = command(commands, "train", _train, "train a float model from a recipe",
+                  "emamba train models/recipes/mars.toml --out runs/mars")
+    sub.add_argument("recipe", type=Path, help="TOML file with [data], [model] and [train]")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an interrupted training in it goes on")
+    sub.add_argument("--threads", **at_least(1, 1024), help="processor threads (default: all)")
+
+    sub = command(commands, "prepare", _prepare, "turn a CSV time series, or folders of WAV files, into a data set of your own",
+                  "emamba prepare pump.csv --inputs pressure,flow --target flow --length 32 --out data/pump")
+    sub.add_argument("source", type=Path, help="CSV file whose first line names its columns, or a folder with a folder of .wav "
+                     "files for each class")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the arrays and of recipe.toml; below the data directory, "
+                     "recipes call it by its name")
+    sub.add_argument("--inputs", metavar="COLUMNS", help="CSV: columns that the model reads, separated by commas")
+    sub.add_argument("--target", metavar="COLUMN", help="CSV: column that it predicts")
+    sub.add_argument("--classes", action="store_true", help="CSV: --target names classes")
+    sub.add_argument("--length", **at_least(1, LARGE), default=32, help="CSV: rows of a window (default: 32)")
+    sub.add_argument("--ahead", **at_least(0, LARGE), default=1, help="CSV: rows from a window's last to its target (default: 1)")
+    sub.add_argument("--step", **at_least(1, LARGE), default=1, help="CSV: rows from a window to the next (default: 1)")
+    sub.add_argument("--seconds", **real(least=0.025, most=3600), default=1.0, help="WAV: seconds of each file (default: 1)")
+    sub.add_argument("--bands", **at_least(1, 128), default=16, help="WAV: bands of the spectrum (default: 16)")
+
+    sub = command(commands, "finetune", _finetune,
+                  "train an artifact on: quantization-aware, the forward pass is the integer model",
+                  "emamba finetune models/mars_int8 --run runs/mars_qat --out models/mars_qat --epochs 10")
+    sub.add_argument("artifact", type=Path, help="folder of the artifact to start from")
+    sub.add_argument("--run", type=Path, required=True, dest="run_folder",
+                     help="folder of the training; an interrupted one in it goes on")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the new artifact")
+    sub.add_argument("--config", type=Path, help="TOML file of epochs, batch, peak_lr, seed, segments")
+    sub.add_argument("--epochs", **at_least(1, LARGE), help="passes over the training part (default: 10)")
+    sub.add_argument("--segments", action="store_true", help="train slopes and offsets of the piecewise-linear units too")
+
+
+def _train(options: argparse.Namespace) -> int:
+    try:
+        from emamba.training.loop import train
+    except ImportError as error:
+        raise _lacks_training(error) from None
+    recipe = load_toml(Recipe, options.recipe)
+    record = train(recipe, options.out, options.data, threads=options.threads)
+    for part in ("validate", "test"):
+        print(f"{part}: {words(record['figures'][part], record['figures']['unit'])}")
+    return 0
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from emamba.datasets import prepare
+    from emamba.io.tables import one_name, split_names
+
+    check_replaceable(options.out, prepare.MARKER, prepare.RECORD)
+    prepare.check_name(options.out)
+    if not options.source.exists():
+        raise EmambaError(f"{options.source} does not exist: name a CSV file, or a folder of sounds")
+    if options.source.is_dir():
+        if options.inputs or options.target:
+            raise EmambaError(f"{options.source} is a folder, of sounds: --inputs and --target are for a CSV file")
+        found = prepare.sounds(options.source, options.seconds, options.bands)
+    else:
+        if not options.inputs or not options.target:
+            raise EmambaError(f"{options.source} is read as CSV: name its columns with --inputs and --target")
+        found = prepare.series(options.source, split_names(options.inputs), one_name(options.target), options.length,
+                               ahead=options.ahead, step=options.step, classes=options.classes)
+    prepare.write(found, options.out)
+    counts = " / ".join(str(len(x)) for x in found.x.values())
+    length, features = found.x["train"].shape[1:]
+    print(f"{counts} sequences of {length} tokens of {features} features to train / validate / test on, "
+          + (f"{found.classes} classes: {', '.join(found.source['classes'])}" if found.classes else "1 value each"))
+    print("\n".join([*found.remarks, f"{options.out}/recipe.toml: a recipe to start from"]))
+    return 0
+
+
+def _finetune(options: argparse.Namespace) -> int:
+    check_artifact_folder(options.out)
+    try:
+        from emamba.training.qat import Part, finetune, varied
+    except ImportError as error:
+        raise _lacks_training(error) from None
+    artifact = load(options.artifact)
+    if not {"name", "split"} <= set(artifact.data):
+        raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to train it on")
+    settings = load_toml(FinetuneConfig, options.config) if options.config else FinetuneConfig()
+    given = {key: getattr(options, key) for key in ("epochs", "segments") if getattr(options, key)}
+    settings = validate(FinetuneConfig, settings.model_dump() | given, "command line")
+    data = datasets.load(artifact.data["name"], artifact.data["split"], options.data, options.data is not None)
+    if not len(data.x_train):
+        raise EmambaError(f"data set {data.name} has no training part: {data.train_remedy}")
+    train, validate_on = (Part(executor_tokens(x, artifact.config), y) for x, y in ((data.x_train, data.y_train),
+                                                                                    (data.x_validate, data.y_validate)))
+    recipe = artifact.record.get("training", {}).get("recipe", {}).get("train", {})
+    trained = validate(TrainConfig, recipe, f"{options.artifact}/manifest.json: record.training.recipe.train")
+    artifact = finetune(artifact, train, validate_on, settings, options.run_folder, data.unit_scale,
+                        varied(artifact, data.x_train, trained))
+    return measure_and_save(replace(artifact, name=options.out.name), data, options.out)
+
+
+def _lacks_training(error: ImportError) -> EmambaError:
+    return EmambaError(f"training needs the extra [train] ({error}): pip install 'emamba[train]'")

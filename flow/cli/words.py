@@ -1,0 +1,42 @@
+"""`emamba schema | completion`: help for editors and shells."""
+
+import argparse
+import json
+import sys
+
+from emamba.config import FinetuneConfig, QuantizeConfig, Recipe
+
+from .arguments import Commands
+
+SCHEMAS = ("recipe", "quantize", "finetune", "search")
+"""Kinds of TOML files."""
+
+
+def add(commands: Commands) -> None:
+    sub = commands.add_parser("schema", help="the JSON schema of a TOML file: its keys, their limits and meaning",
+                              epilog="example: emamba schema recipe > recipe.schema.json")
+    sub.add_argument("kind", choices=SCHEMAS)
+    sub.set_defaults(run=_schema)
+    sub = commands.add_parser("completion", help="completion of commands and options for bash (and zsh, by bashcompinit)",
+                              epilog='example: eval "$(emamba completion)"')
+    sub.set_defaults(run=lambda options: _completion(commands.choices))
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from ..search.space import Space
+
+    kinds = {"recipe": Recipe, "quantize": QuantizeConfig, "finetune": FinetuneConfig, "search": Space}
+    encoding = (getattr(sys.stdout, "encoding", None) or "").lower()
+    print(json.dumps(kinds[options.kind].model_json_schema(), indent=1, ensure_ascii=not encoding.startswith("utf")))
+    return 0
+
+
+def _completion(commands: dict[str, argparse.ArgumentParser]) -> int:
+    print("_emamba() {\n  local words\n  case $COMP_CWORD:${COMP_WORDS[1]} in")
+    print(f"    1:*) words='{' '.join(commands)}' ;;")
+    for name, parser in commands.items():
+        flags = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+        print(f"    *:{name}) words='{' '.join(flags)}' ;;")
+    print('  esac\n  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))\n}')
+    print("complete -o default -F _emamba emamba")
+    return 0
