@@ -8,9 +8,13 @@ from emamba.piecewise import Segments
 
 from ..kit import inventory as inv
 from ..kit.datapath import Pipeline, requantize, rom, rom_inventory, rom_latency, rounded_offsets, tap_format
+from ..kit.registry import Stage, realizes
 from ..kit.streams import Elementwise, Port, shape_of
 
 PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requantizer
+
+TABLE_BITS = 8
+"""Input bits up to which a table of a function takes less logic than comparisons, slopes and a multiplier."""
 
 
 def piecewise_linear(m: Module, pipeline: Pipeline, x: Value, segments: Segments) -> Value:
@@ -53,6 +57,7 @@ def piecewise_inventory(bits: int, segments: Segments) -> inv.Inventory:
             + inv.requantizer(max(bits + a, b) + 1, segments.shift, segments.o, segments.rounding))
 
 
+@realizes(Operator)
 class Activation(Elementwise):
     """`lanes` channels a cycle. Segments take one multiplier a lane; with `table`, their value at every input code is a table,
     which takes none. Formats: `emamba.ops.Activation`.
@@ -63,6 +68,10 @@ class Activation(Elementwise):
         super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
         self.multipliers, self.multiplies = (0, 0) if self.table else (lanes, op.channels)
         self.latency = rom_latency(1 << op.i.bits) if self.table else PIECEWISE_LATENCY
+
+    @classmethod
+    def fold(cls, op: Operator, stage: Stage) -> "Activation":
+        return cls(op, stage.lanes(op.width), table=stage.realization.tables and op.i.bits <= TABLE_BITS)
 
     def model(self, x):
         return self.op(x)

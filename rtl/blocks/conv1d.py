@@ -1,5 +1,7 @@
 """Causal depthwise convolution over tokens."""
 
+from math import ceil
+
 import numpy as np
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib.memory import Memory
@@ -27,9 +29,11 @@ from ..kit.datapath import (
     width_of,
 )
 from ..kit.parity import decode, encode
+from ..kit.registry import Stage, realizes
 from ..kit.streams import Block, Port, beats, transfers
 
 
+@realizes(Operator)
 class Conv1d(Block):
     """`lanes` channels × `tap_lanes` taps a cycle; a token takes ceil(channels / lanes) · ceil(taps / tap_lanes) cycles. The
     taps − 1 tokens before the current one are kept per channel and count as zero where `first` is set. With `constants`, where a
@@ -54,6 +58,18 @@ class Conv1d(Block):
         self.latency = self.lookup + sums + 2 + op.dyadic
         """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of
         the groups, (multiplier,) requantizer."""
+
+    @classmethod
+    def fold(cls, op: Operator, stage: Stage) -> "Conv1d":
+        """That with groups of channels × groups of taps ≤ budget."""
+        width, taps = op.weight.shape
+        choices = []
+        for groups in range(1, min(taps, stage.budget) + 1):
+            tap_lanes = ceil(taps / groups)
+            lanes = ceil(width / min(width, stage.budget // beats(taps, tap_lanes)))
+            choices.append((lanes * (tap_lanes + op.dyadic), lanes, groups, tap_lanes))
+        _, lanes, _, tap_lanes = min(choices)
+        return cls(op, lanes, tap_lanes, stage.products)
 
     def model(self, x):
         return self.op(x)

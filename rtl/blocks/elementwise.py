@@ -6,6 +6,7 @@ from emamba import ops as operators
 
 from ..kit import inventory as inv
 from ..kit.datapath import Pipeline
+from ..kit.registry import Stage, realizes
 from ..kit.streams import Elementwise, Port
 
 
@@ -31,6 +32,7 @@ class _Pair(Elementwise):
         return m
 
 
+@realizes(operators.Multiply)
 class Multiply(_Pair):
     """The gate, `lanes` channels a cycle, one multiplier each. Formats: `emamba.ops.Multiply`."""
 
@@ -39,6 +41,10 @@ class Multiply(_Pair):
     def __init__(self, op: operators.Multiply, lanes: int):
         super().__init__(op, lanes)
         self.multipliers, self.multiplies = lanes, op.channels
+
+    @classmethod
+    def fold(cls, op: operators.Multiply, stage: Stage) -> "Multiply":
+        return cls(op, stage.lanes(op.width))
 
     @property
     def inventory(self) -> inv.Inventory:
@@ -51,10 +57,15 @@ class Multiply(_Pair):
         return pipeline.register(pipeline.register(a, "a") * pipeline.register(b, "b"), "product")
 
 
+@realizes(operators.Add)
 class Add(_Pair):
     """The residual sum, `lanes` channels a cycle. Formats: `emamba.ops.Add`."""
 
     latency = 2  # sum, requantizer
+
+    @classmethod
+    def fold(cls, op: operators.Add, stage: Stage) -> "Add":
+        return cls(op, stage.quick_lanes(op.width))
 
     @property
     def inventory(self) -> inv.Inventory:

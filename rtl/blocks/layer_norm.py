@@ -7,9 +7,11 @@ from emamba.ops import LayerNorm as Operator
 
 from ..kit import inventory as inv
 from ..kit.datapath import adder_tree, balanced_sum, signed_digits, times, tree_inventory, tree_stages, width_of
+from ..kit.registry import realizes
 from .norm import Norm
 
 
+@realizes(Operator)
 class LayerNorm(Norm):
     """The statistics are Q, the token's sum of squares, from one more multiplier a lane and a tree of adders, and its sum; the
     spread is V = D·Q − (Σx)², from one multiplier, and n = D·x − Σx. An RMSNorm has no sum; its spread is Q and its n is x.

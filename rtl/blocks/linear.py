@@ -1,5 +1,7 @@
 """Matrix–vector product, with any folding from one multiplier to all of them."""
 
+from math import ceil
+
 import numpy as np
 from amaranth.hdl import Module, Mux, Signal, unsigned
 from amaranth.lib.memory import Memory
@@ -28,9 +30,11 @@ from ..kit.datapath import (
     weighted_sum,
     width_of,
 )
-from ..kit.streams import Block, Port, transfers
+from ..kit.registry import Stage, realizes
+from ..kit.streams import Block, Port, beats, transfers
 
 
+@realizes(Operator)
 class Linear(Block):
     """y = requantize(W·x + b) with `in_lanes` × `out_lanes` multipliers.
 
@@ -60,6 +64,18 @@ class Linear(Block):
         self.latency = self.lookup + sums + 2 + op.dyadic
         """Cycles from a step to its output: weights, products and adder tree, or adder graph; accumulator, (multiplier,)
         requantizer."""
+
+    @classmethod
+    def fold(cls, op: Operator, stage: Stage) -> "Linear":
+        """That with chunks × groups ≤ budget."""
+        outputs, inputs = op.weight.shape
+        choices = []
+        for chunks in range(1, min(inputs, stage.budget) + 1):
+            in_lanes = ceil(inputs / chunks)
+            out_lanes = ceil(outputs / min(stage.budget // beats(inputs, in_lanes), outputs))
+            preferred = out_lanes if stage.order == "emit" else in_lanes
+            choices.append(((in_lanes + op.dyadic) * out_lanes, preferred, chunks, in_lanes, out_lanes))
+        return cls(op, *min(choices)[-2:], stage.products)
 
     def model(self, x):
         return self.op(x)

@@ -8,9 +8,11 @@ from emamba.ops import Lookup as Operator
 
 from ..kit import inventory as inv
 from ..kit.datapath import Pipeline, fold, memory_inventory, rom, rom_latency
+from ..kit.registry import Stage, realizes
 from ..kit.streams import Block, Port, transfers
 
 
+@realizes(Operator)
 class Lookup(Block):
     """`out_lanes` channels a cycle; the id is held for the beats of its row. Formats: `emamba.ops.Lookup`."""
 
@@ -19,6 +21,10 @@ class Lookup(Block):
     def __init__(self, op: Operator, out_lanes: int):
         self.op = op
         super().__init__({"i": Port(op.i, 1, 1)}, Port(op.o, op.width, out_lanes))
+
+    @classmethod
+    def fold(cls, op: Operator, stage: Stage) -> "Lookup":
+        return cls(op, stage.lanes(op.width))
 
     @property
     def latency(self) -> int:

@@ -19,6 +19,7 @@ from ..kit.datapath import (
     wide_product,
     width_of,
 )
+from ..kit.registry import Stage
 from ..kit.streams import Beat, Block, Fifo, Port, transfers
 
 
@@ -42,6 +43,10 @@ class Norm(Block):
         super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
         self.lookup = rom_latency(len(op.reciprocals[0]))  # steps to the table's entry
         self.multipliers, self.multiplies = lanes, op.channels
+
+    @classmethod
+    def fold(cls, op: ops.Norm, stage: Stage) -> "Norm":
+        return cls(op, stage.quick_lanes(op.width), narrow=stage.realization.narrow)
 
     @property
     def depth(self) -> int:

@@ -7,9 +7,11 @@ from emamba.ops import Pool as Operator
 
 from ..kit import inventory as inv
 from ..kit.datapath import Pipeline, signed_digits, times, width_of
+from ..kit.registry import Stage, realizes
 from ..kit.streams import Block, Port, transfers
 
 
+@realizes(Operator)
 class Pool(Block):
     """The last token, or the mean of the sequence, `lanes` channels a cycle; leaves with the sequence's last token.
 
@@ -24,6 +26,10 @@ class Pool(Block):
         self.op, self.tokens = op, tokens
         self.keeps = False  # whether packets may go on with the state of the one before, without a first token
         super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
+
+    @classmethod
+    def fold(cls, op: Operator, stage: Stage) -> "Pool":
+        return cls(op, stage.quick_lanes(op.width), stage.tokens)
 
     def model(self, x):
         return self.op(x)

@@ -7,10 +7,12 @@ from emamba.ops import RangeNorm as Operator
 
 from ..kit import inventory as inv
 from ..kit.datapath import balanced_sum, reduce_tree, signed_digits, times, width_of
+from ..kit.registry import realizes
 from ..kit.streams import shape_of
 from .norm import Norm
 
 
+@realizes(Operator)
 class RangeNorm(Norm):
     """The statistics are the token's sum, maximum and minimum; the spread is R = max − min, and n = D·x − Σx. Formats and
     rounding: `emamba.ops.RangeNorm`. `narrow` also puts a register before the comparisons, for slower fabrics.

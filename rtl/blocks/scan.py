@@ -1,5 +1,7 @@
 """The selective scan: the recurrent heart of Mamba."""
 
+from math import ceil
+
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib.memory import Memory
@@ -30,6 +32,7 @@ from ..kit.datapath import (
     width_of,
 )
 from ..kit.parity import encode
+from ..kit.registry import Stage, realizes
 from ..kit.streams import Block, Port, beats, shape_of
 from .activation import PIECEWISE_LATENCY, piecewise_inventory, piecewise_linear
 
@@ -51,6 +54,7 @@ def multipliers(op: Operator, lanes: int, state_lanes: int, table: bool) -> int:
     return lanes * (multiplies(op, table) * state_lanes + per_channel)
 
 
+@realizes(Operator)
 class Scan(Block):
     """`lanes` channels × `state_lanes` states a cycle; a token takes ceil(d_inner / lanes) · ceil(d_state / state_lanes) cycles.
 
@@ -82,6 +86,17 @@ class Scan(Block):
         self.lead = self.operands + (TABLE_LEAD + self.shared if table else SEGMENTS_LEAD)
         self.multipliers = multipliers(op, lanes, state_lanes, table)
         self.multiplies = op.width * (op.d_state * multiplies(op, table) + (1 if op.delta_b else 2))
+
+    @classmethod
+    def fold(cls, op: Operator, stage: Stage) -> "Scan":
+        """That with groups of channels × groups of states ≤ budget."""
+        table, choices = stage.realization.decay_tables, []
+        for groups in range(1, min(op.d_state, stage.budget) + 1):
+            state_lanes = ceil(op.d_state / groups)
+            lanes = ceil(op.width / min(op.width, stage.budget // beats(op.d_state, state_lanes)))
+            choices.append((multipliers(op, lanes, state_lanes, table), lanes, groups, state_lanes))
+        _, lanes, _, state_lanes = min(choices)
+        return cls(op, lanes, state_lanes, table=table, positive=stage.nonnegative[1], narrow=stage.realization.narrow)
 
     @property
     def shared(self) -> bool:

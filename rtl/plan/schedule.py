@@ -17,135 +17,37 @@ from emamba.artifact import Artifact
 from emamba.base.errors import EmambaError
 from emamba.graph import Node, build_graph
 
-from ..blocks import scan
-from ..blocks.activation import Activation
-from ..blocks.conv1d import Conv1d
-from ..blocks.elementwise import Add, Multiply
-from ..blocks.layer_norm import LayerNorm
-from ..blocks.linear import Linear
-from ..blocks.lookup import Lookup
+from .. import blocks  # noqa: F401  registers the block of every operator
 from ..blocks.pool import Pool
-from ..blocks.range_norm import RangeNorm
 from ..kit.datapath import Products
-from ..kit.streams import Block, Fifo, Gearbox, Pacer, Port, beats
+from ..kit.registry import Realization, Stage, block_of
+from ..kit.streams import Block, Fifo, Gearbox, Pacer, Port
 
 EMITTING = ("x", "z", "dt", "dt_raw", "head")
 """Linears that hold a whole token and emit output by output; the others accumulate all outputs while their input arrives.
 The two alternate along the pipeline, so that neighbours overlap."""
 
-SHORT = 32
-"""T up to which a short latency counts for more than few multipliers: the first of the two figures below holds (our choice)."""
-
-NORM_SHARE = (7, 5)
-"""A norm reads and emits a token in this part of a period, and so do the residual sums and the pool beside it: nothing can
-overlap with it, so its time is pure latency, and it has few multipliers."""
-
-HEAD_PERIODS, HEAD_CYCLES = (1.5, 3), 16
-"""Token periods, and cycles at least, that the head may take: it works once per sequence."""
-
-TABLE_BITS = 8
-"""Input bits up to which a table of a function takes less logic than comparisons, slopes and a multiplier."""
-
 WINDOW = 24
 """Tokens followed per sequence; longer sequences continue at one token a period."""
 
 MAX_CYCLES = 1 << 20
-
-
-def fold_linear(op: ops.Linear, budget: int, emit: bool) -> tuple[int, int]:
-    """(in_lanes, out_lanes) with the fewest multipliers such that chunks × groups ≤ budget."""
-    outputs, inputs = op.weight.shape
-    best = None
-    for chunks in range(1, min(inputs, budget) + 1):
-        in_lanes = ceil(inputs / chunks)
-        groups = budget // beats(inputs, in_lanes)
-        out_lanes = ceil(outputs / min(groups, outputs))
-        key = ((in_lanes + op.dyadic) * out_lanes, out_lanes if emit else in_lanes)
-        if best is None or key < best[0]:
-            best = key, (in_lanes, out_lanes)
-    return best[1]
-
-
-def fold_conv1d(op: ops.Conv1d, budget: int) -> tuple[int, int]:
-    """(lanes, tap_lanes) with the fewest multipliers such that their groups' product ≤ budget."""
-    width, taps = op.weight.shape
-    best = None
-    for groups in range(1, min(taps, budget) + 1):
-        tap_lanes = ceil(taps / groups)
-        lanes = ceil(width / min(width, budget // beats(taps, tap_lanes)))
-        key = (lanes * (tap_lanes + op.dyadic), lanes)
-        if best is None or key < best[0]:
-            best = key, (lanes, tap_lanes)
-    return best[1]
-
-
-def fold_scan(op: ops.Scan, budget: int, table: bool) -> tuple[int, int]:
-    """(lanes, state_lanes) with the fewest multipliers such that their groups' product ≤ budget."""
-    best = None
-    for groups in range(1, min(op.d_state, budget) + 1):
-        state_lanes = ceil(op.d_state / groups)
-        lanes = ceil(op.width / min(op.width, budget // beats(op.d_state, state_lanes)))
-        key = (scan.multipliers(op, lanes, state_lanes, table), lanes)
-        if best is None or key < best[0]:
-            best = key, (lanes, state_lanes)
-    return best[1]
-
-
-@dataclass(frozen=True)
-class Realization:
-    """How operators become circuits where there is a choice. The integers are the same.
-
-    `products` with weights; those of the nodes in `logic` are adders. `tables`: functions of few bits, SiLU and softplus, are
-    tables of every code instead of segments; `decay_tables`: so is Ā as a function of δ, for every state. `narrow` multipliers,
-    of 18 bits, get wider factors in two parts.
-    """
-
-    products: Products = Products.MULTIPLIERS
-    tables: bool = True
-    decay_tables: bool = False
-    logic: frozenset[str] = frozenset()
-    narrow: bool = False
-
-
 REALIZATION = Realization()
 
 
 def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Realization) -> Block:
     """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers."""
     op, leaf = artifact.operators[node.name], node.name.rsplit(".", 1)[-1]
-    tokens, pooled = artifact.config.tokens, artifact.config.pool != "none"
-    budget, products = cycles_per_token, Products.LOGIC if node.name in realization.logic else realization.products
-    small = budget > SHORT
-    lanes, quick_lanes = ceil(node.width / budget), ceil(node.width / max(1, budget // NORM_SHARE[small]))
-    match op:
-        case ops.Linear():
-            if leaf == "head" and pooled:
-                budget = min(tokens * budget, max(int(HEAD_PERIODS[small] * budget), HEAD_CYCLES))
-            return Linear(op, *fold_linear(op, budget, leaf in EMITTING), products)
-        case ops.Lookup():
-            return Lookup(op, lanes)
-        case ops.RangeNorm():
-            return RangeNorm(op, quick_lanes, narrow=realization.narrow)
-        case ops.LayerNorm():
-            return LayerNorm(op, quick_lanes, narrow=realization.narrow)
-        case ops.Conv1d():
-            return Conv1d(op, *fold_conv1d(op, budget), products)
-        case ops.Activation():
-            return Activation(op, lanes, table=realization.tables and op.i.bits <= TABLE_BITS)
-        case ops.Scan():
-            positive = _never_negative(artifact.operators[node.inputs[1]])
-            table = realization.decay_tables
-            return scan.Scan(op, *fold_scan(op, budget, table), table=table, positive=positive, narrow=realization.narrow)
-        case ops.Multiply():
-            return Multiply(op, lanes)
-        case ops.Add():
-            return Add(op, quick_lanes)
-        case ops.Pool():
-            return Pool(op, quick_lanes, tokens)
-    raise EmambaError(f"node '{node.name}': there is no block for a {node.kind}")
+    block = block_of(op)
+    if block is None:
+        raise EmambaError(f"node '{node.name}': there is no block for a {node.kind}; register one with rtl.kit.registry.realizes")
+    return block.fold(op, Stage(
+        cycles=cycles_per_token, tokens=artifact.config.tokens, once=leaf == "head" and artifact.config.pool != "none",
+        order="emit" if leaf in EMITTING else "accumulate",
+        nonnegative=tuple(_never_negative(artifact.operators.get(name)) for name in node.inputs),
+        products=Products.LOGIC if node.name in realization.logic else realization.products, realization=realization))
 
 
-def _never_negative(op: ops.Operator) -> bool:
+def _never_negative(op: ops.Operator | None) -> bool:
     """Whether the operator's output is known to be ≥ 0."""
     if isinstance(op, ops.Linear):
         return op.relu

@@ -1,0 +1,85 @@
+"""Which block realizes which operator, and what a block learns of its place in the graph."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from emamba.ops import Operator
+
+from .datapath import Products
+
+SHORT = 32
+"""T up to which a short latency counts for more than few multipliers: the first of the two figures below holds (our choice)."""
+
+NORM_SHARE = (7, 5)
+"""A norm reads and emits a token in this part of a period, and so do the residual sums and the pool beside it: nothing can
+overlap with it, so its time is pure latency, and it has few multipliers."""
+
+ONCE_PERIODS, ONCE_CYCLES = (1.5, 3), 16
+"""Token periods, and cycles at least, that a node may take which works once per sequence."""
+
+
+@dataclass(frozen=True)
+class Realization:
+    """How operators become circuits where there is a choice. The integers are the same.
+
+    `products` with weights; those of the nodes in `logic` are adders. `tables`: functions of few bits, SiLU and softplus, are
+    tables of every code instead of segments; `decay_tables`: so is Ā as a function of δ, for every state. `narrow` multipliers,
+    of 18 bits, get wider factors in two parts.
+    """
+
+    products: Products = Products.MULTIPLIERS
+    tables: bool = True
+    decay_tables: bool = False
+    logic: frozenset[str] = frozenset()
+    narrow: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A node's place in the graph, and what its block may take.
+
+    `cycles` a token; `tokens` a sequence; `once`: the node works once per sequence. `order` of a matrix product: "emit" holds a
+    whole token and gives output by output, "accumulate" sums all outputs while the input arrives; the two alternate along the
+    pipeline, so that neighbours overlap. `nonnegative`: which inputs never are below zero.
+    """
+
+    cycles: int
+    tokens: int = 1
+    once: bool = False
+    order: Literal["emit", "accumulate"] = "accumulate"
+    nonnegative: tuple[bool, ...] = ()
+    products: Products = Products.MULTIPLIERS
+    realization: Realization = Realization()
+
+    @property
+    def budget(self) -> int:
+        """Cycles that the node's work may take."""
+        if not self.once:
+            return self.cycles
+        return min(self.tokens * self.cycles, max(int(ONCE_PERIODS[self.cycles > SHORT] * self.cycles), ONCE_CYCLES))
+
+    def lanes(self, width: int) -> int:
+        return ceil(width / self.cycles)
+
+    def quick_lanes(self, width: int) -> int:
+        """Those of a stage with which nothing overlaps."""
+        return ceil(width / max(1, self.cycles // NORM_SHARE[self.cycles > SHORT]))
+
+
+BLOCKS: dict[type[Operator], type] = {}
+
+
+def realizes(*kinds: type[Operator]) -> Callable[[type], type]:
+    """Registers a block for operators of these kinds: its class method `fold(op, stage)` makes the block with the fewest
+    multipliers that keeps the budget of the stage."""
+    def register(block: type) -> type:
+        BLOCKS.update(dict.fromkeys(kinds, block))
+        return block
+    return register
+
+
+def block_of(op: Operator) -> type | None:
+    """The class of blocks registered for an operator."""
+    return next((BLOCKS[kind] for kind in type(op).__mro__ if kind in BLOCKS), None)
