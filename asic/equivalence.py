@@ -30,7 +30,7 @@ from types import CodeType
 
 import numpy as np
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, Mismatch
 from rtl.kit import tools
 
 from .and_graph import Bit, Graph, Simulation
@@ -192,11 +192,11 @@ class Nets(dict):
     """The value of each net, which has one driver."""
 
     def __missing__(self, net):
-        raise EmambaError(f"the net {net} has no driver")
+        raise DesignLimit(f"the net {net} has no driver")
 
     def drive(self, net, value: Bit) -> None:
         if net in self:
-            raise EmambaError(f"the net {net} has two drivers")
+            raise DesignLimit(f"the net {net} has two drivers")
         self[net] = value
 
 
@@ -212,7 +212,7 @@ def machine(graph: Graph, free: dict[str, Bit], module: dict, kinds: dict[str, K
             cells[name] = kinds[cell["type"]], {pin: bits[0] for pin, bits in cell["connections"].items() if bits}
             continue
         if cell["type"] not in parts and cell["type"] not in parts.values():
-            raise EmambaError(f"{name} is a {cell['type']}, which the proof does not know")
+            raise DesignLimit(f"{name} is a {cell['type']}, which the proof does not know")
         found.within[name] = parts.get(cell["type"], cell["type"])
         ports += [(f"{name}.{pin}", cell["port_directions"][pin] == "output", bits) for pin, bits in cell["connections"].items()
                   if bits != clocks]
@@ -257,7 +257,7 @@ def _order(gates: dict[str, tuple[Kind, dict]]) -> list[str]:
     try:
         return list(TopologicalSorter(needs).static_order())
     except CycleError as error:
-        raise EmambaError(f"the netlist has a loop of gates through {error.args[1][0]}") from None
+        raise DesignLimit(f"the netlist has a loop of gates through {error.args[1][0]}") from None
 
 
 def _step(graph: Graph, found: Machine, cells: dict[str, tuple[Kind, dict]], registers: dict[str, Bit], nets: Nets) -> None:
@@ -267,7 +267,7 @@ def _step(graph: Graph, found: Machine, cells: dict[str, tuple[Kind, dict]], reg
         kind, pins = cells[name]
         values = {pin: nets[pins.get(pin)] for pin in kind.inputs}
         if any(values[pin].literal > 1 for pin in kind.fixed):
-            raise EmambaError(f"{name} has an asynchronous input that is no constant, which the proof does not model")
+            raise DesignLimit(f"{name} has an asynchronous input that is no constant, which the proof does not model")
         following = eval(kind.following, {}, values | {"ZERO": Bit(graph, 0)})
         data[name] = values[kind.clock], ~following if kind.inverted else following
     moved = {}
@@ -276,7 +276,7 @@ def _step(graph: Graph, found: Machine, cells: dict[str, tuple[Kind, dict]], reg
         after = [data[name][1].literal for name in names]
         if latches:
             if graph.inputs(after) - set(moved):
-                raise EmambaError("a latch holds what does not come from flip-flops, which the proof does not model")
+                raise DesignLimit("a latch holds what does not come from flip-flops, which the proof does not model")
             after = graph.replace(after, moved)
         for name, literal in zip(names, after, strict=True):
             tick, state = data[name][0], registers[name]
@@ -299,15 +299,15 @@ def _check_clocks(cells: dict[str, tuple[Kind, dict]], clocks: set, ends: list[t
             passes = pin == kind.clock or (len(kind.inputs) == 1 and all(eval(code, {}, {pin: 2}) == 2
                                                                          for code in kind.outputs.values()))
             if not passes:
-                raise EmambaError(f"the clock goes to pin {pin} of {name}, which is neither a clock pin nor a buffer's")
+                raise DesignLimit(f"the clock goes to pin {pin} of {name}, which is neither a clock pin nor a buffer's")
             new = {pins[pin] for pin in kind.outputs if pin in pins} - seen
             waiting += new
             seen |= new
     for name, (kind, pins) in cells.items():
         if kind.clock and pins[kind.clock] not in seen:
-            raise EmambaError(f"{name} is clocked by what is no clock: {pins[kind.clock]}")
+            raise DesignLimit(f"{name} is clocked by what is no clock: {pins[kind.clock]}")
     if wrong := [name for name, bits in ends if seen & set(bits)]:
-        raise EmambaError(f"the clock goes to {wrong[0]}, which is no clock pin")
+        raise DesignLimit(f"the clock goes to {wrong[0]}, which is no clock pin")
 
 
 def classes(graph: Graph, inputs: list[int], states: list[int], nexts: list[int], known: list[int],
@@ -346,7 +346,7 @@ def correspond(graph: Graph, free: dict[str, Bit], gate: Machine, rtl: Machine, 
     for what, ours, theirs in (("ports", set(gate.outputs), set(rtl.outputs)),
                                ("parts", set(gate.within.items()), set(rtl.within.items()))):
         if ours != theirs:
-            raise EmambaError(f"the netlist has other {what} than the RTL: {min(ours ^ theirs)}")
+            raise Mismatch(f"the netlist has other {what} than the RTL: {min(ours ^ theirs)}")
     match, constant = _match(graph, [bit.literal for bit in free.values()], gate, rtl, seeds)
     moved = {rtl.kit.states[name]: literal for name, literal in constant.items()}
     moved |= {rtl.kit.states[name]: gate.states[own] for name, own in match.items()}

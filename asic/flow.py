@@ -4,7 +4,7 @@ from math import ceil
 
 import numpy as np
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError, Mismatch
 from emamba.run.integer import IntegerModel
 from rtl.kit import packing
 from rtl.plan.schedule import Schedule
@@ -46,7 +46,7 @@ def run_gates(schedule: Schedule, netlist: Netlist, flat: Flat, tokens: np.ndarr
     are those of a frame's cycles in the full pipeline, or in the empty one after it."""
     artifact, needed = schedule.artifact, sequences_needed(schedule)
     if len(tokens) < needed:
-        raise EmambaError(f"the gate-level run takes {needed} sequences, and there are {len(tokens)}; give more")
+        raise InputError(f"the gate-level run takes {needed} sequences, and there are {len(tokens)}; give more")
     frames = artifact.codec.encode(tokens[:needed], artifact.input)
     beats = packing.pack(schedule.input, frames).reshape(STREAMS, -1, packing.payload_words(schedule.input))
     frames_before = 2 * _filling(schedule) + 1 if idle else _filling(schedule)
@@ -57,6 +57,6 @@ def run_gates(schedule: Schedule, netlist: Netlist, flat: Flat, tokens: np.ndarr
     mask = np.tile(packing.mask(schedule.output), (expected.shape[1] // len(packing.mask(schedule.output)), 1))
     wrong = ((run.output ^ expected) & mask).any(axis=(1, 2))
     if wrong.any():
-        raise EmambaError(f"the mapped netlist differs from the integer model in {int(wrong.sum())} of {STREAMS} streams, "
-                          f"the first in stream {int(wrong.argmax())}")
+        raise Mismatch(f"the mapped netlist differs from the integer model in {int(wrong.sum())} of {STREAMS} streams, "
+                       f"the first in stream {int(wrong.argmax())}")
     return run

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from emamba.base import processes
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, InputError, ToolFailed
 from emamba.io import cache
 from rtl.kit import packing
 from rtl.kit.streams import Port
@@ -56,7 +56,7 @@ def flatten(netlist: Netlist) -> Flat:
     def add(block: str, part, known: dict[int, int]) -> None:
         def number(bit) -> int:
             if isinstance(bit, str):
-                raise EmambaError(f"{block}: the mapped netlist has a constant '{bit}' at a pin, where a tie cell should be")
+                raise ToolFailed(f"{block}: the mapped netlist has a constant '{bit}' at a pin, where a tie cell should be")
             if bit not in known:
                 known[bit] = flat.nets
                 flat.nets += 1
@@ -122,7 +122,7 @@ def simulate(netlist: Netlist, flat: Flat, i: Port, o: Port, words: np.ndarray, 
     streams, beats = words.shape[:2]
     bits = packing.payload_bits(i)
     if streams != STREAMS:
-        raise EmambaError(f"gate-level simulation takes {STREAMS} streams at once, not {streams}")
+        raise InputError(f"gate-level simulation takes {STREAMS} streams at once, not {streams}")
     unpacked = np.unpackbits(np.ascontiguousarray(words, "<u4").view(np.uint8), axis=-1, bitorder="little")[..., :bits]
     lanes = np.packbits(np.moveaxis(unpacked, 0, -1), axis=-1, bitorder="little")  # beats, bits, 8 bytes
     lasts = int(packing.flags(i, words[0])[1].sum()) // i.beats * o.beats
@@ -139,7 +139,7 @@ def simulate(netlist: Netlist, flat: Flat, i: Port, o: Port, words: np.ndarray, 
         if done.returncode or not status or status[0] != "done":
             faults = {"stuck": "stops", "uneven": "has handshakes that depend on data"}
             what = faults.get((status or [""])[0], "does not simulate")
-            raise EmambaError(f"the mapped netlist {what}: {done.stderr.strip() or ' '.join(status) or 'no output'}")
+            raise ToolFailed(f"the mapped netlist {what}: {done.stderr.strip() or ' '.join(status) or 'no output'}")
         data = np.fromfile(folder / "o.bin", np.uint8).reshape(-1, packing.payload_bits(o), STREAMS // 8)
         toggles = np.fromfile(folder / "toggles.bin", np.uint64)
         accesses = np.fromfile(folder / "accesses.bin", np.uint64).reshape(-1, 2)
@@ -187,7 +187,7 @@ def _read_clocks(flat: Flat) -> set[int]:
             written, read = (flat.inputs[k][cell.inputs.index(pin)] for pin in cell.clock_pins)
             inverter = driver.get(read)
             if written != clk or inverter is None or flat.inputs[inverter] != [clk] or not flat.cells[inverter].inverts:
-                raise EmambaError(f"{flat.blocks[k]}: the macro {cell.name} is not written on the clock's rising edge and read "
+                raise DesignLimit(f"{flat.blocks[k]}: the macro {cell.name} is not written on the clock's rising edge and read "
                                   "on its falling edge")
             found.add(inverter)
     return found
@@ -253,7 +253,7 @@ def _build(library: Library) -> Path:
         (folder / "gates.cpp").write_text(source, encoding="utf-8")
         done = processes.run(["g++", "-std=c++17", "-O2", "-o", PROGRAM, "gates.cpp"], cwd=folder)
         if done.returncode:
-            raise EmambaError(f"g++ does not build the gate-level simulator: {done.stderr.splitlines()[0]}")
+            raise ToolFailed(f"g++ does not build the gate-level simulator: {done.stderr.splitlines()[0]}")
 
     return cache.kept(cache.folder("gates"), key[:16], compile_to) / PROGRAM
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from emamba.base import processes
-from emamba.base.errors import EmambaError
+from emamba.base.errors import ToolFailed
 
 from .pdk import PATH, Pdk
 
@@ -39,5 +39,5 @@ def run(folder: Path, pdk: Pdk) -> list[str]:
         done = processes.run(command, cwd=folder, env=os.environ | environment, stdout=to, stderr=None)
     if done.returncode or not gds.is_file():
         fault = f"ended with status {done.returncode}" if done.returncode else f"left no {gds}"
-        raise EmambaError(f"{command[0]} {fault}: see {folder / 'layout.log'}")
+        raise ToolFailed(f"{command[0]} {fault}: see {folder / 'layout.log'}")
     return [f"place and route: {gds.relative_to(folder)}; the flow's own reports are beside it"]

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError
 from emamba.io.files import read_bytes
 
 COMMENT = re.compile(r"/\*.*?\*/|\\\r?\n", re.S)
@@ -74,9 +74,9 @@ def read_library(path: Path) -> str:
             with gzip.open(BytesIO(data)) as file:
                 data = file.read(LIBRARY_LIMIT + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise EmambaError(f"{path} is a damaged gzip file ({error}): copy it again") from None
+        raise InputError(f"{path} is a damaged gzip file ({error}): copy it again") from None
     if len(data) > LIBRARY_LIMIT:
-        raise EmambaError(f"{path} unpacks to more than {LIBRARY_LIMIT} bytes, which is the most that is read")
+        raise InputError(f"{path} unpacks to more than {LIBRARY_LIMIT} bytes, which is the most that is read")
     return data.decode("utf-8", "replace")
 
 
@@ -116,8 +116,8 @@ class Cell:
         self.outputs = [name for name, pin in self.pins.items() if pin.get("direction") == "output"]
         for name in (self.name, *(pin.split("[")[0] for pin in self.pins)):
             if not NAME.fullmatch(name):
-                raise EmambaError(f"cell {self.name!r}: {name!r} is no name of letters, digits and _; drop it in the PDK's "
-                                  "description")
+                raise InputError(f"cell {self.name!r}: {name!r} is no name of letters, digits and _; drop it in the PDK's "
+                                 "description")
 
     def _bits(self, bus: Group) -> list[Group]:
         """A pin for every bit of a bus, the lowest first, with what the bus says of all of them."""
@@ -170,7 +170,7 @@ class Cell:
         if self.kind in ("ff", "latch"):
             text = self.expression(self.state.get("clocked_on" if self.kind == "ff" else "enable"))
             if text not in self.inputs:
-                raise EmambaError(f"cell {self.name}: its clock is '{text}', which is no input; drop it in the PDK's description")
+                raise InputError(f"cell {self.name}: its clock is '{text}', which is no input; drop it in the PDK's description")
             return text
         return None
 
@@ -198,12 +198,12 @@ class Cell:
     def expression(self, text: str | list[str] | None) -> str:
         where = f"cell {self.name} of {self.library.name}"
         if not isinstance(text, str):
-            raise EmambaError(f"{where} lacks a function; drop it in the PDK's description")
+            raise InputError(f"{where} lacks a function; drop it in the PDK's description")
         found = expression(text, where)
         known = {*self.pins, "ZERO", *(name.strip() for name in (self.state.arguments if self.state else ()))}
         if unknown := sorted(set(NAME.findall(found)) - known):
-            raise EmambaError(f"{where}: the function '{text}' is of {unknown[0]}, which is no pin; drop the cell in the PDK's "
-                              "description")
+            raise InputError(f"{where}: the function '{text}' is of {unknown[0]}, which is no pin; drop the cell in the PDK's "
+                             "description")
         return found
 
     def function(self, pin: str) -> str:
@@ -284,14 +284,14 @@ class Library:
             try:
                 self._read(Path(path), keep, drop)
             except (ValueError, TypeError, LookupError, StopIteration) as error:
-                raise EmambaError(f"{path} is damaged, or no Liberty library as they are known here ({type(error).__name__}: "
-                                  f"{error}): copy it again, or name another file in the PDK's description") from None
+                raise InputError(f"{path} is damaged, or no Liberty library as they are known here ({type(error).__name__}: "
+                                 f"{error}): copy it again, or name another file in the PDK's description") from None
 
     def _read(self, path: Path, keep: list[str], drop: list[str]) -> None:
         text = read_library(path)
         starts = [(match.start(), match[1]) for match in CELL.finditer(text)]
         if not starts:
-            raise EmambaError(f"{path} is no Liberty library, since it has no cell; name another file in the PDK's description")
+            raise InputError(f"{path} is no Liberty library, since it has no cell; name another file in the PDK's description")
         header, = parse(COMMENT.sub("", text[:starts[0][0]]) + "}")[:1]
         self._units(header, path)
         for (start, name), (end, _) in zip(starts, [*starts[1:], (len(text), "")], strict=True):
@@ -303,7 +303,7 @@ class Library:
         units = {"time": _unit(header.get("time_unit", "1ns")), "farads": _unit("".join(header.get("capacitive_load_unit"))),
                  "watts": _unit(header.get("leakage_power_unit", "1nW"))}
         if self.templates and units != {"time": self.seconds, "farads": self.farads, "watts": self.watts}:
-            raise EmambaError(f"{path} has other units than the PDK's libraries before it")
+            raise InputError(f"{path} has other units than the PDK's libraries before it")
         self.seconds, self.farads, self.watts = units["time"], units["farads"], units["watts"]
         self.volts = float(header.get("nom_voltage"))
         if not self.templates:
@@ -349,14 +349,14 @@ class Library:
         found = [cell for cell in self.cells.values() if cell.kind == "gate" and len(cell.inputs) == 2
                  and is_nand(cell.function(cell.outputs[0]), cell.inputs)]
         if not found:
-            raise EmambaError(f"the library {self.name} has no NAND2 to count areas in; keep one in the PDK's description")
+            raise InputError(f"the library {self.name} has no NAND2 to count areas in; keep one in the PDK's description")
         return min(found, key=lambda cell: cell.area)
 
     @property
     def smallest_inverter(self) -> Cell:
         found = [cell for cell in self.cells.values() if cell.inverts]
         if not found:
-            raise EmambaError(f"the library {self.name} has no inverter; keep one in the PDK's description")
+            raise InputError(f"the library {self.name} has no inverter; keep one in the PDK's description")
         return min(found, key=lambda cell: cell.area)
 
     def write(self, path: Path, name: str = "emamba") -> None:
@@ -381,7 +381,7 @@ class Library:
 def _unit(text: str) -> float:
     match = re.fullmatch(r"([\d.]+)\s*([fpnum]?)(?:[sSwWfF]|ff|pf|Ff)?", text.strip())
     if not match:
-        raise EmambaError(f"a Liberty library has the unknown unit '{text}'")
+        raise InputError(f"a Liberty library has the unknown unit '{text}'")
     return float(match[1]) * {"": 1, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12, "f": 1e-15}[match[2]]
 
 
@@ -404,7 +404,7 @@ def expression(text: str, where: str) -> str:
     while at < len(text.rstrip()):
         match = PARTS.match(text, at)
         if not match:
-            raise EmambaError(f"{where}: the function '{text}' cannot be read")
+            raise InputError(f"{where}: the function '{text}' cannot be read")
         parts.append(match[1])
         at = match.end()
 
@@ -432,14 +432,14 @@ def expression(text: str, where: str) -> str:
 
     def single():
         if not parts:
-            raise EmambaError(f"{where}: the function '{text}' ends too early")
+            raise InputError(f"{where}: the function '{text}' ends too early")
         part = parts.pop(0)
         if part == "!":
             value = f"(~{single()})"
         elif part == "(":
             value = either()
             if not parts or parts.pop(0) != ")":
-                raise EmambaError(f"{where}: the function '{text}' lacks a ')'")
+                raise InputError(f"{where}: the function '{text}' lacks a ')'")
         else:
             value = {"0": "ZERO", "1": "(~ZERO)"}.get(part, part)
         while parts and parts[0] == "'":
@@ -450,7 +450,7 @@ def expression(text: str, where: str) -> str:
     try:
         value = either()
     except RecursionError:
-        raise EmambaError(f"{where}: the function {reprlib.repr(text)} is nested too deeply") from None
+        raise InputError(f"{where}: the function {reprlib.repr(text)} is nested too deeply") from None
     if parts:
-        raise EmambaError(f"{where}: the function '{text}' has '{parts[0]}' where it should end")
+        raise InputError(f"{where}: the function '{text}' has '{parts[0]}' where it should end")
     return value

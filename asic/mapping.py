@@ -18,7 +18,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from emamba.base import processes
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError, ToolFailed
 from emamba.io import cache
 from emamba.io.files import write_folder
 from rtl.kit.emit import BACKSLASH, INSTANCE, modules, parts
@@ -198,15 +198,15 @@ class _Flow:
         self.buffer = self._cell(pdk.drivers.input)
         for kind in ("ff", *["clock_gate"] * gated):
             if not library.smallest(kind):
-                raise EmambaError(f"the library {library.name} has no cell of the kind {kind} left; keep one in the description "
-                                  f"of {pdk.name}")
+                raise InputError(f"the library {library.name} has no cell of the kind {kind} left; keep one in the description "
+                                 f"of {pdk.name}")
         self.clock_gate, self.latch = (library.smallest(kind) if gated else None for kind in ("clock_gate", "latch"))
         self.macros = {name: cell for name, cell in library.cells.items() if cell.kind == "macro"}
 
     def _cell(self, name: str) -> Cell:
         if name not in self.library.cells:
-            raise EmambaError(f"the library {self.library.name} has no cell {name}, which the description of {self.pdk.name} "
-                              "names")
+            raise InputError(f"the library {self.library.name} has no cell {name}, which the description of {self.pdk.name} "
+                             "names")
         return self.library.cells[name]
 
     def script(self, name: str, text: str, within: list[str], fast: bool) -> list[str]:
@@ -284,7 +284,7 @@ class _Flow:
             if process.wait():
                 log.seek(0)
                 said = [line.strip() for line in log if "ERROR" in line]
-                raise EmambaError(f"Yosys does not map the chip: {(said or [f'status {process.returncode}'])[0]}")
+                raise ToolFailed(f"Yosys does not map the chip: {(said or [f'status {process.returncode}'])[0]}")
 
     def _part(self, name: str, path: Path) -> Part:
         netlist = json.loads((path / "part.json").read_text(encoding="utf-8"))["modules"][name]
@@ -292,8 +292,8 @@ class _Flow:
         part = Part(name, netlist, text)
         strange = [kind for kind in part.kinds if kind not in self.library.cells and not fnmatchcase(kind, "part_*")]
         if strange:
-            raise EmambaError(f"{name}: {part.kinds[strange[0]]} cells {strange[0]} are left unmapped, which {self.library.name} "
-                              f"does not have; keep a cell that can take their place in the description of {self.pdk.name}")
+            raise InputError(f"{name}: {part.kinds[strange[0]]} cells {strange[0]} are left unmapped, which {self.library.name} "
+                             f"does not have; keep a cell that can take their place in the description of {self.pdk.name}")
         return part
 
 

@@ -10,7 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError
 from rtl.kit.emit import BACKSLASH, INSTANCE, modules
 from rtl.kit.streams import Block
 
@@ -51,8 +51,8 @@ def cell_area(pdk: Pdk, words: int, width: int) -> float:
     library = pdk.typical
     nand2, register, latch, gate = (library.smallest_nand2, *map(library.smallest, ("ff", "latch", "clock_gate")))
     if register is None:
-        raise EmambaError(f"the library {library.name} has no cell of the kind ff left; keep one in the description of "
-                          f"{pdk.name}")
+        raise InputError(f"the library {library.name} has no cell of the kind ff left; keep one in the description of "
+                         f"{pdk.name}")
     held = latch is not None and words >= LEAST_WORDS
     word = width * ((latch if held else register).area + nand2.area) + (gate.area if gate else 0) + 4 * nand2.area
     return words * word + width * register.area * held

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError, SettingError
 from emamba.config import Config, validate
 from emamba.io.files import read_text
 
@@ -157,7 +157,7 @@ class Pdk(Description):
         text = read_library(path)
         found = re.search(rf"^MACRO {re.escape(macro.name)}\b.*?^\s*SIZE ([\d.]+) BY ([\d.]+) ;", text, re.M | re.S)
         if not found:
-            raise EmambaError(f"{path} does not say the size of {macro.name}; name another file in the PDK's description")
+            raise InputError(f"{path} does not say the size of {macro.name}; name another file in the PDK's description")
         return float(found[1]), float(found[2])
 
     @cached_property
@@ -168,12 +168,12 @@ class Pdk(Description):
 
     def _macro(self, macro: Macro, corner: str) -> Cell:
         if corner not in macro.corners:
-            raise EmambaError(f"the macro {macro.name} of {self.name} has no Liberty file for the corner {corner}; name one in "
-                              "the PDK's description")
+            raise InputError(f"the macro {macro.name} of {self.name} has no Liberty file for the corner {corner}; name one in "
+                             "the PDK's description")
         found = Library([self.file(macro.corners[corner])], [macro.name], [], self.slew_ps * 1e-12).cells.get(macro.name)
         if found is None:
-            raise EmambaError(f"the library {macro.corners[corner]} of {self.name} has no cell {macro.name}, which the PDK's "
-                              "description names")
+            raise InputError(f"the library {macro.corners[corner]} of {self.name} has no cell {macro.name}, which the PDK's "
+                             "description names")
         ports = {name: bits for _, name, bits in found.ports}
         wanted = [(pin, ports.get(pin, 1)) for pin in macro.high]
         for port in (macro.write, macro.read):
@@ -181,8 +181,8 @@ class Pdk(Description):
             wanted += [(port.address, (macro.words - 1).bit_length()), (port.data, macro.width)]
         for pin, bits in wanted:
             if ports.get(pin) != bits:
-                raise EmambaError(f"the macro {macro.name} of {self.name} has no port {pin} of {bits} bits; correct the PDK's "
-                                  "description")
+                raise InputError(f"the macro {macro.name} of {self.name} has no port {pin} of {bits} bits; correct the PDK's "
+                                 "description")
         found.macro = macro
         return found
 
@@ -202,8 +202,8 @@ class Pdk(Description):
         """A file of the data, which may be gzipped."""
         if path := self._path(name):
             return path
-        raise EmambaError(f"the library {name} of {self.name} is not in {self.data}; name the folder of the process' data with "
-                          "--pdk-data or EMAMBA_PDK")
+        raise InputError(f"the library {name} of {self.name} is not in {self.data}; name the folder of the process' data with "
+                         "--pdk-data or EMAMBA_PDK")
 
 
 def find(name: str, data: Path | None = None) -> Pdk:
@@ -211,20 +211,20 @@ def find(name: str, data: Path | None = None) -> Pdk:
     $EMAMBA_PDK, there in a folder of its name if there is one; else beside a description that is named by its path."""
     path = DESCRIPTIONS / f"{name}.toml" if name in NAMES else Path(name)
     if not path.exists():
-        raise EmambaError(f"there is no PDK '{name}'; choose one of {', '.join(NAMES)}, or name the file of a description")
+        raise SettingError(f"there is no PDK '{name}'; choose one of {', '.join(NAMES)}, or name the file of a description")
     root = data or os.environ.get("EMAMBA_PDK")
     if root is None and name in NAMES:
-        raise EmambaError(f"the data of {name} are not known: name their folder with --pdk-data or EMAMBA_PDK")
+        raise SettingError(f"the data of {name} are not known: name their folder with --pdk-data or EMAMBA_PDK")
     folder = Path(root or path.parent)
     if (folder / path.stem).is_dir():
         folder = folder / path.stem
     try:
         described = tomllib.loads(read_text(path, DESCRIPTION_LIMIT))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EmambaError(f"{path} does not describe a PDK: {error}") from None
+        raise InputError(f"{path} does not describe a PDK: {error}") from None
     validate(Description, described, str(path))
     if "typical" not in described["corners"]:
-        raise EmambaError(f"{path}: corners: there is none named typical, which area and energy are taken from; name one")
+        raise InputError(f"{path}: corners: there is none named typical, which area and energy are taken from; name one")
     return Pdk(name=path.stem, data=folder.resolve(), **described)
 
 
@@ -232,6 +232,6 @@ def check_plain(pdk: Pdk) -> None:
     """Refuses a folder of data that Make, Tcl and YAML do not all read as one word, where they are to read it: they have no
     common way to quote it."""
     if not PATH.fullmatch(str(pdk.data)):
-        raise EmambaError(f"the path of the data of {pdk.name}, {str(pdk.data)!r}, has characters that Make or Tcl take for "
-                          "their own, and the files of macros go there with it: move the data to a path of letters, digits and "
-                          "_ @ % + = : , . -")
+        raise SettingError(f"the path of the data of {pdk.name}, {str(pdk.data)!r}, has characters that Make or Tcl take for "
+                           "their own, and the files of macros go there with it: move the data to a path of letters, digits and "
+                           "_ @ % + = : , . -")

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import Mismatch
 from rtl.kit.datapath import Products
 from rtl.kit.emit import to_verilog
 from rtl.plan.accelerator import Accelerator
@@ -96,8 +96,8 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
 def proven(proofs: list[Check]) -> str:
     """What the report says of the proofs; a netlist that differs from its Verilog is refused."""
     if wrong := [proof for proof in proofs if proof.result == "different"]:
-        raise EmambaError(f"the netlist differs from the Verilog in {len(wrong)} of {len(proofs)} parts, the first "
-                          f"{wrong[0].part} at {wrong[0].where}")
+        raise Mismatch(f"the netlist differs from the Verilog in {len(wrong)} of {len(proofs)} parts, the first "
+                       f"{wrong[0].part} at {wrong[0].where}")
     done = [proof for proof in proofs if proof.result == "proven"]
     return (f"{len(done)} of {len(proofs)} parts of the netlist are proven equivalent to the Verilog"
             + (f"; the proof of {len(proofs) - len(done)} was not finished" if len(done) < len(proofs) else ""))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from emamba.base import processes
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError, ToolFailed, ToolMissing
 
 from .liberty import Library
 from .mapping import Netlist
@@ -65,10 +65,10 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     missing = [kind for part in (netlist.top, *netlist.parts.values()) for kind in part.kinds
                if kind in netlist.library.cells and kind not in library.cells]
     if missing:
-        raise EmambaError(f"the corner {corner} of {pdk.name} has no cell {missing[0]}, which the netlist has; "
-                          "drop it in the PDK's description")
+        raise InputError(f"the corner {corner} of {pdk.name} has no cell {missing[0]}, which the netlist has; "
+                         "drop it in the PDK's description")
     if not available():
-        raise EmambaError("there is no OpenSTA: install its command sta, e.g. apt-get install opensta")
+        raise ToolMissing("there is no OpenSTA: install its command sta, e.g. apt-get install opensta")
     period = 1e-6 / clock_mhz / library.seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -85,7 +85,7 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     text = done.stdout + done.stderr
     if "== done" not in text:
         wrong = [line for line in text.splitlines() if "rror" in line] or text.splitlines()[-1:]
-        raise EmambaError(f"OpenSTA does not read the netlist: {wrong[0]}")
+        raise ToolFailed(f"OpenSTA does not read the netlist: {wrong[0]}")
     return read(text, library, clock_mhz)
 
 
@@ -97,7 +97,7 @@ def read(text: str, library: Library, clock_mhz: float) -> dict:
     def slack(report: str) -> float:
         found = re.search(r"(-?[\d.]+)\s+slack", report)
         if not found:
-            raise EmambaError("OpenSTA finds no path between registers; the netlist has no clock")
+            raise ToolFailed("OpenSTA finds no path between registers; the netlist has no clock")
         return float(found[1]) * nanoseconds
 
     def slacks(report: str) -> Iterator[tuple[str, float]]:

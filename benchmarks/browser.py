@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from emamba.base.door import guarded
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError, ToolFailed, ToolMissing
 
 OUT = Path("build/browser")
 WIDTHS = (500, 1200)
@@ -25,7 +25,7 @@ def find() -> str:
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found
-    raise EmambaError("there is no Chromium here: install it, e.g. apt-get install chromium")
+    raise ToolMissing("there is no Chromium here: install it, e.g. apt-get install chromium")
 
 
 def picture(browser: str, report: Path, width: int, scheme: str, out: Path, height: int = HEIGHT) -> None:
@@ -37,7 +37,7 @@ def picture(browser: str, report: Path, width: int, scheme: str, out: Path, heig
 def main(report: Path) -> None:
     browser = find()
     if not report.is_file():
-        raise EmambaError(f"{report} is no file: write it with emamba report")
+        raise InputError(f"{report} is no file: write it with emamba report")
     OUT.mkdir(parents=True, exist_ok=True)
     for width in WIDTHS:
         for scheme in BLINK:
@@ -52,7 +52,7 @@ def _open(browser: str, report: Path, *options: str) -> None:
     process = subprocess.run(command, capture_output=True, text=True)
     messages = re.findall(r".*:CONSOLE.*", process.stderr)
     if process.returncode or messages:
-        raise EmambaError(f"{options[0]}: {(messages or ['the browser ended with an error'])[0]}")
+        raise ToolFailed(f"{options[0]}: {(messages or ['the browser ended with an error'])[0]}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 
 from emamba.artifact import load
 from emamba.base.door import guarded
-from emamba.base.errors import EmambaError
+from emamba.base.errors import ToolFailed
 from emamba.io.files import write_file
 from rtl.kit.datapath import Products
 from rtl.kit.emit import parts, to_verilog
@@ -74,7 +74,7 @@ def small(family: str) -> list[Sample]:
 def measured(name: str, component, text: str, family: str) -> Sample | None:
     try:
         return Sample(name, component.inventory, synthesize(text, family))
-    except EmambaError as error:
+    except ToolFailed as error:
         print(f"{family} {name}: {error}")
         return None
 

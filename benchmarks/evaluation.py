@@ -12,7 +12,7 @@ import numpy as np
 from emamba import datasets, piecewise
 from emamba.artifact import Artifact, load
 from emamba.base.door import guarded
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, InputError
 from emamba.config import QuantizeConfig
 from emamba.datasets.metrics import BETTER, data_figures
 from emamba.datasets.tokens import executor_tokens
@@ -60,7 +60,7 @@ class Bench:
         self.artifact = load(MODELS / name)
         self.data = datasets.load(self.artifact.data["name"], self.artifact.data["split"])
         if not len(self.data.x_train):
-            raise EmambaError(f"data set {self.data.name} has no training part to calibrate on: {self.data.train_remedy}")
+            raise InputError(f"data set {self.data.name} has no training part to calibrate on: {self.data.train_remedy}")
         self.test = executor_tokens(self.data.x_test, self.artifact.config)
 
     def quantized(self, **changes) -> Artifact:
@@ -121,7 +121,7 @@ def states() -> list[dict]:
         for scale in ("certificate", "calibrated"):
             try:
                 row[scale] = bench.figures(bench.quantized(state_bits=bits, state_scale=scale))
-            except EmambaError as error:
+            except DesignLimit as error:
                 row[scale] = {"refused": str(error)}
         rows.append(row)
     return rows

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError
 from emamba.io.files import write_file
 
 DOCS = Path("docs")
@@ -31,7 +31,7 @@ def measure(name: str, sections: dict[str, Callable[[], object]], wanted: list[s
     """The figures alone, written after each section."""
     unknown = set(wanted) - set(sections)
     if unknown:
-        raise EmambaError(f"there is no section '{min(unknown)}'; choose some of {', '.join(sections)}")
+        raise SettingError(f"there is no section '{min(unknown)}'; choose some of {', '.join(sections)}")
     path, kept = DOCS / f"{name}.json", figures(name)
     for section, run in sections.items():
         if not wanted or section in wanted:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from amaranth.hdl import Elaboratable
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError, ToolFailed
 from emamba.io.files import write_file
 from rtl.kit import tools
 from rtl.kit.emit import parts, to_verilog
@@ -75,7 +75,7 @@ def synthesize(design: str | Elaboratable | Schedule, flow: str) -> dict:
     """Resources of a Verilog text with the module `top`, a component or a whole accelerator; the keys are those of COUNTS[flow],
     `memory_bits` (gates only), `cells` by type, `seconds` and `tool`."""
     if flow not in FLOWS:
-        raise EmambaError(f"there is no flow '{flow}'; choose one of {', '.join(FLOWS)}")
+        raise SettingError(f"there is no flow '{flow}'; choose one of {', '.join(FLOWS)}")
     verilog = _verilog(design)
     return _kept([verilog, flow, *FLOWS[flow], json.dumps(COUNTS[flow]), version("pyosys")], lambda: _synthesize(verilog, flow))
 
@@ -180,7 +180,7 @@ def _synthesize(verilog: str, flow: str) -> dict:
     known = {kind for weights in counts.values() for kind in weights}
     left = [kind for kind in kinds if kind.startswith("$") and kind not in known]
     if left or (memories and flow != "gates"):
-        raise EmambaError(f"Yosys leaves {', '.join(left) or '$mem_v2'} unmapped in flow '{flow}'")
+        raise ToolFailed(f"Yosys leaves {', '.join(left) or '$mem_v2'} unmapped in flow '{flow}'")
     result = {key: sum(weight * count for pattern, weight in weights.items() for kind, count in kinds.items()
                        if fnmatchcase(kind, pattern)) for key, weights in counts.items()}
     if flow == "gates":

@@ -19,7 +19,7 @@ from transformers import MambaConfig, MambaForCausalLM
 import emamba
 from emamba.api import read_model_files
 from emamba.base.door import guarded
-from emamba.base.errors import EmambaError
+from emamba.base.errors import Mismatch
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import Reference
 from sim.executor import RtlExecutor
@@ -70,7 +70,7 @@ def main(folder: Path | None) -> None:
         wrong = sum(int((values != expected[key]).sum()) for key, values in found.items())
         print(f"{name}: RTL against integer model: {len(found)} trace keys, {wrong} mismatches", flush=True)
         if difference > LIMIT or wrong or set(found) != set(expected) - {"input"}:
-            raise EmambaError(f"the model {name} of transformers is not what was imported")
+            raise Mismatch(f"the model {name} of transformers is not what was imported")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import numpy as np
 
 from emamba.artifact import Artifact
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, InputError
 from emamba.run.integer import IntegerModel
 from rtl.kit.streams import Port
 from rtl.plan.loads import structure
@@ -27,8 +27,8 @@ def golden_frames(artifact: Artifact) -> np.ndarray:
         return np.random.default_rng(SEED).integers(i.min, top + 1, (GOLDEN_FRAMES, *shape))
     frames = np.array(kept, object)
     if frames.shape[1:] != shape or not all(type(value) is int for value in frames.flat):
-        raise EmambaError(f"the artifact's golden frames are not integers [frames, {shape[0]} tokens, {shape[1]} values]: "
-                          "quantize the checkpoint again")
+        raise InputError(f"the artifact's golden frames are not integers [frames, {shape[0]} tokens, {shape[1]} values]: "
+                         "quantize the checkpoint again")
     return frames[:GOLDEN_FRAMES].astype(np.int64)
 
 
@@ -40,7 +40,7 @@ def describe(system: System, frames: np.ndarray, artifact: Artifact | None = Non
     if loads:
         found = difference(loads.structure, structure(schedule, artifact, loads.elements))
         if found:
-            raise EmambaError(f"'{artifact.name}' cannot be loaded into a design of '{system.artifact.name}': {found}; build a "
+            raise DesignLimit(f"'{artifact.name}' cannot be loaded into a design of '{system.artifact.name}': {found}; build a "
                               "design for it")
         image = loads.image(artifact).tobytes().hex()
     answers = IntegerModel(artifact).run(frames, ["head"])["head"]

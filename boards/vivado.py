@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from emamba.base import processes
-from emamba.base.errors import EmambaError
+from emamba.base.errors import ToolFailed
 
 UNRUN = "not run in Vivado here; no UltraScale+ timing or power is known"
 
@@ -36,5 +36,5 @@ def run(folder: Path, scripts: Sequence[str]) -> list[str]:
         to = None if sys.stdout.isatty() else subprocess.DEVNULL
         process = processes.run(command, cwd=place, stdout=to, stderr=None)
         if process.returncode:
-            raise EmambaError(f"Vivado ended with status {process.returncode} in {name}: see {place / log}")
+            raise ToolFailed(f"Vivado ended with status {process.returncode} in {name}: see {place / log}")
     return [f"Vivado ran on {', '.join(scripts)}: its own reports here hold utilization and timing"]

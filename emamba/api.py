@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from .artifact import Artifact, Codec
-from .base.errors import EmambaError, Fault, brief
+from .base.errors import EmambaError, Fault, InputError, Mismatch, SettingError, brief
 from .config import DataConfig, ModelConfig, QuantizeConfig, Recipe, validate
 from .datasets.tokens import executor_tokens
 from .importers.mamba1 import Head, Imported, translate
@@ -60,7 +60,7 @@ def compile(module: Any, calibration_data: Any, *, name: str = "model", settings
     except EmambaError:
         raise
     except MemoryError as error:
-        raise EmambaError(f"not enough memory ({error}): give less data, or a smaller model") from error
+        raise InputError(f"not enough memory ({error}): give less data, or a smaller model") from error
     except Exception as error:
         raise Fault(f"{type(error).__name__}: {brief(' '.join(str(error).split()))}: this is a fault of eMamba and not of what "
                     "you gave it; report it with the traceback of its cause") from error
@@ -69,16 +69,16 @@ def compile(module: Any, calibration_data: Any, *, name: str = "model", settings
 def _compile(module: Any, calibration_data: Any, name: str, settings: QuantizeConfig | Mapping | None, head: Any,
              task: str | None, pool: str | None, codec: Codec | None, verify: bool) -> Artifact:
     if not isinstance(name, str):
-        raise EmambaError(f"name is a text, not of the type {type(name).__name__}")
+        raise SettingError(f"name is a text, not of the type {type(name).__name__}")
     if not isinstance(settings, QuantizeConfig | Mapping | None):
-        raise EmambaError(f"settings are a QuantizeConfig or a table such as {{'residual_bits': 8}}, not of the type "
-                          f"{type(settings).__name__}")
+        raise SettingError(f"settings are a QuantizeConfig or a table such as {{'residual_bits': 8}}, not of the type "
+                           f"{type(settings).__name__}")
     module = peel(module)
     where = f"the {type(module).__name__}"
     settings = settings if isinstance(settings, QuantizeConfig) else validate(QuantizeConfig, dict(settings or {}), "settings")
     data = to_data(calibration_data)
     if head is None and (task, pool) != (None, None):
-        raise EmambaError("task and pool belong to a head of your own: give one, or leave them out")
+        raise SettingError("task and pool belong to a head of your own: give one, or leave them out")
     tensors = unwrapped(_state(module, where), where)
     roots = prefixes(tensors, BLOCKS)
     check_one(roots, where)
@@ -87,11 +87,11 @@ def _compile(module: Any, calibration_data: Any, name: str, settings: QuantizeCo
     config = getattr(inner, "config", None) or getattr(module, "config", None)
     if isinstance(config, ModelConfig):
         if head is not None:
-            raise EmambaError(f"{where} has its own head: leave head out")
+            raise SettingError(f"{where} has its own head: leave head out")
         model = Imported(config, _own_weights(tensors, root, config, where), (f"{where} of this project",))
     elif roots:
-        raise EmambaError(f"{where} has the tensors of a model of this project, but no config of the type ModelConfig: give it "
-                          "one, as its attribute config")
+        raise InputError(f"{where} has the tensors of a model of this project, but no config of the type ModelConfig: give it "
+                         "one, as its attribute config")
     else:
         said = _module_settings(config, where)
         check_ids(data)
@@ -111,19 +111,19 @@ def to_data(data: Any) -> Array:
     """An array of what a user gives as data: an array, a tensor of torch of any type, or lists of equal lengths."""
     kind = type(data).__name__
     if hasattr(data, "__iter__") and not hasattr(data, "__array__") and not isinstance(data, list | tuple):
-        raise EmambaError(f"the data is of the type {kind}: give an array or a tensor, such as torch.cat([x for x, *_ in "
-                          "loader]) of a DataLoader")
+        raise InputError(f"the data is of the type {kind}: give an array or a tensor, such as torch.cat([x for x, *_ in "
+                         "loader]) of a DataLoader")
     try:
         if hasattr(data, "detach"):
             data = data.detach().cpu()
             data = (data.float() if data.is_floating_point() else data).numpy()
         found = np.asarray(data)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise EmambaError(f"the data, of the type {kind}, is no array ({brief(error)}): give sequences of one length") from None
+        raise InputError(f"the data, of the type {kind}, is no array ({brief(error)}): give sequences of one length") from None
     if not found.ndim and found.dtype.kind in "biuf":
-        raise EmambaError("the data is a single number; the model reads sequences")
+        raise InputError("the data is a single number; the model reads sequences")
     if found.dtype.kind not in "biuf":
-        raise EmambaError(f"the data is an array of {found.dtype}; the model reads numbers")
+        raise InputError(f"the data is an array of {found.dtype}; the model reads numbers")
     return found
 
 
@@ -170,7 +170,7 @@ def write_imported(model: Imported, folder: Path) -> None:
 def _state(module: Any, where: str) -> dict:
     if not callable(getattr(module, "state_dict", None)):
         told = ", or the path of a checkpoint to emamba import" if isinstance(module, str | Path) else ""
-        raise EmambaError(f"{where} has no state_dict(): give a module of torch{told}")
+        raise InputError(f"{where} has no state_dict(): give a module of torch{told}")
     return dict(module.state_dict())
 
 
@@ -191,35 +191,35 @@ def _module_settings(config: Any, where: str) -> dict | None:
         return config.to_dict()
     if is_dataclass(config):
         return asdict(config)
-    raise EmambaError(f"{where} has a config of the type {type(config).__name__}, which is not known: give it as a table")
+    raise InputError(f"{where} has a config of the type {type(config).__name__}, which is not known: give it as a table")
 
 
 def _head(head: Any, task: str, pool: str) -> Head:
     pair = head if isinstance(head, tuple) else (getattr(head, "weight", None), getattr(head, "bias", None))
     weight, bias = pair if len(pair) == 2 else (None, None)
     if len(getattr(weight, "shape", ())) != 2:
-        raise EmambaError("the head must be a Linear, or a tuple of its weight [outputs, d_model] and its bias or None")
+        raise InputError("the head must be a Linear, or a tuple of its weight [outputs, d_model] and its bias or None")
     return Head(to_array("weight", weight, "the head"), None if bias is None else to_array("bias", bias, "the head"), task, pool)
 
 
 def check_data(data: Array, config: ModelConfig) -> None:
     """Refuses what the model cannot read; its shape apart, which `executor_tokens` checks."""
     if not len(data):
-        raise EmambaError("there is no data; give at least one sequence")
+        raise InputError("there is no data; give at least one sequence")
     if config.input == "tokens":
         check_ids(data, config.vocabulary)
     elif data.dtype.kind not in "fiu":
-        raise EmambaError(f"the data is an array of {data.dtype}; the model reads numbers")
+        raise InputError(f"the data is an array of {data.dtype}; the model reads numbers")
 
 
 def check_ids(ids: Array, vocabulary: int | None = None) -> None:
     """Refuses what is no array of token ids [n, L]."""
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
-        raise EmambaError(f"the data is an array of {ids.dtype} of the shape {list(ids.shape)}; the model reads token ids: "
-                          "integers [sequences, tokens]")
+        raise InputError(f"the data is an array of {ids.dtype} of the shape {list(ids.shape)}; the model reads token ids: "
+                         "integers [sequences, tokens]")
     if vocabulary is not None and ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
         wrong = int(ids.min() if ids.min() < 0 else ids.max())
-        raise EmambaError(f"the data holds the token id {wrong}, outside 0..{vocabulary - 1} of the vocabulary")
+        raise InputError(f"the data holds the token id {wrong}, outside 0..{vocabulary - 1} of the vocabulary")
 
 
 def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data: Array, where: str,
@@ -239,16 +239,16 @@ def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data
     except NotImplementedError:
         raise
     except Exception as error:  # whatever a module of another package raises
-        raise EmambaError(f"{where} cannot be run to compare it ({type(error).__name__}: {error}): give verify = False to "
-                          "compile it without that") from None
+        raise SettingError(f"{where} cannot be run to compare it ({type(error).__name__}: {error}): give verify = False to "
+                           "compile it without that") from None
     finally:
         module.train(training)
     found = next((value for key in ("logits", "last_hidden_state") if (value := getattr(output, key, None)) is not None), output)
     if isinstance(found, tuple) and found and config.input == "tokens":  # as transformers gives it without return_dict
         found = found[0]
     if not isinstance(found, torch.Tensor):
-        raise EmambaError(f"{where} gives a {type(output).__name__} and no tensor: give verify = False to compile it without "
-                          "comparing its outputs")
+        raise SettingError(f"{where} gives a {type(output).__name__} and no tensor: give verify = False to compile it without "
+                           "comparing its outputs")
     found = found.double().cpu().numpy()
     reference = Reference(config, model.weights)
     if without_head:
@@ -257,11 +257,11 @@ def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data
         expected = reference.run(inputs, ["head"])["head"]
         expected = expected if config.pool == "none" else expected[:, 0]
     if found.shape != expected.shape:
-        raise EmambaError(f"{where} gives outputs of the shape {list(found.shape)}, the float model made of it "
-                          f"{list(expected.shape)}: its forward computes something else{remedy}")
+        raise Mismatch(f"{where} gives outputs of the shape {list(found.shape)}, the float model made of it "
+                       f"{list(expected.shape)}: its forward computes something else{remedy}")
     limit = max(TOLERANCE, 16 * torch.finfo(parameter.dtype).eps) * float(np.abs(expected).max())
     largest = float(np.abs(found - expected).max())
     if not largest <= limit:
-        raise EmambaError(f"{where} gives outputs that differ by up to {largest:.3g} from those of the float model made of it, "
-                          f"more than {limit:.3g}: its forward computes something else{remedy}")
+        raise Mismatch(f"{where} gives outputs that differ by up to {largest:.3g} from those of the float model made of it, "
+                       f"more than {limit:.3g}: its forward computes something else{remedy}")
     return {"sequences": len(inputs), "largest_difference": largest}

@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from .base.errors import EmambaError, brief
+from .base.errors import InputError, SettingError, brief
 from .base.formats import Rounding
 from .io.files import read_text
 
@@ -178,18 +178,16 @@ def validate(cls: type[C], data: object, where: str) -> C:
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             message = "unknown key"
-        raise EmambaError(f"{where}: {key}: {message}") from None
+        raise SettingError(f"{where}: {key}: {message}") from None
 
 
 def load_toml(cls: type[C], path: Path | str) -> C:
     """Reads the TOML file at `path` as `cls`."""
     path = Path(path)
     try:
-        data = tomllib.loads(read_text(path, LARGEST_TOML))
-    except EmambaError as error:
-        raise EmambaError(str(error).replace("cannot read ", "cannot read the configuration ", 1)) from None
+        data = tomllib.loads(read_text(path, LARGEST_TOML, "the configuration "))
     except (ValueError, RecursionError) as error:  # the latter of tables that are thousands deep
-        raise EmambaError(f"{path} is not valid TOML: {brief(error)}") from None
+        raise InputError(f"{path} is not valid TOML: {brief(error)}") from None
     return validate(cls, data, str(path))
 
 

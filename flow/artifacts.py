@@ -7,7 +7,7 @@ import numpy as np
 from emamba import datasets
 from emamba.api import IMPORTED, calibrated
 from emamba.artifact import Artifact, load
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError
 from emamba.config import ModelConfig, QuantizeConfig, Recipe, validate
 from emamba.datasets.metrics import data_figures
 from emamba.datasets.tokens import executor_tokens
@@ -59,14 +59,14 @@ def known_settings(folder: Path) -> QuantizeConfig | None:
 def data_of(recipe: Recipe, checkpoint: Path, folder: Path | None) -> datasets.Dataset:
     """The data set of a checkpoint, in `folder` where that is given."""
     if recipe.data.name == IMPORTED:
-        raise EmambaError(f"{checkpoint} was imported and names no data set: quantize it with --calibration FILE")
+        raise InputError(f"{checkpoint} was imported and names no data set: quantize it with --calibration FILE")
     return datasets.load(recipe.data.name, recipe.data.split, folder, folder is not None)
 
 
 def calibration(data: datasets.Dataset, model: ModelConfig, settings: QuantizeConfig) -> np.ndarray:
     """Tokens of the training part that `settings` ask for."""
     if not len(data.x_train):
-        raise EmambaError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
+        raise InputError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
     return calibration_tokens(data.x_train, model, settings)
 
 

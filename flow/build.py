@@ -19,7 +19,7 @@ from boards.zynqmp.presets import PRESETS
 from boards.zynqmp.target import Target
 from emamba.artifact import SHIPPED, load
 from emamba.base.door import guarded
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError
 from emamba.base.options import at_least, check, cycles, real
 from emamba.io.files import change_record, check_replaceable, foreign, write_folder
 from emamba.ops import Scan
@@ -134,14 +134,14 @@ def build(options: argparse.Namespace) -> int:
     """Builds what the options ask for, and says what was built."""
     Elaboratable._MustUse__silence = True  # a refusal leaves a design unused, which Amaranth would tell
     if options.target not in TARGETS:
-        raise EmambaError(f"there is no target '{options.target}'; choose one of {', '.join(TARGETS)}")
+        raise SettingError(f"there is no target '{options.target}'; choose one of {', '.join(TARGETS)}")
     target = TARGETS[options.target]
     if options.pdk:
         if target is not asic:
-            raise EmambaError(f"--pdk is for the target asic, not for {options.target}")
+            raise SettingError(f"--pdk is for the target asic, not for {options.target}")
         target = asic.for_pdk(pdks.find(options.pdk, options.pdk_data), options.prove)
     elif options.prove:
-        raise EmambaError("--prove is of a netlist: name the process with --pdk")
+        raise SettingError("--prove is of a netlist: name the process with --pdk")
     if options.device and hasattr(target, "on"):
         target = target.on(options.device)
     clock_mhz = _clock(options, target.CLOCK_MHZ, target.LEAST_CLOCK_MHZ)
@@ -152,8 +152,8 @@ def build(options: argparse.Namespace) -> int:
     choice = Options(options.bus_bits, options.counters == "yes", live, options.state == "kept",
                      options.parity == "yes")
     if options.target not in SYSTEMS and choice != Options():
-        raise EmambaError(f"--weights, --state, --counters, --parity and --bus-bits are for {', '.join(SYSTEMS)}, not for the "
-                          f"target {options.target}")
+        raise SettingError(f"--weights, --state, --counters, --parity and --bus-bits are for {', '.join(SYSTEMS)}, not for the "
+                           f"target {options.target}")
     default = getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
     asked = request(options, target.DEVICE, default, getattr(target, "PRODUCTS", None))
     planned = plan(envelope(artifact) if live else artifact, asked)
@@ -210,11 +210,11 @@ def _clock(options: argparse.Namespace, default: float | None, least: float) -> 
     if options.clock_mhz is None:
         return default
     if options.clock_mhz > FASTEST:
-        raise EmambaError(f"--clock-mhz {options.clock_mhz:g}: no clock is faster than {FASTEST:g} MHz")
+        raise SettingError(f"--clock-mhz {options.clock_mhz:g}: no clock is faster than {FASTEST:g} MHz")
     if options.clock_mhz < least:
-        raise EmambaError(f"--clock-mhz {options.clock_mhz:g}: the target {options.target} has no clock below {least:g} MHz")
+        raise SettingError(f"--clock-mhz {options.clock_mhz:g}: the target {options.target} has no clock below {least:g} MHz")
     if default is None and options.frames_per_second is None:
-        raise EmambaError(f"--clock-mhz changes nothing in the target {options.target}; it goes with --frames-per-second")
+        raise SettingError(f"--clock-mhz changes nothing in the target {options.target}; it goes with --frames-per-second")
     return options.clock_mhz
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from emamba.artifact import Artifact
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError
 from emamba.run import executors
 from emamba.run.executors import Executor
 from sim.executor import RtlExecutor
@@ -19,7 +19,7 @@ def make_executor(artifact: Artifact, backend: str, *, cycles_per_token: int = 2
     design at `cycles_per_token`, built in the user's cache or in `build`; with `trace` it shows every node, else the head only.
     """
     if backend not in BACKENDS:
-        raise EmambaError(f"there is no backend '{backend}'; choose one of {', '.join(BACKENDS)}")
+        raise SettingError(f"there is no backend '{backend}'; choose one of {', '.join(BACKENDS)}")
     if backend != "rtl":
         return executors.make_executor(artifact, backend)
     rtl = RtlExecutor(artifact, cycles_per_token, build, trace=trace)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from emamba.artifact import Artifact, Codec
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, InputError, SettingError
 from emamba.config import ModelConfig, QuantizeConfig, validate
 from emamba.datasets.metrics import error_name, error_of, figures
 from emamba.datasets.tokens import executor_tokens
@@ -69,7 +69,7 @@ class Bench:
         """With widths of tensors or settings by name; None where no integer model has such."""
         try:
             return self.quantize(narrowed(settings, widths))
-        except EmambaError:
+        except (SettingError, DesignLimit):
             return None
 
     def error(self, artifact: Artifact) -> float:
@@ -89,7 +89,7 @@ def open_bench(checkpoint: Path, settings: QuantizeConfig, folder: Path | None, 
     recipe, weights, codec, _ = read_model(checkpoint)
     data, model = data_of(recipe, checkpoint, folder), recipe.model
     if not len(data.x_validate):
-        raise EmambaError(f"data set {data.name} has no validation part here, by which widths are judged: {data.train_remedy}")
+        raise InputError(f"data set {data.name} has no validation part here, by which widths are judged: {data.train_remedy}")
     tokens = executor_tokens(data.x_validate[:limit], model)
     return Bench(model, weights, codec, calibration(data, model, settings), tokens, data.y_validate[:limit],
                  data.unit_scale), error_name(model.task, data.unit)
@@ -184,7 +184,7 @@ def choose_widths(bench: Bench, settings: QuantizeConfig, tolerance: float, cost
     widest = bench.quantize(narrowed(settings, bits))
     exact, error = bench.float_error(widest), bench.error(widest)
     if error > exact + tolerance:
-        raise EmambaError(f"with up to {LADDER[0]} bits for every tensor the error is {error:.4g}, {error - exact:.3g} above "
+        raise DesignLimit(f"with up to {LADDER[0]} bits for every tensor the error is {error:.4g}, {error - exact:.3g} above "
                           f"that of the float model: allow more than --tolerance {tolerance:g}, or raise weight_bits")
     losses, savings = {}, {}
     for done, name in enumerate(bits):

@@ -16,7 +16,7 @@ from cocotb_tools import config
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import VerilatorControlFile, Verilog, get_runner
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError, Mismatch, ToolFailed
 from emamba.io import cache
 from rtl.kit import packing
 from rtl.kit.emit import to_verilog
@@ -91,11 +91,11 @@ def simulate(what: str, simulator: str, build_dir: Path, folder: Path, component
                         results_xml=str(results), seed=seed, log_file=log, test_filter=test_filter)
         except (RuntimeError, SystemExit):
             if not results.exists():
-                raise EmambaError(f"{what} does not run on {simulator}: {_last_line(log)} (see {log})") from None
+                raise ToolFailed(f"{what} does not run on {simulator}: {_last_line(log)} (see {log})") from None
     tests, failures = get_results(results)
     if failures or not tests:
         failure = _first_failure(results)
-        raise EmambaError(f"{what} on {simulator}: {failures} of {tests} tests failed; {failure} (see {log})")
+        raise Mismatch(f"{what} on {simulator}: {failures} of {tests} tests failed; {failure} (see {log})")
 
 
 def bench(component: Component, *tokens: np.ndarray, inputs: dict[str, Port] | None = None,
@@ -117,7 +117,7 @@ def bench(component: Component, *tokens: np.ndarray, inputs: dict[str, Port] | N
     cycles = {name: None if departures is None else [int(cycle) for cycle in departures] for name in outputs}
     for port, words in expected.items():
         if cycles[port] is not None and len(cycles[port]) != len(words):
-            raise EmambaError(f"the schedule gives {len(cycles[port])} departures for the {len(words)} beats of {port}")
+            raise InputError(f"the schedule gives {len(cycles[port])} departures for the {len(words)} beats of {port}")
     return Bench(component, stimulus, expected, masks, cycles)
 
 

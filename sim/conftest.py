@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError, ToolMissing
 from emamba.io import cache
 
 from . import tools
@@ -21,7 +21,7 @@ def pytest_configure(config):
     try:
         for simulator in tools.chosen():
             tools.environment(simulator)
-    except EmambaError as error:
+    except (SettingError, ToolMissing) as error:
         raise pytest.UsageError(str(error)) from None
 
 

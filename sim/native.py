@@ -15,7 +15,7 @@ import numpy as np
 from amaranth.lib.wiring import Component
 
 from emamba.base import processes
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError, SimulationStopped, ToolFailed
 from emamba.io import cache
 from emamba.io.files import draft, write_file
 from rtl.kit import packing
@@ -80,7 +80,7 @@ class NativeSimulation:
         words = np.ascontiguousarray(words, "<u4")
         sink_percent = stall_percent if sink_percent is None else sink_percent
         if not (0 <= stall_percent < 100 and 0 <= sink_percent < 100):
-            raise EmambaError(f"stall_percent must lie in 0..99, not {stall_percent} and {sink_percent}")
+            raise SettingError(f"stall_percent must lie in 0..99, not {stall_percent} and {sink_percent}")
         settings = {
             "seed": stall_seed or 0,
             "percent": stall_percent,
@@ -103,7 +103,7 @@ class NativeSimulation:
         command = [self.folder / "simulation", folder / "i.bin", folder, *(f"{name}={value}" for name, value in settings.items())]
         process = processes.run(command)
         if process.returncode:
-            raise EmambaError(f"the simulation ended with status {process.returncode}: {process.stderr.strip()}")
+            raise SimulationStopped(f"the simulation ended with status {process.returncode}: {process.stderr.strip()}")
         summary = dict(line.split() for line in (folder / "summary.txt").read_text().splitlines())
         result = Result(
             output=self._beats(folder / "o.bin", self.o),
@@ -120,10 +120,11 @@ class NativeSimulation:
         counts = (f"{len(result.input_cycles)} of {offered} input beats were taken and {len(result.output)} output beats came "
                   f"out, {summary['lasts']} of them a sequence's last where {wanted} should be")
         if summary["status"] == "stuck":
-            raise EmambaError(f"the design stopped: nothing moved for {summary['idle']} cycles after cycle "
-                              f"{result.cycles - int(summary['idle'])}; {counts}")
+            raise SimulationStopped(f"the design stopped: nothing moved for {summary['idle']} cycles after cycle "
+                                    f"{result.cycles - int(summary['idle'])}; {counts}", "stop")
         if summary["status"] == "surplus":
-            raise EmambaError(f"the design gives more than its input asks for, up to cycle {result.cycles}: {counts}")
+            raise SimulationStopped(f"the design gives more than its input asks for, up to cycle {result.cycles}: {counts}",
+                                    "surplus")
         return result
 
     def _lasts(self, words: np.ndarray) -> int:
@@ -176,7 +177,7 @@ def build(files: dict[str, str], build_dir: Path | None, *, fast: bool, options:
             if process.returncode:
                 log = place / "failed.log"
                 write_file(log, lambda path: path.write_text(said, encoding="utf-8"))
-                raise EmambaError(f"Verilator does not build the design: {first_error(said)} (see {log})")
+                raise ToolFailed(f"Verilator does not build the design: {first_error(said)} (see {log})")
             shutil.rmtree(work / "obj")
 
     return cache.kept(place, f"native-{hashlib.sha256(content.encode()).hexdigest()[:16]}", make)

@@ -4,7 +4,7 @@ import subprocess
 from copy import copy
 from pathlib import Path
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DeviceError, SimulationStopped
 from rtl.kit.emit import to_verilog
 from rtl.system.registers import address, mask
 from rtl.system.system import System
@@ -49,7 +49,7 @@ class NativeTransport:
         self.process.stdout.close()
         self.process.stderr.close()
         if status:
-            raise EmambaError(f"the simulation ended with status {status}: {text}")
+            raise SimulationStopped(f"the simulation ended with status {status}: {text}")
 
     def stall(self, source: int, sink: int, lite: int, seed: int, burst: int = 1) -> None:
         """Percent of the cycles in which a channel pauses; the input in bursts of so many words."""
@@ -64,13 +64,13 @@ class NativeTransport:
     def read32(self, address: int) -> int:
         value, response = map(int, self._ask(f"R {address}"))
         if response:
-            raise EmambaError(f"reading {address:#x} was answered with {response}")
+            raise DeviceError(f"reading {address:#x} was answered with {response}")
         return value
 
     def write32(self, address: int, value: int) -> None:
         response, = map(int, self._ask(f"W {address} {value}"))
         if response:
-            raise EmambaError(f"writing {address:#x} was answered with {response}")
+            raise DeviceError(f"writing {address:#x} was answered with {response}")
 
     def send(self, packet: bytes, keep: bytes | None = None) -> None:
         """With `keep`, a 1 or 0 for each byte: its TKEEP."""
@@ -96,5 +96,5 @@ class NativeTransport:
         self.process.stdin.flush()
         answer = self.process.stdout.readline().decode().split()
         if not answer:
-            raise EmambaError(f"the simulation broke off: {self.process.stderr.read().decode().strip()}")
+            raise SimulationStopped(f"the simulation broke off: {self.process.stderr.read().decode().strip()}")
         return answer

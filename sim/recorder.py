@@ -8,7 +8,7 @@ import numpy as np
 from amaranth.hdl import Cat
 from amaranth.sim import Simulator
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit
 from rtl.kit import packing
 from rtl.kit.streams import Port
 from rtl.plan.accelerator import Accelerator
@@ -60,7 +60,7 @@ def record(schedule: Schedule, tokens: Array, cycles: int, stall_percent: int = 
     """Feeds integers [batch, L, input width] until the last result has left, or `cycles` are over. With `stall_percent` the
     design's two ports pause at random, by a fixed seed, in that share of the cycles."""
     if schedule.multipliers > MOST_MULTIPLIERS:
-        raise EmambaError(f"{schedule.artifact.name} at {schedule.period} cycles a token has {schedule.multipliers} multipliers; "
+        raise DesignLimit(f"{schedule.artifact.name} at {schedule.period} cycles a token has {schedule.multipliers} multipliers; "
                           f"at most {MOST_MULTIPLIERS} are simulated here: give more --cycles-per-token")
     design = Accelerator(schedule)
     streams = {"i": (schedule.input, design.i)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import Mismatch
 from emamba.base.formats import IntFormat
 from rtl.kit.streams import Beat, Fifo, Fork, Gearbox, Pacer, Port
 
@@ -90,5 +90,5 @@ def test_a_fault_fails(fault, tests, reason, simulator, build_dir):
     """The bench itself: what is not as expected fails every test that can see it."""
     case = fork(2)
     fault(case)
-    with pytest.raises(EmambaError, match=rf"{tests} of 8 tests failed; .*{reason}"):
+    with pytest.raises(Mismatch, match=rf"{tests} of 8 tests failed; .*{reason}"):
         case.run(f"fault-{fault.__name__}", simulator, build_dir)

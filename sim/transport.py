@@ -9,7 +9,7 @@ from cocotb.triggers import SimTimeoutError, with_timeout
 from cocotb.utils import get_sim_time
 from cocotbext.axi import AxiLiteBus, AxiLiteMaster, AxiStreamBus, AxiStreamFrame, AxiStreamSink, AxiStreamSource
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DeviceError
 
 OKAY = 0
 
@@ -47,14 +47,14 @@ class SimulationTransport:
     async def read32(self, address: int) -> int:
         result = await self.lite.read(address, 4)
         if result.resp != OKAY:
-            raise EmambaError(f"reading {address:#x} was answered with {result.resp!s}")
+            raise DeviceError(f"reading {address:#x} was answered with {result.resp!s}")
         return int.from_bytes(result.data, "little")
 
     @resume
     async def write32(self, address: int, value: int) -> None:
         result = await self.lite.write(address, value.to_bytes(4, "little"))
         if result.resp != OKAY:
-            raise EmambaError(f"writing {address:#x} was answered with {result.resp!s}")
+            raise DeviceError(f"writing {address:#x} was answered with {result.resp!s}")
 
     @resume
     async def write_bytes(self, address: int, data: bytes) -> None:

@@ -420,7 +420,7 @@ def test_killed(small, tmp_path, number, status, said):
     out.mkdir()
     (out / "report.json").write_text("{}")
     marker = tmp_path / "started"
-    code = ("import runpy, sys\nfrom emamba import processes\nfrom rtl import emit\n"
+    code = ("import runpy, sys\nfrom emamba.base import processes\nfrom rtl.kit import emit\n"
             f"emit.to_verilog = lambda *_: processes.run(['sh', '-c', 'touch {marker}; sleep 300'])\n"
             "sys.argv = sys.argv[:1] + sys.argv[2:]\nrunpy.run_module('rtl.build', run_name='__main__')")
     with subprocess.Popen([command[0], "-c", code, *command[2:], str(out)], stderr=subprocess.PIPE, text=True) as process:

@@ -45,7 +45,8 @@ def test_a_group_ends_with_the_block():
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_group_ends_with_its_owner(number):
     """The signal goes to the owner alone, as a development environment's stop button sends it."""
-    code = (f"import subprocess, sys\nfrom emamba import door, processes\nsys.exit(door.guarded('owner', lambda: processes.run("
+    code = (f"import subprocess, sys\nfrom emamba.base import door, processes\n"
+            "sys.exit(door.guarded('owner', lambda: processes.run("
             f"['sh', '-c', {TREE!r}], stderr=None).returncode))")
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as owner:
         child = int(owner.stderr.readline())

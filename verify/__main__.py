@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks import sections
 from emamba.artifact import load
 from emamba.base.door import guarded
-from emamba.base.errors import EmambaError
+from emamba.base.errors import Mismatch, SettingError
 from emamba.base.formats import IntFormat, Rounding
 from emamba.ops import Scan
 from emamba.piecewise import fit
@@ -193,7 +193,7 @@ def measured(only: list[str]) -> dict[str, Callable[[], object]]:
     def rows(section: str, jobs: Jobs) -> list[dict]:
         kept = {next(iter(row.values())): row for row in sections.figures("verification").get(section, [])}
         if unknown := set(only) - set(jobs):
-            raise EmambaError(f"section '{section}' has no row '{min(unknown)}'; choose some of {', '.join(jobs)}")
+            raise SettingError(f"section '{section}' has no row '{min(unknown)}'; choose some of {', '.join(jobs)}")
         for name in only or jobs:
             kept[name] = jobs[name]()
             print(f"  {name}: {kept[name]}", file=sys.stderr, flush=True)
@@ -225,7 +225,7 @@ def main(names: list[str]) -> None:
     found = page.rows(sections.measure("verification", measured(only), names[:1] if only else names))
     sections.write_page("verification", page.page(found))
     if bad := [row.property for row in found if not row.holds]:
-        raise EmambaError(f"{len(bad)} of {len(found)} properties do not hold, the first: {bad[0]} (see docs/verification.md)")
+        raise Mismatch(f"{len(bad)} of {len(found)} properties do not hold, the first: {bad[0]} (see docs/verification.md)")
 
 
 if __name__ == "__main__":

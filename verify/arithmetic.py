@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from emamba.base import arithmetic
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError
 from emamba.base.formats import IntFormat, Rounding
 
 SECONDS = 5
@@ -98,7 +98,7 @@ def check(arith) -> None:
         try:
             arith.check_range("x", np.array(values, np.int64), o)
             assert bad is None
-        except EmambaError as error:
+        except InputError as error:
             assert bad is not None and f" {bad}," in str(error) and "-128..127" in str(error)
     for narrow in (IntFormat(1), IntFormat(1, False)):
         arith.check_range("x", np.array([], np.int64), narrow)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from emamba.artifact import Artifact
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SimulationStopped, ToolFailed
 from emamba.run.integer import IntegerModel
 from rtl.kit import packing, tools
 from rtl.kit.emit import to_verilog
@@ -92,7 +92,7 @@ def upsets(count: int = 60, seed: int = 1) -> dict:
             wrong = frames.wrong(frames.run(strap=k, strap_at=at))
             outcome = "no effect" if not wrong else "until reset" if wrong[-1] == 7 else "passing"
             longest = max(longest, wrong[-1] - wrong[0] + 1 if outcome == "passing" else 0)
-        except EmambaError:
+        except SimulationStopped:
             outcome = "until reset"
         result[outcome] += 1
         after = frames.run(strap=k, strap_at=at, reset_at=at + 20, resume_beat=5 * frames.beats)
@@ -188,7 +188,7 @@ def undefined(artifact: Artifact, cycles_per_token: int, percent: int = 40, fram
         for command in (["iverilog", "-g2012", "-o", "bench", "bench.v", "undefined.v"], ["vvp", "bench"]):
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
             if done.returncode:
-                raise EmambaError(f"{command[0]} does not run the bench: {done.stderr.strip().splitlines()[0]}")
+                raise ToolFailed(f"{command[0]} does not run the bench: {done.stderr.strip().splitlines()[0]}")
     beats = re.findall(r"^beat ([01xz]+)", done.stdout, re.M)
     masks = [f"{mask:b}".zfill(len(beats[0])) for mask in packing.to_ints(packing.mask(schedule.output))] * len(beats)
     used = [

@@ -30,7 +30,7 @@ from safetensors.numpy import save as save_tensors
 from boards.describe import golden_frames
 from emamba import artifact as artifacts
 from emamba import datasets
-from emamba.base.errors import EmambaError
+from emamba.base.errors import EmambaError, InputError, SettingError
 from emamba.config import FinetuneConfig, QuantizeConfig, Recipe, load_toml, validate
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
@@ -186,7 +186,7 @@ class Fuzzer:
         Schedule(artifact, 4)
         golden_frames(artifact)
         if "name" in artifact.data:
-            with suppress(EmambaError):
+            with suppress(InputError, SettingError):
                 datasets.load(artifact.data["name"], artifact.data.get("split"), self.folder / "none")
         rng = np.random.default_rng(0)
         i = artifact.input

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from amaranth.lib.wiring import Component
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import Mismatch, SimulationStopped
 from emamba.config import ModelConfig
 from emamba.run.integer import IntegerModel
 from rtl.blocks.linear import Linear
@@ -202,7 +202,7 @@ def score(name: str, count: int, seed: int = 1, seconds: int = 20) -> Score:
     simulation = NativeSimulation(case.component, BUILD, fast=False, verilog=made.verilog, options=("-Wno-fatal",))
     bench = _bench(simulation, case)
     if reason := bench(0):
-        raise EmambaError(f"{name}: the design itself fails its bench: {reason}")
+        raise Mismatch(f"{name}: the design itself fails its bench: {reason}")
     reasons = {k: bench(k) for k in range(1, len(made.kinds) + 1)}
     if not all(reasons.values()):
         longer = _bench(simulation, target(name, MORE))
@@ -270,8 +270,8 @@ def _bench(simulation: NativeSimulation, case: Target):
                 after = simulation.run(some, cycle, 0, sink_percent=70, reset_at=cycle, resume_beat=few // 2 * beats, **settings)
                 if not right(after.output, few - few // 2):
                     return "reset"
-        except EmambaError as error:
-            return "stop" if "stopped" in str(error) else "surplus" if "more than" in str(error) else "crash"
+        except SimulationStopped as error:
+            return error.kind
         return ""
 
     return judge

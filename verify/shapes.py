@@ -4,7 +4,7 @@
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit
 from emamba.config import ModelConfig
 from emamba.run.reference import Reference
 from sim.models import random_artifact, random_inputs
@@ -55,7 +55,7 @@ def run(examples: int) -> list[dict]:
         shape = {"shape": config.model_dump(exclude_none=True)}
         try:
             artifact = random_artifact(config)
-        except EmambaError as error:
+        except DesignLimit as error:
             rows.append({"refused": str(error)} | shape)
             return
         keys = Reference(config, artifact.weights).run(artifact.codec.standardize(random_inputs(config, 2)), None)

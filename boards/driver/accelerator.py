@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from emamba.base.errors import EmambaError, brief
+from emamba.base.errors import DeviceError, InputError, SettingError, brief
 from rtl.system.registers import BY_NAME, INTERFACE, MAGIC, address, extract, mask
 
 from .description import STATE_LIMIT, Description, array
@@ -18,7 +18,7 @@ from .transaction import Transactions, Unchanged, transaction
 
 class Transport(Protocol):
     """A way to the design. `send` queues one input packet and does not wait for it; `receive` waits `timeout` seconds for the
-    next output packet, of at most `size` bytes. A failure is a `TimeoutError` or an `EmambaError`. `abort` forgets what is
+    next output packet, of at most `size` bytes. A failure is a `TimeoutError` or a `DeviceError`. `abort` forgets what is
     queued, on its way and received, whatever was interrupted before. Time-outs are of `clock()`, in seconds, where it has one."""
 
     def read32(self, address: int) -> int: ...
@@ -76,7 +76,7 @@ class Accelerator(Transactions):
     @timeout.setter
     def timeout(self, seconds: float) -> None:
         if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 < seconds <= TIMEOUT_LIMIT:
-            raise EmambaError(f"the time-out is {brief(seconds)}: give seconds above 0, at most {TIMEOUT_LIMIT}")
+            raise SettingError(f"the time-out is {brief(seconds)}: give seconds above 0, at most {TIMEOUT_LIMIT}")
         self._timeout = float(seconds)
 
     def predict(self, batch: np.ndarray) -> np.ndarray:
@@ -112,7 +112,7 @@ class Accelerator(Transactions):
         own.check_shape(tokens)
         low, high = own.input.range
         if tokens.dtype.kind not in "iu" or (tokens.size and (tokens.min() < low or tokens.max() > high)):
-            raise EmambaError(f"the batch holds what is no integer in {low}..{high}; predict takes values in the user's unit")
+            raise InputError(f"the batch holds what is no integer in {low}..{high}; predict takes values in the user's unit")
         return [frame.astype(own.input.dtype).tobytes() for frame in tokens]
 
     def self_test(self) -> int:
@@ -121,7 +121,7 @@ class Accelerator(Transactions):
         frames, answers = self.description.golden
         wrong = (self.run(frames) != answers).any(axis=(1, 2))
         if wrong.any():
-            raise EmambaError(f"the self-test fails: {wrong.sum()} of {len(frames)} golden frames are wrong, frame "
+            raise DeviceError(f"the self-test fails: {wrong.sum()} of {len(frames)} golden frames are wrong, frame "
                               f"{int(wrong.argmax())} first; check the clock's timing report and program the FPGA again")
         return len(frames)
 
@@ -214,7 +214,7 @@ class Accelerator(Transactions):
         for word in words:
             self._write32("STATE_DATA", int(word))
         if len(words) and self._read("STATUS") & mask("STATUS", "CLEARED"):
-            raise EmambaError("the design did not take the state: call reset() and restore it again")
+            raise DeviceError("the design did not take the state: call reset() and restore it again")
         self._control(ENABLE=1)
 
     # Weights
@@ -244,7 +244,7 @@ class Accelerator(Transactions):
         self._write32("LOAD_CHECKSUM", checksum(other))
         self._write("LOAD_COMMAND", COMMIT=1)
         if not self._waits(lambda status: not status & mask("STATUS", "COMMITTING")):
-            raise EmambaError("the load waits for packets that do not leave the design: call reset()")
+            raise DeviceError("the load waits for packets that do not leave the design: call reset()")
         digest = self._digest()
         if digest == other.digest:
             self.description, self._pending = other, None
@@ -254,7 +254,7 @@ class Accelerator(Transactions):
             raise Unchanged(f"the design did not take the load of '{other.name}': '{self.description.name}' still answers; build "
                             "both descriptions again")
         else:
-            raise EmambaError("the design answers with another artifact than the one that was loaded: call reset()")
+            raise DeviceError("the design answers with another artifact than the one that was loaded: call reset()")
 
     # What the above share
 
@@ -276,7 +276,7 @@ class Accelerator(Transactions):
         self._write32("CONTROL", mask("CONTROL", "ENABLE"))
         self._write("COMMAND", CLEAR_STATE=1)
         if not self._waits(lambda status: not status & mask("STATUS", "COMMITTING")):
-            raise EmambaError("the design does not end a load after a reset: program the FPGA again")
+            raise DeviceError("the design does not end a load after a reset: program the FPGA again")
         for name in ("ERRORS", "INTERRUPT"):
             self._write32(name, 0xFFFFFFFF)
         digest = self._digest()
@@ -289,18 +289,18 @@ class Accelerator(Transactions):
         own = self.description
         magic = self._read("MAGIC")
         if magic != MAGIC:
-            raise EmambaError(f"there is no accelerator of this project at this address, which reads {magic:#010x} and not "
+            raise DeviceError(f"there is no accelerator of this project at this address, which reads {magic:#010x} and not "
                               f"{MAGIC:#010x}: program the FPGA, and check the address")
         version = self._read("INTERFACE")
         major, minor = (extract("INTERFACE", field, version) for field in ("MAJOR", "MINOR"))
         if major != INTERFACE[0] or minor < INTERFACE[1]:
-            raise EmambaError(f"the FPGA's registers have version {major}.{minor}, this driver needs "
+            raise DeviceError(f"the FPGA's registers have version {major}.{minor}, this driver needs "
                               f"{INTERFACE[0]}.{INTERFACE[1]}: take both from the same build")
         self.capabilities = self._read("CAPABILITIES")
         digest = self._digest()
         if digest != own.digest and not (self._can("LOADABLE") and own.image is not None
                                          and self._digest("STRUCTURE") == own.structure_digest):
-            raise EmambaError(f"the FPGA holds another design: artifact {digest[:12]}…, not '{own.name}', {own.digest[:12]}…; "
+            raise DeviceError(f"the FPGA holds another design: artifact {digest[:12]}…, not '{own.name}', {own.digest[:12]}…; "
                               "program the bitstream of this description")
         shapes = {"TOKENS": own.tokens, "INPUT_WIDTH": own.input_width, "OUTPUT_TOKENS": own.output_tokens,
                   "OUTPUT_WIDTH": own.output_width}
@@ -310,9 +310,9 @@ class Accelerator(Transactions):
         for name, wanted in shapes.items():
             found = self._read(name)
             if found != wanted:
-                raise EmambaError(f"the FPGA's {name} is {found}, the description says {wanted}: take both from the same build")
+                raise DeviceError(f"the FPGA's {name} is {found}, the description says {wanted}: take both from the same build")
         if self.state_words > (STATE_LIMIT if own.state_words is None else own.state_words):
-            raise EmambaError(f"the FPGA's STATE_WORDS is {self.state_words}, above {STATE_LIMIT}: take the description and the "
+            raise DeviceError(f"the FPGA's STATE_WORDS is {self.state_words}, above {STATE_LIMIT}: take the description and the "
                               "bitstream from the same build")
 
     def _digest(self, name: str = "DIGEST") -> str:
@@ -331,10 +331,10 @@ class Accelerator(Transactions):
         try:
             result = self.transport.receive(size, self.timeout)
         except TimeoutError:
-            raise EmambaError(f"result {k + 1} of {count} did not come within {self.timeout:g} s: {self._silence()}; call "
+            raise DeviceError(f"result {k + 1} of {count} did not come within {self.timeout:g} s: {self._silence()}; call "
                               "reset()") from None
         if len(result) != size:
-            raise EmambaError(f"result {k + 1} of {count} has {len(result)} bytes, not {size}: the packet was broken off; call "
+            raise DeviceError(f"result {k + 1} of {count} has {len(result)} bytes, not {size}: the packet was broken off; call "
                               "reset()")
         return result
 
@@ -349,14 +349,14 @@ class Accelerator(Transactions):
                   f"be used, first that of packet {counts['FIRST_BAD']})") if counts["FRAMES_BAD"] else ""
         text = f"{causes(errors)}{marked}{f'; {after}' if after else ''}"
         if any(errors & mask("ERRORS", name) for name in harmful):
-            raise EmambaError(f"{text}; call reset()")
+            raise DeviceError(f"{text}; call reset()")
         raise Unchanged(text)
 
     def _silence(self) -> str:
         """Why nothing comes."""
         try:
             status, errors, control = self._read("STATUS"), self._read("ERRORS"), self._read("CONTROL")
-        except (EmambaError, OSError) as error:
+        except (DeviceError, OSError) as error:
             return f"the registers do not answer either ({error or 'no answer in time'})"
         if status & mask("STATUS", "EXCESS"):
             return "an input packet has no TLAST, so that the next ones count as its excess"

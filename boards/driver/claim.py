@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DeviceError
 
 RUN = Path("/run/emamba")
 """Locks of what is no device of its own. Only root may write in the folder above."""
@@ -24,14 +24,14 @@ class Claim:
             about = os.fstat(self.file)
             self.close()
             if not isinstance(error, BlockingIOError):
-                raise EmambaError(f"cannot lock {self.name}: {error.strerror}; name the device itself") from None
-            raise EmambaError(f"{self.name} is in use by {holder(about)}: close it there first") from None
+                raise DeviceError(f"cannot lock {self.name}: {error.strerror}; name the device itself") from None
+            raise DeviceError(f"{self.name} is in use by {holder(about)}: close it there first") from None
 
     def check(self) -> None:
         if self.file is None:
-            raise EmambaError(f"{self.name} was closed: make the transport anew")
+            raise DeviceError(f"{self.name} was closed: make the transport anew")
         if os.getpid() != self.owner:
-            raise EmambaError(f"{self.name} is in use by process {self.owner}, which started this one: close it there and open "
+            raise DeviceError(f"{self.name} is in use by process {self.owner}, which started this one: close it there and open "
                               "it here")
 
     def close(self) -> None:
@@ -47,11 +47,11 @@ def opened(path: str | Path, flags: int, remedy: str = "load the device-tree ove
     try:
         file = os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
     except (OSError, ValueError, TypeError) as error:
-        raise EmambaError(f"cannot open {path}: {getattr(error, 'strerror', None) or error}; {remedy}") from None
+        raise DeviceError(f"cannot open {path}: {getattr(error, 'strerror', None) or error}; {remedy}") from None
     kind = os.fstat(file).st_mode
     if stat.S_ISFIFO(kind) or stat.S_ISDIR(kind):
         os.close(file)
-        raise EmambaError(f"{path} is a {'pipe' if stat.S_ISFIFO(kind) else 'folder'} and no device: name the device")
+        raise DeviceError(f"{path} is a {'pipe' if stat.S_ISFIFO(kind) else 'folder'} and no device: name the device")
     return file
 
 
@@ -61,10 +61,10 @@ def claim_name(name: str, called: str) -> Claim:
         RUN.mkdir(mode=0o700, exist_ok=True)
         about = os.lstat(RUN)
         if not stat.S_ISDIR(about.st_mode) or about.st_uid != os.geteuid() or about.st_mode & 0o022:
-            raise EmambaError(f"{RUN} is not this user's own folder, so that it cannot hold locks: remove it")
+            raise DeviceError(f"{RUN} is not this user's own folder, so that it cannot hold locks: remove it")
         file = os.open(RUN / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise EmambaError(f"cannot lock {called} in {RUN}: {error.strerror}; run as root, as PYNQ needs") from None
+        raise DeviceError(f"cannot lock {called} in {RUN}: {error.strerror}; run as root, as PYNQ needs") from None
     return Claim(RUN / f"{name}.lock", file, called)
 
 

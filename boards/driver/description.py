@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emamba.base.errors import EmambaError, brief
+from emamba.base.errors import InputError, brief
 
 FORMAT = "emamba-accelerator"
 VERSION = 1
@@ -69,23 +69,23 @@ class Description:
         if not isinstance(source, dict):
             source = _parsed(source)
         if not isinstance(source, dict) or source.get("format") != FORMAT:
-            raise EmambaError("this is no description of an accelerator: name the accelerator.json that rtl.build wrote")
+            raise InputError("this is no description of an accelerator: name the accelerator.json that rtl.build wrote")
         version = source.get("version")
         if type(version) is not int or version != VERSION:
             known = version if _whole(version, 0, 1 << 32) else "unknown"
-            raise EmambaError(f"the description has version {known}, this driver reads version {VERSION}: take both from the "
-                              "same build")
+            raise InputError(f"the description has version {known}, this driver reads version {VERSION}: take both from the "
+                             "same build")
         return cls(**_checked(source))
 
     def encode(self, batch: np.ndarray) -> np.ndarray:
         """Values in the user's unit [n, L, input width] → integers."""
         values = array(batch)
         if values.dtype.kind not in "iufb":
-            raise EmambaError(f"the batch holds what are no real numbers (its type is {values.dtype}): convert it first")
+            raise InputError(f"the batch holds what are no real numbers (its type is {values.dtype}): convert it first")
         self.check_shape(values)
         values = values.astype(np.float64)
         if not np.isfinite(values).all():
-            raise EmambaError("the batch holds a value that is not finite: remove or replace such values")
+            raise InputError("the batch holds a value that is not finite: remove or replace such values")
         low, high = self.input.range
         with np.errstate(over="ignore"):  # what lies beyond all numbers is clipped too
             if self.codec["mean"] is not None:
@@ -98,16 +98,16 @@ class Description:
 
     def check_shape(self, batch: np.ndarray) -> None:
         if batch.ndim != 3 or batch.shape[1:] != (self.tokens, self.input_width):
-            raise EmambaError(f"the batch has the shape {list(batch.shape)}; the design reads "
-                              f"[sequences, {self.tokens} tokens, {self.input_width} values]")
+            raise InputError(f"the batch has the shape {list(batch.shape)}; the design reads "
+                             f"[sequences, {self.tokens} tokens, {self.input_width} values]")
 
 
 def array(batch) -> np.ndarray:
     try:
         return np.asarray(batch)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise EmambaError(f"the batch is no array of numbers ({brief(error)}): make it one of [sequences, tokens, "
-                          "values]") from None
+        raise InputError(f"the batch is no array of numbers ({brief(error)}): make it one of [sequences, tokens, "
+                         "values]") from None
 
 
 def _parsed(source) -> dict:
@@ -116,32 +116,32 @@ def _parsed(source) -> dict:
         path = Path(source)
         path = path / "accelerator.json" if path.is_dir() else path
         if path.exists() and not path.is_file():
-            raise EmambaError(f"{path} is no file: name the folder that rtl.build wrote")
+            raise InputError(f"{path} is no file: name the folder that rtl.build wrote")
         if path.stat().st_size > FILE_LIMIT:
-            raise EmambaError(f"{path} has more than {FILE_LIMIT >> 20} MiB, so it is no description: name the folder that "
-                              "rtl.build wrote")
+            raise InputError(f"{path} has more than {FILE_LIMIT >> 20} MiB, so it is no description: name the folder that "
+                             "rtl.build wrote")
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise EmambaError(f"cannot read {path}: {error.strerror}; name the folder that rtl.build wrote") from None
+        raise InputError(f"cannot read {path}: {error.strerror}; name the folder that rtl.build wrote") from None
     except TypeError:
-        raise EmambaError(f"a description is a folder, a file or its JSON, not {type(source).__name__}: name the folder that "
-                          "rtl.build wrote") from None
+        raise InputError(f"a description is a folder, a file or its JSON, not {type(source).__name__}: name the folder that "
+                         "rtl.build wrote") from None
     except (ValueError, RecursionError):
-        raise EmambaError(f"{source} is damaged: copy it again") from None
+        raise InputError(f"{source} is damaged: copy it again") from None
 
 
 def _checked(source: dict) -> dict:
     """The fields, each of its type and in its range."""
     def need(right: bool, key: str, what: str) -> None:
         if not right:
-            raise EmambaError(f"the description is damaged: {key} is not {what}; build it again")
+            raise InputError(f"the description is damaged: {key} is not {what}; build it again")
 
     known = {field.name for field in fields(Description)}
     values = {key: value for key, value in source.items() if key not in ("format", "version")}
     for key in sorted(known - {"state_words"} - values.keys()):
-        raise EmambaError(f"the description is damaged: {key} is missing; build it again")
+        raise InputError(f"the description is damaged: {key} is missing; build it again")
     for key in sorted(values.keys() - known, key=str):
-        raise EmambaError(f"the description is damaged: {brief(key)!a} is unknown; build it again")
+        raise InputError(f"the description is damaged: {brief(key)!a} is unknown; build it again")
 
     for key in ("tokens", "input_width", "output_tokens", "output_width", "cycles_per_frame"):
         need(_whole(values[key], 1, (1 << 48) - 1), key, "a number of at least 1")

@@ -9,7 +9,7 @@ from collections import deque
 
 import numpy as np
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DeviceError, ToolMissing
 
 from .claim import claim_name
 
@@ -26,13 +26,13 @@ class PynqTransport:
         try:
             from pynq import allocate
         except ImportError:
-            raise EmambaError("the PYNQ transport needs the package pynq, which is not installed; elsewhere take the UIO "
+            raise ToolMissing("the PYNQ transport needs the package pynq, which is not installed; elsewhere take the UIO "
                               "transport") from None
         self.allocate = allocate
         try:
             self.registers, self.dma = getattr(overlay, registers).mmio, getattr(overlay, dma)
         except AttributeError as error:
-            raise EmambaError(f"the overlay has no such part: {error}") from None
+            raise DeviceError(f"the overlay has no such part: {error}") from None
         place = getattr(self.registers, "base_addr", None)
         self.claim = None if place is None else claim_name(f"pynq-{place:x}", f"the accelerator at {place:#x}")
         self.packets, self.results = ([None, None] for _ in range(2))  # buffers that take turns
@@ -66,7 +66,7 @@ class PynqTransport:
         if not self.armed:
             self._arm(size)
         elif self.armed != size:
-            raise EmambaError(f"the DMA waits for a result of {self.armed} bytes, not of {size}: call abort before the size "
+            raise DeviceError(f"the DMA waits for a result of {self.armed} bytes, not of {size}: call abort before the size "
                               "changes")
         end = time.monotonic() + timeout
         while not channel.idle:
@@ -92,7 +92,7 @@ class PynqTransport:
         end = time.monotonic() + RESET_SECONDS
         while (mmio.read(CONTROL) | mmio.read(FROM_DEVICE + CONTROL)) & RESET:
             if time.monotonic() > end:
-                raise EmambaError("the DMA does not leave its reset: see that its clock runs")
+                raise DeviceError("the DMA does not leave its reset: see that its clock runs")
         for channel in (self.dma.sendchannel, self.dma.recvchannel):
             channel.start()
 
@@ -103,7 +103,7 @@ class PynqTransport:
     def _check(self) -> None:
         for channel, what in ((self.dma.recvchannel, "a result"), (self.dma.sendchannel, "an input")):
             if channel.error:
-                raise EmambaError(f"the DMA stopped at {what} packet: reset the driver")
+                raise DeviceError(f"the DMA stopped at {what} packet: reset the driver")
 
     def _send_next(self) -> None:
         """Starts the packet that is in its buffer, where the DMA is ready for it, and copies the next one."""

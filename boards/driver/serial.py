@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DeviceError, InputError, SettingError
 from rtl.system.registers import MAGIC
 
 from .claim import Claim, opened
@@ -39,7 +39,7 @@ class SerialTransport:
     def __init__(self, line: int | str | Path, baud: int = 1_000_000, *, seconds: float = 1.0):
         self.baud, self.seconds, self.claim = baud, seconds, None
         if type(baud) is not int or baud <= 0 or not 0 < seconds <= 3600:
-            raise EmambaError(f"{baud} baud and {seconds} s: give a speed above 0, and at most 3600 seconds")
+            raise SettingError(f"{baud} baud and {seconds} s: give a speed above 0, and at most 3600 seconds")
         self.line = line if isinstance(line, int) else self._open(line)
         self.fault = ""
         try:
@@ -47,7 +47,7 @@ class SerialTransport:
             self.abort()
         except OSError as error:
             self.close()
-            raise EmambaError(f"the line {line} cannot be used: {error.strerror}; is the board connected?") from None
+            raise DeviceError(f"the line {line} cannot be used: {error.strerror}; is the board connected?") from None
         except BaseException:
             self.close()
             raise
@@ -59,9 +59,9 @@ class SerialTransport:
         try:
             speed = getattr(termios, f"B{self.baud}", None)
             if speed is None:
-                raise EmambaError(f"this system has no serial speed of {self.baud} baud; build the design for another one")
+                raise DeviceError(f"this system has no serial speed of {self.baud} baud; build the design for another one")
             if not os.isatty(line):
-                raise EmambaError(f"{path} is no serial line: name a device such as /dev/ttyUSB0")
+                raise DeviceError(f"{path} is no serial line: name a device such as /dev/ttyUSB0")
             file, line = line, None
             self.claim = Claim(path, file)
             fcntl.ioctl(self.claim.file, termios.TIOCEXCL)
@@ -71,7 +71,7 @@ class SerialTransport:
             settings[4] = settings[5] = speed
             termios.tcsetattr(self.claim.file, termios.TCSANOW, settings)
         except (OSError, termios.error) as error:
-            raise EmambaError(f"{path} cannot be set to {self.baud} baud: {error}; is it a serial line?") from None
+            raise DeviceError(f"{path} cannot be set to {self.baud} baud: {error}; is it a serial line?") from None
         finally:
             if line is not None:
                 os.close(line)
@@ -85,17 +85,17 @@ class SerialTransport:
     def read32(self, address: int) -> int:
         status, value = self._ask(READ, address.to_bytes(2, "little"))
         if status:
-            raise EmambaError(f"reading {address:#x} was answered with {status}")
+            raise DeviceError(f"reading {address:#x} was answered with {status}")
         return value
 
     def write32(self, address: int, value: int) -> None:
         status, _ = self._ask(WRITE, address.to_bytes(2, "little") + value.to_bytes(4, "little"))
         if status:
-            raise EmambaError(f"writing {address:#x} was answered with {status}")
+            raise DeviceError(f"writing {address:#x} was answered with {status}")
 
     def send(self, packet: bytes) -> None:
         if not packet:
-            raise EmambaError("a packet of no bytes cannot be sent: give it a token")
+            raise InputError("a packet of no bytes cannot be sent: give it a token")
         self._check()
         parts = [packet[k:k + CHUNK] for k in range(0, len(packet), CHUNK)]
         self.queue += [(LAST if k == len(parts) - 1 else DATA, part) for k, part in enumerate(parts)]
@@ -142,7 +142,7 @@ class SerialTransport:
         wanted = bytes([1, 0]) + MAGIC.to_bytes(4, "little")
         try:
             self._until(lambda: wanted in self.received, self.seconds / TRIES, self._append)
-        except (TimeoutError, EmambaError):
+        except (TimeoutError, DeviceError):
             return False
         return True
 
@@ -150,11 +150,11 @@ class SerialTransport:
         if self.claim:
             self.claim.check()
         if self.fault:
-            raise EmambaError(f"{self.fault} (since then the line waits for a reset)")
+            raise DeviceError(f"{self.fault} (since then the line waits for a reset)")
 
     def _fail(self, sentence: str) -> None:
         self.fault = sentence
-        raise EmambaError(sentence)
+        raise DeviceError(sentence)
 
     def _ask(self, kind: int, content: bytes) -> tuple[int, int]:
         self._check()

@@ -5,10 +5,10 @@ import threading
 import weakref
 from functools import wraps
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DeviceError
 
 
-class Unchanged(EmambaError):
+class Unchanged(DeviceError):
     """A refusal that leaves the design as it was, so that the next call may go on."""
 
 
@@ -27,7 +27,7 @@ class Transactions:
 
     def _check_own(self) -> None:
         if self.transport.driver() is not self:
-            raise EmambaError("another driver was made on this transport since, and changed the design: use that one, or call "
+            raise DeviceError("another driver was made on this transport since, and changed the design: use that one, or call "
                               "reset() to have it back")
 
 
@@ -37,15 +37,15 @@ def transaction(what: str, *, anew: bool = False):
         @wraps(function)
         def call(self, *arguments, **options):
             if self._thread == threading.get_ident() and self._lock.locked():  # a signal's handler
-                raise EmambaError(f"{what} is asked for in the middle of {self._open}, by the same thread: let that end first")
+                raise DeviceError(f"{what} is asked for in the middle of {self._open}, by the same thread: let that end first")
             with self._lock:
                 if self._process != os.getpid():
-                    raise EmambaError(f"this driver belongs to process {self._process}: close its transport there and make both "
+                    raise DeviceError(f"this driver belongs to process {self._process}: close its transport there and make both "
                                       "anew here")
                 if not anew:
                     self._check_own()
                 if self._open and not anew:
-                    raise EmambaError(f"{self._open} ended in its middle: call reset() first, which leaves no results, and a "
+                    raise DeviceError(f"{self._open} ended in its middle: call reset() first, which leaves no results, and a "
                                       "state of zeros that is not kept")
                 self._thread, self._open = threading.get_ident(), what
                 try:
@@ -54,7 +54,7 @@ def transaction(what: str, *, anew: bool = False):
                     self._open = what if anew else ""
                     raise
                 except OSError as error:
-                    raise EmambaError(f"{what} broke off, since the transport failed ({error or 'no answer in time'}): call "
+                    raise DeviceError(f"{what} broke off, since the transport failed ({error or 'no answer in time'}): call "
                                       "reset()") from error
                 finally:
                     self._thread = None

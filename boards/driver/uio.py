@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DeviceError
 from rtl.system.registers import MAGIC, SPAN, address, mask
 
 from .claim import Claim, opened
@@ -39,7 +39,7 @@ def device(name: str, folder: str | Path = "/sys/class/uio") -> str:
     for path in sorted(Path(folder).glob("*/name")):
         if path.read_text().strip() == name:
             return f"/dev/{path.parent.name}"
-    raise EmambaError(f"there is no UIO device '{name}': load the device-tree overlay, on a kernel whose command line has "
+    raise DeviceError(f"there is no UIO device '{name}': load the device-tree overlay, on a kernel whose command line has "
                       "uio_pdrv_genirq.of_id=generic-uio")
 
 
@@ -51,7 +51,7 @@ class Words:
         try:
             self.memory = mmap.mmap(file, size)
         except (OSError, ValueError, OverflowError) as error:
-            raise EmambaError(f"cannot map {size} bytes of {path}, since it has fewer or is another kind of device ({error}): "
+            raise DeviceError(f"cannot map {size} bytes of {path}, since it has fewer or is another kind of device ({error}): "
                               "check the arguments registers, dma, buffer and size") from None
         finally:
             os.close(file)
@@ -107,19 +107,19 @@ class UioTransport:
 
     def _map(self, registers: str, dma: str, buffer: str, physical: int | None, size: int | None) -> None:
         if Words(dma, 4)[0] == MAGIC:
-            raise EmambaError(f"{dma} is the accelerator's registers and no DMA: the arguments registers and dma are exchanged")
+            raise DeviceError(f"{dma} is the accelerator's registers and no DMA: the arguments registers and dma are exchanged")
         self.registers, self.dma = Words(registers, SPAN), Words(dma, DMA_SPAN)
         facts = Path("/sys/class/u-dma-buf") / Path(buffer).name
         try:
             self.physical = int((facts / "phys_addr").read_text(), 0) if physical is None else physical
             size = int((facts / "size").read_text(), 0) if size is None else size
         except (OSError, ValueError) as error:
-            raise EmambaError(f"cannot read {facts}: {error}; is the module u-dma-buf loaded?") from None
+            raise DeviceError(f"cannot read {facts}: {error}; is the module u-dma-buf loaded?") from None
         if type(size) is not int or size < PARTS * ALIGNMENT:
-            raise EmambaError(f"the DMA buffer {buffer} has {size} bytes, and {PARTS * ALIGNMENT} are the least: load u-dma-buf "
+            raise DeviceError(f"the DMA buffer {buffer} has {size} bytes, and {PARTS * ALIGNMENT} are the least: load u-dma-buf "
                               "with a larger one")
         if type(self.physical) is not int or not 0 <= self.physical < 1 << 64 or self.physical % ALIGNMENT:
-            raise EmambaError(f"the DMA buffer {buffer} lies at the physical address {self.physical}, which is no multiple of "
+            raise DeviceError(f"the DMA buffer {buffer} lies at the physical address {self.physical}, which is no multiple of "
                               f"{ALIGNMENT} of 64 bits: give that of phys_addr in /sys/class/u-dma-buf")
         self.part = size // PARTS // ALIGNMENT * ALIGNMENT
         self.buffer = Words(buffer, PARTS * self.part).memory
@@ -149,7 +149,7 @@ class UioTransport:
         if not self.armed:
             self._arm(size)
         elif self.armed != size:
-            raise EmambaError(f"the DMA waits for a result of {self.armed} bytes, not of {size}: call abort before the size "
+            raise DeviceError(f"the DMA waits for a result of {self.armed} bytes, not of {size}: call abort before the size "
                               "changes")
         end = time.monotonic() + timeout
         while not self._idle(FROM_DEVICE):
@@ -174,7 +174,7 @@ class UioTransport:
         end = time.monotonic() + RESET_SECONDS
         while self.dma[TO_DEVICE + CONTROL] & RESET or self.dma[FROM_DEVICE + CONTROL] & RESET:
             if time.monotonic() > end:
-                raise EmambaError("the DMA does not leave its reset: see that its clock runs, and that the bitstream is the "
+                raise DeviceError("the DMA does not leave its reset: see that its clock runs, and that the bitstream is the "
                                   "overlay's")
         for channel in (TO_DEVICE, FROM_DEVICE):
             self.dma[channel + CONTROL] = RUN
@@ -203,7 +203,7 @@ class UioTransport:
 
     def _check(self, size: int, what: str) -> None:
         if not 0 < size <= self.part:
-            raise EmambaError(f"a {what} has {size} bytes, a quarter of the DMA buffer {self.part}: load u-dma-buf with a "
+            raise DeviceError(f"a {what} has {size} bytes, a quarter of the DMA buffer {self.part}: load u-dma-buf with a "
                               "larger one" if size else f"a {what} of no bytes cannot be moved: name its size")
 
     def _place(self) -> int:
@@ -224,5 +224,5 @@ class UioTransport:
         status = self.dma[channel + STATUS]
         if status & ERRORS:
             name = "input" if channel == TO_DEVICE else "result"
-            raise EmambaError(f"the DMA stopped at an {name} packet with status {status:#x}: reset the driver")
+            raise DeviceError(f"the DMA stopped at an {name} packet with status {status:#x}: reset the driver")
         return channel not in self.started or bool(status & IDLE)

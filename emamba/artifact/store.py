@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from ..base.errors import EmambaError, brief
+from ..base.errors import DesignLimit, InputError, SettingError, brief, located
 from ..base.formats import IntFormat, Rounding
 from ..config import ModelConfig, validate
 from ..graph import build_graph
@@ -58,12 +58,12 @@ class Codec:
     def standardize(self, tokens: Array) -> Array:
         """tokens [batch, L, input width] in the user's unit → what the float model reads."""
         if self.mean is not None and (np.ndim(tokens) != 3 or np.shape(tokens)[-1:] != self.mean.shape):
-            raise EmambaError(f"the input has the shape {list(np.shape(tokens))}; the model reads [sequences, tokens, "
-                              f"{len(self.mean)}]")
+            raise InputError(f"the input has the shape {list(np.shape(tokens))}; the model reads [sequences, tokens, "
+                             f"{len(self.mean)}]")
         if not np.isfinite(tokens).all():
             index = [int(k) for k in np.argwhere(~np.isfinite(tokens))[0]]
-            raise EmambaError(f"the input holds a value that is not finite at [sequence, token, value] = {index}: "
-                              "remove or replace such values")
+            raise InputError(f"the input holds a value that is not finite at [sequence, token, value] = {index}: "
+                             "remove or replace such values")
         return tokens if self.mean is None else (tokens - self.mean) / self.std
 
     def encode(self, tokens: Array, i: IntFormat) -> Array:
@@ -137,37 +137,37 @@ def load(folder: Path | str) -> Artifact:
     """Reads and checks the artifact in `folder`."""
     folder = Path(folder)
     if not (folder / "manifest.json").is_file():
-        raise EmambaError(f"{folder} is not an artifact: it has no manifest.json")
+        raise InputError(f"{folder} is not an artifact: it has no manifest.json")
     try:
         manifest = json.loads(_read(folder / "manifest.json", MANIFEST_LIMIT))
     except (ValueError, RecursionError) as error:
-        raise EmambaError(f"{folder}/manifest.json is damaged ({error}): copy the artifact again") from None
+        raise InputError(f"{folder}/manifest.json is damaged ({error}): copy the artifact again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise EmambaError(f"{folder}/manifest.json is not the manifest of an artifact")
+        raise InputError(f"{folder}/manifest.json is not the manifest of an artifact")
     if manifest.get("version") != VERSION:
         found = reprlib.repr(manifest.get("version"))
-        raise EmambaError(f"{folder} has artifact version {found}; this program reads version {VERSION}: quantize the checkpoint "
-                          "again")
+        raise InputError(f"{folder} has artifact version {found}; this program reads version {VERSION}: quantize the checkpoint "
+                         "again")
     if set(manifest) != set(KEYS):
         odd = sorted(set(manifest) ^ set(KEYS))[0]
-        raise EmambaError(f"{folder}/manifest.json: the key '{odd}' is {'unknown' if odd in manifest else 'missing'}")
+        raise InputError(f"{folder}/manifest.json: the key '{odd}' is {'unknown' if odd in manifest else 'missing'}")
     if manifest["digest"] != _digest({key: value for key, value in manifest.items() if key != "digest"}):
-        raise EmambaError(f"{folder}/manifest.json was altered: its digest does not match; quantize the checkpoint again")
+        raise InputError(f"{folder}/manifest.json was altered: its digest does not match; quantize the checkpoint again")
     story = validate(Story, {key: manifest[key] for key in ("name", "data", "record")}, f"{folder}/manifest.json")
     arrays = _load_tensors(folder, "weights.safetensors", manifest["files"])
     for name, array in arrays.items():
         if array.dtype.kind != "i" or not array.size:
-            raise EmambaError(f"{folder}/weights.safetensors: the array '{name}' must hold integers")
+            raise InputError(f"{folder}/weights.safetensors: the array '{name}' must hold integers")
     if (count := sum(array.size for array in arrays.values())) > INTEGER_LIMIT:
-        raise EmambaError(f"{folder}/weights.safetensors holds {count} integers; an artifact has at most {INTEGER_LIMIT}")
+        raise InputError(f"{folder}/weights.safetensors holds {count} integers; an artifact has at most {INTEGER_LIMIT}")
     reference = _load_tensors(folder, "float.safetensors", manifest["files"])
     try:
         config = validate(ModelConfig, manifest["model"], "model")
         codec = _load_codec(manifest["codec"], config)
         operators = _load_operators(manifest["nodes"], arrays, config)
         story.record.check_golden(config, operators["input"].o)
-    except EmambaError as error:
-        raise EmambaError(f"{folder}/manifest.json: {error}") from None
+    except (InputError, SettingError, DesignLimit) as error:
+        raise InputError(f"{folder}/manifest.json: {error}") from None
     return Artifact(manifest["name"], config, manifest["data"], codec, operators, reference, manifest["record"],
                     manifest["digest"])
 
@@ -176,32 +176,30 @@ def check_operators(config: ModelConfig, operators: dict[str, Operator]) -> None
     """Refuses operators that are not the graph of `config`, or whose formats do not meet."""
     for node in build_graph(config):
         operator = operators[node.name]
-        try:
+        with located(f"node '{node.name}'"):
             if operator.width != node.width:
-                raise EmambaError(f"it has {operator.width} channels, the model needs {node.width}")
+                raise DesignLimit(f"it has {operator.width} channels, the model needs {node.width}")
             operator.check_inputs([operators[name] for name in node.inputs])
             _check_config(operator, config)
-        except EmambaError as error:
-            raise EmambaError(f"node '{node.name}': {error}") from None
 
 
 def _check_config(operator: Operator, config: ModelConfig) -> None:
     """Refuses sizes that no neighbour checks."""
     match operator:
         case Conv1d() if operator.weight.shape[1] != config.d_conv:
-            raise EmambaError(f"it has {operator.weight.shape[1]} taps, the model needs {config.d_conv}")
+            raise DesignLimit(f"it has {operator.weight.shape[1]} taps, the model needs {config.d_conv}")
         case Lookup() if len(operator.table) != config.vocabulary:
-            raise EmambaError(f"it has {len(operator.table)} rows, the model needs {config.vocabulary}")
+            raise DesignLimit(f"it has {len(operator.table)} rows, the model needs {config.vocabulary}")
         case Pool() if operator.mean != (config.pool == "mean") or (operator.mean and operator.tokens != config.tokens):
-            raise EmambaError(f"it is not the model's pool, which is '{config.pool}' over {config.tokens} tokens")
+            raise DesignLimit(f"it is not the model's pool, which is '{config.pool}' over {config.tokens} tokens")
 
 
 def _load_operators(nodes: Any, arrays: dict[str, Array], config: ModelConfig) -> dict[str, Operator]:
     if not isinstance(nodes, dict):
-        raise EmambaError("nodes: must be a table")
+        raise InputError("nodes: must be a table")
     graph = build_graph(config)
     for name in sorted(set(nodes) ^ {node.name for node in graph}):
-        raise EmambaError(f"node '{name}' is {'unknown to' if name in nodes else 'missing from'} this model's graph")
+        raise InputError(f"node '{name}' is {'unknown to' if name in nodes else 'missing from'} this model's graph")
     operators, used = {}, set()
     for node in graph:
         cls = OPERATORS[node.kind]
@@ -209,24 +207,23 @@ def _load_operators(nodes: Any, arrays: dict[str, Array], config: ModelConfig) -
         parameters: dict[str, Any] = {}
         given = nodes[node.name]
         if not isinstance(given, dict):
-            raise EmambaError(f"node '{node.name}' must be a table of parameters")
-        try:
-            for entry in fields(cls):
-                key = f"{node.name}.{entry.name}"
-                if key in arrays:
-                    used.add(key)
-                    parameters[entry.name] = arrays[key].astype(np.int64)
-                elif entry.name in given:
-                    parameters[entry.name] = _from_json(hints[entry.name], given[entry.name], entry.name)
-            for extra in sorted(set(given) - set(parameters)):
-                raise EmambaError(f"unknown parameter '{extra}'")
-            operators[node.name] = cls(**parameters)
-        except EmambaError as error:
-            raise EmambaError(f"node '{node.name}': {error}") from None
-        except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-            raise EmambaError(f"node '{node.name}': its parameters do not make a {node.kind} ({error})") from None
+            raise InputError(f"node '{node.name}' must be a table of parameters")
+        with located(f"node '{node.name}'"):
+            try:
+                for entry in fields(cls):
+                    key = f"{node.name}.{entry.name}"
+                    if key in arrays:
+                        used.add(key)
+                        parameters[entry.name] = arrays[key].astype(np.int64)
+                    elif entry.name in given:
+                        parameters[entry.name] = _from_json(hints[entry.name], given[entry.name], entry.name)
+                for extra in sorted(set(given) - set(parameters)):
+                    raise InputError(f"unknown parameter '{extra}'")
+                operators[node.name] = cls(**parameters)
+            except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+                raise InputError(f"its parameters do not make a {node.kind} ({error})") from None
     for extra in sorted(set(arrays) - used):
-        raise EmambaError(f"weights.safetensors has an array '{extra}' that no node reads")
+        raise InputError(f"weights.safetensors has an array '{extra}' that no node reads")
     check_operators(config, operators)
     return operators
 
@@ -246,26 +243,26 @@ def _from_json(hint: Any, value: Any, name: str) -> Any:
     if kind in (IntFormat, Segments):
         names = {entry.name for entry in fields(kind)}
         if not isinstance(value, dict) or set(value) != names:
-            raise EmambaError(f"{name} must be a table with the keys {', '.join(sorted(names))}")
+            raise InputError(f"{name} must be a table with the keys {', '.join(sorted(names))}")
         hints = typing.get_type_hints(kind)
         return kind(**{key: _from_json(hints[key], part, f"{name}.{key}") for key, part in value.items()})
     if kind is np.ndarray:
         if not isinstance(value, list) or not all(type(v) is int and abs(v) < 1 << 48 for v in value):
-            raise EmambaError(f"{name} must be a list of integers below 2^48")
+            raise InputError(f"{name} must be a list of integers below 2^48")
         return np.array(value, np.int64)
     if kind is Rounding:
         if value not in list(Rounding):
-            raise EmambaError(f"{name} must be one of {', '.join(Rounding)}, not {reprlib.repr(value)}")
+            raise InputError(f"{name} must be one of {', '.join(Rounding)}, not {reprlib.repr(value)}")
         return Rounding(value)
     if type(value) is not kind:
-        raise EmambaError(f"{name} must be of type {kind.__name__}, not {reprlib.repr(value)}")
+        raise InputError(f"{name} must be of type {kind.__name__}, not {reprlib.repr(value)}")
     return value
 
 
 def _load_codec(codec: Any, config: ModelConfig) -> Codec:
     names = ("mean", "std", "scale", "offset")
     if not isinstance(codec, dict) or set(codec) != set(names):
-        raise EmambaError(f"codec: must be a table with the keys {', '.join(names)}")
+        raise InputError(f"codec: must be a table with the keys {', '.join(names)}")
     parts = {}
     for key, value in codec.items():
         width = config.input_width if key in ("mean", "std") else config.outputs
@@ -274,7 +271,7 @@ def _load_codec(codec: Any, config: ModelConfig) -> Codec:
             continue
         numbers = isinstance(value, list) and len(value) == width and all(type(v) in (int, float) for v in value)
         if not numbers or not all(abs(v) <= 1e300 for v in value) or (key == "std" and min(value) <= 0):
-            raise EmambaError(f"codec.{key}: must be a list of {width} finite numbers{' above 0' if key == 'std' else ''}")
+            raise InputError(f"codec.{key}: must be a list of {width} finite numbers{' above 0' if key == 'std' else ''}")
         parts[key] = np.array(value, np.float64)
     return Codec(**parts)
 
@@ -282,20 +279,20 @@ def _load_codec(codec: Any, config: ModelConfig) -> Codec:
 def _load_tensors(folder: Path, name: str, hashes: Any) -> dict[str, Array]:
     content = _read(folder / name)
     if not isinstance(hashes, dict) or _sha256(content) != hashes.get(name):
-        raise EmambaError(f"{folder}/{name} is truncated or was altered: its SHA-256 is not the manifest's; "
-                          "copy the artifact again")
+        raise InputError(f"{folder}/{name} is truncated or was altered: its SHA-256 is not the manifest's; "
+                         "copy the artifact again")
     try:
         return load_tensors(content)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise EmambaError(f"{folder}/{name} is not a safetensors file ({brief(error)})") from None
+        raise InputError(f"{folder}/{name} is not a safetensors file ({brief(error)})") from None
 
 
 def _read(path: Path, limit: int = SIZE_LIMIT) -> bytes:
     try:
         if path.stat().st_size > limit:
-            raise EmambaError(f"{path} has {path.stat().st_size} bytes; this file of an artifact has at most {limit}")
+            raise InputError(f"{path} has {path.stat().st_size} bytes; this file of an artifact has at most {limit}")
     except OSError as error:
-        raise EmambaError(f"cannot read {path}: {error.strerror}") from None
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
     content = read_bytes(path)
     check_pointer(path, content)
     return content

@@ -9,7 +9,7 @@ from math import isqrt
 
 import numpy as np
 
-from .errors import EmambaError
+from .errors import InputError
 from .formats import IntFormat, Rounding
 
 Array = np.ndarray
@@ -154,4 +154,4 @@ def check_range(name: str, x: Array, o: IntFormat) -> None:
     """Refuses integers that their format cannot hold."""
     low, high = (int(x.min()), int(x.max())) if x.size else (0, 0)
     if low < o.min or high > o.max:
-        raise EmambaError(f"{name} holds {low if low < o.min else high}, outside {o.min}..{o.max} of its format {o}")
+        raise InputError(f"{name} holds {low if low < o.min else high}, outside {o.min}..{o.max} of its format {o}")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .errors import EmambaError
+from .errors import DesignLimit
 
 
 class Rounding(StrEnum):
@@ -25,11 +25,11 @@ class IntFormat:
     def __post_init__(self):
         for name, kind in (("bits", int), ("signed", bool), ("frac", int)):
             if type(getattr(self, name)) is not kind:
-                raise EmambaError(f"{name} of an integer format must be a {kind.__name__}, not {getattr(self, name)!r}")
+                raise DesignLimit(f"{name} of an integer format must be a {kind.__name__}, not {getattr(self, name)!r}")
         if not 1 <= self.bits <= 62:
-            raise EmambaError(f"an integer format must have 1 to 62 bits, not {self.bits}")
+            raise DesignLimit(f"an integer format must have 1 to 62 bits, not {self.bits}")
         if not -64 <= self.frac <= 64:
-            raise EmambaError(f"frac = {self.frac} of an integer format is out of range; it must lie in −64..64")
+            raise DesignLimit(f"frac = {self.frac} of an integer format is out of range; it must lie in −64..64")
 
     @property
     def min(self) -> int:

@@ -4,7 +4,7 @@ import argparse
 import math
 import re
 
-from .errors import EmambaError
+from .errors import SettingError
 
 MOST_CYCLES = 1 << 20
 """Cycles a token may take; `rtl.plan.schedule` has the same limit."""
@@ -56,7 +56,7 @@ class Number(argparse.Action):
 def check(options: argparse.Namespace) -> argparse.Namespace:
     """Refuses options by the first sentence about a number."""
     if sentence := getattr(options, "refused", None):
-        raise EmambaError(sentence)
+        raise SettingError(sentence)
     return options
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import SettingError
 
 MODULES = {name: name for name in ("mars", "fashion_mnist", "cifar10", "wikitext2", "japanese_vowels")}
 """Data set name -> module of this package."""
@@ -66,7 +66,7 @@ def load(name: str, split: str | None = None, directory: Path | str | None = Non
     folder of the system."""
     directory = data_directory(directory)
     if not isinstance(name, str) or not isinstance(split, str | None):
-        raise EmambaError(f"the name and the split of a data set are texts, not {str(name)[:80]!r} and {str(split)[:80]!r}")
+        raise SettingError(f"the name and the split of a data set are texts, not {str(name)[:80]!r} and {str(split)[:80]!r}")
     if name in MODULES:
         before = _only.set(only)
         try:
@@ -74,8 +74,8 @@ def load(name: str, split: str | None = None, directory: Path | str | None = Non
         finally:
             _only.reset(before)
     if Path(name).name != name or name in ("", "..") or len(os.fsencode(name)) > LONGEST or not os.path.isdir(directory / name):
-        raise EmambaError(f"unknown data set '{name[:80]}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in "
-                          f"{directory}")
+        raise SettingError(f"unknown data set '{name[:80]}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in "
+                           f"{directory}")
     return import_module(".folder", __name__).load(name, split, directory / name)
 
 
@@ -94,7 +94,7 @@ def choose_split(name: str, split: str | None, splits: tuple[str, ...]) -> str:
     if split is None:
         return splits[0]
     if split not in splits:
-        raise EmambaError(f"data set {name} has no split '{split}'; it has: {', '.join(splits)}")
+        raise SettingError(f"data set {name} has no split '{split}'; it has: {', '.join(splits)}")
     return split
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from ..io.disguises import check_pointer
 from ..io.files import check_regular, read_bytes
 
@@ -24,7 +24,7 @@ def read(path: Path, remedy: str) -> bytes:
     try:
         size = path.stat().st_size
     except OSError as error:
-        raise EmambaError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
     check_regular(path)
     _check(path, size, remedy)
     content = read_bytes(path)
@@ -45,7 +45,7 @@ def unpack(path: Path, remedy: str) -> bytes:
             if not packed.eof and len(content) <= LIMIT:
                 raise EOFError("it ends before its end marker")
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise EmambaError(f"{path} cannot be read ({error}): {remedy}") from None
+        raise InputError(f"{path} cannot be read ({error}): {remedy}") from None
     _check(path, len(content), remedy)
     return content
 
@@ -57,12 +57,12 @@ def read_npz(path: Path, remedy: str) -> dict[str, np.ndarray]:
         with io.BytesIO(content) as file, np.load(file, allow_pickle=False) as archive:
             _check(path, sum(entry.file_size for entry in archive.zip.infolist()), remedy)
             return dict(archive)
-    except EmambaError:
+    except InputError:
         raise
     except Exception as error:  # a damaged file raises nearly every kind of exception
-        raise EmambaError(f"{path} is damaged or not an .npz file ({error}): {remedy}") from None
+        raise InputError(f"{path} is damaged or not an .npz file ({error}): {remedy}") from None
 
 
 def _check(path: Path, size: int, remedy: str) -> None:
     if size > LIMIT:
-        raise EmambaError(f"{path} holds more than {LIMIT} bytes, which no file of its data set does: {remedy}")
+        raise InputError(f"{path} holds more than {LIMIT} bytes, which no file of its data set does: {remedy}")

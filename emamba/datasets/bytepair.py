@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import SettingError
 
 BYTES = 256
 PIECE = re.compile(rb"[ \n]*[^ \n]+|[ \n]+")
@@ -30,7 +30,7 @@ def learn(text: bytes, vocabulary: int) -> Array:
         count = np.bincount((ids[:-1] * size + ids[1:])[inside], weight[:-1][inside], minlength=1)
         best = int(count.argmax())
         if count[best] < 2:
-            raise EmambaError(f"a text of {len(text)} bytes has no pairs for a vocabulary of {vocabulary}: take a smaller one")
+            raise SettingError(f"a text of {len(text)} bytes has no pairs for a vocabulary of {vocabulary}: take a smaller one")
         pairs[k] = divmod(best, size)
         keep = _merge(ids, pairs[k], size)
         ids, weight = ids[keep], weight[keep]

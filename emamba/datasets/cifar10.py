@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError, ToolMissing
 from . import Dataset, choose_split, find_folder, hold_out
 from .archives import read, read_npz
 
@@ -42,10 +42,10 @@ def load(split: str | None, directory: Path) -> Dataset:
         train, test = _read_copy(path, path.stat().st_mtime_ns)
         note = "CIFAR-10 (JPEG copy)"
     else:
-        raise EmambaError(f"no CIFAR-10 data in {', '.join(map(str, folders[:-1]))} or {directory}: {REMEDY}")
+        raise InputError(f"no CIFAR-10 data in {', '.join(map(str, folders[:-1]))} or {directory}: {REMEDY}")
     if len(train[1]) <= VALIDATION or not len(test[1]):
-        raise EmambaError(f"{binary or copy} has {len(train[1])} training and {len(test[1])} test pictures, too few for a "
-                          f"validation part of {VALIDATION}: {REMEDY}")
+        raise InputError(f"{binary or copy} has {len(train[1])} training and {len(test[1])} test pictures, too few for a "
+                         f"validation part of {VALIDATION}: {REMEDY}")
     first, second = hold_out(len(train[1]), VALIDATION)
     (x, y), (x_test, y_test) = train, test
     return Dataset(
@@ -66,7 +66,7 @@ def _read_binary(folder: Path, names: tuple[str, ...]) -> Part:
         path = folder / name
         content = np.frombuffer(read(path, REMEDY), np.uint8)
         if not content.size or content.size % size:
-            raise EmambaError(f"{path} has {content.size} bytes, no multiple of {size}: unpack it again")
+            raise InputError(f"{path} has {content.size} bytes, no multiple of {size}: unpack it again")
         parts.append(content.reshape(-1, size))
         _check_labels(path, parts[-1][:, 0], "classes")
     records = np.concatenate(parts)
@@ -84,13 +84,13 @@ def _read_copy(path: Path, changed: int) -> tuple[Part, Part]:
 def _decoded(path: Path, arrays: dict[str, np.ndarray], part: str) -> Part:
     for key in (f"{part}_jpeg", f"{part}_length", f"{part}_label"):
         if key not in arrays:
-            raise EmambaError(f"{path} has no array '{key}': copy it again")
+            raise InputError(f"{path} has no array '{key}': copy it again")
         if arrays[key].dtype.kind not in "iu" or arrays[key].ndim != 1:
-            raise EmambaError(f"{path}: {key} is no list of integers: copy it again")
+            raise InputError(f"{path}: {key} is no list of integers: copy it again")
     jpeg, label = arrays[f"{part}_jpeg"].astype(np.uint8), arrays[f"{part}_label"].astype(np.int64)
     ends = np.cumsum(arrays[f"{part}_length"], dtype=np.int64)
     if len(label) != len(ends) or (ends[-1] if len(ends) else 0) != len(jpeg) or (np.diff(ends) < 0).any():
-        raise EmambaError(f"{path}: {part}_jpeg, {part}_length and {part}_label do not fit together: copy it again")
+        raise InputError(f"{path}: {part}_jpeg, {part}_length and {part}_label do not fit together: copy it again")
     _check_labels(path, label, f"{part}_label")
     content = jpeg.tobytes()
     pictures = np.empty((len(ends), *SHAPE), np.uint8)
@@ -103,17 +103,17 @@ def _decode(content: bytes, where: str) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError as error:
-        raise EmambaError(f"the JPEG copy of CIFAR-10 needs the extra [data] ({error}): pip install 'emamba[data]'") from None
+        raise ToolMissing(f"the JPEG copy of CIFAR-10 needs the extra [data] ({error}): pip install 'emamba[data]'") from None
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
             picture = np.asarray(image)
     except Exception as error:  # a damaged picture raises nearly every kind of exception
-        raise EmambaError(f"{where} cannot be decoded ({error}): copy the file again") from None
+        raise InputError(f"{where} cannot be decoded ({error}): copy the file again") from None
     if picture.shape != SHAPE:
-        raise EmambaError(f"{where} has the shape {picture.shape} where {SHAPE} is expected: copy the file again")
+        raise InputError(f"{where} has the shape {picture.shape} where {SHAPE} is expected: copy the file again")
     return picture
 
 
 def _check_labels(path: Path, labels: np.ndarray, what: str) -> None:
     if labels.size and not 0 <= labels.min() <= labels.max() < CLASSES:
-        raise EmambaError(f"{path}: {what} run from {labels.min()} to {labels.max()}, CIFAR-10 has 0 to {CLASSES - 1}")
+        raise InputError(f"{path}: {what} run from {labels.min()} to {labels.max()}, CIFAR-10 has 0 to {CLASSES - 1}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from . import Dataset, choose_split, elsewhere, find_folder, hold_out
 from .archives import unpack
 
@@ -39,7 +39,7 @@ def load(split: str | None, directory: Path) -> Dataset:
     training, test = tuple(FILES)[:2], tuple(FILES)[2:]
     folder = find_folder(folders, training) or find_folder(folders, test)
     if folder is None:
-        raise EmambaError(f"no Fashion-MNIST data in {directory / 'fashion-mnist'}, {directory} or {SYSTEM}: {REMEDY}")
+        raise InputError(f"no Fashion-MNIST data in {directory / 'fashion-mnist'}, {directory} or {SYSTEM}: {REMEDY}")
     x_test, y_test = _part(folder, "t10k")
     x, y = _part(folder, "train") if find_folder((folder,), training) else (x_test[:0], y_test[:0])
     train, validate = hold_out(len(x), VALIDATION)
@@ -58,11 +58,11 @@ def _part(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 def _read(path: Path) -> np.ndarray:
     """The array of an IDX file of bytes: two zeros, type 8, number of axes, sizes as big-endian 32-bit integers, values."""
     if not path.exists():
-        raise EmambaError(f"{path} is missing beside the other Fashion-MNIST files: {REMEDY}")
+        raise InputError(f"{path} is missing beside the other Fashion-MNIST files: {REMEDY}")
     content = unpack(path, "download it again")
     known = FILES[path.name]
     if hashlib.sha256(content).hexdigest() != known:
-        raise EmambaError(f"{path} is not the official Fashion-MNIST file (its content's sha256 is not {known}): {REMEDY}")
+        raise InputError(f"{path} is not the official Fashion-MNIST file (its content's sha256 is not {known}): {REMEDY}")
     axes = content[3]
     sizes = np.frombuffer(content, ">u4", axes, 4)
     return np.frombuffer(content, np.uint8, offset=4 + 4 * axes).reshape(sizes)

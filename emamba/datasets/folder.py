@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from ..io.disguises import check_pointer
 from ..io.files import read_bytes
 from ..io.tensor_files import read_array
@@ -32,7 +32,7 @@ def load(name: str, split: str | None, folder: Path) -> Dataset:
     split = choose_split(name, split, ("own",))
     missing = [file for file in NEEDED if not (folder / file).exists()]
     if missing:
-        raise EmambaError(f"{folder} has no {missing[0]}: a data set of your own needs {', '.join(NEEDED)}")
+        raise InputError(f"{folder} has no {missing[0]}: a data set of your own needs {', '.join(NEEDED)}")
     parts = {}
     for part in PARTS:
         if (folder / f"x_{part}.npy").exists():
@@ -40,14 +40,14 @@ def load(name: str, split: str | None, folder: Path) -> Dataset:
     if "validate" not in parts:
         x, y = parts["train"]
         if len(x) < HELD_OUT:
-            raise EmambaError(f"{folder}/x_train.npy has {len(x)} sequences; {HELD_OUT} at least are needed to hold out some "
-                              "for validation, or give x_validate.npy")
+            raise InputError(f"{folder}/x_train.npy has {len(x)} sequences; {HELD_OUT} at least are needed to hold out some "
+                             "for validation, or give x_validate.npy")
         kept, held = hold_out(len(x), len(x) // HELD_OUT)
         parts |= {"train": (x[kept], y[kept]), "validate": (x[held], y[held])}
     shapes = {part: (x.shape[1:], y.shape[1:], y.dtype.kind) for part, (x, y) in parts.items()}
     for part, shape in shapes.items():
         if shape != shapes["train"]:
-            raise EmambaError(f"{folder}: x or y of the parts train and {part} differ in shape or kind: make them alike")
+            raise InputError(f"{folder}: x or y of the parts train and {part} differ in shape or kind: make them alike")
     about = _about(folder / SOURCE)
     arrays = {f"{axis}_{part}": value for part, pair in parts.items() for axis, value in zip("xy", pair, strict=True)}
     return Dataset(name=name, split=split, note=about["note"], unit=about["unit"], unit_scale=about["unit_scale"],
@@ -57,21 +57,21 @@ def load(name: str, split: str | None, folder: Path) -> Dataset:
 def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     x, y = (_numbers(folder / f"{axis}_{part}.npy") for axis in "xy")
     if len(x) != len(y) or not len(x):
-        raise EmambaError(f"{folder}: x_{part}.npy has {len(x)} sequences and y_{part}.npy {len(y)}; both need the same number, "
-                          "at least 1")
+        raise InputError(f"{folder}: x_{part}.npy has {len(x)} sequences and y_{part}.npy {len(y)}; both need the same number, "
+                         "at least 1")
     if not (x.ndim in (3, 4) or (x.ndim == 2 and x.dtype.kind in "iu")):
-        raise EmambaError(f"{folder}/x_{part}.npy is an array of {x.dtype} of the shape {list(x.shape)}; give sequences "
-                          "[n, L, features], images [n, height, width, channels], or token ids [n, L] of integers")
+        raise InputError(f"{folder}/x_{part}.npy is an array of {x.dtype} of the shape {list(x.shape)}; give sequences "
+                         "[n, L, features], images [n, height, width, channels], or token ids [n, L] of integers")
     classes = y.dtype.kind in "iu"
     if y.ndim not in (1, 2) or (classes and y.ndim == 2 and y.shape != x.shape):
-        raise EmambaError(f"{folder}/y_{part}.npy is an array of {y.dtype} of the shape {list(y.shape)}; give classes [n] of "
-                          "integers, values [n, outputs] of floating point, or next tokens like x")
+        raise InputError(f"{folder}/y_{part}.npy is an array of {y.dtype} of the shape {list(y.shape)}; give classes [n] of "
+                         "integers, values [n, outputs] of floating point, or next tokens like x")
     if x.ndim == 2 and (x.min() < 0 or x.max() > LARGEST):
-        raise EmambaError(f"{folder}/x_{part}.npy holds the token id {x.min() if x.min() < 0 else x.max()}: number tokens from 0")
+        raise InputError(f"{folder}/x_{part}.npy holds the token id {x.min() if x.min() < 0 else x.max()}: number tokens from 0")
     if classes and y.max() > LARGEST:
-        raise EmambaError(f"{folder}/y_{part}.npy holds the class {y.max()}: number classes from 0, without gaps")
+        raise InputError(f"{folder}/y_{part}.npy holds the class {y.max()}: number classes from 0, without gaps")
     if classes and y.min() < 0:
-        raise EmambaError(f"{folder}/y_{part}.npy holds the class {y.min()}: number classes from 0")
+        raise InputError(f"{folder}/y_{part}.npy holds the class {y.min()}: number classes from 0")
     x = x.astype(np.int64 if x.ndim == 2 else np.float32)
     return x, y.astype(np.int64) if classes else y.astype(np.float32).reshape(len(y), -1)
 
@@ -79,12 +79,12 @@ def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 def _numbers(file: Path) -> np.ndarray:
     values = read_array(file)
     if values.dtype.kind not in "iuf" or not values.ndim or 0 in values.shape[1:]:
-        raise EmambaError(f"{file} is an array of {values.dtype} of the shape {list(values.shape)}: save numbers, one row a "
-                          "sequence")
+        raise InputError(f"{file} is an array of {values.dtype} of the shape {list(values.shape)}: save numbers, one row a "
+                         "sequence")
     fits = np.isfinite(values) & (abs(values) <= np.finfo(np.float32).max)
     if not fits.all():
         where = [int(k) for k in np.argwhere(~fits)[0]]
-        raise EmambaError(f"{file} holds {values[tuple(where)]} at {where}: remove or fill in what is no finite float32")
+        raise InputError(f"{file} holds {values[tuple(where)]} at {where}: remove or fill in what is no finite float32")
     return values
 
 
@@ -98,18 +98,18 @@ def _about(file: Path) -> dict:
     try:
         given = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise EmambaError(f"{file} is no JSON ({error}): mend it, or leave it out") from None
+        raise InputError(f"{file} is no JSON ({error}): mend it, or leave it out") from None
     if not isinstance(given, dict):
-        raise EmambaError(f"{file} holds no table: mend it, or leave it out")
+        raise InputError(f"{file} holds no table: mend it, or leave it out")
     for key in found:
         if key in given:
             if type(given[key]) not in ((int, float) if key == "unit_scale" else (str,)):
-                raise EmambaError(f"{file}: {key} must be a {'number' if key == 'unit_scale' else 'text'}, "
-                                  f"not {given[key]!r}")
+                raise InputError(f"{file}: {key} must be a {'number' if key == 'unit_scale' else 'text'}, "
+                                 f"not {given[key]!r}")
             found[key] = given[key]
     if not 0 < found["unit_scale"] <= float(np.finfo(np.float32).max):
-        raise EmambaError(f"{file}: unit_scale must be a number above 0, the figure of one unit of y, not "
-                          f"{str(given['unit_scale'])[:40]}")
+        raise InputError(f"{file}: unit_scale must be a number above 0, the figure of one unit of y, not "
+                         f"{str(given['unit_scale'])[:40]}")
     if not (found["unit"] + found["note"]).isprintable():
-        raise EmambaError(f"{file}: unit and note must be text of one line without control characters")
+        raise InputError(f"{file}: unit and note must be text of one line without control characters")
     return found | {"unit_scale": float(found["unit_scale"])}

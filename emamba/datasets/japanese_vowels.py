@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from . import Dataset, choose_split, elsewhere, find_folder
 from .archives import read
 
@@ -32,7 +32,7 @@ def load(split: str | None, directory: Path) -> Dataset:
     folders = (directory / "japanese_vowels", directory / "JapaneseVowels", directory)
     folder = find_folder((*folders, *elsewhere(*_installed())), FILES)
     if folder is None:
-        raise EmambaError(f"no JapaneseVowels data in {', '.join(map(str, folders))} or the Python package aeon: {REMEDY}")
+        raise InputError(f"no JapaneseVowels data in {', '.join(map(str, folders))} or the Python package aeon: {REMEDY}")
     (x, y), (x_test, y_test) = (_read(folder / name) for name in FILES)
     number = np.zeros(len(y), np.int64)  # of an utterance among its speaker's
     for speaker in range(SPEAKERS):
@@ -56,11 +56,11 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         content = read(path, REMEDY) if path.exists() else path.read_bytes()
         lines = content.decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise EmambaError(f"{path} cannot be read ({error}): {REMEDY}") from None
+        raise InputError(f"{path} cannot be read ({error}): {REMEDY}") from None
     start = next((k for k, line in enumerate(lines) if line.strip().lower() == "@data"), len(lines))
     rows = [(k + 1, lines[k]) for k in range(start + 1, len(lines)) if lines[k].strip()]
     if not rows:
-        raise EmambaError(f"{path} has no utterances after a line @data: {REMEDY}")
+        raise InputError(f"{path} has no utterances after a line @data: {REMEDY}")
     parts = [_utterance(line, f"{path}, line {number}") for number, line in rows]
     return np.stack([x for x, _ in parts]), np.array([y for _, y in parts])
 
@@ -71,10 +71,10 @@ def _utterance(line: str, where: str) -> tuple[np.ndarray, int]:
         values = np.array([channel.split(",") for channel in channels], np.float32).T  # [tokens, channels]
         y = int(speaker) - 1
     except ValueError as error:
-        raise EmambaError(f"{where} is no utterance of numbers ({error}): {REMEDY}") from None
+        raise InputError(f"{where} is no utterance of numbers ({error}): {REMEDY}") from None
     if values.ndim != 2 or values.shape[1] != CHANNELS or not 1 <= len(values) <= LENGTH:
         found = "×".join(map(str, values.shape))
-        raise EmambaError(f"{where} has {found} values where 1 to {LENGTH} of {CHANNELS} channels are expected: {REMEDY}")
+        raise InputError(f"{where} has {found} values where 1 to {LENGTH} of {CHANNELS} channels are expected: {REMEDY}")
     if not np.isfinite(values).all() or not 0 <= y < SPEAKERS:
-        raise EmambaError(f"{where} has a value that is not finite, or a speaker that is not 1 to {SPEAKERS}: {REMEDY}")
+        raise InputError(f"{where} has a value that is not finite, or a speaker that is not 1 to {SPEAKERS}: {REMEDY}")
     return np.tile(values, (-(-LENGTH // len(values)), 1))[-LENGTH:], y

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from . import Dataset, choose_split
 from .archives import read, read_npz
 
@@ -97,32 +97,32 @@ def _read(directory: Path, test_file: str) -> tuple[list[Frames], str]:
         for name in ("mars_points.npz", test_file):
             if (folder / name).exists():
                 return _read_points(folder / name), "rebuilt feature maps"
-    raise EmambaError(f"no MARS data in {directory / 'mars'} or {directory}: {REMEDY}")
+    raise InputError(f"no MARS data in {directory / 'mars'} or {directory}: {REMEDY}")
 
 
 def _read_official(folder: Path, part: str) -> Frames:
     x = _load_array(folder / f"featuremap_{part}.npy", (8, 8, 5))
     y = _load_array(folder / f"labels_{part}.npy", (JOINT_VALUES,))
     if len(x) != len(y):
-        raise EmambaError(f"{folder}: featuremap_{part}.npy has {len(x)} frames, labels_{part}.npy {len(y)}: download both again")
+        raise InputError(f"{folder}: featuremap_{part}.npy has {len(x)} frames, labels_{part}.npy {len(y)}: download both again")
     return Frames(x, y, None)
 
 
 def _load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if not path.exists():
-        raise EmambaError(f"{path} is missing beside the other official MARS files: get it from https://github.com/SizheAn/MARS")
+        raise InputError(f"{path} is missing beside the other official MARS files: get it from https://github.com/SizheAn/MARS")
     content = read(path, "get it from https://github.com/SizheAn/MARS")
     known = OFFICIAL_SHA256.get(path.name)
     if known and hashlib.sha256(content).hexdigest() != known:
-        raise EmambaError(f"{path} is not the official MARS file (its sha256 is not {known}): download it again")
+        raise InputError(f"{path} is not the official MARS file (its sha256 is not {known}): download it again")
     try:
         array = np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # a damaged file raises nearly every kind of exception
-        raise EmambaError(f"{path} cannot be read ({error}): download it again") from None
+        raise InputError(f"{path} cannot be read ({error}): download it again") from None
     if array.shape[1:] != shape:
-        raise EmambaError(f"{path} has the shape {array.shape} where [frames, {', '.join(map(str, shape))}] is expected")
+        raise InputError(f"{path} has the shape {array.shape} where [frames, {', '.join(map(str, shape))}] is expected")
     if not _finite(array):
-        raise EmambaError(f"{path} has values that are not finite: download it again")
+        raise InputError(f"{path} has values that are not finite: download it again")
     return array.astype(np.float32)
 
 
@@ -139,22 +139,22 @@ def _points_part(path: Path, arrays: dict[str, np.ndarray], part: str) -> Frames
     keys = ("x", "y", "z", "doppler", "intensity", "count", "subject", "labels")
     for key in keys:
         if f"{part}_{key}" not in arrays:
-            raise EmambaError(f"{path} has no array '{part}_{key}': copy it again")
+            raise InputError(f"{path} has no array '{part}_{key}': copy it again")
         if arrays[f"{part}_{key}"].dtype.kind not in "iuf" or arrays[f"{part}_{key}"].ndim != 1 + (key == "labels"):
-            raise EmambaError(f"{path}: {part}_{key} is no list of numbers: copy it again")
+            raise InputError(f"{path}: {part}_{key} is no list of numbers: copy it again")
     values = {key: arrays[f"{part}_{key}"] for key in keys}
     count, labels = values["count"].astype(np.int64), values["labels"].astype(np.float32)
     frames, points = len(count), int(count.sum())
     if frames and not 1 <= count.min() <= count.max() <= POINTS:
-        raise EmambaError(f"{path}: {part}_count runs from {count.min()} to {count.max()}, a frame has 1 to {POINTS} points")
+        raise InputError(f"{path}: {part}_count runs from {count.min()} to {count.max()}, a frame has 1 to {POINTS} points")
     for key in keys[:5]:
         if values[key].shape != (points,):
             found = values[key].size
-            raise EmambaError(f"{path}: {part}_{key} has {found} points, {part}_count adds up to {points}: copy it again")
+            raise InputError(f"{path}: {part}_{key} has {found} points, {part}_count adds up to {points}: copy it again")
         if not _finite(values[key]):
-            raise EmambaError(f"{path}: {part}_{key} has values that are not finite: copy it again")
+            raise InputError(f"{path}: {part}_{key} has values that are not finite: copy it again")
     if labels.shape != (frames, JOINT_VALUES) or values["subject"].shape != (frames,):
-        raise EmambaError(
+        raise InputError(
             f"{path}: {part}_labels {labels.shape} and {part}_subject {values['subject'].shape} do not fit {frames} frames "
             f"of {JOINT_VALUES} values: copy it again"
         )
@@ -162,7 +162,7 @@ def _points_part(path: Path, arrays: dict[str, np.ndarray], part: str) -> Frames
     unlabelled = np.isnan(labels).all(1) if part == "train" else np.zeros(frames, bool)
     if bad[~unlabelled].any():
         frame = int(np.flatnonzero(bad.any(1) & ~unlabelled)[0])
-        raise EmambaError(f"{path}: {part}_labels of frame {frame} has values that are not finite: copy it again")
+        raise InputError(f"{path}: {part}_labels of frame {frame} has values that are not finite: copy it again")
     x = feature_maps(*(values[key] for key in keys[:5]), count)
     return Frames(x, labels, values["subject"])
 

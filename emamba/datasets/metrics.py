@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import Diverged, InputError
 from . import Dataset
 
 BETTER = {"regression": ("rmse", -1), "classification": ("accuracy", 1), "next_token": ("perplexity", -1)}
@@ -18,16 +18,16 @@ def figures(task: str, prediction: np.ndarray, target: np.ndarray, scale: float 
     """
     shape = prediction.shape if task == "regression" else prediction.shape[:-1]
     if shape != target.shape or not target.size:
-        raise EmambaError(f"predictions of the shape {list(prediction.shape)} have no figure beside targets of the shape "
-                          f"{list(target.shape)}: give the data set that belongs to the model")
+        raise InputError(f"predictions of the shape {list(prediction.shape)} have no figure beside targets of the shape "
+                         f"{list(target.shape)}: give the data set that belongs to the model")
     if task != "regression" and not 0 <= target.min() <= target.max() < prediction.shape[-1]:
-        raise EmambaError(f"targets of {target.min()} to {target.max()} are not all among the model's {prediction.shape[-1]} "
-                          "outputs: give the data set that belongs to the model")
+        raise InputError(f"targets of {target.min()} to {target.max()} are not all among the model's {prediction.shape[-1]} "
+                         "outputs: give the data set that belongs to the model")
     if not np.isfinite(prediction).all():
         row = [int(k) for k in np.argwhere(~np.isfinite(prediction))[0]]
-        raise EmambaError(f"the prediction at {row} is not finite, so there is no figure: the model overflows on these inputs")
+        raise Diverged(f"the prediction at {row} is not finite, so there is no figure: the model overflows on these inputs")
     if not (np.isfinite(scale) and scale > 0):
-        raise EmambaError(f"the data set's unit_scale is {scale}: it must be finite and above 0")
+        raise InputError(f"the data set's unit_scale is {scale}: it must be finite and above 0")
     if task == "regression":
         error = (prediction.astype(np.float64) - target) * scale
         rmse = np.sqrt((error**2).mean(axis=tuple(range(error.ndim - 1))))

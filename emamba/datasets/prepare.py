@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError, OutputError, SettingError
 from ..io.files import write_folder
 from ..io.tables import read_table, values, words
 from ..io.wav import read_wav
@@ -59,7 +59,7 @@ def series(file: Path, inputs: list[str], target: str, length: int, *, ahead: in
     """
     for name, value, least in (("--length", length, 1), ("--step", step, 1), ("--ahead", ahead, 0)):
         if value < least:
-            raise EmambaError(f"{name} must be at least {least}, not {value}")
+            raise SettingError(f"{name} must be at least {least}, not {value}")
     inputs, target = [name.strip() for name in inputs], target.strip()
     table = read_table(file, [*inputs, target])
     columns, notes = values(table, inputs if classes else [*inputs, target])
@@ -74,11 +74,11 @@ def series(file: Path, inputs: list[str], target: str, length: int, *, ahead: in
     for part, low, high in zip(PARTS, edges, edges[1:], strict=False):
         starts = np.array(range(low, high - length - ahead + 1, step), np.int64)
         if len(starts) * length * len(inputs) > LARGEST:
-            raise EmambaError(f"{file}: {len(starts)} windows of {length} rows are more than {LARGEST} values for {part}: take a "
-                              "larger --step")
+            raise SettingError(f"{file}: {len(starts)} windows of {length} rows are more than {LARGEST} values for {part}: take "
+                               "a larger --step")
         if not len(starts):
-            raise EmambaError(f"{file} has {len(x)} rows, of which {high - low} are for {part}: too few for windows of {length} "
-                              f"rows and a target {ahead} later; give more rows or a smaller --length")
+            raise SettingError(f"{file} has {len(x)} rows, of which {high - low} are for {part}: too few for windows of {length} "
+                               f"rows and a target {ahead} later; give more rows or a smaller --length")
         found.x[part] = x[starts[:, None] + np.arange(length)].astype(np.float32)
         found.y[part] = y[starts + length - 1 + ahead].astype(np.int64 if classes else np.float32)
     return _named(found, names)
@@ -88,23 +88,23 @@ def sounds(folder: Path, seconds: float, bands: int) -> Prepared:
     """The logarithm of the energy in `bands` bands, every 10 ms, of the first `seconds` of every WAV file; silence fills up
     shorter ones. The class is the name of the folder that a file is in."""
     if not seconds >= FRAME:
-        raise EmambaError(f"--seconds must be at least {FRAME:g}, not {seconds:g}")
+        raise SettingError(f"--seconds must be at least {FRAME:g}, not {seconds:g}")
     if seconds > LONGEST:
-        raise EmambaError(f"--seconds must be at most {LONGEST}, not {seconds:g}")
+        raise SettingError(f"--seconds must be at most {LONGEST}, not {seconds:g}")
     if not 1 <= bands <= 128:
-        raise EmambaError(f"--bands must lie in 1..128, not {bands}")
+        raise SettingError(f"--bands must lie in 1..128, not {bands}")
     files, remarks = _find_sounds(folder)
     names = sorted(files)
     if len(names) < 2:
-        raise EmambaError(f"{folder} has {len(names)} folders with .wav files: put the sounds of each class into a folder of its "
-                          f"own, two classes at least{''.join(f'; {remark}' for remark in remarks)}")
+        raise InputError(f"{folder} has {len(names)} folders with .wav files: put the sounds of each class into a folder of its "
+                         f"own, two classes at least{''.join(f'; {remark}' for remark in remarks)}")
     found = Prepared({part: [] for part in PARTS}, {part: [] for part in PARTS},
                      {"note": _plain(f"{bands} bands of {seconds:g} s of the sounds in {folder.name}"), "seconds": seconds,
                       "bands": bands, "frame_seconds": FRAME, "hop_seconds": HOP, "floor": FLOOR, "remarks": remarks})
     rates = {}
     for k, name in enumerate(names):
         if len(files[name]) < 3:
-            raise EmambaError(f"{folder / name} has {len(files[name])} .wav files; a class needs at least 3, one for each part")
+            raise InputError(f"{folder / name} has {len(files[name])} .wav files; a class needs at least 3, one for each part")
         order = np.random.RandomState(0).permutation(len(files[name]))  # RandomState: numpy promises its stream never changes
         cuts = max(1, len(order) // 5)
         shares = {"test": order[:cuts], "validate": order[cuts:2 * cuts], "train": order[2 * cuts:]}
@@ -114,7 +114,7 @@ def sounds(folder: Path, seconds: float, bands: int) -> Prepared:
                 samples, rate = read_wav(file)
                 if rates and rate not in rates:
                     other, = rates.items()
-                    raise EmambaError(f"{file} has {rate} samples a second, {other[1]} has {other[0]}: convert them to one rate")
+                    raise InputError(f"{file} has {rate} samples a second, {other[1]} has {other[0]}: convert them to one rate")
                 rates[rate] = file
                 found.x[part].append(log_bands(samples[:round(seconds * rate)], rate, seconds, bands))
                 found.y[part].append(k)
@@ -157,7 +157,7 @@ def _listed(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise EmambaError(f"cannot read {folder}: {error.strerror}") from None
+        raise InputError(f"cannot read {folder}: {error.strerror}") from None
 
 
 def log_bands(samples: Array, rate: int, seconds: float, bands: int) -> Array:
@@ -180,11 +180,11 @@ def check_name(folder: Path) -> str:
     """The name of a folder as recipes write it; refuses one that they cannot."""
     name = os.path.basename(os.path.abspath(folder))
     if name in MODULES:
-        raise EmambaError(f"--out {folder}: recipes call the data set of this project '{name}' by that name: take another folder")
+        raise OutputError(f"--out {folder}: recipes call the data set of this project '{name}' by that name: take another folder")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise EmambaError(f"--out {folder}: that folder's name is no UTF-8, so no recipe can call it: take another") from None
+        raise OutputError(f"--out {folder}: that folder's name is no UTF-8, so no recipe can call it: take another") from None
     return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007F")
 
 
@@ -232,7 +232,7 @@ batch = 64
 def _named(found: Prepared, names: list[str]) -> Prepared:
     if names:
         if missing := sorted(set(range(len(names))) - set(found.y["train"].tolist())):
-            raise EmambaError(f"the class '{names[missing[0]]}' is not in the first three fifths, which train: give rows in "
-                              "which it comes earlier")
+            raise InputError(f"the class '{names[missing[0]]}' is not in the first three fifths, which train: give rows in "
+                             "which it comes earlier")
         found.source["classes"] = names
     return found

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from ..config import ModelConfig
 
 
@@ -30,7 +30,7 @@ def to_tokens(x: np.ndarray, config: ModelConfig) -> np.ndarray:
     }[config.input]
     if x.shape[1:] != tuple(expected):
         found, wanted = ("×".join(map(str, shape)) for shape in (x.shape[1:], expected))
-        raise EmambaError(f"the data has inputs of {found}, the model's {config.input} input is {wanted}: make the two agree")
+        raise InputError(f"the data has inputs of {found}, the model's {config.input} input is {wanted}: make the two agree")
     return patchify(x, config.patch, config.overlap) if config.input == "image" else x
 
 

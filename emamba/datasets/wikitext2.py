@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError, SettingError
 from . import Dataset, bytepair, find_folder
 from .archives import unpack
 
@@ -37,14 +37,14 @@ REMEDY = ("get WikiText-2 by words (wiki.train.tokens, wiki.valid.tokens, wiki.t
 def load(split: str | None, directory: Path) -> Dataset:
     found = SPLIT.fullmatch(split or DEFAULT)
     if not found:
-        raise EmambaError(f"data set wikitext2 has no split '{split}'; write [official-]{'|'.join(VOCABULARIES)}[-L] with "
-                          "L, the tokens of a window, up to 999999, such as bpe512-256")
+        raise SettingError(f"data set wikitext2 has no split '{split}'; write [official-]{'|'.join(VOCABULARIES)}[-L] with "
+                           "L, the tokens of a window, up to 999999, such as bpe512-256")
     official, kind, length = bool(found[1]), found[2], int(found[3] or LENGTH)
     folders = (*(directory / name for name in FOLDERS), directory)
     form = next((form for form in (WORDS, RAW) if find_folder(folders, _names(form, "test"))), None)
     if form is None:
         _refuse_parquet(folders)
-        raise EmambaError(f"no WikiText-2 data in {folders[0]}, {folders[1]} or {directory}: {REMEDY}")
+        raise InputError(f"no WikiText-2 data in {folders[0]}, {folders[1]} or {directory}: {REMEDY}")
     texts = _texts(find_folder(folders, _names(form, "test")), form, official)
     pairs = bytepair.learn(texts[0], VOCABULARIES[kind])
     arrays = [_windows(bytepair.encode(text, pairs), length, f"the {part} part of WikiText-2")
@@ -71,8 +71,8 @@ def _names(form: tuple[str, ...], part: str) -> tuple[str, ...]:
 def _refuse_parquet(folders: tuple[Path, ...]) -> None:
     for folder in folders:
         if found := sorted(folder.glob("*.parquet")):
-            raise EmambaError(f"{folder} has WikiText-2 as Parquet ({found[0].name}), which is not read: write the column text "
-                              "of each part into a file, as docs/data.md shows")
+            raise InputError(f"{folder} has WikiText-2 as Parquet ({found[0].name}), which is not read: write the column text "
+                             "of each part into a file, as docs/data.md shows")
 
 
 def _texts(folder: Path, form: tuple[str, ...], official: bool) -> tuple[bytes, bytes, bytes]:
@@ -89,19 +89,19 @@ def _read(folder: Path, form: tuple[str, ...], part: str) -> bytes:
     path = next((folder / name for name in names if (folder / name).exists()), None)
     if path is None:
         remedy = REMEDY if form is WORDS else f"put {names[0]} beside the others"
-        raise EmambaError(f"{folder} lacks WikiText-2's {PARTS[part]} text ({', '.join(names)}): {remedy}")
+        raise InputError(f"{folder} lacks WikiText-2's {PARTS[part]} text ({', '.join(names)}): {remedy}")
     text = unpack(path, "copy it again").removeprefix(b"\xef\xbb\xbf")
     try:
         text.decode()
     except UnicodeDecodeError as error:
-        raise EmambaError(f"{path} cannot be read ({error}): copy it again") from None
+        raise InputError(f"{path} cannot be read ({error}): copy it again") from None
     if not text.strip():
-        raise EmambaError(f"{path} is empty: copy it again")
+        raise InputError(f"{path} is empty: copy it again")
     return text
 
 
 def _windows(ids: np.ndarray, length: int, what: str) -> tuple[np.ndarray, np.ndarray]:
     n = (len(ids) - 1) // length
     if n < 1:
-        raise EmambaError(f"{what} has {len(ids)} tokens, too few for a window of {length} and one more: take a smaller L")
+        raise SettingError(f"{what} has {len(ids)} tokens, too few for a window of {length} and one more: take a smaller L")
     return ids[:n * length].reshape(n, length), ids[1:n * length + 1].reshape(n, length)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from ..config import NORM_EPSILON, ModelConfig, validate
 from ..io.tensor_files import to_array
 from ..io.wrappers import Place, check_alone, find_place, unwrapped
@@ -139,11 +139,11 @@ def translate(tensors: dict[str, Any], settings: dict | None, length: int, where
     shapes = _shapes(sizes, place)
     own_head = has_head or (place.root != place.body and head is None)
     if own_head and head is not None:
-        raise EmambaError(f"{where} has its own head 'lm_head.weight': give the model below it (its attribute backbone), or no "
-                          "head of your own")
+        raise InputError(f"{where} has its own head 'lm_head.weight': give the model below it (its attribute backbone), or no "
+                         "head of your own")
     if not own_head and head is None:
-        raise EmambaError(f"{where} has no head, only the model below it: save it with its 'lm_head.weight', or give "
-                          "emamba.compile a head")
+        raise InputError(f"{where} has no head, only the model below it: save it with its 'lm_head.weight', or give "
+                         "emamba.compile a head")
     tied = own_head and sizes["tied"]
     if own_head and not (tied and not has_head):
         shapes[place.head] = (sizes["vocabulary"], sizes["d_model"])
@@ -151,8 +151,8 @@ def translate(tensors: dict[str, Any], settings: dict | None, length: int, where
     table = arrays[place.embedding]
     if tied and not np.array_equal(arrays.get(place.head, table), table):
         key = "tie_word_embeddings" if layout == "transformers" else "tie_embeddings"
-        raise EmambaError(f"{where}: its settings tie the head to the embedding, but '{place.head}' is not "
-                          f"'{place.embedding}': set {key} to what was trained")
+        raise InputError(f"{where}: its settings tie the head to the embedding, but '{place.head}' is not "
+                         f"'{place.embedding}': set {key} to what was trained")
     if head is None:
         head = Head(arrays.get(place.head, table), None, "next_token", "none")
     bias = np.zeros(config.outputs) if head.bias is None else head.bias
@@ -167,8 +167,8 @@ def _layout(place: Place, settings: dict | None, where: str) -> str:
         return "mamba.py"
     known = settings is not None and "model_type" in settings
     if place.embedding.endswith("embeddings.weight") and not known:
-        raise EmambaError(f"{where} has the names of transformers but no config.json with a model_type, which says "
-                          "how its norms and activations are computed: put it beside the tensors")
+        raise InputError(f"{where} has the names of transformers but no config.json with a model_type, which says "
+                         "how its norms and activations are computed: put it beside the tensors")
     return "transformers" if known else "mamba_ssm"
 
 
@@ -178,7 +178,7 @@ def _settings(settings: dict, layout: str, where: str) -> tuple[dict, list[str]]
     if layout == "mamba_ssm":
         inner = flat.pop("ssm_cfg", None) or {}
         if not isinstance(inner, dict):
-            raise EmambaError(f"{where}: ssm_cfg must be a table of settings")
+            raise InputError(f"{where}: ssm_cfg must be a table of settings")
         flat |= inner
     said: dict[str, tuple[str, Any]] = {}
     for key, value in flat.items():
@@ -187,15 +187,15 @@ def _settings(settings: dict, layout: str, where: str) -> tuple[dict, list[str]]
         if key in ALLOWED[layout]:
             if value not in ALLOWED[layout][key]:
                 possible = " or ".join(repr(one) for one in ALLOWED[layout][key])
-                raise EmambaError(f"{where}: {key} is {value!r}; only {possible} can be imported")
+                raise InputError(f"{where}: {key} is {value!r}; only {possible} can be imported")
         elif key in SIZES[layout]:
             ours = SIZES[layout][key]
             if ours in said and said[ours][1] != value:
-                raise EmambaError(f"{where}: {said[ours][0]} is {said[ours][1]!r}, but {key} is {value!r}: make the two agree")
+                raise InputError(f"{where}: {said[ours][0]} is {said[ours][1]!r}, but {key} is {value!r}: make the two agree")
             said[ours] = key, value
         elif not _no_matter(key) and not (layout == "transformers" and key in ("ssm_cfg", "pad_vocab_size_multiple")):
-            raise EmambaError(f"{where}: the setting {key} = {value!r} is unknown here, and may change what the model computes: "
-                              "remove it from the settings if it does not")
+            raise InputError(f"{where}: the setting {key} = {value!r} is unknown here, and may change what the model computes: "
+                             "remove it from the settings if it does not")
     typed = {ours: _typed(ours, *pair, where) for ours, pair in said.items()}
     return typed, sorted((SAME_RESULT | {"auto_map"}) & set(flat))
 
@@ -215,7 +215,7 @@ def _typed(ours: str, key: str, value: Any, where: str) -> Any:
         right = (type(value) is int and value > 0) or (ours == "dt_rank" and value == "auto")
         wanted = "a positive integer"
     if not right:
-        raise EmambaError(f"{where}: {key} must be {wanted}, not {value!r}")
+        raise InputError(f"{where}: {key} must be {wanted}, not {value!r}")
     return value
 
 
@@ -225,10 +225,10 @@ def _sizes(said: dict, tensors: dict, layout: str, place: Place, where: str) -> 
 
     def shape(name: str, rank: int) -> tuple[int, ...]:
         if name not in tensors:
-            raise EmambaError(f"{where} has no tensor '{name}', which a Mamba-1 model needs")
+            raise InputError(f"{where} has no tensor '{name}', which a Mamba-1 model needs")
         if len(tensors[name].shape) != rank or 0 in tensors[name].shape:
-            raise EmambaError(f"{where}: tensor '{name}' has the shape {list(tensors[name].shape)}, the model needs {rank} "
-                              "dimensions above 0")
+            raise InputError(f"{where}: tensor '{name}' has the shape {list(tensors[name].shape)}, the model needs {rank} "
+                             "dimensions above 0")
         return tuple(tensors[name].shape)
 
     (vocabulary, d_model), (d_inner, d_state) = shape(place.embedding, 2), shape(f"{mixer}.A_log", 2)
@@ -241,8 +241,8 @@ def _sizes(said: dict, tensors: dict, layout: str, place: Place, where: str) -> 
     }
     for key, name in (("d_model", place.embedding), ("d_state", f"{mixer}.A_log")):
         if said.get(key, sizes[key]) != sizes[key]:
-            raise EmambaError(f"{where}: its settings say a {key} of {said[key]}, but its tensor '{name}' of the shape "
-                              f"{list(shape(name, 2))} makes it {sizes[key]}: put the config.json of these tensors beside them")
+            raise InputError(f"{where}: its settings say a {key} of {said[key]}, but its tensor '{name}' of the shape "
+                             f"{list(shape(name, 2))} makes it {sizes[key]}: put the config.json of these tensors beside them")
     sizes |= {key: value for key, value in said.items() if key not in ("vocabulary", "expand")}
     if layout == "transformers":
         sizes["rms"] = True
@@ -253,11 +253,11 @@ def _sizes(said: dict, tensors: dict, layout: str, place: Place, where: str) -> 
     widened = int(said["expand"] * sizes["d_model"]) if "expand" in said else sizes.get("d_inner", d_inner)
     sizes.setdefault("d_inner", widened)
     if widened != sizes["d_inner"]:
-        raise EmambaError(f"{where}: {sizes['d_inner']} channels inside a block are not expand = {said['expand']:g} times the "
-                          f"{sizes['d_model']} of d_model: make the two agree")
+        raise InputError(f"{where}: {sizes['d_inner']} channels inside a block are not expand = {said['expand']:g} times the "
+                         f"{sizes['d_model']} of d_model: make the two agree")
     if sizes["d_inner"] % sizes["d_model"]:
-        raise EmambaError(f"{where}: {sizes['d_inner']} channels inside a block are no multiple of the {sizes['d_model']} of "
-                          "d_model; only a whole expand can be imported")
+        raise InputError(f"{where}: {sizes['d_inner']} channels inside a block are no multiple of the {sizes['d_model']} of "
+                         "d_model; only a whole expand can be imported")
     return sizes
 
 
@@ -268,8 +268,8 @@ def _rows(said: dict, rows: int, layout: str, place: Place, where: str) -> int:
     if "padding" in said or rows in (words, padded):
         return padded if "padding" in said else rows
     if padding > 1:
-        raise EmambaError(f"{where}: tensor '{place.embedding}' has {rows} rows, but a vocab_size of {words} has {padded}, since "
-                          f"pad_vocab_size_multiple is {padding} if it is not given: set it to what was trained; 1 pads nothing")
+        raise InputError(f"{where}: tensor '{place.embedding}' has {rows} rows, but a vocab_size of {words} has {padded}, since "
+                         f"pad_vocab_size_multiple is {padding} if it is not given: set it to what was trained; 1 pads nothing")
     return words
 
 
@@ -307,15 +307,15 @@ def _checked(tensors: dict, shapes: dict[str, tuple[int, ...]], where: str) -> d
     arrays = {}
     for name, shape in shapes.items():
         if name not in tensors:
-            raise EmambaError(f"{where} has no tensor '{name}' of shape {list(shape)}, which the model needs")
+            raise InputError(f"{where} has no tensor '{name}' of shape {list(shape)}, which the model needs")
         arrays[name] = value = to_array(name, tensors[name], where)
         if value.shape != shape:
-            raise EmambaError(f"{where}: tensor '{name}' has the shape {list(value.shape)}, the model needs {list(shape)}")
+            raise InputError(f"{where}: tensor '{name}' has the shape {list(value.shape)}, the model needs {list(shape)}")
         if not np.isfinite(value).all():
-            raise EmambaError(f"{where}: tensor '{name}' holds values that are not finite: train again")
+            raise InputError(f"{where}: tensor '{name}' holds values that are not finite: train again")
     for name in sorted(set(tensors) - set(shapes)):
-        raise EmambaError(f"{where} has a tensor '{name}' that a Mamba-1 model with these settings does not have: what it adds "
-                          "to the computation cannot be imported")
+        raise InputError(f"{where} has a tensor '{name}' that a Mamba-1 model with these settings does not have: what it adds "
+                         "to the computation cannot be imported")
     return arrays
 
 

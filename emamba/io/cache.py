@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..base import processes
-from ..base.errors import EmambaError
+from ..base.errors import OutputError
 from .files import draft
 
 VARIABLE = "EMAMBA_CACHE"
@@ -43,9 +43,9 @@ def private(place: Path) -> Path:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         state = os.stat(place, follow_symlinks=False)
     except OSError as error:
-        raise EmambaError(f"cannot keep anything in {place}: {error.strerror}; name another folder in ${VARIABLE}") from None
+        raise OutputError(f"cannot keep anything in {place}: {error.strerror}; name another folder in ${VARIABLE}") from None
     if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o022:
-        raise EmambaError(f"{place} is no folder that only you may write to, and programs in it are run: make it so "
+        raise OutputError(f"{place} is no folder that only you may write to, and programs in it are run: make it so "
                           f"(chmod go-w), or name another folder in ${VARIABLE}")
     return place
 
@@ -104,7 +104,7 @@ def compiler(command: str) -> str:
 def _plain_temporary() -> Path:
     place = private(_temporary())
     if not PLAIN.fullmatch(str(place)):
-        raise EmambaError(f"make, by which compilers are run, takes the path {place} apart: name one without spaces and signs in "
+        raise OutputError(f"make, by which compilers are run, takes the path {place} apart: name one without spaces and signs in "
                           "$TMPDIR")
     return place
 

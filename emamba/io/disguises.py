@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 
 HEAD = 512
 """First bytes that tell."""
@@ -40,17 +40,17 @@ ARRAYS = PACKED | {"zip": "an archive of arrays (.npz): load it and write the on
 def check_disguise(path: Path | str, content: bytes, kinds: dict[str, str]) -> None:
     """Refuses nothing at all, a pointer of Git LFS, a web page, and one of `kinds`: a kind → what that is, and a remedy."""
     if not content:
-        raise EmambaError(f"{path} is empty: copy it again")
+        raise InputError(f"{path} is empty: copy it again")
     check_pointer(path, content)
     kind = next((kind for sign, kind in SIGNS.items() if content.startswith(sign)), None)
     if kind in kinds:
-        raise EmambaError(f"{path} is {kinds[kind]}")
+        raise InputError(f"{path} is {kinds[kind]}")
 
 
 def check_pointer(path: Path | str, content: bytes) -> None:
     """Refuses a pointer of Git LFS, and a web page."""
     head = content[:HEAD]
     if head.startswith(POINTER):
-        raise EmambaError(f"{path} is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`")
+        raise InputError(f"{path} is a pointer of Git LFS, not the file itself: fetch it with `git lfs pull`")
     if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
-        raise EmambaError(f"{path} is a web page, not the file itself: download the file that the page shows")
+        raise InputError(f"{path} is a web page, not the file itself: download the file that the page shows")

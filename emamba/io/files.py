@@ -14,41 +14,43 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError, OutputError
 
 NO_FILES = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 """What a path may lead to that is no file: some have no end, others have no beginning."""
 
 
-def check_regular(path: Path | str) -> None:
-    """Refuses what is no file that ends, before it is opened; call it before a library that opens `path` by itself."""
+def check_regular(path: Path | str, called: str = "") -> None:
+    """Refuses what is no file that ends, before it is opened; call it before a library that opens `path` by itself. A sentence
+    names the path after what it is `called`."""
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except (OSError, ValueError) as error:
-        raise EmambaError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        raise InputError(f"cannot read {called}{path}: {getattr(error, 'strerror', None) or error}") from None
     if kind == stat.S_IFDIR:
-        raise EmambaError(f"cannot read {path}: Is a directory")
+        raise InputError(f"cannot read {called}{path}: Is a directory")
     if kind != stat.S_IFREG:
-        raise EmambaError(f"cannot read {path}: it is {NO_FILES.get(kind, 'no file')}; name a file, or save it as one first")
+        raise InputError(f"cannot read {called}{path}: it is {NO_FILES.get(kind, 'no file')}; name a file, or save it as one "
+                         "first")
 
 
-def read_bytes(path: Path | str, limit: int | None = None) -> bytes:
+def read_bytes(path: Path | str, limit: int | None = None, called: str = "") -> bytes:
     """The content of a file, which may be refused for its kind, or for more than `limit` bytes."""
-    check_regular(path)
+    check_regular(path, called)
     try:
         with open(path, "rb") as file:
             content = file.read(-1 if limit is None else limit + 1)
             size = max(os.fstat(file.fileno()).st_size, len(content))
     except OSError as error:
-        raise EmambaError(f"cannot read {path}: {error.strerror}") from None
+        raise InputError(f"cannot read {called}{path}: {error.strerror}") from None
     if limit is not None and size > limit:
-        raise EmambaError(f"{path} has {size} bytes; at most {limit} are read")
+        raise InputError(f"{path} has {size} bytes; at most {limit} are read")
     return content
 
 
-def read_text(path: Path | str, limit: int | None = None) -> str:
+def read_text(path: Path | str, limit: int | None = None, called: str = "") -> str:
     """The same of a text in UTF-8; UnicodeDecodeError, a ValueError, where it is none."""
-    return read_bytes(path, limit).decode("utf-8")
+    return read_bytes(path, limit, called).decode("utf-8")
 
 
 DRAFT = re.compile(r"\.emamba-[a-z0-9_]{8}")
@@ -87,17 +89,17 @@ def check_replaceable(path: Path, marker: str, record: str | None = None) -> Non
         if not place.exists():
             return
         if not (path.is_dir() and (not any(path.iterdir()) or (path / marker).is_file())):
-            raise EmambaError(f"{path} is no earlier output, since it has no {marker}: name another folder with --out")
+            raise OutputError(f"{path} is no earlier output, since it has no {marker}: name another folder with --out")
         what = ("the current folder" if place == here else "above the current folder" if place in here.parents else
                 "a mount point" if place.is_mount() else "")
         if what:
-            raise EmambaError(f"{path} is {what}, which cannot be replaced as a whole: name a folder in it with --out")
+            raise OutputError(f"{path} is {what}, which cannot be replaced as a whole: name a folder in it with --out")
         for name, digest in _recorded(place, record).items():
             if (place / name).is_file() and _digest(place / name, record) != digest:
-                raise EmambaError(f"{path}/{name} was changed after it was written: move it away, or name another folder with "
+                raise OutputError(f"{path}/{name} was changed after it was written: move it away, or name another folder with "
                                   "--out")
     except (OSError, RuntimeError) as error:  # the latter is of links in a circle
-        raise EmambaError(f"cannot read {path}: {getattr(error, 'strerror', error)}; name another folder with --out") from None
+        raise OutputError(f"cannot read {path}: {getattr(error, 'strerror', error)}; name another folder with --out") from None
 
 
 @contextmanager
@@ -158,7 +160,7 @@ def alone(folder: Path, what: str) -> Iterator[None]:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(number)
-        raise EmambaError(f"another process has {what} in {folder}: wait for it, or name another folder") from None
+        raise OutputError(f"another process has {what} in {folder}: wait for it, or name another folder") from None
     except OSError:  # a file system without locks
         pass
     try:
@@ -216,7 +218,7 @@ def _files(folder: Path) -> list[Path]:
         links = [name for name in folders if (Path(place) / name).is_symlink()]
         found += [Path(place) / name for name in names + links] or ([Path(place)] if not folders else [])
         if Path(place) != folder and os.path.ismount(place):
-            raise EmambaError(f"{place} is a mount point in what is to be replaced: name another folder with --out")
+            raise OutputError(f"{place} is a mount point in what is to be replaced: name another folder with --out")
     return sorted(found)
 
 
@@ -238,7 +240,7 @@ def _recorded(folder: Path, record: str | None) -> dict[str, str]:
     try:
         files = json.loads(read_bytes(folder / record))["files"] if record else {}
         return files if all(isinstance(part, str) for pair in files.items() for part in pair) else {}
-    except (EmambaError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (InputError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
 
 
@@ -251,7 +253,7 @@ def _keep(old: Path, new: Path, own: set[str]) -> None:
         if os.path.lexists(target):
             if target.is_dir() and source.is_dir():
                 continue
-            raise EmambaError(f"{source} was not written here and would be replaced: move it away, or name another folder with "
+            raise OutputError(f"{source} was not written here and would be replaced: move it away, or name another folder with "
                               "--out")
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir() and not source.is_symlink():
@@ -283,8 +285,8 @@ def _refusing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise EmambaError(f"cannot write {path}: {error.strerror or error}; name a folder you may write to") from None
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; name a folder you may write to") from None
     except Exception as error:  # torch and safetensors have their own kinds for a full disk
         if "No space left" in str(error) or "inline_container" in str(error):
-            raise EmambaError(f"cannot write {path}: No space left on device; name a folder you may write to") from None
+            raise OutputError(f"cannot write {path}: No space left on device; name a folder you may write to") from None
         raise

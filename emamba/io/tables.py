@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from .disguises import TABLES, check_disguise
 from .files import read_bytes
 
@@ -63,7 +63,7 @@ def read_table(file: Path, wanted: list[str]) -> Table:
     while start < len(lines) and (first := _first_line(lines[start], wanted, separators)) is None:
         comments, start = comments + bool(lines[start].strip()), start + 1
     if start == len(lines):
-        raise EmambaError(f"{file} has no column '{wanted[0]}'; its first line names: none")
+        raise InputError(f"{file} has no column '{wanted[0]}'; its first line names: none")
     lines[start] = first
     separator, header = _header(file, lines[start:], wanted, separators)
     rows, numbers, more = _body(file, lines, start, separator, header)
@@ -86,7 +86,7 @@ def words(table: Table, name: str) -> list[str]:
     """A column of names."""
     for k, word in enumerate(table.columns[name]):
         if not word:
-            raise EmambaError(f"{_cell(table, name, k)} {NO_NUMBERS['']}")
+            raise InputError(f"{_cell(table, name, k)} {NO_NUMBERS['']}")
     return table.columns[name]
 
 
@@ -109,11 +109,11 @@ def _decode(file: Path) -> str:
         text = content.decode(kind)
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise EmambaError(f"{file}, line {line} is no {kind.upper()} ({error.reason} at the byte 0x{content[error.start]:02X}), "
-                          "as where it was saved as Latin-1: save it as UTF-8") from None
+        raise InputError(f"{file}, line {line} is no {kind.upper()} ({error.reason} at the byte 0x{content[error.start]:02X}), "
+                         "as where it was saved as Latin-1: save it as UTF-8") from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise EmambaError(f"{file}, line {line} holds a NUL character, as a text in UTF-16 does: save it as UTF-8")
+        raise InputError(f"{file}, line {line} holds a NUL character, as a text in UTF-16 does: save it as UTF-8")
     return text
 
 
@@ -154,21 +154,21 @@ def _header(file: Path, lines: list[str], wanted: list[str], separators: list[st
     for name in wanted:
         if header.count(name) > 1:
             first, second, *_ = (k + 1 for k, cell in enumerate(header) if cell == name)
-            raise EmambaError(f"{file} names the column '{name}' twice, as columns {first} and {second}: rename one of them")
+            raise InputError(f"{file} names the column '{name}' twice, as columns {first} and {second}: rename one of them")
     return one, header
 
 
 def _refuse_header(file: Path, header: list[str], name: str) -> None:
     shown = _shown(", ".join(header))
     if header and all(NUMBER.fullmatch(cell) or COMMA.fullmatch(cell) for cell in header):
-        raise EmambaError(f"{file} has no line that names its columns: its first line holds numbers, {shown}; put the names "
-                          "before it")
+        raise InputError(f"{file} has no line that names its columns: its first line holds numbers, {shown}; put the names "
+                         "before it")
     told = f"{file} has no column '{name}'; its first line names: {shown or 'none'}"
     if len(header) == 1 and re.search(r"\S[^\w,]+\S", header[0]):
         told += f" (columns are separated by a {', '.join(list(SEPARATORS.values())[:-1])} or {SEPARATORS['|']})"
     if any("," in cell for cell in header):
         told += "; quote a name that holds a comma: --inputs '\"a, b\",c'"
-    raise EmambaError(told)
+    raise InputError(told)
 
 
 def _body(file: Path, lines: list[str], start: int, separator: str, header: list[str]) -> tuple[list[list[str]], list[int], int]:
@@ -185,13 +185,13 @@ def _body(file: Path, lines: list[str], start: int, separator: str, header: list
                 if row[0].lstrip().startswith("#"):
                     comments += 1
                     continue
-                raise EmambaError(f"{file}, line {number} has {len(row)} values where the first line names {len(header)}: "
-                                  + _ragged(row, header, separator))
+                raise InputError(f"{file}, line {number} has {len(row)} values where the first line names {len(header)}: "
+                                 + _ragged(row, header, separator))
             rows.append(row)
             numbers.append(number)
     except csv.Error as error:
-        raise EmambaError(f"{file}, line {start + reader.line_num} cannot be read as CSV ({error}): is a quote not "
-                          "closed?") from None
+        raise InputError(f"{file}, line {start + reader.line_num} cannot be read as CSV ({error}): is a quote not "
+                         "closed?") from None
     return rows, numbers, comments
 
 
@@ -210,13 +210,13 @@ def _decimal_mark(table: Table, names: list[str]) -> str:
         return "."
     name, k, word = with_comma[0]
     if all(THOUSANDS.fullmatch(word) for _, _, word in with_comma):
-        raise EmambaError(f"{_cell(table, name, k)} holds '{word}', which may be {word.replace(',', '.')} or "
-                          f"{word.replace(',', '')}: write decimal points, and no separators of thousands")
+        raise InputError(f"{_cell(table, name, k)} holds '{word}', which may be {word.replace(',', '.')} or "
+                         f"{word.replace(',', '')}: write decimal points, and no separators of thousands")
     for other in names:
         for at, text in enumerate(table.columns[other]):
             if "." in text and NUMBER.fullmatch(text):
-                raise EmambaError(f"{_cell(table, name, k)} holds '{word}' with a comma, line {table.lines[at]} '{text}' with a "
-                                  "point: write decimal points, and no separators of thousands")
+                raise InputError(f"{_cell(table, name, k)} holds '{word}' with a comma, line {table.lines[at]} '{text}' with a "
+                                 "point: write decimal points, and no separators of thousands")
     return ","
 
 
@@ -227,10 +227,10 @@ def _value(table: Table, name: str, k: int, mark: str) -> float:
         value = float(plain)
         if abs(value) <= LARGEST:
             return value
-        raise EmambaError(f"{_cell(table, name, k)} holds '{word}', beyond {LARGEST:.3g}, the largest float32: give the column "
-                          "in a larger unit")
+        raise InputError(f"{_cell(table, name, k)} holds '{word}', beyond {LARGEST:.3g}, the largest float32: give the column "
+                         "in a larger unit")
     told = next((told for pattern, told in NO_NUMBERS.items() if re.fullmatch(pattern, word)), NO_NUMBER)
-    raise EmambaError(f"{_cell(table, name, k)} {told.format(_shown(word[:80]))}")
+    raise InputError(f"{_cell(table, name, k)} {told.format(_shown(word[:80]))}")
 
 
 def _shown(text: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from ..base.errors import EmambaError, brief
+from ..base.errors import InputError, ToolMissing, brief
 from .disguises import ARRAYS, HEAD, PACKED, TENSORS, check_disguise
 from .files import check_regular, read_bytes
 from .wrappers import is_mamba, unwrapped
@@ -47,7 +47,7 @@ def read_checkpoint_files(path: Path | str) -> tuple[dict[str, Array], dict | No
         path = _find_file(folder)
     elif not path.name.endswith((".safetensors", ".index.json", *TORCH)):
         what = "is no file of tensors" if os.path.exists(path) else "does not exist"
-        raise EmambaError(f"{path} {what}: name a folder, a .safetensors file, or one of torch ({', '.join(TORCH)})")
+        raise InputError(f"{path} {what}: name a folder, a .safetensors file, or one of torch ({', '.join(TORCH)})")
     settings = _read_json(folder / "config.json") if os.path.exists(folder / "config.json") else None
     notes: list[str] = []
     tensors = _read_index(path, notes) if path.name.endswith(".index.json") else _read_file(path, notes)
@@ -58,15 +58,15 @@ def _find_file(folder: Path) -> Path:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
-        raise EmambaError(f"cannot read {folder}: {error.strerror}") from None
+        raise InputError(f"cannot read {folder}: {error.strerror}") from None
     if found := next((name for name in FILES if name in names), None):
         return folder / found
     lacks = f"{folder} has none of {', '.join(FILES)}: "
     if told := next((what for name, what in OWN.items() if name in names), None):
-        raise EmambaError(f"{lacks}it is {told}")
+        raise InputError(f"{lacks}it is {told}")
     others = [name for name in names if name.endswith((".safetensors", *TORCH)) or name.startswith("checkpoint-")]
-    raise EmambaError(f"{lacks}name the folder or the file of a trained checkpoint"
-                      + (f", such as {folder / others[-1]}" if others else ""))
+    raise InputError(f"{lacks}name the folder or the file of a trained checkpoint"
+                     + (f", such as {folder / others[-1]}" if others else ""))
 
 
 def read_array(path: Path | str) -> Array:
@@ -81,13 +81,13 @@ def read_array(path: Path | str) -> Array:
         if any(size < 0 for size in shape):
             raise ValueError(shape)
     except Exception:  # a damaged header raises nearly every kind of exception
-        raise EmambaError(f"{path} is no array of numbers in NumPy's format .npy: write it with numpy.save") from None
+        raise InputError(f"{path} is no array of numbers in NumPy's format .npy: write it with numpy.save") from None
     if kind.hasobject:
-        raise EmambaError(f"{path} is no array of numbers: its dtype is {kind}, whose values are objects of Python: give it a "
-                          "dtype of numbers, as numpy.array(x, dtype=int) does, and write it again")
+        raise InputError(f"{path} is no array of numbers: its dtype is {kind}, whose values are objects of Python: give it a "
+                         "dtype of numbers, as numpy.array(x, dtype=int) does, and write it again")
     needed, left = math.prod(shape) * kind.itemsize, len(content) - stream.tell()
     if left < needed:
-        raise EmambaError(f"{path} has {left} of the {needed} bytes of its array of the shape {list(shape)}: copy it again")
+        raise InputError(f"{path} has {left} of the {needed} bytes of its array of the shape {list(shape)}: copy it again")
     flat = np.frombuffer(content, kind, math.prod(shape), stream.tell())
     return np.array(flat.reshape(shape, order="F" if fortran else "C"), kind.newbyteorder("="), order="C")
 
@@ -99,7 +99,7 @@ def to_array(name: str, value: Any, where: str) -> Array:
         if kind not in ("float64", "float32", "float16", "bfloat16"):
             raise _wrong_type(name, kind, where)
         if value.is_meta:
-            raise EmambaError(f"{where}: tensor '{name}' is on the device meta, where it has no values: load the weights first")
+            raise InputError(f"{where}: tensor '{name}' is on the device meta, where it has no values: load the weights first")
         value = value.full_tensor() if hasattr(value, "full_tensor") else value  # in parts on several devices
         return (value if kind == "float64" else value.float()).detach().cpu().numpy()
     value = np.asarray(value)
@@ -108,9 +108,9 @@ def to_array(name: str, value: Any, where: str) -> Array:
     return value.astype(np.float32) if value.dtype == np.float16 else value
 
 
-def _wrong_type(name: str, kind: str, where: str) -> EmambaError:
-    return EmambaError(f"{where}: tensor '{name}' is of the type {kind}; only float64, float32, float16 and bfloat16 can be "
-                       "imported: save the weights before they were quantized")
+def _wrong_type(name: str, kind: str, where: str) -> InputError:
+    return InputError(f"{where}: tensor '{name}' is of the type {kind}; only float64, float32, float16 and bfloat16 can be "
+                      "imported: save the weights before they were quantized")
 
 
 def _read_file(path: Path, notes: list[str]) -> dict[str, Array]:
@@ -121,7 +121,7 @@ def _read_file(path: Path, notes: list[str]) -> dict[str, Array]:
     try:
         parts = safetensors.deserialize(content)
     except safetensors.SafetensorError as error:
-        raise EmambaError(f"{path} is not a safetensors file ({brief(error)}): copy it again") from None
+        raise InputError(f"{path} is not a safetensors file ({brief(error)}): copy it again") from None
     tensors = {}
     for name, part in parts:
         kind, shape = part["dtype"], part["shape"]
@@ -143,19 +143,19 @@ def _read_torch(path: Path, notes: list[str]) -> dict[str, Array]:
         head = file.read(HEAD)
     check_disguise(path, head, {kind: what for kind, what in TENSORS.items() if kind != "zip"})
     if head[8:10] == b'{"':
-        raise EmambaError(f"{path} is a safetensors file: give it a name that ends with .safetensors")
+        raise InputError(f"{path} is a safetensors file: give it a name that ends with .safetensors")
     try:
         import torch
     except ImportError as error:
-        raise EmambaError(f"{path} needs torch ({error}): pip install 'emamba[train]', or save it as safetensors") from None
+        raise ToolMissing(f"{path} needs torch ({error}): pip install 'emamba[train]', or save it as safetensors") from None
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([Namespace]):  # a table, of a training's options
             warnings.simplefilter("ignore")  # what torch would only warn of is refused
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises nearly every kind of exception on a file that is not plain tensors
-        raise EmambaError(f"{path} {_cause(error)}") from None
+        raise InputError(f"{path} {_cause(error)}") from None
     if not isinstance(content, dict):
-        raise EmambaError(f"{path} holds no table of tensors: save the model's state_dict()")
+        raise InputError(f"{path} holds no table of tensors: save the model's state_dict()")
     place, table = _choose_table(content, path)
     if place:
         notes.append(f"taken from the table '{place}' of {path.name}")
@@ -185,12 +185,12 @@ def _choose_table(content: dict, path: Path) -> tuple[str, dict]:
     tables = {place: table for place, table in _tables(content) if any(hasattr(value, "detach") for value in table.values())}
     if not tables:
         name = next(iter(content), None)
-        raise EmambaError(f"{path} holds no table of tensors: save the model's state_dict()" if name is None else
-                          f"{path}: '{name}' is no tensor: save the model's state_dict() alone")
+        raise InputError(f"{path} holds no table of tensors: save the model's state_dict()" if name is None else
+                         f"{path}: '{name}' is no tensor: save the model's state_dict() alone")
     models = [place for place, table in tables.items() if is_mamba(unwrapped(table, str(path)))]
     if len(models) > 1:
-        raise EmambaError(f"{path} holds {len(models)} models, in its tables {' and '.join(map(repr, models))}: save the one "
-                          "that is meant alone")
+        raise InputError(f"{path} holds {len(models)} models, in its tables {' and '.join(map(repr, models))}: save the one "
+                         "that is meant alone")
     chosen = models[0] if models else max(tables, key=lambda place: len(tables[place]))
     return chosen, tables[chosen]
 
@@ -207,16 +207,16 @@ def _read_index(path: Path, notes: list[str]) -> dict[str, Array]:
     places = _read_json(path).get("weight_map")
     names = set(places.values()) if isinstance(places, dict) and all(isinstance(v, str) for v in places.values()) else set()
     if not names or any(Path(name).name != name for name in names):
-        raise EmambaError(f"{path}: weight_map does not name files beside it: copy the checkpoint again")
+        raise InputError(f"{path}: weight_map does not name files beside it: copy the checkpoint again")
     tensors: dict[str, Array] = {}
     for name in sorted(names):
         part = _read_file(path.with_name(name), notes)
         if twice := sorted(set(part) & set(tensors)):
-            raise EmambaError(f"{path} names {name}, whose tensor '{twice[0]}' is in another of its files too: copy the "
-                              "checkpoint again")
+            raise InputError(f"{path} names {name}, whose tensor '{twice[0]}' is in another of its files too: copy the "
+                             "checkpoint again")
         tensors |= part
     for name in sorted(set(places) - set(tensors)):
-        raise EmambaError(f"{path} names a tensor '{name}' that is in none of its files: copy the checkpoint again")
+        raise InputError(f"{path} names a tensor '{name}' that is in none of its files: copy the checkpoint again")
     return tensors
 
 
@@ -226,7 +226,7 @@ def _read_json(path: Path) -> dict:
     try:
         content = json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise EmambaError(f"{path} is damaged ({error}): copy the checkpoint again") from None
+        raise InputError(f"{path} is damaged ({error}): copy the checkpoint again") from None
     if not isinstance(content, dict):
-        raise EmambaError(f"{path} is damaged (it holds no table): copy the checkpoint again")
+        raise InputError(f"{path} is damaged (it holds no table): copy the checkpoint again")
     return content

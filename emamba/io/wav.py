@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from .disguises import SOUNDS, check_disguise
 from .files import read_bytes
 
@@ -28,17 +28,17 @@ def read_wav(file: Path) -> tuple[Array, int]:
     content = read_bytes(file)
     check_disguise(file, content, SOUNDS)
     if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        raise EmambaError(f"{file} cannot be read as WAV (it does not begin with RIFF and WAVE): save it as 16-bit PCM")
+        raise InputError(f"{file} cannot be read as WAV (it does not begin with RIFF and WAVE): save it as 16-bit PCM")
     chunks = _chunks(file, content)
     if b"fmt " not in chunks:
-        raise EmambaError(f"{file} cannot be read as WAV (it has no format before its sound): save it as 16-bit PCM")
+        raise InputError(f"{file} cannot be read as WAV (it has no format before its sound): save it as 16-bit PCM")
     kind, channels, rate, width = _format(file, chunks[b"fmt "])
     if b"data" not in chunks:
-        raise EmambaError(f"{file} cannot be read as WAV (it ends before its sound): copy it again")
+        raise InputError(f"{file} cannot be read as WAV (it ends before its sound): copy it again")
     sound = chunks[b"data"]
     sound = sound[:len(sound) // (width * channels) * width * channels]
     if not sound:
-        raise EmambaError(f"{file} holds no sound: remove it")
+        raise InputError(f"{file} holds no sound: remove it")
     samples = _floats(file, sound, width) if kind == FLOAT else _integers(sound, width)
     return samples.reshape(-1, channels).mean(1), rate
 
@@ -55,7 +55,7 @@ def _chunks(file: Path, content: bytes) -> dict[bytes, bytes]:
             size = left
         if size > left:
             part = name.decode("latin-1")
-            raise EmambaError(f"{file} ends after {left} of the {size} bytes of its part {part!a}: copy it again")
+            raise InputError(f"{file} ends after {left} of the {size} bytes of its part {part!a}: copy it again")
         found.setdefault(name, content[place:place + size])
         place += size
         if size % 2 and content[place:place + 4] not in (b"data", b"fmt ", *CHUNKS):  # some programs leave the filling out
@@ -66,19 +66,19 @@ def _chunks(file: Path, content: bytes) -> dict[bytes, bytes]:
 def _format(file: Path, chunk: bytes) -> tuple[int, int, int, int]:
     """Kind, channels, samples a second, and bytes of a sample."""
     if len(chunk) < 16:
-        raise EmambaError(f"{file} cannot be read as WAV (its format has {len(chunk)} bytes): save it as 16-bit PCM")
+        raise InputError(f"{file} cannot be read as WAV (its format has {len(chunk)} bytes): save it as 16-bit PCM")
     kind, channels, rate, _, step, bits = struct.unpack("<HHIIHH", chunk[:16])
     if kind == EXTENSIBLE and chunk[26:40] == SUBFORMAT:
         kind = int.from_bytes(chunk[24:26], "little")
     if kind not in (PCM, FLOAT):
-        raise EmambaError(f"{file} holds {OTHERS.get(kind, f'sound of the format 0x{kind:04X}')}, which is not read: save it as "
-                          "16-bit PCM")
+        raise InputError(f"{file} holds {OTHERS.get(kind, f'sound of the format 0x{kind:04X}')}, which is not read: save it as "
+                         "16-bit PCM")
     width = step // channels if channels else 0
     widths = (1, 2, 3, 4) if kind == PCM else (4, 8)
     if not channels or width * channels != step or -(-bits // 8) != width or width not in widths:
-        raise EmambaError(f"{file} has samples of {bits} bits, {step} bytes for {channels} channels: save it as 16-bit PCM")
+        raise InputError(f"{file} has samples of {bits} bits, {step} bytes for {channels} channels: save it as 16-bit PCM")
     if not RATES[0] <= rate <= RATES[1]:
-        raise EmambaError(f"{file} has {rate} samples a second; {RATES[0]} to {RATES[1]} can be used: convert it")
+        raise InputError(f"{file} has {rate} samples a second; {RATES[0]} to {RATES[1]} can be used: convert it")
     return kind, channels, rate, width
 
 
@@ -96,6 +96,6 @@ def _floats(file: Path, sound: bytes, width: int) -> Array:
     samples = np.frombuffer(sound, f"<f{width}").astype(np.float64)
     wrong = np.flatnonzero(~(abs(samples) <= np.finfo(np.float32).max))
     if len(wrong):
-        raise EmambaError(f"{file} holds the sample {samples[wrong[0]]} at {wrong[0]}, no finite float32: mend it or remove the "
-                          "file")
+        raise InputError(f"{file} holds the sample {samples[wrong[0]]} at {wrong[0]}, no finite float32: mend it or remove the "
+                         "file")
     return samples

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module")
 """Attributes and parts of names that wrappers add and that compute nothing: DataParallel and DistributedDataParallel,
@@ -55,10 +55,10 @@ def unwrapped(tensors: Mapping[str, Any], where: str) -> dict[str, Any]:
     for name, value in tensors.items():
         plain = ".".join(part for part in name.split(".") if part not in WRAPPERS)
         if not name.isprintable():
-            raise EmambaError(f"{where} has a tensor of the name {name!a}: names are printable text of one line")
+            raise InputError(f"{where} has a tensor of the name {name!a}: names are printable text of one line")
         if plain in found:
-            raise EmambaError(f"{where} has both '{theirs[plain]}' and '{name}', one tensor twice: save the state_dict() of one "
-                              "model")
+            raise InputError(f"{where} has both '{theirs[plain]}' and '{name}', one tensor twice: save the state_dict() of one "
+                             "model")
         found[plain], theirs[plain] = value, name
     return found
 
@@ -77,13 +77,13 @@ def find_place(tensors: Mapping[str, Any], where: str) -> Place:
     for pattern, sentence in OTHERS.items():
         for name in sorted(tensors):
             if re.search(pattern, name):
-                raise EmambaError(f"{where} {sentence.format(name)}")
+                raise InputError(f"{where} {sentence.format(name)}")
     bodies = prefixes(tensors, LAYERS)
     check_one(bodies, where)
     own = prefixes(tensors, BLOCKS)
     if own and not bodies:
-        raise EmambaError(f"{where} holds a model of this project ('{own[0]}blocks.0.A_log'), whose sizes its tensors alone do "
-                          "not tell: give its module to emamba.compile, or its folder with checkpoint.json to emamba quantize")
+        raise InputError(f"{where} holds a model of this project ('{own[0]}blocks.0.A_log'), whose sizes its tensors alone do "
+                         "not tell: give its module to emamba.compile, or its folder with checkpoint.json to emamba quantize")
     body = bodies[0] if bodies else "backbone."
     upper, attribute = _split(body)
     for place in (body, upper):  # mamba.py has the embedding beside the body
@@ -93,24 +93,24 @@ def find_place(tensors: Mapping[str, Any], where: str) -> Place:
                 return Place(upper if whole else body, body, f"{place}{name}.weight", f"{place}norm_f")
     lacks = f"{where} has neither a tensor '{body}embedding.weight' (mamba_ssm) nor '{body}embeddings.weight' (transformers)"
     if bodies and f"{body}norm_f.weight" not in tensors:
-        raise EmambaError(f"{lacks}: its layers '{body}layers.0…' alone are no model; save the whole, or build a module of your "
-                          "own of this project's blocks, as docs/import.md shows")
-    raise EmambaError(f"{lacks}: it is no Mamba-1 model in a layout that is known")
+        raise InputError(f"{lacks}: its layers '{body}layers.0…' alone are no model; save the whole, or build a module of your "
+                         "own of this project's blocks, as docs/import.md shows")
+    raise InputError(f"{lacks}: it is no Mamba-1 model in a layout that is known")
 
 
 def check_one(found: list[str], where: str) -> None:
     """Refuses several models."""
     if len(found) > 1:
         names = " and ".join(f"'{prefix}'" if prefix else "no prefix" for prefix in found[:2])
-        raise EmambaError(f"{where} holds {len(found)} models, below {names}: give one of them, or save its state_dict() alone")
+        raise InputError(f"{where} holds {len(found)} models, below {names}: give one of them, or save its state_dict() alone")
 
 
 def check_alone(tensors: Iterable[str], root: str, where: str) -> None:
     """Refuses tensors beside the model below `root`."""
     other = next((name for name in sorted(tensors) if not name.startswith(root)), None)
     if other is not None:
-        raise EmambaError(f"{where} has a Mamba below '{root}', but beside it a tensor '{other}', and what that adds to the "
-                          f"computation cannot be imported: give the model below '{root}', or its state_dict(), alone")
+        raise InputError(f"{where} has a Mamba below '{root}', but beside it a tensor '{other}', and what that adds to the "
+                         f"computation cannot be imported: give the model below '{root}', or its state_dict(), alone")
 
 
 def peel(module: Any) -> Any:

@@ -12,7 +12,7 @@ from math import isqrt
 import numpy as np
 
 from ..base import arithmetic as arith
-from ..base.errors import EmambaError
+from ..base.errors import DesignLimit, InputError
 from ..base.formats import IntFormat, Rounding
 from ..piecewise import Segments, codes
 
@@ -21,12 +21,12 @@ Array = np.ndarray
 
 def _same(name: str, got: object, want: object) -> None:
     if got != want:
-        raise EmambaError(f"{name} is {got}, but the node needs {want}")
+        raise DesignLimit(f"{name} is {got}, but the node needs {want}")
 
 
 def _check_shift(name: str, shift: int) -> None:
     if not -40 <= shift <= 62:
-        raise EmambaError(f"{name} = {shift} is out of range; a requantization shift must lie in −40..62")
+        raise DesignLimit(f"{name} = {shift} is out of range; a requantization shift must lie in −40..62")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def _check_bound(name: str, bound: int, shift: int = 0) -> None:
     """Of |x| ≤ bound and of what a `shift` to the left makes of it."""
     bound <<= max(-shift, 0)
     if bound >= ACCUMULATOR_LIMIT:
-        raise EmambaError(f"{name} can reach {bound.bit_length()} bits; at most 62 are possible: use narrower formats")
+        raise DesignLimit(f"{name} can reach {bound.bit_length()} bits; at most 62 are possible: use narrower formats")
 
 
 ACCUMULATOR_LIMIT = 1 << 61
@@ -148,7 +148,7 @@ BIAS = IntFormat(32)
 
 
 def _bad_shape(name: str, x: Array):
-    raise EmambaError(f"{name} has {x.ndim} dimensions, but the node needs 2")
+    raise DesignLimit(f"{name} has {x.ndim} dimensions, but the node needs 2")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,9 +191,9 @@ class Norm(Operator):
 
     def __post_init__(self):
         if self.channels < 1:
-            raise EmambaError(f"channels of a norm must be at least 1, not {self.channels}")
+            raise DesignLimit(f"channels of a norm must be at least 1, not {self.channels}")
         if not 1 <= self.index_bits <= 12 or not 4 <= self.entry_bits <= 16:
-            raise EmambaError(f"a norm's table of {self.index_bits} index bits and {self.entry_bits} entry bits is out of range; "
+            raise DesignLimit(f"a norm's table of {self.index_bits} index bits and {self.entry_bits} entry bits is out of range; "
                               "1..12 and 4..16 are possible")
 
     @property
@@ -257,7 +257,7 @@ class LayerNorm(Norm):
     def __post_init__(self):
         super().__post_init__()
         if self.epsilon < 0:
-            raise EmambaError(f"epsilon of a norm must be at least 0, not {self.epsilon}")
+            raise DesignLimit(f"epsilon of a norm must be at least 0, not {self.epsilon}")
         _check_bound("a norm's sum of squares", self.bound)
         self._check_product()
 
@@ -360,7 +360,7 @@ TABLE_SIZE = 1 << 20
 
 def _check_function(name: str, node) -> None:
     if (node.segments is None) == (node.entries is None):
-        raise EmambaError(f"the {name} must have either segments or entries")
+        raise DesignLimit(f"the {name} must have either segments or entries")
     if node.entries is not None:
         _same(f"the number of entries of the {name}", node.entries.shape, (1 << node.i.bits,))
         arith.check_range("entries", node.entries, node.o)
@@ -406,7 +406,7 @@ class Scan(Operator):
         _same("the shape of D", self.D.shape, (self.A.shape[0],))
         arith.check_range("A", self.A, self.a)
         if (self.A > 0).any():
-            raise EmambaError("A holds a positive value, so the state would grow without bound; A must be ≤ 0")
+            raise DesignLimit("A holds a positive value, so the state would grow without bound; A must be ≤ 0")
         arith.check_range("D", self.D, self.d)
         _same("the decay's input format", str(self.decay.i), str(self.p))
         _same("the fraction bits of h_wide", self.h_wide.frac, self.h.frac + self.a_bar.frac)
@@ -415,7 +415,7 @@ class Scan(Operator):
         for name in ("b_bar_shift" if self.delta_b else "term_shift", "y_shift"):
             _check_shift(name, getattr(self, name))
         if not 0 <= self.d_shift <= 40:
-            raise EmambaError(f"D's {self.d.frac} fraction bits are out of range: D·u must align to y's accumulator by a left "
+            raise DesignLimit(f"D's {self.d.frac} fraction bits are out of range: D·u must align to y's accumulator by a left "
                               f"shift of 0..40, not {self.d_shift}; lower D's fraction bits")
         if self.delta_b:
             _check_bound("δ·B", self.dt.magnitude * self.B.magnitude, self.b_bar_shift)
@@ -613,9 +613,9 @@ class Pool(Operator):
     def __post_init__(self):
         _check_shift("shift", self.shift)
         if not 1 <= self.multiplier <= MULTIPLIER.max:
-            raise EmambaError(f"multiplier = {self.multiplier} is out of range; it must lie in 1..{MULTIPLIER.max}")
+            raise DesignLimit(f"multiplier = {self.multiplier} is out of range; it must lie in 1..{MULTIPLIER.max}")
         if not 1 <= self.tokens <= 1 << 20:
-            raise EmambaError(f"tokens = {self.tokens} is out of range; a mean is possible over 1..{1 << 20} tokens")
+            raise DesignLimit(f"tokens = {self.tokens} is out of range; a mean is possible over 1..{1 << 20} tokens")
         _check_bound("the scaled sum", self.bound * self.multiplier, self.shift)
 
     @property
@@ -633,7 +633,7 @@ class Pool(Operator):
         if not self.mean:
             return x[:, -1:]
         if x.shape[1] != self.tokens:
-            raise EmambaError(f"a sequence has {x.shape[1]} tokens, but this model takes the mean of {self.tokens}")
+            raise InputError(f"a sequence has {x.shape[1]} tokens, but this model takes the mean of {self.tokens}")
         return arith.requantize(x.sum(1, keepdims=True, dtype=np.int64), self.shift, self.o, self.rounding, self.multiplier)
 
 

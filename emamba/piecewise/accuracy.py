@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import DesignLimit, SettingError
 from ..base.formats import IntFormat
 from .density import shares
 from .functions import Domain, Scalar, name_of, values
@@ -13,7 +13,7 @@ Array = np.ndarray
 
 def check_format(name: str, side: str, f: IntFormat) -> None:
     if not 2 <= f.bits <= MAX_BITS:
-        raise EmambaError(f"the {side} of {name} must have 2 to {MAX_BITS} bits, not {f.bits}; requantize to a narrower format")
+        raise DesignLimit(f"the {side} of {name} must have 2 to {MAX_BITS} bits, not {f.bits}; requantize to a narrower format")
 
 
 def true_values(function: str | Scalar, i: IntFormat, o: IntFormat) -> Array:
@@ -41,7 +41,7 @@ def errors(segments: Segments, function: str | Scalar, domain: Domain | None = N
     low, high = domain or (-np.inf, np.inf)
     keep = (x * i.step >= low) & (x * i.step <= high)
     if not keep.any():
-        raise EmambaError(f"no code of {i} lies in [{low:g}, {high:g}]; widen the domain")
+        raise SettingError(f"no code of {i} lies in [{low:g}, {high:g}]; widen the domain")
     y = segments(x)
     error = np.abs(y - np.clip(true_values(function, i, o), o.min, o.max))[keep]
     rms = float(np.sqrt((shares(density, i, keep) * error**2).sum()))

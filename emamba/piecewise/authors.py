@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import SettingError
 
 Array = np.ndarray
 
@@ -25,6 +25,6 @@ AUTHORS = {
 def printed(name: str, *, five_bits: bool = False) -> tuple[Array, Array, Array]:
     """Knots, m, c; with `five_bits`, the slopes rounded to 5 fraction bits."""
     if name not in AUTHORS:
-        raise EmambaError(f"the authors have no table for {name}; use the rule minimax or chord")
+        raise SettingError(f"the authors have no table for {name}; use the rule minimax or chord")
     knots, m, c = (np.array(v, dtype=np.float64) for v in AUTHORS[name])
     return knots, np.round(m * 32) / 32 if five_bits else m, c

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import SettingError
 from .functions import Scalar, name_of, values
 
 Array = np.ndarray
@@ -23,7 +23,7 @@ def _error(function: str | Scalar, a: float, b: Array, tolerance: float, floor: 
     x = a + (b[:, None] - a) * part
     true = values(function, x)
     if not np.isfinite(true).all():
-        raise EmambaError(f"{name_of(function)} is not finite at {x[~np.isfinite(true)][0]:g}; narrow the domain of its chords")
+        raise SettingError(f"{name_of(function)} is not finite at {x[~np.isfinite(true)][0]:g}; narrow the domain of its chords")
     line = true[:, :1] + (true[:, -1:] - true[:, :1]) * part
     return (np.abs(line - true) / np.maximum(tolerance * np.abs(true), floor)).max(-1)
 
@@ -34,9 +34,9 @@ def chords(function: str | Scalar, low: float, high: float, tolerance: float, fl
     an inflection."""
     name = name_of(function)
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
-        raise EmambaError(f"the chord rule for {name} needs a finite domain, not [{low:g}, {high:g}]")
+        raise SettingError(f"the chord rule for {name} needs a finite domain, not [{low:g}, {high:g}]")
     if not tolerance > 0:
-        raise EmambaError(f"the chord rule for {name} needs a relative error above 0, not {tolerance:g}")
+        raise SettingError(f"the chord rule for {name} needs a relative error above 0, not {tolerance:g}")
     knots = [low]
     while knots[-1] < high:
         inside, end = knots[-1], high
@@ -49,7 +49,7 @@ def chords(function: str | Scalar, low: float, high: float, tolerance: float, fl
             first = int(bad.argmax())
             inside, end = (float(ends[first - 1]) if first else inside), float(ends[first])
         if inside == knots[-1]:
-            raise EmambaError(f"the chord rule takes no function that jumps, as {name} does at {inside:g}; use the rule minimax")
+            raise SettingError(f"the chord rule takes no function that jumps, as {name} does at {inside:g}; use the rule minimax")
         knots.append(inside)
     x = np.array(knots)
     y = values(function, x)

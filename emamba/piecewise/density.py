@@ -5,7 +5,7 @@ A density is an array of weights ≥ 0 in any unit, one for each code of the inp
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from ..base.formats import IntFormat
 from .segments import codes
 
@@ -34,12 +34,12 @@ def shares(density: Array | None, i: IntFormat, keep: Array | slice = slice(None
     """The density of the codes `keep`, made so that its sum is 1; None is the same for all."""
     weights = np.ones(1 << i.bits) if density is None else np.asarray(density, np.float64)
     if weights.shape != (1 << i.bits,):
-        raise EmambaError(f"the density has the shape {list(weights.shape)}; {i} needs one weight for each of its "
-                          f"{1 << i.bits} codes")
+        raise InputError(f"the density has the shape {list(weights.shape)}; {i} needs one weight for each of its "
+                         f"{1 << i.bits} codes")
     if not (np.isfinite(weights).all() and (weights >= 0).all()):
-        raise EmambaError("the density holds a weight that is negative or not finite; count how often each code occurs")
+        raise InputError("the density holds a weight that is negative or not finite; count how often each code occurs")
     weights = weights[keep]
     total = weights.sum()
     if not total > 0:
-        raise EmambaError("the density is zero at every code of the domain; give values that lie in it")
+        raise InputError("the density is zero at every code of the domain; give values that lie in it")
     return weights / total

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError, SettingError
 
 Array = np.ndarray
 Domain = tuple[float, float]
@@ -40,7 +40,7 @@ def scalar(function: str | Scalar) -> Scalar:
     if callable(function):
         return function
     if function not in FUNCTIONS:
-        raise EmambaError(f"there is no piecewise-linear function {function!r}; choose one of {', '.join(FUNCTIONS)}")
+        raise SettingError(f"there is no piecewise-linear function {function!r}; choose one of {', '.join(FUNCTIONS)}")
     return FUNCTIONS[function]
 
 
@@ -49,10 +49,10 @@ def values(function: str | Scalar, x: Array) -> Array:
     with np.errstate(all="ignore"):
         y = np.asarray(scalar(function)(x), np.float64)
     if y.shape != x.shape:
-        raise EmambaError(f"{name_of(function)} makes the shape {list(y.shape)} from {list(x.shape)}; "
-                          "it must map an array to one of the same shape")
+        raise InputError(f"{name_of(function)} makes the shape {list(y.shape)} from {list(x.shape)}; "
+                         "it must map an array to one of the same shape")
     if np.isnan(y).any():
-        raise EmambaError(f"{name_of(function)}({x[np.isnan(y)][0]:g}) is not a number; narrow the input's range or the domain")
+        raise SettingError(f"{name_of(function)}({x[np.isnan(y)][0]:g}) is not a number; narrow the input's range or the domain")
     return y
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import SettingError
 from ..base.formats import IntFormat, Rounding
 from .accuracy import check_format, errors
 from .authors import printed
@@ -53,19 +53,19 @@ def fit(function: str | Scalar, i: IntFormat, o: IntFormat, segments: int, rule:
     check_format(name, "input", i)
     check_format(name, "output", o)
     if rule not in RULES:
-        raise EmambaError(f"there is no rule {rule!r} to fit {name}; choose one of {', '.join(RULES)}")
+        raise SettingError(f"there is no rule {rule!r} to fit {name}; choose one of {', '.join(RULES)}")
     if segments < 1:
-        raise EmambaError(f"{name} needs at least 1 segment, not {segments}")
+        raise SettingError(f"{name} needs at least 1 segment, not {segments}")
     if not 4 <= slope_bits <= MAX_BITS:
-        raise EmambaError(f"the slopes of {name} must have 4 to {MAX_BITS} bits, not {slope_bits}")
+        raise SettingError(f"the slopes of {name} must have 4 to {MAX_BITS} bits, not {slope_bits}")
     most = 1 << i.bits - 1
     if knot_step != "auto" and not (type(knot_step) is int and 1 <= knot_step <= most and knot_step.bit_count() == 1):
-        raise EmambaError(f"knot_step of {name} must be \"auto\" or a power of two in 1..{most}, not {knot_step!r}")
+        raise SettingError(f"knot_step of {name} must be \"auto\" or a power of two in 1..{most}, not {knot_step!r}")
     if rule not in FREE_KNOTS and knot_step != 1:
-        raise EmambaError(f"the rule {rule} places the knots of {name} itself; use knot_step = 1, or the rule minimax or "
-                          "least_squares")
+        raise SettingError(f"the rule {rule} places the knots of {name} itself; use knot_step = 1, or the rule minimax or "
+                           "least_squares")
     if not 0 < floor <= 1:
-        raise EmambaError(f"the floor of the density of {name} must lie above 0 and at most at 1, not {floor:g}")
+        raise SettingError(f"the floor of the density of {name} must lie above 0 and at most at 1, not {floor:g}")
     if density is not None and rule == "least_squares":
         return _fit.__wrapped__(function, i, o, segments, rule, domain, rounding, slope_bits, tolerance, knot_step,
                                 np.asarray(density), floor)
@@ -88,8 +88,8 @@ def _fit(function, i, o, segments, rule, domain, rounding, slope_bits, tolerance
     else:
         knots, m, c = printed(name_of(function), five_bits=rule == "authors_5bit")
     if len(m) > segments:
-        raise EmambaError(f"the rule {rule} needs {len(m)} segments for {name_of(function)}, more than {segments}; "
-                          f"allow {len(m)} or use the rule minimax")
+        raise SettingError(f"the rule {rule} needs {len(m)} segments for {name_of(function)}, more than {segments}; "
+                           f"allow {len(m)} or use the rule minimax")
     return from_lines(function, i, o, knots, m, c, rounding, slope_bits)
 
 

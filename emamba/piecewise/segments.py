@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..base.arithmetic import piecewise_linear
-from ..base.errors import EmambaError
+from ..base.errors import DesignLimit
 from ..base.formats import IntFormat, Rounding
 
 Array = np.ndarray
@@ -35,14 +35,14 @@ class Segments:
     def __post_init__(self):
         count = len(self.knots)
         if not count or len(self.slopes) != count + 1 or len(self.offsets) != count + 1:
-            raise EmambaError(f"{count} knots, {len(self.slopes)} slopes and {len(self.offsets)} offsets make no segments; "
+            raise DesignLimit(f"{count} knots, {len(self.slopes)} slopes and {len(self.offsets)} offsets make no segments; "
                               "K knots, at least one, need K + 1 slopes and offsets")
         if (np.diff(self.knots) <= 0).any():
-            raise EmambaError("the knots of segments must ascend")
+            raise DesignLimit("the knots of segments must ascend")
         if not 0 <= self.shift <= _ACCUMULATOR_BITS:
-            raise EmambaError(f"the shift of segments must lie in 0..{_ACCUMULATOR_BITS}, not {self.shift}")
+            raise DesignLimit(f"the shift of segments must lie in 0..{_ACCUMULATOR_BITS}, not {self.shift}")
         if self.i.bits > 32 or np.abs(self.slopes).max() > 1 << 30:
-            raise EmambaError("the products of segments are wider than 62 bits: use fewer input bits or smaller slopes")
+            raise DesignLimit("the products of segments are wider than 62 bits: use fewer input bits or smaller slopes")
         for array in (self.knots, self.slopes, self.offsets):
             array.setflags(write=False)
 
@@ -69,7 +69,7 @@ class Segments:
         return int(max(abs(product).max(), abs(self.offsets).max(), abs(product + self.offsets).max()))
 
 
-class TooSteep(EmambaError):
+class TooSteep(DesignLimit):
     """A slope is wider than it may be."""
 
 
@@ -94,6 +94,6 @@ def make(name: str, i: IntFormat, o: IntFormat, knots: Array, slopes: Array, off
     half = 0.5 if rounding is Rounding.TRUNCATE and shift > 0 else 0.0
     scaled = np.round((offsets + half) * 2.0**shift)
     if np.abs(scaled).max() >= 1 << (_ACCUMULATOR_BITS - 1):
-        raise EmambaError(f"{name} from {i} to {o} needs offsets of more than {_ACCUMULATOR_BITS} bits; "
+        raise DesignLimit(f"{name} from {i} to {o} needs offsets of more than {_ACCUMULATOR_BITS} bits; "
                           f"use fewer fraction bits in the output")
     return Segments(knots.astype(np.int64), slopes.astype(np.int64), scaled.astype(np.int64), shift, i, o, rounding)

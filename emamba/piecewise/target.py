@@ -4,7 +4,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import SettingError
 from ..base.formats import IntFormat, Rounding
 from .functions import Domain, Scalar, name_of, values
 from .outer import at, outer
@@ -28,8 +28,8 @@ class Target:
         every = codes(i)
         self.keep = (every * i.step >= domain[0]) & (every * i.step <= domain[1])
         if not self.keep.any():
-            raise EmambaError(f"no code of {i} lies in [{domain[0]:g}, {domain[1]:g}], the domain of {self.name}; "
-                              "widen the domain")
+            raise SettingError(f"no code of {i} lies in [{domain[0]:g}, {domain[1]:g}], the domain of {self.name}; "
+                               "widen the domain")
         self.x = every[self.keep]
         self.true = values(function, self.x * i.step) / o.step
         self.y = np.clip(self.true, o.min, o.max)

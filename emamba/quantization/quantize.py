@@ -5,8 +5,7 @@ state's scale comes from the no-overflow certificate. docs/numerics.md lists eve
 """
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,7 +16,7 @@ from safetensors.numpy import load as load_tensors
 
 from .. import piecewise
 from ..artifact import Artifact, Codec, check_operators, load
-from ..base.errors import EmambaError, brief
+from ..base.errors import DesignLimit, Diverged, InputError, SettingError, brief, located
 from ..base.formats import IntFormat
 from ..config import ModelConfig, QuantizeConfig, Recipe, validate
 from ..datasets.tokens import executor_tokens
@@ -65,11 +64,11 @@ def read_checkpoint(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec
         record = json.loads(_content(folder / "checkpoint.json"))
         weights = load_tensors(_content(folder / "checkpoint.safetensors"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise EmambaError(f"{folder} is not a finished checkpoint ({error.strerror}): train it first") from None
+        raise InputError(f"{folder} is not a finished checkpoint ({error.strerror}): train it first") from None
     except OSError as error:
-        raise EmambaError(f"cannot read {folder}: {error.strerror}") from None
+        raise InputError(f"cannot read {folder}: {error.strerror}") from None
     except (ValueError, SafetensorError) as error:
-        raise EmambaError(f"the checkpoint in {folder} is damaged ({brief(error)}): train it again") from None
+        raise InputError(f"the checkpoint in {folder} is damaged ({brief(error)}): train it again") from None
     try:
         recipe = validate(Recipe, record["recipe"], f"{folder}/checkpoint.json: recipe")
         width, channels = recipe.model.input_width, record["input"]
@@ -78,7 +77,7 @@ def read_checkpoint(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec
         output = record["output"]
         codec = Codec(mean, std, np.array(output["scale"], np.float64), np.array(output["offset"], np.float64))
     except (KeyError, TypeError, ValueError) as error:
-        raise EmambaError(f"{folder}/checkpoint.json is damaged ({error!r}): train it again") from None
+        raise InputError(f"{folder}/checkpoint.json is damaged ({error!r}): train it again") from None
     return recipe, weights, codec, record
 
 
@@ -95,7 +94,7 @@ def read_model(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec, dic
         return read_checkpoint(folder)
     artifact = load(folder)
     if not {"name", "split"} <= set(artifact.data):
-        raise EmambaError(f"{folder} does not name a data set, so there is nothing to calibrate it on")
+        raise InputError(f"{folder} does not name a data set, so there is nothing to calibrate it on")
     data = {key: artifact.data[key] for key in ("name", "split")}
     recipe = validate(Recipe, {"data": data, "model": artifact.config.model_dump()}, str(folder))
     return recipe, artifact.weights, artifact.codec, artifact.record.get("training", {})
@@ -114,17 +113,17 @@ class Traces:
     def record(cls, config: ModelConfig, weights: dict[str, Array], codec: Codec, tokens: Array) -> "Traces":
         """tokens [n, L, input width]: calibration data in the user's unit (or ids)."""
         if not len(tokens):
-            raise EmambaError("there is no calibration data; give at least one sequence")
+            raise InputError("there is no calibration data; give at least one sequence")
         if not np.isfinite(tokens).all():
-            raise EmambaError("the calibration data holds values that are not finite: remove or replace them")
+            raise Diverged("the calibration data holds values that are not finite: remove or replace them")
         reference = Reference(config, weights)
         with np.errstate(all="ignore"):
             values = reference.run(codec.standardize(tokens))
         for name, value in values.items():
             if not np.isfinite(value).all():
                 channel = int(np.argwhere(~np.isfinite(value))[0, -1])
-                raise EmambaError(f"node '{name}': channel {channel} is not finite on the calibration data: rescale the data or "
-                                  "the weights")
+                raise Diverged(f"node '{name}': channel {channel} is not finite on the calibration data: rescale the data or "
+                               "the weights")
         return cls(reference, values)
 
     def once(self, key: tuple, compute: Callable):
@@ -169,7 +168,7 @@ def _finer(traces: Traces, build: Callable[[dict[str, int]], Artifact]) -> dict[
     def error(finer: dict[str, int]) -> float:
         try:
             artifact = build(finer)
-        except EmambaError:
+        except (SettingError, DesignLimit):  # no integer model has such scales
             return np.inf
         head = IntegerModel(artifact).run(codes_of(traces.values["input"], artifact.input), ["head"])["head"]
         return float(((head * artifact.output.step - target) ** 2).mean())
@@ -200,15 +199,6 @@ def _calibrated(node: Node, bits: int, x: Array, finer: int) -> tuple[IntFormat,
     return o, told | ({"finer": finer} if finer else {})
 
 
-@contextmanager
-def _named(node: Node) -> Iterator[None]:
-    """Refusals say which node they are of."""
-    try:
-        yield
-    except EmambaError as error:
-        raise EmambaError(f"node '{node.name}': {error}") from None
-
-
 class _Quantizer:
     def __init__(self, traces: Traces, settings: QuantizeConfig, finer: dict[str, int]):
         self.finer = finer
@@ -221,17 +211,17 @@ class _Quantizer:
         made: dict[str, Operator] = {}
         for pattern in self.settings.bits:
             if not any(fnmatchcase(node.name, pattern) for node in self.reference.graph):
-                raise EmambaError(f"bits: no tensor is named '{pattern}'; the names are "
-                                  f"{', '.join(node.name for node in self.reference.graph)}")
+                raise SettingError(f"bits: no tensor is named '{pattern}'; the names are "
+                                   f"{', '.join(node.name for node in self.reference.graph)}")
         for node in self.reference.graph:
-            with _named(node):
+            with located(f"node '{node.name}'"):
                 self.formats[node.name] = self._format(node)
         for node in self.reference.graph:
             if node.kind == "Add":  # what a branch adds below the sum's resolution needs no adder
                 self._coarsen(node.inputs[1], self.formats[node.name].frac + SLACK)
         for node in self.reference.graph:
             make: Callable[[Node], Operator] = getattr(self, f"_{node.kind.lower()}")
-            with _named(node):
+            with located(f"node '{node.name}'"):
                 made[node.name] = make(node)
         return made
 
@@ -284,7 +274,7 @@ class _Quantizer:
         if not silent and 2.0**-FINEST < largest < coarse:
             weight, source = self.reference.parameters[node.name]["weight"], node.inputs[0]
             channel, read = (int(k) for k in np.unravel_index(np.abs(weight).argmax(), weight.shape))
-            raise EmambaError(f"channel {channel}: its weight {read} of {weight[channel, read]:g} and inputs of up to "
+            raise DesignLimit(f"channel {channel}: its weight {read} of {weight[channel, read]:g} and inputs of up to "
                               f"{np.abs(self.values[source]).max():g} make steps of {coarse:g}, above all outputs of at most "
                               f"{largest:g}: raise weight_bits ({self.settings.weight_bits}) or the bits of '{source}', or "
                               "rescale the weights")
@@ -318,8 +308,8 @@ class _Quantizer:
         epsilon = int(np.floor(self.config.norm_epsilon * node.width * 4.0 ** self.formats[node.inputs[0]].frac + 0.5))
         try:
             return self._norm(node, kind, epsilon=epsilon)
-        except EmambaError as error:
-            raise EmambaError(f"{error}, such as fewer bits of '{node.inputs[0]}' by the setting bits") from None
+        except DesignLimit as error:
+            raise DesignLimit(f"{error}, such as fewer bits of '{node.inputs[0]}' by the setting bits") from None
 
     def _rmsnorm(self, node: Node) -> Norm:
         return self._layernorm(node, RMSNorm)
@@ -357,7 +347,7 @@ class _Quantizer:
         self._coarsen(node.name, max(a.frac, b.frac) + SLACK)
         if max(a.bits, b.bits) + abs(a.frac - b.frac) > FINEST:
             fine, coarse = sorted(node.inputs, key=lambda name: -self.formats[name].frac)
-            raise EmambaError(f"a step of '{coarse}' is 2^{abs(a.frac - b.frac)} times that of '{fine}', too much for one sum: "
+            raise DesignLimit(f"a step of '{coarse}' is 2^{abs(a.frac - b.frac)} times that of '{fine}', too much for one sum: "
                               f"lower the bits of '{fine}' by the setting bits, or rescale the weights")
         return Add(channels=node.width, a=a, b=b, **self._common(node))
 
@@ -390,7 +380,7 @@ class _Quantizer:
         def scan(h_frac: int) -> Scan:
             coarse = 2.0 ** -(C.frac + h_frac + fraction)
             if 0 < seen_y < coarse:
-                raise EmambaError(f"a step of C times the state, which reaches {states:g}, is {coarse:g}, above the outputs of "
+                raise DesignLimit(f"a step of C times the state, which reaches {states:g}, is {coarse:g}, above the outputs of "
                                   f"at most {seen_y:g}: raise state_bits ({wide_bits}), or rescale B and C")
             d = IntFormat(bits, True, max(-FINEST, min(d_frac, C.frac + h_frac + fraction - u.frac)))
             b_bar = IntFormat(settings.activation_bits, True, h_frac - u.frac) if settings.input_term == "delta_b" else None
@@ -410,7 +400,7 @@ class _Quantizer:
             while not certify(scan(h_frac)).holds:
                 h_frac -= 1
                 if h_frac < -FINEST:
-                    raise EmambaError("no scale of the state makes overflow impossible; use state_scale = 'calibrated'")
+                    raise DesignLimit("no scale of the state makes overflow impossible; use state_scale = 'calibrated'")
         return scan(h_frac)
 
     @staticmethod

@@ -6,7 +6,7 @@ scale that the multiplier and the shift really give. docs/numerics.md lists the 
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import DesignLimit
 from ..base.formats import IntFormat
 from ..ops import BIAS
 
@@ -31,7 +31,7 @@ def best_frac(x: Array, bits: int, signed: bool = True, tiny: bool = False, axis
         return FINEST
     if not -FINEST <= widest <= FINEST:
         channel = np.unravel_index(np.abs(x).argmax(), x.shape)[axis]
-        raise EmambaError(f"channel {channel}: a value of {top:g} needs a scale of 2^{-widest}, out of range "
+        raise DesignLimit(f"channel {channel}: a value of {top:g} needs a scale of 2^{-widest}, out of range "
                           f"2^−{FINEST}..2^{FINEST}: rescale the data or the weights")
     best, least = widest, np.inf
     for frac in range(widest - 1, widest + 5):

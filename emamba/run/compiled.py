@@ -18,7 +18,7 @@ import numpy as np
 
 from ..artifact import Artifact
 from ..base import processes
-from ..base.errors import EmambaError
+from ..base.errors import DesignLimit, InputError, ToolFailed, ToolMissing
 from ..base.formats import IntFormat, Rounding
 from ..graph import build_graph
 from ..ops import Activation, Add, LayerNorm, Linear, Lookup, Multiply, Operator, Pool, RangeNorm, Scan, Weighted
@@ -60,8 +60,8 @@ class Node(ctypes.Structure):
 
 
 class IntegerLoop:
-    """The integer model in C, for sequences of the artifact's own length. Raises EmambaError without a compiler, and for an
-    artifact whose tables, values or sums are too large."""
+    """The integer model in C, for sequences of the artifact's own length. Raises ToolMissing without a compiler, ToolFailed
+    where it does not compile, and DesignLimit for an artifact whose tables, values or sums are too large."""
 
     def __init__(self, artifact: Artifact):
         self.artifact, operators = artifact, artifact.operators.values()
@@ -88,8 +88,8 @@ class IntegerLoop:
         check_tokens(self.artifact, tokens)
         first, head = self._nodes[0], self._nodes[len(self._nodes) - 1]
         if tokens.shape[1] != first.tokens:
-            raise EmambaError(f"the input has the shape {list(tokens.shape)}; the C loop reads [sequences, {first.tokens}, "
-                              f"{first.out}]")
+            raise InputError(f"the input has the shape {list(tokens.shape)}; the C loop reads [sequences, {first.tokens}, "
+                             f"{first.out}]")
         i = np.ascontiguousarray(tokens, self.types["VALUE"])
         o = np.empty((len(i), head.tokens, head.out), i.dtype)
         size = -(-len(i) // (PIECES * threads if threads > 1 else 1)) or 1
@@ -156,7 +156,7 @@ class IntegerLoop:
                                   "multiplier": p(op.multiplier, "SUM"), "scratch": self._reserve((op.width,), "SUM")}
             case Lookup():
                 if op.i.signed:
-                    raise EmambaError(f"the C loop reads unsigned token ids, not {op.i}")
+                    raise DesignLimit(f"the C loop reads unsigned token ids, not {op.i}")
                 return "lookup", {"rows": len(op.table), "table": p(op.table, "VALUE")}
             case RangeNorm():
                 entries, _ = op.reciprocals
@@ -183,7 +183,7 @@ class IntegerLoop:
             case Pool():
                 return "pool_mean" if op.mean else "pool_last", {"multiplier": p(np.array([op.multiplier]), "SUM"),
                                                                  "scratch": self._reserve((op.width,), "SUM")}
-        raise EmambaError(f"the C loop has no {type(op).__name__}")
+        raise DesignLimit(f"the C loop has no {type(op).__name__}")
 
     def _pointer(self, x: Array, kind: str) -> int:
         """Address of a copy of `x` in the C type `kind`, aligned."""
@@ -199,7 +199,7 @@ class IntegerLoop:
         place = self._size
         self._size += -(-prod(shape) * np.dtype(self.types[kind]).itemsize // ALIGNMENT) * ALIGNMENT
         if self._size > LARGEST_MEMORY:
-            raise EmambaError(f"the values of {self.artifact.config.tokens} tokens need more than the C loop's "
+            raise DesignLimit(f"the values of {self.artifact.config.tokens} tokens need more than the C loop's "
                               f"{LARGEST_MEMORY} bytes")
         return place
 
@@ -208,7 +208,7 @@ def compiler() -> list[str]:
     """The C compiler's command and its first arguments."""
     command = shlex.split(os.environ.get("CC") or "cc")
     if not shutil.which(command[0]):
-        raise EmambaError(f"the C loop needs the C compiler {command[0]}, which is not on PATH; install one, e.g. apt-get "
+        raise ToolMissing(f"the C loop needs the C compiler {command[0]}, which is not on PATH; install one, e.g. apt-get "
                           "install gcc, or name it in $CC")
     return command
 
@@ -223,19 +223,21 @@ def _compile(**macros: str | int) -> ctypes.CDLL:
     command = [*compiler(), *FLAGS, *(f"-D{name}={value}" for name, value in macros.items()), str(SOURCE), "-o"]
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "compiled.so"
-        said = ""
+        done = processes.run([*command, library])
+        if done.returncode:
+            said = [line for line in done.stderr.splitlines() if line.strip()] or [f"it ends with status {done.returncode}"]
+            raise ToolFailed(f"{command[0]} cannot compile {SOURCE}: {said[0]}")
         try:
-            said = processes.run([*command, library]).stderr.strip()
             return ctypes.CDLL(str(library))
         except OSError as error:
-            raise EmambaError(f"{command[0]} cannot compile {SOURCE}: {(said or str(error)).splitlines()[0]}") from None
+            raise ToolFailed(f"{command[0]} compiles {SOURCE}, but that cannot be loaded: {error}") from None
 
 
 def _type(bounds: Iterable[int]) -> str:
     """The integer type that holds ±bound for all `bounds`; 32 bits at least, since narrower lanes were slower."""
     bound = max(bounds)
     if bound >= 1 << 63:
-        raise EmambaError(f"a number of the C loop can reach {bound.bit_length()} bits; at most 63 are possible: use narrower "
+        raise DesignLimit(f"a number of the C loop can reach {bound.bit_length()} bits; at most 63 are possible: use narrower "
                           "formats")
     return "int32" if bound < 1 << 31 else "int64"
 
@@ -277,7 +279,7 @@ def _decays(op: Scan) -> Array:
 
 def _check_table(name: str, entries: int) -> None:
     if entries > LARGEST_TABLE:
-        raise EmambaError(f"a table of {name} has {entries} entries; the C loop has at most {LARGEST_TABLE}: use fewer bits for "
+        raise DesignLimit(f"a table of {name} has {entries} entries; the C loop has at most {LARGEST_TABLE}: use fewer bits for "
                           "its input")
 
 

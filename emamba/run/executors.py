@@ -1,12 +1,13 @@
 """The executors of an artifact in software: the same tokens in, the same trace keys out."""
 
+import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 
 import numpy as np
 
 from ..artifact import Artifact
-from ..base.errors import EmambaError
+from ..base.errors import DesignLimit, InputError, SettingError, ToolFailed, ToolMissing
 from .compiled import IntegerLoop
 from .integer import THREADS, IntegerModel
 from .reference import Reference
@@ -29,7 +30,7 @@ def make_executor(artifact: Artifact, backend: str) -> Executor:
         return lambda tokens, keep=None: reference.run(artifact.codec.standardize(tokens), keep)
     if backend == "int":
         return _integer(artifact)
-    raise EmambaError(f"there is no backend '{backend}'; choose one of {', '.join(BACKENDS)}")
+    raise SettingError(f"there is no backend '{backend}'; choose one of {', '.join(BACKENDS)}")
 
 
 def _integer(artifact: Artifact) -> Executor:
@@ -40,7 +41,10 @@ def _integer(artifact: Artifact) -> Executor:
     def loop() -> IntegerLoop | None:
         try:
             return IntegerLoop(artifact)
-        except EmambaError:  # no compiler, or an artifact that is too large for the loop
+        except (ToolMissing, DesignLimit):  # no compiler, or an artifact that is too large for the loop
+            return None
+        except ToolFailed as error:
+            _say(f"{error}; NumPy computes instead, several times slower")
             return None
 
     def run(tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:
@@ -53,13 +57,19 @@ def _integer(artifact: Artifact) -> Executor:
     return run
 
 
+@cache
+def _say(sentence: str) -> None:
+    """Once on standard error."""
+    print(f"emamba: {sentence}", file=sys.stderr, flush=True)
+
+
 def predict(artifact: Artifact, backend: str, executor: Executor, tokens: Array,
             progress: Callable[[int], None] | None = None) -> Array:
     """Head outputs in the user's unit (or logits): [batch, outputs] of a pooled model, else [batch, L, outputs]."""
     tokens = np.asarray(tokens)
     if tokens.ndim != 3:
-        raise EmambaError(f"the input has the shape {list(tokens.shape)}; the model reads [sequences, tokens, "
-                          f"{artifact.config.input_width}]")
+        raise InputError(f"the input has the shape {list(tokens.shape)}; the model reads [sequences, tokens, "
+                         f"{artifact.config.input_width}]")
     length, widest = max((1, *tokens.shape[1:2])), max(op.width for op in artifact.operators.values())
     batch = max(1, min(BATCH, BATCH_VALUES // (length * widest)))
     pooled = artifact.config.pool != "none"

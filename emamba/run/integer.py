@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..artifact import Artifact
-from ..base.errors import EmambaError
+from ..base.errors import InputError
 from ..graph import build_graph
 from ..ops import Conv1d, Scan
 
@@ -102,10 +102,10 @@ def check_tokens(artifact: Artifact, tokens: Array) -> None:
     """Refuses integers that are no sequences of the artifact's input."""
     source = artifact.operators["input"]
     if tokens.ndim != 3 or tokens.shape[2] != source.channels or not tokens.shape[1]:
-        raise EmambaError(f"the input has the shape {list(tokens.shape)}; "
-                          f"the model reads [sequences, tokens, {source.channels}]")
+        raise InputError(f"the input has the shape {list(tokens.shape)}; "
+                         f"the model reads [sequences, tokens, {source.channels}]")
     if tokens.size and (tokens.min() < source.o.min or tokens.max() > source.o.max):
-        raise EmambaError(f"the input holds integers outside {source.o.min}..{source.o.max} of its format {source.o}")
+        raise InputError(f"the input holds integers outside {source.o.min}..{source.o.max} of its format {source.o}")
 
 
 def _batch_innermost(x: Array) -> Array:

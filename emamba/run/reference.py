@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ..base.arithmetic import causal_conv
-from ..base.errors import EmambaError
+from ..base.errors import DesignLimit, InputError
 from ..config import ModelConfig
 from ..graph import Node, build_graph
 from ..piecewise import FUNCTIONS
@@ -21,7 +21,7 @@ def normalize(kind: str, x: Array, epsilon: float) -> Array:
     if kind == "LayerNorm":
         return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + epsilon)
     if kind != "RangeNorm":
-        raise EmambaError(f"there is no float definition of a {kind}")
+        raise DesignLimit(f"there is no float definition of a {kind}")
     extent = x.max(-1, keepdims=True) - x.min(-1, keepdims=True)
     return np.divide(centred, extent, out=np.zeros_like(centred), where=extent > 0)
 
@@ -60,14 +60,14 @@ def check_weights(config: ModelConfig, weights: dict[str, Array], where: str) ->
     shapes = expected_shapes(config)
     for name, shape in shapes.items():
         if name not in weights:
-            raise EmambaError(f"{where} has no tensor '{name}' of shape {list(shape)}: it is not a checkpoint of this model")
+            raise InputError(f"{where} has no tensor '{name}' of shape {list(shape)}: it is not a checkpoint of this model")
         if weights[name].shape != shape:
-            raise EmambaError(f"{where}: tensor '{name}' has the shape {list(weights[name].shape)}, "
-                              f"the model needs {list(shape)}")
+            raise InputError(f"{where}: tensor '{name}' has the shape {list(weights[name].shape)}, "
+                             f"the model needs {list(shape)}")
         if not np.isfinite(weights[name]).all():
-            raise EmambaError(f"{where}: tensor '{name}' holds values that are not finite: train again")
+            raise InputError(f"{where}: tensor '{name}' holds values that are not finite: train again")
     for name in sorted(set(weights) - set(shapes)):
-        raise EmambaError(f"{where} has a tensor '{name}' that this model does not know")
+        raise InputError(f"{where} has a tensor '{name}' that this model does not know")
 
 
 class Reference:

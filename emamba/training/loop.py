@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from .. import datasets
-from ..base.errors import EmambaError
+from ..base.errors import Diverged, InputError, OutputError, SettingError
 from ..config import Recipe
 from ..datasets import Dataset
 from ..datasets.metrics import BETTER, data_figures
@@ -122,7 +122,7 @@ def train(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise EmambaError(f"cannot make the folder {out}: {error.strerror}") from None
+        raise OutputError(f"cannot make the folder {out}: {error.strerror}") from None
     scaling = Scaling.measure(recipe, data)
     torch.manual_seed(recipe.train.seed)
     model = Mamba(recipe.model)
@@ -139,23 +139,23 @@ def train(
 def _check(recipe: Recipe, data: Dataset):
     model = recipe.model
     if not len(data.x_train):
-        raise EmambaError(f"data set {data.name} ({data.note}) has no training frames here: {data.train_remedy}")
+        raise InputError(f"data set {data.name} ({data.note}) has no training frames here: {data.train_remedy}")
     if not len(data.x_validate) or not len(data.x_test):
-        raise EmambaError(f"data set {data.name} has no validation or no test frames; a training needs both")
+        raise InputError(f"data set {data.name} has no validation or no test frames; a training needs both")
     if (data.y_train.dtype.kind == "f") != (model.task == "regression"):
         kind, tasks = ("values", "regression") if data.y_train.dtype.kind == "f" else ("integers", "classification or next_token")
-        raise EmambaError(f"model.task is {model.task}, but the targets of data set {data.name} are {kind}: set task to {tasks}")
+        raise SettingError(f"model.task is {model.task}, but the targets of data set {data.name} are {kind}: set task to {tasks}")
     parts = [(getattr(data, f"x_{part}"), getattr(data, f"y_{part}")) for part in ("train", "validate", "test")]
     largest = max(int(x.max()) for x, _ in parts) if model.input == "tokens" and data.x_train.dtype.kind == "i" else 0
     if model.input == "tokens" and largest >= model.vocabulary:
-        raise EmambaError(f"data set {data.name} holds the token id {largest}, outside 0..{model.vocabulary - 1} of "
-                          f"model.vocabulary: set that to {largest + 1}")
+        raise SettingError(f"data set {data.name} holds the token id {largest}, outside 0..{model.vocabulary - 1} of "
+                           f"model.vocabulary: set that to {largest + 1}")
     values = data.y_train.shape[-1] if model.task == "regression" else max(int(y.max()) for _, y in parts) + 1
     if values > model.outputs or (model.task == "regression" and values != model.outputs):
-        raise EmambaError(f"model.outputs is {model.outputs}, data set {data.name} needs {values}")
+        raise SettingError(f"model.outputs is {model.outputs}, data set {data.name} needs {values}")
     if recipe.train.recut and (data.x_train.shape != data.y_train.shape
                                or not np.array_equal(data.x_train[1:, 0], data.y_train[:-1, -1])):
-        raise EmambaError(f"train.recut needs windows that follow each other in a text; those of data set {data.name} do not")
+        raise SettingError(f"train.recut needs windows that follow each other in a text; those of data set {data.name} do not")
 
 
 def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Path, progress: bool,
@@ -219,7 +219,7 @@ def _epoch(recipe: Recipe, model: Mamba, average: AveragedModel | None, optimize
         value = loss.item()
         if not np.isfinite(value):
             kept = f"the state after epoch {epoch} is kept in {out / 'training.pt'}" if epoch else "nothing was written"
-            raise EmambaError(
+            raise Diverged(
                 f"the training diverged in epoch {epoch + 1}: its loss is {value}; {kept}; "
                 f"lower train.peak_lr ({settings.peak_lr}) and train into another folder"
             )
@@ -264,9 +264,9 @@ def _resume(recipe: Recipe, moving: dict, out: Path) -> State:
         saved = torch.load(path, weights_only=True)
         same = saved["recipe"] == recipe.model_dump_json()
     except Exception as error:  # torch.load raises nearly every kind of exception on a damaged file
-        raise EmambaError(f"{path} cannot be read ({type(error).__name__}): delete it to train from the start") from None
+        raise InputError(f"{path} cannot be read ({type(error).__name__}): delete it to train from the start") from None
     if not same:
-        raise EmambaError(f"{path} belongs to another recipe: train into another folder, or delete it to train from the start")
+        raise OutputError(f"{path} belongs to another recipe: train into another folder, or delete it to train from the start")
     for name, part in moving.items():
         part.load_state_dict(saved[name])
     return State(**saved["state"])

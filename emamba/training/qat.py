@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..artifact import Artifact
-from ..base.errors import EmambaError
+from ..base.errors import DesignLimit, Diverged, InputError, OutputError
 from ..config import FinetuneConfig, TrainConfig
 from ..datasets.metrics import BETTER, figures
 from ..datasets.tokens import to_tokens
@@ -168,7 +168,7 @@ class IntegerNetwork(nn.Module):
                 return x.mean(1, keepdim=True) if op.mean else x[:, -1:]
             case "RangeNorm" | "LayerNorm" | "RMSNorm":
                 return self.network.norm.normalize(x)  # of one kind and ε in the whole model
-        raise EmambaError(f"there is no float definition of a {node.kind}")
+        raise DesignLimit(f"there is no float definition of a {node.kind}")
 
     def _selective_scan(self, node: Node, op: Scan, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
         A, D = self._scan(node)
@@ -267,8 +267,8 @@ def _epoch(model: IntegerNetwork, optimizer, schedule, vary: Vary, targets: Tens
         nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
         optimizer.step()
         if not all((parameter.abs() < LARGEST).all() for parameter in model.parameters()):
-            raise EmambaError(f"the training diverged in epoch {epoch}: a weight is beyond {LARGEST:g}; the state after epoch "
-                              f"{epoch - 1} is kept; lower peak_lr ({settings.peak_lr}) and train into another folder")
+            raise Diverged(f"the training diverged in epoch {epoch}: a weight is beyond {LARGEST:g}; the state after epoch "
+                           f"{epoch - 1} is kept; lower peak_lr ({settings.peak_lr}) and train into another folder")
         schedule.step()
         total += loss.item() * len(index)
         step()
@@ -284,9 +284,9 @@ def _resume(model: IntegerNetwork, optimizer, schedule, artifact: Artifact, sett
         saved = torch.load(path, weights_only=True)
         same = (saved["of"], saved["settings"]) == (artifact.digest, settings.model_dump_json())
     except Exception as error:  # torch.load raises nearly every kind of exception on a damaged file
-        raise EmambaError(f"{path} cannot be read ({type(error).__name__}): delete it to start again") from None
+        raise InputError(f"{path} cannot be read ({type(error).__name__}): delete it to start again") from None
     if not same:
-        raise EmambaError(f"{path} belongs to another artifact or other settings: use another folder, or delete it")
+        raise OutputError(f"{path} belongs to another artifact or other settings: use another folder, or delete it")
     model.load_state_dict(saved["model"])
     optimizer.load_state_dict(saved["optimizer"])
     schedule.load_state_dict(saved["schedule"])

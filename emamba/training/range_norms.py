@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import EmambaError
+from ..base.errors import InputError, ToolMissing
 from ..config import NORM_EPSILON, DataConfig, ModelConfig, Recipe, TrainConfig
 from ..datasets import Dataset
 from ..datasets.metrics import figures
@@ -30,10 +30,10 @@ def exchange_norms(model: Imported, ids: Array, settings: TrainConfig, folder: P
     try:
         from .loop import train
     except ImportError as error:
-        raise EmambaError(f"training needs the extra [train] ({error}): pip install 'emamba[train]'") from None
+        raise ToolMissing(f"training needs the extra [train] ({error}): pip install 'emamba[train]'") from None
     if len(ids) < 3 or ids.shape[1] < 2:
-        raise EmambaError(f"{len(ids)} sequences of {ids.shape[1]} tokens are too few to train on: give at least 3 sequences "
-                          "of 2 tokens")
+        raise InputError(f"{len(ids)} sequences of {ids.shape[1]} tokens are too few to train on: give at least 3 sequences "
+                         "of 2 tokens")
     start = fitted(model, ids[:len(ids) - 2 * _held(ids)])
     data = _data(ids)
     digest = hashlib.sha256(ids.astype("<i8").tobytes())

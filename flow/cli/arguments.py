@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from emamba.artifact import SHIPPED
-from emamba.base.errors import EmambaError
+from emamba.base.errors import OutputError, SettingError
 from emamba.base.options import at_least, cycles
 from emamba.io.files import check_replaceable
 
@@ -61,7 +61,7 @@ def add_cycles(parser: argparse.ArgumentParser) -> None:
 def check_artifact_folder(folder: Path, marker: str | None = "manifest.json") -> None:
     """Refuses a folder whose name no artifact can have, or that cannot be replaced."""
     if not folder.name.isprintable():
-        raise EmambaError(f"--out {folder}: name it with characters that can be printed")
+        raise SettingError(f"--out {folder}: name it with characters that can be printed")
     if marker:
         check_replaceable(folder, marker)
 
@@ -77,5 +77,5 @@ def check_outputs(options: argparse.Namespace) -> None:
                 for key, suffix in getattr(options, "beside", {}).items() if key in paths]
     for name, path in written:
         if other := read.get(place := os.path.realpath(path)):
-            raise EmambaError(f"{other} is the file that {name} would replace: name another one")
+            raise OutputError(f"{other} is the file that {name} would replace: name another one")
         read[place] = name

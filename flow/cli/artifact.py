@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError
 from emamba.base.options import at_least, cycles, real
 from emamba.config import QuantizeConfig, TrainConfig, validate
 from emamba.io.files import check_replaceable
@@ -64,16 +64,16 @@ def _import(options: argparse.Namespace) -> int:
         ids = read_array(options.calibration)
         check_ids(ids)
         if length not in (None, ids.shape[1]):
-            raise EmambaError(f"--length {length}, but the sequences of {options.calibration} have {ids.shape[1]} tokens: "
-                              "leave out --length")
+            raise SettingError(f"--length {length}, but the sequences of {options.calibration} have {ids.shape[1]} tokens: "
+                               "leave out --length")
         length = ids.shape[1]
     elif options.norm == "range":
-        raise EmambaError("--norm range needs --calibration with token ids to train on: no weights make RangeNorm equal to "
-                          "RMSNorm")
+        raise SettingError("--norm range needs --calibration with token ids to train on: no weights make RangeNorm equal to "
+                           "RMSNorm")
     elif length is None:
-        raise EmambaError("a checkpoint does not say how long its sequences are: give --length, or --calibration with token ids")
+        raise SettingError("a checkpoint does not say how long its sequences are: give --length, or --calibration with token ids")
     if options.norm == "range" and options.run_folder is None:
-        raise EmambaError("--norm range needs --run with a folder for its training")
+        raise SettingError("--norm range needs --run with a folder for its training")
     check_replaceable(options.out, "checkpoint.json" if ids is None else "manifest.json")
     wanted = settings(options)
     model = read_model_files(options.checkpoint, length)
@@ -98,7 +98,7 @@ def _quantize(options: argparse.Namespace) -> int:
     check_artifact_folder(options.out)
     wanted = settings(options, known_settings(options.checkpoint))
     if options.calibration and options.auto_width:
-        raise EmambaError("--auto-width judges widths on a data set: leave out --calibration, or --auto-width")
+        raise SettingError("--auto-width judges widths on a data set: leave out --calibration, or --auto-width")
     if options.calibration:
         return save_artifact(quantized_on(options.out.name, options.checkpoint, wanted, options.calibration), options.out)
     if options.auto_width:
@@ -127,7 +127,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
     from ..sensitivity import SETTINGS, open_bench, sensitivity, table
 
     if not all(re.fullmatch(" *[0-9]{1,2} *", word) and 2 <= int(word) <= 24 for word in options.widths.split(",")):
-        raise EmambaError(f"--widths {options.widths}: name numbers of bits from 2 to 24, separated by commas")
+        raise SettingError(f"--widths {options.widths}: name numbers of bits from 2 to 24, separated by commas")
     widths = tuple(dict.fromkeys(int(word) for word in options.widths.split(",")))
     wanted = settings(options, known_settings(options.checkpoint))
     bench, error = open_bench(options.checkpoint, wanted, options.data, options.limit)

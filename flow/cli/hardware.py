@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from emamba.artifact import load
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError
 from emamba.base.options import at_least
 from emamba.io.files import write_file
 
@@ -39,7 +39,7 @@ def _simulate(options: argparse.Namespace) -> int:
     from ..simulate import simulate, table
 
     if options.vcd and options.vcd.suffix != ".vcd":
-        raise EmambaError(f"--vcd {options.vcd}: name a file that ends with .vcd")
+        raise SettingError(f"--vcd {options.vcd}: name a file that ends with .vcd")
     artifact = load(options.artifact)
     tokens, _, data = sequences(options, artifact)
     recording, found = simulate(artifact, tokens, options.cycles_per_token, options.cycles, options.stall_percent,

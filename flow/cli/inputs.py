@@ -8,7 +8,7 @@ import numpy as np
 
 from emamba import datasets
 from emamba.artifact import Artifact
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError, SettingError
 from emamba.config import QuantizeConfig, load_toml, validate
 from emamba.datasets.tokens import executor_tokens
 
@@ -24,7 +24,7 @@ def settings(options: argparse.Namespace, base: QuantizeConfig | None = None) ->
         except tomllib.TOMLDecodeError:
             found[key] = value
         if not equals:
-            raise EmambaError(f"--set {item}: write KEY=VALUE")
+            raise SettingError(f"--set {item}: write KEY=VALUE")
     return validate(QuantizeConfig, found, "quantization settings")
 
 
@@ -34,11 +34,11 @@ def sequences(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarr
         return _given(options.inputs, artifact, options.limit)
     if not {"name", "split"} <= set(artifact.data):
         remedy = ": give --inputs" if hasattr(options, "inputs") else ""
-        raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to run it on{remedy}")
+        raise InputError(f"{options.artifact} does not name a data set, so there is nothing to run it on{remedy}")
     data = datasets.load(artifact.data["name"], artifact.data["split"], options.data, options.data is not None)
     x, y = getattr(data, f"x_{options.split}")[:options.limit], getattr(data, f"y_{options.split}")[:options.limit]
     if not len(x):
-        raise EmambaError(f"data set {data.name} has no {options.split} part here: {data.train_remedy}")
+        raise InputError(f"data set {data.name} has no {options.split} part here: {data.train_remedy}")
     return executor_tokens(x, artifact.config), y, data
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from emamba.artifact import load
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError
 from emamba.datasets.metrics import BETTER, data_figures, words
 from emamba.graph import build_graph
 from emamba.io.files import write_file
@@ -74,7 +74,7 @@ def _compare(options: argparse.Namespace) -> int:
 
     backends = tuple(options.backends.split(","))
     if len(backends) != 2 or not set(backends) <= set(BACKENDS):
-        raise EmambaError(f"--backends {options.backends}: name two of {', '.join(BACKENDS)}, separated by a comma")
+        raise SettingError(f"--backends {options.backends}: name two of {', '.join(BACKENDS)}, separated by a comma")
     artifact = load(options.artifact)
     tokens, _, data = sequences(options, artifact)
     executors = tuple(make_executor(artifact, backend, cycles_per_token=options.cycles_per_token, trace=True)
@@ -93,11 +93,11 @@ def _trace(options: argparse.Namespace) -> int:
     keys = options.keys.split(",") if options.keys else names
     for key in keys:
         if key not in names:
-            raise EmambaError(f"--keys {key}: {artifact.name} has no such node; it has: {', '.join(names)}")
+            raise SettingError(f"--keys {key}: {artifact.name} has no such node; it has: {', '.join(names)}")
     if options.out.suffix != ".npz":
-        raise EmambaError(f"--out {options.out}: name a file that ends with .npz")
+        raise SettingError(f"--out {options.out}: name a file that ends with .npz")
     if options.backend == "rtl" and "input" in keys and options.keys:
-        raise EmambaError("--keys input: the design shows what its blocks give; take the backend int for its input")
+        raise SettingError("--keys input: the design shows what its blocks give; take the backend int for its input")
     tokens, _, data = sequences(options, artifact)
     executor = make_executor(artifact, options.backend, cycles_per_token=options.cycles_per_token, trace=True)
     values = executor(tokens, keys)
@@ -137,7 +137,7 @@ def _report(options: argparse.Namespace) -> int:
     from ..report.written import read_sensitivity, read_stalls
 
     if options.out.suffix != ".html":
-        raise EmambaError(f"--out {options.out}: name a file that ends with .html")
+        raise SettingError(f"--out {options.out}: name a file that ends with .html")
     artifact = load(options.artifact)
     sensitivity = options.sensitivity and read_sensitivity(options.sensitivity, artifact)
     stalls = options.stalls and read_stalls(options.stalls, artifact)

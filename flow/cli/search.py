@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, ToolMissing
 from emamba.base.options import at_least
 from emamba.config import load_toml
 
@@ -50,7 +50,7 @@ def _search(options: argparse.Namespace) -> int:
     print(f"{done} trials{', all points of the space' * (done >= wanted.space.size)}; {options.out}/search.json has them all")
     shortfall = None if options.show else missing(wanted, study, options.trials)
     if shortfall:
-        raise EmambaError(shortfall)
+        raise DesignLimit(shortfall)
     return 0
 
 
@@ -72,5 +72,5 @@ def _open_search(options: argparse.Namespace, folder: Path):
     try:
         from ..search.search import Search
     except ImportError as error:
-        raise EmambaError(f"a search needs the extras [search,train] ({error}): pip install 'emamba[search,train]'") from None
+        raise ToolMissing(f"a search needs the extras [search,train] ({error}): pip install 'emamba[search,train]'") from None
     return Search(space, space.search.name or options.space.stem, folder, options.storage, options.data)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from emamba import datasets
 from emamba.artifact import load
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError, SettingError, ToolMissing
 from emamba.base.options import at_least, real
 from emamba.config import FinetuneConfig, Recipe, TrainConfig, load_toml, validate
 from emamba.datasets.metrics import words
@@ -70,14 +70,14 @@ def _prepare(options: argparse.Namespace) -> int:
     check_replaceable(options.out, prepare.MARKER, prepare.RECORD)
     prepare.check_name(options.out)
     if not options.source.exists():
-        raise EmambaError(f"{options.source} does not exist: name a CSV file, or a folder of sounds")
+        raise InputError(f"{options.source} does not exist: name a CSV file, or a folder of sounds")
     if options.source.is_dir():
         if options.inputs or options.target:
-            raise EmambaError(f"{options.source} is a folder, of sounds: --inputs and --target are for a CSV file")
+            raise SettingError(f"{options.source} is a folder, of sounds: --inputs and --target are for a CSV file")
         found = prepare.sounds(options.source, options.seconds, options.bands)
     else:
         if not options.inputs or not options.target:
-            raise EmambaError(f"{options.source} is read as CSV: name its columns with --inputs and --target")
+            raise SettingError(f"{options.source} is read as CSV: name its columns with --inputs and --target")
         found = prepare.series(options.source, split_names(options.inputs), one_name(options.target), options.length,
                                ahead=options.ahead, step=options.step, classes=options.classes)
     prepare.write(found, options.out)
@@ -97,13 +97,13 @@ def _finetune(options: argparse.Namespace) -> int:
         raise _lacks_training(error) from None
     artifact = load(options.artifact)
     if not {"name", "split"} <= set(artifact.data):
-        raise EmambaError(f"{options.artifact} does not name a data set, so there is nothing to train it on")
+        raise InputError(f"{options.artifact} does not name a data set, so there is nothing to train it on")
     settings = load_toml(FinetuneConfig, options.config) if options.config else FinetuneConfig()
     given = {key: getattr(options, key) for key in ("epochs", "segments") if getattr(options, key)}
     settings = validate(FinetuneConfig, settings.model_dump() | given, "command line")
     data = datasets.load(artifact.data["name"], artifact.data["split"], options.data, options.data is not None)
     if not len(data.x_train):
-        raise EmambaError(f"data set {data.name} has no training part: {data.train_remedy}")
+        raise InputError(f"data set {data.name} has no training part: {data.train_remedy}")
     train, validate_on = (Part(executor_tokens(x, artifact.config), y) for x, y in ((data.x_train, data.y_train),
                                                                                     (data.x_validate, data.y_validate)))
     recipe = artifact.record.get("training", {}).get("recipe", {}).get("train", {})
@@ -113,5 +113,5 @@ def _finetune(options: argparse.Namespace) -> int:
     return measure_and_save(replace(artifact, name=options.out.name), data, options.out)
 
 
-def _lacks_training(error: ImportError) -> EmambaError:
-    return EmambaError(f"training needs the extra [train] ({error}): pip install 'emamba[train]'")
+def _lacks_training(error: ImportError) -> ToolMissing:
+    return ToolMissing(f"training needs the extra [train] ({error}): pip install 'emamba[train]'")

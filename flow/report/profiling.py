@@ -9,7 +9,7 @@ import numpy as np
 
 from emamba import piecewise
 from emamba.artifact import Artifact
-from emamba.base.errors import EmambaError
+from emamba.base.errors import ToolMissing
 from emamba.base.formats import IntFormat
 from emamba.graph import build_graph
 from emamba.io.files import write_file
@@ -144,7 +144,7 @@ def plotter():
         import matplotlib
         import matplotlib.figure
     except ImportError as error:
-        raise EmambaError(f"a plot needs the extra [report] ({error}): pip install 'emamba[report]'") from None
+        raise ToolMissing(f"a plot needs the extra [report] ({error}): pip install 'emamba[report]'") from None
     return matplotlib
 
 

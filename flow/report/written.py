@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from emamba.artifact import Artifact
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError
 from emamba.io.files import read_text
 
 LARGEST = 1 << 28
@@ -28,7 +28,7 @@ def _read(file: Path, command: str, is_of: Callable[[dict], bool]) -> dict:
         if not is_of(found):
             raise ValueError("it is of another artifact")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise EmambaError(f"{file} is not what emamba {command} --json writes ({error}): run it again") from None
+        raise InputError(f"{file} is not what emamba {command} --json writes ({error}): run it again") from None
     return found
 
 

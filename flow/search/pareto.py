@@ -6,7 +6,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import ToolMissing
 from emamba.datasets.metrics import error_name
 from emamba.io.files import write_file
 
@@ -65,7 +65,7 @@ def plot(study: optuna.Study, space: Space, path: Path) -> None:
     try:
         import matplotlib
     except ImportError as error:
-        raise EmambaError(f"the plot needs the extra [report] ({error}): pip install 'emamba[report]'") from None
+        raise ToolMissing(f"the plot needs the extra [report] ({error}): pip install 'emamba[report]'") from None
     from matplotlib.figure import Figure
 
     trials = [trial for trial in finished(study) if "error" in trial.user_attrs]

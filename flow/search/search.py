@@ -20,7 +20,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from emamba.base.door import ending_on_signals
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, Diverged, EmambaError, InputError, SettingError
 from emamba.config import QuantizeConfig, Recipe, validate
 
 from .leases import Watch, me, renewed
@@ -66,18 +66,18 @@ def run(search: Search, trials: int | None = None, workers: int = 1, bench: Call
         else:
             together(partial(work, search, trials, bench), workers, lambda: len(finished(study)))
     if not best(study):
-        raise EmambaError(_fruitless(study))
+        raise DesignLimit(_fruitless(study))
     return study
 
 
 def _check_counts(trials: int, workers: int) -> None:
     most = WORKERS * max(2, os.cpu_count() or 1)
     if trials < 1 or workers < 1:
-        raise EmambaError(f"--trials and --workers must be at least 1, not {trials} and {workers}")
+        raise SettingError(f"--trials and --workers must be at least 1, not {trials} and {workers}")
     if trials > MOST_TRIALS:
-        raise EmambaError(f"--trials must be at most {MOST_TRIALS}, not {trials}")
+        raise SettingError(f"--trials must be at most {MOST_TRIALS}, not {trials}")
     if workers > most:
-        raise EmambaError(f"--workers must be at most {most} here, {WORKERS} for each processor, not {workers}")
+        raise SettingError(f"--workers must be at most {most} here, {WORKERS} for each processor, not {workers}")
 
 
 def _bench(search: Search):
@@ -120,7 +120,7 @@ def _progress(search: Search, trials: int) -> Iterator[None]:
 
     def show() -> None:
         while not over.wait(1):
-            with suppress(EmambaError):  # the workers report what is wrong with the storage
+            with suppress(StorageError):  # the workers report it
                 print(f"\r{_line(study, search.space, trials)}\x1b[K", end="", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=show, daemon=True)
@@ -169,7 +169,7 @@ def work(search: Search, trials: int, bench: Callable, worker: int = 0) -> None:
         sentence = _attempt(search, study, trial, point, bench) if trial else None
         failures = failures + 1 if sentence else failures if trial is None else 0
         if failures == FAILURES:
-            raise EmambaError(f"{FAILURES} trials failed one after another, the last one since {sentence}; finished trials are "
+            raise DesignLimit(f"{FAILURES} trials failed one after another, the last one since {sentence}; finished trials are "
                               "kept, and the same command goes on")
 
 
@@ -241,7 +241,7 @@ def _attempt(search: Search, study: optuna.Study, trial: Trial, point: Point, be
 
 def _is_machines(error: BaseException) -> bool:
     """Whether a failure may be one of this machine, and not of the point."""
-    return not isinstance(error, EmambaError) or error.__context__ is not None
+    return not isinstance(error, SettingError | DesignLimit | Diverged)
 
 
 def _point(space: Space, trial: Trial) -> Point:
@@ -272,20 +272,20 @@ def _propose(study: optuna.Study, space: Space, point: Point, known: set[str], r
 def checkpoint(search: Search, number: int, epochs: int | None = None, threads: int | None = None) -> tuple[Path, QuantizeConfig]:
     """The checkpoint of a trial, its proxy's or after a training of so many epochs on all frames, and how it is quantized."""
     if threads is not None and not 1 <= threads <= MOST_THREADS:
-        raise EmambaError(f"--threads must lie in 1..{MOST_THREADS}, not {threads}")
+        raise SettingError(f"--threads must lie in 1..{MOST_THREADS}, not {threads}")
     study = open_study(search)
     found = [trial for trial in finished(study) + failed(study) if trial.number == number]
     if not found or "parameters" not in found[0].user_attrs:
         known = found[0].user_attrs if found else {}
         told = f": {known.get('refused', known.get('failed', ''))}".rstrip(": ")
-        raise EmambaError(f"the search '{search.name}' in {search.place} has no trial {number} that became a model{told}; "
-                          "`emamba search … --show` lists the best")
+        raise InputError(f"the search '{search.name}' in {search.place} has no trial {number} that became a model{told}; "
+                         "`emamba search … --show` lists the best")
     recipe, settings = search.space.at(found[0].params)
     if epochs is None:
         folder = search.folder(found[0])
         if not (folder / "checkpoint.json").is_file():
-            raise EmambaError(f"{folder} holds no finished proxy of trial {number}: copy it from the machine that trained it, or "
-                              "train in full with --epochs")
+            raise InputError(f"{folder} holds no finished proxy of trial {number}: copy it from the machine that trained it, or "
+                             "train in full with --epochs")
         return folder, settings
     folder = search.out / "picked" / f"{number}_{epochs}"
     recipe = validate(Recipe, recipe.model_dump() | {"train": recipe.train.model_dump() | {"epochs": epochs}}, "--epochs")

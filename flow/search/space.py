@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError
 from emamba.config import Config, ModelConfig, QuantizeConfig, Recipe, TrainConfig, validate
 
 Objective = Literal["error", "multiplies", "cycles", "load"]
@@ -145,7 +145,7 @@ class Space(Recipe):
         try:
             return {table: {key: validate(Range, values, f"{table}.{key}") if isinstance(values, dict) else values
                             for key, values in keys.items()} for table, keys in space.items()}
-        except EmambaError as error:
+        except SettingError as error:
             raise ValueError(str(error)) from None
 
     @cached_property

@@ -23,7 +23,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from pydantic import BaseModel, ConfigDict, Field
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError, OutputError, SettingError
 from emamba.config import validate
 from emamba.io.files import read_text, write_file
 
@@ -105,15 +105,15 @@ def examine(search: Search, trial: FrozenTrial) -> None:
     try:
         validate(Attributes, attributes, where)
         if attributes.get("resumes", 0) > trial.number:
-            raise EmambaError(f"{where}: resumes: a later trial")
+            raise InputError(f"{where}: resumes: a later trial")
         point = trial.params or trial.system_attrs.get("fixed_params", {})
         whole = trial.state in COUNTED
         if not space.holds(point) or (whole and len(point) < len(space.parameters)):
-            raise EmambaError(f"{where}: its point is none of the space")
+            raise InputError(f"{where}: its point is none of the space")
         if trial.state == TrialState.COMPLETE and (
                 None in map(attributes.get, FIGURES) or trial.values != [attributes[name] for name in space.search.objectives]):
-            raise EmambaError(f"{where}: its figures are not its values")
-    except EmambaError as error:
+            raise InputError(f"{where}: its figures are not its values")
+    except (InputError, SettingError) as error:
         raise StorageError(f"{error}; no search wrote that: search into another folder, or under another [search] name") from None
 
 
@@ -123,7 +123,7 @@ def examine(search: Search, trial: FrozenTrial) -> None:
 def open_study(search: Search, create: bool = False) -> optuna.Study:
     """The study of a search; a new one starts with the recipe, if that is a point of the space."""
     if plain(search.name) != search.name:
-        raise EmambaError(f"a search cannot be named {search.name!r} after its file: name it with [search] name")
+        raise SettingError(f"a search cannot be named {search.name!r} after its file: name it with [search] name")
     space = json.dumps(search.space.model_dump(mode="json", exclude={"search": {"trials"}}), sort_keys=True)
     _check_folder(search, create)
     storage = connect(search.place, partial(examine, search))
@@ -137,8 +137,8 @@ def open_study(search: Search, create: bool = False) -> optuna.Study:
             study.enqueue_trial(search.space.start, skip_if_exists=True)
         study.set_user_attr("space", space)  # last, so that an interruption leaves out nothing
     elif known != space:
-        raise EmambaError(f"the search '{search.name}' in {search.place} has another space than the file now: undo the change, "
-                          "or give the search another name ([search] name) and another --out")
+        raise SettingError(f"the search '{search.name}' in {search.place} has another space than the file now: undo the change, "
+                           "or give the search another name ([search] name) and another --out")
     _check_study(search, study)
     return study
 
@@ -146,7 +146,7 @@ def open_study(search: Search, create: bool = False) -> optuna.Study:
 def _create(search: Search, storage: BaseStorage) -> optuna.Study:
     others = {study.study_name for study in storage.get_all_studies()} - {search.name}
     if search.storage is None and others:
-        raise EmambaError(f"{search.journal} is of the search '{min(others)}', not of '{search.name}': name another folder with "
+        raise OutputError(f"{search.journal} is of the search '{min(others)}', not of '{search.name}': name another folder with "
                           "--out, or the search as before ([search] name)")
     return optuna.create_study(storage=storage, study_name=search.name, load_if_exists=True,
                                directions=["minimize"] * len(search.space.search.objectives))
@@ -156,23 +156,23 @@ def _load(search: Search, storage: BaseStorage) -> optuna.Study:
     try:
         return optuna.load_study(study_name=search.name, storage=storage)
     except KeyError:
-        raise EmambaError(f"{search.place} holds no search '{search.name}': run it first") from None
+        raise InputError(f"{search.place} holds no search '{search.name}': run it first") from None
 
 
 def _check_folder(search: Search, create: bool) -> None:
     """Refuses a folder of another search, and one with files that no search wrote, where this one would write over them."""
     marker = search.out / "search.json"
     if search.storage is None and not create and not search.journal.is_file():
-        raise EmambaError(f"{search.out} holds no search: it has no {search.journal.name}; run the search first")
+        raise InputError(f"{search.out} holds no search: it has no {search.journal.name}; run the search first")
     if marker.exists():
         name = _marked(marker).get("name")
         if name != search.name:
-            raise EmambaError(f"{search.out} is the folder of the search '{name}', not of '{search.name}': name another with "
+            raise OutputError(f"{search.out} is the folder of the search '{name}', not of '{search.name}': name another with "
                               "--out")
     elif not search.journal.is_file():
         for name in ("trials", "picked", "pareto.svg"):
             if (search.out / name).exists():
-                raise EmambaError(f"{search.out} holds no search, but '{name}', which a search would write over: name another "
+                raise OutputError(f"{search.out} holds no search, but '{name}', which a search would write over: name another "
                                   "folder with --out")
 
 
@@ -189,7 +189,7 @@ def _check_study(search: Search, study: optuna.Study) -> None:
         text = json.dumps({"name": search.name, "study": key, "trials": []}, indent=1, ensure_ascii=False)
         write_file(marker, lambda path: path.write_text(f"{text}\n", encoding="utf-8"))
     elif known != key:
-        raise EmambaError(f"{search.out} is the folder of another search than '{search.name}' in {search.place}: name another "
+        raise OutputError(f"{search.out} is the folder of another search than '{search.name}' in {search.place}: name another "
                           "folder with --out")
 
 
@@ -200,7 +200,7 @@ def _marked(marker: Path) -> dict:
         if not (isinstance(found, dict) and isinstance(found.get("name"), str) and isinstance(found.get("trials"), list)):
             raise ValueError("no search")
     except (ValueError, RecursionError):
-        raise EmambaError(f"{marker} is not what a search writes: name another folder with --out") from None
+        raise OutputError(f"{marker} is not what a search writes: name another folder with --out") from None
     return found
 
 

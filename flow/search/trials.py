@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from emamba import datasets
 from emamba.artifact import Artifact, Codec
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, Diverged, InputError, OutputError, SettingError
 from emamba.config import QuantizeConfig, Recipe
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import error_of, figures
@@ -56,7 +56,7 @@ class Bench:
         def watch(history: list[dict]) -> None:
             curve = [error_of(recipe.model.task, entry) for entry in history]
             if not isfinite(curve[-1]):
-                raise EmambaError(f"the training diverged in epoch {len(curve)}: its error is {curve[-1]}")
+                raise Diverged(f"the training diverged in epoch {len(curve)}: its error is {curve[-1]}")
             trial.set_user_attr("curve", curve)
             if len(curve) in space.rungs and len(curve) < recipe.train.epochs:
                 others = [other for other in study.get_trials(deepcopy=False)
@@ -81,8 +81,8 @@ class Bench:
                 trial.set_user_attr(name, value)
             for name, limit in space.limits.items():
                 if costs[name] > limit:
-                    raise EmambaError(f"{name} = {costs[name]:.6g} exceeds the limit of {limit:.6g}")
-        except EmambaError as error:
+                    raise DesignLimit(f"{name} = {costs[name]:.6g} exceeds the limit of {limit:.6g}")
+        except (InputError, SettingError, DesignLimit, Diverged) as error:
             raise Refused(str(error)) from None
         return recipe, settings, costs
 
@@ -90,7 +90,7 @@ class Bench:
         data = self.data
         trained, weights, codec, _ = read_checkpoint(folder)
         if trained != recipe:
-            raise EmambaError(f"{folder} holds the checkpoint of another recipe: move it away")
+            raise OutputError(f"{folder} holds the checkpoint of another recipe: move it away")
         tokens = executor_tokens(data.x_train[:settings.calibration_frames(recipe.model.tokens)], recipe.model)
         artifact = quantize(str(trial.number), recipe.model, weights, codec, tokens, settings)
         for backend in ("float", "int"):
@@ -98,7 +98,7 @@ class Bench:
             measured = figures(recipe.model.task, values, data.y_validate, data.unit_scale)
             error = error_of(recipe.model.task, measured)
             if not isfinite(error):
-                raise EmambaError(f"the error of the {backend} model is {error}")
+                raise Diverged(f"the error of the {backend} model is {error}")
             trial.set_user_attr(backend, measured)
         trial.set_user_attr("error", error)
         return error
@@ -108,9 +108,9 @@ def proxy_data(space: Space, directory: Path | None) -> Dataset:
     """The share of the training part that trials see. The validation part stands in for the test part, which no trial sees."""
     data, settings = datasets.load(space.data.name, space.data.split, directory), space.search
     if not len(data.x_train):
-        raise EmambaError(f"data set {data.name} ({data.note}) has no training part here: {data.train_remedy}")
+        raise InputError(f"data set {data.name} ({data.note}) has no training part here: {data.train_remedy}")
     if not len(data.x_validate):
-        raise EmambaError(f"data set {data.name} has no validation part, by which a search judges its points")
+        raise InputError(f"data set {data.name} has no validation part, by which a search judges its points")
     count = max(1, round(settings.share * len(data.x_train)))
     keep = np.random.default_rng(settings.seed).permutation(len(data.x_train))[:count]
     if space.model.task == "next_token":
@@ -165,7 +165,7 @@ def fastest(artifact: Artifact, request: Request) -> Schedule:
     low, high = 2, 2
     while not fits(high):
         if high >= slowest:
-            raise EmambaError(f"{request.device.name} is too small: at {slowest} cycles per token the design takes an estimated "
+            raise DesignLimit(f"{request.device.name} is too small: at {slowest} cycles per token the design takes an estimated "
                               f"{found[high].load:.0%} of its scarcest resource, more than {request.fill:.0%}")
         low, high = high + 1, min(2 * high, slowest)
     cycles = low + bisect_left(range(low, high), True, key=fits)

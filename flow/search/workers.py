@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from emamba.base.door import Terminated, ending_on_signals
-from emamba.base.errors import EmambaError
+from emamba.base.errors import EmambaError, ToolFailed
 
 END_SECONDS = 10
 """In which a worker that was told to end has to end."""
@@ -51,9 +51,9 @@ def together(job: Callable[[int], None], count: int, progress: Callable[[], obje
                         now = progress()
                         known, deaths = now, deaths + 1 if now == known else 1
                         if deaths >= DEATHS:
-                            raise EmambaError(f"{DEATHS} workers were killed one after another (exit status {process.exitcode}): "
-                                              "with less --workers there is more memory for each; finished trials are kept, and "
-                                              "the same command goes on")
+                            raise ToolFailed(f"{DEATHS} workers were killed one after another (exit status {process.exitcode}): "
+                                             "with less --workers there is more memory for each; finished trials are kept, and "
+                                             "the same command goes on")
                         team[k] = _start(blob, k)
         finally:
             _end([process for process, _ in team.values()])
@@ -108,7 +108,7 @@ def _work(blob: bytes, k: int, parent: int, sender: Connection) -> None:
     except Terminated as end:
         sys.exit(end.status)
     except EmambaError as error:
-        sender.send(EmambaError(str(error)))
+        sender.send(error)
     except Exception as error:
         sender.send(RuntimeError(f"a worker failed with {type(error).__name__}: {error}\n{traceback.format_exc()}"))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from amaranth.hdl import Const, Shape, Signal, Value
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError, Mismatch, SettingError, ToolMissing
 from emamba.base.formats import IntFormat
 
 from . import inventory as inv
@@ -160,10 +160,10 @@ def solve(matrix: np.ndarray, i: IntFormat, *, solver: str = "csd") -> Graph:
     `solver`: "csd", our own, or "da4ml", the library of that name, which finds graphs of about the same size.
     """
     if solver not in SOLVERS:
-        raise EmambaError(f"solver {solver!r} of an adder graph is unknown; there are {', '.join(SOLVERS)}")
+        raise SettingError(f"solver {solver!r} of an adder graph is unknown; there are {', '.join(SOLVERS)}")
     matrix = np.ascontiguousarray(matrix, np.int64)
     if matrix.ndim != 2 or not matrix.size:
-        raise EmambaError(f"an adder graph needs a matrix with at least one weight, not one of shape {matrix.shape}")
+        raise InputError(f"an adder graph needs a matrix with at least one weight, not one of shape {matrix.shape}")
     return _solve(matrix.tobytes(), matrix.shape, i, solver)
 
 
@@ -172,7 +172,7 @@ def _solve(content: bytes, shape: tuple[int, int], i: IntFormat, solver: str) ->
     matrix = np.frombuffer(content, np.int64).reshape(shape)
     graph = SOLVERS[solver](matrix, i)
     if not np.array_equal(graph.evaluate(np.eye(shape[1], dtype=np.int64)).T, matrix):
-        raise EmambaError(f"solver {solver!r} gives another product than that of its matrix of {shape[0]} x {shape[1]} weights")
+        raise Mismatch(f"solver {solver!r} gives another product than that of its matrix of {shape[0]} x {shape[1]} weights")
     return graph
 
 
@@ -267,7 +267,7 @@ def _da4ml(matrix: np.ndarray, i: IntFormat) -> Graph:
     """By da4ml, as two graphs in a row. One more level than a balanced tree (`hard_dc`): more save few adders, and cost many
     registers."""
     if importlib.util.find_spec("da4ml") is None:
-        raise EmambaError("solver 'da4ml' needs the library da4ml: pip install 'emamba[constants]'")
+        raise ToolMissing("solver 'da4ml' needs the library da4ml: pip install 'emamba[constants]'")
     from da4ml.cmvm import solve
 
     kernel = np.ascontiguousarray(matrix.T, np.float32)

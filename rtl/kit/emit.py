@@ -9,7 +9,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 
 from emamba.base import processes
-from emamba.base.errors import EmambaError
+from emamba.base.errors import ToolFailed
 
 # `proc` turns every process into assigns and flip-flops: event-driven simulators keep the `always @*` blocks, which Yosys would
 # write without it, at X until an input changes. Names that Yosys made are renumbered: Icarus takes a function with such an
@@ -34,12 +34,12 @@ def to_verilog(component: Elaboratable, name: str = "top", platform=None) -> str
     try:
         found = find_yosys(lambda version: version >= (0, 40))
     except YosysError as error:
-        raise EmambaError(f"Yosys does not write the design: {str(error).splitlines()[0]}") from None
+        raise ToolFailed(f"Yosys does not write the design: {str(error).splitlines()[0]}") from None
     own = hasattr(found, "YOSYS_PACKAGE")  # -P: not what lies in the current folder under its name
     command = [sys.executable, "-P", "-m", found.YOSYS_PACKAGE] if own else [require_tool(found.YOSYS_BINARY)]
     done = processes.run([*command, "-q", "-"], input=SCRIPT.format(rtlil=text))
     if done.returncode:
-        raise EmambaError(f"Yosys does not write the design: {(done.stderr.splitlines() or ['no message'])[0]}")
+        raise ToolFailed(f"Yosys does not write the design: {(done.stderr.splitlines() or ['no message'])[0]}")
     return FOREIGN.sub("", done.stdout)
 
 

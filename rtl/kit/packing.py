@@ -5,7 +5,7 @@ Lane 0 lies in the least significant bits, then the other lanes, then `first`, t
 
 import numpy as np
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import InputError
 
 from .streams import Port
 
@@ -25,9 +25,9 @@ def pack(port: Port, tokens: np.ndarray) -> np.ndarray:
     """Beats [batch·L·beats, words] of sequences [batch, L, width]; lanes beyond the width are 0."""
     tokens = np.asarray(tokens, np.int64)
     if tokens.ndim != 3 or tokens.shape[2] != port.width:
-        raise EmambaError(f"a port of {port.width} channels packs arrays [batch, L, {port.width}], not {list(tokens.shape)}")
+        raise InputError(f"a port of {port.width} channels packs arrays [batch, L, {port.width}], not {list(tokens.shape)}")
     if tokens.size and (tokens.min() < port.format.min or tokens.max() > port.format.max):
-        raise EmambaError(f"values {tokens.min()}..{tokens.max()} do not fit {port.format}")
+        raise InputError(f"values {tokens.min()}..{tokens.max()} do not fit {port.format}")
     batch, length, width = tokens.shape
     padded = np.zeros((batch, length, port.beats * port.lanes), np.int64)
     padded[..., :width] = tokens
@@ -46,7 +46,7 @@ def unpack(port: Port, words: np.ndarray) -> np.ndarray:
     """Tokens [tokens, width] of whole tokens' beats [beats, words]."""
     words = _checked(port, words)
     if len(words) % port.beats:
-        raise EmambaError(f"{len(words)} beats are no whole number of tokens of {port.beats} beats")
+        raise InputError(f"{len(words)} beats are no whole number of tokens of {port.beats} beats")
     lanes = np.empty((len(words), port.lanes), np.int64)
     for lane in range(port.lanes):
         lanes[:, lane] = _extract(words, lane * port.format.bits, port.format.bits)
@@ -67,10 +67,10 @@ def sequences(port: Port, words: np.ndarray) -> list[np.ndarray]:
     tokens = unpack(port, words)
     first, last = (flag.reshape(-1, port.beats) for flag in flags(port, words))
     if not (first == first[:, :1]).all() or not (last == last[:, :1]).all():
-        raise EmambaError("first and last must be the same on every beat of a token")
+        raise InputError("first and last must be the same on every beat of a token")
     starts, ends = np.flatnonzero(first[:, 0]), np.flatnonzero(last[:, 0]) + 1
     if not np.array_equal(np.append(starts, len(tokens)), np.append(0, ends)):
-        raise EmambaError("the beats are no whole number of sequences: each must begin with first and end with last")
+        raise InputError("the beats are no whole number of sequences: each must begin with first and end with last")
     return [tokens[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
@@ -97,7 +97,7 @@ def from_ints(values: list[int], words: int) -> np.ndarray:
 def _checked(port: Port, words: np.ndarray) -> np.ndarray:
     words = np.asarray(words, np.uint32)
     if words.ndim != 2 or words.shape[1] != payload_words(port):
-        raise EmambaError(f"beats of this port are arrays [beats, {payload_words(port)}], not {list(words.shape)}")
+        raise InputError(f"beats of this port are arrays [beats, {payload_words(port)}], not {list(words.shape)}")
     return words
 
 

@@ -8,7 +8,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 from emamba.base import processes
-from emamba.base.errors import EmambaError
+from emamba.base.errors import ToolFailed, ToolMissing
 
 YOSYS = """\
 import sys
@@ -51,7 +51,7 @@ def run(command: list[str], folder: Path, what: str, script: str = "", seconds: 
     if done.returncode:
         lines = (done.stdout + done.stderr).splitlines()
         said = [line for line in lines if "ERROR" in line or "rror:" in line] or [f"status {done.returncode}"]
-        raise EmambaError(f"{what} does not finish: {said[0]}")
+        raise ToolFailed(f"{what} does not finish: {said[0]}")
     return done.stdout
 
 
@@ -59,4 +59,4 @@ def version(package: str) -> str:
     try:
         return installed(package)
     except PackageNotFoundError:
-        raise EmambaError(f"{package} is not installed: pip install emamba[synthesis]") from None
+        raise ToolMissing(f"{package} is not installed: pip install emamba[synthesis]") from None

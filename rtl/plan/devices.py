@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,5 @@ DEVICES = {device.name: device for device in (
 
 def find(name: str) -> Device:
     if name not in DEVICES:
-        raise EmambaError(f"there is no device '{name}'; choose one of {', '.join(DEVICES)}")
+        raise SettingError(f"there is no device '{name}'; choose one of {', '.join(DEVICES)}")
     return DEVICES[name]

@@ -17,7 +17,7 @@ from amaranth.lib.wiring import In, Out
 
 from emamba.artifact import Artifact
 from emamba.artifact import to_json as parameter_json
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, SettingError
 from emamba.base.formats import IntFormat
 from emamba.ops import BIAS, MULTIPLIER, Lookup, Operator, Scan, Weighted
 
@@ -152,8 +152,8 @@ class Loads:
         self.schedule, self.artifact = schedule, artifact
         if any(getattr(block, "graph", None) or (getattr(block, "table", False) and isinstance(block.op, Scan))
                for block in schedule.blocks.values()):
-            raise EmambaError("weights cannot be loaded where adder graphs or tables of decays are built of them: "
-                              "take --products multipliers or pairs, and --decays segments")
+            raise SettingError("weights cannot be loaded where adder graphs or tables of decays are built of them: "
+                               "take --products multipliers or pairs, and --decays segments")
         self.elements = {f"{name}.{part}": _widened(part, element) for name, block in schedule.blocks.items()
                          if isinstance(block.op, LOADED) for part, (_, element) in block.constants().items()}
         rows = self._rows(artifact)
@@ -194,12 +194,12 @@ class Loads:
             for bound in ("bound", "y_bound"):
                 most, limit = (getattr(each, bound, 0) for each in (op, block.op))
                 if most > limit:
-                    raise EmambaError(f"{name} of '{artifact.name}' can reach {most}; the design's accumulator is made for "
+                    raise DesignLimit(f"{name} of '{artifact.name}' can reach {most}; the design's accumulator is made for "
                                       f"{limit}: build a design for it")
             for part, (rows, _) in block.constants(op).items():
                 element = self.elements[f"{name}.{part}"]
                 if rows.min() < element.min or rows.max() > element.max:
-                    raise EmambaError(f"{name}.{part} of '{artifact.name}' holds {rows.min()}..{rows.max()}; the design's memory "
+                    raise DesignLimit(f"{name}.{part} of '{artifact.name}' holds {rows.min()}..{rows.max()}; the design's memory "
                                       f"takes {element.min}..{element.max}: build a design for it")
                 found[f"{name}.{part}"] = rows
         return found

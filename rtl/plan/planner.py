@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from emamba.artifact import Artifact
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, SettingError
 from emamba.graph import build_graph
 
 from ..blocks.conv1d import Conv1d
@@ -68,7 +68,7 @@ class Plan:
 def plan(artifact: Artifact, request: Request) -> Plan:
     """The design that a request asks for; refuses what cannot be met."""
     if not 0 < request.fill <= 1:
-        raise EmambaError(f"--fill must be a share above 0 and at most 1, not {request.fill:g}")
+        raise SettingError(f"--fill must be a share above 0 and at most 1, not {request.fill:g}")
     if request.multipliers is not None:
         cycles = _for_multipliers(artifact, request)
     elif request.frames_per_second is not None:
@@ -150,7 +150,7 @@ def _checked(artifact: Artifact, request: Request, plan: Plan, fill: float = 1.0
     name = max(plan.device.limits, key=lambda key: plan.resources[key] / plan.device.limits[key])
     stage, most = max(estimate(plan.schedule, plan.device.family, by_node=True).items(), key=lambda item: item[1][name])
     share = f"{plan.resources[name]:,.0f} of {plan.device.limits[name]:,} {name.upper()}"
-    raise EmambaError(f"at {plan.schedule.period} cycles per token the design takes an estimated {share} of {plan.device.name}, "
+    raise DesignLimit(f"at {plan.schedule.period} cycles per token the design takes an estimated {share} of {plan.device.name}, "
                       f"{most[name]:,.0f} of them in {stage}; {_nearest(artifact, request)}")
 
 
@@ -160,7 +160,7 @@ def _nearest(artifact: Artifact, request: Request) -> str:
     for device in sorted(bigger, key=lambda device: device.limits["lut"]):
         try:
             found = _for_device(artifact, replace(request, device=device))
-        except EmambaError:
+        except DesignLimit:
             continue
         return f"the nearest that fits is {device.name} at {found.schedule.period} cycles per token"
     return "no device in the list is large enough"
@@ -178,7 +178,7 @@ def _for_multipliers(artifact: Artifact, request: Request) -> int:
     if limit < sum(least.values()):
         slowest = every[bisect_left(every, -sum(least.values()), key=lambda cycles: -sum(needed(cycles).values()))]
         stage = max(least, key=least.get)
-        raise EmambaError(f"--multipliers {limit}: this model needs at least {sum(least.values())}, {least[stage]} of them in "
+        raise DesignLimit(f"--multipliers {limit}: this model needs at least {sum(least.values())}, {least[stage]} of them in "
                           f"{stage}, which do at {slowest} cycles per token")
     return every[bisect_left(every, -limit, key=lambda cycles: -sum(needed(cycles).values()))]
 
@@ -187,12 +187,12 @@ def _for_rate(artifact: Artifact, request: Request) -> int:
     """The largest T at which the clock gives `frames_per_second`."""
     frames, clock_mhz, tokens = request.frames_per_second, request.clock_mhz, artifact.config.tokens
     if clock_mhz is None:
-        raise EmambaError("--frames-per-second needs --clock-mhz, the clock that the design will run at")
+        raise SettingError("--frames-per-second needs --clock-mhz, the clock that the design will run at")
     if not (math.isfinite(frames) and frames > 0):
-        raise EmambaError(f"--frames-per-second must be a number above 0, not {frames:g}")
+        raise SettingError(f"--frames-per-second must be a number above 0, not {frames:g}")
     cycles = math.floor(min(clock_mhz * 1e6 / (frames * tokens), MAX_CYCLES))
     if cycles < 1:
         most = clock_mhz * 1e6 / tokens
-        raise EmambaError(f"--frames-per-second {frames:g}: {clock_mhz:g} MHz give at most {most:g}, a cycle for each of "
+        raise DesignLimit(f"--frames-per-second {frames:g}: {clock_mhz:g} MHz give at most {most:g}, a cycle for each of "
                           f"{tokens} tokens in every stage; ask for less or name a faster clock")
     return cycles

@@ -14,7 +14,7 @@ import numpy as np
 
 from emamba import ops
 from emamba.artifact import Artifact
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, SettingError
 from emamba.graph import Node, build_graph
 
 from .. import blocks  # noqa: F401  registers the block of every operator
@@ -39,7 +39,7 @@ def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Rea
     op, leaf = artifact.operators[node.name], node.name.rsplit(".", 1)[-1]
     block = block_of(op)
     if block is None:
-        raise EmambaError(f"node '{node.name}': there is no block for a {node.kind}; register one with rtl.kit.registry.realizes")
+        raise DesignLimit(f"node '{node.name}': there is no block for a {node.kind}; register one with rtl.kit.registry.realizes")
     return block.fold(op, Stage(
         cycles=cycles_per_token, tokens=artifact.config.tokens, once=leaf == "head" and artifact.config.pool != "none",
         order="emit" if leaf in EMITTING else "accumulate",
@@ -97,7 +97,7 @@ class Schedule:
 
     def __init__(self, artifact: Artifact, cycles_per_token: int, realization: Realization = REALIZATION):
         if not 1 <= cycles_per_token <= MAX_CYCLES:
-            raise EmambaError(f"cycles_per_token = {cycles_per_token} is out of range; it must lie in 1..{MAX_CYCLES}")
+            raise SettingError(f"cycles_per_token = {cycles_per_token} is out of range; it must lie in 1..{MAX_CYCLES}")
         self.artifact, self.requested, self.realization = artifact, cycles_per_token, realization
         self.graph = build_graph(artifact.config)
         self.tokens, self.pooled = artifact.config.tokens, artifact.config.pool != "none"
