@@ -122,6 +122,12 @@ def test_fuzz(kind):
     assert found["faults"] == [] and found["refused"] > 50 and found["loaded"] > 5
 
 
+def test_fuzz_tells_a_fault(monkeypatch):
+    monkeypatch.setattr(fuzz, "validate", lambda *_: 1 / 0)
+    fault, = fuzz.fuzz("configurations", 60)["faults"]
+    assert fault.startswith("batch from case 0: ZeroDivisionError in ")
+
+
 def test_every_state_of_a_controller():
     for component in (states.primitives()["FIFO"], cases.BLOCKS["pool-5-3-True"](), cases.BLOCKS["add-5-3"]()):
         found = states.walk(component, 1500)
