@@ -1,17 +1,20 @@
 """A bench: a block, what goes in, what must come out, and when; run by `sim.cocotb_bench` on a simulator.
 
-The bench of a `Block` needs only random tokens: `model` gives the answer, `schedule` the cycles.
+The bench of a `Block` needs only random tokens: `model` gives the answer, `schedule` the cycles. Several benches share one
+simulation, since most of a small block's time goes to starting compilers and simulators.
 """
 
 import json
 import os
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from unittest import mock
 from xml.etree import ElementTree
 
 import numpy as np
-from amaranth.lib.wiring import Component
+from amaranth.hdl import DomainRenamer, Module
+from amaranth.lib.wiring import Component, In
 from cocotb_tools import config
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import VerilatorControlFile, Verilog, get_runner
@@ -24,7 +27,7 @@ from rtl.kit.streams import Port
 
 from . import tools
 
-VISIBLE = ("*__*",)
+VISIBLE = ("*__*", "*_clk", "*_rst")
 VERILATOR = ["--no-public-flat-rw", "--output-split", "0", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O0"]
 
 
@@ -40,15 +43,11 @@ class Bench:
     seed: int = 0
     idle_cycles: int = 5000
 
-    def run(self, name: str, simulator: str, build_dir: Path) -> None:
-        """Runs all tests in a folder of that name; a failed one raises."""
-        folder = (build_dir / simulator / name).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "bench.json").write_text(json.dumps(self._spec()))
-        simulate(f"bench {name}", simulator, build_dir, folder, self.component, "sim.cocotb_bench", visible=VISIBLE,
-                 environment={"EMAMBA_BENCH": str(folder / "bench.json")}, seed=self.seed)
+    def run(self, name: str, simulators: tuple[str, ...], build_dir: Path) -> None:
+        """Runs all tests on each simulator; a failed one raises."""
+        run_together(name, {name: self}, simulators, build_dir)
 
-    def _spec(self) -> dict:
+    def spec(self, name: str) -> dict:
         outputs = {
             name: {"beats": _hex(words), "masks": _hex(self.masks[name]), "cycles": self.cycles.get(name)}
             for name, words in self.expected.items()
@@ -56,6 +55,7 @@ class Bench:
         beats = sum(map(len, (*self.stimulus.values(), *self.expected.values())))
         longest = max((cycles[-1] for cycles in self.cycles.values() if cycles), default=0)
         return {
+            "name": name,
             "inputs": {name: _hex(words) for name, words in self.stimulus.items()},
             "outputs": outputs,
             "seed": self.seed,
@@ -64,15 +64,46 @@ class Bench:
         }
 
 
-def simulate(what: str, simulator: str, build_dir: Path, folder: Path, component: Component, module: str, *,
-             visible: tuple[str, ...], environment: dict[str, str], seed: int, test_filter: str | None = None) -> None:
-    """Runs the tests of a cocotb module on a component, with its files in `folder`; a failed one raises, named as `what`.
+class Together(Component):
+    """Components side by side, each with a clock and a reset of its own: one that rests costs no time."""
 
-    Clock, reset and the ports that match `visible` alone are visible to cocotb: all signals visible, the runner's default, would
-    double the compilation.
+    def __init__(self, parts: dict[str, Component]):
+        self.parts = parts
+        super().__init__({f"{name}_{port}": member for name, part in parts.items()
+                          for port, member in part.signature.members.items()})
+
+    def elaborate(self, platform):
+        m = Module()
+        for name, part in self.parts.items():
+            m.submodules[name] = DomainRenamer(name)(part)
+            for path, member, inner in part.signature.flatten(part):
+                outer = reduce(lambda owner, key: owner[key] if isinstance(key, int) else getattr(owner, key), path[1:],
+                               getattr(self, f"{name}_{path[0]}"))
+                m.d.comb += inner.eq(outer) if member.flow is In else outer.eq(inner)
+        return m
+
+
+def run_together(name: str, benches: dict[str, Bench], simulators: tuple[str, ...], build_dir: Path) -> None:
+    """Runs all tests of all benches on each simulator, in folders of that name; a failed one raises."""
+    cases = {f"b{k}": (title, bench) for k, (title, bench) in enumerate(benches.items())}
+    verilog = to_verilog(Together({case: bench.component for case, (_, bench) in cases.items()}))
+    spec = json.dumps({case: bench.spec(title) for case, (title, bench) in cases.items()})
+    for simulator in simulators:
+        folder = (build_dir / simulator / name).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "bench.json").write_text(spec)
+        simulate(f"bench {name}", simulator, folder, verilog, "sim.cocotb_bench", visible=VISIBLE,
+                 environment={"EMAMBA_BENCH": str(folder / "bench.json")}, seed=min(bench.seed for bench in benches.values()))
+
+
+def simulate(what: str, simulator: str, folder: Path, verilog: str, module: str, *, visible: tuple[str, ...],
+             environment: dict[str, str], seed: int, test_filter: str | None = None) -> None:
+    """Runs the tests of a cocotb module on the module `top`, with its files in `folder`; a failed one raises, named as `what`.
+
+    Only what matches `visible` is visible to cocotb: all signals visible, the runner's default, would double the compilation.
     """
-    (folder / "top.v").write_text(to_verilog(component))
-    names = "".join(f'public_flat_rw -module "top" -var "{name}"\n' for name in ("clk", "rst", *visible))
+    (folder / "top.v").write_text(verilog)
+    names = "".join(f'public_flat_rw -module "top" -var "{name}"\n' for name in visible)
     (folder / "visible.vlt").write_text(f"`verilator_config\n{names}")
     results = folder / "results.xml"
     results.unlink(missing_ok=True)
@@ -94,7 +125,7 @@ def simulate(what: str, simulator: str, build_dir: Path, folder: Path, component
                 raise ToolFailed(f"{what} does not run on {simulator}: {_last_line(log)} (see {log})") from None
     tests, failures = get_results(results)
     if failures or not tests:
-        failure = _first_failure(results)
+        failure = next((f"{name}: {reason}" for name, reason in failed(results).items()), "no test ran")
         raise Mismatch(f"{what} on {simulator}: {failures} of {tests} tests failed; {failure} (see {log})")
 
 
@@ -153,8 +184,7 @@ def _last_line(log: Path) -> str:
     return (errors or lines or ["no output"])[0 if errors else -1]
 
 
-def _first_failure(results: Path) -> str:
-    for case in ElementTree.parse(results).getroot().iter("testcase"):
-        for failure in case.findall("failure"):
-            return f"{case.get('name')}: {failure.get('message', '').splitlines()[0]}"
-    return "no test ran"
+def failed(results: Path) -> dict[str, str]:
+    """The reason of each test that failed, from its results.xml."""
+    return {case.get("name"): (failure.get("message") or "no reason").splitlines()[0]
+            for case in ElementTree.parse(results).getroot().iter("testcase") for failure in case.findall("failure")}

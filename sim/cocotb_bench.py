@@ -1,7 +1,8 @@
-"""The one cocotb test module: any block, from a file of stimulus and expected beats that `sim.bench` writes.
+"""The one cocotb test module: any blocks, from a file of stimulus and expected beats that `sim.bench` writes.
 
-It runs inside the simulator. Stream rules are checked on every port in every cycle; inputs change after the rising edge and
-everything is sampled at the falling one, where all simulators agree on what the next rising edge sees.
+It runs inside the simulator. Each block has a clock of its own, which runs in its tests alone. Stream rules are checked in every
+cycle; inputs change after the rising edge and everything is sampled at the falling one, where all simulators agree on what the
+next rising edge sees.
 """
 
 import json
@@ -12,211 +13,188 @@ from pathlib import Path
 import cocotb
 from cocotb.clock import Clock
 from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
-from cocotb.utils import get_sim_time
-from cocotb_bus.drivers import BitDriver, BusDriver
-from cocotb_bus.monitors import BusMonitor
-from cocotb_bus.scoreboard import Scoreboard
 
-SPEC = json.loads(Path(os.environ["EMAMBA_BENCH"]).read_text())
+CASES = json.loads(Path(os.environ["EMAMBA_BENCH"]).read_text())
 PERIOD = 2  # ns
-BUS = {"bus_separator": "__", "case_insensitive": False}
 STALLS = [(25, 25), (75, 75), (75, 0), (0, 75)]  # percent of the cycles, on the inputs and on the outputs
 SETTLE = 64  # cycles after the last expected beat in which a surplus beat would show
 
 
-class Source(BusDriver):
+class Stream:
+    """A port of the design: what was transferred there, and in which cycles."""
+
+    def __init__(self, dut, case, name, percent, rng):
+        self.name, self.percent, self.rng, self.cycles = f"{CASES[case]['name']} {name}", percent, rng, []
+        self.payload, self.valid, self.ready = (
+            getattr(dut, f"{case}_{name}__{signal}") for signal in ("payload", "valid", "ready"))
+
+    def pauses(self):
+        return self.rng.random() * 100 < self.percent
+
+    def bit(self, handle, signal):
+        value = handle.value
+        assert value.is_resolvable, f"{self.name}: {signal} is {value}"
+        return value == 1
+
+
+class Source(Stream):
     """Offers beats, after random pauses in which the payload is noise."""
 
-    _signals = ("payload", "valid", "ready")
-
-    def __init__(self, dut, name, percent, rng):
-        super().__init__(dut, name, dut.clk, **BUS)
-        self.percent, self.rng, self.bits = percent, rng, len(self.bus.payload)
+    def __init__(self, dut, case, name, beats, *given):
+        super().__init__(dut, case, name, *given)
+        self.beats, self.bits = [int(beat, 16) for beat in beats], len(self.payload)
 
     def idle(self):
-        self.bus.valid.value = 0
-        self.bus.payload.value = self.rng.getrandbits(self.bits)
+        self.offers, self.rests = False, True
+        self.valid.value = 0
+        self.payload.value = self.rng.getrandbits(self.bits)
 
-    async def _driver_send(self, transaction, sync=True):
-        while self.rng.random() * 100 < self.percent:
+    def drive(self):
+        if self.offers:
+            return
+        if len(self.cycles) == len(self.beats):
+            if not self.rests:
+                self.idle()
+        elif self.pauses():
             self.idle()
-            await RisingEdge(self.clock)
-        self.bus.payload.value = transaction
-        self.bus.valid.value = 1
-        ready = False
-        while not ready:
-            await FallingEdge(self.clock)
-            ready = self.bus.ready.value == 1
-            await RisingEdge(self.clock)
-        self.idle()
+        else:
+            self.offers, self.rests = True, False
+            self.payload.value = self.beats[len(self.cycles)]
+            self.valid.value = 1
 
-    def stop(self):
-        self._thread.cancel()
-        self.idle()
+    def sample(self, cycle):
+        if self.bit(self.ready, "ready") and self.offers:
+            self.offers = False
+            self.cycles.append(cycle)
 
 
-class Sink(BitDriver):
-    """Random `ready`."""
+class Sink(Stream):
+    """Takes beats at random; each must be the next one expected, in the bits of its mask, and stay until it is taken."""
 
-    def __init__(self, dut, name, percent, rng):
-        super().__init__(getattr(dut, f"{name}__ready"), dut.clk)
-        self.start(iter(lambda: (0, 1) if rng.random() * 100 < percent else (1, 0), None))
+    def __init__(self, dut, case, name, output, *given):
+        super().__init__(dut, case, name, *given)
+        pairs = zip(output["beats"], output["masks"], strict=True)
+        self.beats = [(int(beat, 16), int(mask, 16)) for beat, mask in pairs]
+        self.waiting, self.takes, self.schedule = None, None, output["cycles"]
 
-    def stop(self):
-        self._cr.cancel()
-        self._signal.value = 0
+    def idle(self):
+        self.ready.value = 0
 
+    def drive(self):
+        takes = not self.pauses()
+        if takes != self.takes:
+            self.takes = takes
+            self.ready.value = takes
 
-class StreamMonitor(BusMonitor):
-    """Checks the stream rules and hands on every transferred beat."""
+    def sample(self, cycle):
+        if not self.bit(self.valid, "valid"):
+            assert self.waiting is None, f"{self.name}: valid fell before the beat was transferred"
+            return
+        payload = self.payload.value
+        assert payload.is_resolvable, f"{self.name}: payload is {payload} while valid"
+        payload = payload.to_unsigned()
+        assert self.waiting in (None, payload), f"{self.name}: the payload {self.waiting:#x} became {payload:#x} while it waited"
+        self.waiting = None if self.takes else payload
+        if self.takes:
+            beat = len(self.cycles)
+            assert beat < len(self.beats), f"{self.name}: a surplus beat {payload:#x}"
+            value, mask = self.beats[beat]
+            got, wanted = payload & mask, value & mask
+            assert got == wanted, f"{self.name}: beat {beat} is {got:#x}, not {wanted:#x} (mask {mask:#x})"
+            self.cycles.append(cycle)
 
-    _signals = ("payload", "valid", "ready")
-
-    def __init__(self, dut, name):
-        self.offered, self.transferred = None, []  # times
-        super().__init__(dut, name, dut.clk, reset=dut.rst, callback=lambda beat: None, **BUS)
-
-    async def _monitor_recv(self):
-        waiting = None
-        while True:
-            await FallingEdge(self.clock)
-            if self.in_reset:
-                waiting = None
-                continue
-            valid, ready = self.bus.valid.value, self.bus.ready.value
-            assert valid.is_resolvable, f"{self.name}: valid is {valid}"
-            assert ready.is_resolvable, f"{self.name}: ready is {ready}"
-            if valid != 1:
-                assert waiting is None, f"{self.name}: valid fell before the beat was transferred"
-                continue
-            payload = self.bus.payload.value
-            assert payload.is_resolvable, f"{self.name}: payload is {payload} while valid"
-            payload = payload.to_unsigned()
-            assert waiting in (None, payload), f"{self.name}: the payload {waiting:#x} became {payload:#x} while it waited"
-            if self.offered is None:
-                self.offered = get_sim_time("ns")
-            if ready == 1:
-                waiting = None
-                self.transferred.append(get_sim_time("ns"))
-                self._recv(payload)
-            else:
-                waiting = payload
-
-
-class MaskedScoreboard(Scoreboard):
-    """Compares the bits that carry something."""
-
-    def compare(self, got, exp, log, strict_type=True):
-        beat, value, mask = exp
-        assert got & mask == value & mask, f"beat {beat} is {got & mask:#x}, not {value & mask:#x} (mask {mask:#x})"
+    def check_cycles(self):
+        """Every beat left in the cycle that the schedule says."""
+        if self.schedule is not None:
+            wrong = [k for k, (got, wanted) in enumerate(zip(self.cycles, self.schedule, strict=True)) if got != wanted]
+            assert not wrong, (f"{self.name}: {len(wrong)} of {len(self.cycles)} beats off schedule; beat {wrong[0]} left in "
+                               f"cycle {self.cycles[wrong[0]]}, not {self.schedule[wrong[0]]}")
 
 
 class Run:
-    """One run over the whole stimulus."""
+    """Runs over the whole stimulus of a case."""
 
-    def __init__(self, dut, name, source, sink):
-        self.dut, self.rates, self.rng = dut, (source, sink), random.Random(f"{SPEC['seed']} {name} {source} {sink}")
-        self.clock = None
+    def __init__(self, dut, case, name, source, sink):
+        self.dut, self.case, self.spec, self.rates = dut, case, CASES[case], (source, sink)
+        self.rng = random.Random(f"{self.spec['seed']} {name} {source} {sink}")
+        self.clk, self.rst = getattr(dut, f"{case}_clk"), getattr(dut, f"{case}_rst")
+        self.connect()
+
+    def connect(self):
+        """Streams from their first beat on."""
+        self.sources = [Source(self.dut, self.case, name, beats, self.rates[0], self.rng)
+                        for name, beats in self.spec["inputs"].items()]
+        self.sinks = [Sink(self.dut, self.case, name, output, self.rates[1], self.rng)
+                      for name, output in self.spec["outputs"].items()]
+        self.streams = [*self.sources, *self.sinks]
+        for stream in self.streams:
+            stream.idle()
+
+    async def begin(self):
+        self.rst.value = 1
+        Clock(self.clk, PERIOD, unit="ns").start()
+        await self.reset(2)
 
     async def reset(self, cycles):
-        if self.clock is None:
-            self.dut.rst.value = 1
-            for name in SPEC["inputs"]:
-                getattr(self.dut, f"{name}__valid").value = 0
-                getattr(self.dut, f"{name}__payload").value = 0
-            for name in SPEC["outputs"]:
-                getattr(self.dut, f"{name}__ready").value = 0
-            self.clock = Clock(self.dut.clk, PERIOD, unit="ns")
-            self.clock.start()
-        self.dut.rst.value = 1
-        await ClockCycles(self.dut.clk, cycles)
-        self.dut.rst.value = 0
+        self.rst.value = 1
+        await ClockCycles(self.clk, cycles)
+        self.rst.value = 0
 
-    def start(self):
-        """Begins in the cycle of the call; every source offers its first beat in it, but for its stalls."""
-        dut, scoreboard = self.dut, MaskedScoreboard(self.dut)
-        self.monitors = {name: StreamMonitor(dut, name) for name in (*SPEC["inputs"], *SPEC["outputs"])}
-        self.expected = {}
-        for name, output in SPEC["outputs"].items():
-            pairs = zip(output["beats"], output["masks"], strict=True)
-            self.expected[name] = [(k, int(beat, 16), int(mask, 16)) for k, (beat, mask) in enumerate(pairs)]
-            scoreboard.add_interface(self.monitors[name], self.expected[name])
-        self.sinks = [Sink(dut, name, self.rates[1], self.rng) for name in SPEC["outputs"]]
-        self.sources = {name: Source(dut, name, self.rates[0], self.rng) for name in SPEC["inputs"]}
-        for name, beats in SPEC["inputs"].items():
-            for beat in beats:
-                self.sources[name].append(int(beat, 16))
-
-    def stop(self):
-        for thread in (*self.sources.values(), *self.sinks):
-            thread.stop()
-        for monitor in self.monitors.values():
-            monitor._thread.cancel()
-
-    def counts(self):
-        return {name: len(monitor.transferred) for name, monitor in self.monitors.items()}
-
-    async def finish(self):
-        """Waits until every beat has been taken and given, and then for surplus beats."""
-        wanted = {name: len(beats) for name, beats in SPEC["inputs"].items()} | {
-            name: len(output["beats"]) for name, output in SPEC["outputs"].items()
-        }
-        before, idle = {}, 0
-        while (counts := self.counts()) != wanted:
-            idle = 0 if counts != before else idle + 16
-            assert idle < SPEC["idle_cycles"], f"nothing moved for {idle} cycles; beats so far {counts}, wanted {wanted}"
-            before = counts
-            await ClockCycles(self.dut.clk, 16)
-        await ClockCycles(self.dut.clk, SETTLE)
-        assert self.counts() == wanted, f"surplus beats: {self.counts()}, wanted {wanted}"
+    async def play(self, cycles=None):
+        """So many cycles, or until every beat has been taken and given, and then for surplus beats."""
+        falling, rising = FallingEdge(self.clk), RisingEdge(self.clk)
+        wanted = sum(len(stream.beats) for stream in self.streams)
+        cycle = idle = moved = 0
+        while (moved < wanted or idle < SETTLE) if cycles is None else cycle < cycles:
+            for stream in self.streams:
+                stream.drive()
+            await falling
+            for stream in self.streams:
+                stream.sample(cycle)
+            before, moved = moved, sum(len(stream.cycles) for stream in self.streams)
+            idle = idle + 1 if moved == before else 0
+            if moved < wanted and idle == self.spec["idle_cycles"]:
+                counts = (f"{len(stream.cycles)} of {len(stream.beats)} beats of {stream.name}" for stream in self.streams)
+                raise AssertionError(f"nothing moved for {idle} cycles; {', '.join(counts)}")
+            await rising
+            cycle += 1
 
     def check_cycles(self):
-        """Every output beat leaves in the cycle that the schedule says."""
-        start = min(self.monitors[name].offered for name in SPEC["inputs"])
-        for name, output in SPEC["outputs"].items():
-            if output["cycles"] is not None:
-                cycles = [round((time - start) / PERIOD) for time in self.monitors[name].transferred]
-                wrong = [k for k, (got, wanted) in enumerate(zip(cycles, output["cycles"], strict=True)) if got != wanted]
-                assert not wrong, (
-                    f"{name}: {len(wrong)} of {len(cycles)} beats off schedule; beat {wrong[0]} left in cycle "
-                    f"{cycles[wrong[0]]}, not {output['cycles'][wrong[0]]}"
-                )
+        for sink in self.sinks:
+            sink.check_cycles()
 
 
-TIMEOUT = {"timeout_time": SPEC["timeout_cycles"] * PERIOD, "timeout_unit": "ns"}
+TIMEOUT = {"timeout_time": PERIOD * max(spec["timeout_cycles"] for spec in CASES.values()), "timeout_unit": "ns"}
 
 
 @cocotb.test(**TIMEOUT)
-async def full_speed(dut):
+@cocotb.parametrize(case=list(CASES))
+async def full_speed(dut, case):
     """No stalls: every beat is right and in its cycle."""
-    run = Run(dut, "full speed", 0, 0)
-    await run.reset(2)
-    run.start()
-    await run.finish()
+    run = Run(dut, case, "full speed", 0, 0)
+    await run.begin()
+    await run.play()
     run.check_cycles()
 
 
 @cocotb.test(**TIMEOUT)
-@cocotb.parametrize(rates=STALLS)
-async def random_stalls(dut, rates):
+@cocotb.parametrize(case=list(CASES), rates=STALLS)
+async def random_stalls(dut, case, rates):
     """Pauses on all ports."""
-    run = Run(dut, "stalls", *rates)
-    await run.reset(2)
-    run.start()
-    await run.finish()
+    run = Run(dut, case, "stalls", *rates)
+    await run.begin()
+    await run.play()
 
 
 @cocotb.test(**TIMEOUT)
-@cocotb.parametrize(rates=[(0, 0), (25, 25), (25, 75)])
-async def reset_in_traffic(dut, rates):
+@cocotb.parametrize(case=list(CASES), rates=[(0, 0), (25, 25), (25, 75)])
+async def reset_in_traffic(dut, case, rates):
     """A reset of one cycle at a random point; the whole stimulus then gives the whole answer."""
-    run = Run(dut, "reset", *rates)
-    await run.reset(2)
-    run.start()
-    await ClockCycles(dut.clk, run.rng.randrange(2, 2 + max(len(beats) for beats in SPEC["inputs"].values())))
-    run.stop()
+    run = Run(dut, case, "reset", *rates)
+    await run.begin()
+    await run.play(run.rng.randrange(2, 2 + max(len(beats) for beats in run.spec["inputs"].values())))
+    run.connect()
     await run.reset(1)
-    run.start()
-    await run.finish()
+    await run.play()
     if rates == (0, 0):
         run.check_cycles()

@@ -25,15 +25,11 @@ def pytest_configure(config):
         raise pytest.UsageError(str(error)) from None
 
 
-def pytest_generate_tests(metafunc):
-    if "simulator" in metafunc.fixturenames:
-        metafunc.parametrize("simulator", tools.chosen())
-
-
-def build_folder() -> Path:
-    return cache.plain_folder(Path(__file__).parents[1] / "build" / "sim")
+@pytest.fixture
+def simulators() -> tuple[str, ...]:
+    return tools.chosen()
 
 
 @pytest.fixture
 def build_dir() -> Path:
-    return build_folder()
+    return cache.plain_folder(Path(__file__).parents[1] / "build" / "sim")

@@ -8,12 +8,13 @@ import numpy as np
 
 from boards.describe import describe
 from emamba import artifact as artifacts
+from rtl.kit.emit import to_verilog
 from rtl.plan.schedule import Schedule
 from rtl.system.system import System
 
 from .bench import simulate
 
-VISIBLE = ("?_axi*", "irq")
+VISIBLE = ("clk", "rst", "?_axi*", "irq")
 
 
 def stored(artifact: artifacts.Artifact, folder: Path) -> artifacts.Artifact:
@@ -22,11 +23,11 @@ def stored(artifact: artifacts.Artifact, folder: Path) -> artifacts.Artifact:
     return replace(artifact, digest=artifacts.save(artifact, folder))
 
 
-def run(name: str, simulator: str, build_dir: Path, system: System, golden: np.ndarray, tests: list[str], *, frames: int = 8,
-        seed: int = 0, others: tuple = (), loads: int = 8) -> None:
-    """Runs the named tests; a failed one raises. The artifact lies in the folder `artifact` of the bench's folder; the
-    `others` can be loaded instead of it."""
-    folder = bench_folder(name, simulator, build_dir)
+def run(name: str, simulators: tuple[str, ...], build_dir: Path, system: System, golden: np.ndarray, tests: list[str], *,
+        frames: int = 8, seed: int = 0, others: tuple = (), loads: int = 8) -> None:
+    """Runs the named tests on each simulator; a failed one raises. The artifact lies in the folder `artifact` of the bench's
+    folder; the `others` can be loaded instead of it."""
+    folder = bench_folder(name, build_dir)
     schedule: Schedule = system.schedule
     (folder / "accelerator.json").write_text(json.dumps(describe(system, golden)))
     for k, other in enumerate(others):
@@ -35,11 +36,15 @@ def run(name: str, simulator: str, build_dir: Path, system: System, golden: np.n
     second = 40 * (schedule.latency + schedule.cycles_per_frame * 8) + 4000
     (folder / "system.json").write_text(json.dumps({
         "seed": seed, "second": second, "timeout": 400 * second, "frames": frames, "loads": loads}))
-    simulate(f"system {name}", simulator, build_dir, folder, system, "sim.cocotb_system", visible=VISIBLE,
-             environment={"EMAMBA_SYSTEM": str(folder)}, seed=seed, test_filter=rf"\.({'|'.join(tests)})\b")
+    verilog = to_verilog(system)
+    for simulator in simulators:
+        place = folder / simulator
+        place.mkdir(exist_ok=True)
+        simulate(f"system {name}", simulator, place, verilog, "sim.cocotb_system", visible=VISIBLE,
+                 environment={"EMAMBA_SYSTEM": str(folder)}, seed=seed, test_filter=rf"\.({'|'.join(tests)})\b")
 
 
-def bench_folder(name: str, simulator: str, build_dir: Path) -> Path:
-    folder = (build_dir / simulator / f"system-{name}").resolve()
+def bench_folder(name: str, build_dir: Path) -> Path:
+    folder = (build_dir / f"system-{name}").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     return folder

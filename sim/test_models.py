@@ -13,7 +13,7 @@ CASES = [("emamba-image", 3), ("standard-sequence", 8), ("emamba-per-token", 1),
 
 
 @pytest.mark.parametrize("shape, cycles_per_token", CASES)
-def test_model(shape, cycles_per_token, simulator, build_dir):
+def test_model(shape, cycles_per_token, simulators, build_dir):
     artifact = random_artifact(shape)
     schedule = Schedule(artifact, cycles_per_token)
     tokens = artifact.codec.encode(random_inputs(artifact.config, 3), artifact.input)
@@ -22,4 +22,4 @@ def test_model(shape, cycles_per_token, simulator, build_dir):
         Accelerator(schedule), tokens,
         model=lambda tokens: model.run(tokens, ["head"])["head"],
         schedule=lambda arrivals: (None, schedule.timetable(len(tokens))),
-    ).run(f"model-{shape}-{cycles_per_token}", simulator, build_dir)
+    ).run(f"model-{shape}-{cycles_per_token}", simulators, build_dir)

@@ -7,7 +7,7 @@ from emamba.base.errors import Mismatch
 from emamba.base.formats import IntFormat
 from rtl.kit.streams import Beat, Fifo, Fork, Gearbox, Pacer, Port
 
-from .bench import bench, random_tokens
+from .bench import bench, failed, random_tokens, run_together
 
 
 def wire(component, port, outputs=("o",), schedule=None):
@@ -55,10 +55,8 @@ def name_of(case):
     return "-".join([make.__name__, *map(str, sizes)])
 
 
-@pytest.mark.parametrize("case", CASES, ids=name_of)
-def test_stream(case, simulator, build_dir):
-    make, *sizes = case
-    make(*sizes).run(name_of(case), simulator, build_dir)
+def test_streams(simulators, build_dir):
+    run_together("streams", {name_of(case): case[0](*case[1:]) for case in CASES}, simulators, build_dir)
 
 
 def flip(case):
@@ -80,15 +78,22 @@ def delay(case):
     case.cycles["o__0"][-1] += 1
 
 
-@pytest.mark.parametrize("fault, tests, reason", [
-    (flip, 8, "beat 5 is 0x7f, not 0x7e"),
-    (drop, 8, "wasn't expecting anything"),
-    (add, 8, "nothing moved"),
-    (delay, 2, "off schedule"),
-], ids=["wrong beat", "beat too many", "beat too few", "late beat"])
-def test_a_fault_fails(fault, tests, reason, simulator, build_dir):
+FAULTS = {
+    flip: (8, "beat 5 is 0x7f, not 0x7e"),  # wrong beat
+    drop: (8, "a surplus beat"),
+    add: (8, "nothing moved"),  # beat too few
+    delay: (2, "off schedule"),  # late beat
+}
+
+
+def test_a_fault_fails(simulators, build_dir):
     """The bench itself: what is not as expected fails every test that can see it."""
-    case = fork(2)
-    fault(case)
-    with pytest.raises(Mismatch, match=rf"{tests} of 8 tests failed; .*{reason}"):
-        case.run(f"fault-{fault.__name__}", simulator, build_dir)
+    cases = {fault.__name__: fork(2) for fault in FAULTS}
+    for fault in FAULTS:
+        fault(cases[fault.__name__])
+    for simulator in simulators:
+        with pytest.raises(Mismatch, match=r": 26 of 32 tests failed; .*beat 5 is 0x7f, not 0x7e"):
+            run_together("faults", cases, (simulator,), build_dir)
+        found = failed(build_dir / simulator / "faults" / "results.xml").values()
+        for fault, (tests, reason) in FAULTS.items():
+            assert [reason in said for said in found if f"{fault.__name__} o__" in said] == [True] * tests, fault

@@ -11,8 +11,8 @@ from . import system_bench
 from .small import artifact_of, frames_of, other
 
 
-def build(name, simulator, build_dir, cycles_per_token, options, **changes):
-    folder = system_bench.bench_folder(name, simulator, build_dir)
+def build(name, build_dir, cycles_per_token, options, **changes):
+    folder = system_bench.bench_folder(name, build_dir)
     artifact = system_bench.stored(artifact_of(**changes), folder / "artifact")
     golden = frames_of(artifact, 2)
     return System(Schedule(envelope(artifact) if options.loadable else artifact, cycles_per_token), options, artifact), golden
@@ -20,15 +20,15 @@ def build(name, simulator, build_dir, cycles_per_token, options, **changes):
 
 @pytest.mark.parametrize("bus_bits, features, tests", [
     (32, 3, ["frames", "throughput", "malformed", "reset_in_traffic", "registers"]), (128, 7, ["frames", "malformed"])])
-def test_pooled(simulator, build_dir, bus_bits, features, tests):
+def test_pooled(simulators, build_dir, bus_bits, features, tests):
     """A mean pool, all built in; on a narrow and on a wide bus."""
     name = f"pooled-{bus_bits}"
-    system, golden = build(name, simulator, build_dir, 6, Options(bus_bits=bus_bits), features=features)
-    system_bench.run(name, simulator, build_dir, system, golden, tests)
+    system, golden = build(name, build_dir, 6, Options(bus_bits=bus_bits), features=features)
+    system_bench.run(name, simulators, build_dir, system, golden, tests)
 
 
-def test_live(simulator, build_dir):
+def test_live(simulators, build_dir):
     """Weights that can be loaded, state that can be kept; a result for every token."""
-    system, golden = build("live", simulator, build_dir, 6, Options(loadable=True, stateful=True), pool="none")
-    system_bench.run("live", simulator, build_dir, system, golden, ["frames", "state", "weights"],
+    system, golden = build("live", build_dir, 6, Options(loadable=True, stateful=True), pool="none")
+    system_bench.run("live", simulators, build_dir, system, golden, ["frames", "state", "weights"],
                      others=[other(system.artifact)], loads=4)
