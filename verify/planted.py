@@ -16,7 +16,8 @@ from rtl.blocks.scan import Scan
 from rtl.kit.datapath import Pipeline, requantize
 from rtl.kit.pairs import products
 from rtl.kit.streams import Fifo, Fork, Gearbox, Pacer
-from rtl.system.system import _Parts
+from rtl.system import state
+from rtl.system.core import Core
 from sim import cases
 from sim.models import random_artifact
 
@@ -89,8 +90,8 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
     def requantizer(old, new, rounding=Rounding.HALF_UP):
         return lambda: _broken(Requantizer(12, 3, rounding, I8, make=plant(requantize, old, new)))
 
-    def system(method, old, new):
-        return lambda: traffic.notices(method, plant(getattr(_Parts, method), old, new))
+    def system(owner, function, old, new):
+        return lambda: traffic.notices(owner, function, plant(getattr(owner, function), old, new))
 
     order, definition = "order proof of the", "proof of the requantizer"
     return {
@@ -155,23 +156,23 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
         ),
         "lost packet: a word is taken in the cycle of a reset": (
             "random traffic",
-            system("_streams", "reader.i.ready & ~reset", "reader.i.ready"),
+            system(Core, "_streams", "reader.i.ready & ~reset", "reader.i.ready"),
         ),
         "stale result: it outlives an abandoned reset": (
             "random traffic",
-            system("_streams", "ResetInserter(self.abandon)(PacketGuard(size))", "PacketGuard(size)"),
+            system(Core, "_streams", "ResetInserter(self.abandon)(PacketGuard(size))", "PacketGuard(size)"),
         ),
         "stale state: it reads as before after it was cleared": (
             "random traffic",
-            system("_state", "Mux(self.cleared, 0, data)", "data"),
+            system(state, "connect", "Mux(core.cleared, 0, data)", "data"),
         ),
         "stale state: a part of a state is taken for a whole one": (
             "random traffic",
-            system("_state", "given & open_ & whole & (address == states.words - 1)", "given & open_"),
+            system(state, "connect", "given & open_ & whole & (address == states.words - 1)", "given & open_"),
         ),
         "stale state: a load that takes over keeps it": (
             "random traffic",
-            system("_streams", "| reset | self.takes_over", "| reset"),
+            system(Core, "_admit", "| reset | self.takes_over", "| reset"),
         ),
         "a bound of the state one step too low": ("certificate, case by case", lambda: _certificate(artifact)),
     }

@@ -4,7 +4,6 @@
 from collections.abc import Callable
 from unittest import mock
 
-from rtl.system.system import _Parts
 from sim.native_system import NativeTransport
 from sim.traffic import Design, check_many
 
@@ -30,7 +29,7 @@ def run(name: str, count: int, *, fast: bool = True) -> dict:
     return {"operations": count, "unexpected": None if failure is None else str(failure)}
 
 
-def notices(method: str, planted: Callable, name: str = "64 bits, a result a packet") -> bool:
-    """Whether traffic notices a fault that is planted in a method of the system's parts."""
-    with mock.patch.object(_Parts, method, planted):
+def notices(owner: object, function: str, planted: Callable, name: str = "64 bits, a result a packet") -> bool:
+    """Whether traffic notices a fault that is planted in a function of the system's modules or classes."""
+    with mock.patch.object(owner, function, planted):
         return run(name, PLANTED, fast=False)["unexpected"] is not None

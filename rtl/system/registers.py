@@ -22,11 +22,14 @@ class Access(Enum):
 
 @dataclass(frozen=True)
 class Field:
+    """Bits `low` up of a register. A design without `capability`, a bit of CAPABILITIES, need not have it."""
+
     name: str
     low: int
     width: int
     description: str
     reset: int = 0
+    capability: str = ""
 
     @property
     def mask(self) -> int:
@@ -35,7 +38,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Register:
-    """`count` words, `stride` bytes apart, from byte `offset`. `fields` cover the bits that mean something; none for a number."""
+    """`count` words, `stride` bytes apart, from byte `offset`. `fields` cover the bits that mean something; none for a number.
+
+    A design without `capability`, a bit of CAPABILITIES, need not have the register: one word then reads as 0, and the address of
+    a table is an error.
+    """
 
     name: str
     offset: int
@@ -44,6 +51,7 @@ class Register:
     fields: tuple[Field, ...] = ()
     count: int = 1
     stride: int = 4
+    capability: str = ""
 
     @property
     def reset(self) -> int:
@@ -58,8 +66,9 @@ class Register:
         return next(field for field in self.fields if field.name == name)
 
 
-def _flags(*names: tuple[str, str]) -> tuple[Field, ...]:
-    return tuple(Field(name, k, 1, text) for k, (name, text) in enumerate(names))
+def _flags(*names: tuple[str, ...]) -> tuple[Field, ...]:
+    """Fields of one bit, each of a name, a description and, where it needs one, a capability."""
+    return tuple(Field(name, k, 1, text, 0, *capability) for k, (name, text, *capability) in enumerate(names))
 
 
 STAGE_LIMIT, QUEUE_LIMIT = 512, 1024
@@ -103,23 +112,23 @@ REGISTERS = (
         ("OUT_PACKET", "a word of a result waits, or is still to come of a result that has begun to leave"),
         ("CLEARED", "the next packet begins with a state of zeros, and the state reads as zeros: after a reset, CLEAR_STATE and "
                     "a load that took over, until a packet begins or a whole state is written"),
-        ("LOADING", "a load has begun and was not committed"),
-        ("COMMITTING", "a load was accepted: it takes over once IDLE, and no packet begins before"))),
+        ("LOADING", "a load has begun and was not committed", "LOADABLE"),
+        ("COMMITTING", "a load was accepted: it takes over once IDLE, and no packet begins before", "LOADABLE"))),
     Register("ERRORS", 0x06C, W1C, "what went wrong since it was cleared", _flags(
         ("SHORT", "a packet ended before its last token; zeros stand for the rest, and its result is marked"),
         ("LONG", "a packet went on after its last token; the excess is dropped, and its result is marked"),
         ("NO_TLAST", "a packet's excess reached the length of another packet, so a TLAST must be missing"),
         ("BAD_TKEEP", "TKEEP had a hole, or a word before the last was not whole; zeros stand there, and its result is marked"),
         ("LOAD_INTERRUPTED", "a load began before the one before it was committed or, without effect, before that took over; or "
-                             "a word came without a load"),
+                             "a word came without a load", "LOADABLE"),
         ("LOAD_REFUSED", "a load was committed with a wrong count, checksum or structure, or without a load; or a word too many "
-                         "came"),
+                         "came", "LOADABLE"),
         ("ADDRESS", "an access to an address without a register"),
-        ("STATE_BUSY", "the state was accessed while ENABLE was 1 or IDLE 0: it reads as 0, and nothing is written"),
-        ("PARITY", "a memory gave a word that is not as it was written; answers since may be wrong"))),
+        ("STATE_BUSY", "the state was accessed while ENABLE was 1 or IDLE 0: it reads as 0, and nothing is written", "STATEFUL"),
+        ("PARITY", "a memory gave a word that is not as it was written; answers since may be wrong", "PARITY"))),
     Register("INTERRUPT", 0x070, W1C, "what happened since it was cleared", _flags(
         ("RESULT", "the last word of a result left"), ("ERROR", "something of ERRORS was seen"),
-        ("LOADED", "a load took over"))),
+        ("LOADED", "a load took over", "LOADABLE"))),
     Register("INTERRUPT_ENABLE", 0x074, RW, "bits of INTERRUPT of which each holds the line `irq` high", _flags(
         ("RESULT", "a result"), ("ERROR", "an error"), ("LOADED", "a load"))),
     Register("CYCLES", 0x080, R, "cycles counted, low word; reading it keeps the high word"),
@@ -131,27 +140,30 @@ REGISTERS = (
     Register("SHORT_PACKETS", 0x098, R, "packets that were short"),
     Register("LONG_PACKETS", 0x09C, R, "packets that were long"),
     Register("BAD_TKEEPS", 0x0A0, R, "words with a bad TKEEP"),
-    Register("PARITY_FAULTS", 0x0A4, R, "cycles in which a memory of states, of a FIFO or of loadable weights gave such a word"),
+    Register("PARITY_FAULTS", 0x0A4, R, "cycles in which a memory of states, of a FIFO or of loadable weights gave such a word",
+             capability="PARITY"),
     Register("LOAD_COMMAND", 0x0C0, W, "written ones act once; of several, the first", _flags(
         ("BEGIN", "a load begins at its first word"), ("COMMIT", "if count and checksum are right, the load takes over"),
-        ("ABORT", "the load is forgotten"))),
-    Register("LOAD_DATA", 0x0C4, W, "the next word of the load"),
+        ("ABORT", "the load is forgotten")), capability="LOADABLE"),
+    Register("LOAD_DATA", 0x0C4, W, "the next word of the load", capability="LOADABLE"),
     Register("LOAD_CHECKSUM", 0x0C8, RW, "what the CRC-32 of STRUCTURE and the load must be", (
-        Field("CHECKSUM", 0, 32, "as of zlib, of little-endian words"),)),
-    Register("LOAD_COUNT", 0x0CC, R, "words written"),
-    Register("LOAD_WORDS", 0x0D0, R, "words of a load"),
+        Field("CHECKSUM", 0, 32, "as of zlib, of little-endian words"),), capability="LOADABLE"),
+    Register("LOAD_COUNT", 0x0CC, R, "words written", capability="LOADABLE"),
+    Register("LOAD_WORDS", 0x0D0, R, "words of a load", capability="LOADABLE"),
     Register("STATE_ADDRESS", 0x0E0, RW, "word of the state", (
-        Field("ADDRESS", 0, 32, "counted up by each access to STATE_DATA"),)),
-    Register("STATE_DATA", 0x0E4, RW, "that word. Where CLEARED, a state counts once all its words were written, from word 0 on"),
-    Register("STATE_WORDS", 0x0E8, R, "words of the state"),
+        Field("ADDRESS", 0, 32, "counted up by each access to STATE_DATA"),), capability="STATEFUL"),
+    Register("STATE_DATA", 0x0E4, RW, "that word. Where CLEARED, a state counts once all its words were written, from word 0 on",
+             capability="STATEFUL"),
+    Register("STATE_WORDS", 0x0E8, R, "words of the state", capability="STATEFUL"),
     Register("SCRATCH", 0x0F0, RW, "for tests", (Field("VALUE", 0, 32, "whatever was written"),)),
     Register("SATURATED", 0x0800, R, "cycles in which a scan's state was clipped; 0 where its certificate excludes that",
-             count=STAGE_LIMIT),
-    Register("BUSY", 0x1000, R, "cycles in which a stage worked", count=STAGE_LIMIT),
-    Register("STARVED", 0x1800, R, "cycles in which it waited for input", count=STAGE_LIMIT),
-    Register("BLOCKED", 0x2000, R, "cycles in which its output waited", count=STAGE_LIMIT),
-    Register("CLIPPED", 0x2800, R, "output beats of a block in which a value was clipped to its format", count=STAGE_LIMIT),
-    Register("PEAK", 0x3000, R, "most beats that a FIFO held", count=QUEUE_LIMIT),
+             count=STAGE_LIMIT, capability="COUNTERS"),
+    Register("BUSY", 0x1000, R, "cycles in which a stage worked", count=STAGE_LIMIT, capability="COUNTERS"),
+    Register("STARVED", 0x1800, R, "cycles in which it waited for input", count=STAGE_LIMIT, capability="COUNTERS"),
+    Register("BLOCKED", 0x2000, R, "cycles in which its output waited", count=STAGE_LIMIT, capability="COUNTERS"),
+    Register("CLIPPED", 0x2800, R, "output beats of a block in which a value was clipped to its format", count=STAGE_LIMIT,
+             capability="COUNTERS"),
+    Register("PEAK", 0x3000, R, "most beats that a FIFO held", count=QUEUE_LIMIT, capability="COUNTERS"),
 )
 
 BY_NAME = {register.name: register for register in REGISTERS}
