@@ -8,7 +8,7 @@ from pathlib import Path
 from emamba.base import processes
 from emamba.base.errors import ToolFailed
 
-from .pdk import PATH, Pdk
+from .netlist.pdk import PATH, Pdk
 
 DESIGN = "emamba"
 

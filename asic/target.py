@@ -2,7 +2,6 @@
 netlist, area and timing, and the files of flows to a layout."""
 
 import json
-import re
 from dataclasses import asdict
 from functools import partial
 from itertools import product
@@ -14,17 +13,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from emamba.base.errors import Mismatch
 from rtl.kit.datapath import Products
-from rtl.kit.emit import to_verilog
-from rtl.plan.accelerator import Accelerator
 from rtl.plan.schedule import Schedule
 
 from . import layout
-from .equivalence import Check, check
-from .gates import verilog_models
-from .memories import LEAST_WORDS, Plan, Platform, Ram, find_memories, plan, why_none, with_macros
-from .pdk import Pdk, check_plain
-from .sizing import implement
-from .timing import IO_SHARE
+from .check.equivalence import Check, check
+from .check.gates import verilog_models
+from .measure.sizing import implement
+from .measure.timing import IO_SHARE
+from .netlist.memories import LEAST_WORDS, Plan, Ram, find_memories, plan, why_none, with_macros
+from .netlist.pdk import Pdk, check_plain
+from .netlist.verilog import verilog
 
 CLOCK_MHZ = 100.0
 LEAST_CLOCK_MHZ = 0.0
@@ -164,20 +162,6 @@ def _macro_facts(placed: list[tuple[str, str, float, float]], pdk: Pdk) -> dict:
 
 
 def _render(name: str, folder: Path, facts: dict) -> None:
-    environment = Environment(loader=PackageLoader("asic", "."), undefined=StrictUndefined, keep_trailing_newline=True,
+    environment = Environment(loader=PackageLoader("asic", "templates"), undefined=StrictUndefined, keep_trailing_newline=True,
                               autoescape=False, trim_blocks=True, lstrip_blocks=True)
     (folder / name).write_text(environment.get_template(f"{name}.j2").render(facts), encoding="utf-8")
-
-
-def verilog(schedule: Schedule, *, rests: bool = True) -> str:
-    """The chip: Verilog without initial values, each RAM a module of its own. `rests`: idle blocks stand still."""
-    return without_initial_values(to_verilog(Accelerator(schedule), platform=Platform(rests=rests)))
-
-
-def without_initial_values(verilog: str) -> str:
-    """The Verilog without what sets memories and registers before the first clock, which a chip does not do."""
-    verilog = re.sub(r"^  initial begin\n(?:    \S+\[\d+\] = \d+'[hd]0+;\n)*  end\n", "", verilog, flags=re.M)
-    verilog = re.sub(r"^(  reg (?:signed )?(?:\[\d+:\d+\] )?(?:\\\S+ |\w+)) = \d+'[hd][0-9a-f]+;$", r"\1;", verilog, flags=re.M)
-    left = re.search(r"^  (initial\b|reg\b.*=).*$", verilog, re.M)
-    assert not left, f"an initial value is left: {left[0]}"
-    return verilog

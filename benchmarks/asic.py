@@ -13,7 +13,10 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from asic import equivalence, flow, pdk, sizing, target
+from asic.check import equivalence
+from asic.measure import chip, sizing
+from asic.netlist import pdk
+from asic.netlist.verilog import verilog as verilog_of
 from emamba import datasets
 from emamba.artifact import Artifact, load
 from emamba.base.door import guarded
@@ -63,14 +66,14 @@ def point(artifact: Artifact, cycles: int, process: str, chosen: Realization | N
         options |= {"rests": False}
     schedule = Schedule(artifact, cycles, chosen or realization(cycles))
     described = pdk.find(process)
-    text = target.verilog(schedule, rests=options.get("rests", True))
+    text = verilog_of(schedule, rests=options.get("rests", True))
     key = [artifact.digest, text, process, str(mhz), str(options),
            (pdk.DESCRIPTIONS / f"{process}.toml").read_text(encoding="utf-8")]
     path = POINTS / f"{sha256(chr(0).join(key).encode()).hexdigest()[:24]}.json"
     if not path.exists():
         print(f"T = {cycles}, {process}, {mhz:g} MHz …", file=sys.stderr, flush=True)
-        tokens = executor_tokens(datasets.load("mars", "official").x_test[:flow.sequences_needed(schedule)], artifact.config)
-        found = flow.measure(schedule, described, mhz, tokens, **options)
+        tokens = executor_tokens(datasets.load("mars", "official").x_test[:chip.sequences_needed(schedule)], artifact.config)
+        found = chip.measure(schedule, described, mhz, tokens, **options)
         write_file(path, lambda target: target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
     return json.loads(path.read_text(encoding="utf-8")) | {
         "requested": cycles, "multiplications": Schedule(artifact, AUTHORS).multiplies_per_frame}
@@ -110,7 +113,7 @@ def functions(artifact: Artifact) -> list[dict]:
 
 def proofs(artifact: Artifact) -> list[dict]:
     """Every different part of the chip, with the instances that it is, or that it is within."""
-    verilog = target.verilog(Schedule(artifact, AUTHORS, realization(AUTHORS)))
+    verilog = verilog_of(Schedule(artifact, AUTHORS, realization(AUTHORS)))
     netlist = sizing.implement(verilog, pdk.find("asap7"), CLOCKS["asap7"])[0]
     blocks, rows = defaultdict(list), []
     for block, parts in netlist.blocks.items():

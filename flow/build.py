@@ -10,8 +10,8 @@ from types import SimpleNamespace
 
 from amaranth.hdl import Elaboratable
 
-from asic import pdk as pdks
 from asic import target as asic
+from asic.netlist import pdk as pdks
 from boards.describe import describe, golden_frames
 from boards.ulx3s import target as ulx3s
 from boards.zcu102 import target as zcu102

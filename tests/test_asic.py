@@ -13,8 +13,13 @@ import pytest
 from programs import need
 from test_zcu102 import SMALL
 
-from asic import equivalence, flow, gates, layout, mapping, memories, pdk, target, timing
-from asic.liberty import Library, evaluate, expression, parse
+from asic import layout, target
+from asic.check import equivalence, gates
+from asic.measure import chip, timing
+from asic.netlist import mapping, memories, pdk
+from asic.netlist.functions import evaluate, expression
+from asic.netlist.liberty import parse
+from asic.netlist.library import Library
 from emamba import artifact as artifacts
 from emamba.base.errors import EmambaError
 from emamba.run.integer import IntegerModel
@@ -76,11 +81,11 @@ def built(schedule, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def measured(schedule, built):
-    return flow.measure(schedule, pdk.find(str(TINY)), 200, inputs(schedule))
+    return chip.measure(schedule, pdk.find(str(TINY)), 200, inputs(schedule))
 
 
 def inputs(schedule):
-    return random_inputs(schedule.artifact.config, flow.sequences_needed(schedule), seed=3)
+    return random_inputs(schedule.artifact.config, chip.sequences_needed(schedule), seed=3)
 
 
 def figures(measured):
@@ -210,7 +215,7 @@ def test_wrong_netlist(schedule, built):
     k = max(k for k, cell in enumerate(flat.cells) if cell.name == "XOR2" and flat.blocks[k] == "head")
     flat.cells[k] = netlist.library.cells["NAND2"]
     with pytest.raises(EmambaError, match="differs from the integer model in"):
-        flow.run_gates(schedule, netlist, flat, inputs(schedule))
+        chip.run_gates(schedule, netlist, flat, inputs(schedule))
 
 
 @pytest.fixture(scope="module")
@@ -461,7 +466,7 @@ def test_files_of_a_process(tmp_path, monkeypatch):
         memories.cell_area(bare, 8, 8)
     with pytest.raises(EmambaError, match="has no inverter; keep one in the PDK's description"):
         _ = bare.typical.smallest_inverter
-    monkeypatch.setattr("asic.liberty.LIBRARY_LIMIT", len(text) - 1)
+    monkeypatch.setattr("asic.netlist.liberty.LIBRARY_LIMIT", len(text) - 1)
     with pytest.raises(EmambaError, match="unpacks to more than"):
         _ = pdk.find(path).typical
     library.unlink()
@@ -487,5 +492,5 @@ def test_refused_options(tmp_path, capsys, monkeypatch):
 
 
 if __name__ == "__main__":
-    result = figures(flow.measure(small(), pdk.find(str(TINY)), 200, inputs(small())))
+    result = figures(chip.measure(small(), pdk.find(str(TINY)), 200, inputs(small())))
     BASELINE.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

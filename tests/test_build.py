@@ -16,6 +16,7 @@ from programs import need
 from test_zcu102 import SMALL
 
 from asic import target as asic
+from asic.netlist.verilog import without_initial_values
 from boards.driver.description import Description
 from emamba import artifact as artifacts
 from emamba.io.files import draft
@@ -60,7 +61,7 @@ def without_vivado(monkeypatch):
 @pytest.fixture
 def unwritten(monkeypatch):
     """The Verilog of a chip or accelerator is left out, where only the report counts."""
-    for module in ("flow.build", "asic.target"):
+    for module in ("flow.build", "asic.netlist.verilog"):
         monkeypatch.setattr(f"{module}.to_verilog", lambda *_, **__: "module top();\nendmodule\n")
 
 
@@ -406,9 +407,9 @@ def test_timing_constraints(chip):
 
 def test_initial_values_that_cannot_go():
     with pytest.raises(AssertionError, match="an initial value is left:   initial begin"):
-        asic.without_initial_values("  initial begin\n    a[0] = 2'h1;\n  end\n")
+        without_initial_values("  initial begin\n    a[0] = 2'h1;\n  end\n")
     text = "  reg [3:0] a [1:0];\n  initial begin\n    a[0] = 4'h0;\n    a[1] = 4'h0;\n  end\n  reg [31:0] \\x$1  = 32'd7;\n"
-    assert asic.without_initial_values(text) == "  reg [3:0] a [1:0];\n  reg [31:0] \\x$1 ;\n"
+    assert without_initial_values(text) == "  reg [3:0] a [1:0];\n  reg [31:0] \\x$1 ;\n"
 
 
 @pytest.mark.parametrize("number, status, said", [

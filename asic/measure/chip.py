@@ -9,12 +9,12 @@ from emamba.run.integer import IntegerModel
 from rtl.kit import packing
 from rtl.plan.schedule import Schedule
 
+from ..check.gates import STREAMS, Flat, Run, simulate
+from ..netlist.mapping import Netlist
+from ..netlist.pdk import Pdk
+from ..netlist.verilog import verilog
 from . import energy
-from .gates import STREAMS, Flat, Run, simulate
-from .mapping import Netlist
-from .pdk import Pdk
 from .sizing import implement
-from .target import verilog
 
 
 def sequences_needed(schedule: Schedule) -> int:

@@ -18,9 +18,10 @@ from emamba.io import cache
 from rtl.kit import packing
 from rtl.kit.streams import Port
 
-from .liberty import Cell, Library
-from .mapping import Netlist
-from .pdk import Pdk
+from ..netlist.cell import Cell
+from ..netlist.library import Library
+from ..netlist.mapping import Netlist
+from ..netlist.pdk import Pdk
 
 SOURCE = Path(__file__).with_name("gates.cpp")
 PROGRAM = "simulate"

@@ -24,7 +24,8 @@ from emamba.io.files import write_folder
 from rtl.kit.emit import BACKSLASH, INSTANCE, modules, parts
 from rtl.kit.tools import version
 
-from .liberty import Cell, Library
+from .cell import Cell
+from .library import Library
 from .memories import latched, with_macros
 from .pdk import Pdk
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from emamba.base import processes
 from emamba.base.errors import InputError, ToolFailed, ToolMissing
 
-from .liberty import Library
-from .mapping import Netlist
-from .pdk import Pdk
+from ..netlist.library import Library
+from ..netlist.mapping import Netlist
+from ..netlist.pdk import Pdk
 
 ENDPOINTS = 1_000_000
 """More than a netlist has: all are sorted by block."""

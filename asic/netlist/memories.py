@@ -14,7 +14,7 @@ from emamba.base.errors import InputError
 from rtl.kit.emit import BACKSLASH, INSTANCE, modules
 from rtl.kit.streams import Block
 
-from .liberty import Cell
+from .cell import Cell
 from .pdk import Pdk, Ports
 
 LEAST_WORDS = 8

@@ -6,11 +6,13 @@ ABC sizes within a block, where it takes every register for a strong driver and 
 
 from collections import defaultdict
 
-from . import mapping, timing
-from .gates import Flat, flatten, loads
-from .liberty import Cell, Library
-from .mapping import Netlist
-from .pdk import Pdk
+from ..check.gates import Flat, flatten, loads
+from ..netlist import mapping
+from ..netlist.cell import Cell
+from ..netlist.library import Library
+from ..netlist.mapping import Netlist
+from ..netlist.pdk import Pdk
+from . import timing
 
 SHARE = 0.045
 """Of the clock period, what a cell may take at its load (our choice)."""

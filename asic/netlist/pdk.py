@@ -15,13 +15,16 @@ from emamba.base.errors import InputError, SettingError
 from emamba.config import Config, validate
 from emamba.io.files import read_text
 
-from .liberty import NAME, Cell, Library, read_library
+from .cell import Cell
+from .functions import NAME
+from .liberty import read_library
+from .library import Library
 
 UTILIZATION, CELL_AREA, RENT, BLOCK_CELLS = 0.7, 1.8, 0.6, 5000
 """What lengths of wires are estimated from: the share of the area that cells fill, a mean cell's area in NAND2, Rent's exponent
 and the cells of a block (our choice)."""
 
-DESCRIPTIONS = Path(__file__).parent / "pdks"
+DESCRIPTIONS = Path(__file__).parents[1] / "pdks"
 NAMES = sorted(path.stem for path in DESCRIPTIONS.glob("*.toml"))
 DESCRIPTION_LIMIT = 1 << 20
 """Bytes of the largest description that is read."""

@@ -11,9 +11,10 @@ from math import ceil
 
 import numpy as np
 
-from .gates import STREAMS, Flat, Run, loads
-from .liberty import Cell, Library
-from .pdk import Pdk
+from ..check.gates import STREAMS, Flat, Run, loads
+from ..netlist.cell import Cell
+from ..netlist.library import Library
+from ..netlist.pdk import Pdk
 
 SINKS = 16
 """Inputs that a buffer of the clock tree drives (our choice)."""
