@@ -31,7 +31,7 @@ from rtl.plan.accelerator import Accelerator
 from rtl.plan.loads import envelope
 from rtl.plan.planner import CYCLES_PER_TOKEN, FILL, Request, plan
 from rtl.plan.schedule import Schedule
-from rtl.system import registers
+from rtl.system import exports
 from rtl.system.system import Options, System
 
 NO_TOOL = "Verilog only: no tool has estimated resources or timing"
@@ -47,7 +47,7 @@ def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[di
     """The system as Verilog, and what software needs to know of it."""
     description = describe(system, golden_frames(system.artifact))
     files = {"top.v": to_verilog(system), "accelerator.json": json.dumps(description) + "\n",
-             "registers.h": registers.c_header(), "registers.rdl": registers.systemrdl()}
+             "registers.h": exports.c_header(), "registers.rdl": exports.systemrdl()}
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return {}, [NO_TOOL]

@@ -8,7 +8,7 @@ import pytest
 from systemrdl import RDLCompiler
 from systemrdl.node import RegNode
 
-from rtl.system import registers
+from rtl.system import exports, registers
 from rtl.system.registers import BY_NAME, REGISTERS, SPAN, Access
 
 DOCS = Path(__file__).parents[1] / "docs" / "registers.md"
@@ -28,7 +28,7 @@ def test_every_address_is_one_register():
 def test_systemrdl(tmp_path):
     """PeakRDL's compiler reads the same table."""
     path = tmp_path / "registers.rdl"
-    path.write_text(registers.systemrdl())
+    path.write_text(exports.systemrdl())
     compiler = RDLCompiler()
     compiler.compile_file(str(path))
     found = {node.inst_name: node for node in compiler.elaborate().top.descendants() if isinstance(node, RegNode)}
@@ -50,7 +50,7 @@ def test_c_header(tmp_path):
     names = [register.name for register in REGISTERS]
     masks = [f"{register.name}_{field.name}" for register in REGISTERS for field in register.fields]
     prints = "".join(f'printf("%u\\n", EMAMBA_{name});' for name in [*names, *masks])
-    (tmp_path / "registers.h").write_text(registers.c_header())
+    (tmp_path / "registers.h").write_text(exports.c_header())
     (tmp_path / "main.c").write_text('#include <stdio.h>\n#include "registers.h"\n#include "registers.h"\n'
                                      f"int main(void) {{ {prints} return EMAMBA_MAGIC_VALUE != {registers.MAGIC}u; }}\n")
     subprocess.run(["cc", "-Wall", "-Werror", "-o", tmp_path / "main", tmp_path / "main.c"], check=True)
@@ -60,7 +60,7 @@ def test_c_header(tmp_path):
 
 
 def test_documentation():
-    """docs/registers.md holds the table as it is: `python -m rtl.system.registers` writes it."""
+    """docs/registers.md holds the table as it is: `python -m rtl.system.exports` writes it."""
     text = DOCS.read_text(encoding="utf-8")
-    assert registers.markdown() in text
+    assert exports.markdown() in text
     assert not set(re.findall(r"`([A-Z_]{4,})`", text)) - set(BY_NAME) - {f.name for r in REGISTERS for f in r.fields}

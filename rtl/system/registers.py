@@ -1,9 +1,8 @@
-"""The register table of the AXI system, the one source of gateware, driver, C header, SystemRDL and documentation.
+"""The register table of the AXI system, the one source of gateware, driver, and what `rtl.system.exports` writes.
 
 Pure Python, of 3.10 too: the driver imports it on the board. Registers are 32-bit words; addresses count bytes.
 """
 
-import sys
 from dataclasses import dataclass
 from enum import Enum
 
@@ -181,59 +180,3 @@ def extract(name: str, field: str, value: int) -> int:
     """The field's part of a register's value."""
     entry = BY_NAME[name].field(field)
     return (value & entry.mask) >> entry.low
-
-
-def c_header() -> str:
-    """Offsets, strides and masks for C."""
-    lines = ["/* Registers of the accelerator, written from rtl/system/registers.py. Offsets in bytes. */",
-             "#ifndef EMAMBA_REGISTERS_H", "#define EMAMBA_REGISTERS_H", "", f"#define EMAMBA_MAGIC_VALUE {MAGIC:#010x}u",
-             f"#define EMAMBA_INTERFACE_VALUE {INTERFACE[0] << 16 | INTERFACE[1]:#010x}u", f"#define EMAMBA_SPAN {SPAN:#x}u", ""]
-    for register in REGISTERS:
-        comment = f"{register.access.value}: {register.description}"
-        lines.append(f"#define EMAMBA_{register.name} {register.offset:#06x}u /* {comment} */")
-        if register.count > 1:
-            lines += [f"#define EMAMBA_{register.name}_COUNT {register.count}u",
-                      f"#define EMAMBA_{register.name}_STRIDE {register.stride}u"]
-        lines += [f"#define EMAMBA_{register.name}_{field.name} {field.mask:#010x}u" for field in register.fields]
-    return "\n".join([*lines, "", "#endif", ""])
-
-
-def systemrdl() -> str:
-    """The table in SystemRDL 2.0."""
-    access = {R: "sw = r; hw = w;", W: "sw = w; hw = r;", RW: "sw = rw; hw = r;", W1C: "sw = rw; hw = rw; onwrite = woclr;"}
-    lines = ["addrmap emamba {", '    name = "accelerator";', "    default regwidth = 32;", "    default accesswidth = 32;"]
-    for register in REGISTERS:
-        lines += ["    reg {", f'        desc = "{_escaped(register.description)}";']
-        for field in register.fields or (Field("VALUE", 0, 32, register.description),):
-            lines.append(f'        field {{ desc = "{_escaped(field.description)}"; {access[register.access]} '
-                         f"reset = {field.reset:#x}; }} {field.name}[{field.low + field.width - 1}:{field.low}];")
-        row = register.count > 1
-        lines.append(f"    }} {register.name}{f'[{register.count}]' if row else ''} @ {register.offset:#x}"
-                     f"{f' += {register.stride:#x}' if row else ''};")
-    return "\n".join([*lines, "};", ""])
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
-
-
-def markdown() -> str:
-    """The table of docs/registers.md."""
-    lines = ["| offset | register | access | holds |", "| --- | --- | --- | --- |"]
-    for register in REGISTERS:
-        words = f" × {register.count}, every {register.stride}" if register.count > 1 else ""
-        fields = "; ".join(f"`{field.name}` {_bits(field)}: {field.description}" for field in register.fields
-                           if field.width < 32)
-        text = register.description + (f". {fields}" if fields else "")
-        lines.append(f"| {register.offset:#05x}{words} | `{register.name}` | {register.access.value} | {text} |")
-    return "\n".join([*lines, ""])
-
-
-def _bits(field: Field) -> str:
-    return f"[{field.low}]" if field.width == 1 else f"[{field.low + field.width - 1}:{field.low}]"
-
-
-WRITERS = {"markdown": markdown, "c": c_header, "rdl": systemrdl}
-
-if __name__ == "__main__":
-    print(WRITERS[sys.argv[1] if len(sys.argv) > 1 else "markdown"](), end="")
