@@ -597,7 +597,7 @@ def test_broken_off_dma(board, monkeypatch, kind):
     for _ in broken_off(failing, answers):
         refused()
     for line in count(1, 23):
-        if not stopped(answers, ("driver/accelerator.py", f"driver/{kind}.py"), line):
+        if not stopped(answers, ("driver/accelerator.py", "driver/device.py", f"driver/{kind}.py"), line):
             break
         if driver._open:
             refused()

@@ -1,4 +1,4 @@
-"""What a design and its artifact are, as the driver needs it: `accelerator.json`, which `rtl.description` writes."""
+"""What a design and its artifact are, as the driver needs it: `accelerator.json`, which `boards.describe` writes."""
 
 import json
 import re

@@ -18,8 +18,8 @@ from .layout import Layout
 from .presets import Preset
 
 ROOT = Path(emamba.__file__).parents[1]
-DRIVER = ("emamba/base/errors.py", "rtl/system/registers.py", "boards/driver/accelerator.py", "boards/driver/description.py",
-          "boards/driver/claim.py", "boards/driver/pynq.py", "boards/driver/transaction.py", "boards/driver/uio.py")
+DRIVER = ("emamba/base/errors.py", "rtl/system/registers.py", *(f"boards/driver/{name}.py" for name in (
+    "accelerator", "claim", "description", "device", "pynq", "transaction", "uio")))
 """What runs on the board, with NumPy alone."""
 
 TERMS = ("LICENSE", "NOTICE")
