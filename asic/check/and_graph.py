@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 WORDS = 64
-"""Of 64 patterns each, by which a graph is simulated."""
+"""Words of 64 random patterns each by which a graph is simulated."""
 
 
 class Graph:
@@ -32,7 +32,7 @@ class Graph:
         return self.known[a, b]
 
     def order(self, literals: list[int], done: Container[int]) -> Iterator[int]:
-        """Nodes that the literals are made of, each behind those that it is made of; none of `done`, which grows meanwhile."""
+        """The nodes in the cones of the literals, each after its inputs, without those in `done`, which may grow meanwhile."""
         stack = [literal // 2 for literal in reversed(literals)]
         while stack:
             node = stack[-1]

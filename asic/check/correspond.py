@@ -14,10 +14,11 @@ from .machine import Machine
 
 def classes(graph: Graph, inputs: list[int], states: list[int], nexts: list[int], known: list[int],
             constant: dict[int, int]) -> tuple[list[int], dict[int, int]]:
-    """Classes of registers that do the same as long as those of a class hold the same; and which of them stay 0, or 1 (−1).
+    """Returns classes of registers that stay equal if they are equal, and which of them stay 0, or 1 (−1).
 
-    They begin as `known`, with those constants. Where zeros do not stay, they become ones; where these do not, anything. Those
-    with other next states part, until none do."""
+    Partition refinement: the classes begin as `known` with the constants, and split until equal states have equal next states.
+    A class that does not stay 0 is tried as 1, and then as no constant.
+    """
     simulation = Simulation(graph)
     simulation.set(inputs, simulation.noise(len(inputs)))
     found, count = known, max(*known, *constant, 0) + 1
@@ -43,8 +44,10 @@ def classes(graph: Graph, inputs: list[int], states: list[int], nexts: list[int]
 
 def correspond(graph: Graph, free: dict[str, Bit], gate: Machine, rtl: Machine, seeds: dict[str, str]
                ) -> tuple[list[tuple[str, int]], dict[str, str]]:
-    """The functions that are to be 0, by the RTL's names: with the netlist's registers in place of its own, whether an output or
-    a next state differs. And the registers of the netlist by the RTL's names; `seeds` are such, known before."""
+    """Returns, by the RTL's names, the functions that must be 0 (an output or a next state differs), and the netlist's registers.
+
+    The RTL's registers are replaced by the netlist's. `seeds` are register matches that are known before.
+    """
     for what, ours, theirs in (("ports", set(gate.outputs), set(rtl.outputs)),
                                ("parts", set(gate.within.items()), set(rtl.within.items()))):
         if ours != theirs:
@@ -68,7 +71,7 @@ def correspond(graph: Graph, free: dict[str, Bit], gate: Machine, rtl: Machine, 
 
 def _match(graph: Graph, inputs: list[int], gate: Machine, rtl: Machine, seeds: dict[str, str]
            ) -> tuple[dict[str, str], dict[str, int]]:
-    """By name of the RTL's registers those of the netlist, and the constants of those that it does not have."""
+    """Matches the RTL's registers with the netlist's, by name, and finds the constants of those that the netlist lacks."""
     ours, theirs = sorted(gate.states, key=_number), sorted(rtl.states, key=_number)
     match = {name: next(seeds[alias] for alias in rtl.names[name] if alias in seeds) for name in theirs
              if not seeds.keys().isdisjoint(rtl.names[name])}
@@ -109,7 +112,7 @@ def _number(name: str) -> int:
 
 def _settle(graph: Graph, inputs: list[int], gate: Machine, rtl: Machine, match: dict[str, str], constant: dict[str, int],
             alike: list[tuple[list[str], list[str]]]) -> None:
-    """Chooses among the netlist's registers that do the same those with which most is as it is to be."""
+    """Chooses among equal registers of the netlist those with which the fewest simulated bits differ."""
     if not alike:
         return
     simulation = Simulation(graph)

@@ -4,8 +4,8 @@ Both become one graph of AND gates. Registers are matched by what they do; then 
 the state of the RTL that corresponds, outputs are equal and the next states correspond again. That is a refinement: what the
 netlist does from any power-up state, the RTL does from one of its own. A wrong match can only break a proof.
 
-A cycle is one step. A clock net tells whether it ticks: a clock gate is its enable, a flip-flop behind it keeps its state, and a
-latch behind it holds what its data become at the same edge. That is so where setup and hold are met, and clock nets pass clock
+A cycle is one step. A clock net tells whether it ticks: a clock gate is its enable, a flip-flop after it keeps its state, and a
+latch after it holds what its data become at the same edge. That is so where setup and hold are met, and clock nets pass clock
 gates and buffers alone, which is checked here. Macros are read on the other edge: a part that has one is left out. What a part
 has within is a part of its own: here its outputs are inputs.
 
@@ -55,9 +55,11 @@ write_json -noscopeinfo rtl.json"""
 
 @dataclass(frozen=True)
 class Check:
-    """Of a part: `functions` are its outputs and next states, `direct` how many of them equal the RTL as written. `result` is
-    proven, different or unfinished; so is called, too, what seems to differ from the RTL as written alone, since more may be
-    undefined there than is tried. `where` is the first function that is not proven."""
+    """The proof of a part. `functions` counts its outputs and next states, `direct` those that equal the RTL as written.
+
+    `result` is proven, different or unfinished. What differs only from the RTL as written is unfinished, since more may be
+    undefined there than is tried. `where` is the first function that is not proven.
+    """
 
     part: str
     cells: int
@@ -72,7 +74,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Source:
-    """The Verilog of all parts by name, in the order of the netlist's, and at last that of `top`."""
+    """The Verilog of all parts by name, in the order of the netlist's parts, with `top` last."""
 
     texts: dict[str, str]
 
@@ -105,7 +107,7 @@ def check(verilog: str, netlist: Netlist, seconds: float = 60, only: Collection[
 
 
 def _check(part: Part, library: Library, names: dict[str, str], written: Source, mapped: Source, seconds: float) -> Check:
-    """`names`: by that of a part its name in `written`, which differs where RAMs have become latches."""
+    """Proves a part. `names` maps parts to their names in `written`, which differ where RAMs have become latches."""
     if "macro" in (roles := [library.cells[cell["type"]].kind for cell in part.cells.values() if cell["type"] in library.cells]):
         return Check(part.name, len(roles), roles.count("ff"), roles.count("latch"), 0, 0, "unfinished", "a macro", 0.0)
     start, same, seeds, left = time.perf_counter(), {name: name for name in names}, {}, []
@@ -128,7 +130,7 @@ def _check(part: Part, library: Library, names: dict[str, str], written: Source,
 
 def unproven(graph: Graph, inputs: list[int], functions: list[tuple[str, int]], efforts: tuple[int, ...],
              seconds: float) -> list[tuple[str, bool]]:
-    """The names of the functions that ABC does not prove to be 0, those first of which patterns show that they are not."""
+    """Names the functions that ABC does not prove to be 0, first those that a pattern disproves, which are marked."""
     until, left = time.perf_counter() + seconds, [function for function in functions if function[1]]
     if not left:
         return []

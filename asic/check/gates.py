@@ -95,7 +95,7 @@ def _bit(pins: dict[str, list], pin: str):
 
 
 def loads(flat: Flat, pdk: Pdk) -> np.ndarray:
-    """F of every net: the inputs that it goes to and the wires to them; of a clock net none but those of its sinks."""
+    """The load in F of every net: its sinks and the wires to them."""
     load = np.zeros(flat.nets)
     for cell, nets in zip(flat.cells, flat.inputs, strict=True):
         for pin, net in zip(cell.inputs, nets, strict=True):
@@ -195,7 +195,7 @@ def _read_clocks(flat: Flat) -> set[int]:
 
 
 def _clock_order(flat: Flat) -> list[int]:
-    """The clock gates, each behind the one that clocks it."""
+    """The clock gates, each after the one that clocks it."""
     left = {k for k, cell in enumerate(flat.cells) if cell.kind == "clock_gate"}
     driver, order = {flat.outputs[k][0]: k for k in left}, []
     while left:

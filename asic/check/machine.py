@@ -38,7 +38,7 @@ def _code(text: str) -> CodeType:
 
 @cache
 def cell_kinds(library: Library) -> dict[str, Kind]:
-    """Of the library's cells and of those that Yosys leaves of RTL."""
+    """The kinds of the library's cells, and of the cells in which Yosys writes RTL."""
     kinds = {f"$_{name}_": Kind(re.findall("[A-Z]", text), {"Y": _code(text)}) for name, text in YOSYS_CELLS.items()}
     kinds["$_DFF_P_"] = Kind(["C", "D"], {"Q": _code("STATE")}, "ff", _code("D"), "C")
     kinds["$_DLATCH_P_"] = Kind(["E", "D"], {"Q": _code("STATE")}, "latch", _code("D"), "E")
@@ -60,8 +60,8 @@ def _kind(cell: Cell) -> Kind:
 
 @dataclass
 class Machine:
-    """Of a circuit the literals of what is observed; of every register those of its state and of the next, and its names in the
-    source; and what the parts are that it has within."""
+    """A circuit as literals: its `outputs`, its registers' `states` and `nexts`; the registers' `names` in the source,
+    and the parts `within` it."""
 
     outputs: dict[str, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)
@@ -83,8 +83,21 @@ class Nets(dict):
 
 
 def machine(graph: Graph, free: dict[str, Bit], module: dict, kinds: dict[str, Kind], parts: dict[str, str]) -> Machine:
-    """Of a module of Yosys' JSON. `free` are the inputs by name, which circuits have in common. What is a part, by `parts` or
-    by what they become, is left out: its outputs are inputs."""
+    """Builds a module of Yosys' JSON in a graph. An instance of a part is left out: its outputs are inputs.
+
+    Parameters
+    ----------
+    graph
+        is added to
+    free
+        inputs by name, which circuits have in common
+    module
+        an entry of `modules` in the JSON
+    kinds
+        what each type of cell does
+    parts
+        names of parts, and what they are in the other circuit
+    """
     false, found, cells, ends = Bit(graph, 0), Machine(), {}, []
     nets = Nets({"0": false, "1": ~false, "x": free.setdefault("x", graph.input())})
     clocks = [bit for port, row in module["ports"].items() if port == "clk" for bit in row["bits"]]
@@ -133,7 +146,7 @@ def machine(graph: Graph, free: dict[str, Bit], module: dict, kinds: dict[str, K
 
 
 def _order(gates: dict[str, tuple[Kind, dict]]) -> list[str]:
-    """Gates, each behind those that drive it."""
+    """The gates, each after those that drive it."""
     driver = {pins[pin]: name for name, (kind, pins) in gates.items() for pin in kind.outputs if pin in pins}
     needs = {name: {driver[pins[pin]] for pin in kind.inputs if pins.get(pin) in driver} for name, (kind, pins) in gates.items()}
     try:
@@ -143,7 +156,7 @@ def _order(gates: dict[str, tuple[Kind, dict]]) -> list[str]:
 
 
 def _step(graph: Graph, found: Machine, cells: dict[str, tuple[Kind, dict]], registers: dict[str, Bit], nets: Nets) -> None:
-    """What follows each state: of flip-flops first, since a latch opens behind the edge and takes what they have become."""
+    """Finds what follows each state: flip-flops first, since a latch opens after the edge and takes their new state."""
     data = {}
     for name in registers:
         kind, pins = cells[name]

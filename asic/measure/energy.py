@@ -53,7 +53,7 @@ def analyze(flat: Flat, run: Run, library: Library, pdk: Pdk, clock_mhz: float, 
 
 
 def _energies(cell: Cell, members: list[int], flat: Flat, toggles: np.ndarray, load: np.ndarray, half: float):
-    """Of each member: internal energy, that of its outputs' nets, and that of its clock pin."""
+    """The internal energy of each member, and the energy of its outputs' nets and of its clock pin."""
     ins = np.array([flat.inputs[k] for k in members]).reshape(len(members), -1)
     outs = np.array([flat.outputs[k] for k in members]).reshape(len(members), -1)
     internal, switched, clock = np.zeros((3, len(members)))

@@ -69,7 +69,7 @@ def resize(netlist: Netlist, flat: Flat, pdk: Pdk, clock_mhz: float) -> None:
 
 
 def _siblings(library: Library) -> dict[str, list[Cell]]:
-    """By a cell's name those of the same function, small ones first."""
+    """The cells of the same function by name, smallest first."""
     alike = defaultdict(list)
     for cell in sorted(library.cells.values(), key=lambda cell: cell.area):
         alike[_function(cell)].append(cell)

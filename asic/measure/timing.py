@@ -58,7 +58,7 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     flip-flops, and the worst slack by block.
 
     Clock and reset arrive everywhere at once, as by trees that placement adds; wires are capacitance at the inputs they go to.
-    A latch that opens before its data arrive has no slack of its own: what it borrows is taken from the paths behind it.
+    A latch that opens before its data arrive has no slack of its own: what it borrows is taken from the paths after it.
     Pessimism is not taken back: with an ideal clock there is none, yet OpenSTA of 2019 takes some.
     """
     library = pdk.corner(corner)

@@ -116,11 +116,11 @@ class Cell:
         return found
 
     def function(self, pin: str) -> str:
-        """Of an output: in terms of inputs, or of `state` and its variables' names."""
+        """The function of an output: of the inputs, or of the names of the variables in `state`."""
         return self.expression(self.pins[pin].get("function"))
 
     def capacitance(self, pin: str) -> float:
-        """Of an input and of the wire to it, in F."""
+        """The capacitance in F of an input and of the wire to it."""
         return float(self.pins[pin].get("capacitance", "0")) * self.library.farads + self.library.wire
 
     @cached_property

@@ -67,7 +67,7 @@ class Library:
 
     @property
     def joules(self) -> float:
-        """Unit of internal energy: by the format's rule, that of the capacitance times 1 V²."""
+        """Unit of internal energy: by the format's rule, the unit of capacitance times 1 V²."""
         return self.farads
 
     def at_slew(self, table: Group, unit: float) -> tuple[np.ndarray, np.ndarray]:
@@ -110,7 +110,7 @@ class Library:
         return min(found, key=lambda cell: cell.area)
 
     def write(self, path: Path, name: str = "emamba") -> None:
-        """One Liberty file of the kept cells, macros aside; an input's capacitance is that of the wire to it too."""
+        """Writes one Liberty file of the kept cells without macros; an input's capacitance includes the wire to it."""
         header = Group("library", [name], [a for a in self.header.attributes], [
             *(group for group in self.header.groups if group.kind in ("operating_conditions", "type")), *self.templates.values(),
             *(self._with_leakage(cell) for cell in self.cells.values() if cell.library is self)])

@@ -173,7 +173,7 @@ def with_macros(verilog: str, pdk: Pdk, clock_mhz: float) -> str:
 
     They are written on the clock's rising edge and read on its falling edge, so that the data of this cycle's address, written
     ones too, are there in its second half; not read where neither the address is new nor a word was written, since a read costs
-    energy. A buffer behind every bit carries its load: a macro has one size only.
+    energy. A buffer after every bit drives its load: a macro has one size only.
     """
     def macros(match: re.Match) -> str:
         width, words = int(match["high"]) + 1, int(match["last"]) + 1

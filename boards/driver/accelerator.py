@@ -20,7 +20,7 @@ TABLES = ("BUSY", "STARVED", "BLOCKED", "CLIPPED", "SATURATED")
 
 LOADING = ("LOAD_INTERRUPTED", "LOAD_REFUSED")
 HARMFUL = ("SHORT", "LONG", "NO_TLAST", "BAD_TKEEP", "PARITY")
-"""What leaves a wrong state, or a wrong memory, behind."""
+"""Errors after which a state or a memory is wrong."""
 
 
 class Accelerator(Device):
@@ -124,7 +124,7 @@ class Accelerator(Device):
         return result
 
     def bottleneck(self) -> str:
-        """The stage that waits least: a block, `input` for who sends, or `output` for who takes the results."""
+        """The stage that waits least: a block, `input` for the sender, or `output` for the receiver of the results."""
         stages = self.counters()["stages"]
         return min(stages, key=lambda name: stages[name]["starved"] + stages[name]["blocked"])
 
@@ -132,7 +132,7 @@ class Accelerator(Device):
 
     @transaction("a change of mode")
     def keep_state(self, keep: bool) -> None:
-        """Whether a packet goes on with the state of the one before it; else each begins with zeros."""
+        """Makes each packet continue the state of the previous one, or begin with zeros."""
         self._needs("STATEFUL", "cannot keep its state", "state")
         self._rest()
         self._control(ENABLE=1, KEEP=int(bool(keep)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from emamba.base.errors import DeviceError
 
 RUN = Path("/run/emamba")
-"""Locks of what is no device of its own. Only root may write in the folder above."""
+"""The folder of locks for names without a device file. Only root may write in its parent."""
 
 
 class Claim:

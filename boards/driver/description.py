@@ -41,7 +41,7 @@ class Format:
 class Description:
     """`tokens` [L, input width] go in and [L', outputs] come out. `codec` is between a user's values and the integers; `golden`
     has frames and answers; `structure` is all that loading cannot change, `image` the words of a load, None where none is
-    possible; `state_words` those of the state, None where nobody said."""
+    possible; `state_words` the words of the state, None where it is not known."""
 
     name: str
     digest: str

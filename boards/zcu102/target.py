@@ -76,7 +76,7 @@ def write(folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[st
     """Writes the target's files; returns resources and notes for the report."""
     clock = board_clock(clock_mhz)
     bundle.write(folder / "system", system, PRESETS["zcu102"], clock_mhz)
-    # The accelerator alone has blocks of its own: those of the system are made for its counters and loads.
+    # The accelerator alone has blocks of its own: the system's blocks are made for its counters and loads.
     schedule = Schedule(system.artifact, system.schedule.requested, system.schedule.realization)
     frames = golden_frames(schedule.artifact)
     answers = IntegerModel(schedule.artifact).run(frames, ["head"])["head"]

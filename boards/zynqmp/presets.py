@@ -16,7 +16,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Preset:
     """`board` is the board part without its version; `connections` are Vivado's BOARD_CONNECTIONS, empty where there are none.
-    `device` is that of `rtl.plan.devices`, None where its limits are not there; `clock_mhz` the default."""
+    `device` names one of `rtl.plan.devices`, None where its limits are not known; `clock_mhz` the default."""
 
     name: str
     title: str

@@ -1,8 +1,8 @@
 """AMBA protocol adapters: AXI4-Lite to a register bus, AXI4-Stream packets to tokens and back.
 
-A packet is a sequence: its integers in the order [token, channel], each in the narrowest of 1, 2, 4 or 8 bytes that holds its
-format, sign-extended, little-endian. Tokens follow each other without padding; the packet's last word is filled up, and its
-TKEEP marks the bytes that count. TLAST is on the last word alone.
+A packet is a sequence: its integers in the order [token, channel], each sign-extended to the narrowest of 1, 2, 4 or 8 bytes that
+holds its format, little-endian. There is no padding between tokens. The packet's last word is padded; its TKEEP marks the bytes
+that count. Only the last word has TLAST.
 """
 
 from math import ceil, gcd
@@ -77,10 +77,19 @@ class AxiLite(wiring.Component):
 
 
 class Shelf(wiring.Component):
-    """A row of at most `capacity` elements. `push` puts the first `pushed` of the `values` behind them, `pop` takes the first
-    `popped`, `clear` leaves none. `level` says how many there are.
+    """A queue of at most `capacity` elements, several in and several out in a cycle.
 
-    `pushes` and `pops` are the counts that occur.
+    `push` appends the first `pushed` of the `values`, `pop` removes the first `popped` elements, `clear` removes all. `level` is
+    the number of elements.
+
+    Parameters
+    ----------
+    shape
+        of an element
+    capacity
+        most elements
+    pushes, pops
+        the values that `pushed` and `popped` take
     """
 
     def __init__(self, shape: Shape, capacity: int, pushes: set[int], pops: set[int]):
@@ -112,12 +121,11 @@ class Shelf(wiring.Component):
 
 
 class PacketReader(wiring.Component):
-    """Packets of `size`-byte words at `i` become sequences of `tokens` tokens at `o`, whatever comes: what lacks is filled with
-    zeros, what is too much is dropped, and `bad` of the packet's `flag` tells it.
+    """Packets of `size`-byte words at `i` become sequences of `tokens` tokens at `o`.
 
-    A packet begins only where `admit` is high; `first` is set in it where `clear` was high at its beginning. After `drop` the
-    rest of an open packet is dropped. `started` is high for a cycle as a packet begins, `flag.valid` as its verdict is known;
-    `short`, `long`, `no_tlast` and `bad_keep` as such a fault is seen. A reset empties it.
+    Short packets are zero-padded, long ones truncated; `flag.bad` marks both. A packet begins only while `admit` is high; its
+    `first` is set if `clear` is high then. `drop` discards the rest of an open packet. `started` is high for a cycle as a packet
+    begins, `flag.valid` as its verdict is known; `short`, `long`, `no_tlast` and `bad_keep` as such a fault is seen.
     """
 
     def __init__(self, port: Port, tokens: int, size: int):
@@ -208,8 +216,7 @@ class PacketReader(wiring.Component):
 
 
 class PacketWriter(wiring.Component):
-    """Sequences at `i` become packets of `size`-byte words at `o`; `user` is that of the packet's `bad`, read with its last word,
-    where `done` is high."""
+    """Sequences at `i` become packets of `size`-byte words at `o`. With the last word, `done` is high and `bad` its `user`."""
 
     def __init__(self, port: Port, size: int):
         self.port, self.size = port, size
@@ -256,8 +263,10 @@ class PacketWriter(wiring.Component):
 
 
 class PacketGuard(wiring.Component):
-    """A register for words that no reset of what is before it breaks: after `cut`, a word that waits stays, and a packet that
-    has begun is ended by a word of one byte with `user`. `open` is high in a packet."""
+    """An output register that survives a reset of what is upstream.
+
+    After `cut`, a waiting word stays, and a word of one byte with `user` ends a begun packet. `open` is high in a packet.
+    """
 
     def __init__(self, size: int):
         self.size = size

@@ -6,13 +6,13 @@ END and ESC are sent as ESC ESCAPED_END and ESC ESCAPED_ESC (SLIP, RFC 1055). Al
 
 To the design: `HELLO nonce(4)`, `READ address(2)`, `WRITE address(2) data(4)`, and words of an input packet, `DATA byte…` or,
 with its end, `LAST byte…`. Each is answered, in order, when it is done, by `kind status data(4)`: HELLO by version and nonce,
-READ and WRITE by the response. So who counts the answers never sends more than RECEIVED bytes that wait. From the design
-besides: `RESULT byte… flags`, words of a result.
+READ and WRITE by the response. A sender that counts the answers never has more than RECEIVED bytes waiting. The design also
+sends `RESULT byte… flags`, words of a result.
 
-ENDS of END empty the line and close it. A closed line takes a HELLO alone, with which both directions count from 0; what the
-design gives meanwhile is dropped. A message that is damaged, missing or comes twice has a wrong CRC: it is not acted upon, is
-answered by `REFUSED`, and closes the line. A packet's last word waits for the CRC. So what is done is always a beginning of
-what was sent, and what is taken for an answer a beginning of what was answered.
+ENDS bytes of END in a row empty the line and close it. A closed line takes only HELLO, after which both directions count from 0;
+meanwhile the design's output is dropped. A message that is damaged, lost or doubled has a wrong CRC: it has no effect, is
+answered by `REFUSED`, and closes the line. A packet's last word waits for the CRC. So the messages acted on are a prefix of those
+sent, and the answers taken are a prefix of those given.
 """
 
 from amaranth.hdl import Cat, Const, Module, Mux, ResetInserter, Signal
@@ -35,7 +35,7 @@ RECEIVED = 2048
 CHECK = 4
 """Bytes of a CRC."""
 RESIDUE = 0xDEBB20E3
-"""The CRC's register behind a message and its CRC."""
+"""The CRC register after a message and its CRC."""
 
 
 class Receiver(wiring.Component):
@@ -65,7 +65,7 @@ class Receiver(wiring.Component):
 
 
 class Transmitter(wiring.Component):
-    """Bytes to such a line."""
+    """Bytes to a line of the same format."""
 
     def __init__(self, divisor: int):
         self.divisor = divisor
@@ -89,7 +89,7 @@ def first_crc(number: Signal):
 
 
 class SerialSystem(wiring.Component):
-    """`system` behind the lines `rx` and `tx`, a bit every `divisor` cycles."""
+    """`system` on a serial line, `rx` and `tx`, with a bit every `divisor` cycles."""
 
     def __init__(self, system: System, divisor: int):
         self.system, self.divisor = system, divisor
@@ -113,7 +113,7 @@ class SerialSystem(wiring.Component):
         return m
 
     def _commands(self, m, system, received, clear, closed):
-        """Messages to accesses and words. Returns whether an answer waits, the answer, and whether it is that of HELLO."""
+        """Turns messages into accesses and words. Returns whether an answer waits, the answer, and whether it answers HELLO."""
         kind, body, filled = Signal(8), Signal(8 * BYTES), Signal(range(BYTES + 1))
         begun, kept, escaped = Signal(), Signal(range(CHECK + 1)), Signal()  # the kind is known; bytes of `last`
         last, crc, number = Signal(8 * CHECK), Signal(32), Signal(16)
@@ -186,13 +186,13 @@ class SerialSystem(wiring.Component):
             m.d.sync += [writing.eq(0), answered.eq(1), answer[8:16].eq(system.s_axil_bresp)]
         with m.If(reading & system.s_axil_rvalid):
             m.d.sync += [reading.eq(0), answered.eq(1), answer[8:].eq(Cat(system.s_axil_rresp, Const(0, 6), system.s_axil_rdata))]
-        with m.If(clear):  # an access to a register ends by itself; its answer comes before that of HELLO
+        with m.If(clear):  # an access to a register ends by itself; its answer comes before the answer to HELLO
             m.d.sync += [closed.eq(1), word.eq(0), begun.eq(0), kept.eq(0), filled.eq(0), escaped.eq(0), number.eq(0)]
         return answered, answer, opened
 
     def _results(self, m, system, o, closed, answered, answer, opened):
-        """Answers and words to messages; an answer goes before a word. A message of words ends where none waits, or an answer
-        does."""
+        """Turns answers and words into messages; an answer goes before a word. A message of words ends when none waits, or an
+        answer does."""
         body, left = Signal(8 * BYTES), Signal(range(BYTES + 1))
         crc, number = Signal(32), Signal(16)
         keep, flags, escaped = system.m_axis_tkeep, Signal(2), Signal()
@@ -200,7 +200,7 @@ class SerialSystem(wiring.Component):
         special = (byte == END) | (byte == ESC)
 
         def sends(done):
-            """The bytes of `body`; what is done in the cycle in which none is left and the last one is on the line."""
+            """Sends the bytes of `body`, then calls `done` in the cycle in which none is left."""
             m.d.comb += [o.valid.eq(left != 0), o.payload.eq(Mux(escaped, Mux(byte == END, ESCAPED_END, ESCAPED_ESC),
                                                                  Mux(special, ESC, byte)))]
             with m.If(o.valid & o.ready):

@@ -29,8 +29,21 @@ SYNCHRONOUS = ("awaddr", "awprot", "awvalid", "awready", "wdata", "wstrb", "wval
 
 @dataclass(frozen=True)
 class Options:
-    """`bus_bits` of the streams; `counters` of stages and FIFOs; whether weights are `loadable`, and the design `stateful`: its
-    state can be kept from packet to packet, read and written; and `parity` of states, FIFOs and loadable weights."""
+    """What a system is built with.
+
+    Parameters
+    ----------
+    bus_bits
+        width of the streams
+    counters
+        counts stages and FIFOs
+    loadable
+        weights can be loaded
+    stateful
+        the state can be kept from packet to packet, read and written
+    parity
+        protects states, FIFOs and loadable weights
+    """
 
     bus_bits: int = 64
     counters: bool = True
@@ -54,11 +67,18 @@ OPTIONS = Options()
 
 
 class System(wiring.Component):
-    """Ports `s_axil_*`, `s_axis_*` and `m_axis_*` as AMBA names them, and the level `irq`, on one clock. A packet is a
-    sequence (`rtl.system.axi`); every packet that begins gives one packet of results, unless RESET comes between. Registers:
-    `rtl.system.registers`.
+    """An accelerator with the AMBA ports `s_axil_*`, `s_axis_*` and `m_axis_*`, and the level `irq`, on one clock.
 
-    Where weights are loadable, the schedule is that of `rtl.plan.loads.envelope(artifact)`.
+    A packet is a sequence (`rtl.system.axi`). Every packet that begins gives one packet of results, unless RESET intervenes.
+
+    Parameters
+    ----------
+    schedule
+        for loadable weights, the schedule of `rtl.plan.loads.envelope(artifact)`
+    options
+        what the system is built with
+    artifact
+        holds the weights at power-on; by default the schedule's artifact
     """
 
     def __init__(self, schedule: Schedule, options: Options = OPTIONS, artifact: Artifact | None = None):
@@ -129,7 +149,7 @@ class System(wiring.Component):
         return m
 
     def _identify(self, bank: Bank) -> None:
-        """What software reads of the design."""
+        """Binds the constants by which software knows the design."""
         schedule, core, options = self.schedule, self.core, self.options
         mean = any(isinstance(op, operators.Pool) and op.mean for op in self.artifact.operators.values())
         bank.magic.reads(MAGIC)
