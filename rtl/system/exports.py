@@ -2,7 +2,7 @@
 
 import sys
 
-from .registers import INTERFACE, MAGIC, REGISTERS, SPAN, Access, Field
+from .registers import INTERFACE, MAGIC, REGISTERS, SPAN, Access, Field, Register
 
 
 def c_header() -> str:
@@ -45,15 +45,19 @@ def markdown() -> str:
     lines = ["| offset | register | access | holds |", "| --- | --- | --- | --- |"]
     for register in REGISTERS:
         words = f" × {register.count}, every {register.stride}" if register.count > 1 else ""
-        fields = "; ".join(f"`{field.name}` {_bits(field)}: {field.description}" for field in register.fields
+        fields = "; ".join(f"`{field.name}` {_bits(field)}{_needed(field)}: {field.description}" for field in register.fields
                            if field.width < 32)
-        text = register.description + (f". {fields}" if fields else "")
+        text = register.description + _needed(register) + (f". {fields}" if fields else "")
         lines.append(f"| {register.offset:#05x}{words} | `{register.name}` | {register.access.value} | {text} |")
     return "\n".join([*lines, ""])
 
 
 def _bits(field: Field) -> str:
     return f"[{field.low}]" if field.width == 1 else f"[{field.low + field.width - 1}:{field.low}]"
+
+
+def _needed(part: Register | Field) -> str:
+    return f" (`{part.capability}`)" if part.capability else ""
 
 
 WRITERS = {"markdown": markdown, "c": c_header, "rdl": systemrdl}

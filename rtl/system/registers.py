@@ -77,8 +77,8 @@ R, W, RW, W1C = Access.READ, Access.WRITE, Access.BOTH, Access.CLEAR
 REGISTERS = (
     Register("MAGIC", 0x000, R, f"{MAGIC:#x}: this is an accelerator of this project"),
     Register("INTERFACE", 0x004, R, "version of this register table", (
-        Field("MINOR", 0, 16, "raised where registers, or what one says, are added"),
-        Field("MAJOR", 16, 16, "raised where they change"))),
+        Field("MINOR", 0, 16, "incremented when registers or fields are added"),
+        Field("MAJOR", 16, 16, "incremented when they change"))),
     Register("CAPABILITIES", 0x008, R, "what the design was built with", (
         Field("LOADABLE", 0, 1, "weights can be loaded"), Field("STATEFUL", 1, 1, "the state can be kept, read and written"),
         Field("COUNTERS", 2, 1, "stages and FIFOs are counted"), Field("MEAN", 3, 1, "a mean pool: packets have TOKENS tokens"),
@@ -92,70 +92,70 @@ REGISTERS = (
     Register("OUTPUT_WIDTH", 0x018, R, "integers of an output token"),
     Register("OUTPUT_TOKENS", 0x01C, R, "tokens of a result"),
     Register("DIGEST", 0x020, R, "SHA-256 of the artifact that answers; word 0 holds its first four bytes, big-endian", count=8),
-    Register("STRUCTURE", 0x040, R, "SHA-256 of all that loading cannot change", count=8),
+    Register("STRUCTURE", 0x040, R, "SHA-256 of what loading cannot change; 0 without LOADABLE", count=8),
     Register("CONTROL", 0x060, RW, "modes", (
-        Field("ENABLE", 0, 1, "packets begin; where it is 0 none does, and the design comes to rest"),
-        Field("KEEP", 1, 1, "a packet goes on with the state that the one before leaves; else, and where CLEARED, it begins with "
-                            "zeros"),
-        Field("FREEZE", 2, 1, "CYCLES and the tables of stages and FIFOs stand still"))),
-    Register("COMMAND", 0x064, W, "written ones act once", _flags(
+        Field("ENABLE", 0, 1, "packets may begin; at 0 none does, and the design comes to rest"),
+        Field("KEEP", 1, 1, "a packet continues the state of the previous one; at 0, or if CLEARED, it begins with zeros"),
+        Field("FREEZE", 2, 1, "CYCLES and the tables of stages and FIFOs hold their values"))),
+    Register("COMMAND", 0x064, W, "writing a 1 acts once", _flags(
         ("RESET", "drops the packets that have begun, and the rest of an open one; sets CLEARED; a complete result stays at the "
-                  "output, one that has begun to leave is ended by a marked word of one byte"),
-        ("ABANDON", "with RESET, where both ends of the streams were reset too: what waits at the input and at the output is "
-                    "withdrawn, and the next word begins a packet"),
+                  "output, and a marked word of one byte ends a result that has begun to leave"),
+        ("ABANDON", "with RESET, if both ends of the streams were reset too: withdraws what waits at the input and at the "
+                    "output; the next word begins a packet"),
         ("CLEAR_STATE", "sets CLEARED"),
-        ("CLEAR_COUNTERS", "all counters and high-water marks become 0"))),
+        ("CLEAR_COUNTERS", "sets all counters and high-water marks to 0"))),
     Register("STATUS", 0x068, R, "what the design is doing", _flags(
-        ("IDLE", "no packet has begun whose result is not complete"), ("IN_PACKET", "an input packet has begun and not ended"),
+        ("IDLE", "the result of every packet that has begun is complete"),
+        ("IN_PACKET", "an input packet has begun and not ended"),
         ("EXCESS", "the open input packet is already longer than TOKENS tokens"),
-        ("OUT_PACKET", "a word of a result waits, or is still to come of a result that has begun to leave"),
-        ("CLEARED", "the next packet begins with a state of zeros, and the state reads as zeros: after a reset, CLEAR_STATE and "
-                    "a load that took over, until a packet begins or a whole state is written"),
-        ("LOADING", "a load has begun and was not committed", "LOADABLE"),
-        ("COMMITTING", "a load was accepted: it takes over once IDLE, and no packet begins before", "LOADABLE"))),
-    Register("ERRORS", 0x06C, W1C, "what went wrong since it was cleared", _flags(
-        ("SHORT", "a packet ended before its last token; zeros stand for the rest, and its result is marked"),
-        ("LONG", "a packet went on after its last token; the excess is dropped, and its result is marked"),
+        ("OUT_PACKET", "a word of a result waits, or a result that has begun to leave is not complete"),
+        ("CLEARED", "the next packet begins with a state of zeros, and the state reads as zeros: after a reset, CLEAR_STATE or a "
+                    "load that took over, until a packet begins or a whole state is written"),
+        ("LOADING", "a load has begun and is not committed", "LOADABLE"),
+        ("COMMITTING", "a load is accepted: it takes over once IDLE, and no packet begins before", "LOADABLE"))),
+    Register("ERRORS", 0x06C, W1C, "errors since each bit was cleared", _flags(
+        ("SHORT", "a packet ended before its last token: it is zero-padded, and its result is marked"),
+        ("LONG", "a packet continued after its last token: it is truncated, and its result is marked"),
         ("NO_TLAST", "a packet's excess reached the length of another packet, so a TLAST must be missing"),
-        ("BAD_TKEEP", "TKEEP had a hole, or a word before the last was not whole; zeros stand there, and its result is marked"),
-        ("LOAD_INTERRUPTED", "a load began before the one before it was committed or, without effect, before that took over; or "
-                             "a word came without a load", "LOADABLE"),
+        ("BAD_TKEEP", "TKEEP had a hole, or a word before the last was not whole: the bytes read as 0, and the result is marked"),
+        ("LOAD_INTERRUPTED", "a load began before the previous one was committed or, without effect, before it took over; or a "
+                             "word came without a load", "LOADABLE"),
         ("LOAD_REFUSED", "a load was committed with a wrong count, checksum or structure, or without a load; or a word too many "
                          "came", "LOADABLE"),
-        ("ADDRESS", "an access to an address without a register"),
-        ("STATE_BUSY", "the state was accessed while ENABLE was 1 or IDLE 0: it reads as 0, and nothing is written", "STATEFUL"),
-        ("PARITY", "a memory gave a word that is not as it was written; answers since may be wrong", "PARITY"))),
-    Register("INTERRUPT", 0x070, W1C, "what happened since it was cleared", _flags(
-        ("RESULT", "the last word of a result left"), ("ERROR", "something of ERRORS was seen"),
+        ("ADDRESS", "an address without a register was accessed"),
+        ("STATE_BUSY", "the state was accessed while ENABLE was 1 or IDLE 0: it read as 0, and nothing was written", "STATEFUL"),
+        ("PARITY", "a memory gave another word than was written; answers since may be wrong", "PARITY"))),
+    Register("INTERRUPT", 0x070, W1C, "events since each bit was cleared", _flags(
+        ("RESULT", "the last word of a result left"), ("ERROR", "a bit of ERRORS was set"),
         ("LOADED", "a load took over", "LOADABLE"))),
-    Register("INTERRUPT_ENABLE", 0x074, RW, "bits of INTERRUPT of which each holds the line `irq` high", _flags(
+    Register("INTERRUPT_ENABLE", 0x074, RW, "the bits of INTERRUPT that hold the line `irq` high", _flags(
         ("RESULT", "a result"), ("ERROR", "an error"), ("LOADED", "a load"))),
-    Register("CYCLES", 0x080, R, "cycles counted, low word; reading it keeps the high word"),
+    Register("CYCLES", 0x080, R, "cycles, low word; reading it latches the high word"),
     Register("CYCLES_HIGH", 0x084, R, "high word at the last read of CYCLES"),
     Register("FRAMES_IN", 0x088, R, "packets that began"),
     Register("FRAMES_OUT", 0x08C, R, "results that are complete at the output"),
-    Register("FRAMES_BAD", 0x090, R, "packets whose result was marked"),
-    Register("FIRST_BAD", 0x094, R, "FRAMES_IN of the first such packet; 0 where there was none"),
+    Register("FRAMES_BAD", 0x090, R, "packets whose result is marked"),
+    Register("FIRST_BAD", 0x094, R, "FRAMES_IN of the first such packet; 0 if there was none"),
     Register("SHORT_PACKETS", 0x098, R, "packets that were short"),
     Register("LONG_PACKETS", 0x09C, R, "packets that were long"),
     Register("BAD_TKEEPS", 0x0A0, R, "words with a bad TKEEP"),
-    Register("PARITY_FAULTS", 0x0A4, R, "cycles in which a memory of states, of a FIFO or of loadable weights gave such a word",
-             capability="PARITY"),
-    Register("LOAD_COMMAND", 0x0C0, W, "written ones act once; of several, the first", _flags(
-        ("BEGIN", "a load begins at its first word"), ("COMMIT", "if count and checksum are right, the load takes over"),
-        ("ABORT", "the load is forgotten")), capability="LOADABLE"),
+    Register("PARITY_FAULTS", 0x0A4, R, "cycles in which a memory of states, a FIFO or loadable weights gave another word than "
+             "was written", capability="PARITY"),
+    Register("LOAD_COMMAND", 0x0C0, W, "writing a 1 acts once; of several, the first", _flags(
+        ("BEGIN", "a load begins at its first word"), ("COMMIT", "the load takes over, if count and checksum are right"),
+        ("ABORT", "the load is dropped")), capability="LOADABLE"),
     Register("LOAD_DATA", 0x0C4, W, "the next word of the load", capability="LOADABLE"),
-    Register("LOAD_CHECKSUM", 0x0C8, RW, "what the CRC-32 of STRUCTURE and the load must be", (
-        Field("CHECKSUM", 0, 32, "as of zlib, of little-endian words"),), capability="LOADABLE"),
+    Register("LOAD_CHECKSUM", 0x0C8, RW, "the CRC-32 that STRUCTURE and the load must have", (
+        Field("CHECKSUM", 0, 32, "zlib's CRC-32 of little-endian words"),), capability="LOADABLE"),
     Register("LOAD_COUNT", 0x0CC, R, "words written", capability="LOADABLE"),
     Register("LOAD_WORDS", 0x0D0, R, "words of a load", capability="LOADABLE"),
-    Register("STATE_ADDRESS", 0x0E0, RW, "word of the state", (
-        Field("ADDRESS", 0, 32, "counted up by each access to STATE_DATA"),), capability="STATEFUL"),
-    Register("STATE_DATA", 0x0E4, RW, "that word. Where CLEARED, a state counts once all its words were written, from word 0 on",
+    Register("STATE_ADDRESS", 0x0E0, RW, "the word of the state that STATE_DATA accesses", (
+        Field("ADDRESS", 0, 32, "incremented by each access to STATE_DATA"),), capability="STATEFUL"),
+    Register("STATE_DATA", 0x0E4, RW, "that word. If CLEARED, a state takes effect once all its words are written, from word 0",
              capability="STATEFUL"),
     Register("STATE_WORDS", 0x0E8, R, "words of the state", capability="STATEFUL"),
     Register("SCRATCH", 0x0F0, RW, "for tests", (Field("VALUE", 0, 32, "whatever was written"),)),
-    Register("SATURATED", 0x0800, R, "cycles in which a scan's state was clipped; 0 where its certificate excludes that",
+    Register("SATURATED", 0x0800, R, "cycles in which a scan's state was clipped; 0 if its certificate excludes that",
              count=STAGE_LIMIT, capability="COUNTERS"),
     Register("BUSY", 0x1000, R, "cycles in which a stage worked", count=STAGE_LIMIT, capability="COUNTERS"),
     Register("STARVED", 0x1800, R, "cycles in which it waited for input", count=STAGE_LIMIT, capability="COUNTERS"),
