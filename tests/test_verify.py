@@ -16,8 +16,23 @@ from rtl.blocks.activation import rounded_offsets
 from rtl.plan.schedule import Schedule
 from sim import cases
 from sim.models import random_artifact
-from verify import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, planted, states, upsets
+from verify import (
+    arithmetic,
+    certificate,
+    coverage,
+    depths,
+    equality,
+    faults,
+    fuzz,
+    miter,
+    mutants,
+    planted,
+    states,
+    targets,
+    upsets,
+)
 from verify.block_rules import rules
+from verify.plant import plant
 from verify.prove import prove
 from verify.stream_rules import primitives
 
@@ -64,6 +79,20 @@ def test_planted(fault, mars):
     assert caught()
 
 
+def chained(a: int, b: int, c: int) -> int:
+    return (a & b  # however it is written
+            & c | a)
+
+
+def test_plant():
+    """It finds an expression, or operands of a chain, and refuses what is not there once."""
+    assert chained(6, 3, 1) == 6
+    assert plant(chained, "c & a", "c")(6, 3, 1) == 7 and plant(chained, "a & b & c", "8")(6, 3, 1) == 14
+    for missing in ("a", "a & d", "a ^ b"):
+        with pytest.raises(AssertionError, match=r"occurs [02] times in chained"):
+            plant(chained, missing, "0")
+
+
 def test_certificate(mars):
     for name, op in mars.operators.items():
         if isinstance(op, Scan):
@@ -78,12 +107,12 @@ def test_depths(mars, cycles_per_token):
 
 
 def test_proofs_of_mutants():
-    made = mutants.mutated(mutants.BLOCKS["add"](), 5)
-    cell = next(re.search(r"-cell (\S*reduce_or\S+)", kind)[1] for kind in made.kinds if "reduce_or" in kind)
+    made = mutants.mutated(targets.BLOCKS["add"](), 5)
+    cell = re.search(r"module .top\.block\n.*?cell .reduce_or (\S+)", made.rtlil, re.S)[1]
     made.kinds.append(f"-mode cnot1 -module top.block -cell {cell} -port A -portbit 1 -ctrlbit 0")  # (b ^ a) | a = b | a
     for strap, kind in enumerate(made.kinds, 1):
         if "-module top.block " in kind:
-            assert mutants.same(made, strap, "top.block", 20, free=False) is (strap == len(made.kinds)), kind
+            assert miter.same(made, strap, "top.block", 20, free=False) is (strap == len(made.kinds)), kind
 
 
 def test_explained_mutants():
@@ -95,8 +124,8 @@ def test_explained_mutants():
         total = product(p * seg.slopes[segment]) + offset(np.asarray(offsets)[segment], segment)
         return int((np.clip(total >> seg.shift, seg.o.min, seg.o.max) != seg(p)).sum())
 
-    scan = mutants.BLOCKS["scan"]().block
-    whole = Schedule(random_artifact(mutants.TINY, mutants.TINY_SEED), 2).blocks["block0.y"]
+    scan = targets.BLOCKS["scan"]().block
+    whole = Schedule(random_artifact(targets.TINY, targets.TINY_SEED), 2).blocks["block0.y"]
     for block, lane, parts in (
         (scan, 0, {"product": lambda x: x | 1 << 6}),
         (scan, 1, {"product": lambda x: x ^ 1 << 7}),
@@ -144,5 +173,5 @@ def test_parity_counts_every_wrong_answer():
 
 
 def test_no_x_after_a_reset():
-    found = faults.undefined(random_artifact(mutants.TINY, mutants.TINY_SEED), 2)
+    found = faults.undefined(random_artifact(targets.TINY, targets.TINY_SEED), 2)
     assert found["beats"] and found["right"] and not found["undefined"]

@@ -19,7 +19,22 @@ from emamba.piecewise import fit
 from sim import cases
 from sim.models import random_artifact
 
-from . import arithmetic, certificate, coverage, depths, equality, faults, fuzz, mutants, page, planted, shapes, traffic, upsets
+from . import (
+    arithmetic,
+    certificate,
+    coverage,
+    depths,
+    equality,
+    faults,
+    fuzz,
+    judge,
+    page,
+    planted,
+    shapes,
+    targets,
+    traffic,
+    upsets,
+)
 from .block_rules import rules
 from .prove import Bench, prove
 from .stream_rules import primitives
@@ -156,9 +171,9 @@ def _depths() -> list[dict]:
 
 
 def _mutants() -> Jobs:
-    counts = dict.fromkeys(mutants.BLOCKS, MUTANTS) | {mutants.WHOLE: WHOLE}
+    counts = dict.fromkeys(targets.BLOCKS, MUTANTS) | {targets.WHOLE: WHOLE}
     return {
-        name: lambda name=name, count=count: {"block": name} | asdict(mutants.score(name, count))
+        name: lambda name=name, count=count: {"block": name} | asdict(judge.score(name, count))
         for name, count in counts.items()
     }
 
@@ -184,7 +199,7 @@ def _traffic() -> Jobs:
 
 
 def _coverage() -> Jobs:
-    return {name: lambda name=name: _timed(lambda: coverage.toggles(name)) for name in (*mutants.BLOCKS, mutants.WHOLE)}
+    return {name: lambda name=name: _timed(lambda: coverage.toggles(name)) for name in (*targets.BLOCKS, targets.WHOLE)}
 
 
 def measured(only: list[str]) -> dict[str, Callable[[], object]]:

@@ -21,7 +21,7 @@ from sim.native import NativeSimulation
 
 from . import states as controllers
 from .equality import BUILD, Joined
-from .mutants import BLOCKS, target
+from .targets import BLOCKS, target
 
 OPTIONS = ("--coverage-line", "--coverage-toggle", "-Wno-fatal")
 POINT = re.compile(r"^C '(.*)' (\d+)$", re.M)

@@ -16,7 +16,7 @@ from rtl.system.registers import address, mask
 from rtl.system.system import Options, System
 from sim.models import random_artifact, random_inputs
 
-from .mutants import TINY, TINY_SEED
+from .targets import TINY, TINY_SEED
 
 OPTIONS = Options(32, counters=False, loadable=True, stateful=True, parity=True)
 LONG = 2000
