@@ -14,7 +14,7 @@ did, and say nothing but how much work a check is. What a check does and why tha
   the n-th item that leaves is the n-th that entered, and nothing is lost, doubled or made up. Progress: with partners that wait
   at most one cycle, something moves within a bound. In the proofs of blocks, products and requantized values are free; a scan
   and a norm are compared with a copy of their control, made of proven parts.
-- Planted fault: one line of the source is replaced; the check must notice.
+- Planted fault: one expression of the source is replaced; the check must notice.
 - Mutants: changes of single wires and cells by Yosys `mutate`, or of one node of Python's syntax tree. Killed: a wrong value, a
   wrong cycle, a difference under stalls or after a reset, or a stop. Equal: proven by PDR, for the changed module or one around
   it and any input, or explained below, to change nothing that can be seen.
