@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asic import pdk as pdks
+from asic.netlist import pdk as pdks
 from boards.driver import serial
 from boards.driver.description import Description
 from emamba import api, datasets

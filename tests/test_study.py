@@ -14,7 +14,7 @@ import time
 import pytest
 from optuna.trial import TrialState
 
-from emamba.base.errors import EmambaError
+from emamba.base.errors import Diverged, EmambaError, OutputError
 from flow.search import leases, search, storage, study
 from flow.search.study import Refused
 from tests.searching import Bench, every_point, front, make, values_of
@@ -71,7 +71,7 @@ def no_room(*_):
     try:
         raise OSError(28, "No space left on device")
     except OSError:
-        raise EmambaError("cannot write x: No space left on device") from None
+        raise OutputError("cannot write x: No space left on device") from None
 
 
 # -- going on -----------------------------------------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def test_an_interrupted_search_finds_the_same(tmp_path):
     assert points(search.run(wanted, trials=12, bench=bench)) == whole
 
 
-@pytest.mark.parametrize("error, kept", [(EmambaError("the training diverged"), True), (MemoryError(), False),
+@pytest.mark.parametrize("error, kept", [(Diverged("the training diverged"), True), (MemoryError(), False),
                                          (RuntimeError("DefaultCPUAllocator: can't allocate memory"), False),
                                          (OSError(28, "No space left on device"), False)])
 def test_what_failed_does_not_count_and_is_tried_again_if_it_may_be_the_machine(tmp_path, error, kept):
@@ -133,7 +133,7 @@ def test_no_point_became_a_model(tmp_path):
     wanted = make(tmp_path / "run", TWO)
     with pytest.raises(EmambaError, match=r"none of the 2 points that were tried is feasible; the last was refused since too "
                                           r"large; the last one that failed did so since it diverged; widen \[space\], raise"):
-        search.run(wanted, bench=failing(Refused("too large"), EmambaError("it diverged")))
+        search.run(wanted, bench=failing(Refused("too large"), Diverged("it diverged")))
 
 
 def test_other_faults_are_not_taken_for_trials(wanted):
