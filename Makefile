@@ -1,11 +1,12 @@
 # make demo    everything from a fresh checkout: real radar frames through float, integer model and RTL, and the board's files
 # make test    everything that CI checks
+# make quick   lint, types, operators, one shape of each circuit in one simulator: under 90 seconds
 # make bench   measures, and writes docs/benchmarks.md
 # make verify  proofs, mutants, faults, fuzzing, coverage, into docs/verification.md
 # make evaluation   accuracy: data sets and ablations, into docs/evaluation.md
 # make docs    the documentation as a site, in build/docs (needs the extra docs)
 # make asic    area, timing and energy of the chip in the libraries that EMAMBA_PDK names, into docs/asic.md
-.PHONY: setup demo test lint bench verify evaluation asic docs clean
+.PHONY: setup demo test quick lint bench verify evaluation asic docs clean
 .DEFAULT_GOAL := demo
 PYTHON_BIN := .venv/bin/python
 
@@ -21,9 +22,13 @@ test: setup lint
 	$(PYTHON_BIN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 	$(MAKE) -C sim test
 
+quick: lint
+	$(PYTHON_BIN) -m pytest -q -n 2 -m quick tests
+
 lint: setup
 	$(PYTHON_BIN) -m ruff check .
 	.venv/bin/lint-imports --no-cache --no-logo
+	$(PYTHON_BIN) -m mypy
 
 bench: setup
 	$(PYTHON_BIN) -m benchmarks

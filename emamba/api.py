@@ -97,7 +97,8 @@ def _compile(module: Any, calibration_data: Any, name: str, settings: QuantizeCo
         check_ids(data)
         own = None if head is None else _head(head, task or "classification", pool or "last")
         model = translate(tensors, said, data.shape[1], where, own)
-    codec, record = codec or plain_codec(model.config), {"notes": list(model.notes)}
+    record: dict[str, Any] = {"notes": list(model.notes)}
+    codec = codec or plain_codec(model.config)
     if verify:
         remedy = f"; give the model below '{root}' alone" if root else ""
         try:
@@ -189,7 +190,7 @@ def _module_settings(config: Any, where: str) -> dict | None:
         return dict(config if isinstance(config, Mapping) else vars(config))
     if callable(getattr(config, "to_dict", None)):
         return config.to_dict()
-    if is_dataclass(config):
+    if is_dataclass(config) and not isinstance(config, type):
         return asdict(config)
     raise InputError(f"{where} has a config of the type {type(config).__name__}, which is not known: give it as a table")
 

@@ -59,7 +59,7 @@ class ModelConfig(Config):
                     raise ValueError(f"input = '{self.input}' needs the key '{key}'")
                 if kind != self.input and given and key not in needed[self.input]:
                     raise ValueError(f"the key '{key}' does not belong to input = '{self.input}'")
-        if self.input == "image":
+        if self.image and self.patch:
             (height, width, channels), (ph, pw) = self.image, self.patch
             if min(height, width, channels, ph, pw) < 1 or max(height, width, channels) > 1 << 14:
                 raise ValueError("image and patch sizes must lie in 1..16384")
@@ -82,16 +82,17 @@ class ModelConfig(Config):
     @property
     def tokens(self) -> int:
         """Tokens per sequence, L."""
-        if self.input == "image":
+        if self.image and self.patch:
             return (self.image[0] // self.patch[0]) * (self.image[1] // self.patch[1])
+        assert self.length is not None
         return self.length
 
     @property
     def input_width(self) -> int:
         """Values per token at the input (1 for token ids)."""
-        if self.input == "image":
+        if self.image and self.patch:
             return (self.patch[0] + 2 * self.overlap) * (self.patch[1] + 2 * self.overlap) * self.image[2]
-        return self.features if self.input == "sequence" else 1
+        return self.features or 1
 
     @property
     def conv_silu(self) -> bool:
@@ -152,7 +153,7 @@ class Recipe(Config):
         model, train = self.model, self.train
         if train.varies_images and model.input != "image":
             raise ValueError(f"train.shift, flip, cutout and thin are for images, not for input = '{model.input}'")
-        if train.varies_images and max(train.shift, train.cutout) >= min(model.image[:2]):
+        if model.image and train.varies_images and max(train.shift, train.cutout) >= min(model.image[:2]):
             raise ValueError(f"train.shift and cutout must be below the image's smaller side of {min(model.image[:2])} pixels")
         if train.jitter and model.input == "tokens":
             raise ValueError("train.jitter is for images and sequences of numbers, not for input = 'tokens'")

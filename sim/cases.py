@@ -188,6 +188,15 @@ def _name(make, shape, options) -> str:
 BLOCKS: dict[str, Callable[[], Block]] = {_name(*case): partial(case[0], *case[1], **case[2]) for case in CASES}
 
 
+def _circuit(make, shape, options) -> tuple:
+    """What tells circuits apart but for their sizes, formats and rounding."""
+    return make, *((key, value) for key, value in options.items() if key not in ("i", "o", "rounding", "epsilon", "relu"))
+
+
+FIRST = list({_circuit(*case): name for case, name in reversed(list(zip(CASES, BLOCKS, strict=True)))}.values())[::-1]
+"""The first shape of each circuit."""
+
+
 def tokens_of(block: Block, batch: int = 3, length: int = TOKENS) -> list[np.ndarray]:
     """What a bench feeds: random sequences of `length` tokens, and behind them those that reach every part of a function."""
     inputs = list(block.inputs.values())

@@ -9,12 +9,10 @@ from emamba.io import cache
 
 from . import tools
 
-LONG = ("test_system.py", "test_models.py")
-
 
 def pytest_collection_modifyitems(items):
-    """Long ones first, so that no process is alone with one at the end."""
-    items.sort(key=lambda item: item.path.name not in LONG)
+    """Slow ones first, so that no process is alone with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_configure(config):

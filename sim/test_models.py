@@ -9,6 +9,8 @@ from rtl.plan.schedule import Schedule
 from .bench import bench
 from .models import random_artifact, random_inputs
 
+pytestmark = pytest.mark.slow
+
 CASES = [("emamba-image", 3), ("standard-sequence", 8), ("emamba-per-token", 1), ("standard-one-channel", 2)]
 
 

@@ -10,6 +10,8 @@ from rtl.system.system import Options, System
 from . import system_bench
 from .small import artifact_of, frames_of, other
 
+pytestmark = pytest.mark.slow
+
 
 def build(name, build_dir, cycles_per_token, options, **changes):
     folder = system_bench.bench_folder(name, build_dir)

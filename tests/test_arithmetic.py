@@ -17,6 +17,8 @@ from emamba.base.arithmetic import (
 )
 from emamba.base.formats import IntFormat, Rounding
 
+pytestmark = pytest.mark.quick
+
 MODES = {
     Rounding.HALF_UP: QuantizationMode.RND,
     Rounding.HALF_EVEN: QuantizationMode.RND_CONV,

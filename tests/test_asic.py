@@ -29,6 +29,8 @@ from rtl.kit.datapath import Products
 from rtl.plan.schedule import Realization, Schedule
 from sim.models import random_artifact, random_inputs
 
+pytestmark = pytest.mark.slow
+
 TINY = Path(__file__).parent / "pdk" / "tiny.toml"
 BASELINE = Path(__file__).with_name("asic_baseline.json")
 CYCLES = 32

@@ -9,6 +9,8 @@ from emamba.base.errors import EmambaError
 from emamba.base.formats import Rounding
 from emamba.config import ModelConfig, QuantizeConfig, Recipe, load_toml, validate
 
+pytestmark = pytest.mark.quick
+
 ROOT = Path(__file__).parents[1]
 IMAGE = {"input": "image", "image": [8, 8, 5], "patch": [2, 2]}
 SEQUENCE = {"input": "sequence", "features": 3, "length": 6}

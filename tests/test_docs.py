@@ -10,6 +10,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from benchmarks import __main__ as benchmarks
 from benchmarks import evaluation
 from emamba.base.formats import IntFormat
@@ -22,6 +24,8 @@ from flow import build, cli
 from flow.cli.words import SCHEMAS
 from flow.search.space import Space
 from sim.models import SHAPES
+
+pytestmark = pytest.mark.slow
 
 DOCS = Path("docs")
 PAGES = [Path("README.md"), *sorted(DOCS.glob("*.md"))]

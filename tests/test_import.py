@@ -33,7 +33,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 """Saved by transformers itself, with its outputs: python -m benchmarks.transformers_layout tests/checkpoints."""
 SAVED = sorted(path.name for path in CHECKPOINTS.iterdir())
 LENGTH = 9
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def refuses(sentence: str):

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.quick
+
 PACKAGES = ("emamba", "rtl", "sim", "boards", "asic", "flow", "verify", "benchmarks")
 
 

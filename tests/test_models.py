@@ -12,6 +12,8 @@ from rtl.plan.schedule import Schedule
 from sim.models import SHAPES, random_artifact, random_inputs
 from sim.native import NativeSimulation
 
+pytestmark = pytest.mark.slow
+
 CYCLES = dict(zip(SHAPES, (12, 40, 14, 6, 11, 12, 4, 1, 1, 9, 15, 5), strict=True))
 SETTINGS = {
     "emamba-odd": {"weight_scale": "dyadic", "rounding": "half_even"},

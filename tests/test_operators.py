@@ -33,6 +33,8 @@ from emamba.run import integer
 from emamba.run.integer import IntegerModel
 from sim.models import random_artifact, random_inputs
 
+pytestmark = pytest.mark.quick
+
 I8, I12, U7 = IntFormat(8, True, 5), IntFormat(12, True, 7), IntFormat(7, False, 4)
 RNG = np.random.default_rng(11)
 

@@ -8,6 +8,8 @@ from emamba.base.formats import IntFormat
 from rtl.kit.packing import flags, from_ints, mask, pack, payload_bits, sequences, to_ints, unpack
 from rtl.kit.streams import Beat, Port
 
+pytestmark = pytest.mark.quick
+
 PORTS = [
     Port(IntFormat(bits, signed), width, lanes)
     for bits, signed in ((1, False), (1, True), (3, True), (8, True), (8, False), (31, True), (33, False), (48, True))

@@ -11,6 +11,8 @@ from systemrdl.node import RegNode
 from rtl.system import exports, registers
 from rtl.system.registers import BY_NAME, REGISTERS, SPAN, Access
 
+pytestmark = pytest.mark.quick
+
 DOCS = Path(__file__).parents[1] / "docs" / "registers.md"
 
 

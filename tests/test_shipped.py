@@ -16,6 +16,8 @@ from rtl.plan.planner import Request, plan
 from rtl.plan.schedule import Schedule
 from sim.executor import RtlExecutor
 
+pytestmark = pytest.mark.slow
+
 MODELS = Path("models")
 NAMES = sorted(path.parent.name for path in MODELS.glob("*/manifest.json"))
 NO_LICENCE = {"cifar10"}

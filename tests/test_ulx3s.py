@@ -17,6 +17,8 @@ from rtl.kit import tools
 from rtl.system.system import Options
 from sim.small import artifact_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):

@@ -208,7 +208,8 @@ def _golden(values: dict, need) -> tuple[np.ndarray, np.ndarray]:
             f"integers [frames, {shape[0]}, {shape[1]}] of its format")
         found.append(np.array(rows, np.int64).reshape(len(rows), *shape))
     need(0 < len(found[0]) == len(found[1]), "golden", "at least one frame, and an answer for each")
-    return tuple(found)
+    frames, answers = found
+    return frames, answers
 
 
 def _whole(value, low: int, high: int) -> bool:

@@ -30,9 +30,7 @@ def round_shift(x: Array, shift: int, rounding: Rounding = Rounding.HALF_UP) -> 
     if rounding is Rounding.TRUNCATE:
         return x >> shift
     half = 1 << (shift - 1)
-    if rounding is Rounding.HALF_EVEN:
-        half = half - 1 + ((x >> shift) & 1)
-    x = x + half
+    x = x + (half - 1 + ((x >> shift) & 1) if rounding is Rounding.HALF_EVEN else half)
     x >>= shift  # in place: one pass over memory less
     return x
 
@@ -52,8 +50,8 @@ def matmul(x: Array, weight: Array, bound: int) -> Array:
 
     Runs in float32 or float64 BLAS where the bound proves every partial sum exact, else in int64.
     """
-    exact = np.float32 if bound < EXACT_FLOAT32 else np.float64 if bound < EXACT_FLOAT else np.int64
-    product = weight.astype(exact) @ np.moveaxis(x.astype(exact), 0, -1)
+    exact: type = np.float32 if bound < EXACT_FLOAT32 else np.float64 if bound < EXACT_FLOAT else np.int64
+    product: Array = weight.astype(exact) @ np.moveaxis(x.astype(exact), 0, -1)
     return np.moveaxis(product, -1, 0).astype(word(bound), copy=False)
 
 

@@ -226,7 +226,7 @@ def _relative(folder: Path) -> list[str]:
     return [file.relative_to(folder).as_posix() for file in _files(folder)]
 
 
-def _digest(file: Path, record: str) -> str:
+def _digest(file: Path, record: str | None) -> str:
     """SHA-256 of a file; of the record without its list."""
     content = file.read_bytes()
     if file.name == record:

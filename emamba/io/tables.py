@@ -60,9 +60,10 @@ def read_table(file: Path, wanted: list[str]) -> Table:
     marked = MARKED.fullmatch(lines[0].rstrip("\r\n")) if lines else None
     start, comments = int(marked is not None), 0
     separators = [marked[1]] if marked else list(SEPARATORS)
+    first = None
     while start < len(lines) and (first := _first_line(lines[start], wanted, separators)) is None:
         comments, start = comments + bool(lines[start].strip()), start + 1
-    if start == len(lines):
+    if first is None:
         raise InputError(f"{file} has no column '{wanted[0]}'; its first line names: none")
     lines[start] = first
     separator, header = _header(file, lines[start:], wanted, separators)
@@ -123,7 +124,8 @@ def _rows(lines: list[str], separator: str, strict: bool = True):
 
 def _cells(lines: list[str], separator: str) -> tuple[list[str], list[str]]:
     """The first two rows that are not blank."""
-    rows, found = (row for row in _rows(lines, separator, strict=False) if row), []
+    rows = (row for row in _rows(lines, separator, strict=False) if row)
+    found: list[list[str]] = []
     with suppress(csv.Error):  # a value too long; the rows are read again, and refused, with all others
         found += islice(rows, 2)
     first, second, *_ = [[cell.strip() for cell in row] for row in found] + [[], []]

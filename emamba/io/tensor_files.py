@@ -205,7 +205,9 @@ def _tables(content: dict, place: str = "", depth: int = NESTED) -> Iterator[tup
 def _read_index(path: Path, notes: list[str]) -> dict[str, Array]:
     """The tensors of the files that an index names."""
     places = _read_json(path).get("weight_map")
-    names = set(places.values()) if isinstance(places, dict) and all(isinstance(v, str) for v in places.values()) else set()
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        places = {}
+    names = set(places.values())
     if not names or any(Path(name).name != name for name in names):
         raise InputError(f"{path}: weight_map does not name files beside it: copy the checkpoint again")
     tensors: dict[str, Array] = {}

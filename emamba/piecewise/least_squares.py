@@ -133,6 +133,7 @@ def _descend(target: Target, weights: Array, knots: Array, shift: int) -> Segmen
             break
         best, least = fitted, error
         knots = _cut(target, weights, fitted)
+    assert best, "the first error is finite"
     return best
 
 

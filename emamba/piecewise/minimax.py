@@ -31,6 +31,7 @@ def minimax(target: Target, segments: int) -> Segments:
         middle = (good + bad) / 2
         found = knots_at(2.0**middle)
         good, bad, knots = (middle, bad, found) if found else (good, middle, knots)
+    assert knots, "an error of 2^bits is always met"
 
     (first, below), (last, above) = target.below, target.above
     parts = [bounds.part(a, b) for a, b in pairwise(knots)]
