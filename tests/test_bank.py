@@ -13,7 +13,7 @@ CAPABILITIES = {"COUNTERS", "LOADABLE", "STATEFUL", "PARITY"}
 
 def bound(*left_out: str, capabilities=CAPABILITIES) -> Bank:
     """A bank in which every register is bound but those `left_out`, each by its fields where it has any."""
-    bank = Bank(AxiLite(), capabilities)
+    bank = Bank(Module(), AxiLite(), capabilities)
     for entry in REGISTERS:
         register = getattr(bank, entry.name.lower())
         fields = [field.name.lower() for field in entry.fields if f"{entry.name}.{field.name}" not in left_out]
@@ -35,14 +35,14 @@ def bound(*left_out: str, capabilities=CAPABILITIES) -> Bank:
 
 
 def test_all_are_bound():
-    bound().connect(Module())
+    bound().connect()
 
 
 @pytest.mark.parametrize("name", [
     "SHORT_PACKETS", "STATUS.IDLE", "COMMAND.ABANDON", "CONTROL.FREEZE", "ERRORS.LONG", "SCRATCH.VALUE", "LOAD_DATA", "BUSY"])
 def test_unbound(name):
     with pytest.raises(Mismatch) as refused:
-        bound(name).connect(Module())
+        bound(name).connect()
     assert str(refused.value) == (f"nothing in the design binds {name}; bind it, or let it need a capability in "
                                   "rtl/system/registers.py")
 
@@ -52,9 +52,9 @@ def test_unbound(name):
     (("STATE_DATA", "ERRORS.STATE_BUSY"), "STATEFUL"), (("PARITY_FAULTS", "ERRORS.PARITY"), "PARITY")])
 def test_optional(left_out, capability):
     """What needs a capability may be left out of a design without it alone."""
-    bound(*left_out, capabilities=CAPABILITIES - {capability}).connect(Module())
+    bound(*left_out, capabilities=CAPABILITIES - {capability}).connect()
     with pytest.raises(Mismatch, match="nothing in the design binds ") as refused:
-        bound(*left_out).connect(Module())
+        bound(*left_out).connect()
     assert all(name in str(refused.value) for name in left_out)
 
 
@@ -70,7 +70,7 @@ def test_optional(left_out, capability):
 ])
 def test_misspelt(use, sentence):
     with pytest.raises(AttributeError) as refused:
-        use(Bank(AxiLite()))
+        use(Bank(Module(), AxiLite()))
     assert str(refused.value) == sentence
 
 
@@ -84,7 +84,7 @@ def test_bound_twice():
 
 def test_names():
     """No register, and no field that is an attribute, has the name of another attribute."""
-    bank = Bank(AxiLite())
+    bank = Bank(Module(), AxiLite())
     assert not {entry.name.lower() for entry in REGISTERS} & {*dir(Bank), *vars(bank)}
     for entry in REGISTERS:
         if entry.access in (Access.WRITE, Access.BOTH):

@@ -19,36 +19,35 @@ class Bank:
     - `rw`: `bank.scratch.hold()`, or `bank.control.enable` for a field: what was written; else both `reads` and `written`;
     - `w1c`: `bank.errors.on(short=cause)`.
 
-    `connect`, called last, makes the hardware.
+    What is bound is written into `m`, so outside of its conditions. `connect`, called last, decodes the addresses.
     """
 
-    def __init__(self, lite: AxiLite, capabilities: Collection[str] = ()):
-        self._lite, self._capabilities = lite, capabilities
-        self._registers = {entry.name.lower(): KINDS[entry.access](entry, lite) for entry in REGISTERS}
+    def __init__(self, m: Module, lite: AxiLite, capabilities: Collection[str] = ()):
+        self._m, self._lite, self._capabilities = m, lite, capabilities
+        self._registers = {entry.name.lower(): KINDS[entry.access](entry, m, lite) for entry in REGISTERS}
+        for register in self._registers.values():
+            register.clear = self.command.clear_counters
 
     def __getattr__(self, name: str) -> "_Register":
         if name not in self._registers:
             raise AttributeError(f"there is no register {name.upper()}{_near(name, self._registers)}")
         return self._registers[name]
 
-    def connect(self, m: Module) -> None:
-        """Makes the registers; an access to any other address is an error.
+    def connect(self) -> None:
+        """Decodes the addresses; an access to any other is an error.
 
         Raises
         ------
         Mismatch
             for what is not bound, unless the table names a capability for it that the design lacks
         """
-        lite, registers = self._lite, self._registers.values()
-        outside, clear = Signal(), self.command.clear_counters
+        m, lite, registers = self._m, self._lite, self._registers.values()
+        outside = Signal()
         self.errors.on(address=outside)
         if unbound := [name for register in registers for name in register.unbound(self._capabilities)]:
             raise Mismatch(f"nothing in the design binds {', '.join(unbound)}; bind it, or let it need a capability in "
-                              "rtl/system/registers.py")
+                           "rtl/system/registers.py")
         m.d.comb += [lite.w_error.eq(1), lite.r_error.eq(1), outside.eq(lite.w_en & lite.w_error | lite.r_en & lite.r_error)]
-        for register in registers:
-            if register.bound:
-                register.connect(m, clear)
         with m.Switch(lite.w_address):
             for register in registers:
                 if register.entry.access is not Access.READ:
@@ -66,25 +65,20 @@ class _Register:
 
     uses: frozenset[str] = frozenset({"read"})
 
-    def __init__(self, entry: Register, lite: AxiLite):
-        self.entry, self.lite, self.name = entry, lite, entry.name.lower()
-        self.entries = {field.name.lower(): field for field in entry.fields}
-        self.used: set[str] = set()
-        self.fields: dict[str, ValueLike] = {}
+    def __init__(self, entry: Register, m: Module, lite: AxiLite):
+        self.entry, self.m, self.lite, self.name = entry, m, lite, entry.name.lower()
+        self.fields = {field.name.lower(): field for field in entry.fields}
+        self.used: set[str] = set()  # uses and fields
         self.words: list[ValueLike] = []
 
     def __getattr__(self, name: str):
         raise AttributeError(f"the register {self.entry.name} ({self.entry.access.value}) has no {name.upper()}"
-                             f"{_near(name, self.entries)}")
+                             f"{_near(name, self.fields)}")
 
     @property
     def read(self) -> Value:
         """High for a cycle as the first word is read."""
         return self.lite.r_en & (self.lite.r_address == self.entry.offset >> 2)
-
-    @property
-    def bound(self) -> bool:
-        return bool(self.used or self.fields)
 
     def unbound(self, capabilities: Collection[str]) -> list[str]:
         """The names of what is not bound and must be in a design with `capabilities`."""
@@ -93,70 +87,53 @@ class _Register:
 
         if self.uses <= self.used or not needed(self.entry):
             return []
-        missing = [f"{self.entry.name}.{field.name}" for name, field in self.entries.items()
-                   if name not in self.fields and needed(field)]
-        return missing if self.entries else [self.entry.name]
+        if not self.fields:
+            return [self.entry.name]
+        return [f"{self.entry.name}.{field.name}" for name, field in self.fields.items()
+                if name not in self.used and needed(field)]
 
-    def connect(self, m: Module, clear: Value) -> None:
-        """Makes the hardware; `clear` sets counters to 0."""
-        raise NotImplementedError
-
-    def _bind(self, fields: dict[str, ValueLike]) -> None:
-        for name in fields:
-            if name not in self.entries:
-                raise AttributeError(f"the register {self.entry.name} has no field {name.upper()}{_near(name, self.entries)}")
-            if name in self.fields:
+    def _assign(self, word: Signal, values: dict[str, ValueLike]) -> None:
+        """Gives fields of a word their values."""
+        for name, value in values.items():
+            if name not in self.fields:
+                raise AttributeError(f"the register {self.entry.name} has no field {name.upper()}{_near(name, self.fields)}")
+            if name in self.used:
                 raise Mismatch(f"{self.entry.name}.{name.upper()} is bound twice")
-        self.fields |= fields
-
-    def _place(self, m: Module, word: Signal) -> None:
-        """Assigns the fields' values to their bits."""
-        for name, value in self.fields.items():
-            field = self.entries[name]
-            m.d.comb += word[field.low:field.low + field.width].eq(value)
+            low, width = self.fields[name].low, self.fields[name].width
+            self.m.d.comb += word[low:low + width].eq(value)
+            self.used.add(name)
 
 
 class _Readable(_Register):
-    def __init__(self, entry: Register, lite: AxiLite):
-        super().__init__(entry, lite)
-        self.counters: list[tuple[Signal, ValueLike]] = []
-
     def reads(self, *words: ValueLike, **fields: ValueLike) -> None:
         """Gives the next words, or fields, their values."""
-        self._bind(fields)
-        self.used |= {"read"} if words else set()
-        self.words += words
+        if words:
+            self.used.add("read")
+            self.words += words
+        elif not self.words:
+            self.words = [Signal(32, name=self.name)]
         if len(self.words) > self.entry.count:
             raise Mismatch(f"the register {self.entry.name} has {self.entry.count} words and gets {len(self.words)} values")
+        self._assign(self.words[0], fields)
 
     def count(self, event: ValueLike) -> Signal:
         """Makes the next word a counter of the cycles in which `event` is high, until COMMAND.CLEAR_COUNTERS."""
         count = Signal(32, name=self.name)
+        with self.m.If(self.clear):
+            self.m.d.sync += count.eq(0)
+        with self.m.Elif(event):
+            self.m.d.sync += count.eq(count + 1)
         self.reads(count)
-        self.counters.append((count, event))
         return count
-
-    def connect(self, m: Module, clear: Value) -> None:
-        for count, event in self.counters:
-            with m.If(clear):
-                m.d.sync += count.eq(0)
-            with m.Elif(event):
-                m.d.sync += count.eq(count + 1)
-        if self.fields:
-            self.words = [Signal(32, name=self.name)]
-            self._place(m, self.words[0])
 
 
 class _Written(_Register):
-    """`en` is high for a cycle as the register is written."""
+    """`en` is high for a cycle as the register is written, `mask` has the bits that are."""
 
-    def __init__(self, entry: Register, lite: AxiLite):
-        super().__init__(entry, lite)
-        self.en = Signal(name=f"write_{self.name}")
-        self.mask = Cat(bit.replicate(8) for bit in lite.w_strobe)
-
-    def connect(self, m: Module, clear: Value) -> None:
-        m.d.comb += self.en.eq(self.lite.w_en & (self.lite.w_address == self.entry.offset >> 2))
+    def __init__(self, entry: Register, m: Module, lite: AxiLite):
+        super().__init__(entry, m, lite)
+        self.en, self.mask = Signal(name=f"write_{self.name}"), Cat(bit.replicate(8) for bit in lite.w_strobe)
+        m.d.comb += self.en.eq(lite.w_en & (lite.w_address == entry.offset >> 2))
 
 
 class _Command(_Written):
@@ -165,14 +142,14 @@ class _Command(_Written):
     @property
     def written(self) -> tuple[Value, Signal]:
         """The word that is written, and high for a cycle as it is."""
-        self.used |= {"write"}
+        self.used.add("write")
         return self.lite.w_data, self.en
 
     def __getattr__(self, name: str) -> Value:
-        if name not in self.entries:
+        if name not in self.fields:
             return super().__getattr__(name)
-        self.fields[name] = self._field(self.entries[name])
-        return self.fields[name]
+        self.used.add(name)
+        return self._field(self.fields[name])
 
     def _field(self, field: Field) -> Value:
         return self.en & self.lite.w_data[field.low] & self.lite.w_strobe[field.low // 8]
@@ -181,48 +158,40 @@ class _Command(_Written):
 class _Mode(_Command):
     uses = frozenset({"read", "write"})
 
-    def __init__(self, entry: Register, lite: AxiLite):
-        super().__init__(entry, lite)
-        self.store = Signal(32, name=self.name, init=entry.reset)
-
     def hold(self) -> Signal:
         """Keeps what is written, and returns it."""
         self.used |= self.uses
-        return self.store
+        return self._kept()
 
     def reads(self, word: ValueLike) -> None:
         """Gives the register another value than what was written."""
-        self.used |= {"read"}
+        self.used.add("read")
         self.words = [word]
 
     def _field(self, field: Field) -> Value:
-        return self.store[field.low:field.low + field.width]
+        return self._kept()[field.low:field.low + field.width]
 
-    def connect(self, m: Module, clear: Value) -> None:
-        super().connect(m, clear)
+    def _kept(self) -> Signal:
         if not self.words:
-            self.words = [self.store]
+            self.words = [kept := Signal(32, name=self.name, init=self.entry.reset)]
             meant = sum(field.mask for field in self.entry.fields)
-            with m.If(self.en):
-                m.d.sync += self.store.eq((self.lite.w_data & self.mask | self.store & ~self.mask) & meant)
+            with self.m.If(self.en):
+                self.m.d.sync += kept.eq((self.lite.w_data & self.mask | kept & ~self.mask) & meant)
+        return self.words[0]
 
 
 class _Sticky(_Written):
     """`now` holds the causes of this cycle, `seen` those since it was cleared."""
 
-    def __init__(self, entry: Register, lite: AxiLite):
-        super().__init__(entry, lite)
+    def __init__(self, entry: Register, m: Module, lite: AxiLite):
+        super().__init__(entry, m, lite)
         self.now, self.seen = (Signal(32, name=f"{self.name}_{name}") for name in ("now", "seen"))
         self.words = [self.seen]
+        m.d.sync += self.seen.eq(self.seen & ~Mux(self.en, lite.w_data & self.mask, 0) | self.now)
 
     def on(self, **causes: ValueLike) -> None:
         """Sets fields in the cycles in which their causes are high."""
-        self._bind(causes)
-
-    def connect(self, m: Module, clear: Value) -> None:
-        super().connect(m, clear)
-        self._place(m, self.now)
-        m.d.sync += self.seen.eq(self.seen & ~Mux(self.en, self.lite.w_data & self.mask, 0) | self.now)
+        self._assign(self.now, causes)
 
 
 KINDS = {Access.READ: _Readable, Access.WRITE: _Command, Access.BOTH: _Mode, Access.CLEAR: _Sticky}

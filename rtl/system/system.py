@@ -123,7 +123,7 @@ class System(wiring.Component):
         for name in SYNCHRONOUS:
             ours, its = getattr(self, f"s_axil_{name}"), getattr(lite, name)
             m.d.comb += ours.eq(its) if lite.signature.members[name].flow is Out else its.eq(ours)
-        bank, core = Bank(lite, self.options.capabilities), self.core
+        bank, core = Bank(m, lite, self.options.capabilities), self.core
         words, guard = core.connect(m, bank)
         taken, given = words.i.payload, guard.o.payload
         m.d.comb += [
@@ -145,7 +145,7 @@ class System(wiring.Component):
         bank.interrupt.on(result=self.m_axis_tvalid & self.m_axis_tready & self.m_axis_tlast, error=bank.errors.now.any())
         m.d.sync += self.irq.eq((bank.interrupt.seen & bank.interrupt_enable.hold()).any())
         self._identify(bank)
-        bank.connect(m)
+        bank.connect()
         return m
 
     def _identify(self, bank: Bank) -> None:
