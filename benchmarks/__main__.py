@@ -28,8 +28,7 @@ def main(names: list[str]) -> None:
 
     result = sections.write(
         "benchmarks", ["# Benchmarks", "", "Written by `make bench`; the same figures are in `benchmarks.json`."],
-        {name: section(module) for name, module in SECTIONS.items()}, names,
-        {"model": {"name": artifact.name, "digest": artifact.digest, "tokens": artifact.config.tokens}})
+        {name: section(module) for name, module in SECTIONS.items()}, names, artifact)
     if "schedules" in result:
         schedules.plot(result["schedules"], sections.DOCS)
 

@@ -50,6 +50,9 @@ PROOF_SECONDS = 60
 """Limit of each of the two proofs of a part."""
 NARROW = 16
 """Bits of the state that INT24 is compared with."""
+LARGEST = 16
+"""Blocks of a point that the page names."""
+KINDS = ("gates", "registers", "clock", "leakage")
 NORMS = {"mars": "RangeNorm", "mars_layer": "LayerNorm", "mars_rms": "RMSNorm"}
 
 
@@ -75,8 +78,26 @@ def point(artifact: Artifact, cycles: int, process: str, chosen: Realization | N
         tokens = executor_tokens(datasets.load("mars", "official").x_test[:chip.sequences_needed(schedule)], artifact.config)
         found = chip.measure(schedule, described, mhz, tokens, **options)
         write_file(path, lambda target: target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
-    return json.loads(path.read_text(encoding="utf-8")) | {
+    return shown(json.loads(path.read_text(encoding="utf-8"))) | {
         "requested": cycles, "multiplications": Schedule(artifact, AUTHORS).multiplies_per_frame}
+
+
+def shown(found: dict) -> dict:
+    """Of a point what the page shows: totals, and of the blocks those that use the most, norms and scans."""
+    area, used = found["area"], found["energy_j"]
+    largest = sorted(area["blocks"], key=lambda name: -used["blocks"].get(name, 0))[:LARGEST]
+    names = [name for name in area["blocks"] if name in largest or _norm(name) or _scan(name)]
+    return {key: found[key] for key in ("pdk", "cycles_per_token", "cycles_per_frame", "clock_mhz", "sequences")} | {
+        "area": {"total": {key: area["total"][key] for key in ("area_um2", "nand2", "flip_flops")},
+                 "blocks": {name: {"nand2": area["blocks"][name]["nand2"]} for name in names}},
+        "timing": {corner: row and {key: row[key] for key in ("setup_ns", "mhz")} for corner, row in found["timing"].items()},
+        "energy_j": {"total": _digits(used["total"]), "kinds": {key: _digits(used["kinds"][key]) for key in KINDS},
+                     "blocks": {name: _digits(used["blocks"][name]) for name in names if name in used["blocks"]}},
+    }
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.8g}")
 
 
 def points(artifact: Artifact, process: str) -> list[dict]:
@@ -127,7 +148,7 @@ def proofs(artifact: Artifact) -> list[dict]:
 
 def _row(row: dict) -> str:
     total, used = row["area"]["total"], row["energy_j"]
-    kinds = " / ".join(f"{used['kinds'][kind] * 1e9:.1f}" for kind in ("gates", "registers", "clock", "leakage"))
+    kinds = " / ".join(f"{used['kinds'][kind] * 1e9:.1f}" for kind in KINDS)
     return (f"{row['cycles_per_frame']:,} | {total['area_um2']:,.0f} | {total['nand2']:,} | {total['flip_flops']:,} "
             f"| {_timing(row, 'typical')} | {_timing(row, 'slow')} | {used['total'] * 1e9:,.1f} | {kinds} "
             f"| {used['total'] / row['multiplications'] * 1e15:,.0f} "
@@ -171,7 +192,7 @@ def table_points(rows: list[dict]) -> list[str]:
 def _blocks(row: dict) -> list[str]:
     """The largest blocks of a point."""
     blocks, used = row["area"]["blocks"], row["energy_j"]["blocks"]
-    names = sorted(blocks, key=lambda name: -used.get(name, 0))[:16]
+    names = sorted(blocks, key=lambda name: -used.get(name, 0))[:LARGEST]
     return [f"Of T = {row['requested']}, the blocks that use the most:", "", "| block | NAND2 | share | nJ a frame | share |",
             "| --- | --- | --- | --- | --- |",
             *(f"| {name} | {blocks[name]['nand2']:,} | {blocks[name]['nand2'] / row['area']['total']['nand2']:.1%} "
@@ -221,9 +242,13 @@ def _norm(name: str) -> bool:
     return name == "norm" or name.endswith("_norm")
 
 
+def _scan(name: str) -> bool:
+    return name.endswith("_y")
+
+
 def table_states(rows: list[dict]) -> list[str]:
     def scans(parts: dict) -> list[str]:
-        return [name for name in parts if name.endswith("_y")]
+        return [*filter(_scan, parts)]
 
     return [f"## An INT24 state against INT{NARROW}, T = {AUTHORS}, ASAP7", "",
             "The same weights, calibrated with either. Accuracy is in evaluation.md.", "",
@@ -286,7 +311,7 @@ def main(names: list[str]) -> None:
         "states": (partial(states, artifact), table_states),
         "norms": (norms, table_norms), "functions": (partial(functions, artifact), table_functions),
         "equivalence": (partial(proofs, artifact), table_equivalence),
-    }, names, {"model": {"name": artifact.name, "digest": artifact.digest}})
+    }, names, artifact)
 
 
 if __name__ == "__main__":

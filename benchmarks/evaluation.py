@@ -338,4 +338,4 @@ def _number(key: str, value: float) -> str:
 if __name__ == "__main__":
     sys.exit(guarded("evaluation", lambda: write("evaluation", [
         "# Evaluation", "", "Written by `make evaluation`; the same figures are in `evaluation.json`. MARS feature maps are "
-        "rebuilt from its points;", "CIFAR-10 is a JPEG copy."], SECTIONS, sys.argv[1:])))
+        "rebuilt from its points;", "CIFAR-10 is a JPEG copy."], SECTIONS, sys.argv[1:], load(MODELS / BASE))))

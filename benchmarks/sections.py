@@ -5,8 +5,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from emamba.artifact import Artifact
 from emamba.base.errors import SettingError
-from emamba.io.files import write_file
+from emamba.io.files import rows_text, write_file
 
 DOCS = Path("docs")
 
@@ -14,12 +15,18 @@ Section = tuple[Callable[[], object], Callable[[object], list[str]]]
 """What measures it, and the Markdown of what that gave."""
 
 
-def write(name: str, heading: list[str], sections: dict[str, Section], wanted: list[str], facts: dict | None = None) -> dict:
-    """Measures the sections `wanted`, all for none, keeps the others' figures, and writes both files; returns the figures.
+def write(name: str, heading: list[str], sections: dict[str, Section], wanted: list[str], artifact: Artifact) -> dict:
+    """Measures sections, keeps the others' figures, and writes docs/NAME.json and docs/NAME.md; returns the figures.
 
-    `facts` come first in the JSON.
+    Parameters:
+        name: of the files
+        heading: first lines of the page
+        sections: what measures each, and what shows it
+        wanted: names of those to measure; all for none
+        artifact: what is measured; its digest is kept for each section
     """
-    result, lines = measure(name, {key: run for key, (run, _) in sections.items()}, wanted, facts), [*heading, ""]
+    result = measure(name, {key: run for key, (run, _) in sections.items()}, wanted, artifact)
+    lines = [*heading, ""]
     for section, (_, table) in sections.items():
         if section in result:
             lines += [*table(result[section]), ""]
@@ -27,18 +34,21 @@ def write(name: str, heading: list[str], sections: dict[str, Section], wanted: l
     return result
 
 
-def measure(name: str, sections: dict[str, Callable[[], object]], wanted: list[str], facts: dict | None = None) -> dict:
+def measure(name: str, sections: dict[str, Callable[[], object]], wanted: list[str], artifact: Artifact) -> dict:
     """The figures alone, written after each section."""
     unknown = set(wanted) - set(sections)
     if unknown:
         raise SettingError(f"there is no section '{min(unknown)}'; choose some of {', '.join(sections)}")
     path, kept = DOCS / f"{name}.json", figures(name)
+    digests = kept.get("digests", {})
     for section, run in sections.items():
         if not wanted or section in wanted:
             print(f"{section} …", file=sys.stderr, flush=True)
-            kept[section] = run()
-            result = dict(facts or {}) | {key: kept[key] for key in sections if key in kept}
-            text = json.dumps(result, indent=1) + "\n"
+            kept[section], digests[section] = run(), artifact.digest[:16]
+            found = [key for key in sections if key in kept]
+            heads = {"model": artifact.name, "digests": {key: digests.get(key) for key in found}}
+            result = heads | {key: kept[key] for key in found}
+            text = rows_text(result)
             write_file(path, lambda target, text=text: target.write_text(text, encoding="utf-8"))
     return result
 

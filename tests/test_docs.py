@@ -17,6 +17,7 @@ from benchmarks import evaluation
 from emamba.base.formats import IntFormat
 from emamba.config import ModelConfig
 from emamba.graph import build_graph
+from emamba.io.files import rows_text
 from emamba.ops import Scan
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import expected_shapes
@@ -52,8 +53,18 @@ def test_evaluation_is_of_the_shipped_artifacts():
     measured = json.loads((DOCS / "evaluation.json").read_text(encoding="utf-8"))
     assert measured["shipped"] == evaluation.shipped()
     page = (DOCS / "evaluation.md").read_text(encoding="utf-8")
-    for section, figures in measured.items():
-        assert "\n".join(evaluation.SECTIONS[section][1](figures)) in page
+    for section, (_, table) in evaluation.SECTIONS.items():
+        assert "\n".join(table(measured[section])) in page
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.json")), ids=lambda path: path.stem)
+def test_figures_are_rows(path):
+    """A row a line, under 50 kB, and which artifact each section is of."""
+    text = path.read_text(encoding="utf-8")
+    figures = json.loads(text)
+    assert text == rows_text(figures) and len(text.encode()) < 50_000
+    if path.stem != "search":
+        assert list(figures["digests"]) == list(figures)[2:] and all(map(str.isalnum, figures["digests"].values()))
 
 
 def test_tutorial(tmp_path):

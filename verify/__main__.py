@@ -237,7 +237,7 @@ def measured(only: list[str]) -> dict[str, Callable[[], object]]:
 def main(names: list[str]) -> None:
     known = list(measured([]))
     only = names[1:] if names[:1] and names[0] in known and not set(names[1:]) & set(known) else []
-    found = page.rows(sections.measure("verification", measured(only), names[:1] if only else names))
+    found = page.rows(sections.measure("verification", measured(only), names[:1] if only else names, load(MODEL)))
     sections.write_page("verification", page.page(found))
     if bad := [row.property for row in found if not row.holds]:
         raise Mismatch(f"{len(bad)} of {len(found)} properties do not hold, the first: {bad[0]} (see docs/verification.md)")

@@ -59,6 +59,25 @@ LOCK = "lock"
 """The file in such a folder that its process holds a lock on: a folder whose lock is free was left by a killed one."""
 
 
+def rows_text(value: object) -> str:
+    """JSON for people and for git: a row of figures a line, not a figure a line."""
+    def lines(value: object) -> str:
+        if isinstance(value, dict) and any(map(rows, value.values())):
+            return "{\n" + ",\n".join(f"{json.dumps(key)}: {lines(part)}" for key, part in value.items()) + "\n}"
+        if isinstance(value, list) and rows(value):
+            return "[\n" + ",\n".join(map(line, value)) + "\n]"
+        return line(value)
+
+    def rows(value: object) -> bool:
+        parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        return any(isinstance(part, dict) or rows(part) for part in parts)
+
+    def line(value: object) -> str:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+    return lines(value) + "\n"
+
+
 def write_file(path: Path, write: Callable[[Path], object]) -> None:
     """Calls `write` with the path of a new file, then moves that to `path`; a link there is followed, and a device or pipe is
     written to."""

@@ -1,6 +1,5 @@
 """What a search found: a table for the terminal, search.json, and pareto.svg."""
 
-import json
 from pathlib import Path
 
 import optuna
@@ -8,7 +7,7 @@ from optuna.trial import FrozenTrial
 
 from emamba.base.errors import ToolMissing
 from emamba.datasets.metrics import error_name
-from emamba.io.files import write_file
+from emamba.io.files import rows_text, write_file
 
 from .space import Space
 from .storage import plain
@@ -54,7 +53,7 @@ def summary(study: optuna.Study, space: Space) -> dict:
 
 def write(study: optuna.Study, space: Space, out: Path) -> None:
     """search.json and, with matplotlib, pareto.svg."""
-    content = json.dumps(summary(study, space), indent=1, ensure_ascii=False) + "\n"
+    content = rows_text(summary(study, space))
     write_file(out / "search.json", lambda path: path.write_text(content, encoding="utf-8"))
     if best(study):
         write_file(out / "pareto.svg", lambda path: plot(study, space, path))
