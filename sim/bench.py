@@ -43,9 +43,9 @@ class Bench:
     seed: int = 0
     idle_cycles: int = 5000
 
-    def run(self, name: str, simulators: tuple[str, ...], build_dir: Path) -> None:
-        """Runs all tests on each simulator; a failed one raises."""
-        run_together(name, {name: self}, simulators, build_dir)
+    def run(self, name: str, simulators: tuple[str, ...], build_dir: Path, only: dict[str, str] | None = None) -> None:
+        """Runs all tests on each simulator, of a simulator in `only` those that match; a failed one raises."""
+        run_together(name, {name: self}, simulators, build_dir, only)
 
     def spec(self, name: str) -> dict:
         outputs = {
@@ -83,8 +83,17 @@ class Together(Component):
         return m
 
 
-def run_together(name: str, benches: dict[str, Bench], simulators: tuple[str, ...], build_dir: Path) -> None:
-    """Runs all tests of all benches on each simulator, in folders of that name; a failed one raises."""
+def run_together(name: str, benches: dict[str, Bench], simulators: tuple[str, ...], build_dir: Path,
+                 only: dict[str, str] | None = None) -> None:
+    """Runs all tests of all benches on each simulator, in folders of that name; a failed one raises.
+
+    Parameters:
+        name: of the folders, and in errors
+        benches: by titles, which errors name
+        simulators: `icarus`, `verilator`
+        build_dir: where the folders are made
+        only: by simulator, what the names of the tests must match; the others run all
+    """
     cases = {f"b{k}": (title, bench) for k, (title, bench) in enumerate(benches.items())}
     verilog = to_verilog(Together({case: bench.component for case, (_, bench) in cases.items()}))
     spec = json.dumps({case: bench.spec(title) for case, (title, bench) in cases.items()})
@@ -93,7 +102,8 @@ def run_together(name: str, benches: dict[str, Bench], simulators: tuple[str, ..
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "bench.json").write_text(spec)
         simulate(f"bench {name}", simulator, folder, verilog, "sim.cocotb_bench", visible=VISIBLE,
-                 environment={"EMAMBA_BENCH": str(folder / "bench.json")}, seed=min(bench.seed for bench in benches.values()))
+                 environment={"EMAMBA_BENCH": str(folder / "bench.json")}, seed=min(bench.seed for bench in benches.values()),
+                 test_filter=(only or {}).get(simulator))
 
 
 def simulate(what: str, simulator: str, folder: Path, verilog: str, module: str, *, visible: tuple[str, ...],

@@ -11,6 +11,8 @@ from .models import random_artifact, random_inputs
 
 pytestmark = pytest.mark.slow
 
+ONLY = {"icarus": r"full_speed|random_stalls/.*rates=1|reset_in_traffic/.*rates=2"}
+"""One test of each kind: Icarus takes ten times as long as Verilator, and runs all tests of every block."""
 CASES = [("emamba-image", 3), ("standard-sequence", 8), ("emamba-per-token", 1), ("standard-one-channel", 2)]
 
 
@@ -24,4 +26,4 @@ def test_model(shape, cycles_per_token, simulators, build_dir):
         Accelerator(schedule), tokens,
         model=lambda tokens: model.run(tokens, ["head"])["head"],
         schedule=lambda arrivals: (None, schedule.timetable(len(tokens))),
-    ).run(f"model-{shape}-{cycles_per_token}", simulators, build_dir)
+    ).run(f"model-{shape}-{cycles_per_token}", simulators, build_dir, ONLY)

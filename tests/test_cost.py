@@ -10,13 +10,14 @@ import pytest
 from emamba.artifact import load
 from rtl.kit import inventory
 from rtl.kit.datapath import Products
-from rtl.kit.emit import to_verilog
+from rtl.kit.emit import parts, to_verilog
 from rtl.kit.streams import Gearbox, Pacer, Port
 from rtl.plan import cost
 from rtl.plan.accelerator import Accelerator
 from rtl.plan.cost import COSTS, FAMILIES, FITTED, RESOURCES, components, estimate
 from rtl.plan.loads import Loads, envelope
 from rtl.plan.schedule import Realization, Schedule
+from sim.bench import Together
 from sim.cases import BLOCKS, I8, I12
 from sim.models import random_artifact
 from sim.small import artifact_of
@@ -36,20 +37,30 @@ def counted(made: inventory.Inventory) -> int:
     return made.registers + sum(stages * bits * count for (stages, bits), count in made.delays.items())
 
 
-@pytest.mark.parametrize("name", list(BLOCKS)[::2])
-def test_registers(name, monkeypatch):
+REGISTERS = list(BLOCKS)[::2]
+PRODUCTS = [name for name in BLOCKS if re.match(r"linear-(20|9|17)|multiply|conv1d-8|range|layer", name)]
+
+
+@pytest.fixture(scope="module")
+def verilog():
+    """Of every block that is counted, by one run of Yosys for all."""
+    names = sorted({*REGISTERS, *PRODUCTS})
+    texts = parts(to_verilog(Together({f"b{k}": BLOCKS[name]() for k, name in enumerate(names)})))
+    return {name: texts[f"b{k}"] for k, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("name", REGISTERS)
+def test_registers(name, verilog, monkeypatch):
     """Within 7 %, and 40 bits, of the Verilog, from which no unread bit is removed."""
     monkeypatch.setattr(inventory, "unread", lambda shift, rounding: 0)
     block = BLOCKS[name]()
-    expected = registers(to_verilog(block))
-    assert counted(block.inventory) == pytest.approx(expected, rel=0.07, abs=40)
+    assert counted(block.inventory) == pytest.approx(registers(verilog[name]), rel=0.07, abs=40)
 
 
-@pytest.mark.parametrize("name", [name for name in BLOCKS if re.match(r"linear-(20|9|17)|multiply|conv1d-8|range|layer", name)])
-def test_products(name):
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_products(name, verilog):
     """As many products as multiplication signs in the Verilog."""
-    block = BLOCKS[name]()
-    assert block.inventory.products.total() == len(MULTIPLIER.findall(to_verilog(block)))
+    assert BLOCKS[name]().inventory.products.total() == len(MULTIPLIER.findall(verilog[name]))
 
 
 def test_loadable_memories():
