@@ -50,7 +50,6 @@ CATCHES_ALL = {
     "flow/search/workers.py": "sends a refusal to the process that waits",
 }
 """Files that may catch every refusal, and what for."""
-WITHOUT_KIND = {"rtl/system/system.py", "rtl/blocks/scan.py"}
 
 
 def nodes(path: Path, kind: type):
@@ -65,7 +64,7 @@ def caught(handler: ast.ExceptHandler) -> set[str]:
 def test_every_refusal_has_a_kind():
     for path in PRODUCT:
         made = [node for node in nodes(path, ast.Call) if isinstance(node.func, ast.Name) and node.func.id == "EmambaError"]
-        assert not made or str(path) in WITHOUT_KIND, f"{path}:{made[0].lineno}"
+        assert not made, f"{path}:{made[0].lineno}"
 
 
 def test_nothing_swallows_every_refusal():
