@@ -54,10 +54,10 @@ def samples(where: str, cycles: int, realization: Realization, family: str) -> t
     schedule = Schedule(load(where), cycles, realization)
     texts, known = parts(to_verilog(Accelerator(schedule))), {}
     found, failed = {}, []
-    for name, (_, component) in cost.components(schedule).items():
+    for name, (_, inventory) in cost.components(schedule).items():
         text = texts[name.replace(".", "_")]
         if text not in known:
-            known[text] = measured(f"{Path(where).name} T={cycles} {name}", component, text, family)
+            known[text] = measured(f"{Path(where).name} T={cycles} {name}", inventory, text, family)
         if known[text] is None:
             failed.append(name)
         else:
@@ -67,13 +67,14 @@ def samples(where: str, cycles: int, realization: Realization, family: str) -> t
 
 def small(family: str) -> list[Sample]:
     """The blocks of the benches that SMALL names, but those at which Yosys fails."""
-    found = (measured(name, make(), to_verilog(make()), family) for name, make in BLOCKS.items() if re.search(SMALL, name))
+    specs = {name: make() for name, make in BLOCKS.items() if re.search(SMALL, name)}
+    found = (measured(name, spec.inventory(), to_verilog(spec), family) for name, spec in specs.items())
     return [sample for sample in found if sample]
 
 
-def measured(name: str, component, text: str, family: str) -> Sample | None:
+def measured(name: str, inventory: Inventory, text: str, family: str) -> Sample | None:
     try:
-        return Sample(name, component.inventory, synthesize(text, family))
+        return Sample(name, inventory, synthesize(text, family))
     except ToolFailed as error:
         print(f"{family} {name}: {error}")
         return None

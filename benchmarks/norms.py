@@ -1,8 +1,7 @@
-# amaranth: UnusedElaboratable=no
 """RangeNorm against LayerNorm and RMSNorm: multipliers, latency and resources. Yosys takes some minutes at first."""
 
 from emamba.artifact import Artifact
-from rtl.kit.streams import Block
+from rtl.kit.streams import Spec
 from rtl.plan.cost import resources
 from rtl.plan.schedule import Schedule
 from sim.models import random_artifact
@@ -25,19 +24,19 @@ def _measured(artifact: Artifact, norm: str) -> dict:
     return {
         "norm": NORMS[norm], "cycles_per_token": schedule.period, "lanes": block.output.lanes, "multipliers": block.multipliers,
         "multiplies": block.multiplies, "cycles": block.cycles, "latency": latency(block), "input": str(block.op.i),
-        "output": str(block.op.o), "estimate": resources(block.inventory, "xcup"), "xcup": _counts(block, "xcup"),
+        "output": str(block.op.o), "estimate": resources(block.inventory(), "xcup"), "xcup": _counts(block, "xcup"),
         "gates": _counts(block, "gates"),
         "model": {"multipliers": schedule.multipliers, "latency_cycles": schedule.latency},
     }
 
 
-def latency(block: Block) -> int:
+def latency(block: Spec) -> int:
     """Cycles from a token's last input beat to its first output beat."""
     taken, departures = block.schedule(list(range(block.output.beats)))
     return departures[0] - taken[-1]
 
 
-def _counts(block: Block, flow: str) -> dict:
+def _counts(block: Spec, flow: str) -> dict:
     return {key: value for key, value in synthesize(block, flow).items() if key not in ("cells", "seconds")}
 
 

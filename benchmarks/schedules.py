@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Cycles against multipliers, from the schedule: instant. The section `rtl` measures that the hardware keeps to it."""
 
 from pathlib import Path

@@ -21,6 +21,7 @@ from emamba.base.errors import SettingError, ToolFailed
 from emamba.io.files import write_file
 from rtl.kit import tools
 from rtl.kit.emit import parts, to_verilog
+from rtl.kit.streams import Spec
 from rtl.kit.tools import version
 from rtl.plan.accelerator import Accelerator
 from rtl.plan.schedule import Schedule
@@ -71,7 +72,7 @@ before it packs; MULT18X18D; 18 kbit EBR. ice40: LUT4; SB_MAC16; 4 kbit EBR. gat
 cells of IHP SG13G2, whose flip-flop would count 6.75."""
 
 
-def synthesize(design: str | Elaboratable | Schedule, flow: str) -> dict:
+def synthesize(design: str | Elaboratable | Spec | Schedule, flow: str) -> dict:
     """Resources of a Verilog text with the module `top`, a component or a whole accelerator; the keys are those of COUNTS[flow],
     `memory_bits` (gates only), `cells` by type, `seconds` and `tool`."""
     if flow not in FLOWS:
@@ -99,7 +100,7 @@ def place_and_route_ecp5(design: str | Elaboratable | Schedule, device: str = "8
     return _place_and_route("ecp5", design, [f"--{device}", "--package", package, "--speed", str(speed)], seeds, mhz)
 
 
-def place_and_route_ice40(design: str | Elaboratable | Schedule, device: str = "up5k", package: str = "sg48",
+def place_and_route_ice40(design: str | Elaboratable | Spec | Schedule, device: str = "up5k", package: str = "sg48",
                           seeds: tuple[int, ...] = (1,), mhz: float = 24) -> dict:
     """The same on a Lattice iCE40."""
     return _place_and_route("ice40", design, [f"--{device}", "--package", package], seeds, mhz)
@@ -195,7 +196,7 @@ def _yosys(verilog: str, commands: list[str], netlist: Path) -> None:
     tools.yosys(netlist.parent, [f"read_verilog {source.name}", *commands, f"write_json {netlist.name}"])
 
 
-def _verilog(design: str | Elaboratable | Schedule) -> str:
+def _verilog(design: str | Elaboratable | Spec | Schedule) -> str:
     if isinstance(design, str):
         return design
     return to_verilog(Accelerator(design) if isinstance(design, Schedule) else design)

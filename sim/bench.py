@@ -23,7 +23,7 @@ from emamba.base.errors import InputError, Mismatch, ToolFailed
 from emamba.io import cache
 from rtl.kit import packing
 from rtl.kit.emit import to_verilog
-from rtl.kit.streams import Port
+from rtl.kit.streams import Port, Spec
 
 from . import tools
 
@@ -139,13 +139,14 @@ def simulate(what: str, simulator: str, folder: Path, verilog: str, module: str,
         raise Mismatch(f"{what} on {simulator}: {failures} of {tests} tests failed; {failure} (see {log})")
 
 
-def bench(component: Component, *tokens: np.ndarray, inputs: dict[str, Port] | None = None,
+def bench(component: Component | Spec, *tokens: np.ndarray, inputs: dict[str, Port] | None = None,
           outputs: dict[str, Port] | None = None, model=None, schedule=None) -> Bench:
-    """The bench of a `Block`, or of any component of which ports, `model` and `schedule` are given.
+    """The bench of a spec, or of any component of which ports, `model` and `schedule` are given.
 
     `tokens` are arrays [batch, L, width], in the order of the inputs. `model(*tokens)` returns the same for the output (all
     outputs alike); the last that `schedule(*arrivals)` returns are the departures. `schedule=False` leaves the cycles open.
     """
+    component = component.build() if isinstance(component, Spec) else component
     inputs, outputs = inputs or component.inputs, outputs or {"o": component.output}
     model = model or component.model
     schedule = component.schedule if schedule is None else schedule

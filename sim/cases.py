@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Random operators of any shape, and the blocks that every test bench runs."""
 
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from rtl.blocks import pool as rtl_pool
 from rtl.blocks import range_norm as rtl_range_norm
 from rtl.blocks import scan as rtl_scan
 from rtl.kit.datapath import Products
-from rtl.kit.streams import Block
+from rtl.kit.streams import Spec
 
 from .bench import random_tokens
 
@@ -95,43 +94,43 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 
 
-def linear_block(inputs, outputs, in_lanes, out_lanes, *, products=Products.MULTIPLIERS, **options) -> Block:
+def linear_block(inputs, outputs, in_lanes, out_lanes, *, products=Products.MULTIPLIERS, **options) -> Spec:
     return rtl_linear.Linear(linear(rng(), inputs, outputs, **options), in_lanes, out_lanes, products)
 
 
-def conv1d_block(channels, taps, lanes, tap_lanes, *, products=Products.MULTIPLIERS, **options) -> Block:
+def conv1d_block(channels, taps, lanes, tap_lanes, *, products=Products.MULTIPLIERS, **options) -> Spec:
     return rtl_conv1d.Conv1d(conv1d(rng(), channels, taps, **options), lanes, tap_lanes, products)
 
 
-def range_norm_block(channels, lanes, bits, *, narrow=False) -> Block:
+def range_norm_block(channels, lanes, bits, *, narrow=False) -> Spec:
     return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3)), lanes, narrow=narrow)
 
 
-def layer_norm_block(channels, lanes, bits, *, narrow=False, **options) -> Block:
+def layer_norm_block(channels, lanes, bits, *, narrow=False, **options) -> Spec:
     return rtl_layer_norm.LayerNorm(layer_norm(channels, IntFormat(bits, True, bits - 3), **options), lanes, narrow=narrow)
 
 
-def activation_block(name, *, o=I8, entries=False, table=False) -> Block:
+def activation_block(name, *, o=I8, entries=False, table=False) -> Spec:
     return rtl_activation.Activation(activation(name, 5, o=o, table=entries), 2, table=table)
 
 
-def scan_block(channels, states, lanes, state_lanes, *, table=False, narrow=False, **options) -> Block:
+def scan_block(channels, states, lanes, state_lanes, *, table=False, narrow=False, **options) -> Spec:
     return rtl_scan.Scan(scan(rng(), channels, states, **options), lanes, state_lanes, table=table, narrow=narrow)
 
 
-def multiply_block(channels, lanes) -> Block:
+def multiply_block(channels, lanes) -> Spec:
     return rtl_elementwise.Multiply(multiply(channels), lanes)
 
 
-def add_block(channels, lanes) -> Block:
+def add_block(channels, lanes) -> Spec:
     return rtl_elementwise.Add(add(channels), lanes)
 
 
-def pool_block(channels, lanes, mean) -> Block:
+def pool_block(channels, lanes, mean) -> Spec:
     return rtl_pool.Pool(pool(channels, TOKENS, mean=mean), lanes, TOKENS)
 
 
-def lookup_block(vocabulary, width, lanes) -> Block:
+def lookup_block(vocabulary, width, lanes) -> Spec:
     return rtl_lookup.Lookup(lookup(rng(), vocabulary, width), lanes)
 
 
@@ -185,7 +184,7 @@ def _name(make, shape, options) -> str:
     return "-".join([kind, *map(str, shape), *words])
 
 
-BLOCKS: dict[str, Callable[[], Block]] = {_name(*case): partial(case[0], *case[1], **case[2]) for case in CASES}
+BLOCKS: dict[str, Callable[[], Spec]] = {_name(*case): partial(case[0], *case[1], **case[2]) for case in CASES}
 
 
 def _circuit(make, shape, options) -> tuple:
@@ -197,7 +196,7 @@ FIRST = list({_circuit(*case): name for case, name in reversed(list(zip(CASES, B
 """The first shape of each circuit."""
 
 
-def tokens_of(block: Block, batch: int = 3, length: int = TOKENS) -> list[np.ndarray]:
+def tokens_of(block: Spec, batch: int = 3, length: int = TOKENS) -> list[np.ndarray]:
     """What a bench feeds: random sequences of `length` tokens, and behind them those that reach every part of a function."""
     inputs = list(block.inputs.values())
     tokens = [random_tokens(port, batch, length, seed=k) for k, port in enumerate(inputs)]

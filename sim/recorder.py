@@ -64,7 +64,7 @@ def record(schedule: Schedule, tokens: Array, cycles: int, stall_percent: int = 
                           f"at most {MOST_MULTIPLIERS} are simulated here: give more --cycles-per-token")
     design = Accelerator(schedule)
     streams = {"i": (schedule.input, design.i)}
-    for name, block in schedule.blocks.items():
+    for name, block in design.blocks.items():
         streams |= {f"{name}.{port}": (block.inputs[port], getattr(block, port)) for port in block.inputs}
         streams[f"{name}.o"] = block.output, block.o
     streams["o"] = schedule.output, design.o

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Benches of every block, some of a kind in one simulation."""
 
 import pytest

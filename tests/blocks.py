@@ -3,7 +3,7 @@
 import numpy as np
 from amaranth.sim import Simulator
 
-from rtl.kit.streams import Block, Port
+from rtl.kit.streams import Block, Port, Spec
 
 
 def beats_of(port: Port, tokens: np.ndarray) -> list[tuple[list[int], int, int]]:
@@ -65,12 +65,12 @@ def simulate(block: Block, inputs: list[list], beats: int, rng, stall: float):
     return received, taken, cycles
 
 
-def check(block: Block, *tokens: np.ndarray, seed: int = 0, stalls=(0.0, 0.3, 0.7)) -> None:
+def check(block: Spec, *tokens: np.ndarray, seed: int = 0, stalls=(0.0, 0.3, 0.7)) -> None:
     """The block equals its model under stalls, and its schedule at full speed, beat by beat."""
     expected = beats_of(block.output, block.model(*tokens))
     inputs = [beats_of(port, x) for port, x in zip(block.inputs.values(), tokens, strict=True)]
     for stall in stalls:
-        received, taken, cycles = simulate(block, inputs, len(expected), np.random.default_rng(seed), stall)
+        received, taken, cycles = simulate(block.build(), inputs, len(expected), np.random.default_rng(seed), stall)
         for (lanes, first, last), (want, want_first, want_last) in zip(received, expected, strict=True):
             assert lanes[:len(want)] == want
             assert (first, last) == (want_first, want_last)

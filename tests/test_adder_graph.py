@@ -1,10 +1,8 @@
-# amaranth: UnusedElaboratable=no
 """Adder graphs: their product, their hardware, and what stands in for the library."""
 
 
 import numpy as np
 import pytest
-from amaranth.hdl import Module
 from blocks import check
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,8 +102,8 @@ class Product(Elementwise):
     def __init__(self, matrix: np.ndarray, i: IntFormat, solver: str, levels: int, graph: Graph | None = None):
         self.matrix, self.levels, self.graph = matrix, levels, graph or solve(matrix, i, solver=solver)
         bound = int(np.abs(matrix).sum(axis=1).max()) * i.magnitude
-        super().__init__({"i": Port(i, matrix.shape[1], matrix.shape[1])},
-                         Port(IntFormat(bound.bit_length() + 1), len(matrix), len(matrix)))
+        self.inputs = {"i": Port(i, matrix.shape[1], matrix.shape[1])}
+        self.output = Port(IntFormat(bound.bit_length() + 1), len(matrix), len(matrix))
 
     def model(self, x):
         return x @ self.matrix.T
@@ -114,14 +112,12 @@ class Product(Elementwise):
     def latency(self):
         return 1 + stages(self.graph, self.levels)
 
-    def elaborate(self, platform):
-        m = Module()
-        pipeline = Pipeline(m, self.o)
-        m.d.comb += self.i.ready.eq(pipeline.advance)
-        x = [pipeline.register(lane, "x") for lane in self.i.payload.data]
+    def circuit(self, m, block, platform):
+        pipeline = Pipeline(m, block.o)
+        m.d.comb += block.i.ready.eq(pipeline.advance)
+        x = [pipeline.register(lane, "x") for lane in block.i.payload.data]
         lanes = hardware(pipeline, self.graph, x, self.inputs["i"].format, self.levels)
-        pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid, self.latency)
-        return m
+        pipeline.finish(lanes, block.i.payload.first, block.i.payload.last, block.i.valid, self.latency)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The cost model: what components say that they are made of against their Verilog, rules of the families, the fitted errors."""
 
 import json
@@ -45,7 +44,7 @@ PRODUCTS = [name for name in BLOCKS if re.match(r"linear-(20|9|17)|multiply|conv
 def verilog():
     """Of every block that is counted, by one run of Yosys for all."""
     names = sorted({*REGISTERS, *PRODUCTS})
-    texts = parts(to_verilog(Together({f"b{k}": BLOCKS[name]() for k, name in enumerate(names)})))
+    texts = parts(to_verilog(Together({f"b{k}": BLOCKS[name]().build() for k, name in enumerate(names)})))
     return {name: texts[f"b{k}"] for k, name in enumerate(names)}
 
 
@@ -54,20 +53,19 @@ def test_registers(name, verilog, monkeypatch):
     """Within 7 %, and 40 bits, of the Verilog, from which no unread bit is removed."""
     monkeypatch.setattr(inventory, "unread", lambda shift, rounding: 0)
     block = BLOCKS[name]()
-    assert counted(block.inventory) == pytest.approx(registers(verilog[name]), rel=0.07, abs=40)
+    assert counted(block.inventory()) == pytest.approx(registers(verilog[name]), rel=0.07, abs=40)
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products(name, verilog):
     """As many products as multiplication signs in the Verilog."""
-    assert BLOCKS[name]().inventory.products.total() == len(MULTIPLIER.findall(verilog[name]))
+    assert BLOCKS[name]().inventory().products.total() == len(MULTIPLIER.findall(verilog[name]))
 
 
 def test_loadable_memories():
     """As many bits of memory as the Verilog has, and a register at the read port; a single row is two registers."""
     schedule = Schedule(envelope(artifact_of()), 6)
-    Loads(schedule, artifact_of())
-    memories = [memory for block in schedule.blocks.values() for memory in block.loads.values()]
+    memories = [make() for parts in Loads(schedule, artifact_of()).memories.values() for make in parts.values()]
     assert {memory.count == 1 for memory in memories} == {False, True}
     for memory in memories:
         verilog, made = to_verilog(memory), memory.inventory
@@ -78,7 +76,7 @@ def test_loadable_memories():
 
 @pytest.mark.parametrize("component", [Gearbox(I8, 20, 4, 5), Gearbox(I8, 20, 10, 3), Pacer(Port(I12, 20, 4), 9)])
 def test_registers_between_blocks(component):
-    assert component.inventory.registers == pytest.approx(registers(to_verilog(component)), rel=0.15)
+    assert component.inventory().registers == pytest.approx(registers(to_verilog(component)), rel=0.15)
 
 
 def test_components():

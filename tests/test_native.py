@@ -32,9 +32,9 @@ class Toy(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.narrow = narrow = Gearbox(INT8, 40, 20, 1)
+        m.submodules.narrow = narrow = Gearbox(INT8, 40, 20, 1).build()
         m.submodules.fifo = fifo = Fifo(Beat(INT8, 1), 4)
-        m.submodules.wide = wide = Gearbox(INT8, 40, 1, 20)
+        m.submodules.wide = wide = Gearbox(INT8, 40, 1, 20).build()
         wiring.connect(m, wiring.flipped(self.i), narrow.i)
         wiring.connect(m, narrow.o, fifo.i)
         wiring.connect(m, fifo.o, wide.i)

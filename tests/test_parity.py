@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Parity of memories: one flipped bit is seen as its word is read, and nothing else is."""
 
 from collections.abc import Callable
@@ -6,12 +5,11 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from amaranth.hdl import Signal
 from amaranth.lib.memory import Memory
 from amaranth.sim import Simulator
 
 from emamba.base.formats import IntFormat
-from rtl.kit.streams import Beat, Fifo
+from rtl.kit.streams import Beat, Block, BlockOptions, Fifo
 from rtl.plan.loads import Column, LoadableRom, LoadBus
 from sim import cases
 
@@ -22,10 +20,8 @@ def fifo() -> Fifo:
     return Fifo(Beat(IntFormat(8), 2), 4, parity=True)
 
 
-def block(name: str):
-    made = cases.BLOCKS[name]()
-    made.fault = Signal()
-    return made
+def block(name: str) -> Block:
+    return cases.BLOCKS[name]().build(BlockOptions(parity=True))
 
 
 def rom() -> LoadableRom:

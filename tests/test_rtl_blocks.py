@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Each circuit against its integer model and its schedule, in the Amaranth simulator; `sim` runs all shapes on the other two."""
 
 from dataclasses import replace

@@ -30,7 +30,7 @@ from emamba.run.compiled import IntegerLoop
 from emamba.run.reference import normalize
 from emamba.training.qat import IntegerNetwork
 from rtl.kit import tools
-from rtl.kit.streams import Block
+from rtl.kit.streams import Spec
 from rtl.plan.accelerator import Accelerator
 from rtl.plan.schedule import REALIZATION, fold
 from sim.models import random_artifact
@@ -155,4 +155,4 @@ def test_a_kind_that_is_nowhere():
         with pytest.raises(EmambaError, match=r"\bno\b.* Other"):
             use()
     with pytest.raises(TypeError, match="the block Mute must say in `stores` what its RAMs hold, or None"):
-        type("Mute", (Block,), {})
+        type("Mute", (Spec,), {})

@@ -158,7 +158,8 @@ def test_fuzz_tells_a_fault(monkeypatch):
 
 
 def test_every_state_of_a_controller():
-    for component in (states.primitives()["FIFO"], cases.BLOCKS["pool-5-3-True"](), cases.BLOCKS["add-5-3"]()):
+    for component in (states.primitives()["FIFO"], cases.BLOCKS["pool-5-3-True"]().build(),
+                      cases.BLOCKS["add-5-3"]().build()):
         found = states.walk(component, 1500)
         assert found.proof.result == "proven" and found.points >= 28
 

@@ -13,7 +13,7 @@ from amaranth.lib import data
 from rtl.blocks.norm import Norm
 from rtl.blocks.pool import Pool
 from rtl.blocks.scan import Scan
-from rtl.kit.streams import Block, Fifo
+from rtl.kit.streams import Fifo, Spec
 
 from .stream_rules import FAIR, StreamBench
 
@@ -21,9 +21,9 @@ from .stream_rules import FAIR, StreamBench
 class BlockRules(StreamBench):
     cut = True
 
-    def __init__(self, block: Block, fair: bool = False):
+    def __init__(self, block: Spec, fair: bool = False):
         super().__init__(fair)
-        self.block = block
+        self.block = block.build()
 
     def body(self, m: Module) -> None:
         m.submodules.dut = block = self.block
@@ -68,7 +68,7 @@ class PoolRules(StreamBench):
 
     def __init__(self, block: Pool, fair: bool = False):
         super().__init__(fair)
-        self.block = block
+        self.block = block.build()
 
     def body(self, m: Module) -> None:
         m.submodules.dut = block = self.block
@@ -154,7 +154,7 @@ class NormRules(CopyRules):
         return step, beats.o.payload.flags
 
 
-def rules(block: Block, fair: bool) -> StreamBench:
+def rules(block: Spec, fair: bool) -> StreamBench:
     if isinstance(block, Norm):
         return NormRules(block, fair)
     return {Pool: PoolRules, Scan: ScanRules}.get(type(block), BlockRules)(block, fair)

@@ -64,7 +64,7 @@ def states() -> list[dict]:
     rows = []
     for name, component in (controllers.primitives() | {key: make() for key, make in BLOCKS.items()}).items():
         start = time.perf_counter()
-        found = controllers.walk(component.block if isinstance(component, Joined) else component)
+        found = controllers.walk((component.block if isinstance(component, Joined) else component).build())
         rows.append({
             "block": name, "cycles": found.cycles, "registers": found.registers, "points": found.points,
             "seen": found.points - len(found.unseen), "impossible": len(found.unseen) - found.open, "open": found.open,

@@ -6,7 +6,7 @@ The others run as Verilated hardware on all codes, and must give what `emamba.op
 """
 
 from collections import deque
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from rtl.blocks.range_norm import RangeNorm
 from rtl.blocks.scan import Scan
 from rtl.kit import packing, pairs
 from rtl.kit.datapath import Pipeline, requantize
-from rtl.kit.streams import Block, Elementwise, Port, shape_of
+from rtl.kit.streams import Elementwise, Port, Spec, shape_of
 from sim import cases
 from sim.native import NativeSimulation
 
@@ -125,42 +125,45 @@ def requantizers() -> dict[str, Bench]:
     return cases
 
 
-def run(block: Block, *tokens: np.ndarray) -> np.ndarray:
+def run(block: Spec, *tokens: np.ndarray) -> np.ndarray:
     """Tokens [L, width] through the Verilated hardware as one sequence."""
-    simulation = NativeSimulation(Joined(block) if len(block.inputs) > 1 else block, BUILD, fast=False)
+    simulation = NativeSimulation((Joined(block) if len(block.inputs) > 1 else block).build(), BUILD, fast=False)
     words = packing.pack(simulation.i, np.concatenate(tokens, 1)[None])
     return packing.unpack(simulation.o, simulation.run(words).output)
 
 
-class Joined(Block):
+@dataclass(frozen=True, eq=False)
+class Joined(Spec):
     """A block of several inputs, each of one beat a token, behind one of all of them as wide as the widest."""
 
+    block: Spec
     stores = None
 
-    def __init__(self, block: Block):
-        self.block = block
-        ports = block.inputs.values()
-        format = max((port.format for port in ports), key=lambda format: format.bits)
+    @property
+    def inputs(self) -> dict[str, Port]:
+        ports = self.block.inputs.values()
         width = sum(port.width for port in ports)
-        super().__init__({"i": Port(format, width, width)}, block.output)
+        return {"i": Port(max((port.format for port in ports), key=lambda format: format.bits), width, width)}
 
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.block = block = self.block
-        start, ready = 0, [getattr(block, name).ready for name in block.inputs]
-        for name, port in block.inputs.items():
-            i = getattr(block, name)
+    @property
+    def output(self) -> Port:
+        return self.block.output
+
+    def circuit(self, m, block, platform):
+        m.submodules.block = inner = self.block.build()
+        start, ready = 0, [getattr(inner, name).ready for name in inner.inputs]
+        for name, port in inner.inputs.items():
+            i = getattr(inner, name)
             m.d.comb += [
-                i.valid.eq(self.i.valid),
-                i.payload.first.eq(self.i.payload.first),
-                i.payload.last.eq(self.i.payload.last),
+                i.valid.eq(block.i.valid),
+                i.payload.first.eq(block.i.payload.first),
+                i.payload.last.eq(block.i.payload.last),
             ]
             for k in range(port.width):
-                m.d.comb += i.payload.data[k].eq(self.i.payload.data[start + k])
+                m.d.comb += i.payload.data[k].eq(block.i.payload.data[start + k])
             start += port.width
-        m.d.comb += self.i.ready.eq(ready[0])
-        m.d.comb += [self.o.valid.eq(block.o.valid), self.o.payload.eq(block.o.payload), block.o.ready.eq(self.o.ready)]
-        return m
+        m.d.comb += block.i.ready.eq(ready[0])
+        m.d.comb += [block.o.valid.eq(inner.o.valid), block.o.payload.eq(inner.o.payload), inner.o.ready.eq(block.o.ready)]
 
 
 def activations(artifact: Artifact) -> dict[str, ActivationOp]:
@@ -200,27 +203,30 @@ def every_span(bits: int = 12, channels: int = 20) -> tuple[int, int]:
     return len(x), int((run(block, x) != block.model(x[None])[0]).sum())
 
 
+@dataclass(frozen=True, eq=False)
 class Pair(Elementwise):
     """The packed multiplier alone: low, high and x to low·x and high·x."""
 
+    format: IntFormat
     latency = 1
 
-    def __init__(self, format: IntFormat):
-        self.format = format
-        wide = IntFormat(2 * format.bits)
-        super().__init__({"i": Port(format, 3, 3)}, Port(wide, 2, 2))
+    @property
+    def inputs(self) -> dict[str, Port]:
+        return {"i": Port(self.format, 3, 3)}
 
-    def elaborate(self, platform):
-        m = Module()
-        pipeline = Pipeline(m, self.o)
-        valid = pipeline.join(self.i)
-        low, high, x = self.i.payload.data
+    @property
+    def output(self) -> Port:
+        return Port(IntFormat(2 * self.format.bits), 2, 2)
+
+    def circuit(self, m, block, platform):
+        pipeline = Pipeline(m, block.o)
+        valid = pipeline.join(block.i)
+        low, high, x = block.i.payload.data
         field = pairs.field_bits(np.array([self.format.min + 1]), self.format)
         stored = Signal(signed(self.format.bits + 1))
         m.d.comb += stored.eq(high - (low < 0))
         both = pairs.products(pipeline, low, stored, x, field)
-        pipeline.finish(list(both), self.i.payload.first, self.i.payload.last, valid, self.latency)
-        return m
+        pipeline.finish(list(both), block.i.payload.first, block.i.payload.last, valid, self.latency)
 
 
 def every_product(bits: int) -> tuple[int, int]:
@@ -258,7 +264,7 @@ def small_scan(rounding: Rounding = Rounding.HALF_UP, *, saturates: bool = True)
     )
 
 
-def every_transition(op: ScanOp, block: Block | None = None) -> dict[str, int]:
+def every_transition(op: ScanOp, block: Spec | None = None) -> dict[str, int]:
     """A walk on which every state that can be reached meets every input, through the hardware and the model."""
     formats = (op.u, op.dt, op.B, op.C)
     grid = np.meshgrid(*(codes(f) for f in formats), indexing="ij")

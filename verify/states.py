@@ -73,9 +73,7 @@ def ports(component: Component) -> Iterator[tuple[str, object, bool]]:
 
 def beats(component: Component, name: str) -> int:
     """Beats of a token at an input."""
-    return {Fifo: 1, Fork: 1}.get(type(component)) or (
-        component.inputs[name].beats if isinstance(component, Block) else getattr(component, "in_beats", 0)
-        or component.token_beats)
+    return component.inputs[name].beats if isinstance(component, Block) else 1
 
 
 def walk(component: Component, cycles: int = CYCLES) -> Found:
@@ -161,6 +159,6 @@ def primitives() -> dict[str, Component]:
         "FIFO": Fifo(beat, 3),
         "FIFO, not through": Fifo(beat, 3, through=False),
         "fork": Fork(beat, 3),
-        "gearbox": Gearbox(IntFormat(2), 5, 2, 3),
-        "pacer": Pacer(Port(IntFormat(2), 3, 1), 5),
+        "gearbox": Gearbox(IntFormat(2), 5, 2, 3).build(),
+        "pacer": Pacer(Port(IntFormat(2), 3, 1), 5).build(),
     }

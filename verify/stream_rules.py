@@ -134,18 +134,18 @@ class GearboxRules(StreamBench):
 
     def body(self, m: Module) -> None:
         width, in_lanes, out_lanes = self.shape
-        m.submodules.dut = box = self.make(IntFormat(1, False), width, in_lanes, out_lanes)
+        m.submodules.dut = box = self.make(IntFormat(1, False), width, in_lanes, out_lanes).build()
         capacity = box.capacity
         beat = self.drive(m, box.i, "i", box.in_beats)
         self.sink(m, box.o, "o")
         enters, leaves = box.i.valid & box.i.ready, box.o.valid & box.o.ready
         if self.fair:
-            self.moves(m, enters, 3 * FAIR * max(box.in_beats, box.out_beats) + 2)
-            self.moves(m, leaves, 3 * FAIR * max(box.in_beats, box.out_beats) + 2)
+            self.moves(m, enters, 3 * FAIR * max(box.in_beats, box.output.beats) + 2)
+            self.moves(m, leaves, 3 * FAIR * max(box.in_beats, box.output.beats) + 2)
             return
         self.keeps_the_rules(m, box.o, "o")
         final = beat == box.in_beats - 1
-        padded = box.out_beats * out_lanes - (box.in_beats - 1) * in_lanes  # what the last beat of a token counts for
+        padded = box.output.beats * out_lanes - (box.in_beats - 1) * in_lanes  # what the last beat of a token counts for
         inside = Signal(range(2 * capacity + 1))
         m.d.sync += inside.eq(inside + Mux(enters, Mux(final, padded, in_lanes), 0) - Mux(leaves, out_lanes, 0))
         self.check(m, (inside <= capacity) & (~leaves | (inside >= out_lanes)))
@@ -176,7 +176,7 @@ class PacerRules(StreamBench):
         self.beats, self.period, self.make = beats, period, make
 
     def body(self, m: Module) -> None:
-        m.submodules.dut = pacer = self.make(Port(IntFormat(1, False), self.beats, 1), self.period)
+        m.submodules.dut = pacer = self.make(Port(IntFormat(1, False), self.beats, 1), self.period).build()
         self.drive(m, pacer.i, "i")
         self.sink(m, pacer.o, "o")
         leaves = pacer.o.valid & pacer.o.ready

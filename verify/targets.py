@@ -95,4 +95,5 @@ def target(name: str, sequences: int = MANY) -> Target:
     arrivals = [[0] * (len(parts[0]) * length * port.beats) for port in inner.inputs.values()]
     exhausted = isinstance(inner, Activation) and all(
         len(np.unique(parts[0][..., lane::inner.output.lanes])) == 1 << inner.op.i.bits for lane in range(inner.output.lanes))
-    return Target(block, np.concatenate(parts, 2), inner.model(*parts), inner.schedule(*arrivals)[-1], exhausted=exhausted)
+    return Target(block.build(), np.concatenate(parts, 2), inner.model(*parts), inner.schedule(*arrivals)[-1],
+                  exhausted=exhausted)

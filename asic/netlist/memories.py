@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 
 from emamba.base.errors import InputError
 from rtl.kit.emit import BACKSLASH, INSTANCE, modules
-from rtl.kit.streams import Block
+from rtl.kit.streams import Spec
 
 from .cell import Cell
 from .pdk import Pdk, Ports
@@ -143,7 +143,7 @@ class Platform:
         return m
 
 
-def find_memories(verilog: str, blocks: dict[str, Block]) -> list[Ram]:
+def find_memories(verilog: str, blocks: dict[str, Spec]) -> list[Ram]:
     """Every RAM instance below module `top`, in the order of the instances; `blocks` by the name of
     their instance."""
     bodies, found = {name.removeprefix(BACKSLASH): text for name, text in modules(verilog).items()}, []

@@ -118,8 +118,8 @@ def _pipeline(schedule: Schedule) -> dict:
     """Of the schedule, with the bits of every stage's memories."""
     report = schedule.report()
     memory: dict[str, Inventory] = {}
-    for node, component in components(schedule).values():
-        memory[node] = memory.get(node, Inventory()) + component.inventory
+    for node, inventory in components(schedule).values():
+        memory[node] = memory.get(node, Inventory()) + inventory
     for stage in report["stages"]:
         found = memory[stage["name"]]
         stage["rom_bits"] = int(sum(words * bits * count for (words, bits, *_), count in found.roms.items()))

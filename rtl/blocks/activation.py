@@ -1,5 +1,8 @@
 """Scalar functions of every channel: a piecewise-linear unit, or a table of every code."""
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
 from amaranth.hdl import Cat, Module, Signal, Value
 
@@ -9,7 +12,7 @@ from emamba.piecewise import Segments
 from ..kit import inventory as inv
 from ..kit.datapath import Pipeline, requantize, rom, rom_inventory, rom_latency, rounded_offsets, tap_format
 from ..kit.registry import Stage, realizes
-from ..kit.streams import Elementwise, Port, shape_of
+from ..kit.streams import PLAIN, Elementwise, Port, shape_of
 
 PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requantizer
 
@@ -58,16 +61,39 @@ def piecewise_inventory(bits: int, segments: Segments) -> inv.Inventory:
 
 
 @realizes(Operator)
+@dataclass(frozen=True, eq=False)
 class Activation(Elementwise):
     """`lanes` channels a cycle. Segments take one multiplier a lane; with `table`, their value at every input code is a table,
     which takes none. Formats: `emamba.ops.Activation`.
     """
 
-    def __init__(self, op: Operator, lanes: int, *, table: bool = False):
-        self.op, self.table = op, table or op.segments is None
-        super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
-        self.multipliers, self.multiplies = (0, 0) if self.table else (lanes, op.channels)
-        self.latency = rom_latency(1 << op.i.bits) if self.table else PIECEWISE_LATENCY
+    op: Operator
+    lanes: int
+    table: bool = False
+
+    @cached_property
+    def inputs(self):
+        return {"i": Port(self.op.i, self.op.channels, self.lanes)}
+
+    @cached_property
+    def output(self):
+        return Port(self.op.o, self.op.channels, self.lanes)
+
+    @property
+    def multipliers(self) -> int:
+        return 0 if self.tabled else self.lanes
+
+    @property
+    def multiplies(self) -> int:
+        return 0 if self.tabled else self.op.channels
+
+    @property
+    def tabled(self) -> bool:
+        return self.table or self.op.segments is None
+
+    @property
+    def latency(self) -> int:
+        return rom_latency(1 << self.op.i.bits) if self.tabled else PIECEWISE_LATENCY
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Activation":
@@ -80,24 +106,21 @@ class Activation(Elementwise):
         codes = np.arange(1 << self.op.i.bits)  # two's complement: codes 0..max come first
         return self.op(np.where(codes > self.op.i.max, codes - (1 << self.op.i.bits), codes)).reshape(-1, 1)
 
-    @property
-    def inventory(self) -> inv.Inventory:
+    def inventory(self, options=PLAIN) -> inv.Inventory:
         op = self.op
-        lane = (rom_inventory(self._entries(), op.o, self.latency, "block") if self.table
+        lane = (rom_inventory(self._entries(), op.o, self.latency, "block") if self.tabled
                 else piecewise_inventory(inv.signed_bits(op.i), op.segments))
-        return self.output.lanes * lane + inv.finish(self.latency)
+        return self.lanes * lane + inv.finish(self.latency)
 
-    def elaborate(self, platform):
-        m = Module()
+    def circuit(self, m, block, platform):
         op = self.op
-        pipeline = Pipeline(m, self.o)
-        valid = pipeline.join(self.i)
+        pipeline = Pipeline(m, block.o)
+        valid = pipeline.join(block.i)
         pipeline.rest(platform, valid, self.latency)
-        if self.table:
+        if self.tabled:
             lanes = []
-            for k, x in enumerate(self.i.payload.data):
+            for k, x in enumerate(block.i.payload.data):
                 lanes += rom(pipeline, f"table_{k}", self._entries(), op.o, Value.cast(x), self.latency, "block")
         else:
-            lanes = [piecewise_linear(m, pipeline, x, op.segments) for x in self.i.payload.data]
-        pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, valid, self.latency)
-        return m
+            lanes = [piecewise_linear(m, pipeline, x, op.segments) for x in block.i.payload.data]
+        pipeline.finish(lanes, block.i.payload.first, block.i.payload.last, valid, self.latency)

@@ -1,9 +1,11 @@
 """Causal depthwise convolution over tokens."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Mux, Signal, unsigned
 from amaranth.lib.memory import Memory
 
 from emamba.base.formats import IntFormat
@@ -30,11 +32,12 @@ from ..kit.datapath import (
 )
 from ..kit.parity import decode, encode
 from ..kit.registry import Stage, realizes
-from ..kit.streams import Block, Port, beats, transfers
+from ..kit.streams import PLAIN, Port, Spec, beats, transfers
 
 
 @realizes(Operator)
-class Conv1d(Block):
+@dataclass(frozen=True, eq=False)
+class Conv1d(Spec):
     """`lanes` channels × `tap_lanes` taps a cycle; a token takes ceil(channels / lanes) · ceil(taps / tap_lanes) cycles. The
     taps − 1 tokens before the current one are kept per channel and count as zero where `first` is set. With `constants`, where a
     token takes one cycle, the weights are wired in as one graph of adders. Formats, rounding and bounds:
@@ -43,21 +46,60 @@ class Conv1d(Block):
 
     stores = "convolution history"
 
-    def __init__(self, op: Operator, lanes: int, tap_lanes: int, products: Products = Products.MULTIPLIERS):
-        self.op, self.tap_lanes, self.products = op, tap_lanes, products
-        super().__init__({"i": Port(op.i, op.width, lanes)}, Port(op.o, op.width, lanes))
-        self.taps = op.weight.shape[1]
-        self.groups = beats(self.taps, tap_lanes)
-        constant = products is Products.CONSTANTS and self.cycles == 1
-        self.graph = adder_graph.solve(_of_channels(op.weight), op.i) if constant else None
-        self.multipliers = lanes * ((0 if constant else tap_lanes) + op.dyadic)
-        self.multiplies = op.multiplies - (op.weight.size if constant else 0)
-        self.lookup = 1 if constant else rom_latency(self.cycles)  # steps to the weights
-        self.halved = products is Products.LOGIC and self.cycles > 1  # two terms a product, since logic is slower
-        sums = adder_graph.stages(self.graph) if constant else sum_stages(tap_lanes, products, self.halved)
-        self.latency = self.lookup + sums + 2 + op.dyadic
+    op: Operator
+    lanes: int
+    tap_lanes: int
+    products: Products = Products.MULTIPLIERS
+
+    @cached_property
+    def inputs(self):
+        return {"i": Port(self.op.i, self.op.width, self.lanes)}
+
+    @cached_property
+    def output(self):
+        return Port(self.op.o, self.op.width, self.lanes)
+
+    @property
+    def taps(self) -> int:
+        return self.op.weight.shape[1]
+
+    @property
+    def groups(self) -> int:
+        return beats(self.taps, self.tap_lanes)
+
+    @property
+    def constant(self) -> bool:
+        """Whether the weights are wired in as an adder graph."""
+        return self.products is Products.CONSTANTS and self.cycles == 1
+
+    @cached_property
+    def graph(self):
+        return adder_graph.solve(_of_channels(self.op.weight), self.op.i) if self.constant else None
+
+    @property
+    def multipliers(self) -> int:
+        return self.lanes * ((0 if self.constant else self.tap_lanes) + self.op.dyadic)
+
+    @property
+    def multiplies(self) -> int:
+        return self.op.multiplies - (self.op.weight.size if self.constant else 0)
+
+    @property
+    def lookup(self) -> int:
+        """Steps to the weights."""
+        return 1 if self.constant else rom_latency(self.cycles)
+
+    @property
+    def halved(self) -> bool:
+        """Whether a product is two terms, since logic is slower."""
+        return self.products is Products.LOGIC and self.cycles > 1
+
+    @cached_property
+    def latency(self) -> int:
         """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of
         the groups, (multiplier,) requantizer."""
+        sums = adder_graph.stages(self.graph) if self.constant else sum_stages(self.tap_lanes, self.products, self.halved)
+        return self.lookup + sums + 2 + self.op.dyadic
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Conv1d":
@@ -74,14 +116,14 @@ class Conv1d(Block):
     def model(self, x):
         return self.op(x)
 
-    @property
+    @cached_property
     def cycles(self) -> int:
         return self.output.beats * self.groups
 
     @property
     def state(self) -> tuple[int, int]:
         """Rows of the tokens kept, and bits of a row."""
-        return self.output.beats, self.output.lanes * (self.taps - 1) * self.op.i.bits
+        return self.output.beats, self.lanes * (self.taps - 1) * self.op.i.bits
 
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)
@@ -89,12 +131,12 @@ class Conv1d(Block):
 
     def _weight_rows(self, op: Operator) -> np.ndarray:
         """[cycles, lanes·tap_lanes]."""
-        by_lane = fold(op.weight, self.output.beats, self.output.lanes).transpose(2, 0, 1)  # taps, beats, lanes
+        by_lane = fold(op.weight, self.output.beats, self.lanes).transpose(2, 0, 1)  # taps, beats, lanes
         return fold(by_lane, self.groups, self.tap_lanes).transpose(2, 0, 3, 1).reshape(self.cycles, -1)
 
     def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
         """By name, the rows of every constant memory and their format; of another operator, where one is given."""
-        op, places = op or self.op, (self.output.beats, self.output.lanes)
+        op, places = op or self.op, (self.output.beats, self.lanes)
         bias, _ = rounded_bias(op)
         found = {"bias": (fold(bias, *places), tap_format(bias))}
         if self.graph is None:
@@ -103,9 +145,8 @@ class Conv1d(Block):
             found["scale"] = fold(op.multiplier, *places), MULTIPLIER
         return found
 
-    @property
-    def inventory(self) -> inv.Inventory:
-        op, lanes, taps, groups, tap_lanes = self.op, self.output.lanes, self.taps, self.groups, self.tap_lanes
+    def inventory(self, options=PLAIN) -> inv.Inventory:
+        op, lanes, taps, groups, tap_lanes = self.op, self.lanes, self.taps, self.groups, self.tap_lanes
         token_beats, before = self.output.beats, self.latency - 2 - self.op.dyadic
         history = lanes * (taps - 1) * op.i.bits
         held = inv.ram(token_beats, history) if taps > 1 else inv.Inventory()
@@ -120,9 +161,9 @@ class Conv1d(Block):
             logic = self.products is Products.LOGIC
             product, tree, left = sum_inventory(a, b, tap_lanes, self.products, self.halved)
             tree += inv.total([*left, bits])[0]
-            products = (product * (tap_lanes * lanes) if self.cycles > 1 or self.loads
+            products = (product * (tap_lanes * lanes) if self.cycles > 1 or options.loads
                         else inv.constants(op.weight.ravel(), b, logic))
-            sums = products + tree * lanes + memory_inventory(self, "weight", self.lookup)
+            sums = products + tree * lanes + memory_inventory(self, "weight", self.lookup, options)
         lane, scaled, unread = inv.Inventory(operand_muxes=bits * (groups > 1), registers=bits + op.o.bits), bits, groups == 1
         if op.dyadic:
             scaled, unread = bits + inv.signed_bits(MULTIPLIER), True
@@ -131,22 +172,21 @@ class Conv1d(Block):
             lane += inv.Inventory(registers=-inv.unread(op.shift, rounding))
         lane += inv.requantizer(scaled, op.shift, op.o, rounding)
         if op.dyadic:
-            held += memory_inventory(self, "scale", before + 1)
+            held += memory_inventory(self, "scale", before + 1, options)
         start = inv.register(1, before) + inv.register(1) * before if groups > 1 else inv.Inventory()
-        return (held + sums + lane * lanes + start + memory_inventory(self, "bias", before)
+        return (held + sums + lane * lanes + start + memory_inventory(self, "bias", before, options)
                 + inv.counter(self.cycles) + inv.counter(token_beats) + inv.counter(groups) + inv.finish(self.latency))
 
-    def elaborate(self, platform):
-        m = Module()
-        op, lanes, taps, groups, tap_lanes = self.op, self.output.lanes, self.taps, self.groups, self.tap_lanes
+    def circuit(self, m, block, platform):
+        op, lanes, taps, groups, tap_lanes = self.op, self.lanes, self.taps, self.groups, self.tap_lanes
         token_beats, bits = self.output.beats, op.i.bits
-        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
+        pipeline, constants = Pipeline(m, block.o, block.loads, block.clips), self.constants()
         advance, register = pipeline.advance, pipeline.register
-        pipeline.rest(platform, self.i.valid, self.latency)
+        pipeline.rest(platform, block.i.valid, self.latency)
         step, beat, group = Signal(range(self.cycles)), Signal(range(token_beats)), Signal(range(groups))
         last_group, last_beat = group == groups - 1, beat == token_beats - 1
-        m.d.comb += self.i.ready.eq(advance & last_group)
-        with m.If(self.i.valid & advance):
+        m.d.comb += block.i.ready.eq(advance & last_group)
+        with m.If(block.i.valid & advance):
             m.d.sync += [
                 step.eq(Mux(last_group & last_beat, 0, step + 1)),
                 group.eq(Mux(last_group, 0, group + 1)),
@@ -154,12 +194,12 @@ class Conv1d(Block):
             with m.If(last_group):
                 m.d.sync += beat.eq(Mux(last_beat, 0, beat + 1))
 
-        windows = [[x] for x in self.i.payload.data]
+        windows = [[x] for x in block.i.payload.data]
         if taps > 1:
             row = unsigned(lanes * (taps - 1) * bits)
             past, kept = Signal(row, name="past"), Signal(row, name="kept")
-            self._history(m, past, kept, beat)
-            for lane, x in enumerate(self.i.payload.data):
+            self._history(m, block, past, kept, beat)
+            for lane, x in enumerate(block.i.payload.data):
                 base = lane * (taps - 1) * bits
                 slices = [past[base + k * bits:base + (k + 1) * bits] for k in range(taps - 1)]
                 windows[lane] = [s.as_signed() if op.i.signed else s for s in slices] + [x]
@@ -177,7 +217,7 @@ class Conv1d(Block):
         bias, rounding = rounded_bias(op)
         biases = rom(pipeline, "bias", *constants["bias"], beat, before)
         start = register(group == 0, "start", before)
-        live = pipeline.flag(self.i.valid, "live", before)
+        live = pipeline.flag(block.i.valid, "live", before)
         shape = width_of(op.bound + int((bias - op.bias).max()))
         sums = [accumulate(m, pipeline, s, b, start, live, shape) if groups > 1 else register(s + b, "acc", shape=shape)
                 for s, b in zip(sums, biases, strict=True)]
@@ -185,28 +225,27 @@ class Conv1d(Block):
             scale = rom(pipeline, "scale", *constants["scale"], beat, before + 1)
             sums = [register(s * k, "scaled") for s, k in zip(sums, scale, strict=True)]
         results = [pipeline.result(s, op.shift, op.o, rounding) for s in sums]
-        pipeline.finish(results, self.i.payload.first, self.i.payload.last, self.i.valid & last_group, self.latency)
-        return m
+        pipeline.finish(results, block.i.payload.first, block.i.payload.last, block.i.valid & last_group, self.latency)
 
-    def _history(self, m, past, kept, beat):
+    def _history(self, m, block, past, kept, beat):
         """`past` are the taps before the token, 0 before the first; `kept` those before the next one."""
-        taken = self.i.valid & self.i.ready
-        first = self.i.payload.first
-        if self.output.beats == 1 and self.window:
+        taken = block.i.valid & block.i.ready
+        first = block.i.payload.first
+        if self.output.beats == 1 and block.window:
             row = Signal.like(past, name="row")
-            with m.If(self.window.write):
-                m.d.sync += row.eq(self.window.connect(m, row))
+            with m.If(block.window.write):
+                m.d.sync += row.eq(block.window.connect(m, row))
             with m.Elif(taken):
                 m.d.sync += row.eq(kept)
             m.d.comb += past.eq(Mux(first, 0, row))
             return
         if self.output.beats == 1:  # registers, cleared behind the last token: clearing costs nothing there
-            with m.If(taken & self.i.payload.last):
+            with m.If(taken & block.i.payload.last):
                 m.d.sync += past.eq(0)
             with m.Elif(taken):
                 m.d.sync += past.eq(kept)
             return
-        parity = self.fault is not None
+        parity = block.fault is not None
         m.submodules.history = history = Memory(shape=unsigned(len(past) + parity), depth=self.output.beats, init=[])
         read, write = history.read_port(domain="comb"), history.write_port()
         m.d.comb += [
@@ -214,9 +253,9 @@ class Conv1d(Block):
             past.eq(Mux(first, 0, decode(read.data, parity))),
         ]
         if parity:
-            m.d.comb += self.fault.eq(taken & ~first & read.data.xor())
-        if self.window:
-            self.window.connect_memory(m, read, write)
+            m.d.comb += block.fault.eq(taken & ~first & read.data.xor())
+        if block.window:
+            block.window.connect_memory(m, read, write)
 
 
 def _of_channels(weight: np.ndarray) -> np.ndarray:

@@ -1,7 +1,9 @@
-# amaranth: UnusedElaboratable=no
 """LayerNorm and RMSNorm without a divider or a root, the comparison to RangeNorm."""
 
+from functools import cached_property
+
 from amaranth.hdl import Mux, unsigned
+from amaranth.lib import data
 
 from emamba.ops import LayerNorm as Operator
 
@@ -20,14 +22,26 @@ class LayerNorm(Norm):
 
     halved = True
 
-    def __init__(self, op: Operator, lanes: int, *, narrow: bool = False):
-        statistics = {"squares": unsigned(op.squares_bound.bit_length())}
-        if op.centered:
-            statistics["total"] = width_of(op.channels * op.i.magnitude)
-        super().__init__(op, lanes, statistics, delay=1 + tree_stages(min(lanes, op.channels)), spread_steps=1 + op.centered,
-                         narrow=narrow)
-        self.multipliers = 2 * self.output.lanes + op.centered
-        self.multiplies = 2 * op.channels + op.centered
+    @cached_property
+    def statistics(self):
+        total = {"total": width_of(self.op.channels * self.op.i.magnitude)} if self.op.centered else {}
+        return data.StructLayout({"squares": unsigned(self.op.squares_bound.bit_length())} | total)
+
+    @property
+    def delay(self) -> int:
+        return 1 + tree_stages(min(self.lanes, self.op.channels))
+
+    @property
+    def spread_steps(self) -> int:
+        return 1 + self.op.centered
+
+    @property
+    def multipliers(self) -> int:
+        return 2 * self.lanes + self.op.centered
+
+    @property
+    def multiplies(self) -> int:
+        return 2 * self.op.channels + self.op.centered
 
     def collect(self, m, free, padded, start, kept):
         lanes = padded(0)
@@ -54,7 +68,7 @@ class LayerNorm(Norm):
 
     @property
     def gathering(self) -> inv.Inventory:
-        lanes, x, square = min(self.output.lanes, self.op.channels), inv.signed_bits(self.op.i), self._square.width
+        lanes, x, square = min(self.lanes, self.op.channels), inv.signed_bits(self.op.i), self._square.width
         tree, rest = tree_inventory([square] * lanes)
         found = lanes * (inv.product(x, x, registered=False) + inv.register(square)) + tree + self._kept(rest, "squares")
         if not self.op.centered:

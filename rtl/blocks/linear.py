@@ -1,9 +1,11 @@
 """Matrix–vector product, with any folding from one multiplier to all of them."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.hdl import Mux, Signal, unsigned
 from amaranth.lib.memory import Memory
 
 from emamba.base.formats import IntFormat
@@ -31,12 +33,13 @@ from ..kit.datapath import (
     width_of,
 )
 from ..kit.registry import Stage, realizes
-from ..kit.streams import Block, Port, beats, transfers
+from ..kit.streams import PLAIN, Port, Spec, beats, transfers
 
 
 @realizes(Operator)
-class Linear(Block):
-    """y = requantize(W·x + b) with `in_lanes` × `out_lanes` multipliers.
+@dataclass(frozen=True, eq=False)
+class Linear(Spec):
+    """y = requantize(W·x + b) with `in_lanes` × `lanes` multipliers.
 
     A token's input arrives in `chunks` beats; each beat is held for `groups` cycles, in which it meets the weights of every
     group of outputs. With one chunk the outputs leave group by group, each a full dot product; with one group all outputs
@@ -48,22 +51,64 @@ class Linear(Block):
 
     stores = "accumulators"
 
-    def __init__(self, op: Operator, in_lanes: int, out_lanes: int, products: Products = Products.MULTIPLIERS):
-        self.op, self.products = op, products
-        out, inputs = op.weight.shape
-        constant = products is Products.CONSTANTS and (in_lanes, out_lanes) == (inputs, out)
-        self.graph = adder_graph.solve(op.weight, op.i) if constant else None
-        self.paired = products in (Products.PAIRS, Products.CONSTANTS) and pairs.possible(op.weight, op.i)
-        super().__init__({"i": Port(op.i, inputs, in_lanes)}, Port(op.o, out, out_lanes))
-        self.chunks, self.groups = self.inputs["i"].beats, self.output.beats
-        self.multipliers = out_lanes * ((0 if constant else in_lanes) + op.dyadic)
-        self.multiplies = op.multiplies - (op.weight.size if constant else 0)
-        self.lookup = 1 if constant else rom_latency(self.cycles)  # steps to the weights
-        self.halved = products is Products.LOGIC and self.cycles > 1  # two terms a product, since logic is slower
-        sums = adder_graph.stages(self.graph) if constant else sum_stages(in_lanes, products, self.halved)
-        self.latency = self.lookup + sums + 2 + op.dyadic
+    op: Operator
+    in_lanes: int
+    lanes: int
+    products: Products = Products.MULTIPLIERS
+
+    @cached_property
+    def inputs(self):
+        return {"i": Port(self.op.i, self.op.weight.shape[1], self.in_lanes)}
+
+    @cached_property
+    def output(self):
+        return Port(self.op.o, self.op.width, self.lanes)
+
+    @property
+    def chunks(self) -> int:
+        return self.inputs["i"].beats
+
+    @property
+    def groups(self) -> int:
+        return self.output.beats
+
+    @property
+    def constant(self) -> bool:
+        """Whether the weights are wired in as an adder graph."""
+        return self.products is Products.CONSTANTS and self.cycles == 1
+
+    @cached_property
+    def graph(self):
+        return adder_graph.solve(self.op.weight, self.op.i) if self.constant else None
+
+    @cached_property
+    def paired(self) -> bool:
+        return self.products in (Products.PAIRS, Products.CONSTANTS) and pairs.possible(self.op.weight, self.op.i)
+
+    @property
+    def multipliers(self) -> int:
+        return self.lanes * ((0 if self.constant else self.in_lanes) + self.op.dyadic)
+
+    @property
+    def multiplies(self) -> int:
+        return self.op.multiplies - (self.op.weight.size if self.constant else 0)
+
+    @property
+    def lookup(self) -> int:
+        """Steps to the weights."""
+        return 1 if self.constant else rom_latency(self.cycles)
+
+    @property
+    def halved(self) -> bool:
+        """Whether a product is two terms, since logic is slower."""
+        return self.products is Products.LOGIC and self.cycles > 1
+
+    @cached_property
+    def latency(self) -> int:
         """Cycles from a step to its output: weights, products and adder tree, or adder graph; accumulator, (multiplier,)
         requantizer."""
+        sums = adder_graph.stages(self.graph) if self.constant else sum_stages(self.in_lanes, self.products, self.halved)
+        return self.lookup + sums + 2 + self.op.dyadic
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Linear":
@@ -80,7 +125,7 @@ class Linear(Block):
     def model(self, x):
         return self.op(x)
 
-    @property
+    @cached_property
     def cycles(self) -> int:
         return self.chunks * self.groups
 
@@ -91,15 +136,15 @@ class Linear(Block):
 
     def weight_rows(self, op: Operator) -> np.ndarray:
         """ROM rows, one per step: [chunks·groups, out_lanes·in_lanes]."""
-        in_lanes, out_lanes = self.inputs["i"].lanes, self.output.lanes
+        in_lanes, out_lanes = self.in_lanes, self.lanes
         by_group = fold(op.weight, self.groups, out_lanes).transpose(2, 0, 1)  # in, groups, out_lanes
         by_chunk = fold(by_group, self.chunks, in_lanes)  # chunks, in_lanes, groups, out_lanes
         return by_chunk.transpose(0, 2, 3, 1).reshape(self.chunks * self.groups, -1)
 
     def _stored_rows(self, op: Operator) -> np.ndarray:
         """The rows as the ROM holds them: [chunks·groups, out_lanes, in_lanes]."""
-        out_lanes = self.output.lanes
-        rows = self.weight_rows(op).reshape(-1, out_lanes, self.inputs["i"].lanes)
+        out_lanes = self.lanes
+        rows = self.weight_rows(op).reshape(-1, out_lanes, self.in_lanes)
         twice = out_lanes // 2 * 2 if self.paired else 0
         rows[:, 1:twice:2] = pairs.encode(rows[:, :twice:2], rows[:, 1:twice:2])
         return rows
@@ -108,20 +153,19 @@ class Linear(Block):
         """By name, the rows of every constant memory and their format; of another operator, where one is given."""
         op = op or self.op
         bias, _ = rounded_bias(op)
-        found = {"bias": (fold(bias, self.groups, self.output.lanes), tap_format(bias))}
+        found = {"bias": (fold(bias, self.groups, self.lanes), tap_format(bias))}
         if self.graph is None:
             found["weight"] = self._stored_rows(op).reshape(self.cycles, -1), bounded(int(np.abs(op.weight).max()))
         if op.dyadic:
-            found["scale"] = fold(op.multiplier, self.groups, self.output.lanes), MULTIPLIER
+            found["scale"] = fold(op.multiplier, self.groups, self.lanes), MULTIPLIER
         return found
 
-    @property
-    def inventory(self) -> inv.Inventory:
-        op, groups, out_lanes = self.op, self.groups, self.output.lanes
+    def inventory(self, options=PLAIN) -> inv.Inventory:
+        op, groups, out_lanes = self.op, self.groups, self.lanes
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
         bits = width_of(op.bound + int((bias - op.bias).max())).width
-        shared = memory_inventory(self, "bias", before)
+        shared = memory_inventory(self, "bias", before, options)
         if self.chunks > 1:
             shared += inv.register(1, before) + inv.register(1) * before + inv.Inventory(operand_muxes=bits * out_lanes)
             if groups > 1:
@@ -131,20 +175,20 @@ class Linear(Block):
         if op.dyadic:
             scaled = bits + inv.signed_bits(MULTIPLIER)
             scale = inv.product(bits, inv.signed_bits(MULTIPLIER))
-            shared += memory_inventory(self, "scale", before + 1)
+            shared += memory_inventory(self, "scale", before + 1, options)
         unread = inv.unread(op.shift, rounding) if op.dyadic or groups > 1 or self.chunks == 1 else 0
         lane = (inv.register(bits) + scale + inv.register(op.o.bits) + inv.Inventory(registers=-unread)
                 + inv.requantizer(scaled, op.shift, op.o, rounding))
-        return (self._sums_inventory(bits) + lane * out_lanes + shared
+        return (self._sums_inventory(bits, options) + lane * out_lanes + shared
                 + inv.counter(self.cycles) + inv.counter(groups) + inv.counter(self.chunks) + inv.finish(self.latency))
 
-    def _sums_inventory(self, bits: int) -> inv.Inventory:
+    def _sums_inventory(self, bits: int, options) -> inv.Inventory:
         """Products and sums, up to the adder of the bias or of the sum so far, which has `bits`."""
         def summed(widths):
             tree, left = tree_inventory(widths)
             return tree + inv.total([*left, bits])[0]
 
-        op, in_lanes, out_lanes = self.op, self.inputs["i"].lanes, self.output.lanes
+        op, in_lanes, out_lanes = self.op, self.in_lanes, self.lanes
         x = inv.register(op.i.bits * in_lanes, self.lookup)
         if self.graph:
             return x + inv.Inventory(adders=bits * out_lanes) + adder_graph.inventory(self.graph, op.i)
@@ -159,21 +203,20 @@ class Linear(Block):
         alone = out_lanes % 2 if self.paired else out_lanes
         product, tree, left = sum_inventory(a, b, in_lanes, self.products, self.halved)
         sums += (product * in_lanes + tree + inv.total([*left, bits])[0]) * alone
-        if self.cycles == 1 and not self.paired and not self.loads:
+        if self.cycles == 1 and not self.paired and not options.loads:
             sums += product * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b, logic)
-        return x + sums + memory_inventory(self, "weight", self.lookup)
+        return x + sums + memory_inventory(self, "weight", self.lookup, options)
 
-    def elaborate(self, platform):
-        m = Module()
+    def circuit(self, m, block, platform):
         op, chunks, groups = self.op, self.chunks, self.groups
-        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
+        pipeline, constants = Pipeline(m, block.o, block.loads, block.clips), self.constants()
         advance = pipeline.advance
-        pipeline.rest(platform, self.i.valid, self.latency)
+        pipeline.rest(platform, block.i.valid, self.latency)
 
         step, group, chunk = Signal(range(chunks * groups)), Signal(range(groups)), Signal(range(chunks))
         last_group, last_chunk = group == groups - 1, chunk == chunks - 1
-        m.d.comb += self.i.ready.eq(advance & last_group)
-        with m.If(self.i.valid & advance):
+        m.d.comb += block.i.ready.eq(advance & last_group)
+        with m.If(block.i.valid & advance):
             m.d.sync += [
                 step.eq(Mux(last_group & last_chunk, 0, step + 1)),
                 group.eq(Mux(last_group, 0, group + 1)),
@@ -181,25 +224,24 @@ class Linear(Block):
             with m.If(last_group):
                 m.d.sync += chunk.eq(Mux(last_chunk, 0, chunk + 1))
 
-        sums = self._sums(m, pipeline, step, constants)
+        sums = self._sums(block, pipeline, step, constants)
 
         before = self.latency - 2 - op.dyadic  # steps from the input to the accumulator's inputs
         bias, rounding = rounded_bias(op)
         biases = rom(pipeline, "bias", *constants["bias"], group, before)
         shape = width_of(op.bound + int((bias - op.bias).max()))
-        accumulated = self._accumulate(m, pipeline, sums, biases, group, chunk, before, shape)
+        accumulated = self._accumulate(m, block, pipeline, sums, biases, group, chunk, before, shape)
 
         if op.dyadic:
             scale = rom(pipeline, "scale", *constants["scale"], group, before + 1)
             accumulated = [pipeline.register(a * s, "scaled") for a, s in zip(accumulated, scale, strict=True)]
         lanes = [pipeline.result(a, op.shift, op.o, rounding, 0 if op.relu else None) for a in accumulated]
-        pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid & last_chunk, self.latency)
-        return m
+        pipeline.finish(lanes, block.i.payload.first, block.i.payload.last, block.i.valid & last_chunk, self.latency)
 
-    def _sums(self, m, pipeline, step, constants):
+    def _sums(self, block, pipeline, step, constants):
         """Of every output lane the sum of its in_lanes products."""
-        op, in_lanes, out_lanes = self.op, self.inputs["i"].lanes, self.output.lanes
-        x = [pipeline.register(lane, "x", self.lookup) for lane in self.i.payload.data]
+        op, in_lanes, out_lanes = self.op, self.in_lanes, self.lanes
+        x = [pipeline.register(lane, "x", self.lookup) for lane in block.i.payload.data]
         if self.graph:
             return adder_graph.hardware(pipeline, self.graph, x, op.i)
         twice = out_lanes // 2 * 2 if self.paired else 0
@@ -213,12 +255,12 @@ class Linear(Block):
         sums = [adder_tree(pipeline, list(lane), "tree") for lane in products]
         return sums + [weighted_sum(pipeline, lane, x, self.products, self.halved) for lane in by_lane[twice:]]
 
-    def _accumulate(self, m, pipeline, sums, bias, group, chunk, before, shape):
+    def _accumulate(self, m, block, pipeline, sums, bias, group, chunk, before, shape):
         """Per output lane, bias plus the sums of all chunks so far; one step."""
         if self.chunks == 1:
             return [pipeline.register(s + b, "acc", shape=shape) for s, b in zip(sums, bias, strict=True)]
         start = pipeline.register(chunk == 0, "acc_start", before)
-        live = pipeline.flag(self.i.valid, "acc_live", before)
+        live = pipeline.flag(block.i.valid, "acc_live", before)
         # A group's sum is read a step before it is needed: its last write was at least `groups` steps ago.
         if self.groups > 1:
             m.submodules.accumulators = memory = Memory(shape=unsigned(shape.width * len(sums)), depth=self.groups, init=[])

@@ -1,7 +1,10 @@
 """Token embedding: one table row per token id."""
 
+from dataclasses import dataclass
+from functools import cached_property
+
 import numpy as np
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Mux, Signal
 
 from emamba.base.formats import IntFormat
 from emamba.ops import Lookup as Operator
@@ -9,24 +12,32 @@ from emamba.ops import Lookup as Operator
 from ..kit import inventory as inv
 from ..kit.datapath import Pipeline, fold, memory_inventory, rom, rom_latency
 from ..kit.registry import Stage, realizes
-from ..kit.streams import Block, Port, transfers
+from ..kit.streams import PLAIN, Port, Spec, transfers
 
 
 @realizes(Operator)
-class Lookup(Block):
-    """`out_lanes` channels a cycle; the id is held for the beats of its row. Formats: `emamba.ops.Lookup`."""
+@dataclass(frozen=True, eq=False)
+class Lookup(Spec):
+    """`lanes` channels a cycle; the id is held for the beats of its row. Formats: `emamba.ops.Lookup`."""
 
     stores = None
 
-    def __init__(self, op: Operator, out_lanes: int):
-        self.op = op
-        super().__init__({"i": Port(op.i, 1, 1)}, Port(op.o, op.width, out_lanes))
+    op: Operator
+    lanes: int
+
+    @cached_property
+    def inputs(self):
+        return {"i": Port(self.op.i, 1, 1)}
+
+    @cached_property
+    def output(self):
+        return Port(self.op.o, self.op.width, self.lanes)
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Lookup":
         return cls(op, stage.lanes(op.width))
 
-    @property
+    @cached_property
     def latency(self) -> int:
         return rom_latency(len(self.op.table) * self.output.beats)
 
@@ -41,27 +52,24 @@ class Lookup(Block):
     def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
         """By name, the rows of every constant memory and their format; of another operator, where one is given."""
         op = op or self.op
-        rows = fold(op.table.T, self.output.beats, self.output.lanes).transpose(2, 0, 1)
+        rows = fold(op.table.T, self.output.beats, self.lanes).transpose(2, 0, 1)
         return {"table": (rows.reshape(len(op.table) * self.output.beats, -1), op.o)}
 
-    @property
-    def inventory(self) -> inv.Inventory:
+    def inventory(self, options=PLAIN) -> inv.Inventory:
         count, bits = self.output.beats, self.op.i.bits
-        return (memory_inventory(self, "table", self.latency) + inv.counter(count) + inv.finish(self.latency)
+        return (memory_inventory(self, "table", self.latency, options) + inv.counter(count) + inv.finish(self.latency)
                 + inv.Inventory(comparisons=bits, muxes=bits, adders=2 * bits if count > 1 else 0))
 
-    def elaborate(self, platform):
-        m = Module()
+    def circuit(self, m, block, platform):
         vocabulary, count = len(self.op.table), self.output.beats
-        pipeline = Pipeline(m, self.o, self.loads)
-        pipeline.rest(platform, self.i.valid, self.latency)
+        pipeline = Pipeline(m, block.o, block.loads)
+        pipeline.rest(platform, block.i.valid, self.latency)
         beat = Signal(range(count))
         end = beat == count - 1
-        m.d.comb += self.i.ready.eq(pipeline.advance & end)
-        with m.If(self.i.valid & pipeline.advance):
+        m.d.comb += block.i.ready.eq(pipeline.advance & end)
+        with m.If(block.i.valid & pipeline.advance):
             m.d.sync += beat.eq(Mux(end, 0, beat + 1))
-        token, = self.i.payload.data
+        token, = block.i.payload.data
         row = Mux(token < vocabulary, token, vocabulary - 1)
         lanes = rom(pipeline, "table", *self.constants()["table"], row * count + beat, self.latency)
-        pipeline.finish(lanes, self.i.payload.first, self.i.payload.last, self.i.valid, self.latency)
-        return m
+        pipeline.finish(lanes, block.i.payload.first, block.i.payload.last, block.i.valid, self.latency)

@@ -1,5 +1,7 @@
-# amaranth: UnusedElaboratable=no
 """What the norms share: the store of a token, and the product with a reciprocal from a table."""
+
+from dataclasses import dataclass
+from functools import cached_property
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
@@ -20,10 +22,11 @@ from ..kit.datapath import (
     width_of,
 )
 from ..kit.registry import Stage
-from ..kit.streams import Beat, Block, Fifo, Port, transfers
+from ..kit.streams import PLAIN, Beat, Fifo, Port, Spec, transfers
 
 
-class Norm(Block):
+@dataclass(frozen=True, eq=False)
+class Norm(Spec):
     """`lanes` channels a cycle, one multiplier each, or two `narrow` ones. A token is stored while its statistics form, `delay`
     steps behind it; then it is read back as n and multiplied by a table's reciprocal of the token's spread, which alone is
     shifted left for the zeros above the spread's leading one: by as many, or where it is `halved` by half of them.
@@ -34,19 +37,48 @@ class Norm(Block):
 
     stores = "norm buffer"
     halved = False
+    spread_steps = 1
 
-    def __init__(self, op: ops.Norm, lanes: int, statistics: dict, *, delay: int = 0, spread_steps: int = 1,
-                 narrow: bool = False):
-        self.op, self.statistics = op, data.StructLayout(statistics)
-        self.delay, self.spread_steps = delay, spread_steps
-        self.split = narrow and op.entry_bits + op.largest_shift > NARROW_BITS
-        super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
-        self.lookup = rom_latency(len(op.reciprocals[0]))  # steps to the table's entry
-        self.multipliers, self.multiplies = lanes, op.channels
+    op: ops.Norm
+    lanes: int
+    narrow: bool = False
+
+    @cached_property
+    def inputs(self):
+        return {"i": Port(self.op.i, self.op.channels, self.lanes)}
+
+    @cached_property
+    def output(self):
+        return Port(self.op.o, self.op.channels, self.lanes)
+
+    @property
+    def statistics(self) -> data.StructLayout:
+        raise NotImplementedError
+
+    @property
+    def delay(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def multipliers(self) -> int:
+        return self.lanes
+
+    @property
+    def multiplies(self) -> int:
+        return self.op.channels
+
+    @property
+    def split(self) -> bool:
+        return self.narrow and self.op.entry_bits + self.op.largest_shift > NARROW_BITS
+
+    @property
+    def lookup(self) -> int:
+        """Steps to the table's entry."""
+        return rom_latency(len(self.op.reciprocals[0]))
 
     @classmethod
     def fold(cls, op: ops.Norm, stage: Stage) -> "Norm":
-        return cls(op, stage.quick_lanes(op.width), narrow=stage.realization.narrow)
+        return cls(op, stage.quick_lanes(op.width), stage.realization.narrow)
 
     @property
     def depth(self) -> int:
@@ -63,7 +95,7 @@ class Norm(Block):
         """From the statistics, n and the spread, zeros, table, factor."""
         return self.spread_steps + 2 + self.lookup
 
-    @property
+    @cached_property
     def latency(self) -> int:
         """And product, (sum of its parts,) requantizer."""
         return self.factor_step + 2 + self.split
@@ -94,16 +126,15 @@ class Norm(Block):
         """n of a channel."""
         raise NotImplementedError
 
-    def elaborate(self, platform):
-        m = Module()
-        op, lanes, count, parity = self.op, self.output.lanes, self.output.beats, self.fault is not None
+    def circuit(self, m, block, platform):
+        op, lanes, count, parity = self.op, self.lanes, self.output.beats, block.fault is not None
         m.submodules.tokens = tokens = Fifo(Beat(op.i, lanes), self.depth, through=False, parity=parity)
         m.submodules.statistics = stats = Fifo(self.statistics, self.tokens, through=False, parity=parity)
         if parity:
-            m.d.comb += self.fault.eq(tokens.fault | stats.fault)
-        self._store(m, platform, tokens, stats)
+            m.d.comb += block.fault.eq(tokens.fault | stats.fault)
+        self._store(m, block, platform, tokens, stats)
 
-        pipeline = Pipeline(m, self.o, clips=self.clips)
+        pipeline = Pipeline(m, block.o, clips=block.clips)
         step = stats.o.valid & tokens.o.valid
         pipeline.rest(platform, step, self.latency)
         move = step & pipeline.advance
@@ -122,14 +153,13 @@ class Norm(Block):
             product = pipeline.register(balanced_sum(parts), "product_sum", int(self.split), product_shape)
             results.append(pipeline.result(product, op.shift, op.o, op.rounding))
         pipeline.finish(results, tokens.o.payload.first, tokens.o.payload.last, step, self.latency)
-        return m
 
-    def _store(self, m: Module, platform, tokens: Fifo, stats: Fifo) -> None:
-        lanes, count = self.output.lanes, self.output.beats
+    def _store(self, m: Module, block, platform, tokens: Fifo, stats: Fifo) -> None:
+        lanes, count = self.lanes, self.output.beats
         beat = Signal(range(count))
-        start, end, taken = beat == 0, beat == count - 1, self.i.valid & self.i.ready
+        start, end, taken = beat == 0, beat == count - 1, block.i.valid & block.i.ready
         padding = count * lanes - self.op.channels
-        values = list(self.i.payload.data)
+        values = list(block.i.payload.data)
 
         def padded(neutral: int) -> list[Value]:
             real = values[:lanes - padding]
@@ -140,9 +170,9 @@ class Norm(Block):
         kept, now = Signal(self.statistics, name="kept"), Signal(self.statistics, name="now")
         live = free.flag(taken, "live", self.delay)
         m.d.comb += [
-            self.i.ready.eq(tokens.i.ready),
-            tokens.i.valid.eq(self.i.valid),
-            tokens.i.payload.eq(self.i.payload),
+            block.i.ready.eq(tokens.i.ready),
+            tokens.i.valid.eq(block.i.valid),
+            tokens.i.payload.eq(block.i.payload),
             stats.i.valid.eq(live & free.register(end, "late_end", self.delay)),
             stats.i.payload.eq(now),
         ]
@@ -186,12 +216,10 @@ class Norm(Block):
         """Of a lane's n."""
         raise NotImplementedError
 
-    @property
-    def inventory(self) -> inv.Inventory:
-        op, lanes, count, bits = self.op, self.output.lanes, self.output.beats, self.op.spread_bits
+    def inventory(self, options=PLAIN) -> inv.Inventory:
+        op, lanes, count, bits = self.op, self.lanes, self.output.beats, self.op.spread_bits
         table, _ = op.reciprocals
-        tokens = Fifo(Beat(op.i, lanes), self.depth, through=False)
-        statistics = Fifo(self.statistics, self.tokens, through=False)
+        stored = Fifo.inventory(Beat(op.i, lanes), self.depth, False) + Fifo.inventory(self.statistics, self.tokens, False)
         zeros, factor = inv.width(bits), op.entry_bits + op.largest_shift
         shift = zeros - self.halved
         reciprocal = inv.Inventory(muxes=2 * bits * zeros + (factor + 1) * shift,
@@ -202,6 +230,6 @@ class Norm(Block):
         lane = (self.n_inventory + inv.register(n_bits, self.factor_step) + products + inv.total(terms)[0]
                 + inv.Inventory(registers=product * self.split - inv.unread(op.shift, op.rounding))
                 + inv.requantizer(product, op.shift, op.o, op.rounding) + inv.register(op.o.bits))
-        return (tokens.inventory + statistics.inventory + self.gathering + self.spread_inventory + reciprocal + entries
+        return (stored + self.gathering + self.spread_inventory + reciprocal + entries
                 + lanes * lane + 2 * inv.counter(count) + inv.register(2, self.delay) + inv.register(1) * self.delay
                 + inv.finish(self.latency))

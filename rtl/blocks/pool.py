@@ -1,5 +1,8 @@
 """One token per sequence."""
 
+from dataclasses import dataclass
+from functools import cached_property
+
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
 
@@ -8,11 +11,12 @@ from emamba.ops import Pool as Operator
 from ..kit import inventory as inv
 from ..kit.datapath import Pipeline, signed_digits, times, width_of
 from ..kit.registry import Stage, realizes
-from ..kit.streams import Block, Port, transfers
+from ..kit.streams import PLAIN, Port, Spec, transfers
 
 
 @realizes(Operator)
-class Pool(Block):
+@dataclass(frozen=True, eq=False)
+class Pool(Spec):
     """The last token, or the mean of the sequence, `lanes` channels a cycle; leaves with the sequence's last token.
 
     `tokens` is the nominal sequence length, for the schedule only. Formats: `emamba.ops.Pool`.
@@ -22,10 +26,17 @@ class Pool(Block):
 
     latency = 3  # sum, product, requantizer
 
-    def __init__(self, op: Operator, lanes: int, tokens: int):
-        self.op, self.tokens = op, tokens
-        self.keeps = False  # whether packets may go on with the state of the one before, without a first token
-        super().__init__({"i": Port(op.i, op.channels, lanes)}, Port(op.o, op.channels, lanes))
+    op: Operator
+    lanes: int
+    tokens: int
+
+    @cached_property
+    def inputs(self):
+        return {"i": Port(self.op.i, self.op.channels, self.lanes)}
+
+    @cached_property
+    def output(self):
+        return Port(self.op.o, self.op.channels, self.lanes)
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Pool":
@@ -39,9 +50,8 @@ class Pool(Block):
         count = self.output.beats
         return taken, [t + self.latency for k, t in enumerate(taken) if k // count % self.tokens == self.tokens - 1]
 
-    @property
-    def inventory(self) -> inv.Inventory:
-        op, lanes, count = self.op, self.output.lanes, self.output.beats
+    def inventory(self, options=PLAIN) -> inv.Inventory:
+        op, lanes, count = self.op, self.lanes, self.output.beats
         if not op.mean:
             bits = op.i.bits
             return lanes * (inv.register(2 * bits + op.o.bits)) + inv.finish(self.latency)
@@ -54,21 +64,22 @@ class Pool(Block):
                 + inv.requantizer(product_bits, op.shift, op.o, op.rounding))
         return lanes * lane + inv.ram(count, bits * lanes) + inv.counter(count) + inv.finish(self.latency)
 
-    def elaborate(self, platform):
-        m = Module()
-        op, lanes, count = self.op, self.output.lanes, self.output.beats
-        pipeline = Pipeline(m, self.o, clips=self.clips)
-        pipeline.rest(platform, self.i.valid, self.latency)
-        m.d.comb += self.i.ready.eq(pipeline.advance)
-        values = list(self.i.payload.data)
+    def circuit(self, m, block, platform):
+        op, lanes, count = self.op, self.lanes, self.output.beats
+        pipeline = Pipeline(m, block.o, clips=block.clips)
+        pipeline.rest(platform, block.i.valid, self.latency)
+        m.d.comb += block.i.ready.eq(pipeline.advance)
+        values = list(block.i.payload.data)
         if op.mean:
             shape = width_of(op.bound)
             m.submodules.sums = sums = Memory(shape=shape.width * lanes, depth=count, init=[])
             read, write = sums.read_port(domain="comb"), sums.write_port()
             beat = Signal(range(count))
-            with m.If(self.i.valid & pipeline.advance):
+            with m.If(block.i.valid & pipeline.advance):
                 m.d.sync += beat.eq(Mux(beat == count - 1, 0, beat + 1))
-            first = self._first(m, self.i.valid & pipeline.advance & (beat == count - 1)) if self.keeps else self.i.payload.first
+            first = block.i.payload.first
+            if block.options.stateful:
+                first = self._first(m, block, block.i.valid & pipeline.advance & (beat == count - 1))
             totals = []
             for k, x in enumerate(values):
                 total = Signal(shape, name=f"total_{k}")
@@ -77,7 +88,7 @@ class Pool(Block):
                 totals.append(total)
             m.d.comb += [
                 read.addr.eq(beat), write.addr.eq(beat), write.data.eq(Cat(totals)),
-                write.en.eq(self.i.valid & pipeline.advance),
+                write.en.eq(block.i.valid & pipeline.advance),
             ]
             values = totals
         results = []
@@ -85,12 +96,11 @@ class Pool(Block):
             total = pipeline.register(value, "total")
             product = pipeline.register(times(total, op.multiplier) if op.mean else total, "product")
             results.append(pipeline.result(product, op.shift if op.mean else 0, op.o, op.rounding))
-        pipeline.finish(results, Const(1), Const(1), self.i.valid & self.i.payload.last, self.latency)
-        return m
+        pipeline.finish(results, Const(1), Const(1), block.i.valid & block.i.payload.last, self.latency)
 
-    def _first(self, m: Module, end: Value) -> Signal:
+    def _first(self, m: Module, block, end: Value) -> Signal:
         """High at the first token of a packet, which has no `first` where it goes on with the state of the one before."""
         first = Signal(init=1, name="first_token")
         with m.If(end):
-            m.d.sync += first.eq(self.i.payload.last)
+            m.d.sync += first.eq(block.i.payload.last)
         return first

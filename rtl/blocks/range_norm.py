@@ -1,7 +1,9 @@
-# amaranth: UnusedElaboratable=no
 """RangeNorm without a divider."""
 
+from functools import cached_property
+
 from amaranth.hdl import Mux
+from amaranth.lib import data
 
 from emamba.ops import RangeNorm as Operator
 
@@ -18,10 +20,14 @@ class RangeNorm(Norm):
     rounding: `emamba.ops.RangeNorm`. `narrow` also puts a register before the comparisons, for slower fabrics.
     """
 
-    def __init__(self, op: Operator, lanes: int, *, narrow: bool = False):
-        x = shape_of(op.i)
-        super().__init__(op, lanes, {"total": width_of(op.channels * op.i.magnitude), "high": x, "low": x},
-                         delay=int(narrow), narrow=narrow)
+    @cached_property
+    def statistics(self):
+        x = shape_of(self.op.i)
+        return data.StructLayout({"total": width_of(self.op.channels * self.op.i.magnitude), "high": x, "low": x})
+
+    @property
+    def delay(self) -> int:
+        return int(self.narrow)
 
     def collect(self, m, free, padded, start, kept):
         x, op = kept.high.shape(), self.op
@@ -42,7 +48,7 @@ class RangeNorm(Norm):
 
     @property
     def gathering(self) -> inv.Inventory:
-        lanes, bits, total = self.output.lanes, self.op.i.bits, self.statistics["total"].width
+        lanes, bits, total = self.lanes, self.op.i.bits, self.statistics["total"].width
         return inv.total([bits] * lanes + [total])[0] + inv.Inventory(
             adders=2 * lanes * bits, muxes=2 * lanes * bits, operand_muxes=total,
             registers=total + 2 * bits + self.delay * (inv.total([bits] * lanes)[1] + 2 * bits))

@@ -1,5 +1,7 @@
 """The selective scan: the recurrent heart of Mamba."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -33,7 +35,7 @@ from ..kit.datapath import (
 )
 from ..kit.parity import encode
 from ..kit.registry import Stage, realizes
-from ..kit.streams import Block, Port, beats, shape_of
+from ..kit.streams import PLAIN, BlockOptions, Port, Spec, beats, shape_of
 from .activation import PIECEWISE_LATENCY, piecewise_inventory, piecewise_linear
 
 SEGMENTS_LEAD, TABLE_LEAD = 1 + PIECEWISE_LATENCY, 3
@@ -55,7 +57,8 @@ def multipliers(op: Operator, lanes: int, state_lanes: int, table: bool) -> int:
 
 
 @realizes(Operator)
-class Scan(Block):
+@dataclass(frozen=True, eq=False)
+class Scan(Spec):
     """`lanes` channels × `state_lanes` states a cycle; a token takes ceil(d_inner / lanes) · ceil(d_state / state_lanes) cycles.
 
     Inputs: u and dt by `lanes` channels, B and C one beat of d_state values a token. The stored states of a token form the
@@ -70,22 +73,53 @@ class Scan(Block):
 
     stores = "state"
 
-    clipped: list[Value]  # of every lane's state, whether it is clipped as it is written
+    op: Operator
+    lanes: int
+    state_lanes: int
+    table: bool = False
+    positive: bool = False
+    narrow: bool = False
 
-    def __init__(self, op: Operator, lanes: int, state_lanes: int, *, table: bool = False, positive: bool = False,
-                 narrow: bool = False):
-        self.op, self.lanes, self.state_lanes, self.table, self.narrow = op, lanes, state_lanes, table, narrow
-        self.code_bits = op.dt.bits - (op.dt.signed and positive)
-        super().__init__({
-            "u": Port(op.u, op.width, lanes), "dt": Port(op.dt, op.width, lanes),
-            "B": Port(op.B, op.d_state, op.d_state), "C": Port(op.C, op.d_state, op.d_state),
-        }, Port(op.o, op.width, lanes))
-        self.channel_groups = self.output.beats
-        self.state_groups = beats(op.d_state, state_lanes)
-        self.operands = rom_latency(self.cycles)  # steps to them
-        self.lead = self.operands + (TABLE_LEAD + self.shared if table else SEGMENTS_LEAD)
-        self.multipliers = multipliers(op, lanes, state_lanes, table)
-        self.multiplies = op.width * (op.d_state * multiplies(op, table) + (1 if op.delta_b else 2))
+    @cached_property
+    def inputs(self):
+        op = self.op
+        return {"u": Port(op.u, op.width, self.lanes), "dt": Port(op.dt, op.width, self.lanes),
+                "B": Port(op.B, op.d_state, op.d_state), "C": Port(op.C, op.d_state, op.d_state)}
+
+    @cached_property
+    def output(self):
+        return Port(self.op.o, self.op.width, self.lanes)
+
+    @property
+    def code_bits(self) -> int:
+        """Bits of δ that address the table."""
+        return self.op.dt.bits - (self.op.dt.signed and self.positive)
+
+    @property
+    def channel_groups(self) -> int:
+        return self.output.beats
+
+    @property
+    def state_groups(self) -> int:
+        return beats(self.op.d_state, self.state_lanes)
+
+    @property
+    def operands(self) -> int:
+        """Steps to the operands."""
+        return rom_latency(self.cycles)
+
+    @property
+    def lead(self) -> int:
+        """Steps to the recurrence."""
+        return self.operands + (TABLE_LEAD + self.shared if self.table else SEGMENTS_LEAD)
+
+    @property
+    def multipliers(self) -> int:
+        return multipliers(self.op, self.lanes, self.state_lanes, self.table)
+
+    @property
+    def multiplies(self) -> int:
+        return self.op.width * (self.op.d_state * multiplies(self.op, self.table) + (1 if self.op.delta_b else 2))
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Scan":
@@ -96,7 +130,7 @@ class Scan(Block):
             lanes = ceil(op.width / min(op.width, stage.budget // beats(op.d_state, state_lanes)))
             choices.append((multipliers(op, lanes, state_lanes, table), lanes, groups, state_lanes))
         _, lanes, _, state_lanes = min(choices)
-        return cls(op, lanes, state_lanes, table=table, positive=stage.nonnegative[1], narrow=stage.realization.narrow)
+        return cls(op, lanes, state_lanes, table, stage.nonnegative[1], stage.realization.narrow)
 
     @property
     def shared(self) -> bool:
@@ -106,12 +140,15 @@ class Scan(Block):
     def model(self, u, dt, B, C):
         return self.op(u, dt, B, C)
 
-    @property
-    def clips_state(self) -> bool:
-        """Whether hardware clips the state: where the certificate of this op, or of what may be loaded, does not exclude it."""
-        return bool(self.loads) or not certify(self.op).holds
+    def saturates(self, options: BlockOptions) -> bool:
+        """Where the certificate of this operator, or of what may be loaded, does not exclude it."""
+        return bool(options.loads) or not self.certified
 
-    @property
+    @cached_property
+    def certified(self) -> bool:
+        return certify(self.op).holds
+
+    @cached_property
     def cycles(self) -> int:
         return self.channel_groups * self.state_groups
 
@@ -125,7 +162,7 @@ class Scan(Block):
         """Rows of the state, and bits of a row."""
         return self.cycles, self.op.h.bits * self.lanes * self.state_lanes
 
-    @property
+    @cached_property
     def latency(self) -> int:
         """Operands, decay and input term, recurrence, C·h, adder tree, accumulator, requantizer."""
         return self.lead + self.loop + 1 + self._tree_stages + 2
@@ -149,15 +186,14 @@ class Scan(Block):
                 taken["C"].append(free - 1)
         return *taken.values(), departures
 
-    @property
-    def inventory(self) -> inv.Inventory:
+    def inventory(self, options=PLAIN) -> inv.Inventory:
         op, lanes, states, operands = self.op, self.lanes, self.state_lanes, self.operands
         wait, before = self.lead + self.loop, self.lead + self.loop + 1 + self._tree_stages
         bits, C = width_of(op.y_bound).width, inv.signed_bits(op.C)
         products, terms = wide_inventory(C, op.h_wide.bits, self.narrow)
         parts, left = tree_inventory(terms * states)
         channel = (inv.register(op.u.bits + op.dt.bits, operands) + self._channel_inventory(before)
-                   + (self._state_inventory() + products) * states
+                   + (self._state_inventory(options) + products) * states
                    + parts + inv.total([*left, bits])[0] + inv.Inventory(operand_muxes=bits)
                    + inv.register(bits + op.o.bits) + inv.requantizer(bits, op.y_shift, op.o, op.rounding))
         row = inv.width(self.cycles)  # its delay is also the addresses' of the tables; `valid`'s that of all flags
@@ -166,14 +202,14 @@ class Scan(Block):
                   + inv.register(states * op.C.bits, wait) + inv.register(1, before) + inv.register(row, self.lead)
                   + inv.Inventory(registers=before) + inv.chosen(states * (op.B.bits + op.C.bits), self.state_groups)
                   + inv.register(row, self.loop - 1) + inv.ram(self.cycles, op.h.bits * lanes * states, held=self.loop == LOOP)
-                  + memory_inventory(self, "D", operands))
+                  + memory_inventory(self, "D", operands, options))
         if self.table:
             words = self.cycles << self.code_bits
             bits = op.a_bar.bits * states  # block RAM: what it holds matters not
             address = inv.register(self.code_bits, self.lead - rom_latency(words))
             decays = lanes * (rom_parts(words, bits, "block", bits) + address)
         else:
-            decays = memory_inventory(self, "A", operands)
+            decays = memory_inventory(self, "A", operands, options)
         counters = inv.counter(self.cycles) + inv.counter(self.channel_groups) + inv.counter(self.state_groups)
         return channel * lanes + shared + decays + counters + inv.finish(self.latency)
 
@@ -190,7 +226,7 @@ class Scan(Block):
         return (held + inv.product(a, u) + inv.register(a + u, before - operands - 2)
                 + inv.Inventory(muxes=a, registers=a + u))
 
-    def _state_inventory(self) -> inv.Inventory:
+    def _state_inventory(self, options) -> inv.Inventory:
         """Decay, input term and recurrence of a state."""
         op, rest = self.op, self.lead - self.operands - 2 - self.shared
         u, dt, B, a_bar = (inv.signed_bits(x) for x in (op.u, op.dt, op.B, op.a_bar))
@@ -213,17 +249,16 @@ class Scan(Block):
                       + inv.Inventory(muxes=op.a_bar.bits * op.hold))
         waits = max(0, self.loop - 2)
         state += inv.register(op.h.bits * min(waits, 1)) + inv.register(op.a_bar.bits, waits + self.table)
-        bits, fits = max(op.h.bits + a_bar, term) + 1, not self.clips_state
+        bits, fits = max(op.h.bits + a_bar, term) + 1, not self.saturates(options)
         return (state + inv.product(op.h.bits, a_bar, self.loop >= 2) + inv.register(op.h_wide.bits)
                 + inv.Inventory(adders=bits, muxes=op.h.bits * (self.cycles > 1))
                 + inv.requantizer(bits, 0, op.h_wide, op.rounding, fits)
                 + inv.requantizer(op.h_wide.bits, op.a_bar.frac, op.h, op.rounding, fits))
 
-    def elaborate(self, platform):
-        m = Module()
+    def circuit(self, m, block, platform):
         op, state_lanes = self.op, self.state_lanes
         groups, state_groups, rows = self.channel_groups, self.state_groups, self.cycles
-        pipeline, constants = Pipeline(m, self.o, self.loads, self.clips), self.constants()
+        pipeline, constants = Pipeline(m, block.o, block.loads, block.clips), self.constants()
         advance = pipeline.advance
         register = pipeline.register
 
@@ -231,11 +266,11 @@ class Scan(Block):
         last_state, last_group = state_group == state_groups - 1, group == groups - 1
         valid = Signal()
         m.d.comb += [
-            valid.eq(self.u.valid & self.dt.valid & self.B.valid & self.C.valid),
-            self.u.ready.eq(valid & advance & last_state),
-            self.dt.ready.eq(valid & advance & last_state),
-            self.B.ready.eq(valid & advance & last_state & last_group),
-            self.C.ready.eq(valid & advance & last_state & last_group),
+            valid.eq(block.u.valid & block.dt.valid & block.B.valid & block.C.valid),
+            block.u.ready.eq(valid & advance & last_state),
+            block.dt.ready.eq(valid & advance & last_state),
+            block.B.ready.eq(valid & advance & last_state & last_group),
+            block.C.ready.eq(valid & advance & last_state & last_group),
         ]
         pipeline.rest(platform, valid, self.latency)
         with m.If(valid & advance):
@@ -246,11 +281,11 @@ class Scan(Block):
             with m.If(last_state):
                 m.d.sync += group.eq(Mux(last_group, 0, group + 1))
 
-        u = [register(lane, "u", self.operands) for lane in self.u.payload.data]
-        dt = [register(lane, "dt", self.operands) for lane in self.dt.payload.data]
+        u = [register(lane, "u", self.operands) for lane in block.u.payload.data]
+        dt = [register(lane, "dt", self.operands) for lane in block.dt.payload.data]
         B, C = ([register(lane, name, self.operands) for lane in
                  choose(m, list(port.payload.data), state_group, state_groups, state_lanes)]
-                for name, port in (("B", self.B), ("C", self.C)))
+                for name, port in (("B", block.B), ("C", block.C)))
         D = rom(pipeline, "D", *constants["D"], group, self.operands)
 
         # Ā and the input term, then the recurrence: each state's in a module of its own, all of them alike.
@@ -261,12 +296,14 @@ class Scan(Block):
         start = register(state_group == 0, "start", self.operands)
         products = [self._channel_products(m, pipeline, *operands, start) for operands in zip(u, dt, D, strict=True)]
         terms = self._terms(pipeline, inner, u, dt, B, [du for du, _ in products])
-        first, last = (register(flag, "flag", self.lead) for flag in (self.u.payload.first, self.u.payload.last))
+        first, last = (register(flag, "flag", self.lead) for flag in (block.u.payload.first, block.u.payload.last))
         live = pipeline.flag(valid, "live", self.lead)
-        decays = self._table(pipeline, step) if self.table else self._segments(pipeline, inner, dt, step)
-        states = self._recurrence(m, pipeline, inner, decays, terms, first, last, live, register(step, "row", self.lead))
-        if self.saturates is not None:
-            self._count(m, pipeline, live, register(Cat(last_group, last_state), "ends", self.lead + self.loop - 1))
+        decays = self._table(block, pipeline, step) if self.table else self._segments(block, pipeline, inner, dt, step)
+        row = register(step, "row", self.lead)
+        states, clipped = self._recurrence(m, block, pipeline, inner, decays, terms, first, last, live, row)
+        if block.saturates is not None:
+            ends = register(Cat(last_group, last_state), "ends", self.lead + self.loop - 1)
+            self._count(m, block, pipeline, clipped, live, ends)
 
         # y = C·h + D·u.
         wait = self.lead + self.loop
@@ -282,8 +319,7 @@ class Scan(Block):
             bypass = register(direct, "direct_held", before - age).shift_left(op.d_shift)
             y = accumulate(m, pipeline, total, bypass, y_start, y_live, width_of(op.y_bound))
             results.append(pipeline.result(y, op.y_shift, op.o, op.rounding))
-        pipeline.finish(results, self.u.payload.first, self.u.payload.last, valid & last_state, self.latency)
-        return m
+        pipeline.finish(results, block.u.payload.first, block.u.payload.last, valid & last_state, self.latency)
 
     def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
         """By name, the rows of every constant memory and their format; of another operator, where one is given. Tables of
@@ -335,7 +371,7 @@ class Scan(Block):
             terms.append(term)
         return terms
 
-    def _segments(self, pipeline, inner, dt, step):
+    def _segments(self, block, pipeline, inner, dt, step):
         """Ā of every lane at step `lead`."""
         op, register = self.op, pipeline.register
         A = rom(pipeline, "A", *self.constants()["A"], step, self.operands)
@@ -344,11 +380,11 @@ class Scan(Block):
             p = register(dt[k // self.state_lanes] * a, "p", shape=shape_of(op.p))
             decays.append(piecewise_linear(own.m, own, p, op.decay))
         if op.hold:
-            held = [register(lane == 0, "held", self.lead) for lane in self.dt.payload.data]
+            held = [register(lane == 0, "held", self.lead) for lane in block.dt.payload.data]
             decays = [Mux(held[k // self.state_lanes], 1 << op.a_bar.frac, decay) for k, decay in enumerate(decays)]
         return decays
 
-    def _table(self, pipeline, step):
+    def _table(self, block, pipeline, step):
         """The same by tables, each addressed by δ and the number of the row."""
         op = self.op
         codes = np.arange(1 << self.code_bits)
@@ -358,23 +394,23 @@ class Scan(Block):
         entries = np.moveaxis(self._by_step(by_code), 3, 1)  # rows, codes, lanes, state_lanes
         element = tap_format(entries)
         decays = []
-        for lane, x in enumerate(self.dt.payload.data):
+        for lane, x in enumerate(block.dt.payload.data):
             code = Value.cast(x)[:self.code_bits]
             address = Cat(code, step) if self.cycles > 1 else code
             rows = entries[:, :, lane].reshape(-1, self.state_lanes)
             decays += rom(pipeline, f"decay_{lane}", rows, element, address, self.lead, "block")
         return decays
 
-    def _recurrence(self, m, pipeline, inner, decays, terms, first, last, live, address):
-        """h_wide of every lane, `loop` steps later; the stored state is written in the last of them."""
+    def _recurrence(self, m, block, pipeline, inner, decays, terms, first, last, live, address):
+        """h_wide of every lane, `loop` steps later, and whether its state is clipped; it is written in the last of them."""
         op, loop = self.op, self.loop
-        fits, self.clipped = not self.clips_state, []
+        fits, clipped = not self.saturates(block.options), []
         count = self.lanes * self.state_lanes
         stored = [Signal(shape_of(op.h), name="stored") for _ in range(count)]
-        states = self._states(m, pipeline, stored, first, last, live, address)
+        states = self._states(m, block, pipeline, stored, first, last, live, address)
         if loop == 4:
             states, first = [pipeline.register(h, "read") for h in states], pipeline.register(first, "first_read")
-        if self.cycles > 1 or self.window:
+        if self.cycles > 1 or block.window:
             states = [Mux(first, 0, h).as_signed() for h in states]
         results = []
         for k, (h, own) in enumerate(zip(states, inner, strict=True)):
@@ -387,36 +423,36 @@ class Scan(Block):
             flags = []
             h_wide = requantize(own.m, product + term, 0, op.h_wide, op.rounding, fits=fits, clipped=flags)
             own.m.d.comb += stored[k].eq(requantize(own.m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits, clipped=flags))
-            self.clipped.append(Cat(flags).any())
+            clipped.append(Cat(flags).any())
             results.append(register(h_wide, "h_wide"))
-        return results
+        return results, clipped
 
-    def _count(self, m, pipeline, live, ends):
+    def _count(self, m, block, pipeline, clipped, live, ends):
         """`saturates` a cycle behind the write of a state that was clipped; lanes beyond the last channel or state do not count.
         `ends` says whether the row written is one of the last channels', and one of the last states'."""
         op, found = self.op, []
         tails = [op.width - (self.channel_groups - 1) * self.lanes, op.d_state - (self.state_groups - 1) * self.state_lanes]
-        for k, flag in enumerate(self.clipped):
+        for k, flag in enumerate(clipped):
             beyond = [place >= tail for place, tail in zip(divmod(k, self.state_lanes), tails, strict=True)]
             found.append(flag & ~Cat(end for end, out in zip(ends, beyond, strict=True) if out).any())
         written = pipeline.advance & pipeline.flag(live, "clip_live", self.loop - 1)
-        m.d.sync += self.saturates.eq(written & Cat(found).any())
+        m.d.sync += block.saturates.eq(written & Cat(found).any())
 
-    def _states(self, m, pipeline, stored, first, last, live, address):
+    def _states(self, m, block, pipeline, stored, first, last, live, address):
         """The states of row `address`; `stored` are those to write, `loop` − 1 steps later."""
         op, advance, bits = self.op, pipeline.advance, self.op.h.bits
         if self.cycles == 1:  # registers, cleared behind the last token: clearing costs nothing there
             states = [Signal(shape_of(op.h), name="state") for _ in stored]
-            if self.window:
-                with m.If(self.window.write):
-                    m.d.sync += Cat(states).eq(self.window.connect(m, Cat(states)))
+            if block.window:
+                with m.If(block.window.write):
+                    m.d.sync += Cat(states).eq(block.window.connect(m, Cat(states)))
             else:
                 with m.If(advance & live & last):
                     m.d.sync += [h.eq(0) for h in states]
             with m.Elif(advance & live):
                 m.d.sync += [h.eq(value) for h, value in zip(states, stored, strict=True)]
             return states
-        width, parity = bits * len(stored), self.fault is not None
+        width, parity = bits * len(stored), block.fault is not None
         m.submodules.states = memory = Memory(shape=unsigned(width + parity), depth=self.cycles, init=[])
         read, write = memory.read_port(domain="comb"), memory.write_port()
         m.d.comb += [
@@ -426,7 +462,7 @@ class Scan(Block):
             write.data.eq(encode(Cat(stored), parity)),
         ]
         if parity:
-            m.d.comb += self.fault.eq(advance & live & ~first & read.data.xor())
-        if self.window:
-            self.window.connect_memory(m, read, write)
+            m.d.comb += block.fault.eq(advance & live & ~first & read.data.xor())
+        if block.window:
+            block.window.connect_memory(m, read, write)
         return [read.data[k * bits:(k + 1) * bits].as_signed() for k in range(len(stored))]

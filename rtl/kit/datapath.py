@@ -377,9 +377,10 @@ def rom_inventory(rows: np.ndarray, element: IntFormat, steps: int, style: str |
     return rom_parts(words, bits, style, different) + inv.register(inv.width(words), steps - rom_latency(words))
 
 
-def memory_inventory(block, name: str, steps: int) -> inv.Inventory:
+def memory_inventory(block, name: str, steps: int, options) -> inv.Inventory:
     """Of `rom` for a block's constants of that name, or for the loadable memory in their place."""
-    if memory := block.loads.get(name):
+    if make := options.loads.get(name):
+        memory = make()
         return memory.inventory + inv.register(inv.width(memory.count), steps - rom_latency(memory.count))
     return rom_inventory(*block.constants()[name], steps)
 

@@ -14,6 +14,8 @@ from amaranth.hdl import Elaboratable
 from emamba.base import processes
 from emamba.base.errors import ToolFailed
 
+from .streams import Spec
+
 # `proc` turns every process into assigns and flip-flops: event-driven simulators keep the `always @*` blocks, which Yosys would
 # write without it, at X until an input changes. Names that Yosys made are renumbered: Icarus takes a function with such an
 # escaped name for a system function.
@@ -43,8 +45,9 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def to_verilog(component: Elaboratable, name: str = "top", platform=None) -> str:
+def to_verilog(component: Elaboratable | Spec, name: str = "top", platform=None) -> str:
     """Verilog-2005 of `component`, elaborated for `platform`."""
+    component = component.build() if isinstance(component, Spec) else component
     with uncollected():
         text = rtlil.convert(component, name=name, platform=platform, emit_src=False)
     try:

@@ -10,7 +10,9 @@ ready. The functions are exact, so FIFO depths, latency and throughput follow fr
 """
 
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
@@ -18,9 +20,11 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from emamba.base.formats import IntFormat
+from emamba.ops import Operator
 
 from . import inventory as inv
 from .parity import decode, encode
+from .states import StateWindow
 
 
 def shape_of(o: IntFormat) -> Shape:
@@ -56,35 +60,98 @@ class Port:
         return stream.Signature(Beat(self.format, self.lanes))
 
 
-class Block(wiring.Component):
-    """Base of the hardware blocks: named input streams, one output stream `o`.
+@dataclass(frozen=True)
+class BlockOptions:
+    """What a block has beside its streams.
 
-    `model(*tokens)` is the integer definition, on arrays [batch, L, width]; `schedule(*arrivals)` the exact timing;
-    `multipliers` the number of multiplier circuits, `multiplies` how many multiplications a token takes, and `cycles` the cycles
-    that it occupies the block.
+    `count`: flags of clipped values; `stateful`: a window onto its state, with which a packet may go on; `parity` of its
+    memories; `loads`: by name, makers of memories that stand for constant ones (`rtl.plan.loads`).
     """
 
+    count: bool = False
+    stateful: bool = False
+    parity: bool = False
+    loads: Mapping[str, Callable[[], wiring.Component]] = field(default_factory=dict)
+
+
+PLAIN = BlockOptions()
+
+
+class Spec:
+    """A block as a plain value: an operator, its lanes, its realization. Subclasses are frozen dataclasses without `eq`.
+
+    `inputs` by name and `output` are its streams. `model(*tokens)` is the integer definition, on arrays [batch, L, width];
+    `schedule(*arrivals)` the exact timing; `multipliers` the number of multiplier circuits, `multiplies` how many
+    multiplications a token takes, and `cycles` the cycles that it occupies the block. `circuit` writes the block into a module.
+    """
+
+    inputs: dict[str, Port]
+    output: Port
     multipliers = multiplies = 0
-    inventory: inv.Inventory  # what it is made of
+    state = 0, 0  # rows that it keeps from token to token, and bits of a row
     stores: str | None  # what its RAMs hold, None where it has none; every kind of block says it
 
     def __init_subclass__(cls):
-        super().__init_subclass__()
         if not hasattr(cls, "stores"):
             raise TypeError(f"the block {cls.__name__} must say in `stores` what its RAMs hold, or None")
 
-    def __init__(self, inputs: dict[str, Port], output: Port):
-        self.inputs, self.output = inputs, output
-        self.loads: dict = {}  # by name, what stands for a constant memory (rtl.plan.loads)
-        self.clips: Signal | None = None  # a flag of every output lane whose value was clipped, where they are counted
-        self.saturates: Signal | None = None  # high where its state is clipped, where that is counted
-        self.window = None  # onto its state, where that can be kept, read and written (rtl.kit.states)
-        self.fault: Signal | None = None  # high as its memories give a word of wrong parity, where they have one
-        super().__init__({name: In(port.signature) for name, port in inputs.items()} | {"o": Out(output.signature)})
+    def _key(self) -> tuple:
+        values = (getattr(self, entry.name) for entry in fields(self))
+        return type(self), *(id(value) if isinstance(value, Operator) else value for value in values)
+
+    def __eq__(self, other) -> bool:
+        return isinstance(other, Spec) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
 
     @property
     def cycles(self) -> int:
         return max(port.beats for port in (*self.inputs.values(), self.output))
+
+    def saturates(self, options: BlockOptions) -> bool:
+        """Whether its state can be clipped."""
+        return False
+
+    def inventory(self, options: BlockOptions = PLAIN) -> inv.Inventory:
+        """What it is made of."""
+        raise NotImplementedError
+
+    def circuit(self, m: Module, block: "Block", platform) -> None:
+        """Writes the circuit between the streams of `block` into `m`."""
+        raise NotImplementedError
+
+    def build(self, options: BlockOptions = PLAIN, name: str = "") -> "Block":
+        """The component; `name` is that of its window."""
+        return Block(self, options, name, src_loc_at=1)
+
+
+class Block(wiring.Component):
+    """The component of a spec, whose attributes it shows: its input streams by name, and one output stream `o`.
+
+    `clips` has a flag of every output lane whose value is clipped, `saturates` is high where the state is, both where that is
+    counted; `window` opens the state (`rtl.kit.states`); `fault` is high as a memory gives a word of wrong parity.
+    """
+
+    def __init__(self, spec: Spec, options: BlockOptions = PLAIN, name: str = "", *, src_loc_at: int = 0):
+        self.spec, self.options = spec, options
+        super().__init__({name: In(port.signature) for name, port in spec.inputs.items()} | {"o": Out(spec.output.signature)})
+        self.loads = {part: make() for part, make in options.loads.items()}
+        self.clips = Signal(spec.output.lanes, name="clips") if options.count else None
+        self.saturates = Signal(name="saturates") if options.count and spec.saturates(options) else None
+        self.fault = Signal(name="fault") if options.parity else None
+        rows, bits = spec.state
+        self.window = StateWindow(name, rows, bits) if options.stateful and bits else None
+
+    def __getattr__(self, name: str):
+        if name == "spec":
+            raise AttributeError(name)
+        return getattr(self.spec, name)
+
+    def elaborate(self, platform):
+        m = Module()
+        self.spec.circuit(m, self, platform)
+        return m
 
 
 def transfers(arrivals: list[int], hold: int = 1) -> list[int]:
@@ -96,7 +163,7 @@ def transfers(arrivals: list[int], hold: int = 1) -> list[int]:
     return taken
 
 
-class Elementwise(Block):
+class Elementwise(Spec):
     """A block that takes one beat of every input together and gives one beat `latency` cycles later."""
 
     stores = None
@@ -166,12 +233,12 @@ class Fifo(wiring.Component):
                 m.d.sync += self.peak.eq(0)
         return m
 
-    @property
-    def inventory(self) -> inv.Inventory:
-        bits, level = Shape.cast(self.i.payload.shape()).width, inv.width(self.depth + 1)
-        pointers = 2 * inv.counter(self.depth) if self.depth > 1 else inv.Inventory()
-        return (inv.ram(self.depth, bits) + pointers + inv.Inventory(
-            increments=level, comparisons=2 * level, muxes=bits * self.through, registers=level + 2, control=1))
+    @staticmethod
+    def inventory(layout: data.Layout, depth: int, through: bool = True) -> inv.Inventory:
+        bits, level = Shape.cast(layout).width, inv.width(depth + 1)
+        pointers = 2 * inv.counter(depth) if depth > 1 else inv.Inventory()
+        return (inv.ram(depth, bits) + pointers + inv.Inventory(
+            increments=level, comparisons=2 * level, muxes=bits * through, registers=level + 2, control=1))
 
     @staticmethod
     def needs(pushes: list[int], pops: list[int]) -> tuple[int, int]:
@@ -204,41 +271,65 @@ class Fork(wiring.Component):
             m.d.sync += taken.eq(Mux(self.i.ready, 0, served))
         return m
 
-    @property
-    def inventory(self) -> inv.Inventory:
-        return inv.Inventory(muxes=2 * self.outputs, registers=self.outputs, control=1)
+    @staticmethod
+    def inventory(outputs: int) -> inv.Inventory:
+        return inv.Inventory(muxes=2 * outputs, registers=outputs, control=1)
 
 
-class Gearbox(wiring.Component):
+@dataclass(frozen=True, eq=False)
+class Gearbox(Spec):
     """Changes the number of lanes: tokens of `width` channels in beats of `in_lanes` become beats of `out_lanes`."""
 
-    def __init__(self, format: IntFormat, width: int, in_lanes: int, out_lanes: int):
-        self.format, self.width, self.in_lanes, self.out_lanes = format, width, in_lanes, out_lanes
-        self.in_beats, self.out_beats = beats(width, in_lanes), beats(width, out_lanes)
-        # The last beat of a token also counts the padding that aligns the next token to an output beat.
-        self.tail = self.out_beats * out_lanes - (self.in_beats - 1) * in_lanes
-        step = max(in_lanes, self.tail)
-        self.room = 2 * out_lanes if in_lanes > out_lanes else out_lanes - 1 + step  # highest level at which a beat may enter
-        self.capacity = self.room + step
-        super().__init__({
-            "i": In(stream.Signature(Beat(format, in_lanes))), "o": Out(stream.Signature(Beat(format, out_lanes))),
-        })
+    format: IntFormat
+    width: int
+    in_lanes: int
+    out_lanes: int
+    stores = None
 
-    def elaborate(self, platform):
-        m = Module()
+    @property
+    def inputs(self) -> dict[str, Port]:
+        return {"i": Port(self.format, self.width, self.in_lanes)}
+
+    @property
+    def output(self) -> Port:
+        return Port(self.format, self.width, self.out_lanes)
+
+    @cached_property
+    def in_beats(self) -> int:
+        return beats(self.width, self.in_lanes)
+
+    @cached_property
+    def tail(self) -> int:
+        """Lanes of a token's last beat, with the padding that aligns the next token to an output beat."""
+        return beats(self.width, self.out_lanes) * self.out_lanes - (self.in_beats - 1) * self.in_lanes
+
+    @cached_property
+    def step(self) -> int:
+        return max(self.in_lanes, self.tail)
+
+    @cached_property
+    def room(self) -> int:
+        """Highest level at which a beat may enter."""
+        return 2 * self.out_lanes if self.in_lanes > self.out_lanes else self.out_lanes - 1 + self.step
+
+    @cached_property
+    def capacity(self) -> int:
+        return self.room + self.step
+
+    def circuit(self, m, block, platform):
         element = data.StructLayout({"value": shape_of(self.format), "first": 1, "last": 1})
         slots = [Signal(element, name=f"slot_{k}", reset_less=True) for k in range(self.capacity)]
         level = Signal(range(self.capacity + 1))
         beat = Signal(range(self.in_beats))
         final = beat == self.in_beats - 1
         count = Mux(final, self.tail, self.in_lanes)
-        push, pop = self.i.valid & self.i.ready, self.o.valid & self.o.ready
+        push, pop = block.i.valid & block.i.ready, block.o.valid & block.o.ready
         m.d.comb += [
-            self.i.ready.eq(level <= self.room),
-            self.o.valid.eq(level >= self.out_lanes),
-            self.o.payload.first.eq(slots[0].first),
-            self.o.payload.last.eq(slots[0].last),
-            *(self.o.payload.data[k].eq(slots[k].value) for k in range(self.out_lanes)),
+            block.i.ready.eq(level <= self.room),
+            block.o.valid.eq(level >= self.out_lanes),
+            block.o.payload.first.eq(slots[0].first),
+            block.o.payload.last.eq(slots[0].last),
+            *(block.o.payload.data[k].eq(slots[k].value) for k in range(self.out_lanes)),
         ]
         m.d.sync += level.eq(level + Mux(push, count, 0) - Mux(pop, self.out_lanes, 0))
         with m.If(push):
@@ -248,9 +339,9 @@ class Gearbox(wiring.Component):
         for k in range(max(self.in_lanes, self.tail)):
             item = Signal(element, name=f"incoming_{k}")
             m.d.comb += [
-                item.value.eq(self.i.payload.data[min(k, self.in_lanes - 1)]),
-                item.first.eq(self.i.payload.first),
-                item.last.eq(self.i.payload.last),
+                item.value.eq(block.i.payload.data[min(k, self.in_lanes - 1)]),
+                item.first.eq(block.i.payload.first),
+                item.last.eq(block.i.payload.last),
             ]
             incoming.append(item)
         base = Signal(range(self.capacity + 1))
@@ -265,10 +356,8 @@ class Gearbox(wiring.Component):
                     if 0 <= k - level_before < len(incoming):
                         with m.Case(level_before):
                             m.d.sync += slot.eq(incoming[k - level_before])
-        return m
 
-    @property
-    def inventory(self) -> inv.Inventory:
+    def inventory(self, options=PLAIN) -> inv.Inventory:
         bits, level = self.format.bits, inv.width(self.capacity + 1)
         count = max(self.in_lanes, self.tail)
         places = sum(0 <= k - before < count for before in self._levels() for k in range(self.capacity))
@@ -315,33 +404,39 @@ class Gearbox(wiring.Component):
         return pushes, departures
 
 
-class Pacer(wiring.Component):
+@dataclass(frozen=True, eq=False)
+class Pacer(Spec):
     """Admits one token every `period` cycles, so that no stage behind it is ever blocked by a slower one."""
 
-    def __init__(self, port: Port, period: int):
-        self.token_beats, self.period = port.beats, period
-        super().__init__({"i": In(port.signature), "o": Out(port.signature)})
+    output: Port
+    period: int
+    stores = None
 
-    def elaborate(self, platform):
-        m = Module()
+    @property
+    def inputs(self) -> dict[str, Port]:
+        return {"i": self.output}
+
+    @cached_property
+    def token_beats(self) -> int:
+        return self.output.beats
+
+    def circuit(self, m, block, platform):
         beat = Signal(range(self.token_beats))
         wait = Signal(range(self.period))
         admit = (beat != 0) | (wait == 0)
         m.d.comb += [
-            self.o.payload.eq(self.i.payload),
-            self.o.valid.eq(self.i.valid & admit),
-            self.i.ready.eq(self.o.ready & admit),
+            block.o.payload.eq(block.i.payload),
+            block.o.valid.eq(block.i.valid & admit),
+            block.i.ready.eq(block.o.ready & admit),
         ]
         with m.If(wait != 0):
             m.d.sync += wait.eq(wait - 1)
-        with m.If(self.o.valid & self.o.ready):
+        with m.If(block.o.valid & block.o.ready):
             m.d.sync += beat.eq(Mux(beat == self.token_beats - 1, 0, beat + 1))
             with m.If(beat == 0):
                 m.d.sync += wait.eq(self.period - 1)
-        return m
 
-    @property
-    def inventory(self) -> inv.Inventory:
+    def inventory(self, options=PLAIN) -> inv.Inventory:
         return inv.counter(self.token_beats) + inv.counter(self.period) + inv.Inventory(control=1)
 
     def schedule(self, arrivals: list[int]) -> tuple[list[int], list[int]]:

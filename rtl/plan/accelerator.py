@@ -1,10 +1,14 @@
+# amaranth: UnusedElaboratable=no
 """The accelerator: every node of an artifact as a block, connected as its schedule says."""
 
-from amaranth.hdl import Cat, Module, Signal
+from collections.abc import Mapping
+from dataclasses import replace
+
+from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..kit.streams import Beat, Fifo, Fork, Gearbox, Pacer
+from ..kit.streams import PLAIN, Beat, BlockOptions, Fifo, Fork, Gearbox, Pacer
 from .schedule import Queue, Schedule
 
 
@@ -12,26 +16,28 @@ class Accelerator(wiring.Component):
     """Tokens in at `i`, results out at `o`. One token every `schedule.period` cycles.
 
     With `trace`, the output stream of every node is also visible: `trace_<k>` carries its payload and `fire`, high where a
-    beat transfers; `trace` maps node names to ports in the order of k. With `trace` or `count`, `peak_<k>` is the high-water mark
-    of FIFO k; with `count`, `clear_peaks` clears them and `hold_peaks` keeps them as they are. With `parity`, `fault` is high as
-    a memory gives a word that is not as it was written.
+    beat transfers; `trace` maps node names to ports in the order of k. `options` are those of every block, `loads` the loadable
+    memories by node. With `trace` or `count`, `peak_<k>` is the high-water mark of FIFO k; with `count`, `clear_peaks` clears
+    them and `hold_peaks` keeps them as they are. With `parity`, `fault` is high as a memory gives a word that is not as it was
+    written.
     """
 
-    def __init__(self, schedule: Schedule, *, trace: bool = False, count: bool = False, parity: bool = False):
-        self.schedule, self.parity = schedule, parity
+    def __init__(self, schedule: Schedule, options: BlockOptions = PLAIN, *, trace: bool = False,
+                 loads: Mapping[str, dict] | None = None):
+        self.schedule, self.parity = schedule, options.parity
+        self.blocks = {name: spec.build(replace(options, loads=(loads or {}).get(name, {})), _identifier(name))
+                       for name, spec in schedule.blocks.items()}
         self.inputs, self.output = {"i": schedule.input}, schedule.output
         self.trace = {name: block.output for name, block in schedule.blocks.items()} if trace else {}
-        queues = schedule.queues() if trace or count else []
+        queues = schedule.queues() if trace or options.count else []
         self.peaks = [queue.name for queue in queues]
         members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature)}
         for k, port in enumerate(self.trace.values()):
             members[f"trace_{k}"] = Out(wiring.Signature({"payload": Out(Beat(port.format, port.lanes)), "fire": Out(1)}))
-        if count:
+        if options.count:
             members |= {"clear_peaks": In(1), "hold_peaks": In(1)}
-        if parity:
+        if options.parity:
             members["fault"] = Out(1)
-            for block in schedule.blocks.values():
-                block.fault = Signal(name="fault")
         for k, queue in enumerate(queues):
             members[f"peak_{k}"] = Out(range(queue.depth + 1))
         super().__init__(members)
@@ -39,14 +45,14 @@ class Accelerator(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         schedule = self.schedule
-        self.faults = [fault for block in schedule.blocks.values()
+        self.faults = [fault for block in self.blocks.values()
                        for fault in (block.fault, *(memory.fault for memory in block.loads.values()))] if self.parity else []
-        m.submodules.pacer = pacer = Pacer(schedule.input, schedule.period)
+        m.submodules.pacer = pacer = Pacer(schedule.input, schedule.period).build()
         wiring.connect(m, wiring.flipped(self.i), pacer.i)
-        for name, block in schedule.blocks.items():
+        for name, block in self.blocks.items():
             m.submodules[_identifier(name)] = block
         for name, output in schedule.outputs.items():
-            stream = pacer.o if name == "input" else schedule.blocks[name].o
+            stream = pacer.o if name == "input" else self.blocks[name].o
             if name in self.trace:
                 tap = getattr(self, f"trace_{list(self.trace).index(name)}")
                 m.d.comb += [tap.payload.eq(stream.payload), tap.fire.eq(stream.valid & stream.ready)]
@@ -61,7 +67,7 @@ class Accelerator(wiring.Component):
                 at = f"{name}.to.{edge.sink}.{edge.index}"
                 branch = self._change(m, branch, edge.gearbox, edge.before, f"{at}.gearbox")
                 branch = self._queue(m, branch, edge.queue, f"{at}.fifo")
-                sink = schedule.blocks[edge.sink]
+                sink = self.blocks[edge.sink]
                 wiring.connect(m, branch, getattr(sink, list(sink.inputs)[edge.index]))
             if not output.edges:
                 wiring.connect(m, stream, wiring.flipped(self.o))
@@ -74,7 +80,7 @@ class Accelerator(wiring.Component):
             return stream
         if before.depth:
             stream = self._queue(m, stream, before, f"{name}.fifo")
-        m.submodules[_identifier(name)] = gearbox
+        m.submodules[_identifier(name)] = gearbox = gearbox.build()
         wiring.connect(m, stream, gearbox.i)
         return gearbox.o
 

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Resources of an accelerator from its schedule, at once: nothing is elaborated or synthesized.
 
 Each component says what it is made of (`rtl.kit.inventory`). Multipliers and memories map to a family's macros by the rules of
@@ -9,13 +8,14 @@ which keeps them, with their errors, in `costs.json`.
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
 from pathlib import Path
 
 from ..kit.inventory import Inventory
-from ..kit.streams import Beat, Fifo, Fork, Pacer, Port
+from ..kit.streams import Beat, BlockOptions, Fifo, Fork, Pacer, Port
 from .schedule import Schedule
 
 COSTS = json.loads((Path(__file__).parent / "costs.json").read_text(encoding="utf-8"))
@@ -166,39 +166,35 @@ def resources(inventory: Inventory, family: str) -> dict[str, float]:
     return {name: float(found.known[name]) for name in RESOURCES[family]}
 
 
-def components(schedule: Schedule) -> dict[str, tuple[str, object]]:
-    """Every instance in `Accelerator`, by name: its node, or "streams" before the first one, and the component."""
-    found = {"pacer": ("streams", Pacer(schedule.input, schedule.period))}
-    found |= {name: (name, block) for name, block in schedule.blocks.items()}
+def components(schedule: Schedule, loads: Mapping[str, dict] | None = None) -> dict[str, tuple[str, Inventory]]:
+    """Every instance in `Accelerator`, by name: its node, or "streams" before the first one, and what it is made of."""
+    found = {"pacer": ("streams", Pacer(schedule.input, schedule.period).inventory())}
+    found |= {name: (name, block.inventory(BlockOptions(loads=(loads or {}).get(name, {}))))
+              for name, block in schedule.blocks.items()}
     for name, output in schedule.outputs.items():
         node = "streams" if name == "input" else name
         places = [(name, output)] + [(f"{name}.to.{edge.sink}.{edge.index}", edge) for edge in output.edges]
         for at, place in places:
             if place.gearbox is not None:
-                found[f"{at}.gearbox"] = node, place.gearbox
+                found[f"{at}.gearbox"] = node, place.gearbox.inventory()
                 if place.before.depth:
                     found[f"{at}.gearbox.fifo"] = node, _fifo(place.before.port, place.before.depth)
             if at != name:
                 found[f"{at}.fifo"] = node, _fifo(place.queue.port, place.queue.depth)
         if len(output.edges) > 1:
-            found[f"{name}.fork"] = node, _fork(output.edges[0].queue.port if output.gearbox else output.port, len(output.edges))
+            found[f"{name}.fork"] = node, Fork.inventory(len(output.edges))
     return found
 
 
 @cache
-def _fifo(port: Port, depth: int) -> Fifo:
-    return Fifo(Beat(port.format, port.lanes), depth)
+def _fifo(port: Port, depth: int) -> Inventory:
+    return Fifo.inventory(Beat(port.format, port.lanes), depth)
 
 
-@cache
-def _fork(port: Port, outputs: int) -> Fork:
-    return Fork(Beat(port.format, port.lanes), outputs)
-
-
-def estimate(schedule: Schedule, family: str, *, by_node: bool = False) -> dict:
+def estimate(schedule: Schedule, family: str, *, by_node: bool = False, loads: Mapping[str, dict] | None = None) -> dict:
     """Resources of an accelerator, by RESOURCES[family]; or those of each node, with the FIFOs, fork and gearboxes behind it."""
     nodes: dict[str, Inventory] = {}
-    for node, component in components(schedule).values():
-        nodes[node] = nodes.get(node, Inventory()) + component.inventory
+    for node, inventory in components(schedule, loads).values():
+        nodes[node] = nodes.get(node, Inventory()) + inventory
     found = {node: resources(inventory, family) for node, inventory in nodes.items()}
     return found if by_node else {name: sum(node[name] for node in found.values()) for name in RESOURCES[family]}

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Weights that can be loaded while the design runs: every constant memory twice, one bank that answers and one to be loaded.
 
 A load is one row of 32-bit words for all memories, written in order. Each memory is columns of 32 bits; the columns, and the
@@ -8,6 +7,7 @@ artifact's digest, lie in the load by falling size, each at a multiple of its si
 import hashlib
 import json
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
@@ -165,11 +165,12 @@ class Loads:
         self.bus = LoadBus(self.words)
         self.structure = structure(schedule, artifact, self.elements)
         self.structure_digest = hashlib.sha256(json.dumps(self.structure, sort_keys=True).encode()).hexdigest()
-        for name, block in schedule.blocks.items():
+        self.memories = {}
+        for name in schedule.blocks:
             own = {key.removeprefix(f"{name}."): values for key, values in rows.items() if key.startswith(f"{name}.")}
-            block.loads = {part: LoadableRom(values, self.elements[f"{name}.{part}"], self.of(f"{name}.{part}"), self.bus,
-                                             parity)
-                           for part, values in own.items()}
+            self.memories[name] = {part: partial(LoadableRom, values, self.elements[f"{name}.{part}"], self.of(f"{name}.{part}"),
+                                                 self.bus, parity) for part, values in own.items()}
+        """Of every node, by part, what makes its memory."""
 
     def of(self, memory: str) -> list[Column]:
         return sorted((column for column in self.columns if column.memory == memory), key=lambda column: column.low)

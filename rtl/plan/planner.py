@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """From what a user asks for, a rate, a number of multipliers or a device, to a schedule."""
 
 import math
@@ -94,9 +93,8 @@ def at(artifact: Artifact, cycles_per_token: int, request: Request) -> Plan:
 
 def _estimated(artifact: Artifact, cycles_per_token: int, realization: Realization, request: Request) -> Plan:
     schedule = Schedule(artifact, cycles_per_token, realization)
-    if request.loadable:
-        Loads(schedule, artifact)  # gives every block its memories
-    return Plan(schedule, request.device, estimate(schedule, request.device.family))
+    loads = Loads(schedule, artifact).memories if request.loadable else None
+    return Plan(schedule, request.device, estimate(schedule, request.device.family, loads=loads))
 
 
 def _with_logic(artifact: Artifact, cycles_per_token: int, best: Plan, request: Request) -> Plan:
@@ -104,13 +102,13 @@ def _with_logic(artifact: Artifact, cycles_per_token: int, best: Plan, request: 
     realization, family, limits = best.schedule.realization, request.device.family, request.device.limits
     nodes = {node.name: node for node in best.schedule.graph}
     found, logic = dict(best.resources), []
-    layers = {name: (block, resources(block.inventory, family)) for name, block in best.schedule.blocks.items()
+    layers = {name: (block, resources(block.inventory(), family)) for name, block in best.schedule.blocks.items()
               if isinstance(block, Linear | Conv1d) and block.multipliers}
     for name in sorted(layers, key=lambda name: -layers[name][1]["dsp"] / layers[name][0].multipliers):
         if found["dsp"] <= request.fill * limits["dsp"]:
             break
         block = fold(artifact, nodes[name], cycles_per_token, replace(realization, logic=frozenset({name})))
-        after = resources(block.inventory, family)
+        after = resources(block.inventory(), family)
         found = {key: found[key] + after[key] - layers[name][1][key] for key in found}
         logic.append(name)
     if not logic or max(found[key] / limit for key, limit in limits.items()) >= best.load:

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """From one number, the cycles a token may take, to every block's parallelism, and from that to exact timing and FIFO depths.
 
 `fold` gives each block the fewest multipliers with which it takes at most T cycles a token. `Schedule` then follows the
@@ -21,7 +20,7 @@ from .. import blocks  # noqa: F401  registers the block of every operator
 from ..blocks.pool import Pool
 from ..kit.datapath import Products
 from ..kit.registry import Realization, Stage, block_of
-from ..kit.streams import Block, Fifo, Gearbox, Pacer, Port
+from ..kit.streams import Fifo, Gearbox, Pacer, Port, Spec
 
 EMITTING = ("x", "z", "dt", "dt_raw", "head")
 """Linears that hold a whole token and emit output by output; the others accumulate all outputs while their input arrives.
@@ -34,7 +33,7 @@ MAX_CYCLES = 1 << 20
 REALIZATION = Realization()
 
 
-def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Realization) -> Block:
+def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Realization) -> Spec:
     """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers."""
     op, leaf = artifact.operators[node.name], node.name.rsplit(".", 1)[-1]
     block = block_of(op)
@@ -101,7 +100,7 @@ class Schedule:
         self.artifact, self.requested, self.realization = artifact, cycles_per_token, realization
         self.graph = build_graph(artifact.config)
         self.tokens, self.pooled = artifact.config.tokens, artifact.config.pool != "none"
-        self.blocks: dict[str, Block] = {
+        self.blocks: dict[str, Spec] = {
             node.name: fold(artifact, node, cycles_per_token, realization) for node in self.graph[1:]
         }
         self.period = max(ceil(block.cycles * self._per_frame(name) / self.tokens) for name, block in self.blocks.items())

@@ -1,3 +1,4 @@
+# amaranth: UnusedElaboratable=no
 """The path of packets: the accelerator between its stream adapters, with resets, admission and counts of packets."""
 
 from amaranth.hdl import Module, ResetInserter, Signal

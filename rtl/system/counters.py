@@ -26,7 +26,7 @@ def stages(m: Module, bank: Bank, core: Core, source, sink) -> None:
     A stage is blocked where its output waits, else starved where an input lacks, else busy. The streams' ends stand for what is
     outside: `source` starves where the design takes nothing, and `sink` where it gives nothing.
     """
-    blocks, running = core.schedule.blocks.values(), ~bank.control.freeze
+    blocks, running = core.accelerator.blocks.values(), ~bank.control.freeze
     rows = [(source.valid & ~source.ready, 0, 0, None)]
     for block in blocks:
         blocked = block.o.valid & ~block.o.ready

@@ -3,7 +3,7 @@
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -11,9 +11,8 @@ from emamba import ops as operators
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, SettingError
 
-from ..blocks.pool import Pool
-from ..blocks.scan import Scan
-from ..kit.states import States, StateWindow
+from ..kit.states import States
+from ..kit.streams import BlockOptions
 from ..plan.accelerator import Accelerator
 from ..plan.loads import Loads
 from ..plan.schedule import Schedule
@@ -87,35 +86,18 @@ class System(wiring.Component):
         self.schedule, self.options, self.artifact = schedule, options, artifact or schedule.artifact
         self.stages = ["input", *schedule.blocks, "output"]
         size = options.bus_bits // 8
-        self._give_options()
-        self.core = Core(schedule, Accelerator(schedule, count=options.counters, parity=options.parity), size)
+        self.loads = Loads(schedule, self.artifact, options.parity) if options.loadable else None
+        accelerator = Accelerator(schedule, BlockOptions(options.counters, options.stateful, options.parity),
+                                  loads=self.loads.memories if self.loads else None)
+        windows = [block.window for block in accelerator.blocks.values() if block.window is not None]
+        self.states = States(windows) if options.stateful else None
+        self.core = Core(schedule, accelerator, size)
         lite = AxiLite().signature.members
         members = {f"s_axil_{name}": lite[name] for name in SYNCHRONOUS}
         for name, flow, back in (("s_axis", In, Out), ("m_axis", Out, In)):
             members |= {f"{name}_tdata": flow(8 * size), f"{name}_tkeep": flow(size), f"{name}_tlast": flow(1),
                         f"{name}_tvalid": flow(1), f"{name}_tready": back(1)}
         super().__init__(members | {"m_axis_tuser": Out(1), "irq": Out(1)})
-
-    def _give_options(self) -> None:
-        """Tells the blocks what the options ask of them: loadable memories, windows onto their state, flags to be counted."""
-        blocks, options = self.schedule.blocks, self.options
-        self.loads = Loads(self.schedule, self.artifact, options.parity) if options.loadable else None
-        self.states = None
-        if options.stateful:
-            windows = []
-            for name, block in blocks.items():
-                if isinstance(block, Pool):
-                    block.keeps = True
-                rows, bits = getattr(block, "state", (0, 0))
-                if bits:
-                    block.window = StateWindow(name.replace(".", "_"), rows, bits)
-                    windows.append(block.window)
-            self.states = States(windows)
-        if options.counters:
-            for block in blocks.values():
-                block.clips = Signal(block.output.lanes)
-                if isinstance(block, Scan) and block.clips_state:
-                    block.saturates = Signal()
 
     def elaborate(self, platform):
         m = Module()
