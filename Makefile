@@ -23,7 +23,7 @@ test: setup lint
 	$(MAKE) -C sim test
 
 quick: lint
-	$(PYTHON_BIN) -m pytest -q -n 2 -m quick tests
+	$(PYTHON_BIN) -m pytest -q -n 2 -m quick $$(grep -l 'mark\.quick' tests/test_*.py)
 
 lint: setup
 	$(PYTHON_BIN) -m ruff check .
