@@ -4,6 +4,7 @@ from pathlib import Path
 
 from emamba.artifact import Artifact
 from emamba.io.files import write_file
+from flow.report.charts import Plot, sheet
 from rtl.plan.schedule import Schedule
 
 PLOT = "cycles.svg"
@@ -44,27 +45,18 @@ def table(rows: list[dict]) -> list[str]:
 
 def plot(rows: list[dict], folder: Path) -> None:
     """Both axes logarithmic; the limit is that every multiplier works in every cycle."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "emamba"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    work = rows[0]["multiplies_per_frame"]
-    ends = [rows[-1]["multipliers"] / 1.5, rows[0]["multipliers"] * 1.5]
-    axes.loglog(ends, [work / end for end in ends], color="black", linewidth=0.8,
-                label=f"limit: {work:,} multiplications a frame")
-    axes.loglog([row["multipliers"] for row in rows], [row["cycles_per_frame"] for row in rows], "o-", color="tab:blue",
-                markersize=4, label="this design, T = 1 to 1,280")
+    work, multipliers = rows[0]["multiplies_per_frame"], [row["multipliers"] for row in rows]
+    ends = min(multipliers) / 1.5, max(multipliers) * 1.5
+    others = [peer[:2] for peer in PEERS.values()]
+    cycles = [row["cycles_per_frame"] for row in rows] + [cycles for _, cycles in others]
+    drawn = Plot("MARS, the paper's shape", "multipliers", "cycles a frame", ends, (min(cycles) / 1.5, max(cycles) * 1.5),
+                 log_x=True, log_y=True, size=(640, 420))
+    drawn.line([(end, work / end) for end in ends], "c", f"limit: {work:,} multiplications a frame")
+    drawn.line([(row["multipliers"], row["cycles_per_frame"]) for row in rows], "a", "this design, T = 1 to 1,280", dots=True)
+    drawn.dots(others, "b", "others")
+    for name, (x, y, *_) in PEERS.items():
+        drawn.words(x, y, name)
     for row in rows:
         if row["requested"] in (1, 8, 20, 64, 128, 800):
-            axes.annotate(f"T = {row['requested']}", (row["multipliers"], row["cycles_per_frame"]), textcoords="offset points",
-                          xytext=(-8, -10), ha="right", fontsize=8)
-    for (name, (multipliers, cycles, *_)), marker in zip(PEERS.items(), "^sv", strict=True):
-        axes.loglog(multipliers, cycles, marker, color="tab:red", markersize=6, label=name)
-    axes.set(xlabel="multipliers", ylabel="cycles a frame", title="MARS, the paper's shape")
-    axes.grid(True, which="major", linewidth=0.3)
-    axes.legend(fontsize=8)
-    write_file(folder / PLOT, lambda path: figure.savefig(path, format="svg", metadata={"Date": None}))
-    pyplot.close(figure)
+            drawn.words(row["multipliers"], row["cycles_per_frame"], f"T = {row['requested']}")
+    write_file(folder / PLOT, lambda path: path.write_text(sheet([[drawn]]), encoding="utf-8"))

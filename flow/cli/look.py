@@ -119,8 +119,6 @@ def _save_arrays(path: Path, values: dict[str, np.ndarray]) -> None:
 def _profile(options: argparse.Namespace) -> int:
     from ..report import profiling
 
-    if options.plot:
-        profiling.plotter()
     artifact = load(options.artifact)
     tokens, _, data = sequences(options, artifact)
     units = profiling.profile(artifact, tokens, progress(len(tokens)))

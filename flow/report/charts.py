@@ -1,5 +1,5 @@
-"""Plots as inline SVG, without a library: axes with units, lines, steps, points and bars. Colours are classes of the page's CSS
-(`a`, `b`, `c`, `limit`), so that a plot follows light, dark and print."""
+"""Plots as SVG, without a library: axes with units, lines, steps, points and bars. Colours are classes (`a`, `b`, `c`, `limit`):
+of the page's CSS, so that a plot follows light, dark and print, or of a sheet's own."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -13,6 +13,11 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 12, 22, 40
 """Margins in px, for ticks and labels."""
 ROW = 15
 """Height in px of a bar."""
+STYLE = """\
+text { font: 11px sans-serif; fill: #1c2024; } .tick { fill: #5f6872; font-size: 10px; } .title { font-weight: bold; }
+.grid { stroke: #e3e6ea; fill: none; } .frame { stroke: #5f6872; fill: none; stroke-width: .6; }
+rect.a, circle.a { fill: #2166ac; } rect.b, circle.b { fill: #c2410c; } rect.c, circle.c { fill: #8a929c; }
+polyline { fill: none; } .a { stroke: #2166ac; } .b { stroke: #c2410c; } .c { stroke: #8a929c; } .wide { stroke-width: 4; }"""
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -95,8 +100,9 @@ class Plot:
         self._name(name, kind)
         return self
 
-    def dots(self, points: Points, kind: str) -> "Plot":
+    def dots(self, points: Points, kind: str, name: str = "") -> "Plot":
         self.marks += [f'<circle class="{kind}" cx="{self._px(x):.1f}" cy="{self._py(y):.1f}" r="2"/>' for x, y in points]
+        self._name(name, kind)
         return self
 
     def steps(self, edges: Sequence[float], heights: Sequence[float], kind: str, name: str = "") -> "Plot":
@@ -109,6 +115,11 @@ class Plot:
         self._name(name, kind)
         return self
 
+    def words(self, x: float, y: float, text: str) -> "Plot":
+        """Words beside a point."""
+        self.marks.append(f'<text class="tick" x="{self._px(x) + 4:.1f}" y="{self._py(y) - 4:.1f}">{escape(text)}</text>')
+        return self
+
     def verticals(self, places: Iterable[float], kind: str, name: str = "") -> "Plot":
         for x in places:
             if self.x[0] <= x <= self.x[1]:
@@ -117,8 +128,11 @@ class Plot:
         return self
 
     def svg(self) -> str:
-        width, height = self.size
-        inner, parts = self._inner, []
+        return _svg(self.title, *self.size, self.parts(), self.names)
+
+    def parts(self) -> list[str]:
+        """Its elements, without the key."""
+        height, inner, parts = self.size[1], self._inner, []
         for log, span, place in ((self.log_x, self.x, "x"), (self.log_y, self.y, "y")):
             count = max(2, inner[place == "y"] // (70, 34)[place == "y"])
             for value in (decades if log else ticks)(*span, count):
@@ -131,12 +145,30 @@ class Plot:
                                  f'x="{LEFT - 5}" y="{self._py(value) + 4:.1f}" text-anchor="end">{number(value)}</text>')
         parts += self.marks
         parts.append(f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{inner[0]}" height="{inner[1]}"/>')
-        return _svg(self.title, width, height, [
+        return [
             *parts, f'<text class="title" x="{LEFT}" y="14">{escape(self.title)}</text>',
             f'<text x="{LEFT + inner[0] / 2}" y="{height - 8}" text-anchor="middle">{escape(self.x_label)}</text>',
             f'<text transform="translate(12 {TOP + inner[1] / 2}) rotate(-90)" text-anchor="middle">'
             f"{escape(self.y_label)}</text>",
-        ], self.names)
+        ]
+
+
+def sheet(rows: Sequence[Sequence[Plot]]) -> str:
+    """An SVG file of rows of plots, each with its key inside."""
+    parts, y = [], 0
+    for row in rows:
+        x = 0
+        for plot in row:
+            key = [f'<circle class="{kind}" cx="{plot.size[0] - RIGHT - 8}" cy="{TOP + 12 + 14 * k}" r="3"/><text class="tick" '
+                   f'x="{plot.size[0] - RIGHT - 16}" y="{TOP + 16 + 14 * k}" text-anchor="end">{escape(name)}</text>'
+                   for k, (name, kind) in enumerate(plot.names)]
+            parts.append(f'<g transform="translate({x} {y})">{"".join([*plot.parts(), *key])}</g>')
+            x += plot.size[0]
+        y += max(plot.size[1] for plot in row)
+    width = max(sum(plot.size[0] for plot in row) for row in rows)
+    return "\n".join(['<?xml version="1.0" encoding="utf-8"?>',
+                      f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}">',
+                      f"<style>{STYLE}</style>", f'<rect width="{width}" height="{y}" fill="white"/>', *parts, "</svg>", ""])
 
 
 Row = tuple[str, float, str, str]

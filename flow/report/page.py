@@ -8,6 +8,7 @@ from markupsafe import Markup
 from emamba.datasets.metrics import words
 
 from .charts import Plot, bars, heat, number
+from .profiling import unit_plots
 
 SMALL = (300, 170)
 MAP_ROWS = 60
@@ -76,23 +77,7 @@ def _pareto(report: dict) -> list[str]:
 
 
 def _units(report: dict) -> list[str]:
-    plots = []
-    for unit in report["units"]["units"]:
-        c = unit["curve"]
-        x, span = c["x"], (c["x"][0], c["x"][-1])
-        plots.append(Plot(f"{unit['node']}: {unit['function']}, {unit['input']} → {unit['output']}", "argument", "value", span,
-                          (min(*c["y"], *c["true"]), max(*c["y"], *c["true"])), size=(350, 230))
-                     .line(list(zip(x, c["true"], strict=True)), "c wide", "exact")
-                     .line(list(zip(x, c["y"], strict=True)), "a",
-                           f"{unit['segments']} segments" if unit["segments"] else "table")
-                     .dots(list(zip(c["knot_x"], c["knot_y"], strict=True)), "a").svg())
-        plots.append(Plot(f"{unit['node']}: error", "argument", "error, output LSB", span, (min(c["error"]), max(c["error"])),
-                          size=(350, 230))
-                     .line(list(zip(x, c["error"], strict=True)), "b").svg())
-        plots.append(Plot(f"{unit['node']}: inputs", "argument; outermost bars: beyond", "share of inputs",
-                          (c["edges"][0], c["edges"][-1]), (1e-6, 1), log_y=True, size=(350, 230))
-                     .steps(c["edges"], c["shares"], "a").svg())
-    return plots
+    return [plot.svg() for unit in report["units"]["units"] for plot in unit_plots(unit)]
 
 
 def _formats(report: dict) -> list[str]:

@@ -9,7 +9,6 @@ import numpy as np
 
 from emamba import piecewise
 from emamba.artifact import Artifact
-from emamba.base.errors import ToolMissing
 from emamba.base.formats import IntFormat
 from emamba.graph import build_graph
 from emamba.io.files import write_file
@@ -19,8 +18,12 @@ from emamba.piecewise.chord import DOMAINS
 from emamba.piecewise.functions import arguments, values
 from emamba.run.executors import BATCH, make_executor
 
+from .charts import Plot, sheet
+
 Array = np.ndarray
 
+SIZE = (350, 230)
+"""Of a unit's plot, in px."""
 PLOTTED = 1500
 """Codes of a curve, at most."""
 
@@ -138,41 +141,28 @@ def _words(value: float | None, form: str, nothing: str = "–") -> str:
 # -- plot ---------------------------------------------------------------------------------------------------------------------
 
 
-def plotter():
-    """matplotlib, which only a plot needs."""
-    try:
-        import matplotlib
-        import matplotlib.figure
-    except ImportError as error:
-        raise ToolMissing(f"a plot needs the extra [report] ({error}): pip install 'emamba[report]'") from None
-    return matplotlib
-
-
 def plot(units: list[Unit], path: Path) -> None:
-    """Draws function, segments, error and histogram of every unit into the SVG file `path`, equal for equal units."""
-    matplotlib = plotter()
-    with matplotlib.rc_context({"svg.hashsalt": "emamba", "svg.fonttype": "none", "font.size": 8}):
-        figure = matplotlib.figure.Figure(figsize=(4 * len(units), 6), layout="constrained")
-        axes = figure.subplots(3, len(units), sharex="col", squeeze=False, height_ratios=(3, 1, 1))
-        for unit, column in zip(units, axes.T, strict=True):
-            _draw(unit, *column)
-        write_file(path, lambda target: figure.savefig(target, format="svg", metadata={"Date": None}))
+    """Draws function, segments, error and inputs of every unit into the SVG file `path`, equal for equal units."""
+    columns = [unit_plots(unit.report() | {"curve": curve(unit)}) for unit in units]
+    content = sheet(list(zip(*columns, strict=True)))
+    write_file(path, lambda target: target.write_text(content, encoding="utf-8"))
 
 
-def _draw(unit: Unit, top, middle, bottom) -> None:
-    c = curve(unit)
-    top.plot(c["x"], c["true"], color="0.6", linewidth=3, label=unit.function)
-    top.plot(c["x"], c["y"], color="tab:blue", linewidth=1,
-             label=f"{len(unit.knots) - 1} segments" if len(unit.knots) else "table")
-    top.plot(c["knot_x"], c["knot_y"], "o", color="tab:blue", markersize=3)
-    top.set_title(f"{unit.node}: {unit.i} → {unit.o}")
-    top.legend()
-    middle.plot(c["x"], c["error"], color="tab:red", linewidth=0.8)
-    middle.set_ylabel("error, LSB")
-    bottom.stairs(c["shares"], c["edges"], fill=True, color="tab:green")
-    bottom.set_yscale("log")
-    bottom.set_ylabel("share of inputs")
-    bottom.set_xlabel("argument; the outermost bars count what lies beyond")
+def unit_plots(unit: dict) -> list[Plot]:
+    """The function with its segments, the error, and the inputs, of a unit's report with its `curve`."""
+    c = unit["curve"]
+    x, span = c["x"], (c["x"][0], c["x"][-1])
+    function = Plot(f"{unit['node']}: {unit['function']}, {unit['input']} → {unit['output']}", "argument", "value", span,
+                    (min(*c["y"], *c["true"]), max(*c["y"], *c["true"])), size=SIZE)
+    function.line(list(zip(x, c["true"], strict=True)), "c wide", "exact")
+    function.line(list(zip(x, c["y"], strict=True)), "a", f"{unit['segments']} segments" if unit["segments"] else "table")
+    function.dots(list(zip(c["knot_x"], c["knot_y"], strict=True)), "a")
+    error = Plot(f"{unit['node']}: error", "argument", "error, output LSB", span, (min(c["error"]), max(c["error"])), size=SIZE)
+    error.line(list(zip(x, c["error"], strict=True)), "b")
+    inputs = Plot(f"{unit['node']}: inputs", "argument; outermost bars: beyond", "share of inputs",
+                  (c["edges"][0], c["edges"][-1]), (1e-6, 1), log_y=True, size=SIZE)
+    inputs.steps(c["edges"], c["shares"], "a")
+    return [function, error, inputs]
 
 
 def _shown(unit: Unit) -> tuple[int, int]:

@@ -5,10 +5,10 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from emamba.base.errors import ToolMissing
 from emamba.datasets.metrics import error_name
 from emamba.io.files import rows_text, write_file
 
+from ..report.charts import Plot, sheet
 from .space import Space
 from .storage import plain
 from .study import best, failed, finished
@@ -52,37 +52,32 @@ def summary(study: optuna.Study, space: Space) -> dict:
 
 
 def write(study: optuna.Study, space: Space, out: Path) -> None:
-    """search.json and, with matplotlib, pareto.svg."""
+    """search.json and, where there is a front, pareto.svg."""
     content = rows_text(summary(study, space))
     write_file(out / "search.json", lambda path: path.write_text(content, encoding="utf-8"))
     if best(study):
-        write_file(out / "pareto.svg", lambda path: plot(study, space, path))
+        drawn = sheet([front(study, space)])
+        write_file(out / "pareto.svg", lambda path: path.write_text(drawn, encoding="utf-8"))
 
 
-def plot(study: optuna.Study, space: Space, path: Path) -> None:
-    """The error over each cost: all trials that were measured, the best with their numbers, the recipe as a star."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise ToolMissing(f"the plot needs the extra [report] ({error}): pip install 'emamba[report]'") from None
-    from matplotlib.figure import Figure
-
+def front(study: optuna.Study, space: Space) -> list[Plot]:
+    """The error over each cost: all trials that were measured, those of the Pareto front with their numbers, the recipe."""
     trials = [trial for trial in finished(study) if "error" in trial.user_attrs]
-    chosen, costs = best(study), space.costs or ("multiplies",)
-    with matplotlib.rc_context({"svg.hashsalt": "emamba", "font.size": 9}):
-        figure = Figure(figsize=(5 * len(costs), 4), layout="constrained")
-        for axes, cost in zip(figure.subplots(1, len(costs), squeeze=False)[0], costs, strict=True):
-            axes.plot(*_places(trials, cost), "o", color="0.75", markersize=4)
-            axes.plot(*_places(chosen, cost), "o", color="tab:blue", markersize=5)
-            axes.plot(*_places([trial for trial in trials if trial.params == space.start], cost), "*", color="tab:red",
-                      markersize=11)
-            for trial in chosen:
-                axes.annotate(str(trial.number), (trial.user_attrs[cost], trial.user_attrs["error"]), xytext=(3, 3),
-                              textcoords="offset points")
-            axes.set(xlabel=AXES[cost], ylabel=_error(study, space), xscale="log")
-            axes.grid(alpha=0.3)
-        figure.savefig(path, format="svg", metadata={"Date": None})
+    start = [trial for trial in trials if trial.params == space.start]
+    plots = []
+    for cost in space.costs or ("multiplies",):
+        places = _places(trials, cost)
+        x, y = ([place[axis] for place in places] for axis in (0, 1))
+        margin = (max(y) - min(y)) / 20
+        plot = Plot(_error(study, space), AXES[cost], _error(study, space), (max(min(x), 1e-9) / 1.2, max(x) * 1.2),
+                    (min(y) - margin, max(y) + margin), log_x=True, size=(450, 360))
+        for found, kind, name in ((trials, "c", "trials"), (best(study), "a", "Pareto front"), (start, "b", "recipe")):
+            plot.dots(_places(found, cost), kind, name)
+        for trial in best(study):
+            plot.words(trial.user_attrs[cost], trial.user_attrs["error"], str(trial.number))
+        plots.append(plot)
+    return plots
 
 
-def _places(trials: list[FrozenTrial], cost: str) -> tuple[list[float], list[float]]:
-    return [trial.user_attrs[cost] for trial in trials], [trial.user_attrs["error"] for trial in trials]
+def _places(trials: list[FrozenTrial], cost: str) -> list[tuple[float, float]]:
+    return [(trial.user_attrs[cost], trial.user_attrs["error"]) for trial in trials]
