@@ -32,7 +32,7 @@ def main() -> None:
     poses = {name: predict(artifact, name, make_executor(artifact, name), tokens) for name in ("float", "int")}
     print(f"building the hardware's simulation at {CYCLES_PER_TOKEN} cycles a token (a minute or two the first time)", flush=True)
     rtl = RtlExecutor(artifact, CYCLES_PER_TOKEN)
-    poses["rtl"] = artifact.codec.decode(rtl.run(artifact.codec.encode(tokens, artifact.input), ["head"])["head"][:, 0],
+    poses["rtl"] = artifact.codec.decode(rtl.answer(artifact.codec.encode(tokens, artifact.input))[:, 0],
                                          artifact.output)
 
     print(f"\n{'':24}{'float':>10}{'int':>10}{'rtl':>10}   mean error of the pose, cm")

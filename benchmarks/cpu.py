@@ -160,14 +160,12 @@ def _torch(artifact: Artifact, tokens: Array, head: Array) -> tuple[list[list[Ca
 
 def _without_kernels(model):
     """A copy of the network in PyTorch alone, by the definitions of its loops: what a user has without emamba's kernels."""
-    import torch
-
     from emamba.training.kernels import simple_conv, simple_scan
+    from emamba.training.network import Torch
 
     model = copy.deepcopy(model)
-    for block in model.blocks:
-        block.scan = lambda u, dt, B, C, block=block: simple_scan(u, dt, B, C, -torch.exp(block.A_log), block.D)
-        block.conv.forward = lambda x, conv=block.conv: simple_conv(x, conv.weight, conv.bias)
+    model.xp = Torch()
+    model.xp.conv, model.xp.scan = simple_conv, simple_scan
     return model
 
 

@@ -179,7 +179,7 @@ def long() -> list[dict]:
 
 
 def _long(artifact: Artifact, tokens: np.ndarray) -> list[dict]:
-    model, reference = IntegerModel(artifact), Reference(artifact.config, artifact.weights)
+    model, reference = IntegerModel(artifact), Reference(artifact.graph, artifact.weights)
     scans = {node.name: node.inputs for node in model.graph if node.kind == "Scan"}
     kept = {name for inputs in scans.values() for name in inputs}
     integers = model.run(artifact.codec.encode(tokens, artifact.input), kept)

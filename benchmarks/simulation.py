@@ -35,7 +35,7 @@ def measure(artifact: Artifact, tokens: np.ndarray) -> list[dict]:
         integers = artifact.codec.encode(frames, artifact.input)
         result = simulation.run(packing.pack(schedule.input, integers))
         ran = time.perf_counter()
-        expected = IntegerModel(artifact).run(integers, ["head"])["head"]
+        expected = IntegerModel(artifact).answer(integers)
         head = packing.unpack(schedule.output, result.output).reshape(expected.shape)
         leaves = result.output_cycles[schedule.output.beats - 1::schedule.output.beats]
         rows.append({

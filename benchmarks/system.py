@@ -37,7 +37,7 @@ def _frames(artifact: Artifact, tokens: np.ndarray) -> dict:
     """All frames under stalls of every channel; the rate without."""
     system = System(Schedule(artifact, CYCLES_PER_TOKEN))
     integers = artifact.codec.encode(tokens, artifact.input)
-    expected = IntegerModel(artifact).run(integers, ["head"])["head"]
+    expected = IntegerModel(artifact).answer(integers)
     with NativeTransport(system, BUILD, cycles=1_000_000) as transport:
         accelerator = Accelerator(describe(system, integers[:4]), transport)
         transport.stall(*STALLS.values(), 7, burst=BURST)
@@ -65,7 +65,7 @@ def _loads() -> dict:
             which = (turn + 1) % 2
             accelerator.load(descriptions[which])
             frames = frames_of(first, 2, turn)
-            answers = [model.run(frames, ["head"])["head"] for model in models]
+            answers = [model.answer(frames) for model in models]
             assert (answers[0] != answers[1]).any()
             wrong += (accelerator.run(frames) != answers[which]).any(axis=(1, 2)).sum()
     return {"loads": LOADS, "words": system.loads.words, "frames": 2 * LOADS, "wrong": int(wrong)}

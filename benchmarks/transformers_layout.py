@@ -20,6 +20,7 @@ import emamba
 from emamba.api import read_model_files
 from emamba.base.door import guarded
 from emamba.base.errors import Mismatch
+from emamba.graph import build_graph
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import Reference
 from sim.executor import RtlExecutor
@@ -58,7 +59,7 @@ def main(folder: Path | None) -> None:
                 (saved / "generation_config.json").unlink(missing_ok=True)
                 save_file({"ids": ids, "logits": logits}, saved / "outputs.safetensors")
             imported = read_model_files(saved, LENGTH)
-        head = Reference(imported.config, imported.weights).run(ids[..., None], ["head"])["head"]
+        head = Reference(build_graph(imported.config), imported.weights).answer(ids[..., None])
         difference = float(np.abs(head - logits).max())
         print(f"{name}: {imported.notes[0]}")
         largest = float(np.abs(logits).max())

@@ -43,7 +43,7 @@ def describe(system: System, frames: np.ndarray, artifact: Artifact | None = Non
             raise DesignLimit(f"'{artifact.name}' cannot be loaded into a design of '{system.artifact.name}': {found}; build a "
                               "design for it")
         image = loads.image(artifact).tobytes().hex()
-    answers = IntegerModel(artifact).run(frames, ["head"])["head"]
+    answers = IntegerModel(artifact).answer(frames)
     codec = {key: None if value is None else value.tolist() for key, value in vars(artifact.codec).items()}
     return {
         "format": FORMAT, "version": VERSION, "name": artifact.name, "digest": artifact.digest,

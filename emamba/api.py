@@ -20,13 +20,15 @@ from .artifact import Artifact, Codec
 from .base.errors import EmambaError, Fault, InputError, Mismatch, SettingError, brief
 from .config import DataConfig, ModelConfig, QuantizeConfig, Recipe, validate
 from .datasets.tokens import executor_tokens
+from .graph import build_graph
+from .graph.parameters import check_tensors
 from .importers.mamba1 import Head, Imported, translate
 from .io.files import write_folder
 from .io.tensor_files import read_checkpoint_files, to_array
 from .io.wrappers import BLOCKS, check_alone, check_one, find_place, follow, peel, prefixes, unwrapped
 from .quantization.quantize import CHECKPOINT_VERSION, calibration_tokens, quantize
 from .run.integer import record_golden
-from .run.reference import Reference, check_weights
+from .run.reference import Reference
 
 Array = np.ndarray
 
@@ -178,7 +180,7 @@ def _state(module: Any, where: str) -> dict:
 def _own_weights(tensors: dict, root: str, config: ModelConfig, where: str) -> dict[str, Array]:
     check_alone(tensors, root, where)
     weights = {name.removeprefix(root): to_array(name, value, where).astype(np.float32) for name, value in tensors.items()}
-    check_weights(config, weights, where)
+    check_tensors(build_graph(config), weights, where)
     return weights
 
 
@@ -251,11 +253,13 @@ def _verify(module: Any, without_head: bool, model: Imported, codec: Codec, data
         raise SettingError(f"{where} gives a {type(output).__name__} and no tensor: give verify = False to compile it without "
                            "comparing its outputs")
     found = found.double().cpu().numpy()
-    reference = Reference(config, model.weights)
+    reference = Reference(build_graph(config), model.weights)
     if without_head:
-        expected = reference.run(inputs, ["norm"])["norm"] * model.weights["norm.weight"] + model.weights.get("norm.bias", 0.0)
+        norm = reference.graph[reference.graph.output.norm]
+        bias = model.weights[norm.parameters["bias"]] if "bias" in norm.parameters else 0.0
+        expected = reference.run(inputs, [norm.name])[norm.name] * model.weights[norm.parameters["weight"]] + bias
     else:
-        expected = reference.run(inputs, ["head"])["head"]
+        expected = reference.answer(inputs)
         expected = expected if config.pool == "none" else expected[:, 0]
     if found.shape != expected.shape:
         raise Mismatch(f"{where} gives outputs of the shape {list(found.shape)}, the float model made of it "

@@ -19,14 +19,15 @@ class Config(BaseModel):
 
 
 class ModelConfig(Config):
-    """Shape of a Mamba model.
+    """Sizes of a model.
 
-    `form` selects the block: `emamba` (SiLU on the gate only, ReLU on δ, x and z projections with bias; paper Eq. 4 and
-    the authors' hardware) or `standard` (Mamba-1: SiLU after the convolution, softplus on δ, projections without bias unless
-    `bias` is true).
+    `form` names the function that builds its blocks: `emamba` (SiLU on the gate only, ReLU on δ, x and z projections with bias;
+    paper Eq. 4 and the authors' hardware), `standard` (Mamba-1: SiLU after the convolution, softplus on δ, projections without
+    bias unless `bias` is true), or one that a file of your own registers (`emamba.graph.model`).
     """
 
-    form: Literal["emamba", "standard"] = "emamba"
+    form: str = Field("emamba", pattern=r"^[A-Za-z]\w{0,39}$")
+    options: dict[str, bool | int | float | str] = Field({}, description="what only a form of your own knows")
     input: Literal["image", "sequence", "tokens"]
     image: tuple[int, int, int] | None = Field(None, description="height, width, channels of an image input")
     patch: tuple[int, int] | None = Field(None, description="height, width of a patch; each patch is one token")
@@ -37,6 +38,7 @@ class ModelConfig(Config):
     length: int | None = Field(None, ge=1, le=1 << 20, description="tokens per sequence; derived for images")
     d_model: int = Field(ge=1, le=1 << 14)
     expand: int = Field(2, ge=1, le=64)
+    inner: int | None = Field(None, ge=1, le=1 << 20, description="channels inside a block (default: expand · d_model)")
     d_state: int = Field(8, ge=1, le=1024)
     dt_rank: int = Field(ge=1, le=1 << 14)
     d_conv: int = Field(4, ge=1, le=64)
@@ -77,7 +79,7 @@ class ModelConfig(Config):
 
     @property
     def d_inner(self) -> int:
-        return self.expand * self.d_model
+        return self.inner or self.expand * self.d_model
 
     @property
     def tokens(self) -> int:
@@ -93,18 +95,6 @@ class ModelConfig(Config):
         if self.image and self.patch:
             return (self.patch[0] + 2 * self.overlap) * (self.patch[1] + 2 * self.overlap) * self.image[2]
         return self.features or 1
-
-    @property
-    def conv_silu(self) -> bool:
-        return self.form == "standard"
-
-    @property
-    def softplus(self) -> bool:
-        return self.form == "standard"
-
-    @property
-    def projection_bias(self) -> bool:
-        return self.form == "emamba" if self.bias is None else self.bias
 
 
 class TrainConfig(Config):

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from emamba.artifact import Artifact
-from emamba.graph import build_graph
 from emamba.run.executors import BATCH, Executor
 
 Array = np.ndarray
@@ -88,7 +87,7 @@ def table(result: Comparison, artifact: Artifact, backends: tuple[str, str]) -> 
     lines.append(f"{result.mismatches} mismatches")
     if result.mismatches:
         name, key = next((name, key) for name, key in result.keys.items() if key.first)
-        read = next(node.inputs for node in build_graph(artifact.config) if node.name == name) or ("the data",)
+        read = artifact.graph[name].inputs or ("the data",)
         (sequence, token, channel), (left, right) = key.first["at"], key.first["values"]
         lines.append(f"first in the order of the data: {name}, token {token}, channel {channel} of sequence {sequence}: "
                      f"{backends[0]} {left}, {backends[1]} {right}, in {key.first['format']}; what it reads is equal: "

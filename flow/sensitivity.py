@@ -15,6 +15,7 @@ from emamba.base.errors import DesignLimit, InputError, SettingError
 from emamba.config import ModelConfig, QuantizeConfig, validate
 from emamba.datasets.metrics import error_name, error_of, figures
 from emamba.datasets.tokens import executor_tokens
+from emamba.graph import build_graph
 from emamba.quantization.quantize import Traces, quantize, read_model
 from emamba.run.executors import make_executor, predict
 from emamba.run.integer import IntegerModel
@@ -51,14 +52,12 @@ class Bench:
 
     @cached_property
     def traces(self) -> Traces:
-        return Traces.record(self.config, self.weights, self.codec, self.calibration)
+        return Traces.record(build_graph(self.config), self.weights, self.codec, self.calibration)
 
     @property
     def names(self) -> list[str]:
         """Tensors whose width can be chosen."""
-        fixed = {"input"} if self.config.input == "tokens" else set()
-        fixed |= {"pool"} if self.config.pool == "last" else set()
-        return [node.name for node in self.traces.reference.graph if node.name not in fixed]
+        return [node.name for node in self.traces.reference.graph if not node.operator.follows(node)]
 
     def quantize(self, settings: QuantizeConfig) -> Artifact:
         """Scales are those of each tensor, for speed."""
@@ -142,7 +141,7 @@ def table(rows: list[Row], widths: tuple[int, ...]) -> str:
 def width_of(artifact: Artifact, name: str) -> int:
     """Bits of a tensor as settings count them: δ without its sign bit has one less."""
     o = artifact.operators[name].o
-    return o.bits + (name.endswith(".dt") and not o.signed)
+    return o.bits + (artifact.graph[name].role == "delta" and not o.signed)
 
 
 def narrowed(settings: QuantizeConfig, widths: dict[str, int]) -> QuantizeConfig:
@@ -179,7 +178,7 @@ def choose_widths(bench: Bench, settings: QuantizeConfig, tolerance: float, cost
     bits: dict[str, int] = {}
     for name in bench.names:
         possible = (width for width in LADDER if bench.attempt(settings, **bits | {name: width}))
-        if name != "head" and (width := next(possible, None)):
+        if bench.traces.reference.graph[name].role != "head" and (width := next(possible, None)):
             bits[name] = width
     widest = bench.quantize(narrowed(settings, bits))
     exact, error = bench.float_error(widest), bench.error(widest)

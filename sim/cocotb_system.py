@@ -58,7 +58,7 @@ class Desk:
         return rng.integers(low, high + 1, (count, self.description.tokens, self.description.input_width))
 
     def answer(self, frames):
-        return self.model.run(frames, ["head"])["head"]
+        return self.model.answer(frames)
 
     def connect(self, timeout=1.0):
         return Accelerator(self.description, self.transport, timeout=timeout)
@@ -296,7 +296,7 @@ def weights(desk):
     for turn in range(SPEC["loads"]):
         accelerator.load((other, own)[turn % 2])
         frames = desk.frames(2)
-        answers = [models[digest].run(frames, ["head"])["head"] for digest in (accelerator.description.digest, own.digest)]
+        answers = [models[digest].answer(frames) for digest in (accelerator.description.digest, own.digest)]
         assert (accelerator.run(frames) == answers[0]).all(), f"wrong after load {turn}"
         assert turn % 2 or (answers[0] != answers[1]).any()
     accelerator.load(own)
@@ -339,7 +339,7 @@ def weights(desk):
     results = [desk.transport.receive(size, 1) for _ in frames]
     write(address("LOAD_COMMAND"), 2)
     got = np.frombuffer(b"".join(results), own.output.dtype).reshape(len(frames), own.output_tokens, own.output_width)
-    assert (got == models[own.digest].run(frames, ["head"])["head"]).all()
+    assert (got == models[own.digest].answer(frames)).all()
     desk.wait(20)
     assert accelerator._digest() == other.digest
-    assert Accelerator(own, desk.transport).run(frames).tolist() == models[own.digest].run(frames, ["head"])["head"].tolist()
+    assert Accelerator(own, desk.transport).run(frames).tolist() == models[own.digest].answer(frames).tolist()

@@ -30,9 +30,14 @@ class RtlExecutor:
     def run(self, tokens: Array, keep: Iterable[str] | None = None, **stalls) -> dict[str, Array]:
         """tokens [batch, L, input width] of integers → int64 arrays [batch, L', width] of the nodes visible and in `keep`."""
         self.last = result = self.simulation.run(packing.pack(self.schedule.input, tokens), **stalls)
-        beats = {"head": (self.schedule.output, result.output)}
+        beats = {self.artifact.graph.output.name: (self.schedule.output, result.output)}
         beats |= {name: (port, result.traces[name]) for name, port in self.simulation.trace.items()}
         return {
             name: packing.unpack(port, words).reshape(len(tokens), -1, port.width)
             for name, (port, words) in beats.items() if keep is None or name in keep
         }
+
+    def answer(self, tokens: Array, **stalls) -> Array:
+        """The output's integers alone."""
+        name = self.artifact.graph.output.name
+        return self.run(tokens, [name], **stalls)[name]

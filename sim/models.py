@@ -4,8 +4,8 @@ import numpy as np
 
 from emamba.artifact import Artifact, Codec
 from emamba.config import ModelConfig, QuantizeConfig
+from emamba.graph import build_graph
 from emamba.quantization.quantize import quantize
-from emamba.run.reference import expected_shapes
 
 SHAPES: dict[str, dict] = {
     "emamba-image": {"input": "image", "image": (4, 4, 3), "patch": (2, 2), "d_model": 6, "dt_rank": 5, "blocks": 2,
@@ -41,7 +41,7 @@ def random_artifact(shape: str | ModelConfig, seed: int = 0, **settings) -> Arti
     config = ModelConfig(**SHAPES[shape]) if isinstance(shape, str) else shape
     rng = np.random.default_rng(seed)
     weights = {}
-    for name, dimensions in expected_shapes(config).items():
+    for name, dimensions in build_graph(config).tensors.items():
         leaf = name.rsplit(".", 1)[-1]
         scale = 1 / np.sqrt(dimensions[-1]) if len(dimensions) > 1 else 0.1
         weights[name] = rng.normal(0, scale, dimensions)

@@ -24,6 +24,6 @@ def test_model(shape, cycles_per_token, simulators, build_dir):
     model = IntegerModel(artifact)
     bench(
         Accelerator(schedule), tokens,
-        model=lambda tokens: model.run(tokens, ["head"])["head"],
+        model=lambda tokens: model.answer(tokens),
         schedule=lambda arrivals: (None, schedule.timetable(len(tokens))),
     ).run(f"model-{shape}-{cycles_per_token}", simulators, build_dir, ONLY)

@@ -5,10 +5,11 @@ import numpy as np
 
 from emamba.artifact import Artifact, Codec
 from emamba.config import ModelConfig, QuantizeConfig
+from emamba.graph import build_graph
 from emamba.ops import Norm, Scan, Weighted
 from emamba.quantization.quantize import quantize
 from emamba.run.integer import IntegerModel
-from emamba.run.reference import Reference, expected_shapes
+from emamba.run.reference import Reference
 
 Array = np.ndarray
 
@@ -19,14 +20,14 @@ SMALL = {"input": "sequence", "features": 3, "length": 5, "d_model": 7, "d_state
 def weights_of(config: ModelConfig, seed: int = 0) -> dict[str, Array]:
     """Random weights, δ of about 0.1."""
     rng = np.random.default_rng(seed)
-    weights = {name: rng.normal(0, 1 / np.sqrt(shape[-1]), shape) for name, shape in expected_shapes(config).items()}
+    weights = {name: rng.normal(0, 1 / np.sqrt(shape[-1]), shape) for name, shape in build_graph(config).tensors.items()}
     for name, value in weights.items():
         if name.endswith("A_log"):
             weights[name] = np.log(rng.uniform(0.5, 8, value.shape))
         elif name.endswith((".D", "norm.weight")):
             weights[name] = rng.uniform(0.5, 2, value.shape)
         elif name.endswith(".dt.bias"):
-            weights[name] = rng.normal(-2 if config.softplus else 0.1, 0.3, value.shape)
+            weights[name] = rng.normal(-2 if config.form == "standard" else 0.1, 0.3, value.shape)
     return weights
 
 
@@ -47,8 +48,9 @@ def kind_of(kind: str, form: str, **changes) -> tuple[ModelConfig, dict[str, Arr
         return config, weights | {f"blocks.0.{name}": 0.0 * weights[f"blocks.0.{name}"] for name in ZEROS[kind]}
     low, high = SLOW[kind]
     delta = np.geomspace(low, high, config.d_inner)
-    bias = np.log(delta) if config.softplus and low < 1e-20 else np.log(np.expm1(delta)) if config.softplus else delta
-    small = 0.1 if config.softplus else low
+    standard = config.form == "standard"
+    bias = np.log(delta) if standard and low < 1e-20 else np.log(np.expm1(delta)) if standard else delta
+    small = 0.1 if standard else low
     return config, weights | {"blocks.0.dt.bias": bias, "blocks.0.dt.weight": small * weights["blocks.0.dt.weight"]}
 
 
@@ -65,7 +67,7 @@ def tokens_of(config: ModelConfig, count: int = 6) -> Array:
 
 def worst(artifact: Artifact, tokens: Array) -> dict[str, float]:
     """By node, the largest |integer − float| in steps of the output, beyond what the rounding of its weights explains."""
-    reference = Reference(artifact.config, artifact.weights)
+    reference = Reference(artifact.graph, artifact.weights)
     integers = IntegerModel(artifact).run(artifact.codec.encode(tokens, artifact.input))
     values = {name: integers[name] * op.o.step for name, op in artifact.operators.items()}
     result = {}

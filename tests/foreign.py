@@ -41,7 +41,7 @@ class Config:
     vocab_size: int = 23
     state_size: int = 5
     conv_kernel: int = 4
-    expand: int = 2
+    expand: float = 2
     time_step_rank: int | str = "auto"
     layer_norm_epsilon: float = 1e-5
     use_bias: bool = False
@@ -116,7 +116,7 @@ class Backbone(nn.Module):
     def __init__(self, settings: Settings | Config):
         super().__init__()
         shape = settings.shape()
-        self.wrapped, d, e = isinstance(settings, Config), shape.d, shape.expand * shape.d
+        self.wrapped, d, e = isinstance(settings, Config), shape.d, int(shape.expand * shape.d)
         if self.wrapped:
             self.config = settings
         rank = ceil(d / 16) if shape.rank == "auto" else shape.rank

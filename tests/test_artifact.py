@@ -17,6 +17,7 @@ from safetensors.numpy import load_file, save_file
 from emamba.artifact import Artifact, load, save
 from emamba.artifact import store as module
 from emamba.base.errors import EmambaError
+from emamba.graph.ir import ROLES
 from emamba.ops import OPERATORS
 from emamba.piecewise import Segments
 from emamba.run.executors import make_executor
@@ -52,12 +53,26 @@ def change(folder: Path, edit) -> None:
     (folder / "manifest.json").write_text(json.dumps(sign(manifest)))
 
 
+def row(manifest: dict, name: str) -> dict:
+    """What a manifest says of a node."""
+    return next(row for row in manifest["graph"]["nodes"] if row["name"] == name)
+
+
 def put(*path):
-    """An edit that sets the value at `path`, whose last part is the value."""
+    """An edit that sets the value at `path`, whose last part is the value. A path may begin with "row" and a node's name, or with
+    "nodes" and the name, for its operator's parameters."""
     *keys, last, value = path
 
     def edit(manifest):
-        for key in keys:
+        at, keys_left = manifest, list(keys)
+        if path[0] in ("row", "nodes"):
+            at = {path[1]: row(manifest, path[1])} if path[0] == "row" else row(manifest, path[1])
+            keys_left = keys_left[1:] if path[0] == "row" else ["operator", *keys_left[2:]]
+            if path[0] == "nodes" and len(path) == 3:
+                at["operator"] = value
+                return
+        manifest = at
+        for key in keys_left:
             manifest = manifest[key]
         manifest[last] = value
 
@@ -219,14 +234,15 @@ def test_too_many_integers_are_refused_before_they_are_widened(folder, monkeypat
 # -- damage with a valid signature --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, [1]])
+@pytest.mark.parametrize("version", [0, 3, "1", None, [1], True])
 def test_wrong_version(folder, version):
     change(folder, put("version", version))
-    with refuses(f"{folder} has artifact version {version!r}; this program reads version 1: quantize the checkpoint again"):
+    with refuses(f"{folder} has artifact version {version!r}; this program reads versions 1 and 2: quantize the checkpoint "
+                 "again"):
         load(folder)
 
 
-@pytest.mark.parametrize("key", ["name", "model", "data", "codec", "nodes", "files", "record"])
+@pytest.mark.parametrize("key", ["name", "model", "data", "codec", "graph", "files", "record"])
 def test_missing_keys(folder, key):
     change(folder, lambda m: m.pop(key))
     with refuses(f"{folder}/manifest.json: the key '{key}' is missing"):
@@ -243,13 +259,64 @@ def node(name, text):
     return f"node '{name}': {text}"
 
 
+TABLE = "graph: must be a table with the lists nodes and outputs"
 FORMAT_KEYS = "must be a table with the keys bits, frac, signed"
 MANIFESTS = [
-    (put("nodes", []), "nodes: must be a table"),
-    (put("nodes", "block9.x", {}), "node 'block9.x' is unknown to this model's graph"),
-    (lambda m: m["nodes"].pop("block1.conv"), "node 'block1.conv' is missing from this model's graph"),
-    (put("model", "blocks", 3), "node 'block2.B' is missing from this model's graph"),
-    (put("nodes", "block0.x", [1]), "node 'block0.x' must be a table of parameters"),
+    *((put("graph", value), TABLE) for value in ([], {}, {"nodes": {}, "outputs": []}, {"nodes": [3], "outputs": []})),
+    (put("graph", "outputs", [3]), "graph: outputs must be names of nodes"),
+    (put("graph", "outputs", []), "the outputs (none) are not different nodes of the graph"),
+    (put("graph", "outputs", ["head", "head"]), "the outputs head, head are not different nodes of the graph"),
+    (put("graph", "outputs", ["block0.y"]), node("head", "nothing reads it, and it is not an output: remove it")),
+    (put("graph", "outputs", ["head", "block0.y"]), "the model has 2 outputs (head, block0.y); exactly one is possible here"),
+    (lambda m: m["graph"]["nodes"].append(row(m, "head")), "node 'head' is there twice"),
+    (lambda m: m["graph"]["nodes"].remove(row(m, "block0.conv")),
+     node("block0.dt_low", "it reads 'block0.conv', which is no node before it")),
+    (lambda m: m["graph"]["nodes"].reverse(), node("head", "it reads 'pool', which is no node before it")),
+    (lambda m: row(m, "block0.x").pop("width"), node("block0.x", "the key 'width' is missing")),
+    (put("row", "block0.x", "width", "12"), node("block0.x", "'width' must be of type int")),
+    (put("row", "block0.x", "width", True), node("block0.x", "'width' must be of type int")),
+    (put("row", "block0.x", "colour", 1), node("block0.x", "unknown key 'colour'")),
+    (put("row", "block0.x", "inputs", [1]), node("block0.x", "inputs must be names of nodes")),
+    (put("row", "block0.x", "parameters", "weight", 1), node("block0.x", "parameters must be names of tensors")),
+    (put("row", "block0.x", "parameters", "weight", "../x"), node("block0.x", "its weight is the tensor '../x', which is not a "
+                                                                             "name")),
+    (put("row", "block0.x", "parameters", "gain", "g"), node("block0.x", "a Linear has no parameter 'gain'")),
+    (put("row", "block0.x", "parameters", {}), node("block0.x", "its parameter 'weight' names no tensor")),
+    (put("row", "block0.x", "parameters", "weight", "blocks.0.dt.weight"), node(
+        "block0.dt", "it needs the tensor 'blocks.0.dt.weight' in the shape [12, 5], another node in [12, 6]")),
+    (put("row", "block0.x", "name", "block0/x"),
+     "a node is called 'block0/x'; names are words of letters, digits and underscores with points between them"),
+    (put("row", "block0.x", "name", "block0_z"), node("block0.z", "another node has this name, or one that differs in points and "
+                                                                  "underscores alone")),
+    (put("row", "block0.x", "kind", "Magic"), node(
+        "block0.x", f"there is no operator 'Magic'; the operators are {', '.join(OPERATORS)}: import the file that registers "
+        "it")),
+    (put("row", "block0.x", "kind", "Add"), node("block0.x", "it has 1 inputs, but a Add has 2")),
+    (put("row", "block0.x", "width", 0), node("block0.x", "0 channels of 4 tokens are out of range; 1..1048576 of 1..1048576 are "
+                                                          "possible")),
+    (put("row", "block0.x", "tokens", 3), node("block0.x", "it gives 3 tokens a sequence, but a Linear of 4 gives 4")),
+    (put("row", "pool", "tokens", 4), node("pool", "it gives 4 tokens a sequence, but a Pool of 4 gives 1")),
+    (put("row", "block0.x", "role", "boss"), node("block0.x", f"its role is 'boss'; choose one of {', '.join(ROLES)}")),
+    (put("row", "block0.x", "order", "x"), node("block0.x", "its order is 'x'; choose one of accumulate, emit")),
+    (put("row", "block0.x", "norm", ""), node(
+        "block0.x", "it reads the norm 'block0.norm' and does not fold its weight and bias")),
+    (put("row", "block0.x", "norm", "norm"), node(
+        "block0.x", "it cannot fold 'norm': a Linear folds the norm that it reads, perhaps "
+                                                             "after a pool")),
+    (put("row", "block0.conv", "attributes", {}), node("block0.conv", "a Conv1d needs the attribute 'taps'")),
+    (put("row", "block0.conv", "attributes", {"taps": 65}), node(
+        "block0.conv", "its taps is 65; it must be an integer in 1..64")),
+    (put("row", "block0.conv", "attributes", {"taps": True}), node(
+        "block0.conv", "its taps is True; it must be an integer in 1..64")),
+    (put("row", "block0.conv", "attributes", {"taps": 3}), node("block0.conv", "it has 4 taps, the model needs 3")),
+    (put("row", "block0.silu", "attributes", {"function": "tan"}), node(
+        "block0.silu", "its function is tan; it must be one of silu, softplus")),
+    (put("row", "block0.dt", "attributes", {}), node("block0.dt", "its relu is True, but the node's function is None")),
+    (put("row", "pool", "attributes", {"mean": 1}), node("pool", "its mean is 1; it must be a bool")),
+    (put("row", "pool", "attributes", {"mean": True, "x": 1}), node("pool", "a Pool has no attribute 'x'")),
+    (put("model", "image", [4, 8, 3]), "graph: its tokens at the input are 4, but the configuration says 8"),
+    (put("model", "pool", "none"), "graph: its pool are True, but the configuration says False"),
+    (put("nodes", "block0.x", [1]), node("block0.x", "its operator must be a table of parameters")),
     (put("nodes", "block0.x", "colour", 1), node("block0.x", "unknown parameter 'colour'")),
     (put("nodes", "block0.x", "shift", "7"), node("block0.x", "shift must be of type int, not '7'")),
     (put("nodes", "block0.x", "shift", 7.0), node("block0.x", "shift must be of type int, not 7.0")),
@@ -281,15 +348,15 @@ MANIFESTS = [
      node("block0.silu", "segments.offsets must be a list of integers below 2^48")),
     (put("nodes", "block0.silu", "segments", None), node(
         "block0.silu", "segments must be a table with the keys i, knots, o, offsets, rounding, shift, slopes")),
-    (lambda m: m["nodes"]["block0.silu"].pop("segments"), node(
+    (lambda m: row(m, "block0.silu")["operator"].pop("segments"), node(
         "block0.silu", "the activation must have either segments or entries")),
-    (lambda m: m["nodes"]["block0.x"].pop("shift"), node(
+    (lambda m: row(m, "block0.x")["operator"].pop("shift"), node(
         "block0.x", "its parameters do not make a Linear (Linear.__init__() missing 1 required keyword-only argument: 'shift')")),
     (put("nodes", "pool", "tokens", 0), node("pool", "tokens = 0 is out of range; a mean is possible over 1..1048576 tokens")),
     (put("model", []), "model: the whole: Input should be a valid dictionary or instance of ModelConfig"),
     (put("model", "colour", 1), "model: colour: unknown key"),
     (put("model", "patch", [3, 2]), "model: the whole: an image of 4×4 does not divide into patches of 3×2"),
-    (put("model", "norm", "layer"), node(
+    (lambda m: row(m, "block0.norm").update(kind="LayerNorm", attributes={"epsilon": 0.5}), node(
         "block0.norm",
         "its parameters do not make a LayerNorm (LayerNorm.__init__() missing 1 required keyword-only argument: 'epsilon')")),
     (put("nodes", "block0.norm", "epsilon", 1), node("block0.norm", "unknown parameter 'epsilon'")),
@@ -399,7 +466,7 @@ def mutations(original: Path):
     rng = np.random.default_rng(0)
     manifest = json.loads((original / "manifest.json").read_text())
     paths = [path for path in leaves(manifest) if path[0] not in ("digest", "record") and path[-1] not in UNBOUNDED]
-    nodes = [path for path in paths if path[0] in ("nodes", "model", "codec") and len(path) < 5]
+    nodes = [path for path in paths if path[0] in ("graph", "model", "codec") and len(path) < 7]
     for k in range(300):
         mutated = copy.deepcopy(manifest)
         for _ in range(int(rng.integers(1, 3))):
@@ -433,7 +500,7 @@ def test_the_operators_of_the_original_work(original):
     artifact = load(original)
     kinds = {type(operator).__name__ for operator in artifact.operators.values()}
     assert kinds == set(OPERATORS) - {"Lookup", "LayerNorm", "RMSNorm"}
-    assert IntegerModel(artifact).run(np.zeros((1, 4, 12), np.int64), ["head"])["head"].shape == (1, 1, 7)
+    assert IntegerModel(artifact).answer(np.zeros((1, 4, 12), np.int64)).shape == (1, 1, 7)
 
 
 GAPS = {
@@ -459,13 +526,14 @@ GAPS = {
     "half a character in the record": put("record", "x", ["\udfff"]),
     "no slopes": put("nodes", "block0.silu", "segments", "slopes", []),
     "no knots": put("nodes", "block0.silu", "segments", "knots", []),
-    "more offsets": lambda m: m["nodes"]["block0.y"]["decay"]["offsets"].append(0),
-    "knots that do not ascend": lambda m: m["nodes"]["block0.silu"]["segments"]["knots"].reverse(),
+    "more offsets": lambda m: row(m, "block0.y")["operator"]["decay"]["offsets"].append(0),
+    "knots that do not ascend": lambda m: row(m, "block0.silu")["operator"]["segments"]["knots"].reverse(),
     "segments with a huge shift": put("nodes", "block0.silu", "segments", "shift", 1 << 40),
     "segments with a negative shift": put("nodes", "block0.silu", "segments", "shift", -1),
     "a pool over other tokens": put("nodes", "pool", "tokens", 3),
     "a pool of another kind": put("nodes", "pool", "mean", False),
-    "accumulators beyond 64 bits": lambda m: [m["nodes"]["embed"]["i"].update(bits=62), m["nodes"]["input"]["o"].update(bits=62)],
+    "accumulators beyond 64 bits": lambda m: [row(m, "embed")["operator"]["i"].update(bits=62),
+                                              row(m, "input")["operator"]["o"].update(bits=62)],
 }
 ARRAY_GAPS = {
     "a convolution of other taps": put_array("block0.conv.weight", np.ones((12, 5), np.int8)),

@@ -326,7 +326,7 @@ def test_chip_needs_no_initial_value(chip, tmp_path):
     schedule, folder = chip
     artifact = schedule.artifact
     frames = artifact.codec.encode(random_inputs(artifact.config, 3, seed=9), artifact.input)
-    answers = IntegerModel(artifact).run(frames, ["head"])["head"]
+    answers = IntegerModel(artifact).answer(frames)
     beats = packing.to_ints(packing.pack(schedule.input, frames))
     expected = packing.to_ints(packing.pack(schedule.output, answers))
     masks = packing.to_ints(packing.mask(schedule.output))

@@ -199,7 +199,7 @@ def long_run():
     parts = [executor_tokens(frames[start:start + tokens // 16], artifact.config) for start in (0, 4000)]
     inputs = np.stack([part.reshape(tokens, -1) for part in parts])
     per_token = artifact.config.model_copy(update={"pool": "none"})  # a mean is over one frame only
-    model, reference = IntegerModel(replace(artifact, config=per_token)), Reference(artifact.config, artifact.weights)
+    model, reference = IntegerModel(replace(artifact, config=per_token)), Reference(artifact.graph, artifact.weights)
     names = [f"block{k}.{leaf}" for k in (0, 1) for leaf in ("conv", "dt", "B", "C")]
     values = model.run(artifact.codec.encode(inputs, artifact.input), names)
     result = {}

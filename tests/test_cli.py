@@ -16,8 +16,8 @@ from emamba.artifact import load, save
 from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
 from emamba.datasets import Dataset
+from emamba.graph import build_graph
 from emamba.run.executors import predict
-from emamba.run.reference import expected_shapes
 from flow import cli, executors
 from flow.cli import look
 from sim.models import random_artifact
@@ -291,7 +291,7 @@ def test_interruption(monkeypatch, capsys):
 def make_checkpoint(folder: Path) -> Path:
     config = ModelConfig(**TINY)
     rng = np.random.default_rng(0)
-    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in expected_shapes(config).items()}
+    weights = {name: rng.normal(0, 0.5, shape).astype(np.float32) for name, shape in build_graph(config).tensors.items()}
     folder.mkdir(parents=True)
     save_file(weights, folder / "checkpoint.safetensors")
     record = {"recipe": {"data": {"name": "made"}, "model": TINY}, "input": {"mean": [1.0, 2.0], "std": [2.0, 0.5]},

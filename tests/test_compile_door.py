@@ -12,7 +12,7 @@ from emamba.artifact import load, save
 from emamba.base.errors import EmambaError, Fault
 from emamba.config import ModelConfig, Recipe, load_toml
 from emamba.run.executors import make_executor, predict
-from emamba.training.network import Mamba
+from emamba.training.network import Network
 
 CONFIG = ModelConfig(input="sequence", features=2, length=3, d_model=4, dt_rank=1, d_state=2, blocks=1, task="regression",
                      outputs=2)
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def module():
     torch.manual_seed(0)
-    return Mamba(CONFIG)
+    return Network(CONFIG)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_data_in_any_form(module, data, artifact, given):
 @pytest.mark.parametrize("kind, largest", [(torch.float64, 1e-6), (torch.bfloat16, 1e-1), (torch.float16, 1e-2)])
 def test_a_module_of_another_precision(data, kind, largest):
     torch.manual_seed(0)
-    verified = emamba.compile(Mamba(CONFIG).to(kind), torch.from_numpy(data).to(kind)).record["import"]["verified"]
+    verified = emamba.compile(Network(CONFIG).to(kind), torch.from_numpy(data).to(kind)).record["import"]["verified"]
     assert 0 <= verified["largest_difference"] < largest
 
 

@@ -39,7 +39,7 @@ def test_good_recipes(tmp_path, shape):
     assert (read.train.epochs, read.train.batch, read.data.split) == (2, 128, None)
     sizes = {"image": (16, 20), "sequence": (6, 3), "tokens": (6, 1)}
     assert (read.model.tokens, read.model.input_width) == sizes[shape["input"]]
-    assert read.model.d_inner == 8 and not read.model.softplus and read.model.projection_bias
+    assert read.model.d_inner == 8 and read.model.form == "emamba"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "models" / "recipes").glob("*.toml")), ids=lambda p: p.stem)
@@ -57,7 +57,7 @@ BAD = [
     (SEQUENCE, {"d_model": [4]}, "model.d_model: Input should be a valid integer"),
     (SEQUENCE, {"residual": "perhaps"}, "model.residual: Input should be a valid boolean, unable to interpret input"),
     (SEQUENCE, {"norm": "batch"}, "model.norm: Input should be 'range', 'layer', 'rms' or 'none'"),
-    (SEQUENCE, {"form": "mamba2"}, "model.form: Input should be 'emamba' or 'standard'"),
+    (SEQUENCE, {"form": "mamba-2"}, "model.form: String should match pattern '^[A-Za-z]\\w{0,39}$'"),
     (SEQUENCE, {"pool": "max"}, "model.pool: Input should be 'mean', 'last' or 'none'"),
     (SEQUENCE, {"input": "audio"}, "model.input: Input should be 'image', 'sequence' or 'tokens'"),
     (SEQUENCE, {"task": "clustering"}, "model.task: Input should be 'classification', 'regression' or 'next_token'"),

@@ -13,7 +13,7 @@ from emamba.base.formats import IntFormat
 from emamba.config import ModelConfig, QuantizeConfig
 from emamba.datasets.metrics import figures
 from emamba.ops import Add, RangeNorm
-from emamba.quantization.scales import SCALES, best_frac
+from emamba.ops.scales import SCALES, best_frac
 from emamba.run.compiled import IntegerLoop
 from emamba.run.integer import IntegerModel
 from flow.report.collect import _span
@@ -181,7 +181,7 @@ def test_the_compiled_loop_computes_them_too(kind, form):
     config, weights = kind_of(kind, form)
     artifact = quantized(config, weights)
     integers = artifact.codec.encode(tokens_of(config, 12), artifact.input)
-    np.testing.assert_array_equal(IntegerLoop(artifact).run(integers), IntegerModel(artifact).run(integers, ["head"])["head"])
+    np.testing.assert_array_equal(IntegerLoop(artifact).run(integers), IntegerModel(artifact).answer(integers))
 
 
 def test_the_hardware_computes_them_too():

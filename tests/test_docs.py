@@ -20,7 +20,6 @@ from emamba.graph import build_graph
 from emamba.io.files import rows_text
 from emamba.ops import Scan
 from emamba.run.integer import IntegerModel
-from emamba.run.reference import expected_shapes
 from flow import build, cli
 from flow.cli.words import SCHEMAS
 from flow.search.space import Space
@@ -159,7 +158,7 @@ def test_glossary():
     for shape in SHAPES.values():
         config = ModelConfig(**shape)
         assert {node.name.rsplit(".", 1)[-1] for node in build_graph(config)} <= names
-        assert {re.sub(r"^blocks\.\d+\.", "", tensor) for tensor in expected_shapes(config)} <= names
+        assert {re.sub(r"^blocks\.\d+\.", "", tensor) for tensor in build_graph(config).tensors} <= names
     sizes = {"d_model", "expand", "d_state", "dt_rank", "d_conv", "blocks", "patch", "overlap", "vocabulary", "pool", "outputs"}
     assert {f"config.{name}" for name in sizes} <= names
     owners = {"config": ModelConfig, "Scan": Scan, "IntFormat": IntFormat, "IntegerModel": IntegerModel}

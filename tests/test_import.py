@@ -20,11 +20,12 @@ from emamba.api import read_model_files
 from emamba.artifact import Codec, load
 from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig, QuantizeConfig, TrainConfig
+from emamba.graph import build_graph
 from emamba.importers.mamba1 import ALLOWED, SAME_RESULT, SIZES, translate
 from emamba.quantization.quantize import read_checkpoint
 from emamba.run.integer import IntegerModel, answers
 from emamba.run.reference import Reference
-from emamba.training.network import Block, Mamba, Norm
+from emamba.training.network import Network
 from emamba.training.range_norms import exchange_norms, fitted
 from flow import cli
 from sim.executor import RtlExecutor
@@ -62,7 +63,7 @@ def write(folder: Path, settings: Settings | Config, tied: bool = False) -> Path
 
 
 def outputs(model, ids: np.ndarray) -> np.ndarray:
-    return Reference(model.config, model.weights).run(ids[..., None], ["head"])["head"]
+    return Reference(build_graph(model.config), model.weights).answer(ids[..., None])
 
 
 # -- the same function --------------------------------------------------------------------------------------------------------
@@ -77,6 +78,7 @@ MODELS = {
     "transformers-untied": Config(tie_word_embeddings=False, layer_norm_epsilon=0.02),
     "transformers-odd": Config(hidden_size=33, num_hidden_layers=1, state_size=1, conv_kernel=1, expand=1, use_bias=True,
                                use_conv_bias=False, layer_norm_epsilon=1e-6),
+    "transformers-inner": Config(hidden_size=17, expand=1.5),
 }
 
 
@@ -106,7 +108,7 @@ def test_sizes_and_notes(tmp_path):
     config, notes = told(MODELS["mamba_ssm"])
     assert (config.form, config.norm, config.task, config.pool) == ("standard", "rms", "next_token", "none")
     assert (config.dt_rank, config.d_inner, config.vocabulary, config.outputs, config.length) == (2, 34, 24, 24, LENGTH)
-    assert config.norm_epsilon == 1e-5 and not config.projection_bias
+    assert config.norm_epsilon == 1e-5 and config.bias is None
     assert notes == (
         "mamba_ssm: 23 tensors, all taken over; 2 blocks, d_model 17, d_inner 34, d_state 5, dt_rank 2, d_conv 4, vocabulary 24",
         "norms: RMSNorm with an epsilon of 1e-05, kept",
@@ -284,8 +286,7 @@ def say(**changes):
     (say(attention_layers=[1]),
      "here: the setting attention_layers = [1] is unknown here, and may change what the model computes: remove it from the "
      "settings if it does not"),
-    (say(expand=1.5),
-     "here: 25 channels inside a block are no multiple of the 17 of d_model; only a whole expand can be imported"),
+    (say(expand=1.5), f"here: tensor '{MIXER}.in_proj.weight' has the shape [68, 17], the model needs [50, 17]"),
     (say(intermediate_size=51),
      "here: 51 channels inside a block are not expand = 2 times the 17 of d_model: make the two agree"),
     (say(d_model=18), "here: hidden_size is 17, but d_model is 18: make the two agree"),
@@ -374,7 +375,7 @@ def test_layers_with_slow_dynamics_and_with_a_dead_state_are_compiled():
     artifact = emamba.compile(module, make_ids(24))
     assert artifact.operators["block0.dt"].o.frac >= 15 and not artifact.operators["block1.B"].weight.any()
     tokens = artifact.codec.encode(make_ids(24)[..., None], artifact.input)
-    values, real = IntegerModel(artifact).run(tokens), Reference(artifact.config, artifact.weights).run(make_ids(24)[..., None])
+    values, real = IntegerModel(artifact).run(tokens), Reference(artifact.graph, artifact.weights).run(make_ids(24)[..., None])
     for name, largest in (("block0.dt", 2), ("block1.B", 0)):
         op = artifact.operators[name]
         assert abs(values[name] - real[name] / op.o.step).mean() <= largest
@@ -391,7 +392,7 @@ def test_compile_with_a_head_of_ones_own(layout, pool, task):
         hidden = module(torch.from_numpy(ids))
         hidden = getattr(hidden, "last_hidden_state", hidden)
         expected = head(hidden.mean(1) if pool == "mean" else hidden[:, -1]).numpy()
-    found = Reference(artifact.config, artifact.weights).run(ids[..., None], ["head"])["head"][:, 0]
+    found = Reference(artifact.graph, artifact.weights).answer(ids[..., None])[:, 0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
     again = emamba.compile(module, ids, head=(head.weight, head.bias), pool=pool, task=task)
     assert answers(again, np.array(again.record["golden"])) == artifact.record["answers"]
@@ -401,25 +402,18 @@ OWN = ModelConfig(form="standard", input="sequence", features=3, length=6, d_mod
                   pool="last", task="classification", outputs=4)
 
 
-class Gestures(nn.Module):
-    """A module of one's own, of this project's blocks."""
+class Gestures(Network):
+    """A module of one's own with the tensors of this project's network."""
 
     def __init__(self, config: ModelConfig, gain: float = 1.0):
-        super().__init__()
-        self.config, self.gain = config, gain
-        self.embed = nn.Linear(config.features, config.d_model)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.norm = Norm(config.norm, config.d_model)
-        self.head = nn.Linear(config.d_model, config.outputs)
+        super().__init__(config)
+        self.gain = gain
 
     def forward(self, x):
-        r = self.embed(x)
-        for block in self.blocks:
-            r = block(r)
-        return self.gain * self.head(self.norm(r)[:, -1])
+        return self.gain * super().forward(x)
 
 
-@pytest.mark.parametrize("make", [Mamba, Gestures])
+@pytest.mark.parametrize("make", [Network, Gestures])
 def test_compile_of_our_own_blocks(make):
     torch.manual_seed(3)
     module, x = make(OWN), np.random.default_rng(0).normal(2, 3, (30, 6, 3))
@@ -427,7 +421,7 @@ def test_compile_of_our_own_blocks(make):
     artifact = emamba.compile(module, x, codec=codec, settings=QuantizeConfig(residual_bits=16))
     with torch.no_grad():
         expected = module(torch.from_numpy((x - 2) / 3).float()).numpy()
-    found = artifact.codec.decode(IntegerModel(artifact).run(artifact.codec.encode(x, artifact.input), ["head"])["head"][:, 0],
+    found = artifact.codec.decode(IntegerModel(artifact).answer(artifact.codec.encode(x, artifact.input))[:, 0],
                                   artifact.output)
     assert np.abs(found - expected).max() < 0.2 * np.abs(expected).max()
     assert artifact.record["import"]["verified"]["largest_difference"] < 1e-5
@@ -436,13 +430,13 @@ def test_compile_of_our_own_blocks(make):
 def test_compile_of_images():
     config = ModelConfig(input="image", image=(4, 4, 1), patch=(2, 2), d_model=4, dt_rank=2, d_state=2, blocks=1,
                          task="regression", outputs=2)
-    artifact = emamba.compile(Mamba(config), np.random.default_rng(0).normal(size=(8, 4, 4, 1)))
+    artifact = emamba.compile(Network(config), np.random.default_rng(0).normal(size=(8, 4, 4, 1)))
     assert artifact.operators["input"].channels == 4 and np.array(artifact.record["golden"]).shape == (4, 4, 4)
 
 
 def test_what_compile_refuses():
     module, ids = randomize(LanguageModel(Config())), make_ids(23)
-    own, x = Mamba(OWN), np.zeros((4, 6, 3))
+    own, x = Network(OWN), np.zeros((4, 6, 3))
 
     def call(sentence, *arguments, **options):
         with refuses(sentence):
@@ -466,7 +460,7 @@ def test_what_compile_refuses():
          head=nn.ReLU())
     call("the Backbone: tensor 'head.weight' has the shape [2, 16], the model needs [2, 17]", module.backbone, ids,
          head=nn.Linear(16, 2))
-    call("the Mamba has its own head: leave head out", own, x, head=nn.Linear(5, 2))
+    call("the Network has its own head: leave head out", own, x, head=nn.Linear(5, 2))
     call("the data has inputs of 6×2, the model's sequence input is 6×3: make the two agree", own, x[..., :2])
     call("the data is an array of <U1; the model reads numbers", own, np.full((4, 6, 3), "a"))
     call("the object has no state_dict(): give a module of torch", object(), ids)
@@ -548,7 +542,7 @@ def test_norms_fitted_to_range_norm():
     new = fitted(model, ids)
     assert new.config == ModelConfig(**model.config.model_dump() | {"norm": "range"})
     assert set(new.weights) - set(model.weights) == {"blocks.0.norm.bias", "blocks.1.norm.bias", "norm.bias"}
-    values = Reference(model.config, model.weights).run(ids[..., None])
+    values = Reference(build_graph(model.config), model.weights).run(ids[..., None])
     x = values["block0.residual"]
     old = values["block1.norm"] * model.weights["blocks.1.norm.weight"]
     ranged = (x - x.mean(-1, keepdims=True)) / (x.max(-1, keepdims=True) - x.min(-1, keepdims=True))

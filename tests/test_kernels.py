@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from emamba.config import ModelConfig
 from emamba.training import kernels, network
 from emamba.training.kernels import CompiledConv, CompiledScan, conv, scan, simple_conv, simple_scan
 
@@ -107,10 +108,13 @@ def test_noise_is_uniform():
     assert torch.corrcoef(torch.stack(parts))[0, 1].abs() < 0.01
 
 
-def test_rounding_noise():
-    x = torch.randn(3, 4)
-    assert network.rounding_noise(x, None) is x
+def test_rounding_noise_is_for_training_only():
+    model = network.Network(ModelConfig(input="sequence", features=2, length=3, d_model=4, dt_rank=1, blocks=1,
+                                        task="regression", outputs=1))
+    x = torch.randn(2, 3, 2)
+    plain = model.train()(x)
+    model.noise_bits = 6
     torch.manual_seed(1)
-    first, second = network.rounding_noise(x, 6), network.rounding_noise(x, 6)
+    first, second = model(x), model(x)
     torch.manual_seed(1)
-    assert torch.equal(network.rounding_noise(x, 6), first) and not torch.equal(first, second)
+    assert torch.equal(model(x), first) and not torch.equal(first, second) and torch.equal(model.eval()(x), plain)

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from emamba.config import ModelConfig
-from emamba.training.network import Mamba, Norm, range_normalize
+from emamba.ops import RangeNorm
+from emamba.run.reference import Reference
+from emamba.training.network import TORCH, Network
 
 SEQUENCE = {"input": "sequence", "features": 3, "length": 6, "d_model": 4, "dt_rank": 2, "d_state": 3, "blocks": 2,
             "task": "regression", "outputs": 5}
@@ -22,9 +24,9 @@ CASES = {
 }
 
 
-def make(**changes) -> Mamba:
+def make(**changes) -> Network:
     torch.manual_seed(1)
-    model = Mamba(ModelConfig(**{**SEQUENCE, **changes}))
+    model = Network(ModelConfig(**{**SEQUENCE, **changes}))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -42,7 +44,7 @@ def silu(x):
     return x / (1 + np.exp(-x))
 
 
-def naive(model: Mamba, tokens: np.ndarray) -> np.ndarray:
+def naive(model: Network, tokens: np.ndarray) -> np.ndarray:
     config = model.config
     weights = {key: value.detach().double().numpy() for key, value in model.state_dict().items()}
 
@@ -100,6 +102,9 @@ def test_equals_naive(changes):
     tokens = make_input(model.config)
     expected = naive(model, tokens.numpy())
     assert np.allclose(model(tokens).detach().numpy(), expected, rtol=1e-3, atol=1e-4)
+    weights = {name: value.detach().numpy() for name, value in model.state_dict().items()}
+    found = Reference(model.graph, weights).answer(tokens.numpy()[..., None] if tokens.ndim == 2 else tokens.double().numpy())
+    assert np.allclose(found[:, 0] if model.graph.pooled else found, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
@@ -134,26 +139,27 @@ def test_state_dict_of_standard_form():
 def test_mars_has_the_counted_parameters():
     config = ModelConfig(input="image", image=(8, 8, 5), patch=(2, 2), d_model=20, dt_rank=32, blocks=2, task="regression",
                          outputs=57)
-    assert sum(parameter.numel() for parameter in Mamba(config).parameters()) == 14_337
+    assert sum(parameter.numel() for parameter in Network(config).parameters()) == 14_337
 
 
 @pytest.mark.parametrize("form", ["emamba", "standard"])
 def test_start(form):
-    block = Mamba(ModelConfig(**SEQUENCE, form=form)).blocks[0]
-    assert torch.allclose(-torch.exp(block.A_log), -torch.arange(1.0, 4.0).expand(8, 3))
+    weights = Network(ModelConfig(**SEQUENCE, form=form)).state_dict()
+    assert torch.allclose(-torch.exp(weights["blocks.0.A_log"]), -torch.arange(1.0, 4.0).expand(8, 3))
     activation = torch.nn.functional.softplus if form == "standard" else torch.relu
-    dt = activation(block.dt.bias)
+    dt = activation(weights["blocks.0.dt.bias"])
     assert (dt > 0.9e-3).all() and (dt < 1.1e-1).all()
-    assert (Mamba(ModelConfig(**SEQUENCE)).norm.weight == 3.125).all()
+    assert (weights["norm.weight"] == 3.125).all() and (weights["norm.bias"] == 0).all() and (weights["blocks.0.D"] == 1).all()
 
 
-def test_range_norm_of_equal_values_is_the_bias():
-    norm = Norm("range", 4)
-    with torch.no_grad():
-        norm.bias.copy_(torch.arange(4.0))
+def range_normalize(x: torch.Tensor) -> torch.Tensor:
+    return RangeNorm.real(TORCH, None, {}, x)
+
+
+def test_range_norm_of_equal_values_is_zero():
     x = torch.tensor([[[2.5, 2.5, 2.5, 2.5], [1.0, 0.0, 0.0, 3.0]]], requires_grad=True)
-    y = norm(x)
-    assert torch.equal(y[0, 0], torch.arange(4.0))
+    y = range_normalize(x)
+    assert torch.equal(y[0, 0], torch.zeros(4))
     y.square().sum().backward()
     assert torch.isfinite(x.grad).all()
 
@@ -182,9 +188,9 @@ def test_trace(form):
     trace = {}
     output = model(tokens, trace)
     names = ["norm", "x", "z", "conv", "dt_low", "dt", "B", "C", "y", "silu", "gate", "out", "residual"]
-    names += ["u"] if form == "standard" else []
-    assert set(trace) == {"input", "embed", "norm", "head"} | {f"block{i}.{name}" for i in range(2) for name in names}
-    assert torch.equal(trace["head"], output)
+    names += ["u", "dt_raw"] if form == "standard" else []
+    assert set(trace) == {"input", "embed", "norm", "pool", "head"} | {f"block{i}.{name}" for i in range(2) for name in names}
+    assert torch.equal(trace["head"][:, 0], output)
     assert torch.equal(trace["block0.norm"], range_normalize(trace["embed"]))
     assert torch.equal(trace["block0.residual"] + trace["block1.out"], trace["block1.residual"])
     assert torch.equal(trace["norm"], range_normalize(trace["block1.residual"]))

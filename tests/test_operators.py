@@ -9,7 +9,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from emamba import ops as operators
 from emamba.base.arithmetic import EXACT_FLOAT, EXACT_FLOAT32, matmul, requantize, word
 from emamba.base.errors import EmambaError
 from emamba.base.formats import IntFormat, Rounding
@@ -289,7 +288,7 @@ def test_lookup_clamps_ids_to_its_last_row():
 
 @pytest.mark.parametrize("size", [255, 256])
 def test_activation_by_segments_and_by_entries(size, monkeypatch):
-    monkeypatch.setattr(operators, "TABLE_SIZE", size)
+    monkeypatch.setattr("emamba.ops.activation.TABLE_SIZE", size)
     x = codes(I8)[None, :, None]
     table = Activation(o=I8, channels=1, i=I8, entries=exact("silu", I8, I8))
     assert table(x).ravel().tolist() == exact("silu", I8, I8).tolist()
@@ -431,7 +430,7 @@ def test_the_table_of_decays_changes_nothing(dt, hold, monkeypatch):
     x = [rng.integers(f.min, f.max + 1, (3, 200, width)) for f, width in ((op.u, 2), (dt, 2), (op.B, 3), (op.C, 3))]
     x[1][:, :3] = [[dt.min], [dt.max], [0]]
     y = op(*x)
-    monkeypatch.setattr(operators, "TABLE_SIZE", 0)
+    monkeypatch.setattr("emamba.ops.scan.TABLE_SIZE", 0)
     direct = Scan(**parts)
     assert direct.decay_table is None
     assert np.array_equal(direct(*x), y)

@@ -60,7 +60,7 @@ def test_forward_is_the_integer_model(shape):
             assert np.array_equal(op.A, start[name].A) and np.array_equal(op.decay.slopes, start[name].decay.slopes)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.3)
     for _ in range(2):
-        head = IntegerModel(network.current()).run(integers, ["head"])["head"]
+        head = IntegerModel(network.current()).answer(integers)
         output = network(integers)
         assert np.array_equal(output.detach().numpy().reshape(head.shape), head * artifact.output.step)
         output.square().mean().backward()
@@ -72,8 +72,8 @@ def test_forward_is_the_integer_model(shape):
 def test_epsilon_of_the_norm_in_the_backward_pass():
     artifact = random_artifact(ModelConfig(**SHAPES["standard-rms-norm"] | {"norm_epsilon": 0.25}))
     network, x = IntegerNetwork(artifact), torch.tensor([[[1.0, 2.0, 0.0, -1.0]]])
-    node = next(node for node in network.graph if node.name == "block0.norm")
-    value = network._value(node, artifact.operators["block0.norm"], x)
+    node = network.graph["block0.norm"]
+    value = network._value(node, artifact.operators["block0.norm"], dict(network.network.named_parameters()), x)
     torch.testing.assert_close(value, x / (6 / 4 + 0.25) ** 0.5)
 
 
@@ -106,8 +106,8 @@ def test_finetune(shape, segments, tmp_path):
     assert all(certify(op).holds for op in result.operators.values() if isinstance(op, Scan))
     save(result, tmp_path / "artifact")
     integers = artifact.codec.encode(part_of(artifact, 5, 5).tokens, artifact.input)
-    again = IntegerModel(load(tmp_path / "artifact")).run(integers, ["head"])["head"]
-    assert np.array_equal(again, IntegerModel(result).run(integers, ["head"])["head"])
+    again = IntegerModel(load(tmp_path / "artifact")).answer(integers)
+    assert np.array_equal(again, IntegerModel(result).answer(integers))
 
 
 def test_resume_gives_the_same(tmp_path, monkeypatch):

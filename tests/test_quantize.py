@@ -14,10 +14,11 @@ from emamba.base.formats import IntFormat, Rounding
 from emamba.config import ModelConfig, QuantizeConfig
 from emamba.datasets.metrics import figures
 from emamba.datasets.tokens import executor_tokens
+from emamba.graph import build_graph
 from emamba.ops import Activation, Linear, Scan
 from emamba.ops.certificate import certify
+from emamba.ops.scales import best_frac
 from emamba.quantization.quantize import calibration_tokens, quantize
-from emamba.quantization.scales import best_frac
 from emamba.run.executors import make_executor, predict
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import Reference
@@ -74,7 +75,7 @@ OPTIONS = [
 @pytest.mark.parametrize("shape", ["emamba-odd", "standard-tokens"])
 def test_every_option_gives_a_valid_artifact(shape, settings, tmp_path):
     artifact = random_artifact(shape, **settings)
-    check_operators(artifact.config, artifact.operators)
+    check_operators(artifact.graph, artifact.operators)
     digest = save(artifact, tmp_path / "a")
     read = load(tmp_path / "a")
     assert read.digest == digest and read.record["quantize"] == QuantizeConfig(**settings).model_dump(mode="json")
@@ -131,15 +132,15 @@ def test_epsilon_of_a_norm(norm):
 def test_calibration_is_recorded():
     artifact = random_artifact("emamba-odd")
     config = artifact.config
-    values = Reference(config, artifact.weights).run(artifact.codec.standardize(random_inputs(config, 16, 0)))
+    values = Reference(build_graph(config), artifact.weights).run(artifact.codec.standardize(random_inputs(config, 16, 0)))
     calibration = artifact.record["calibration"]
-    assert set(calibration) == set(artifact.operators) | {"block0.h"}
+    assert set(calibration) == set(artifact.operators) | {"block0.y.state"}
     for name, entry in calibration.items():
-        if name != "block0.h":
+        if name != "block0.y.state":
             assert entry["min"] == values[name].min() and entry["max"] == values[name].max()
             assert 0 <= entry["clipped"] < 0.1
-    largest = abs(Reference(config, artifact.weights).states("block0.y", values)).max()
-    assert calibration["block0.h"] == {"max": largest}
+    largest = abs(Reference(build_graph(config), artifact.weights).states("block0.y", values)).max()
+    assert calibration["block0.y.state"] == {"max": largest}
 
 
 def test_frames_limit_the_calibration():

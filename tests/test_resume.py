@@ -13,7 +13,7 @@ def test_packets_of_a_sequence(shape):
     artifact = random_artifact(shape)
     model = IntegerModel(artifact)
     tokens = artifact.codec.encode(random_inputs(artifact.config, 3), artifact.input)
-    whole = model.run(tokens, ["head"])["head"]
+    whole = model.answer(tokens)
     for cuts in ([1, 4], [2], [1, 2, 3, 4, 5]):
         state, parts = None, []
         for part in np.split(tokens, cuts, axis=1):
@@ -28,7 +28,7 @@ def test_pool_sees_a_packet():
     artifact = random_artifact("emamba-image")
     model = IntegerModel(artifact)
     tokens = artifact.codec.encode(random_inputs(artifact.config, 2), artifact.input)
-    whole = model.run(tokens, ["head"])["head"]
+    whole = model.answer(tokens)
     first, state = model.resume(tokens)
     assert np.array_equal(first, whole) and not np.array_equal(model.resume(tokens, state)[0], whole)
     with pytest.raises(EmambaError, match="the model reads"):

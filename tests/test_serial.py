@@ -56,7 +56,7 @@ def test_driver_over_a_line(board):
     """Answers, the state, a short packet."""
     driver, model, frames = board.driver, board.model, board.frames
     assert driver.self_test() == 2
-    assert (driver.run(frames) == model.run(frames, ["head"])["head"]).all()
+    assert (driver.run(frames) == model.answer(frames)).all()
     answers, kept = [], None
     for frame in frames[:3]:
         answer, kept = model.resume(frame[None], kept)
@@ -116,7 +116,7 @@ def usual(board) -> None:
     """A driver that begins from nothing."""
     driver = board.driver
     assert not driver.save_state().any()
-    assert (driver.run(board.frames[:1]) == board.model.run(board.frames[:1], ["head"])["head"]).all()
+    assert (driver.run(board.frames[:1]) == board.model.answer(board.frames[:1])).all()
 
 
 ACTIONS = {
@@ -198,7 +198,7 @@ def test_more_than_the_line_keeps(board):
     driver = board.driver
     driver.reset()
     packets = driver.packets(np.resize(board.frames, (200, *board.frames.shape[1:])))
-    answers = board.model.run(board.frames, ["head"])["head"].astype(driver.description.output.dtype)
+    answers = board.model.answer(board.frames).astype(driver.description.output.dtype)
     for packet in packets:
         driver.transport.send(packet)
     for k in range(len(packets)):

@@ -86,15 +86,15 @@ def test_cycles(rtl):
 
 def test_frames_do_not_see_each_other(rtl):
     two = frames(rtl.artifact, 2)
-    alone = [rtl.run(two[k:k + 1], ["head"])["head"][0] for k in range(2)]
-    np.testing.assert_array_equal(rtl.run(two, ["head"])["head"], alone)
+    alone = [rtl.answer(two[k:k + 1])[0] for k in range(2)]
+    np.testing.assert_array_equal(rtl.answer(two), alone)
     np.testing.assert_array_equal(rtl.run(two, ["head"], stall_seed=1, stall_percent=30)["head"], alone)
 
 
 @pytest.mark.parametrize("cycle", [7, 200, 350, 600])
 def test_a_frame_after_a_reset_is_as_if_alone(rtl, cycle):
     two = frames(rtl.artifact, 2)
-    alone = rtl.run(two[1:], ["head"])["head"]
+    alone = rtl.answer(two[1:])
     beats = rtl.artifact.config.tokens * rtl.plan.schedule.input.beats
     result = rtl.simulation.run(packing.pack(rtl.plan.schedule.input, two), reset_at=cycle, resume_beat=beats)
     np.testing.assert_array_equal(packing.unpack(rtl.plan.schedule.output, result.output), alone[0])

@@ -60,7 +60,7 @@ def test_two_artifacts_alternate(desk):
         assert accelerator.self_test() == 2
         assert transport.read32(address("INTERRUPT")) == mask("INTERRUPT", "LOADED") | mask("INTERRUPT", "RESULT")
         frames = frames_of(first, 2, turn)
-        answers = [model.run(frames, ["head"])["head"] for model in models]
+        answers = [model.answer(frames) for model in models]
         assert (accelerator.run(frames) == answers[which]).all() and (answers[0] != answers[1]).any()
     assert transport.read32(address("CAPABILITIES")) & mask("CAPABILITIES", "PARITY")
     assert accelerator.counters()["parity"] == 0
@@ -193,7 +193,7 @@ def test_frames_counters_and_bottlenecks(build_dir):
     with NativeTransport(system, build_dir, cycles=1_000_000, fast=False) as transport:
         accelerator = Accelerator(describe(system, frames_of(artifact, 1)), transport)
         frames = frames_of(artifact, 60)
-        answers = IntegerModel(artifact).run(frames, ["head"])["head"]
+        answers = IntegerModel(artifact).answer(frames)
         exact = arith.round_shift(frames @ op.weight.T + op.bias, op.shift, op.rounding)
         lanes = system.schedule.blocks["embed"].output.lanes
         beyond = (exact < op.o.min) | (exact > op.o.max)
@@ -238,7 +238,7 @@ def usual(desk, driver) -> None:
     model = desk.models[answering(desk, driver)]
     assert not driver.save_state().any()
     driver.check()
-    assert (driver.run(desk.frames) == model.run(desk.frames, ["head"])["head"]).all()
+    assert (driver.run(desk.frames) == model.answer(desk.frames)).all()
 
 
 def used(desk, driver) -> None:

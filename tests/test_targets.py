@@ -127,7 +127,7 @@ def test_every_target(small, quick, tmp_path, capsys):
             target, capsys.readouterr().err)
         assert {path.name for path in (tmp_path / target).iterdir()} == FILES[target] | {"report.json"}
         report = json.loads((tmp_path / target / "report.json").read_text(encoding="utf-8"))
-        assert [stage["kind"] for stage in report["stages"]] == [node.kind for node in build_graph(artifact.config)[1:]]
+        assert [stage["kind"] for stage in report["stages"]] == [node.kind for node in artifact.graph[1:]]
     memories = json.loads((tmp_path / "asic" / "memories.json").read_text(encoding="utf-8"))
     assert memories and all(memory["kind"] for memory in memories)
 

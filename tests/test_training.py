@@ -15,7 +15,7 @@ from emamba.datasets import Dataset
 from emamba.datasets.metrics import figures
 from emamba.datasets.tokens import patchify, to_tokens
 from emamba.training import loop as training
-from emamba.training.network import Mamba
+from emamba.training.network import Network
 
 MODEL = {"input": "sequence", "features": 3, "length": 5, "d_model": 4, "dt_rank": 2, "d_state": 2, "blocks": 1,
          "task": "regression", "outputs": 2}
@@ -65,7 +65,7 @@ def test_regression(use, tmp_path):
     assert record["figures"]["unit"] == "cm" and record["recipe"]["train"]["epochs"] == 12
     assert record["data"] == {"note": "generated", "frames": {"train": 150, "validate": 40, "test": 40}}
 
-    model = Mamba(make_recipe().model)
+    model = Network(make_recipe().model)
     model.load_state_dict(weights(tmp_path))
     x = (data.x_test - record["input"]["mean"]) / record["input"]["std"]
     output = model(torch.from_numpy(x.astype(np.float32))).detach().numpy()
@@ -78,7 +78,7 @@ def test_regression(use, tmp_path):
 @pytest.mark.parametrize("model, figure, limit", [(CLASSES, "accuracy", 0.8), (NEXT, "perplexity", 5.0)])
 def test_other_tasks(use, tmp_path, model, figure, limit):
     use(make_data(model["task"]))
-    record = training.train(make_recipe(model, epochs=12, peak_lr=3e-2), tmp_path, progress=False)
+    record = training.train(make_recipe(model, epochs=16, peak_lr=3e-2), tmp_path, progress=False)
     value = record["figures"]["test"][figure]
     assert value > limit if figure == "accuracy" else 1 <= value < limit
     assert (record["input"] is None) == (model is NEXT)
@@ -202,10 +202,10 @@ def test_options_change_training_and_repeat(use, tmp_path, task, model, options)
 
 
 def test_dropout_is_for_training_only():
-    model = Mamba(make_recipe().model)
+    model = Network(make_recipe().model)
     tokens = torch.randn(2, 5, 3)
     before = model.eval()(tokens)
-    model.blocks[0].dropout = 0.9
+    model.dropout = 0.9
     assert torch.equal(model(tokens), before) and not torch.equal(model.train()(tokens), before)
 
 
@@ -231,7 +231,7 @@ def test_figures_of_text(use, tmp_path):
 
 def test_long_sequences_are_predicted_in_small_batches(monkeypatch):
     recipe = make_recipe()
-    model, x = Mamba(recipe.model), np.random.default_rng(1).normal(size=(9, 5, 3)).astype(np.float32)
+    model, x = Network(recipe.model), np.random.default_rng(1).normal(size=(9, 5, 3)).astype(np.float32)
     scaling = training.Scaling(np.zeros(3), np.ones(3), np.ones(2), np.zeros(2))
     whole = training.predict(model, x, scaling)
     for limit in (1, 12):

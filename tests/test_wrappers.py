@@ -21,7 +21,7 @@ from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
 from emamba.importers.mamba1 import GENERATION, translate
 from emamba.quantization.quantize import read_checkpoint
-from emamba.training.network import Mamba
+from emamba.training.network import Network
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LENGTH = 9
@@ -125,7 +125,7 @@ def test_the_layout_of_mamba_py():
      "torch.nn.utils.parametrize.remove_parametrizations and save again"),
     (STATE | {f"{MIXER}.in_proj.weight.absmax": torch.ones(3)},
      f"here has a tensor '{MIXER}.in_proj.weight.absmax' of quantized weights: save the weights before they were quantized"),
-    (below("model.", Mamba(OWN).state_dict()),
+    (below("model.", Network(OWN).state_dict()),
      "here holds a model of this project ('model.blocks.0.A_log'), whose sizes its tensors alone do not tell: give its module to "
      "emamba.compile, or its folder with checkpoint.json to emamba quantize"),
 ])
@@ -259,7 +259,7 @@ def taken(monkeypatch):
 @pytest.fixture(scope="module")
 def own():
     torch.manual_seed(1)
-    return Mamba(OWN), np.random.default_rng(0).normal(size=(6, 6, 3))
+    return Network(OWN), np.random.default_rng(0).normal(size=(6, 6, 3))
 
 
 @pytest.mark.parametrize("wrap", [
@@ -285,12 +285,12 @@ def test_wrappers_that_are_refused(own, taken):
     module, x = own
     twice, ids = Called(module), np.zeros((4, LENGTH), int)
     twice.gain = 2.0
-    plain = Mamba(OWN)
+    plain = Network(OWN)
     del plain.config
     for given, data, sentence in (
         (twice, x, "the Called gives outputs that differ by up to … from those of the float model made of it, more than …: its "
                    "forward computes something else; give the model below 'model.' alone"),
-        (Training(module, other=Mamba(OWN)), x,
+        (Training(module, other=Network(OWN)), x,
          "the Training holds 2 models, below 'model.' and 'other.': give one of them, or save its state_dict() alone"),
         (Called(module, loss=nn.CrossEntropyLoss(weight=torch.ones(4))), x,
          "the Called has a Mamba below 'model.', but beside it a tensor 'loss.weight', and what that adds to the computation "

@@ -70,7 +70,7 @@ def artifact():
 def golden(artifact):
     """Schedule, frames and the integer model's answers."""
     frames = target.golden_frames(artifact)
-    return Schedule(artifact, 8), frames, IntegerModel(artifact).run(frames, ["head"])["head"]
+    return Schedule(artifact, 8), frames, IntegerModel(artifact).answer(frames)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +138,7 @@ def test_answer_at_every_token():
     artifact = random_artifact("standard-tokens")
     schedule, frames = Schedule(artifact, 8), target.golden_frames(artifact)
     assert frames.max() < 5
-    answers = IntegerModel(artifact).run(frames, ["head"])["head"]
+    answers = IntegerModel(artifact).answer(frames)
     assert answers.shape == (4, 8, 5)
     assert outcome(SelfTest(Accelerator(schedule), schedule, frames, answers))[:2] == (1, 0)
 

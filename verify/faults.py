@@ -34,7 +34,7 @@ class Frames:
         self.schedule = Schedule(artifact, cycles_per_token)
         self.component = Accelerator(self.schedule)
         tokens = artifact.codec.encode(random_inputs(artifact.config, frames), artifact.input)
-        answer = IntegerModel(artifact).run(tokens, ["head"])["head"]
+        answer = IntegerModel(artifact).answer(tokens)
         self.words, self.expected = packing.pack(self.schedule.input, tokens), packing.pack(self.schedule.output, answer)
         self.mask = np.tile(packing.mask(self.schedule.output), (len(self.expected) // self.schedule.output.beats, 1))
         self.beats, self.answers = len(self.words) // frames, len(self.expected) // frames  # of a frame
@@ -112,7 +112,7 @@ def soak(shape: str, cycles_per_token: int, tokens: int = 1_000_000) -> dict:
     rng = np.random.default_rng(0)
     i = artifact.input
     integers = rng.integers(i.min, i.max + 1, (sequences, config.tokens, config.input_width))
-    answer = IntegerModel(artifact).run(integers, ["head"])["head"]
+    answer = IntegerModel(artifact).answer(integers)
     result = NativeSimulation(Accelerator(schedule), BUILD).run(packing.pack(schedule.input, integers))
     head = packing.unpack(schedule.output, result.output).reshape(answer.shape)
     digests = [hashlib.sha256(values.astype("<i8").tobytes()).hexdigest() for values in (head, answer)]
@@ -174,7 +174,7 @@ def undefined(artifact: Artifact, cycles_per_token: int, percent: int = 40, fram
     are the integer model's."""
     schedule = Schedule(artifact, cycles_per_token)
     tokens = artifact.codec.encode(random_inputs(artifact.config, frames), artifact.input)
-    answer = packing.pack(schedule.output, IntegerModel(artifact).run(tokens, ["head"])["head"])
+    answer = packing.pack(schedule.output, IntegerModel(artifact).answer(tokens))
     words = packing.to_ints(packing.pack(schedule.input, tokens))
     bits = {name: packing.payload_bits(port) - 1 for name, port in (("i", schedule.input), ("o", schedule.output))}
     with tempfile.TemporaryDirectory() as place:

@@ -58,7 +58,7 @@ def run(examples: int) -> list[dict]:
         except DesignLimit as error:
             rows.append({"refused": str(error)} | shape)
             return
-        keys = Reference(config, artifact.weights).run(artifact.codec.standardize(random_inputs(config, 2)), None)
+        keys = Reference(artifact.graph, artifact.weights).run(artifact.codec.standardize(random_inputs(config, 2)), None)
         assert set(artifact.operators) == set(keys)
         rows.append(undefined(artifact, cycles_per_token, percent, frames=3) | shape)
 

@@ -84,7 +84,7 @@ def target(name: str, sequences: int = MANY) -> Target:
         schedule = Schedule(artifact, 2)
         tokens = artifact.codec.encode(random_inputs(artifact.config, sequences), artifact.input)
         tokens[::3] = np.random.default_rng(1).integers(artifact.input.min, artifact.input.max + 1, tokens[::3].shape)
-        answer = IntegerModel(artifact).run(tokens, ["head"])["head"]
+        answer = IntegerModel(artifact).answer(tokens)
         return Target(Accelerator(schedule), tokens, answer, schedule.timetable(len(tokens)))
     block = BLOCKS[name]()
     inner = block.block if isinstance(block, Joined) else block

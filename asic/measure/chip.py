@@ -52,7 +52,7 @@ def run_gates(schedule: Schedule, netlist: Netlist, flat: Flat, tokens: np.ndarr
     frames_before = 2 * _filling(schedule) + 1 if idle else _filling(schedule)
     run = simulate(netlist, flat, schedule.input, schedule.output, beats, start=frames_before * schedule.cycles_per_frame,
                    cycles=schedule.cycles_per_frame)
-    answers = IntegerModel(artifact).run(frames, ["head"])["head"]
+    answers = IntegerModel(artifact).answer(frames)
     expected = packing.pack(schedule.output, answers).reshape(run.output.shape)
     mask = np.tile(packing.mask(schedule.output), (expected.shape[1] // len(packing.mask(schedule.output)), 1))
     wrong = ((run.output ^ expected) & mask).any(axis=(1, 2))

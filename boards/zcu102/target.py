@@ -79,7 +79,7 @@ def write(folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[st
     # The accelerator alone has blocks of its own: the system's blocks are made for its counters and loads.
     schedule = Schedule(system.artifact, system.schedule.requested, system.schedule.realization)
     frames = golden_frames(schedule.artifact)
-    answers = IntegerModel(schedule.artifact).run(frames, ["head"])["head"]
+    answers = IntegerModel(schedule.artifact).answer(frames)
     top = to_verilog(Accelerator(schedule))
     (folder / "top.v").write_text(top, encoding="utf-8")
     board = Board(SelfTest(Emitted(schedule), schedule, frames, answers), CLOCKS[clock] * 1e6)

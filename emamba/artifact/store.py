@@ -1,7 +1,7 @@
 """The artifact: a folder that holds one integer model, and all that is known about it.
 
-    manifest.json        format version, model configuration, each node's formats and scalar parameters, codec, calibration,
-                         certificate, figures; `digest` is the SHA-256 of the rest
+    manifest.json        format version, the model's graph with each node's formats and scalar parameters, its configuration,
+                         codec, calibration, certificate, figures; `digest` is the SHA-256 of the rest
     weights.safetensors  the integer arrays, `<node>.<parameter>`
     float.safetensors    the trained float weights, for the float executor
 
@@ -24,21 +24,24 @@ from safetensors.numpy import save as save_tensors
 from ..base.errors import DesignLimit, InputError, SettingError, brief, located
 from ..base.formats import IntFormat, Rounding
 from ..config import ModelConfig, validate
-from ..graph import build_graph
+from ..graph import Graph, graph_from_json
 from ..io.disguises import check_pointer
 from ..io.files import read_bytes, write_folder
-from ..ops import OPERATORS, Conv1d, Lookup, Operator, Pool
+from ..ops import Operator
 from ..piecewise import Segments
+from .migrate import migrated
 from .record import Story
 
 FORMAT = "emamba-artifact"
-VERSION = 1
+VERSION = 2
 SIZE_LIMIT = 1 << 30
 MANIFEST_LIMIT = 1 << 24  # bytes: Python's objects take twenty times as many
 INTEGER_LIMIT = 1 << 27  # integers: each becomes one of 64 bits
 SHIPPED = Path(__file__).parents[1] / "mars"
 """The artifact that every installation has."""
-KEYS = ("format", "version", "name", "model", "data", "codec", "nodes", "files", "record", "digest")
+COMMON = ("format", "version", "name", "model", "data", "codec", "files", "record", "digest")
+KEYS = {1: (*COMMON, "nodes"), VERSION: (*COMMON, "graph")}
+"""Keys of a manifest, by its version."""
 
 Array = np.ndarray
 
@@ -59,11 +62,11 @@ class Codec:
         """tokens [batch, L, input width] in the user's unit → what the float model reads."""
         if self.mean is not None and (np.ndim(tokens) != 3 or np.shape(tokens)[-1:] != self.mean.shape):
             raise InputError(f"the input has the shape {list(np.shape(tokens))}; the model reads [sequences, tokens, "
-                             f"{len(self.mean)}]")
+                              f"{len(self.mean)}]")
         if not np.isfinite(tokens).all():
             index = [int(k) for k in np.argwhere(~np.isfinite(tokens))[0]]
             raise InputError(f"the input holds a value that is not finite at [sequence, token, value] = {index}: "
-                             "remove or replace such values")
+                              "remove or replace such values")
         return tokens if self.mean is None else (tokens - self.mean) / self.std
 
     def encode(self, tokens: Array, i: IntFormat) -> Array:
@@ -81,11 +84,12 @@ class Codec:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded artifact. `operators` has the nodes of `build_graph(config)` in order; `record` is free-form knowledge:
-    calibration, certificate, figures and how they were measured."""
+    """A loaded artifact. `operators` has an operator for each node of `graph`, in order; `config` is what the graph was built
+    from; `record` is free-form knowledge: calibration, certificate, figures and how they were measured."""
 
     name: str
     config: ModelConfig
+    graph: Graph
     data: dict
     codec: Codec
     operators: dict[str, Operator]
@@ -95,33 +99,32 @@ class Artifact:
 
     @property
     def input(self) -> IntFormat:
-        return self.operators["input"].o
+        return self.operators[self.graph.input.name].o
 
     @property
     def output(self) -> IntFormat:
-        return self.operators["head"].o
+        return self.operators[self.graph.output.name].o
 
 
 def save(artifact: Artifact, folder: Path | str) -> str:
     """Writes `artifact` to `folder`, whole or not at all; returns its digest."""
     validate(Story, {key: getattr(artifact, key) for key in ("name", "data", "record")}, "the artifact")
-    nodes, arrays = {}, {}
-    for name, operator in artifact.operators.items():
-        parameters = {}
+    graph, arrays = artifact.graph.to_json(), {}
+    for row in graph["nodes"]:
+        operator, row["operator"] = artifact.operators[row["name"]], {}
         for entry in fields(operator):
             value = getattr(operator, entry.name)
             if isinstance(value, np.ndarray):
-                arrays[f"{name}.{entry.name}"] = _narrow(value)
+                arrays[f"{row['name']}.{entry.name}"] = _narrow(value)
             elif value is not None:
-                parameters[entry.name] = to_json(value)
-        nodes[name] = parameters
+                row["operator"][entry.name] = to_json(value)
     weights = save_tensors(arrays)
     reference = save_tensors({key: np.ascontiguousarray(value, np.float32) for key, value in artifact.weights.items()})
     codec = {key: None if value is None else value.tolist() for key, value in vars(artifact.codec).items()}
     manifest = {
         "format": FORMAT, "version": VERSION, "name": artifact.name,
         "model": artifact.config.model_dump(mode="json", exclude_none=True),
-        "data": artifact.data, "codec": codec, "nodes": nodes,
+        "data": artifact.data, "codec": codec, "graph": graph,
         "files": {"weights.safetensors": _sha256(weights), "float.safetensors": _sha256(reference)},
         "record": artifact.record,
     }
@@ -144,12 +147,12 @@ def load(folder: Path | str) -> Artifact:
         raise InputError(f"{folder}/manifest.json is damaged ({error}): copy the artifact again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{folder}/manifest.json is not the manifest of an artifact")
-    if manifest.get("version") != VERSION:
-        found = reprlib.repr(manifest.get("version"))
-        raise InputError(f"{folder} has artifact version {found}; this program reads version {VERSION}: quantize the checkpoint "
-                         "again")
-    if set(manifest) != set(KEYS):
-        odd = sorted(set(manifest) ^ set(KEYS))[0]
+    version = manifest.get("version")
+    if type(version) is not int or version not in KEYS:
+        raise InputError(f"{folder} has artifact version {reprlib.repr(version)}; this program reads versions "
+                          f"{' and '.join(map(str, KEYS))}: quantize the checkpoint again")
+    if set(manifest) != set(KEYS[version]):
+        odd = sorted(set(manifest) ^ set(KEYS[version]))[0]
         raise InputError(f"{folder}/manifest.json: the key '{odd}' is {'unknown' if odd in manifest else 'missing'}")
     if manifest["digest"] != _digest({key: value for key, value in manifest.items() if key != "digest"}):
         raise InputError(f"{folder}/manifest.json was altered: its digest does not match; quantize the checkpoint again")
@@ -164,50 +167,51 @@ def load(folder: Path | str) -> Artifact:
     try:
         config = validate(ModelConfig, manifest["model"], "model")
         codec = _load_codec(manifest["codec"], config)
-        operators = _load_operators(manifest["nodes"], arrays, config)
-        story.record.check_golden(config, operators["input"].o)
+        rows = manifest["graph"] if version == VERSION else migrated(manifest["nodes"], config)
+        graph, given = _load_graph(rows, config)
+        operators = _load_operators(graph, given, arrays)
+        story.record.check_golden(config, operators[graph.input.name].o)
     except (InputError, SettingError, DesignLimit) as error:
         raise InputError(f"{folder}/manifest.json: {error}") from None
-    return Artifact(manifest["name"], config, manifest["data"], codec, operators, reference, manifest["record"],
+    return Artifact(manifest["name"], config, graph, manifest["data"], codec, operators, reference, manifest["record"],
                     manifest["digest"])
 
 
-def check_operators(config: ModelConfig, operators: dict[str, Operator]) -> None:
-    """Refuses operators that are not the graph of `config`, or whose formats do not meet."""
-    for node in build_graph(config):
+def check_operators(graph: Graph, operators: dict[str, Operator]) -> None:
+    """Refuses operators that are not what the graph says, or whose formats do not meet."""
+    for node in graph:
         operator = operators[node.name]
         with located(f"node '{node.name}'"):
             if operator.width != node.width:
                 raise DesignLimit(f"it has {operator.width} channels, the model needs {node.width}")
             operator.check_inputs([operators[name] for name in node.inputs])
-            _check_config(operator, config)
+            operator.check_node(node)
 
 
-def _check_config(operator: Operator, config: ModelConfig) -> None:
-    """Refuses sizes that no neighbour checks."""
-    match operator:
-        case Conv1d() if operator.weight.shape[1] != config.d_conv:
-            raise DesignLimit(f"it has {operator.weight.shape[1]} taps, the model needs {config.d_conv}")
-        case Lookup() if len(operator.table) != config.vocabulary:
-            raise DesignLimit(f"it has {len(operator.table)} rows, the model needs {config.vocabulary}")
-        case Pool() if operator.mean != (config.pool == "mean") or (operator.mean and operator.tokens != config.tokens):
-            raise DesignLimit(f"it is not the model's pool, which is '{config.pool}' over {config.tokens} tokens")
+def _load_graph(data: Any, config: ModelConfig) -> tuple[Graph, dict[str, dict]]:
+    """The graph, and by node the fields of its operator."""
+    rows = data.get("nodes") if isinstance(data, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise InputError("graph: must be a table with the lists nodes and outputs")
+    graph = graph_from_json(data | {"nodes": [{key: value for key, value in row.items() if key != "operator"} for row in rows]})
+    source, result = graph.input, graph.output
+    for what, got, want in (("channels at the input", source.width, config.input_width),
+                            ("tokens at the input", source.tokens, config.tokens), ("outputs", result.width, config.outputs),
+                            ("token ids", source.ids, config.vocabulary),
+                            ("pool", graph.pooled, config.pool != "none")):
+        if got != want:
+            raise InputError(f"graph: its {what} are {got}, but the configuration says {want}")
+    return graph, {row["name"]: row.get("operator", {}) for row in rows}
 
 
-def _load_operators(nodes: Any, arrays: dict[str, Array], config: ModelConfig) -> dict[str, Operator]:
-    if not isinstance(nodes, dict):
-        raise InputError("nodes: must be a table")
-    graph = build_graph(config)
-    for name in sorted(set(nodes) ^ {node.name for node in graph}):
-        raise InputError(f"node '{name}' is {'unknown to' if name in nodes else 'missing from'} this model's graph")
+def _load_operators(graph: Graph, given: dict[str, Any], arrays: dict[str, Array]) -> dict[str, Operator]:
     operators, used = {}, set()
     for node in graph:
-        cls = OPERATORS[node.kind]
+        cls, fixed = node.operator, given[node.name]
         hints = typing.get_type_hints(cls)
         parameters: dict[str, Any] = {}
-        given = nodes[node.name]
-        if not isinstance(given, dict):
-            raise InputError(f"node '{node.name}' must be a table of parameters")
+        if not isinstance(fixed, dict):
+            raise InputError(f"node '{node.name}': its operator must be a table of parameters")
         with located(f"node '{node.name}'"):
             try:
                 for entry in fields(cls):
@@ -215,16 +219,16 @@ def _load_operators(nodes: Any, arrays: dict[str, Array], config: ModelConfig) -
                     if key in arrays:
                         used.add(key)
                         parameters[entry.name] = arrays[key].astype(np.int64)
-                    elif entry.name in given:
-                        parameters[entry.name] = _from_json(hints[entry.name], given[entry.name], entry.name)
-                for extra in sorted(set(given) - set(parameters)):
+                    elif entry.name in fixed:
+                        parameters[entry.name] = _from_json(hints[entry.name], fixed[entry.name], entry.name)
+                for extra in sorted(set(fixed) - set(parameters)):
                     raise InputError(f"unknown parameter '{extra}'")
                 operators[node.name] = cls(**parameters)
             except (TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
                 raise InputError(f"its parameters do not make a {node.kind} ({error})") from None
     for extra in sorted(set(arrays) - used):
         raise InputError(f"weights.safetensors has an array '{extra}' that no node reads")
-    check_operators(config, operators)
+    check_operators(graph, operators)
     return operators
 
 
@@ -280,7 +284,7 @@ def _load_tensors(folder: Path, name: str, hashes: Any) -> dict[str, Array]:
     content = _read(folder / name)
     if not isinstance(hashes, dict) or _sha256(content) != hashes.get(name):
         raise InputError(f"{folder}/{name} is truncated or was altered: its SHA-256 is not the manifest's; "
-                         "copy the artifact again")
+                          "copy the artifact again")
     try:
         return load_tensors(content)
     except (SafetensorError, ValueError, KeyError) as error:

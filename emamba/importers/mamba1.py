@@ -22,9 +22,10 @@ import numpy as np
 
 from ..base.errors import InputError
 from ..config import NORM_EPSILON, ModelConfig, validate
+from ..graph import build_graph
+from ..graph.parameters import check_tensors
 from ..io.tensor_files import to_array
 from ..io.wrappers import Place, check_alone, find_place, unwrapped
-from ..run.reference import check_weights
 
 Array = np.ndarray
 
@@ -140,10 +141,10 @@ def translate(tensors: dict[str, Any], settings: dict | None, length: int, where
     own_head = has_head or (place.root != place.body and head is None)
     if own_head and head is not None:
         raise InputError(f"{where} has its own head 'lm_head.weight': give the model below it (its attribute backbone), or no "
-                         "head of your own")
+                          "head of your own")
     if not own_head and head is None:
         raise InputError(f"{where} has no head, only the model below it: save it with its 'lm_head.weight', or give "
-                         "emamba.compile a head")
+                          "emamba.compile a head")
     tied = own_head and sizes["tied"]
     if own_head and not (tied and not has_head):
         shapes[place.head] = (sizes["vocabulary"], sizes["d_model"])
@@ -152,13 +153,13 @@ def translate(tensors: dict[str, Any], settings: dict | None, length: int, where
     if tied and not np.array_equal(arrays.get(place.head, table), table):
         key = "tie_word_embeddings" if layout == "transformers" else "tie_embeddings"
         raise InputError(f"{where}: its settings tie the head to the embedding, but '{place.head}' is not "
-                         f"'{place.embedding}': set {key} to what was trained")
+                          f"'{place.embedding}': set {key} to what was trained")
     if head is None:
         head = Head(arrays.get(place.head, table), None, "next_token", "none")
     bias = np.zeros(config.outputs) if head.bias is None else head.bias
     weights = {"embed.weight": table, "head.weight": head.weight, "head.bias": bias} | _blocks(arrays, place, config, sizes)
     weights = {name: np.ascontiguousarray(value, np.float32) for name, value in weights.items()}
-    check_weights(config, weights, where)
+    check_tensors(build_graph(config), weights, where)
     return Imported(config, weights, _notes(layout, place, config, sizes, arrays, tied, own_head, ignored))
 
 
@@ -168,7 +169,7 @@ def _layout(place: Place, settings: dict | None, where: str) -> str:
     known = settings is not None and "model_type" in settings
     if place.embedding.endswith("embeddings.weight") and not known:
         raise InputError(f"{where} has the names of transformers but no config.json with a model_type, which says "
-                         "how its norms and activations are computed: put it beside the tensors")
+                          "how its norms and activations are computed: put it beside the tensors")
     return "transformers" if known else "mamba_ssm"
 
 
@@ -195,7 +196,7 @@ def _settings(settings: dict, layout: str, where: str) -> tuple[dict, list[str]]
             said[ours] = key, value
         elif not _no_matter(key) and not (layout == "transformers" and key in ("ssm_cfg", "pad_vocab_size_multiple")):
             raise InputError(f"{where}: the setting {key} = {value!r} is unknown here, and may change what the model computes: "
-                             "remove it from the settings if it does not")
+                              "remove it from the settings if it does not")
     typed = {ours: _typed(ours, *pair, where) for ours, pair in said.items()}
     return typed, sorted((SAME_RESULT | {"auto_map"}) & set(flat))
 
@@ -228,7 +229,7 @@ def _sizes(said: dict, tensors: dict, layout: str, place: Place, where: str) -> 
             raise InputError(f"{where} has no tensor '{name}', which a Mamba-1 model needs")
         if len(tensors[name].shape) != rank or 0 in tensors[name].shape:
             raise InputError(f"{where}: tensor '{name}' has the shape {list(tensors[name].shape)}, the model needs {rank} "
-                             "dimensions above 0")
+                              "dimensions above 0")
         return tuple(tensors[name].shape)
 
     (vocabulary, d_model), (d_inner, d_state) = shape(place.embedding, 2), shape(f"{mixer}.A_log", 2)
@@ -242,7 +243,7 @@ def _sizes(said: dict, tensors: dict, layout: str, place: Place, where: str) -> 
     for key, name in (("d_model", place.embedding), ("d_state", f"{mixer}.A_log")):
         if said.get(key, sizes[key]) != sizes[key]:
             raise InputError(f"{where}: its settings say a {key} of {said[key]}, but its tensor '{name}' of the shape "
-                             f"{list(shape(name, 2))} makes it {sizes[key]}: put the config.json of these tensors beside them")
+                              f"{list(shape(name, 2))} makes it {sizes[key]}: put the config.json of these tensors beside them")
     sizes |= {key: value for key, value in said.items() if key not in ("vocabulary", "expand")}
     if layout == "transformers":
         sizes["rms"] = True
@@ -254,10 +255,7 @@ def _sizes(said: dict, tensors: dict, layout: str, place: Place, where: str) -> 
     sizes.setdefault("d_inner", widened)
     if widened != sizes["d_inner"]:
         raise InputError(f"{where}: {sizes['d_inner']} channels inside a block are not expand = {said['expand']:g} times the "
-                         f"{sizes['d_model']} of d_model: make the two agree")
-    if sizes["d_inner"] % sizes["d_model"]:
-        raise InputError(f"{where}: {sizes['d_inner']} channels inside a block are no multiple of the {sizes['d_model']} of "
-                         "d_model; only a whole expand can be imported")
+                          f"{sizes['d_model']} of d_model: make the two agree")
     return sizes
 
 
@@ -269,7 +267,7 @@ def _rows(said: dict, rows: int, layout: str, place: Place, where: str) -> int:
         return padded if "padding" in said else rows
     if padding > 1:
         raise InputError(f"{where}: tensor '{place.embedding}' has {rows} rows, but a vocab_size of {words} has {padded}, since "
-                         f"pad_vocab_size_multiple is {padding} if it is not given: set it to what was trained; 1 pads nothing")
+                          f"pad_vocab_size_multiple is {padding} if it is not given: set it to what was trained; 1 pads nothing")
     return words
 
 
@@ -315,7 +313,7 @@ def _checked(tensors: dict, shapes: dict[str, tuple[int, ...]], where: str) -> d
             raise InputError(f"{where}: tensor '{name}' holds values that are not finite: train again")
     for name in sorted(set(tensors) - set(shapes)):
         raise InputError(f"{where} has a tensor '{name}' that a Mamba-1 model with these settings does not have: what it adds "
-                         "to the computation cannot be imported")
+                          "to the computation cannot be imported")
     return arrays
 
 
@@ -323,7 +321,9 @@ def _config(sizes: dict, head: Head | None, length: int, where: str) -> ModelCon
     task, pool = ("next_token", "none") if head is None else (head.task, head.pool)
     return validate(ModelConfig, {
         "form": "standard", "input": "tokens", "vocabulary": sizes["vocabulary"], "length": length,
-        "d_model": sizes["d_model"], "expand": sizes["d_inner"] // sizes["d_model"], "d_state": sizes["d_state"],
+        "d_model": sizes["d_model"], "d_state": sizes["d_state"],
+        **({"inner": sizes["d_inner"]} if sizes["d_inner"] % sizes["d_model"] else
+           {"expand": sizes["d_inner"] // sizes["d_model"]}),
         "dt_rank": sizes["dt_rank"], "d_conv": sizes["d_conv"], "blocks": sizes["blocks"],
         "norm": "rms" if sizes["rms"] else "layer", "norm_epsilon": sizes["epsilon"], "bias": sizes["bias"] or None,
         "pool": pool, "task": task, "outputs": sizes["vocabulary"] if head is None else len(head.weight),

@@ -12,7 +12,6 @@ import numpy as np
 
 from ..base import arithmetic as arith
 from ..base.formats import Rounding
-from . import Scan
 
 
 @dataclass(frozen=True)
@@ -25,13 +24,13 @@ class Certificate:
     holds: bool
 
 
-def stored_bound(wide: int, op: Scan) -> int:
+def stored_bound(wide: int, op) -> int:
     """Largest |h| that requantizing |h_wide| ≤ wide can give."""
     edges = np.array([-wide, wide])
     return int(np.abs(arith.round_shift(edges, op.a_bar.frac, op.rounding)).max())
 
 
-def input_terms(op: Scan, codes: np.ndarray) -> np.ndarray:
+def input_terms(op, codes: np.ndarray) -> np.ndarray:
     """Largest |b| for every code of δ."""
     extremes = np.array([op.B.min, op.B.max])
     if op.delta_b:
@@ -41,8 +40,8 @@ def input_terms(op: Scan, codes: np.ndarray) -> np.ndarray:
     return np.abs(arith.round_shift(codes[:, None] * products, op.term_shift, op.rounding)).max(1)
 
 
-def certify(op: Scan) -> Certificate:
-    """Bounds the state of `op` over all its A and every code of δ."""
+def certify(op) -> Certificate:
+    """Bounds the state of the Scan `op` over all its A and every code of δ."""
     codes = np.arange(op.dt.min, op.dt.max + 1, dtype=np.int64)
     decay = np.abs(op.decay(codes[:, None] * np.unique(op.A))).max(1)  # the slowest decay bounds the others
     terms = input_terms(op, codes)

@@ -26,7 +26,7 @@ def make_executor(artifact: Artifact, backend: str) -> Executor:
     """A function of (tokens [batch, L, input width] in the user's unit, keys to keep or None) → node values: real ones of
     `float`, integers of each node's format of `int`."""
     if backend == "float":
-        reference = Reference(artifact.config, artifact.weights)
+        reference = Reference(artifact.graph, artifact.weights)
         return lambda tokens, keep=None: reference.run(artifact.codec.standardize(tokens), keep)
     if backend == "int":
         return _integer(artifact)
@@ -35,7 +35,7 @@ def make_executor(artifact: Artifact, backend: str) -> Executor:
 
 def _integer(artifact: Artifact) -> Executor:
     """The integer model; its compiled loop where that can be, and only the head of many tokens is asked for."""
-    model = IntegerModel(artifact)
+    model, output = IntegerModel(artifact), artifact.graph.output.name
 
     @cache
     def loop() -> IntegerLoop | None:
@@ -49,9 +49,9 @@ def _integer(artifact: Artifact) -> Executor:
 
     def run(tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:
         integers, keep = artifact.codec.encode(tokens, artifact.input), None if keep is None else set(keep)
-        many = integers.ndim == 3 and integers.shape[1] == artifact.config.tokens and integers[..., 0].size >= COMPILED_TOKENS
-        if many and keep == {"head"} and (compiled := loop()):
-            return {"head": compiled.run(integers, THREADS)}
+        many = integers.ndim == 3 and integers.shape[1] == artifact.graph.length and integers[..., 0].size >= COMPILED_TOKENS
+        if many and keep == {output} and (compiled := loop()):
+            return {output: compiled.run(integers, THREADS)}
         return model.run(integers, keep)
 
     return run
@@ -66,18 +66,17 @@ def _say(sentence: str) -> None:
 def predict(artifact: Artifact, backend: str, executor: Executor, tokens: Array,
             progress: Callable[[int], None] | None = None) -> Array:
     """Head outputs in the user's unit (or logits): [batch, outputs] of a pooled model, else [batch, L, outputs]."""
-    tokens = np.asarray(tokens)
+    tokens, graph = np.asarray(tokens), artifact.graph
     if tokens.ndim != 3:
         raise InputError(f"the input has the shape {list(tokens.shape)}; the model reads [sequences, tokens, "
-                         f"{artifact.config.input_width}]")
+                         f"{graph.input.width}]")
     length, widest = max((1, *tokens.shape[1:2])), max(op.width for op in artifact.operators.values())
     batch = max(1, min(BATCH, BATCH_VALUES // (length * widest)))
-    pooled = artifact.config.pool != "none"
-    values = np.empty((len(tokens), 1 if pooled else length, artifact.config.outputs))
+    values = np.empty((len(tokens), 1 if graph.pooled else length, graph.output.width))
     for start in range(0, len(tokens), batch):
-        head = executor(tokens[start:start + batch], ["head"])["head"]
-        part = artifact.codec.values(head) if backend == "float" else artifact.codec.decode(head, artifact.output)
+        answer = executor(tokens[start:start + batch], graph.outputs)[graph.output.name]
+        part = artifact.codec.values(answer) if backend == "float" else artifact.codec.decode(answer, artifact.output)
         values[start:start + batch] = part
         if progress:
             progress(min(start + batch, len(tokens)))
-    return values[:, 0] if pooled else values
+    return values[:, 0] if graph.pooled else values

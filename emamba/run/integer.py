@@ -9,8 +9,7 @@ import numpy as np
 
 from ..artifact import Artifact
 from ..base.errors import InputError
-from ..graph import build_graph
-from ..ops import Conv1d, Scan
+from ..ops import Scan
 
 Array = np.ndarray
 
@@ -24,7 +23,7 @@ class IntegerModel:
     """Runs an artifact's operators, node by node."""
 
     def __init__(self, artifact: Artifact):
-        self.artifact, self.graph = artifact, build_graph(artifact.config)
+        self.artifact, self.graph = artifact, artifact.graph
 
     def run(self, tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:
         """tokens [batch, L, input width] of integers → int64 arrays [batch, L', width] of the nodes in `keep` (all for None)."""
@@ -35,50 +34,44 @@ class IntegerModel:
             parts = list(pool.map(lambda block: self._run(block, keep), blocks))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
+    def answer(self, tokens: Array) -> Array:
+        """The output's integers alone."""
+        return self.run(tokens, self.graph.outputs)[self.graph.output.name]
+
     def _run(self, tokens: Array, keep: set[str]) -> dict[str, Array]:
-        last_reader = {name: k for k, node in enumerate(self.graph) for name in node.inputs}
-        values = {"input": _batch_innermost(tokens.astype(np.int64))}
+        last = self.graph.last_reader()
+        values: dict[str, Array] = {}
         end = max((k for k, node in enumerate(self.graph) if node.name in keep), default=-1) + 1
-        for k, node in enumerate(self.graph[:end]):
-            if node.inputs:
-                value = self.artifact.operators[node.name](*(values[name] for name in node.inputs))
-                values[node.name] = _batch_innermost(value)
+        for k, node in enumerate(self.graph.nodes[:end]):
+            inputs = [values[name] for name in node.inputs]
+            value = self.artifact.operators[node.name](*inputs) if inputs else tokens.astype(np.int64)
+            values[node.name] = _batch_innermost(value)
             for name in node.inputs:
-                if name not in keep and last_reader[name] == k:
+                if name not in keep and last[name] == k:
                     values.pop(name, None)
         return {name: value.astype(np.int64, order="C") for name, value in values.items() if name in keep}
 
     def resume(self, tokens: Array, state: dict[str, Array] | None = None) -> tuple[Array, dict[str, Array]]:
-        """tokens [batch, L, input width], that go on where those before them ended → the head's values and the state after them.
+        """tokens [batch, L, input width], that go on where those before them ended → the output's values and the state after
+        them.
 
-        The state holds, by node, the last taps − 1 tokens of a convolution [batch, taps − 1, channels] and h of a scan [batch,
-        d_inner, d_state]; none is all zeros. A pool sees these tokens alone.
+        The state holds, by node, what `Operator.resume` keeps; none is all zeros. A pool sees these tokens alone.
         """
         check_tokens(self.artifact, tokens)
-        values, after = {"input": tokens.astype(np.int64)}, {}
-        for node in self.graph[1:]:
-            op, inputs = self.artifact.operators[node.name], [values[name] for name in node.inputs]
-            before = (state or {}).get(node.name)
-            match op:
-                case Conv1d():
-                    kept = op.weight.shape[1] - 1
-                    before = np.zeros((len(tokens), kept, op.width), np.int64) if before is None else before
-                    known = np.concatenate([before, inputs[0]], 1)
-                    values[node.name], after[node.name] = op(known)[:, kept:], known[:, known.shape[1] - kept:]
-                case Scan():
-                    h, outputs = np.zeros((len(tokens), *op.A.shape), np.int64) if before is None else before, []
-                    for t in range(tokens.shape[1]):
-                        y, h, _ = op.step(h, *(value[:, t] for value in inputs))
-                        outputs.append(y)
-                    values[node.name], after[node.name] = np.stack(outputs, 1), h
-                case _:
-                    values[node.name] = op(*inputs)
-        return values["head"].astype(np.int64), after
+        values, after = {}, {}
+        for node in self.graph:
+            inputs = [values[name] for name in node.inputs]
+            if not inputs:
+                values[node.name] = tokens.astype(np.int64)
+                continue
+            values[node.name], kept = self.artifact.operators[node.name].resume((state or {}).get(node.name), *inputs)
+            if kept is not None:
+                after[node.name] = kept
+        return values[self.graph.output.name].astype(np.int64), after
 
     def states(self, name: str, values: dict[str, Array]) -> Array:
         """The state h_wide of scan `name` after every token, [batch, L, d_inner, d_state], from its input nodes' values."""
-        node = next(node for node in self.graph if node.name == name)
-        u, dt, B, C = (values[key] for key in node.inputs)
+        u, dt, B, C = (values[key] for key in self.graph[name].inputs)
         op: Scan = self.artifact.operators[name]
         h, trace = np.zeros((len(u), *op.A.shape), np.int64), []
         for t in range(u.shape[1]):
@@ -88,8 +81,8 @@ class IntegerModel:
 
 
 def answers(artifact: Artifact, tokens: Array) -> str:
-    """SHA-256 of the head's integers for `tokens`, as little-endian int64: what a record keeps of its golden sequences."""
-    return hashlib.sha256(IntegerModel(artifact).run(tokens, ["head"])["head"].astype("<i8").tobytes()).hexdigest()
+    """SHA-256 of the output's integers for `tokens`, as little-endian int64: what a record keeps of its golden sequences."""
+    return hashlib.sha256(IntegerModel(artifact).answer(tokens).astype("<i8").tobytes()).hexdigest()
 
 
 def record_golden(artifact: Artifact, tokens: Array) -> None:
@@ -100,10 +93,10 @@ def record_golden(artifact: Artifact, tokens: Array) -> None:
 
 def check_tokens(artifact: Artifact, tokens: Array) -> None:
     """Refuses integers that are no sequences of the artifact's input."""
-    source = artifact.operators["input"]
+    source = artifact.operators[artifact.graph.input.name]
     if tokens.ndim != 3 or tokens.shape[2] != source.channels or not tokens.shape[1]:
         raise InputError(f"the input has the shape {list(tokens.shape)}; "
-                         f"the model reads [sequences, tokens, {source.channels}]")
+                          f"the model reads [sequences, tokens, {source.channels}]")
     if tokens.size and (tokens.min() < source.o.min or tokens.max() > source.o.max):
         raise InputError(f"the input holds integers outside {source.o.min}..{source.o.max} of its format {source.o}")
 

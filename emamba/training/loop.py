@@ -30,10 +30,11 @@ from ..config import Recipe
 from ..datasets import Dataset
 from ..datasets.metrics import BETTER, data_figures
 from ..datasets.tokens import to_tokens
+from ..graph import build_graph
 from ..io.files import alone, check_regular, write_file
 from ..quantization.quantize import CHECKPOINT_VERSION
 from .augmentation import augment, recut
-from .network import Mamba
+from .network import Network
 
 GRADIENT_NORM = 1.0
 """Gradients are scaled down to this norm."""
@@ -113,6 +114,7 @@ def train(
     `data` replaces the recipe's data set. `watch` gets the history after each epoch; what it raises ends the training. `start`
     are weights to start from instead of random ones.
     """
+    build_graph(recipe.model)
     if threads:
         torch.set_num_threads(threads)
     if data is None:
@@ -125,11 +127,10 @@ def train(
         raise OutputError(f"cannot make the folder {out}: {error.strerror}") from None
     scaling = Scaling.measure(recipe, data)
     torch.manual_seed(recipe.train.seed)
-    model = Mamba(recipe.model)
+    model = Network(recipe.model)
     if start is not None:
         model.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in start.items()})
-    for block in model.blocks:
-        block.noise_bits, block.dropout = recipe.train.noise_bits, recipe.train.dropout
+    model.noise_bits, model.dropout = recipe.train.noise_bits, recipe.train.dropout
     with alone(out, "a training"):
         state = _fit(recipe, model, data, scaling, out, progress, watch)
         model.load_state_dict(state.best_weights)
@@ -158,7 +159,7 @@ def _check(recipe: Recipe, data: Dataset):
         raise SettingError(f"train.recut needs windows that follow each other in a text; those of data set {data.name} do not")
 
 
-def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Path, progress: bool,
+def _fit(recipe: Recipe, model: Network, data: Dataset, scaling: Scaling, out: Path, progress: bool,
          watch: Callable[[list[dict]], None] | None) -> State:
     settings = recipe.train
     images = scaling.inputs(data.x_train)
@@ -195,16 +196,16 @@ def _fit(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, out: Pat
     return state
 
 
-def _parameter_groups(model: Mamba, weight_decay: float) -> list[dict]:
+def _parameter_groups(model: Network, weight_decay: float) -> list[dict]:
     """Weight decay on the matrices of Linear and Embedding only: not on norms, biases, convolutions, A and D (Mamba)."""
-    decayed = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear | nn.Embedding)}
+    decayed = {node.parameters[name] for node in model.graph for name in node.operator.decayed if name in node.parameters}
     groups: dict[bool, list[Tensor]] = {True: [], False: []}
-    for parameter in model.parameters():
-        groups[id(parameter) in decayed].append(parameter)
+    for name, parameter in model.named_parameters():
+        groups[name in decayed].append(parameter)
     return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
 
 
-def _epoch(recipe: Recipe, model: Mamba, average: AveragedModel | None, optimizer, schedule, inputs: Tensor,
+def _epoch(recipe: Recipe, model: Network, average: AveragedModel | None, optimizer, schedule, inputs: Tensor,
            empty: Tensor | None, targets: Tensor, epoch: int, bar: tqdm, out: Path) -> float:
     """One pass over the training part; returns the mean loss."""
     model.train()
@@ -242,7 +243,7 @@ def loss_of(task: str, output: Tensor, target: Tensor, smoothing: float = 0.0) -
 
 
 @torch.no_grad()
-def predict(model: Mamba, x: np.ndarray, scaling: Scaling) -> np.ndarray:
+def predict(model: Network, x: np.ndarray, scaling: Scaling) -> np.ndarray:
     """Predicted values (regression) or logits of data set inputs `x`."""
     model.eval()
     tokens = torch.from_numpy(to_tokens(scaling.inputs(x), model.config))
@@ -250,7 +251,7 @@ def predict(model: Mamba, x: np.ndarray, scaling: Scaling) -> np.ndarray:
     return scaling.values(torch.cat([model(part) for part in tokens.split(batch)]).numpy())
 
 
-def evaluate(model: Mamba, x: np.ndarray, y: np.ndarray, scaling: Scaling, data: Dataset) -> dict[str, float]:
+def evaluate(model: Network, x: np.ndarray, y: np.ndarray, scaling: Scaling, data: Dataset) -> dict[str, float]:
     """Figures of `model` on inputs `x` and targets `y` of `data`."""
     return data_figures(model.config.task, predict(model, x, scaling), y, data)
 
@@ -279,7 +280,7 @@ def _save_state(recipe: Recipe, moving: dict, state: State, out: Path):
     _write_json(out / "history.json", state.history)
 
 
-def _write_checkpoint(recipe: Recipe, model: Mamba, data: Dataset, scaling: Scaling, state: State, out: Path) -> dict:
+def _write_checkpoint(recipe: Recipe, model: Network, data: Dataset, scaling: Scaling, state: State, out: Path) -> dict:
     def measure(x, y):
         return evaluate(model, x, y, scaling, data)
 

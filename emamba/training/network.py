@@ -1,194 +1,104 @@
-"""The float model: one Mamba for every ModelConfig.
+"""The float model in torch: the graph, interpreted.
 
 Symbols, as in the Mamba paper (arXiv 2312.00752) and in ours:
     b: batch          l: token, of L            d: channel of d_model     e: channel of d_inner
     n: state, of N    r: channel of dt_rank     k: tap of d_conv          δ (dt): step size
     Ā = exp(δ·A)      B̄·u = δ·u·B               h_t = Ā·h_{t-1} + B̄·u     y = C·h + D·u
 
-`trace` collects intermediate tensors under the keys that the integer model, the RTL and the board use too.
+`trace` collects the values of all nodes under the keys that the integer model, the RTL and the board use too.
 """
 
-import math
-from functools import partial
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..config import NORM_EPSILON, ModelConfig
-from .kernels import conv, noise, scan
+from ..base.errors import InputError
+from ..config import ModelConfig
+from ..graph import Graph, Node, build_graph
+from ..graph.parameters import parameters
+from . import kernels
 
-RANGE_NORM_WEIGHT = 3.125
-"""Start of RangeNorm's weight, 25/8 as in Range Batch Normalization; our choice, the paper is silent."""
-
-DT_RANGE = (1e-3, 1e-1)
-"""Range of δ at the start, uniform in its logarithm (Mamba)."""
-
-
-def range_normalize(x: Tensor) -> Tensor:
-    """(x - mean) / (max - min) over the last axis, 0 where all values are equal. Paper: range normalization."""
-    extent = x.amax(-1, keepdim=True) - x.amin(-1, keepdim=True)
-    flat = extent == 0
-    normalized = (x - x.mean(-1, keepdim=True)) / torch.where(flat, 1.0, extent)
-    return torch.where(flat, 0.0, normalized)
+NOISY = ("residual", "branch")
+"""Roles of the nodes that are trained with rounding noise."""
 
 
-def layer_normalize(x: Tensor, epsilon: float) -> Tensor:
-    """(x - mean) / standard deviation over the last axis."""
-    return F.layer_norm(x, x.shape[-1:], eps=epsilon)
+class Torch:
+    """torch, with the functions of a model: what `Operator.real` and `Operator.initial` are given here."""
+
+    linear = staticmethod(F.linear)
+    conv = staticmethod(kernels.conv)
+    scan = staticmethod(kernels.scan)
+
+    def __getattr__(self, name: str):
+        return getattr(torch, name)
+
+    @staticmethod
+    def lookup(table: Tensor, ids: Tensor) -> Tensor:
+        return F.embedding(ids, table)
+
+    @staticmethod
+    def function(name: str, x: Tensor) -> Tensor:
+        return getattr(F, name)(x)
+
+    @staticmethod
+    def uniform(low: float, high: float, shape: tuple[int, ...]) -> Tensor:
+        return torch.empty(shape).uniform_(low, high)
+
+    @staticmethod
+    def normal(shape: tuple[int, ...]) -> Tensor:
+        return torch.empty(shape).normal_()
 
 
-def rms_normalize(x: Tensor, epsilon: float) -> Tensor:
-    """x / root of the mean square over the last axis."""
-    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)
+TORCH = Torch()
 
 
-def rounding_noise(x: Tensor, bits: int | None) -> Tensor:
-    return x if bits is None else noise(x, bits, int(torch.randint(1 << 32, ())))
+class Network(nn.Module):
+    """A model of a configuration, or of a graph; its parameters have the names of the graph's tensors.
 
-
-class Norm(nn.Module):
-    """weight · normalized(x) + bias per token over the channels; `rms` has no bias, `none` passes x through.
-
-    x [b, l, d] -> [b, l, d]. The trace holds the normalized value before weight and bias: what the hardware has.
+    Input: tokens [b, L, input_width] (image patches, sequence) or token ids [b, L]. Output [b, outputs], or [b, L, outputs]
+    without pooling. `noise_bits`, `dropout`: see `TrainConfig`; they act in training mode.
     """
 
-    def __init__(self, kind: str, width: int, epsilon: float = NORM_EPSILON):
+    def __init__(self, config: ModelConfig | Graph):
         super().__init__()
-        self.normalize = {
-            "range": range_normalize, "layer": partial(layer_normalize, epsilon=epsilon),
-            "rms": partial(rms_normalize, epsilon=epsilon), "none": nn.Identity()
-        }[kind]
-        start = RANGE_NORM_WEIGHT if kind == "range" else 1.0
-        self.weight = nn.Parameter(torch.full((width,), start)) if kind != "none" else None
-        self.bias = nn.Parameter(torch.zeros(width)) if kind in ("range", "layer") else None
-
-    def forward(self, x: Tensor, trace: dict | None = None, key: str = "norm") -> Tensor:
-        x = self.normalize(x)
-        _record(trace, key, x)
-        if self.weight is not None:
-            x = x * self.weight
-        return x if self.bias is None else x + self.bias
-
-
-class CausalConv(nn.Module):
-    """Depthwise causal convolution: y_t = Σ_k weight[:, k] · x_{t - K + 1 + k} + bias, so the last tap is the current token.
-
-    x [b, l, e] -> [b, l, e].
-    """
-
-    def __init__(self, width: int, taps: int):
-        super().__init__()
-        bound = 1 / math.sqrt(taps)
-        self.weight = nn.Parameter(torch.empty(width, taps).uniform_(-bound, bound))
-        self.bias = nn.Parameter(torch.empty(width).uniform_(-bound, bound))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return conv(x, self.weight, self.bias)
-
-
-class Block(nn.Module):
-    """norm -> {x -> conv -> selective scan} ‖ {z -> SiLU} -> gate -> out, with the residual. r [b, l, d] -> [b, l, d].
-
-    `emamba` form: paper, Eq. 4 (ReLU on δ) and the authors' hardware (SiLU on the gate only). `standard` form: Mamba-1.
-    """
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
+        self.config = config if isinstance(config, ModelConfig) else None
+        self.graph = build_graph(config) if isinstance(config, ModelConfig) else config
+        self.xp = TORCH
         self.noise_bits: int | None = None
         self.dropout = 0.0
-        d, e, n, r = config.d_model, config.d_inner, config.d_state, config.dt_rank
-        self.norm = Norm(config.norm, d, config.norm_epsilon)
-        self.x = nn.Linear(d, e, bias=config.projection_bias)
-        self.z = nn.Linear(d, e, bias=config.projection_bias)
-        self.conv = CausalConv(e, config.d_conv)
-        self.dt_low = nn.Linear(e, r, bias=False)
-        self.dt = nn.Linear(r, e)
-        self.B = nn.Linear(e, n, bias=False)
-        self.C = nn.Linear(e, n, bias=False)
-        self.A_log = nn.Parameter(torch.arange(1, n + 1).float().log().repeat(e, 1))  # A = -1 … -N (Mamba, paper)
-        self.D = nn.Parameter(torch.ones(e))
-        self.out = nn.Linear(e, d, bias=config.projection_bias)
-        self._start_dt()
+        for node in self.graph:
+            shapes = self.graph.shapes(node)
+            for name, tensor in node.parameters.items():
+                self._register(tensor, nn.Parameter(node.operator.initial(TORCH, node, name, shapes).float()))
 
-    def _start_dt(self):
-        """δ = activation(bias) within DT_RANGE. For softplus as in Mamba; the same values for ReLU are our choice."""
-        low, high = (math.log(limit) for limit in DT_RANGE)
-        dt = torch.empty(self.config.d_inner).uniform_(low, high).exp()
-        inverse_softplus = dt + torch.log(-torch.expm1(-dt))
-        with torch.no_grad():
-            self.dt.bias.copy_(inverse_softplus if self.config.softplus else dt)
-
-    def forward(self, r: Tensor, trace: dict | None = None, name: str = "block") -> Tensor:
-        config, bits = self.config, self.noise_bits if self.training else None
-        h = self.norm(r, trace, f"{name}.norm")  # [b, l, d]
-        x = self.x(h)  # [b, l, e]
-        z = self.z(h)  # [b, l, e]
-        conv = self.conv(x)  # [b, l, e]
-        u = F.silu(conv) if config.conv_silu else conv  # [b, l, e]
-        dt_low = self.dt_low(u)  # [b, l, r]
-        dt = self.dt(dt_low)  # [b, l, e]
-        dt = F.softplus(dt) if config.softplus else F.relu(dt)  # [b, l, e]
-        B = self.B(u)  # [b, l, n]
-        C = self.C(u)  # [b, l, n]
-        y = rounding_noise(self.scan(u, dt, B, C), bits)  # [b, l, e]
-        silu = F.silu(z)  # [b, l, e]
-        gate = rounding_noise(y * silu, bits)  # [b, l, e]
-        out = F.dropout(self.out(gate), self.dropout, self.training)  # [b, l, d]
-        out = rounding_noise(out, bits)  # [b, l, d]
-        residual = rounding_noise(r + out, bits) if config.residual else out  # [b, l, d]
-
-        values = {"x": x, "z": z, "conv": conv, "dt_low": dt_low, "dt": dt, "B": B, "C": C, "y": y,
-                  "silu": silu, "gate": gate, "out": out, "residual": residual}
-        if config.conv_silu:
-            values["u"] = u
-        for key, value in values.items():
-            _record(trace, f"{name}.{key}", value)
-        return residual
-
-    def scan(self, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        """Selective scan from a cleared state. u, dt [b, l, e]; B, C [b, l, n] -> y [b, l, e]."""
-        return scan(u, dt, B, C, -torch.exp(self.A_log), self.D)
-
-
-class Mamba(nn.Module):
-    """embed -> blocks -> norm -> pool -> head.
-
-    Input: tokens [b, L, input_width] (image patches, sequence) or token ids [b, L]. Output [b, outputs], or
-    [b, L, outputs] when pool is `none`. The pool is before the head: the mean of linear outputs is the linear output
-    of the mean, at 1/L of the work (our choice; the paper does not say how the outputs are pooled).
-    """
-
-    def __init__(self, config: ModelConfig):
-        super().__init__()
-        self.config = config
-        self.embed = (
-            nn.Embedding(config.vocabulary, config.d_model)
-            if config.input == "tokens"
-            else nn.Linear(config.input_width, config.d_model)
-        )
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.norm = Norm(config.norm, config.d_model, config.norm_epsilon)
-        self.head = nn.Linear(config.d_model, config.outputs)
+    def _register(self, tensor: str, value: nn.Parameter) -> None:
+        *path, leaf = tensor.split(".")
+        module: nn.Module = self
+        for part in path:
+            if part not in module._modules:
+                if hasattr(module, part):
+                    raise InputError(f"the tensor '{tensor}' has a name that torch needs: call it differently")
+                module.add_module(part, nn.Module())
+            module = module._modules[part]
+        if leaf not in module._parameters:  # a tensor may have several readers
+            module.register_parameter(leaf, value)
 
     def forward(self, tokens: Tensor, trace: dict | None = None) -> Tensor:
-        _record(trace, "input", tokens)
-        r = self.embed(tokens)  # [b, l, d]
-        _record(trace, "embed", r)
-        for index, block in enumerate(self.blocks):
-            r = block(r, trace, f"block{index}")  # [b, l, d]
-        pooled = self.pool(self.norm(r, trace, "norm"))  # [b, d], or [b, l, d] without pooling
-        output = self.head(pooled)  # [b, outputs], or [b, l, outputs]
-        _record(trace, "head", output)
-        return output
+        tensors, values = dict(self.named_parameters()), {}
+        for node in self.graph:
+            inputs = [values[name] for name in node.inputs]
+            values[node.name] = self._value(node, tensors, *inputs) if inputs else tokens
+            if trace is not None:
+                trace[node.name] = values[node.name].detach()
+        found = values[self.graph.output.name]
+        return found[:, 0] if self.graph.pooled else found
 
-    def pool(self, x: Tensor) -> Tensor:
-        if self.config.pool == "none":
-            return x
-        return x.mean(1) if self.config.pool == "mean" else x[:, -1]
-
-
-def _record(trace: dict | None, key: str, value: Tensor):
-    if trace is not None:
-        trace[key] = value.detach()
+    def _value(self, node: Node, tensors: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+        value = node.operator.real(self.xp, node, parameters(self.xp, self.graph, node, tensors), *inputs)
+        if node.role == "branch":
+            value = F.dropout(value, self.dropout, self.training)
+        if self.training and self.noise_bits and node.role in NOISY:
+            value = kernels.noise(value, self.noise_bits, int(torch.randint(1 << 32, ())))
+        return value

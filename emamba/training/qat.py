@@ -10,32 +10,31 @@ The folder `out` receives training.pt after each epoch, from which an interrupte
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from ..artifact import Artifact
-from ..base.errors import DesignLimit, Diverged, InputError, OutputError
+from ..base.errors import Diverged, InputError, OutputError
 from ..config import FinetuneConfig, TrainConfig
 from ..datasets.metrics import BETTER, figures
 from ..datasets.tokens import to_tokens
 from ..graph import Node
+from ..graph.parameters import parameters
 from ..io.files import alone, check_regular, write_file
-from ..ops import BIAS, Operator, Scan, Weighted
+from ..ops import Operator, Scan
 from ..ops.certificate import certify
 from ..piecewise import Segments
 from ..run.executors import make_executor, predict
 from ..run.integer import IntegerModel
 from .augmentation import augment
-from .kernels import conv, scan
 from .loop import GRADIENT_NORM, loss_of
-from .network import Mamba
+from .network import TORCH, Network, Torch
 
 Array = np.ndarray
 LARGEST = 1e9
@@ -74,64 +73,47 @@ def varied(artifact: Artifact, x: Array, settings: TrainConfig) -> Vary | None:
 
 class IntegerNetwork(nn.Module):
     """An artifact as a torch module. `forward` takes integers of the input's format [b, L, input width] and returns the integer
-    head's values [b, outputs], or [b, L, outputs] without pooling, with the float network's gradients."""
+    output's values [b, outputs], or [b, L, outputs] without pooling, with the float network's gradients."""
 
     def __init__(self, artifact: Artifact, segments: bool = False):
         super().__init__()
-        self.artifact = artifact
-        self.network = Mamba(artifact.config)
+        self.artifact, self.graph = artifact, artifact.graph
+        self.network = Network(artifact.graph)
         self.network.load_state_dict({name: torch.from_numpy(np.array(value, np.float32))
                                       for name, value in artifact.weights.items()})
-        self.graph = IntegerModel(artifact).graph
-        units = {name: unit for name, op in artifact.operators.items() if (unit := _segments_of(op)) is not None}
-        self.lines = nn.ParameterDict({name.replace(".", "_"): _lines(unit) for name, unit in units.items()} if segments else {})
+        units = {name: getattr(op, op.unit) for name, op in artifact.operators.items() if op.unit}
+        self.lines = nn.ParameterDict({_key(name): _lines(unit) for name, unit in units.items() if unit} if segments else {})
 
     def forward(self, tokens: Array) -> Tensor:
         current = self.current()
         exact = IntegerModel(current).run(tokens)
-        values: dict[str, Tensor] = {}
+        tensors, values = dict(self.network.named_parameters()), {}
         for node in self.graph:
             op = current.operators[node.name]
             found = torch.from_numpy(exact[node.name] * op.o.step).float()
-            if node.kind == "Input":
-                values[node.name] = torch.from_numpy(tokens[..., 0]) if self.artifact.config.input == "tokens" else found
+            if not node.inputs:
+                values[node.name] = torch.from_numpy(tokens[..., 0]) if node.ids else found
                 continue
-            value = self._value(node, op, *(values[name] for name in node.inputs))
+            value = self._value(node, op, tensors, *(values[name] for name in node.inputs))
             values[node.name] = _straight_through(value.clamp(op.o.min * op.o.step, op.o.max * op.o.step), found)
-        head = values["head"]
-        return head if self.artifact.config.pool == "none" else head[:, 0]
+        found = values[self.graph.output.name]
+        return found[:, 0] if self.graph.pooled else found
 
     @torch.no_grad()
     def current(self) -> Artifact:
         """The artifact of the weights as they are now."""
-        operators = {node.name: self._operator(node, self.artifact.operators[node.name]) for node in self.graph}
+        tensors = dict(self.network.named_parameters())
+        operators = {node.name: self._operator(node, self.artifact.operators[node.name], tensors) for node in self.graph}
         weights = {name: value.numpy().copy() for name, value in self.network.state_dict().items()}
         return replace(self.artifact, operators=operators, weights=weights, digest="")
 
-    def _operator(self, node: Node, op: Operator) -> Operator:
-        match node.kind:
-            case "Linear" | "Conv1d":
-                weight, bias = (value.double().numpy() for value in self._weights(node))
-                step = _weight_step(op)
-                return replace(op, weight=_rounded(weight / step[:, None], -op.w.max, op.w.max),
-                               bias=_rounded(bias / (step * op.i.step), BIAS.min, BIAS.max))
-            case "Lookup":
-                return replace(op, table=_rounded(self.network.embed.weight.double().numpy() / op.o.step, op.o.min, op.o.max))
-            case "Activation" if op.segments is not None:
-                return replace(op, segments=self._segments(node, op.segments))
-            case "Scan":
-                A, D = (value.double().numpy() for value in self._scan(node))
-                op = replace(op, A=_rounded(A / op.a.step, op.a.min, -1), D=_rounded(D / op.d.step, op.d.min, op.d.max),
-                             decay=self._segments(node, op.decay))
-                return _certified(op) if certify(self.artifact.operators[node.name]).holds else op
-            case _:
-                return op
+    def _operator(self, node: Node, op: Operator, tensors: Mapping[str, Tensor]) -> Operator:
+        found = parameters(TORCH, self.graph, node, tensors)
+        unit = {op.unit: self._segments(node, getattr(op, op.unit))} if _key(node.name) in self.lines else {}
+        return op.retrained({name: value.double().numpy() for name, value in found.items()}, **unit)
 
     def _segments(self, node: Node, unit: Segments) -> Segments:
-        key = node.name.replace(".", "_")
-        if key not in self.lines:
-            return unit
-        lines = self.lines[key].detach().double().numpy()
+        lines = self.lines[_key(node.name)].detach().double().numpy()
         slopes = lines[0] * (unit.i.step / unit.o.step * 2.0**unit.shift)
         offsets = lines[1] * (2.0**unit.shift / unit.o.step)
         largest = np.abs(unit.slopes).max()
@@ -141,43 +123,27 @@ class IntegerNetwork(nn.Module):
         both[1][trained] = np.floor(offsets + 0.5)[trained]
         return replace(unit, slopes=both[0], offsets=both[1])
 
-    def _value(self, node: Node, op: Operator, x: Tensor, *more: Tensor) -> Tensor:
+    def _value(self, node: Node, op: Operator, tensors: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
         """The float network's value of a node, from inputs and weights that carry the integers."""
-        match node.kind:
-            case "Linear" | "Conv1d":
-                weight, bias = self._weights(node)
-                weight = _straight_through(weight, torch.from_numpy(op.weight * _weight_step(op)[:, None]).float())
-                bias = _straight_through(bias, torch.from_numpy(op.bias * _weight_step(op) * op.i.step).float())
-                if node.kind == "Conv1d":
-                    return conv(x, weight, bias)
-                y = F.linear(x, weight, bias)
-                return F.relu(y) if op.relu else y
-            case "Lookup":
-                return F.embedding(x, self.network.embed.weight)
-            case "Activation":
-                if node.name.replace(".", "_") in self.lines:
-                    return self._piecewise(node, op.segments, x)
-                return F.softplus(x) if node.name.endswith(".dt") else F.silu(x)
-            case "Scan":
-                return self._selective_scan(node, op, x, *more)
-            case "Multiply":
-                return x * more[0]
-            case "Add":
-                return x + more[0]
-            case "Pool":
-                return x.mean(1, keepdim=True) if op.mean else x[:, -1:]
-            case "RangeNorm" | "LayerNorm" | "RMSNorm":
-                return self.network.norm.normalize(x)  # of one kind and ε in the whole model
-        raise DesignLimit(f"there is no float definition of a {node.kind}")
+        found = parameters(TORCH, self.graph, node, tensors)
+        for name, value in op.values().items():
+            found[name] = _straight_through(found[name], torch.from_numpy(value).float())
+        xp = TrainedUnit(op, self.lines[_key(node.name)]) if _key(node.name) in self.lines else TORCH
+        return node.operator.real(xp, node, found, *inputs)
 
-    def _selective_scan(self, node: Node, op: Scan, u: Tensor, dt: Tensor, B: Tensor, C: Tensor) -> Tensor:
-        A, D = self._scan(node)
-        A = _straight_through(A, torch.from_numpy(op.A * op.a.step).float())
-        D = _straight_through(D, torch.from_numpy(op.D * op.d.step).float())
-        if node.name.replace(".", "_") not in self.lines:
-            return scan(u, dt, B, C, A, D)
-        decay = self._piecewise(node, op.decay, dt.unsqueeze(-1) * A)  # [b, l, e, n]
-        if op.hold:
+
+class TrainedUnit(Torch):
+    """torch, where the function of a node is its piecewise-linear unit with slopes and offsets that are trained."""
+
+    def __init__(self, op: Operator, lines: Tensor):
+        self.op, self.lines = op, lines
+
+    def function(self, name: str, x: Tensor) -> Tensor:
+        return self._piecewise(x)
+
+    def scan(self, u: Tensor, dt: Tensor, B: Tensor, C: Tensor, A: Tensor, D: Tensor) -> Tensor:
+        decay = self._piecewise(dt.unsqueeze(-1) * A)  # [b, l, e, n]
+        if self.op.hold:
             decay = torch.where(dt.unsqueeze(-1) == 0, 1.0, decay)
         drive = (dt * u).unsqueeze(-1) * B.unsqueeze(2)
         h, states = torch.zeros_like(drive[:, 0]), []
@@ -186,28 +152,15 @@ class IntegerNetwork(nn.Module):
             states.append(h)
         return (torch.stack(states, 1) @ C.unsqueeze(-1)).squeeze(-1) + D * u
 
-    def _piecewise(self, node: Node, unit: Segments, x: Tensor) -> Tensor:
-        slopes, offsets = self.lines[node.name.replace(".", "_")]
+    def _piecewise(self, x: Tensor) -> Tensor:
+        unit, (slopes, offsets) = getattr(self.op, self.op.unit), self.lines
         piece = torch.bucketize(x.detach() / unit.i.step, torch.tensor(unit.knots, dtype=x.dtype), right=True)
         return (slopes[piece] * x + offsets[piece]).clamp(unit.o.min * unit.o.step, unit.o.max * unit.o.step)
 
-    def _weights(self, node: Node) -> tuple[Tensor, Tensor]:
-        """Weight [out, in] and bias [out] of a Linear or Conv1d, with the norm before it folded in."""
-        path, _, leaf = node.name.replace("block", "network.blocks.").rpartition(".")
-        module = self.get_submodule(f"{path or 'network'}.{leaf.replace('dt_raw', 'dt')}")
-        weight = module.weight
-        bias = weight.new_zeros(len(weight)) if module.bias is None else module.bias
-        if leaf in ("x", "z", "head") and self.artifact.config.norm != "none":
-            norm = self.get_submodule(f"{path or 'network'}.norm")
-            if norm.bias is not None:
-                bias = bias + weight @ norm.bias
-            weight = weight * norm.weight
-        return weight, bias
 
-    def _scan(self, node: Node) -> tuple[Tensor, Tensor]:
-        """A [d_inner, d_state] and D [d_inner]."""
-        block = self.get_submodule(node.name.removesuffix(".y").replace("block", "network.blocks."))
-        return -torch.exp(block.A_log), block.D
+def _key(name: str) -> str:
+    """A node's name as one of a parameter."""
+    return name.replace(".", "_")
 
 
 def finetune(artifact: Artifact, train: Part, validate: Part, settings: FinetuneConfig, out: Path, unit_scale: float = 1.0,
@@ -268,7 +221,7 @@ def _epoch(model: IntegerNetwork, optimizer, schedule, vary: Vary, targets: Tens
         optimizer.step()
         if not all((parameter.abs() < LARGEST).all() for parameter in model.parameters()):
             raise Diverged(f"the training diverged in epoch {epoch}: a weight is beyond {LARGEST:g}; the state after epoch "
-                           f"{epoch - 1} is kept; lower peak_lr ({settings.peak_lr}) and train into another folder")
+                              f"{epoch - 1} is kept; lower peak_lr ({settings.peak_lr}) and train into another folder")
         schedule.step()
         total += loss.item() * len(index)
         step()
@@ -310,30 +263,6 @@ class _StraightThrough(torch.autograd.Function):
 
 
 _straight_through = _StraightThrough.apply
-
-
-def _weight_step(op: Weighted) -> Array:
-    """Value of one step of the weights of each output: y's step is that of weight · input · multiplier · 2^−shift."""
-    return op.multiplier * 2.0 ** (op.i.frac - op.o.frac - op.shift)
-
-
-def _rounded(x: Array, low: int, high: int) -> Array:
-    return np.clip(np.floor(x + 0.5), low, high).astype(np.int64)
-
-
-def _certified(op: Scan) -> Scan:
-    """`op` with the finest scale of the state, not finer than now, at which the certificate holds."""
-    while not certify(op).holds:
-        frac, wide = op.h.frac - 1, op.h_wide.frac - 1
-        coarser = min(op.d.frac, op.C.frac + wide - op.u.frac)  # D·u is aligned by a left shift
-        D = op.D >> (op.d.frac - coarser)
-        op = replace(op, h=replace(op.h, frac=frac), h_wide=replace(op.h_wide, frac=wide), d=replace(op.d, frac=coarser), D=D,
-                     b_bar=op.b_bar and replace(op.b_bar, frac=op.b_bar.frac - 1))
-    return op
-
-
-def _segments_of(op: Operator) -> Segments | None:
-    return op.decay if isinstance(op, Scan) else getattr(op, "segments", None)
 
 
 def _lines(unit: Segments) -> nn.Parameter:

@@ -13,9 +13,10 @@ from ..base.errors import InputError, ToolMissing
 from ..config import NORM_EPSILON, DataConfig, ModelConfig, Recipe, TrainConfig
 from ..datasets import Dataset
 from ..datasets.metrics import figures
+from ..graph import build_graph
 from ..importers.mamba1 import Imported
 from ..quantization.quantize import read_checkpoint
-from ..run.reference import Reference, normalize
+from ..run.reference import NUMPY, Reference
 
 Array = np.ndarray
 
@@ -56,19 +57,21 @@ def exchange_norms(model: Imported, ids: Array, settings: TrainConfig, folder: P
 def fitted(model: Imported, ids: Array) -> Imported:
     """`model` with RangeNorm; weight and bias of each channel bring it closest to the old norm's output on `ids` [n, L]."""
     config = ModelConfig(**model.config.model_dump() | {"norm": "range", "norm_epsilon": NORM_EPSILON})
-    reference, weights = Reference(model.config, model.weights), dict(model.weights)
-    norms = {node.name: node.inputs[0] for node in reference.graph if node.kind in ("RMSNorm", "LayerNorm")}
-    values = reference.run(ids[:BATCH, :, None], {*norms, *norms.values()})
-    for norm, source in norms.items():
-        name = norm.replace("block", "blocks.")
-        old = values[norm] * weights[f"{name}.weight"] + weights.get(f"{name}.bias", 0.0)
-        new = normalize("RangeNorm", values[source], NORM_EPSILON)
+    graph, reference, weights = build_graph(config), Reference(build_graph(model.config), model.weights), dict(model.weights)
+    norms = [node for node in reference.graph if node.operator.normalizes]
+    values = reference.run(ids[:BATCH, :, None], {name for node in norms for name in (node.name, *node.inputs)})
+    for node in norms:
+        old = values[node.name] * weights[node.parameters["weight"]]
+        if "bias" in node.parameters:
+            old = old + weights[node.parameters["bias"]]
+        exchanged = graph[node.name]
+        new = exchanged.operator.real(NUMPY, exchanged, {}, values[node.inputs[0]])
         axes = (0, 1)
         spread = new.var(axes)
         slope = np.divide(((new - new.mean(axes)) * (old - old.mean(axes))).mean(axes), spread, out=np.zeros_like(spread),
                           where=spread > 0)
-        weights[f"{name}.weight"] = slope.astype(np.float32)
-        weights[f"{name}.bias"] = (old.mean(axes) - slope * new.mean(axes)).astype(np.float32)
+        weights[exchanged.parameters["weight"]] = slope.astype(np.float32)
+        weights[exchanged.parameters["bias"]] = (old.mean(axes) - slope * new.mean(axes)).astype(np.float32)
     return Imported(config, weights, model.notes)
 
 
@@ -86,6 +89,6 @@ def _data(ids: Array) -> Dataset:
 
 
 def _perplexity(model: Imported, data: Dataset) -> float:
-    reference, x = Reference(model.config, model.weights), data.x_test[..., None]
-    heads = [reference.run(x[k:k + BATCH], ["head"])["head"] for k in range(0, len(x), BATCH)]
+    reference, x = Reference(build_graph(model.config), model.weights), data.x_test[..., None]
+    heads = [reference.answer(x[k:k + BATCH]) for k in range(0, len(x), BATCH)]
     return figures("next_token", np.concatenate(heads), data.y_test)["perplexity"]

@@ -9,7 +9,6 @@ import numpy as np
 from emamba.artifact import load
 from emamba.base.errors import SettingError
 from emamba.datasets.metrics import BETTER, data_figures, words
-from emamba.graph import build_graph
 from emamba.io.files import write_file
 from emamba.run.executors import predict
 
@@ -89,15 +88,15 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _trace(options: argparse.Namespace) -> int:
     artifact = load(options.artifact)
-    names = [node.name for node in build_graph(artifact.config)]
+    names = [node.name for node in artifact.graph]
     keys = options.keys.split(",") if options.keys else names
     for key in keys:
         if key not in names:
             raise SettingError(f"--keys {key}: {artifact.name} has no such node; it has: {', '.join(names)}")
     if options.out.suffix != ".npz":
         raise SettingError(f"--out {options.out}: name a file that ends with .npz")
-    if options.backend == "rtl" and "input" in keys and options.keys:
-        raise SettingError("--keys input: the design shows what its blocks give; take the backend int for its input")
+    if options.backend == "rtl" and options.keys and (inputs := [key for key in keys if key in artifact.graph.inputs]):
+        raise SettingError(f"--keys {inputs[0]}: the design shows what its blocks give; take the backend int for its input")
     tokens, _, data = sequences(options, artifact)
     executor = make_executor(artifact, options.backend, cycles_per_token=options.cycles_per_token, trace=True)
     values = executor(tokens, keys)

@@ -11,7 +11,6 @@ import numpy as np
 from emamba.artifact import Artifact
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import data_figures, words
-from emamba.graph import build_graph
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from emamba.run.executors import predict
@@ -64,7 +63,7 @@ def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *,
     step("pareto")
     report["pareto"] = _pareto(artifact)
     step("formats")
-    traced = Reference(config, artifact.weights).run(artifact.codec.standardize(tokens[:few]))
+    traced = Reference(artifact.graph, artifact.weights).run(artifact.codec.standardize(tokens[:few]))
     integers = IntegerModel(artifact).run(artifact.codec.encode(tokens[:few], artifact.input))
     about = f"first {len(tokens[:few])} sequences of {source}"
     report["formats"] = _formats(artifact, traced, integers, about)
@@ -161,7 +160,7 @@ def _pareto(artifact: Artifact) -> dict:
 
 def _formats(artifact: Artifact, traced: dict[str, Array], integers: dict[str, Array], about: str) -> dict:
     nodes = []
-    for node in build_graph(artifact.config):
+    for node in artifact.graph:
         form, values = artifact.operators[node.name].o, np.asarray(traced[node.name], np.float64).ravel()
         counts, edges = np.histogram(values, BINS, _span(values))
         codes = integers[node.name]
@@ -191,7 +190,7 @@ def _span(values: Array) -> tuple[float, float]:
 
 def _drift(artifact: Artifact, traced: dict[str, Array], integers: dict[str, Array], about: str) -> dict:
     """RMS of the integer state's distance from the float state's, by the float state's RMS, token by token."""
-    reference, model, scans = Reference(artifact.config, artifact.weights), IntegerModel(artifact), {}
+    reference, model, scans = Reference(artifact.graph, artifact.weights), IntegerModel(artifact), {}
     for name, op in artifact.operators.items():
         if isinstance(op, Scan):
             real = reference.states(name, traced)

@@ -10,9 +10,8 @@ import numpy as np
 from emamba import piecewise
 from emamba.artifact import Artifact
 from emamba.base.formats import IntFormat
-from emamba.graph import build_graph
 from emamba.io.files import write_file
-from emamba.ops import Activation, Scan
+from emamba.ops import Activation
 from emamba.piecewise import Segments
 from emamba.piecewise.chord import DOMAINS
 from emamba.piecewise.functions import arguments, values
@@ -93,31 +92,20 @@ def curve(unit: Unit, points: int = PLOTTED) -> dict[str, Array]:
 
 def profile(artifact: Artifact, tokens: Array, progress: Callable[[int], None] | None = None) -> list[Unit]:
     """The units of an artifact with the inputs that they get from tokens [n, L, input width], by the integer model."""
-    found = {node.name: artifact.operators[node.name] for node in build_graph(artifact.config)
-             if isinstance(artifact.operators[node.name], Activation | Scan)}
-    sources = {node.name: node.inputs[1 if isinstance(found[node.name], Scan) else 0]
-               for node in build_graph(artifact.config) if node.name in found}
+    nodes = [node for node in artifact.graph if node.operator.unit]
+    found = {node.name: artifact.operators[node.name] for node in nodes}
+    sources = {node.name: node.inputs[node.operator.argument] for node in nodes}
     executor = make_executor(artifact, "int")
     densities = dict.fromkeys(found, 0)
     for start in range(0, len(tokens), BATCH):
         batch = tokens[start:start + BATCH]
         traced = executor(batch, sources.values())
         for name, op in found.items():
-            densities[name] = densities[name] + _density(op, traced[sources[name]])
+            densities[name] = densities[name] + op.density(traced[sources[name]])
         if progress:
             progress(start + len(batch))
-    return [Unit(name, _function(name, op), op.decay if isinstance(op, Scan) else op.segments or op, densities[name])
-            for name, op in found.items()]
-
-
-def _density(op: Activation | Scan, x: Array) -> Array:
-    if isinstance(op, Scan):
-        return piecewise.products(x, op.A, op.dt, op.p, hold=op.hold)
-    return piecewise.histogram(x, op.i)
-
-
-def _function(name: str, op: Activation | Scan) -> str:
-    return "exp" if isinstance(op, Scan) else "softplus" if name.endswith(".dt") else "silu"
+    return [Unit(node.name, op.unit_function(node), getattr(op, op.unit) or op, densities[node.name])
+            for node, op in zip(nodes, found.values(), strict=True)]
 
 
 def table(units: list[Unit]) -> list[str]:

@@ -24,7 +24,7 @@ from emamba.datasets.tokens import executor_tokens
 from emamba.quantization.quantize import quantize, read_checkpoint
 from emamba.run.executors import make_executor, predict
 from emamba.training.loop import Scaling, train
-from emamba.training.network import Mamba
+from emamba.training.network import Network
 from rtl.plan.devices import find
 from rtl.plan.planner import Request, at
 from rtl.plan.schedule import MAX_CYCLES, Schedule
@@ -136,7 +136,7 @@ def point_costs(space: Space, recipe: Recipe, settings: QuantizeConfig, data: Da
     """parameters; multiplies and cycles a frame; cycles a token; load. Of weights that are not trained: costs follow from shapes
     and formats nearly alone."""
     torch.manual_seed(recipe.train.seed)
-    model, scaling = Mamba(recipe.model), Scaling.measure(recipe, data)
+    model, scaling = Network(recipe.model), Scaling.measure(recipe, data)
     width = recipe.model.input_width
     mean, std = (None if value is None else np.resize(value, width) for value in (scaling.mean, scaling.std))
     weights = {name: value.numpy() for name, value in model.state_dict().items()}

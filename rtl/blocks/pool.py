@@ -40,7 +40,7 @@ class Pool(Spec):
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Pool":
-        return cls(op, stage.quick_lanes(op.width), stage.tokens)
+        return cls(op, stage.quick_lanes(op.width), stage.reads)
 
     def model(self, x):
         return self.op(x)

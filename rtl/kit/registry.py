@@ -17,7 +17,7 @@ NORM_SHARE = (7, 5)
 overlap with it, so its time is pure latency, and it has few multipliers."""
 
 ONCE_PERIODS, ONCE_CYCLES = (1.5, 3), 16
-"""Token periods, and cycles at least, that a node may take which works once per sequence."""
+"""Token periods, and cycles at least, that a node may take that reads fewer tokens than a sequence has."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Realization:
 class Stage:
     """A node's place in the graph, and what its block may take.
 
-    `cycles` a token; `tokens` a sequence; `once`: the node works once per sequence. `order` of a matrix product: "emit" holds a
+    `cycles` a token; `tokens` a sequence, of which the node reads `reads`. `order` of a matrix product: "emit" holds a
     whole token and gives output by output, "accumulate" sums all outputs while the input arrives; the two alternate along the
     pipeline, so that neighbours overlap. `nonnegative`: which inputs never are below zero.
     """
 
     cycles: int
     tokens: int = 1
-    once: bool = False
+    reads: int = 1
     order: Literal["emit", "accumulate"] = "accumulate"
     nonnegative: tuple[bool, ...] = ()
     products: Products = Products.MULTIPLIERS
@@ -56,9 +56,10 @@ class Stage:
     @property
     def budget(self) -> int:
         """Cycles that the node's work may take."""
-        if not self.once:
+        if self.reads == self.tokens:
             return self.cycles
-        return min(self.tokens * self.cycles, max(int(ONCE_PERIODS[self.cycles > SHORT] * self.cycles), ONCE_CYCLES))
+        most = max(int(ONCE_PERIODS[self.cycles > SHORT] * self.cycles), ONCE_CYCLES)
+        return min(self.tokens * self.cycles // self.reads, most)
 
     def lanes(self, width: int) -> int:
         return ceil(width / self.cycles)

@@ -52,7 +52,7 @@ class Accelerator(wiring.Component):
         for name, block in self.blocks.items():
             m.submodules[_identifier(name)] = block
         for name, output in schedule.outputs.items():
-            stream = pacer.o if name == "input" else self.blocks[name].o
+            stream = self.blocks[name].o if name in self.blocks else pacer.o
             if name in self.trace:
                 tap = getattr(self, f"trace_{list(self.trace).index(name)}")
                 m.d.comb += [tap.payload.eq(stream.payload), tap.fire.eq(stream.valid & stream.ready)]

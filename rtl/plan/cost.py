@@ -172,7 +172,7 @@ def components(schedule: Schedule, loads: Mapping[str, dict] | None = None) -> d
     found |= {name: (name, block.inventory(BlockOptions(loads=(loads or {}).get(name, {}))))
               for name, block in schedule.blocks.items()}
     for name, output in schedule.outputs.items():
-        node = "streams" if name == "input" else name
+        node = name if name in schedule.blocks else "streams"
         places = [(name, output)] + [(f"{name}.to.{edge.sink}.{edge.index}", edge) for edge in output.edges]
         for at, place in places:
             if place.gearbox is not None:

@@ -19,7 +19,7 @@ from emamba.artifact import Artifact
 from emamba.artifact import to_json as parameter_json
 from emamba.base.errors import DesignLimit, SettingError
 from emamba.base.formats import IntFormat
-from emamba.ops import BIAS, MULTIPLIER, Lookup, Operator, Scan, Weighted
+from emamba.ops import Scan, Weighted
 
 from ..kit import inventory as inv
 from ..kit.datapath import rom_latency
@@ -29,25 +29,11 @@ from .schedule import Schedule
 
 WORD = 32
 DIGEST = "digest"
-LOADED = (Weighted, Lookup, Scan)
 
 
 def envelope(artifact: Artifact) -> Artifact:
     """The artifact with the largest weights that its formats allow, so that what is sized by it holds every other."""
-    return replace(artifact, operators={name: _largest(op) for name, op in artifact.operators.items()})
-
-
-def _largest(op: Operator) -> Operator:
-    match op:
-        case Weighted():
-            peak = op.w.min if (op.weight == op.w.min).any() else op.w.max
-            reach = op.weight.shape[1] * abs(peak) * op.i.magnitude
-            bias = min(max(reach, int(np.abs(op.bias).max())), BIAS.max)
-            return replace(op, weight=np.full_like(op.weight, peak), bias=np.full_like(op.bias, bias),
-                           multiplier=np.full_like(op.multiplier, MULTIPLIER.max if op.dyadic else 1))
-        case Scan():
-            return replace(op, A=np.full_like(op.A, op.a.min), D=np.full_like(op.D, op.d.max))
-    return op
+    return replace(artifact, operators={name: op.largest() for name, op in artifact.operators.items()})
 
 
 class LoadBus:
@@ -155,7 +141,7 @@ class Loads:
             raise SettingError("weights cannot be loaded where adder graphs or tables of decays are built of them: "
                                "take --products multipliers or pairs, and --decays segments")
         self.elements = {f"{name}.{part}": _widened(part, element) for name, block in schedule.blocks.items()
-                         if isinstance(block.op, LOADED) for part, (_, element) in block.constants().items()}
+                         if block.op.loadable for part, (_, element) in block.constants().items()}
         rows = self._rows(artifact)
         self.columns = _placed([Column(DIGEST, 0, WORD, 8)] + [
             Column(name, low, min(WORD, values.shape[1] * self.elements[name].bits - low), len(values))
@@ -190,7 +176,7 @@ class Loads:
         found = {}
         for name, block in self.schedule.blocks.items():
             op = artifact.operators[name]
-            if not isinstance(op, LOADED):
+            if not op.loadable:
                 continue
             for bound in ("bound", "y_bound"):
                 most, limit = (getattr(each, bound, 0) for each in (op, block.op))
@@ -227,8 +213,7 @@ def structure(schedule: Schedule, artifact: Artifact, elements: dict[str, IntFor
         for entry in fields(op):
             value = getattr(op, entry.name)
             if isinstance(value, np.ndarray):
-                loaded = isinstance(op, LOADED)
-                entries[entry.name] = list(value.shape) if loaded else value.tolist()
+                entries[entry.name] = list(value.shape) if op.loadable else value.tolist()
             elif value is not None:
                 entries[entry.name] = parameter_json(value)
         if isinstance(op, Weighted):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, SettingError
-from emamba.graph import build_graph
 
 from ..blocks.conv1d import Conv1d
 from ..blocks.linear import Linear
@@ -166,7 +165,7 @@ def _nearest(artifact: Artifact, request: Request) -> str:
 
 def _for_multipliers(artifact: Artifact, request: Request) -> int:
     """The smallest T that needs at most `multipliers`; more cycles never need more multipliers."""
-    nodes, realization = build_graph(artifact.config)[1:], Realization(**request.realization)
+    nodes, realization = artifact.graph.nodes[1:], Realization(**request.realization)
 
     def needed(cycles: int) -> dict[str, int]:
         return {node.name: fold(artifact, node, cycles, realization).multipliers for node in nodes}
@@ -183,7 +182,7 @@ def _for_multipliers(artifact: Artifact, request: Request) -> int:
 
 def _for_rate(artifact: Artifact, request: Request) -> int:
     """The largest T at which the clock gives `frames_per_second`."""
-    frames, clock_mhz, tokens = request.frames_per_second, request.clock_mhz, artifact.config.tokens
+    frames, clock_mhz, tokens = request.frames_per_second, request.clock_mhz, artifact.graph.length
     if clock_mhz is None:
         raise SettingError("--frames-per-second needs --clock-mhz, the clock that the design will run at")
     if not (math.isfinite(frames) and frames > 0):

@@ -14,17 +14,13 @@ import numpy as np
 from emamba import ops
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, SettingError
-from emamba.graph import Node, build_graph
+from emamba.graph import Node
 
 from .. import blocks  # noqa: F401  registers the block of every operator
 from ..blocks.pool import Pool
 from ..kit.datapath import Products
 from ..kit.registry import Realization, Stage, block_of
 from ..kit.streams import Fifo, Gearbox, Pacer, Port, Spec
-
-EMITTING = ("x", "z", "dt", "dt_raw", "head")
-"""Linears that hold a whole token and emit output by output; the others accumulate all outputs while their input arrives.
-The two alternate along the pipeline, so that neighbours overlap."""
 
 WINDOW = 24
 """Tokens followed per sequence; longer sequences continue at one token a period."""
@@ -35,13 +31,13 @@ REALIZATION = Realization()
 
 def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Realization) -> Spec:
     """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers."""
-    op, leaf = artifact.operators[node.name], node.name.rsplit(".", 1)[-1]
+    op, graph = artifact.operators[node.name], artifact.graph
     block = block_of(op)
     if block is None:
         raise DesignLimit(f"node '{node.name}': there is no block for a {node.kind}; register one with rtl.kit.registry.realizes")
     return block.fold(op, Stage(
-        cycles=cycles_per_token, tokens=artifact.config.tokens, once=leaf == "head" and artifact.config.pool != "none",
-        order="emit" if leaf in EMITTING else "accumulate",
+        cycles=cycles_per_token, tokens=graph.length, reads=node.reads,
+        order=node.order,
         nonnegative=tuple(_never_negative(artifact.operators.get(name)) for name in node.inputs),
         products=Products.LOGIC if node.name in realization.logic else realization.products, realization=realization))
 
@@ -98,14 +94,16 @@ class Schedule:
         if not 1 <= cycles_per_token <= MAX_CYCLES:
             raise SettingError(f"cycles_per_token = {cycles_per_token} is out of range; it must lie in 1..{MAX_CYCLES}")
         self.artifact, self.requested, self.realization = artifact, cycles_per_token, realization
-        self.graph = build_graph(artifact.config)
-        self.tokens, self.pooled = artifact.config.tokens, artifact.config.pool != "none"
+        self.graph = artifact.graph
+        self.tokens, self.pooled = self.graph.length, self.graph.pooled
         self.blocks: dict[str, Spec] = {
-            node.name: fold(artifact, node, cycles_per_token, realization) for node in self.graph[1:]
+            node.name: fold(artifact, node, cycles_per_token, realization) for node in self.graph if node.inputs
         }
         self.period = max(ceil(block.cycles * self._per_frame(name) / self.tokens) for name, block in self.blocks.items())
-        self.input = self.blocks["embed"].inputs["i"]
-        self.output = self.blocks["head"].output
+        source = self.graph.input.name
+        reader = next(node for node in self.graph if source in node.inputs)
+        self.input = list(self.blocks[reader.name].inputs.values())[reader.inputs.index(source)]
+        self.output = self.blocks[self.graph.output.name].output
         self.outputs = {node.name: self._connect(node) for node in self.graph}
         self._set_depths()
 
@@ -151,7 +149,7 @@ class Schedule:
         entered, departures = Pacer(self.input, self.period).schedule(offered)
         arrivals: dict[str, list[list[int]]] = {node.name: [[]] * len(node.inputs) for node in self.graph}
         for node in self.graph:
-            if node.name != "input":
+            if node.inputs:
                 block = self.blocks[node.name]
                 if isinstance(block, Pool):
                     block = Pool(block.op, block.output.lanes, tokens)
@@ -185,7 +183,7 @@ class Schedule:
 
     def _per_frame(self, name: str) -> int:
         """How often a node works on a token in one sequence."""
-        return 1 if name == "head" and self.pooled else self.tokens
+        return self.graph[name].reads
 
     @property
     def multipliers(self) -> int:
@@ -202,7 +200,7 @@ class Schedule:
     def report(self) -> dict:
         """The keys of report.json that the schedule knows."""
         stages = []
-        for node in self.graph[1:]:
+        for node in self.graph.nodes[1:]:
             block, times = self.blocks[node.name], self._per_frame(node.name)
             work = block.multiplies * times
             stages.append({

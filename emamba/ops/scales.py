@@ -8,7 +8,7 @@ import numpy as np
 
 from ..base.errors import DesignLimit
 from ..base.formats import IntFormat
-from ..ops import BIAS
+from .base import BIAS
 
 Array = np.ndarray
 

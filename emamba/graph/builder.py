@@ -1,0 +1,147 @@
+"""A model is a function that builds a graph: what such a function is given, and where it is registered."""
+
+import importlib.util
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ..base.errors import EmambaError, InputError, SettingError
+from ..config import ModelConfig
+from ..ops import OPERATORS
+from .ir import Graph, Node
+
+NORMS = {"range": "RangeNorm", "layer": "LayerNorm", "rms": "RMSNorm"}
+
+Model = Callable[["Builder"], str]
+MODELS: dict[str, Model] = {}
+"""By form, the function that adds a model's blocks to a builder that has input and embedding, and returns the last node."""
+
+
+def model(*forms: str) -> Callable[[Model], Model]:
+    """Registers a model under the names that a configuration's `form` can have."""
+    def add(build: Model) -> Model:
+        for form in forms:
+            MODELS[form] = build
+        return build
+    return add
+
+
+def build_graph(config: ModelConfig) -> Graph:
+    """The graph of a configuration: input, embedding, the blocks of its form, norm, pool and head.
+
+    The head reads the pooled token: pooling and the head's Linear commute, so the head works once per sequence (our choice).
+    """
+    if config.form not in MODELS:
+        raise SettingError(f"form = '{config.form}' is unknown; the forms are {', '.join(MODELS)}; name the file that registers "
+                          "another by --model")
+    g = Builder(config)
+    g.x = MODELS[config.form](g)
+    return g.finish()
+
+
+def import_models(path: Path | str) -> None:
+    """Runs a Python file of the user's own, which registers models or operators."""
+    path = Path(path)
+    if not path.is_file() or path.suffix != ".py":
+        raise InputError(f"{path} is not a Python file; give one that registers a model by emamba.graph.model")
+    spec = importlib.util.spec_from_file_location(f"emamba_model_{path.stem}", path)
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except EmambaError:
+        raise
+    except Exception as error:  # whatever a user's own file raises
+        raise InputError(f"{path} cannot be imported: {type(error).__name__}: {error}") from None
+
+
+class Builder:
+    """Collects nodes. Each method adds one and returns its name; tensors are called after the node, or after `tensors`.
+
+    config: the configuration; `config.options` has what only this form knows
+    x: the embedding at the start
+    """
+
+    def __init__(self, config: ModelConfig):
+        self.config, self.nodes = config, {}
+        ids = {"ids": config.vocabulary} if config.input == "tokens" else {}
+        source = self.add("Input", "input", (), config.input_width, parameters=(), tokens=config.tokens, role="stem", **ids)
+        if ids:
+            self.x = self.add("Lookup", "embed", (source,), config.d_model, role="stem", rows=config.vocabulary)
+        else:
+            self.x = self.linear("embed", source, config.d_model, role="stem")
+
+    def add(self, kind: str, name: str, inputs: Iterable[str], width: int, *, parameters: Iterable[str] | None = None,
+            tensors: str | None = None, tokens: int = 1, role: str = "inner", order: str = "accumulate",
+            norm: str = "", **attributes) -> str:
+        """Adds a node of any registered kind.
+
+        parameters: those that the node has; all that its operator may have by default
+        tensors: the prefix of their tensors' names; the node's name by default
+        tokens: of an input; else the operator knows
+        """
+        inputs = tuple(inputs)
+        for source in inputs:
+            if source not in self.nodes:
+                raise InputError(f"node '{name}': it reads '{source}', which is no node before it")
+        if kind not in OPERATORS:
+            raise InputError(f"node '{name}': there is no operator '{kind}'; the operators are {', '.join(OPERATORS)}")
+        reads = self.nodes[inputs[0]].tokens if inputs else tokens
+        node = Node(name, kind, inputs, width, reads, reads, role, order, norm, {}, attributes)
+        if parameters is None:
+            parameters = OPERATORS[kind].shapes(node, [self.nodes[source].width for source in inputs])
+        given = OPERATORS[kind].output_tokens(node, reads) if inputs else reads
+        self.nodes[name] = Node(name, kind, inputs, width, given, reads, role, order, norm,
+                                {parameter: f"{tensors or name}.{parameter}" for parameter in parameters}, attributes)
+        return name
+
+    def width(self, name: str) -> int:
+        return self.nodes[name].width
+
+    def linear(self, name: str, x: str, width: int, *, bias: bool = True, role: str = "inner", tensors: str | None = None,
+               **attributes) -> str:
+        """A Linear, which folds the norm that it reads. It emits where its input comes as a whole token or from a Linear that
+        accumulates, so that neighbours overlap."""
+        source = self.nodes[x]
+        emits = not source.operator.streams or (source.operator.folds and source.order == "accumulate")
+        return self.add("Linear", name, (x,), width, parameters=("weight", "bias") if bias else ("weight",), tensors=tensors,
+                        role=role, order="emit" if emits else "accumulate", norm=self._unfolded(x), **attributes)
+
+    def norm(self, name: str, x: str, *, kind: str | None = None, tensors: str | None = None) -> str:
+        """A norm, `range`, `layer` or `rms`, by default the configuration's; `none` adds no node."""
+        kind = kind or self.config.norm
+        if kind == "none":
+            return x
+        attributes = {} if kind == "range" else {"epsilon": float(self.config.norm_epsilon)}
+        return self.add(NORMS[kind], name, (x,), self.width(x), tensors=tensors, **attributes)
+
+    def activation(self, name: str, x: str, function: str, *, role: str = "inner") -> str:
+        return self.add("Activation", name, (x,), self.width(x), role=role, function=function)
+
+    def conv(self, name: str, x: str, taps: int, *, bias: bool = True, tensors: str | None = None) -> str:
+        """A causal depthwise convolution."""
+        return self.add("Conv1d", name, (x,), self.width(x), parameters=("weight", "bias") if bias else ("weight",),
+                        tensors=tensors, taps=taps)
+
+    def scan(self, name: str, u: str, delta: str, B: str, C: str, *, tensors: str | None = None) -> str:
+        """A selective scan."""
+        return self.add("Scan", name, (u, delta, B, C), self.width(u), role="residual", tensors=tensors)
+
+    def multiply(self, name: str, a: str, b: str, *, role: str = "residual") -> str:
+        return self.add("Multiply", name, (a, b), self.width(a), role=role)
+
+    def residual(self, name: str, x: str, branch: str) -> str:
+        """x plus a branch."""
+        return self.add("Add", name, (x, branch), self.width(x), role="residual")
+
+    def finish(self) -> Graph:
+        """Adds norm, pool and head."""
+        config = self.config
+        x = self.norm("norm", self.x)
+        if config.pool != "none":
+            x = self.add("Pool", "pool", (x,), self.width(x), mean=config.pool == "mean")
+        head = self.linear("head", x, config.outputs, role="head")
+        return Graph(tuple(self.nodes.values()), (head,))
+
+    def _unfolded(self, x: str) -> str:
+        """The norm whose weight and bias are still to be folded into what reads x."""
+        while self.nodes[x].operator.commutes:
+            x = self.nodes[x].inputs[0]
+        return x if self.nodes[x].operator.normalizes and self.nodes[x].parameters else ""

@@ -1,0 +1,87 @@
+"""Scalar functions."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from .. import piecewise
+from ..base import arithmetic as arith
+from ..base.errors import InputError
+from ..base.formats import IntFormat
+from ..piecewise import Segments, codes
+from .base import Array, Operator, check_input, check_same, register
+from .scales import codes_of
+
+TABLE_SIZE = 1 << 20
+"""Entries of the largest table that is made of segments: 4 MB, in some tens of milliseconds."""
+
+
+@register
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Activation(Operator):
+    """A scalar function of every channel: segments, or the table of every input code."""
+
+    channels: int
+    i: IntFormat
+    segments: Segments | None = None
+    entries: Array | None = field(default=None)
+
+    attributes: ClassVar = {"function": ("silu", "softplus")}
+    needed = ("function",)
+    unit = "segments"
+    source = Path(__file__).with_suffix(".c")
+
+    def __post_init__(self):
+        if (self.segments is None) == (self.entries is None):
+            raise InputError("the activation must have either segments or entries")
+        if self.entries is not None:
+            check_same("the number of entries of the activation", self.entries.shape, (1 << self.i.bits,))
+            arith.check_range("entries", self.entries, self.o)
+        else:
+            check_same("the segments' input format of the activation", str(self.segments.i), str(self.i))
+            check_same("the segments' output format of the activation", str(self.segments.o), str(self.o))
+
+    @property
+    def width(self) -> int:
+        return self.channels
+
+    @classmethod
+    def real(cls, xp, node, parameters, x):
+        return xp.function(node.function, x)
+
+    @classmethod
+    def quantize(cls, node, q):
+        i, o = q.formats[node.inputs[0]], q.formats[node.name]
+        if q.settings.rule == "exact":
+            return cls(channels=node.width, i=i, entries=piecewise.exact(node.function, i, o), **q.common(node))
+        segments = q.fit(node.function, i, o, piecewise.histogram(codes_of(q.values[node.inputs[0]], i), i))
+        return cls(channels=node.width, i=i, segments=segments, **q.common(node))
+
+    def retrained(self, parameters, **unit):
+        return self._with(unit)
+
+    def check_inputs(self, producers):
+        check_input("activation", producers[0], self.channels, self.i)
+
+    @cached_property
+    def table(self) -> Array | None:
+        """The output for every input code; None where there are too many."""
+        if self.segments is not None and 1 << self.i.bits > TABLE_SIZE:
+            return None
+        entries = self.entries if self.segments is None else self.segments(codes(self.i))
+        return entries.astype(arith.word(self.o.magnitude))
+
+    def __call__(self, x: Array) -> Array:
+        return self.segments(x) if self.table is None else self.table[x - self.i.min]
+
+    def unit_function(self, node) -> str:
+        return node.function
+
+    def density(self, x: Array) -> Array:
+        """How often the inputs x reach each code."""
+        return piecewise.histogram(x, self.i)
+
+    def c(self, loop):
+        loop.check_table("the function", 1 << self.i.bits)
+        return "activation", {"least": self.i.min, "table": loop.pointer(self(codes(self.i)), "VALUE")}
