@@ -82,11 +82,12 @@ def _compile(module: Any, calibration_data: Any, name: str, settings: QuantizeCo
     if head is None and (task, pool) != (None, None):
         raise SettingError("task and pool belong to a head of your own: give one, or leave them out")
     tensors = unwrapped(_state(module, where), where)
-    roots = prefixes(tensors, BLOCKS)
+    config = getattr(module, "config", None)
+    roots = _own_roots(tensors, config) if isinstance(config, ModelConfig) else prefixes(tensors, BLOCKS)
     check_one(roots, where)
     root = roots[0] if roots else find_place(tensors, where).root
     inner = follow(module, root)
-    config = getattr(inner, "config", None) or getattr(module, "config", None)
+    config = getattr(inner, "config", None) or config
     if isinstance(config, ModelConfig):
         if head is not None:
             raise SettingError(f"{where} has its own head: leave head out")
@@ -175,6 +176,13 @@ def _state(module: Any, where: str) -> dict:
         told = ", or the path of a checkpoint to emamba import" if isinstance(module, str | Path) else ""
         raise InputError(f"{where} has no state_dict(): give a module of torch{told}")
     return dict(module.state_dict())
+
+
+def _own_roots(tensors: dict, config: ModelConfig) -> list[str]:
+    """Prefixes below which the tensors of the model of `config` lie."""
+    first = next(iter(build_graph(config).tensors))
+    found = {name.removesuffix(first) for name in tensors if name.endswith(first)}
+    return sorted(prefix for prefix in found if not prefix or prefix.endswith("."))
 
 
 def _own_weights(tensors: dict, root: str, config: ModelConfig, where: str) -> dict[str, Array]:

@@ -40,7 +40,7 @@ class ModelConfig(Config):
     expand: int = Field(2, ge=1, le=64)
     inner: int | None = Field(None, ge=1, le=1 << 20, description="channels inside a block (default: expand · d_model)")
     d_state: int = Field(8, ge=1, le=1024)
-    dt_rank: int = Field(ge=1, le=1 << 14)
+    dt_rank: int = Field(ge=1, le=1 << 14, description="rank of δ (default: ceil(d_model / 16), as in Mamba)")
     d_conv: int = Field(4, ge=1, le=64)
     blocks: int = Field(ge=1, le=256)
     norm: Literal["range", "layer", "rms", "none"] = "range"
@@ -50,6 +50,13 @@ class ModelConfig(Config):
     pool: Literal["mean", "last", "none"] = "mean"
     task: Literal["classification", "regression", "next_token"]
     outputs: int = Field(ge=1, le=1 << 20, description="classes, regressed values, or vocabulary size")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derive(cls, data):
+        if isinstance(data, dict) and data.get("dt_rank") is None and type(data.get("d_model")) is int:
+            return data | {"dt_rank": max(1, -(-data["d_model"] // 16))}
+        return data
 
     @model_validator(mode="after")
     def _check(self):

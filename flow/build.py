@@ -21,6 +21,7 @@ from emamba.artifact import SHIPPED, load
 from emamba.base.door import guarded
 from emamba.base.errors import SettingError
 from emamba.base.options import at_least, check, cycles, real
+from emamba.graph import import_models
 from emamba.io.files import change_record, check_replaceable, foreign, write_folder
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
@@ -75,15 +76,28 @@ TEXT = "turn an artifact into the files of a target"
 
 def main(arguments: list[str] | None = None) -> int:
     """Builds a target; every failure is one sentence on standard error."""
-    return guarded("rtl.build", lambda: build(check(make_parser().parse_args(arguments))))
+    return guarded("rtl.build", lambda: _run(check(make_parser().parse_args(arguments))))
+
+
+def _run(options: argparse.Namespace) -> None:
+    import_models(*options.own)
+    build(options)
 
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of `python -m rtl.build`."""
     parser = argparse.ArgumentParser("python -m rtl.build", description=TEXT,
                                      epilog="example: python -m rtl.build zcu102 --artifact models/mars --cycles-per-token 20")
+    add_own(parser)
     add_options(parser)
     return parser
+
+
+def add_own(parser: argparse.ArgumentParser) -> None:
+    """Files of the user's own."""
+    parser.add_argument("--model", dest="own", action="append", default=[], type=Path, metavar="FILE",
+                        help="a Python file of your own that registers a model, an operator or its hardware; can be given "
+                        "several times")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -1,13 +1,12 @@
 """A model is a function that builds a graph: what such a function is given, and where it is registered."""
 
-import importlib.util
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
-from ..base.errors import EmambaError, InputError, SettingError
+from ..base.errors import InputError, SettingError
 from ..config import ModelConfig
 from ..ops import OPERATORS
 from .ir import Graph, Node
+from .own import import_named
 
 NORMS = {"range": "RangeNorm", "layer": "LayerNorm", "rms": "RMSNorm"}
 
@@ -31,25 +30,13 @@ def build_graph(config: ModelConfig) -> Graph:
     The head reads the pooled token: pooling and the head's Linear commute, so the head works once per sequence (our choice).
     """
     if config.form not in MODELS:
+        import_named()
+    if config.form not in MODELS:
         raise SettingError(f"form = '{config.form}' is unknown; the forms are {', '.join(MODELS)}; name the file that registers "
                           "another by --model")
     g = Builder(config)
     g.x = MODELS[config.form](g)
     return g.finish()
-
-
-def import_models(path: Path | str) -> None:
-    """Runs a Python file of the user's own, which registers models or operators."""
-    path = Path(path)
-    if not path.is_file() or path.suffix != ".py":
-        raise InputError(f"{path} is not a Python file; give one that registers a model by emamba.graph.model")
-    spec = importlib.util.spec_from_file_location(f"emamba_model_{path.stem}", path)
-    try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except EmambaError:
-        raise
-    except Exception as error:  # whatever a user's own file raises
-        raise InputError(f"{path} cannot be imported: {type(error).__name__}: {error}") from None
 
 
 class Builder:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..base.errors import DesignLimit, InputError, located
 from ..ops import OPERATORS, Input
+from .own import import_named
 
 NAME = re.compile(r"[A-Za-z]\w{0,39}(\.[A-Za-z0-9]\w{0,39}){0,7}", re.ASCII)
 """Names of nodes and tensors: words with points between them."""
@@ -218,6 +219,8 @@ def _check(graph: Graph) -> None:
 
 
 def _check_node(node: Node, known: dict[str, Node]) -> None:
+    if node.kind not in OPERATORS:
+        import_named()
     if node.kind not in OPERATORS:
         raise InputError(f"there is no operator '{_short(node.kind)}'; the operators are {', '.join(OPERATORS)}: import the "
                           "file that registers it")

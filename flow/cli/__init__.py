@@ -9,7 +9,9 @@ import importlib.metadata
 
 from emamba.base.door import guarded
 from emamba.base.options import check
+from emamba.graph import import_models
 
+from ..build import add_own
 from . import artifact, hardware, look, search, train, words
 from .arguments import check_outputs
 
@@ -20,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    import_models(*options.own)
     check_outputs(check(options))
     return options.run(options)
 
@@ -28,6 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser("emamba", description="From a trained Mamba to integer-only, bit-exact hardware.")
     parser.add_argument("--version", action="version", version=f"emamba {_version()}")
+    add_own(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for family in (train, artifact, look, hardware, search, words):
         family.add(commands)

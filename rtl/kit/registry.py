@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Literal
 
+from emamba.graph.own import import_named
 from emamba.ops import Operator
 
 from .datapath import Products
@@ -83,4 +84,6 @@ def realizes(*kinds: type[Operator]) -> Callable[[type], type]:
 
 def block_of(op: Operator) -> type | None:
     """The class of blocks registered for an operator."""
+    if type(op) not in BLOCKS:
+        import_named()
     return next((BLOCKS[kind] for kind in type(op).__mro__ if kind in BLOCKS), None)
