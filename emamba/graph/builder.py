@@ -1,6 +1,7 @@
 """A model is a function that builds a graph: what such a function is given, and where it is registered."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from ..base.errors import InputError, SettingError
 from ..config import ModelConfig
@@ -47,8 +48,9 @@ class Builder:
     """
 
     def __init__(self, config: ModelConfig):
-        self.config, self.nodes = config, {}
-        ids = {"ids": config.vocabulary} if config.input == "tokens" else {}
+        self.config = config
+        self.nodes: dict[str, Node] = {}
+        ids: dict[str, Any] = {"ids": config.vocabulary} if config.input == "tokens" else {}
         source = self.add("Input", "input", (), config.input_width, parameters=(), tokens=config.tokens, role="stem", **ids)
         if ids:
             self.x = self.add("Lookup", "embed", (source,), config.d_model, role="stem", rows=config.vocabulary)
@@ -96,7 +98,7 @@ class Builder:
         kind = kind or self.config.norm
         if kind == "none":
             return x
-        attributes = {} if kind == "range" else {"epsilon": float(self.config.norm_epsilon)}
+        attributes: dict[str, Any] = {} if kind == "range" else {"epsilon": float(self.config.norm_epsilon)}
         return self.add(NORMS[kind], name, (x,), self.width(x), tensors=tensors, **attributes)
 
     def activation(self, name: str, x: str, function: str, *, role: str = "inner") -> str:

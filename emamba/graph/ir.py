@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from ..base.errors import DesignLimit, InputError, located
-from ..ops import OPERATORS, Input
+from ..ops import OPERATORS, Input, Operator
 from .own import import_named
 
 NAME = re.compile(r"[A-Za-z]\w{0,39}(\.[A-Za-z0-9]\w{0,39}){0,7}", re.ASCII)
@@ -45,7 +45,7 @@ class Node:
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def operator(self) -> type:
+    def operator(self) -> type[Operator]:
         return OPERATORS[self.kind]
 
     def __getattr__(self, name: str) -> Any:
@@ -260,8 +260,10 @@ def _check_attributes(node: Node) -> None:
         allowed = cls.attributes.get(name)
         if allowed is None:
             raise InputError(f"a {node.kind} has no attribute '{_short(name)}'")
-        if isinstance(allowed, type):
-            right, words = type(value) is allowed and (allowed is not float or 0 <= value <= 1e30), f"a {allowed.__name__}"
+        if allowed is float:
+            right, words = isinstance(value, float) and 0 <= value <= 1e30, "a float in 0..1e30"
+        elif isinstance(allowed, type):
+            right, words = type(value) is allowed, f"a {allowed.__name__}"
         elif isinstance(allowed, range):
             right, words = type(value) is int and value in allowed, f"an integer in {allowed.start}..{allowed.stop - 1}"
         else:
