@@ -28,9 +28,9 @@ def import_models(*paths: Path | str) -> None:
             sys.path.append(str(path.parent))  # for the files beside it
         try:
             importlib.import_module(path.stem)
-        except EmambaError:
-            raise
         except Exception as error:  # whatever a user's own file raises
+            if isinstance(error, EmambaError):
+                raise
             raise InputError(f"{path} cannot be imported ({type(error).__name__}: {error}): mend it") from None
         known = os.environ.get(VARIABLE, "").split(os.pathsep)
         os.environ[VARIABLE] = os.pathsep.join(dict.fromkeys([*filter(None, known), str(path)]))
