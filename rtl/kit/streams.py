@@ -20,7 +20,6 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from emamba.base.formats import IntFormat
-from emamba.ops import Operator
 
 from . import inventory as inv
 from .parity import decode, encode
@@ -96,8 +95,7 @@ class Spec:
             raise TypeError(f"the block {cls.__name__} must say in `stores` what its RAMs hold, or None")
 
     def _key(self) -> tuple:
-        values = (getattr(self, entry.name) for entry in fields(self))
-        return type(self), *(id(value) if isinstance(value, Operator) else value for value in values)
+        return type(self), *(getattr(self, entry.name) for entry in fields(self))
 
     def __eq__(self, other) -> bool:
         return isinstance(other, Spec) and self._key() == other._key()
