@@ -40,7 +40,7 @@ NOTES = [
 
 
 def for_pdk(pdk: Pdk, prove: bool = False) -> SimpleNamespace:
-    """The target for a process; `prove`: its netlist is proven equivalent to its Verilog."""
+    """The target for a process. With `prove`, its netlist is proven equivalent to its Verilog."""
     return SimpleNamespace(CLOCK_MHZ=pdk.clock_mhz, LEAST_CLOCK_MHZ=0.0, DEVICE=None, PRODUCTS=PRODUCTS, UNRUN=UNRUN,
                            write=partial(write, pdk=pdk, prove=prove), run=partial(layout.run, pdk=pdk))
 
@@ -92,7 +92,7 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
 
 
 def proven(proofs: list[Check]) -> str:
-    """What the report says of the proofs; a netlist that differs from its Verilog is refused."""
+    """The report's line on the proofs; refuses a netlist that differs from its Verilog."""
     if wrong := [proof for proof in proofs if proof.result == "different"]:
         raise Mismatch(f"the netlist differs from the Verilog in {len(wrong)} of {len(proofs)} parts, the first "
                        f"{wrong[0].part} at {wrong[0].where}")
@@ -102,14 +102,14 @@ def proven(proofs: list[Check]) -> str:
 
 
 def becomes(pdk: Pdk, memory: Ram, chosen: Plan | None) -> str:
-    """What a RAM is in the netlist: macros in rows × columns, latches, or registers."""
+    """A RAM in the netlist: macros in rows × columns, latches, or registers."""
     if chosen:
         return f"{chosen.rows} × {chosen.columns} {chosen.cell.name}"
     return "latches" if memory.words >= LEAST_WORDS and pdk.typical.smallest("latch") else "registers"
 
 
 def _rams(planned: list[tuple[Ram, Plan | None]], pdk: Pdk, clock_mhz: float) -> list[str]:
-    """What the report says of macros, and of the memories that are none."""
+    """The report's lines on macros, and on memories that are not."""
     def named(memory: Ram) -> str:
         return f"{memory.path} ({memory.words} words of {memory.width} bits)"
 
@@ -124,8 +124,8 @@ def _rams(planned: list[tuple[Ram, Plan | None]], pdk: Pdk, clock_mhz: float) ->
 
 
 def place(planned: list[tuple[Ram, Plan | None]], pdk: Pdk, area_um2: float) -> list[tuple[str, str, float, float]]:
-    """A hint: of every macro its kind, its instance in the flattened chip, and µm in x and y of its lower left corner, in rows
-    from the core's lower left corner."""
+    """Suggests a placement in rows from the core's lower left corner: each macro's kind, its instance in the flattened chip, and
+    its lower left corner in µm."""
     found, side = [], sqrt(area_um2 * 100 / CORE_UTILIZATION)
     x = y = top = HALO_UM
     for memory, chosen in planned:
@@ -139,7 +139,7 @@ def place(planned: list[tuple[Ram, Plan | None]], pdk: Pdk, area_um2: float) -> 
 
 
 def findings(pdk: Pdk, area: dict, corners: dict) -> list[str]:
-    """What the report says of a mapped chip; a negative slack is named with where it is."""
+    """The report's lines on a mapped chip; a negative slack is named with the end of its path."""
     total = area["total"]
     macros = f" ({total['macro_um2']:,.0f} in macros)" if total["macros"] else ""
     found = [f"{total['area_um2']:,.0f} µm²{macros} of cells of {pdk.title}: {total['nand2']:,} NAND2 equivalents, "

@@ -33,9 +33,8 @@ CLOCK_INVERTER = 4
 
 @dataclass
 class Flat:
-    """The cells of all blocks over one numbering of nets. Of cell k: its library cell, the block that it is in, its place in the
-    netlist, which is the name of a part and its own there, and the nets of its inputs and outputs; an output that nothing reads
-    has none, −1."""
+    """The cells of all blocks over one numbering of nets. For cell k: its library cell, block, and place in the netlist (a part
+    and its name there), and the nets of its inputs and outputs, −1 for an output that nothing reads."""
 
     cells: list[Cell]
     blocks: list[str]
@@ -46,7 +45,7 @@ class Flat:
     ports: dict[str, list[int]]
 
     def clock(self, k: int) -> int:
-        """The net that clocks cell k, or opens it; −1 of a gate."""
+        """The net that clocks cell k, or opens it; −1 for a gate."""
         cell = self.cells[k]
         return self.inputs[k][cell.inputs.index(cell.clock_pin)] if cell.clock_pin else -1
 
@@ -89,7 +88,7 @@ def flatten(netlist: Netlist) -> Flat:
 
 
 def _bit(pins: dict[str, list], pin: str):
-    """Of a cell's connections, the one of `pin`, which may be a bit of a bus; None of an output that nothing reads."""
+    """The net at a cell's `pin`, which may be a bit of a bus; None for an output that nothing reads."""
     name, _, bit = pin.partition("[")
     return pins[name][int(bit.rstrip("]") or 0)] if pins.get(name) else None
 

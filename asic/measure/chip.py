@@ -1,4 +1,4 @@
-"""A chip without place and route: area, timing, equality with the integer model at gate level, energy a sequence."""
+"""Measures a chip before place and route: area, timing, equality with the integer model at gate level, energy per sequence."""
 
 from math import ceil
 
@@ -18,7 +18,7 @@ from .sizing import implement
 
 
 def sequences_needed(schedule: Schedule) -> int:
-    """Sequences of `tokens` that `run` takes: 64 streams, each until the pipeline is full and one sequence longer."""
+    """Sequences that a run takes: 64 streams, each until the pipeline is full and one sequence longer."""
     return STREAMS * (_filling(schedule) + 1)
 
 
@@ -28,9 +28,21 @@ def _filling(schedule: Schedule) -> int:
 
 def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, *, gated: bool = True,
             rests: bool = True, idle: bool = False) -> dict:
-    """Everything of one point. `tokens` are real inputs [sequences, L, width], at least `sequences_needed`; timing is None where
-    there is no OpenSTA. `gated`: see `mapping.implement`; `rests`: idle blocks stand still. `idle`: energy is that of as many
-    cycles after the last answer, in which nothing comes."""
+    """Measures one design; timing is None without OpenSTA.
+
+    Parameters
+    ----------
+    schedule, pdk, clock_mhz
+        the design, its process and clock
+    tokens
+        real inputs [sequences, L, width], at least `sequences_needed`
+    gated
+        see `asic.netlist.mapping.implement`
+    rests
+        idle blocks stand still
+    idle
+        measures the energy of a sequence's cycles after the last answer, without input
+    """
     netlist, flat, corners = implement(verilog(schedule, rests=rests), pdk, clock_mhz, gated=gated)
     run = run_gates(schedule, netlist, flat, tokens, idle=idle)
     used = energy.analyze(flat, run, netlist.library, pdk, clock_mhz, sequences=1)
@@ -42,8 +54,8 @@ def measure(schedule: Schedule, pdk: Pdk, clock_mhz: float, tokens: np.ndarray, 
 
 
 def run_gates(schedule: Schedule, netlist: Netlist, flat: Flat, tokens: np.ndarray, *, idle: bool = False) -> Run:
-    """The gate-level run of real inputs; refuses a netlist that differs from the integer model in any bit of an answer. Toggles
-    are those of a frame's cycles in the full pipeline, or in the empty one after it."""
+    """Runs real inputs at gate level; refuses a netlist that differs from the integer model in any bit of an answer. Toggles are
+    counted over a frame's cycles, while the pipeline is full or, with `idle`, after it is empty."""
     artifact, needed = schedule.artifact, sequences_needed(schedule)
     if len(tokens) < needed:
         raise InputError(f"the gate-level run takes {needed} sequences, and there are {len(tokens)}; give more")

@@ -3,7 +3,7 @@
 A toggle costs half of C·V² of its net, pins and wires, and the cell's internal energy at that load from the library's tables, at
 a typical input slew. An input's toggle that changes no output costs the table of that input. A macro's cycle costs what the
 tables of its clocks say of a write, a read, or neither. The clock tree is estimated: a buffer for every SINKS inputs that a
-clock net has, in levels. Power of leakage lasts as long as the frame does.
+clock net has, in levels. Leakage lasts for the whole frame.
 """
 
 from collections import defaultdict
@@ -21,7 +21,7 @@ SINKS = 16
 
 
 def analyze(flat: Flat, run: Run, library: Library, pdk: Pdk, clock_mhz: float, sequences: int) -> dict:
-    """J for each of the `sequences` that pass in the window of `run`, in all, by kind and by block."""
+    """J per sequence, in total, by kind and by block; `sequences` pass in the window of `run`."""
     share = STREAMS * sequences
     toggles = run.toggles.astype(float) / share
     load = loads(flat, pdk)
@@ -80,7 +80,7 @@ def _energies(cell: Cell, members: list[int], flat: Flat, toggles: np.ndarray, l
 
 
 def _clock_tree(flat: Flat, toggles: np.ndarray, library: Library, pdk: Pdk, half: float) -> dict[str, float]:
-    """Of the buffers between a clock net's driver and its sinks, and of the charge of the root's sinks; by the sinks' block."""
+    """The energy of the buffers between a clock net's driver and its sinks, and of the root's sinks, by the sinks' block."""
     buffer = library.cells[pdk.clock_buffer]
     pin, table = buffer.inputs[0], buffer.output_energy(buffer.outputs[0])
     sinks: dict[int, list[tuple[int, str]]] = defaultdict(list)

@@ -1,5 +1,5 @@
-"""Timing before placement. Drive strengths: a cell that is slow at its load becomes the smallest one of the same function that is
-not; blocks that are still slow are mapped for speed.
+"""Drive strengths before placement: a cell that is slow at its load becomes the smallest one of the same function that is not;
+blocks that are still slow are mapped for speed.
 
 ABC sizes within a block, where it takes every register for a strong driver and does not see what an output drives.
 """
@@ -21,8 +21,12 @@ PASSES = 3
 
 
 def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True) -> tuple[Netlist, Flat, dict[str, dict]]:
-    """`mapping.implement`, with cells of the size that their loads ask for; blocks that miss the clock are mapped for speed. And
-    the timing of every corner, which there is none of without OpenSTA."""
+    """Maps a chip, sizes its cells by their loads, and maps blocks that miss the clock for speed.
+
+    Returns
+    -------
+    the netlist, its cells over one numbering of nets, and the timing by corner, which is empty without OpenSTA
+    """
     def sized(fast: list[str]) -> tuple[Netlist, Flat]:
         netlist = mapping.implement(verilog, pdk, clock_mhz, gated=gated, fast=fast)
         flat = flatten(netlist)
@@ -41,7 +45,7 @@ def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True) -
 
 
 def resize(netlist: Netlist, flat: Flat, pdk: Pdk, clock_mhz: float) -> None:
-    """Changes cells of `netlist` and of `flat`, which is its own."""
+    """Changes cells of `netlist` and of its `flat` form."""
     limit, siblings, changed = SHARE * 1e-6 / clock_mhz, _siblings(netlist.library), {}
     for _ in range(PASSES):
         load = loads(flat, pdk)
@@ -77,7 +81,7 @@ def _siblings(library: Library) -> dict[str, list[Cell]]:
 
 
 def _function(cell: Cell) -> tuple:
-    """What cells have in common that can stand for one another: of other kinds than gates and flip-flops none can."""
+    """A key that exchangeable cells share; only gates and flip-flops are exchangeable."""
     if cell.kind not in ("gate", "ff"):
         return (cell.name,)
     state = cell.state

@@ -54,12 +54,12 @@ def available() -> bool:
 
 
 def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
-    """Slacks in ns, the clock in MHz that setup allows, where the paths end that limit setup and hold, the worst one between
+    """Slacks in ns, the clock in MHz that setup allows, the ends of the paths that limit setup and hold, the worst path between
     flip-flops, and the worst slack by block.
 
-    Clock and reset arrive everywhere at once, as by trees that placement adds; wires are capacitance at the inputs they go to.
+    Clock and reset arrive everywhere at once, as through trees that placement adds; wires are capacitance at the inputs.
     A latch that opens before its data arrive has no slack of its own: what it borrows is taken from the paths after it.
-    Pessimism is not taken back: with an ideal clock there is none, yet OpenSTA of 2019 takes some.
+    Clock pessimism is not removed: an ideal clock has none, yet OpenSTA of 2019 removes some.
     """
     library = pdk.corner(corner)
     missing = [kind for part in (netlist.top, *netlist.parts.values()) for kind in part.kinds
@@ -90,7 +90,7 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
 
 
 def read(text: str, library: Library, clock_mhz: float) -> dict:
-    """What OpenSTA reported."""
+    """Reads OpenSTA's report."""
     setup, hold, ends = (re.search(rf"== {name}\n(.*?)(?=\n== )", text, re.S)[1] for name in ("setup", "hold", "ends"))
     nanoseconds = library.seconds * 1e9
 

@@ -1,7 +1,7 @@
 """From a chip's Verilog to a netlist of a library's cells, block by block, by Yosys and ABC.
 
-Each block is mapped alone, and equal ones once, as are modules that a block has several times; the top keeps one instance a
-block. Results are kept in the user's cache under the hash of all that they depend on.
+Each block is mapped alone, and equal blocks once, as are modules that a block instantiates several times. The top keeps one
+instance per block. Results are cached under the hash of all that they depend on.
 """
 
 import json
@@ -97,8 +97,8 @@ class Part:
 
 @dataclass
 class Netlist:
-    """`top` and the parts below it by their modules' names, in cells of `library`; and the Verilog as it was mapped, with macros
-    and latches for RAMs."""
+    """`top` and the parts below it by module name, in cells of `library`; and the mapped Verilog, with macros and latches for
+    RAMs."""
 
     library: Library
     top: Part
@@ -107,7 +107,7 @@ class Netlist:
 
     @property
     def blocks(self) -> dict[str, list[Part]]:
-        """By instance in `top` its part and those within, each as often as it is there; what is left is `top`."""
+        """Maps the instances in `top` to their part and the parts within, with repetitions; the rest is `top`."""
         return {name: self._within(self.parts[cell["type"]]) for name, cell in self.top.cells.items()
                 if cell["type"] in self.parts} | {"top": [self.top]}
 
@@ -117,7 +117,7 @@ class Netlist:
 
     @property
     def macros(self) -> list[str]:
-        """The kinds of macros that it has."""
+        """The kinds of macros in the netlist."""
         kinds = {kind for part in self.parts.values() for kind in part.kinds}
         return sorted(kind for kind in kinds if kind in self.library.cells and self.library.cells[kind].macro)
 
@@ -126,7 +126,7 @@ class Netlist:
         return "".join(part.verilog for part in (*self.parts.values(), self.top))
 
     def report(self) -> dict:
-        """Area in µm² and in NAND2 equivalents, of which that of macros; cells, flip-flops and so on; by block and in all."""
+        """Area in µm² and in NAND2 equivalents, and the macros' share; cells, flip-flops and so on; by block and in total."""
         unit = self.library.smallest_nand2
         rows = {}
         for name, inner in self.blocks.items():
@@ -144,9 +144,21 @@ class Netlist:
 
 
 def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, fast: Collection[str] = ()) -> Netlist:
-    """The netlist of a chip's Verilog in the PDK's typical cells. `gated`: a common enable of flip-flops gates their clock, and
-    RAMs that are no macros are latches where the library has them. `fast`: instances that are mapped for speed, the others for
-    area."""
+    """Maps a chip's Verilog to the PDK's typical cells.
+
+    Parameters
+    ----------
+    verilog
+        of the chip, without initial values
+    pdk
+        the process
+    clock_mhz
+        the clock
+    gated
+        an enable that flip-flops share gates their clock, and RAMs that are not macros become latches if the library has them
+    fast
+        instances that are mapped for speed, the others for area
+    """
     library = pdk.typical
     flow = _Flow(pdk, library, clock_mhz, gated)
     verilog = with_macros(verilog, pdk, clock_mhz)
@@ -160,7 +172,7 @@ def implement(verilog: str, pdk: Pdk, clock_mhz: float, *, gated: bool = True, f
 
 
 def divide(verilog: str) -> tuple[dict[str, str], dict[str, str]]:
-    """By instance in `top` its part's name; and by name, in one order whatever is in them, each different part's Verilog."""
+    """Maps the instances in `top` to their parts, and the parts to their Verilog; the order does not depend on the content."""
     found: dict[str, str] = {}
     return {instance: _add(text, found) for instance, text in parts(verilog).items()}, found
 
@@ -176,8 +188,8 @@ def lowering(name: str, text: str) -> str:
 
 
 def _add(text: str, found: dict[str, str]) -> str:
-    """Adds a module and those within to `found`, by names of their own, and gives its name. What it has several times and has
-    nothing within is a part too: it is mapped once."""
+    """Adds a module and the modules within to `found` under new names; returns its name. A leaf that it instantiates several
+    times is a part too, which is mapped once."""
     texts, alike = modules(text), defaultdict(list)
     for name, module in texts.items():
         if name != "top" and not INSTANCE.search(module):
@@ -239,8 +251,7 @@ class _Flow:
         return "".join(map(stub, (*self.macros.values(), *ties, self.buffer, self.library.smallest_inverter)))
 
     def run(self, inputs: dict[str, str], fast: set[str]) -> dict[str, Part]:
-        """The mapped parts of Verilog modules, each of which may have those before it within; those of `fast` and what is within
-        them for speed."""
+        """Maps Verilog modules, each of which may instantiate earlier ones; those in `fast`, and what is within, for speed."""
         constraints = f"set_driving_cell {self.buffer.name}\nset_load {self.pdk.load_ff}\n"
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
@@ -274,7 +285,7 @@ class _Flow:
 
     @staticmethod
     def _yosys(work: Path, scripts: list[str]) -> Iterator[int]:
-        """Runs the scripts; the number of each as soon as it is done, so that an interruption loses only one."""
+        """Runs the scripts; yields the number of each as soon as it is done, so that an interruption loses only one."""
         if not scripts:
             return
         (work / "scripts").write_text("\f".join(scripts), encoding="utf-8")
@@ -305,6 +316,6 @@ def stub(cell: Cell) -> str:
 
 
 def _latch(cell: Cell) -> str:
-    """What Yosys replaces its latch by."""
+    """The Verilog by which Yosys replaces its latch."""
     pins = f".{cell.clock_pin}(E), .{cell.expression(cell.state.get('data_in'))}(D), .{cell.outputs[0]}(Q)"
     return f"module \\$_DLATCH_P_ (input E, D, output Q);\n  {cell.name} _TECHMAP_REPLACE_ ({pins});\nendmodule\n"

@@ -26,7 +26,7 @@ logic behind it."""
 
 @dataclass(frozen=True)
 class Plan:
-    """Macros in place of a RAM: `rows` of them one after the other hold its words, `columns` side by side its bits."""
+    """Macros in place of a RAM, in `rows` for its words and `columns` for its bits."""
 
     cell: Cell
     rows: int
@@ -38,7 +38,7 @@ class Plan:
 
 
 def plan(pdk: Pdk, words: int, width: int, clock_mhz: float) -> Plan | None:
-    """The macros that a RAM becomes: the smallest whose access fits in the cycle, where they are smaller than its cells."""
+    """The smallest macros whose access fits in the cycle; None where cells are smaller."""
     cells = [pdk.typical.cells[name] for name, seconds in pdk.access.items() if seconds <= ACCESS_SHARE * 0.5e-6 / clock_mhz]
     plans = [Plan(cell, ceil(words / cell.macro.words), ceil(width / cell.macro.width)) for cell in cells]
     best = min(plans, key=lambda plan: plan.area, default=None)
@@ -144,8 +144,7 @@ class Platform:
 
 
 def find_memories(verilog: str, blocks: dict[str, Spec]) -> list[Ram]:
-    """Every RAM instance below module `top`, in the order of the instances; `blocks` by the name of
-    their instance."""
+    """Every RAM instance below module `top`, in the order of the instances. `blocks` are by instance name."""
     bodies, found = {name.removeprefix(BACKSLASH): text for name, text in modules(verilog).items()}, []
 
     def walk(module: str, path: tuple[str, ...]) -> None:
@@ -172,8 +171,8 @@ def with_macros(verilog: str, pdk: Pdk, clock_mhz: float) -> str:
     """The Verilog with macros where `plan` finds some, which act alike at every rising edge.
 
     They are written on the clock's rising edge and read on its falling edge, so that the data of this cycle's address, written
-    ones too, are there in its second half; not read where neither the address is new nor a word was written, since a read costs
-    energy. A buffer after every bit drives its load: a macro has one size only.
+    ones too, are valid in its second half. Nothing is read unless the address is new or a word was written: a read costs energy.
+    A buffer after every bit drives its load: a macro has one size only.
     """
     def macros(match: re.Match) -> str:
         width, words = int(match["high"]) + 1, int(match["last"]) + 1

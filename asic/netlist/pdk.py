@@ -1,4 +1,4 @@
-"""Processes: what a description of one names, and where its data are. The data are the user's: none are part of this project."""
+"""Processes: their descriptions, and where their data are. The data are the user's: none are part of this project."""
 
 import os
 import re
@@ -31,7 +31,7 @@ DESCRIPTION_LIMIT = 1 << 20
 
 
 def _of(pattern: re.Pattern, what: str) -> AfterValidator:
-    """Texts of one form, so that each is a single word wherever it is written: for Yosys, OpenSTA, Make, Tcl, YAML."""
+    """Texts of one form, each a single word for Yosys, OpenSTA, Make, Tcl and YAML."""
     def check(text: str) -> str:
         if not pattern.fullmatch(text):
             raise ValueError(f"{reprlib.repr(text)} is no {what}")
@@ -66,8 +66,8 @@ class Ports(Strict):
 
 class Macro(Strict):
     """A two-port RAM of a process, `words` of `width` bits: the port `write` writes and the port `read` reads on the rising edge
-    of its clock, where all its enables are high. Of the other inputs those in `high` are tied high, the rest low. `corners` names
-    a Liberty file each; `lef` and `gds` are for a layout."""
+    of its clock while all its enables are high. The other inputs are tied high if they are in `high`, else low. `corners` names
+    Liberty files; `lef` and `gds` are for a layout."""
 
     name: Word
     words: int = Field(ge=2, le=1 << 24)
@@ -139,7 +139,7 @@ class Pdk(Description):
         return library
 
     def corner(self, name: str) -> Library:
-        """Another corner's, with the same wires."""
+        """The library of another corner, with the same wires."""
         library = self.typical if name == "typical" else self._library(name)
         library.lay_wires(self.typical.wire)
         return library
@@ -151,11 +151,11 @@ class Pdk(Description):
 
     @cached_property
     def present(self) -> list[Macro]:
-        """The macros whose files are in the data, but for the layout itself."""
+        """The macros whose files for synthesis are in the data."""
         return [macro for macro in self.macros if all(map(self._path, (macro.lef, *macro.corners.values())))]
 
     def size(self, macro: Macro) -> tuple[float, float]:
-        """µm in x and in y of a macro, as its LEF says."""
+        """Width and height of a macro in µm, from its LEF."""
         path = self.file(macro.lef)
         text = read_library(path)
         found = re.search(rf"^MACRO {re.escape(macro.name)}\b.*?^\s*SIZE ([\d.]+) BY ([\d.]+) ;", text, re.M | re.S)
@@ -165,7 +165,7 @@ class Pdk(Description):
 
     @cached_property
     def access(self) -> dict[str, float]:
-        """Of each macro that is present: s from the read port's clock to its data at the slowest corner."""
+        """Access time in s of each macro that is present: from the read port's clock to its data, at the slowest corner."""
         found = {macro.name: [self._macro(macro, corner) for corner in self.corners] for macro in self.present}
         return {name: max(cell.delay(f"{cell.macro.read.data}[0]", 0) for cell in cells) for name, cells in found.items()}
 
@@ -191,8 +191,8 @@ class Pdk(Description):
 
     @staticmethod
     def wire_length(library: Library) -> float:
-        """µm of wire for each input that a net has: Donath's mean length of a connection in a block (1979), which is above that
-        of a good placement."""
+        """µm of wire per input of a net: Donath's mean length of a connection in a block (1979), longer than in a good
+        placement."""
         pitch = sqrt(CELL_AREA * library.smallest_nand2.area / UTILIZATION)
         p, n = RENT, BLOCK_CELLS
         inner = 7 * (n ** (p - 0.5) - 1) / (4 ** (p - 0.5) - 1) - (1 - n ** (p - 1.5)) / (1 - 4 ** (p - 1.5))
@@ -210,8 +210,8 @@ class Pdk(Description):
 
 
 def find(name: str, data: Path | None = None) -> Pdk:
-    """A PDK by its name or by the path of a description like those in `pdks`. Its data are looked for in `data`, else in
-    $EMAMBA_PDK, there in a folder of its name if there is one; else beside a description that is named by its path."""
+    """Finds a PDK by its name or by the path of a description like those in `pdks`. Its data are in `data`, else $EMAMBA_PDK or
+    its subfolder of the PDK's name, else beside a description that is named by its path."""
     path = DESCRIPTIONS / f"{name}.toml" if name in NAMES else Path(name)
     if not path.exists():
         raise SettingError(f"there is no PDK '{name}'; choose one of {', '.join(NAMES)}, or name the file of a description")
@@ -232,8 +232,7 @@ def find(name: str, data: Path | None = None) -> Pdk:
 
 
 def check_plain(pdk: Pdk) -> None:
-    """Refuses a folder of data that Make, Tcl and YAML do not all read as one word, where they are to read it: they have no
-    common way to quote it."""
+    """Refuses a folder of data that Make, Tcl and YAML do not all read as one word: they have no common way to quote it."""
     if not PATH.fullmatch(str(pdk.data)):
         raise SettingError(f"the path of the data of {pdk.name}, {str(pdk.data)!r}, has characters that Make or Tcl take for "
                            "their own, and the files of macros go there with it: move the data to a path of letters, digits and "

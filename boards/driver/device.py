@@ -1,4 +1,4 @@
-"""The registers and packets of a design behind a transport: what it is, what it noticed, when it rests."""
+"""The registers and packets of a design: its identity, its errors, when it rests."""
 
 import numbers
 import time
@@ -113,7 +113,7 @@ class Device(Transactions):
         return result
 
     def _notice(self, harmful: tuple[str, ...], after: str = "") -> None:
-        """Raises what the design has noticed; where something `harmful` is among it, a reset must follow."""
+        """Raises the errors that the design has noticed; after a `harmful` one a reset must follow."""
         errors = self._read("ERRORS")
         if not errors:
             return
@@ -127,7 +127,7 @@ class Device(Transactions):
         raise Unchanged(text)
 
     def _silence(self) -> str:
-        """Why nothing comes."""
+        """Why there is no result."""
         try:
             status, errors, control = self._read("STATUS"), self._read("ERRORS"), self._read("CONTROL")
         except (DeviceError, OSError) as error:

@@ -13,8 +13,8 @@ class Unchanged(DeviceError):
 
 
 class Transactions:
-    """What a class of such methods has: one thread at a time, of the process that made it; of several objects on a `transport`
-    the one that began last."""
+    """A class whose methods are transactions: one thread at a time, of the process that made the object. Of several objects on a
+    `transport`, the last one made or reset owns it."""
 
     def __init__(self, transport):
         self.transport = transport
@@ -32,7 +32,7 @@ class Transactions:
 
 
 def transaction(what: str, *, anew: bool = False):
-    """A method that uses the transport. Where it ends in its middle, the next are refused, but for one that begins `anew`."""
+    """A method that uses the transport. After an interrupted one, all are refused but one that begins `anew`."""
     def decorate(function):
         @wraps(function)
         def call(self, *arguments, **options):

@@ -28,10 +28,10 @@ RUN, RESET = 1 << 0, 1 << 2  # of CONTROL
 IDLE, ERRORS = 1 << 1, 0x70  # of STATUS; IDLE is 0 until a channel's first transfer has ended
 ALIGNMENT = 64
 PARTS = 4
-"""Of the buffer: two packets in turn, and two results in turn."""
+"""The parts of the buffer: two packets in turn, and two results in turn."""
 RESET_SECONDS = 0.1
 NAP_SECONDS = 0.001
-"""Longest sleep for an interrupt. It tells that a result has left the design; the DMA may still be writing it to memory."""
+"""Longest sleep for an interrupt, which says that a result has left the design; the DMA may still be writing it."""
 
 
 def device(name: str, folder: str | Path = "/sys/class/uio") -> str:
@@ -65,13 +65,13 @@ class Words:
 
 
 class Interrupt:
-    """Of a UIO device: Linux, Documentation/driver-api/uio-howto.rst. A device without one is told by its first use."""
+    """The interrupt of a UIO device (Linux, Documentation/driver-api/uio-howto.rst). Its first use shows whether there is one."""
 
     def __init__(self, path: str | Path):
         self.file = opened(path, os.O_RDWR)
 
     def wait(self, seconds: float) -> bool:
-        """Sleeps until it comes, for at most `seconds`; False where the device has none."""
+        """Sleeps until it comes, for at most `seconds`; False if the device has no interrupt."""
         try:
             os.write(self.file, (1).to_bytes(4, sys.byteorder))  # lets the next one through
             if select.select([self.file], [], [], seconds)[0]:
