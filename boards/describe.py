@@ -51,9 +51,9 @@ def describe(system: System, frames: np.ndarray, artifact: Artifact | None = Non
         "output_tokens": answers.shape[1], "output_width": schedule.output.width,
         "input": _format(schedule.input), "output": _format(schedule.output), "codec": codec,
         "golden": {"frames": frames.tolist(), "answers": answers.tolist()},
-        "stages": system.stages, "queues": system.core.accelerator.peaks, "cycles_per_frame": schedule.cycles_per_frame,
+        "stages": system.stages, "queues": system.queues, "cycles_per_frame": schedule.cycles_per_frame,
         "structure": loads.structure if loads else {}, "structure_digest": loads.structure_digest if loads else "",
-        "image": image, "state_words": system.states.words if system.states else 0,
+        "image": image, "state_words": system.state_words,
     }
 
 

@@ -1,19 +1,39 @@
 """The register bank: what is bound is there, and what is not is refused by a sentence."""
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Fragment, Module, Signal
 
 from emamba.base.errors import Mismatch
 from rtl.system.axi import AxiLite
 from rtl.system.bank import KINDS, Bank
 from rtl.system.registers import REGISTERS, Access
 
+pytestmark = pytest.mark.quick
+
 CAPABILITIES = {"COUNTERS", "LOADABLE", "STATEFUL", "PARITY"}
+
+
+MADE: list[Module] = []
+
+
+def fresh(capabilities=CAPABILITIES) -> Bank:
+    m = Module()
+    m.submodules.lite = lite = AxiLite()
+    MADE.append(m)
+    return Bank(m, lite, capabilities)
+
+
+@pytest.fixture(autouse=True)
+def elaborated():
+    """Amaranth warns of what is never elaborated."""
+    yield
+    while MADE:
+        Fragment.get(MADE.pop(), None)
 
 
 def bound(*left_out: str, capabilities=CAPABILITIES) -> Bank:
     """A bank in which every register is bound but those `left_out`, each by its fields where it has any."""
-    bank = Bank(Module(), AxiLite(), capabilities)
+    bank = fresh(capabilities)
     for entry in REGISTERS:
         register = getattr(bank, entry.name.lower())
         fields = [field.name.lower() for field in entry.fields if f"{entry.name}.{field.name}" not in left_out]
@@ -70,7 +90,7 @@ def test_optional(left_out, capability):
 ])
 def test_misspelt(use, sentence):
     with pytest.raises(AttributeError) as refused:
-        use(Bank(Module(), AxiLite()))
+        use(fresh())
     assert str(refused.value) == sentence
 
 
@@ -84,7 +104,7 @@ def test_bound_twice():
 
 def test_names():
     """No register, and no field that is an attribute, has the name of another attribute."""
-    bank = Bank(Module(), AxiLite())
+    bank = fresh()
     assert not {entry.name.lower() for entry in REGISTERS} & {*dir(Bank), *vars(bank)}
     for entry in REGISTERS:
         if entry.access in (Access.WRITE, Access.BOTH):

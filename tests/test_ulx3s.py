@@ -56,7 +56,7 @@ def test_refusals(small, tmp_path, capsys, monkeypatch):
                               (["--bus-bits", "32"], "carries words of 64 bits")):
         assert build(small, out, *options) == 1 and sentence in capsys.readouterr().err
     schedule = SimpleNamespace(tokens=5, input=SimpleNamespace(width=3), cycles_per_frame=5000, period=1000)
-    slow = SimpleNamespace(schedule=schedule, options=Options(), core=SimpleNamespace(reader=SimpleNamespace(bytes=1)))
+    slow = SimpleNamespace(schedule=schedule, options=Options(), input_bytes=1)
     with pytest.raises(EmambaError, match="slower than its serial line, which brings a sequence in 3750 cycles and waits for"):
         target.check(slow, 25.0)
 

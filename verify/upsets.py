@@ -110,8 +110,8 @@ def run(flips: int = 400, seed: int = 0) -> dict:
     places = [(name, data) for name, data in memories(design) if Shape.cast(data.shape).width > 1 and "core" in name]
     tokens = artifact.codec.encode(random_inputs(artifact.config, 3), artifact.input)
     answers, rng = IntegerModel(artifact).answer(tokens), random.Random(seed)
-    packets = [frame.astype(f"<i{system.core.reader.bytes}").tobytes() for frame in tokens]
-    wanted = [frame.astype(f"<i{system.core.writer.bytes}").tobytes() for frame in answers]
+    packets = [frame.astype(f"<i{system.input_bytes}").tobytes() for frame in tokens]
+    wanted = [frame.astype(f"<i{system.output_bytes}").tobytes() for frame in answers]
     result = {"flips": flips, "memories": len(places), "seen": 0, "wrong": 0, "wrong unseen": 0, "wrong later": 0}
 
     async def bench(ctx):

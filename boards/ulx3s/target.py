@@ -98,7 +98,7 @@ def check(system: System, clock_mhz: float) -> None:
     if clock_mhz != CLOCK_MHZ:
         raise SettingError(f"--clock-mhz {clock_mhz:g}: the target ulx3s runs at the board's {CLOCK_MHZ:g} MHz")
     schedule = system.schedule
-    line = schedule.tokens * schedule.input.width * system.core.reader.bytes * 10 * round(clock_mhz * 1e6 / BAUD)
+    line = schedule.tokens * schedule.input.width * system.input_bytes * 10 * round(clock_mhz * 1e6 / BAUD)
     if line < schedule.cycles_per_frame:
         raise DesignLimit(f"at {schedule.period} cycles per token the design is slower than its serial line, which brings a "
                           f"sequence in {line} cycles and waits for the rest; ask for at most {line // schedule.tokens} "

@@ -32,6 +32,17 @@ class Word(data.StructLayout):
         super().__init__({"data": 8 * size, "keep": size, "last": 1, "user": 1})
 
 
+def lite_ports(address_bits: int = ADDRESS_BITS) -> dict[str, wiring.Member]:
+    """The ports of an AXI4-Lite slave, but for clock and reset."""
+    return {
+        "awaddr": In(address_bits), "awprot": In(3), "awvalid": In(1), "awready": Out(1),
+        "wdata": In(32), "wstrb": In(4), "wvalid": In(1), "wready": Out(1),
+        "bresp": Out(2), "bvalid": Out(1), "bready": In(1),
+        "araddr": In(address_bits), "arprot": In(3), "arvalid": In(1), "arready": Out(1),
+        "rdata": Out(32), "rresp": Out(2), "rvalid": Out(1), "rready": In(1),
+    }
+
+
 class AxiLite(wiring.Component):
     """An AXI4-Lite slave of 32-bit words. Address and data of a write may come in any order.
 
@@ -41,12 +52,7 @@ class AxiLite(wiring.Component):
 
     def __init__(self, address_bits: int = ADDRESS_BITS):
         words = address_bits - 2
-        super().__init__({
-            "awaddr": In(address_bits), "awprot": In(3), "awvalid": In(1), "awready": Out(1),
-            "wdata": In(32), "wstrb": In(4), "wvalid": In(1), "wready": Out(1),
-            "bresp": Out(2), "bvalid": Out(1), "bready": In(1),
-            "araddr": In(address_bits), "arprot": In(3), "arvalid": In(1), "arready": Out(1),
-            "rdata": Out(32), "rresp": Out(2), "rvalid": Out(1), "rready": In(1),
+        super().__init__(lite_ports(address_bits) | {
             "w_en": Out(1), "w_address": Out(words), "w_data": Out(32), "w_strobe": Out(4), "w_error": In(1),
             "r_en": Out(1), "r_address": Out(words), "r_data": In(32), "r_error": In(1),
         })

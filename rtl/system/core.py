@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The path of packets: the accelerator between its stream adapters, with resets, admission and counts of packets."""
 
 from amaranth.hdl import Module, ResetInserter, Signal
@@ -16,8 +15,7 @@ class Core:
 
     def __init__(self, schedule: Schedule, accelerator: Accelerator, size: int):
         self.schedule, self.accelerator, self.size = schedule, accelerator, size
-        self.reader = PacketReader(schedule.input, schedule.tokens, size)
-        self.writer = PacketWriter(schedule.output, size)
+        self.reader, self.writer = PacketReader(schedule.input, schedule.tokens, size), PacketWriter(schedule.output, size)
         self.depth = -(-schedule.latency // schedule.cycles_per_frame) + 4
         """Packets that may be on their way through the design."""
         self.reset, self.abandon = Signal(), Signal()

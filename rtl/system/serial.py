@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """A serial line to an AXI system of 64-bit streams: the driver's functions as messages that are framed, numbered and checked.
 
 A message is its bytes, their CRC-32 (zlib's, begun with the message's number in its direction, of 16 bits), and END; within it

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The accelerator as a component of a system: packets in and out by AXI4-Stream, registers by AXI4-Lite."""
 
 from dataclasses import dataclass
@@ -11,19 +10,16 @@ from emamba import ops as operators
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, SettingError
 
-from ..kit.states import States
+from ..kit.states import States, StateWindow
 from ..kit.streams import BlockOptions
 from ..plan.accelerator import Accelerator
 from ..plan.loads import Loads
 from ..plan.schedule import Schedule
 from . import counters, loading, state
-from .axi import BUS_WIDTHS, AxiLite
+from .axi import BUS_WIDTHS, AxiLite, element_bytes, lite_ports
 from .bank import Bank
 from .core import Core
 from .registers import INTERFACE, MAGIC, STAGE_LIMIT
-
-SYNCHRONOUS = ("awaddr", "awprot", "awvalid", "awready", "wdata", "wstrb", "wvalid", "wready", "bresp", "bvalid", "bready",
-               "araddr", "arprot", "arvalid", "arready", "rdata", "rresp", "rvalid", "rready")
 
 
 @dataclass(frozen=True)
@@ -53,8 +49,7 @@ class Options:
     def __post_init__(self):
         if self.bus_bits not in BUS_WIDTHS:
             raise SettingError(f"a stream of {self.bus_bits} bits is not possible; choose one of "
-                              f"{', '.join(map(str, BUS_WIDTHS))}")
-
+                               f"{', '.join(map(str, BUS_WIDTHS))}")
 
     @property
     def capabilities(self) -> set[str]:
@@ -85,15 +80,13 @@ class System(wiring.Component):
             raise DesignLimit(f"the system counts at most {STAGE_LIMIT - 2} stages; this model has {len(schedule.blocks)}")
         self.schedule, self.options, self.artifact = schedule, options, artifact or schedule.artifact
         self.stages = ["input", *schedule.blocks, "output"]
-        size = options.bus_bits // 8
+        self.queues = [queue.name for queue in schedule.queues()] if options.counters else []
+        self.input_bytes, self.output_bytes = (element_bytes(port.format) for port in (schedule.input, schedule.output))
         self.loads = Loads(schedule, self.artifact, options.parity) if options.loadable else None
-        accelerator = Accelerator(schedule, BlockOptions(options.counters, options.stateful, options.parity),
-                                  loads=self.loads.memories if self.loads else None)
-        windows = [block.window for block in accelerator.blocks.values() if block.window is not None]
-        self.states = States(windows) if options.stateful else None
-        self.core = Core(schedule, accelerator, size)
-        lite = AxiLite().signature.members
-        members = {f"s_axil_{name}": lite[name] for name in SYNCHRONOUS}
+        windows = [StateWindow(name, *spec.state) for name, spec in schedule.blocks.items() if spec.state[1]]
+        self.state_words = States(windows).words if options.stateful else 0
+        size = options.bus_bits // 8
+        members = {f"s_axil_{name}": port for name, port in lite_ports().items()}
         for name, flow, back in (("s_axis", In, Out), ("m_axis", Out, In)):
             members |= {f"{name}_tdata": flow(8 * size), f"{name}_tkeep": flow(size), f"{name}_tlast": flow(1),
                         f"{name}_tvalid": flow(1), f"{name}_tready": back(1)}
@@ -102,10 +95,13 @@ class System(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         m.submodules.lite = lite = AxiLite()
-        for name in SYNCHRONOUS:
+        for name, port in lite_ports().items():
             ours, its = getattr(self, f"s_axil_{name}"), getattr(lite, name)
-            m.d.comb += ours.eq(its) if lite.signature.members[name].flow is Out else its.eq(ours)
-        bank, core = Bank(m, lite, self.options.capabilities), self.core
+            m.d.comb += ours.eq(its) if port.flow is Out else its.eq(ours)
+        options, loads = self.options, self.loads
+        accelerator = Accelerator(self.schedule, BlockOptions(options.counters, options.stateful, options.parity),
+                                  loads=loads.memories if loads else None)
+        bank, core = Bank(m, lite, options.capabilities), Core(self.schedule, accelerator, options.bus_bits // 8)
         words, guard = core.connect(m, bank)
         taken, given = words.i.payload, guard.o.payload
         m.d.comb += [
@@ -115,13 +111,14 @@ class System(wiring.Component):
             self.m_axis_tuser.eq(given.user), self.m_axis_tvalid.eq(guard.o.valid), guard.o.ready.eq(self.m_axis_tready),
         ]
         counters.cycles(m, bank)
-        if self.loads:
-            loading.connect(m, bank, core, self.loads)
-        if self.states:
-            state.connect(m, bank, core, self.states)
-        if self.options.counters:
+        if loads:
+            loading.connect(m, bank, core, loads)
+        if options.stateful:
+            windows = [block.window for block in accelerator.blocks.values() if block.window is not None]
+            state.connect(m, bank, core, States(windows))
+        if options.counters:
             counters.stages(m, bank, core, words.i, guard.o)
-        if self.options.parity:
+        if options.parity:
             counters.parity(m, bank, core)
         bank.scratch.hold()
         bank.interrupt.on(result=self.m_axis_tvalid & self.m_axis_tready & self.m_axis_tlast, error=bank.errors.now.any())
@@ -132,14 +129,14 @@ class System(wiring.Component):
 
     def _identify(self, bank: Bank) -> None:
         """Binds the constants by which software knows the design."""
-        schedule, core, options = self.schedule, self.core, self.options
+        schedule, options = self.schedule, self.options
         mean = any(isinstance(op, operators.Pool) and op.mean for op in self.artifact.operators.values())
         bank.magic.reads(MAGIC)
         bank.interface.reads(major=INTERFACE[0], minor=INTERFACE[1])
         bank.capabilities.reads(
             counters=options.counters, loadable=options.loadable, stateful=options.stateful, parity=options.parity, mean=mean,
-            bus_bytes=options.bus_bits // 8, input_bytes=core.reader.bytes, output_bytes=core.writer.bytes)
-        bank.sizes.reads(stages=len(self.stages), queues=len(core.accelerator.peaks))
+            bus_bytes=options.bus_bits // 8, input_bytes=self.input_bytes, output_bytes=self.output_bytes)
+        bank.sizes.reads(stages=len(self.stages), queues=len(self.queues))
         bank.tokens.reads(schedule.tokens)
         bank.input_width.reads(schedule.input.width)
         bank.output_width.reads(schedule.output.width)
