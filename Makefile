@@ -19,8 +19,7 @@ demo: setup
 	$(PYTHON_BIN) demo.py
 
 test: setup lint
-	$(PYTHON_BIN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
-	$(MAKE) -C sim test
+	$(PYTHON_BIN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests sim
 
 quick: lint
 	$(PYTHON_BIN) -m pytest -q -n 2 -m quick $$(grep -l 'mark\.quick' tests/test_*.py)
