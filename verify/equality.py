@@ -132,7 +132,7 @@ def run(block: Spec, *tokens: np.ndarray) -> np.ndarray:
     return packing.unpack(simulation.o, simulation.run(words).output)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Joined(Spec):
     """A block of several inputs, each of one beat a token, behind one of all of them as wide as the widest."""
 
@@ -203,7 +203,7 @@ def every_span(bits: int = 12, channels: int = 20) -> tuple[int, int]:
     return len(x), int((run(block, x) != block.model(x[None])[0]).sum())
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Pair(Elementwise):
     """The packed multiplier alone: low, high and x to low·x and high·x."""
 

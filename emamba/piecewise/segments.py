@@ -15,7 +15,7 @@ _MAX_SHIFT = 28  # finer slopes than 2^−28 LSB a code change nothing over 2^18
 _ACCUMULATOR_BITS = 48
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Segments:
     """y = requantize(slopes[k]·x + offsets[k], shift, o) for knots[k−1] ≤ x < knots[k].
 

@@ -1,7 +1,6 @@
 """Scalar functions of every channel: a piecewise-linear unit, or a table of every code."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Signal, Value
@@ -12,7 +11,7 @@ from emamba.piecewise import Segments
 from ..kit import inventory as inv
 from ..kit.datapath import Pipeline, requantize, rom, rom_inventory, rom_latency, rounded_offsets, tap_format
 from ..kit.registry import Stage, realizes
-from ..kit.streams import PLAIN, Elementwise, Port, shape_of
+from ..kit.streams import PLAIN, Elementwise, shape_of
 
 PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requantizer
 
@@ -61,7 +60,7 @@ def piecewise_inventory(bits: int, segments: Segments) -> inv.Inventory:
 
 
 @realizes(Operator)
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Activation(Elementwise):
     """`lanes` channels a cycle. Segments take one multiplier a lane; with `table`, their value at every input code is a table,
     which takes none. Formats: `emamba.ops.Activation`.
@@ -70,14 +69,6 @@ class Activation(Elementwise):
     op: Operator
     lanes: int
     table: bool = False
-
-    @cached_property
-    def inputs(self):
-        return {"i": Port(self.op.i, self.op.channels, self.lanes)}
-
-    @cached_property
-    def output(self):
-        return Port(self.op.o, self.op.channels, self.lanes)
 
     @property
     def multipliers(self) -> int:
@@ -98,9 +89,6 @@ class Activation(Elementwise):
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Activation":
         return cls(op, stage.lanes(op.width), table=stage.realization.tables and op.i.bits <= TABLE_BITS)
-
-    def model(self, x):
-        return self.op(x)
 
     def _entries(self) -> np.ndarray:
         codes = np.arange(1 << self.op.i.bits)  # two's complement: codes 0..max come first

@@ -32,11 +32,11 @@ from ..kit.datapath import (
 )
 from ..kit.parity import decode, encode
 from ..kit.registry import Stage, realizes
-from ..kit.streams import PLAIN, Port, Spec, beats, transfers
+from ..kit.streams import PLAIN, Spec, beats, transfers
 
 
 @realizes(Operator)
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Conv1d(Spec):
     """`lanes` channels × `tap_lanes` taps a cycle; a token takes ceil(channels / lanes) · ceil(taps / tap_lanes) cycles. The
     taps − 1 tokens before the current one are kept per channel and count as zero where `first` is set. With `constants`, where a
@@ -50,14 +50,6 @@ class Conv1d(Spec):
     lanes: int
     tap_lanes: int
     products: Products = Products.MULTIPLIERS
-
-    @cached_property
-    def inputs(self):
-        return {"i": Port(self.op.i, self.op.width, self.lanes)}
-
-    @cached_property
-    def output(self):
-        return Port(self.op.o, self.op.width, self.lanes)
 
     @property
     def taps(self) -> int:
@@ -112,9 +104,6 @@ class Conv1d(Spec):
             choices.append((lanes * (tap_lanes + op.dyadic), lanes, groups, tap_lanes))
         _, lanes, _, tap_lanes = min(choices)
         return cls(op, lanes, tap_lanes, stage.products)
-
-    def model(self, x):
-        return self.op(x)
 
     @cached_property
     def cycles(self) -> int:

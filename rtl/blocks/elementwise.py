@@ -11,7 +11,7 @@ from ..kit.registry import Stage, realizes
 from ..kit.streams import PLAIN, Elementwise, Port
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class _Pair(Elementwise):
     op: operators.Operator
     lanes: int
@@ -19,13 +19,6 @@ class _Pair(Elementwise):
     @cached_property
     def inputs(self):
         return {name: Port(format, self.op.channels, self.lanes) for name, format in (("a", self.op.a), ("b", self.op.b))}
-
-    @cached_property
-    def output(self):
-        return Port(self.op.o, self.op.channels, self.lanes)
-
-    def model(self, a, b):
-        return self.op(a, b)
 
     def circuit(self, m, block, platform):
         pipeline = Pipeline(m, block.o, clips=block.clips)

@@ -37,7 +37,7 @@ from ..kit.streams import PLAIN, Port, Spec, beats, transfers
 
 
 @realizes(Operator)
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Linear(Spec):
     """y = requantize(W·x + b) with `in_lanes` × `lanes` multipliers.
 
@@ -59,10 +59,6 @@ class Linear(Spec):
     @cached_property
     def inputs(self):
         return {"i": Port(self.op.i, self.op.weight.shape[1], self.in_lanes)}
-
-    @cached_property
-    def output(self):
-        return Port(self.op.o, self.op.width, self.lanes)
 
     @property
     def chunks(self) -> int:
@@ -121,9 +117,6 @@ class Linear(Spec):
             preferred = out_lanes if stage.order == "emit" else in_lanes
             choices.append(((in_lanes + op.dyadic) * out_lanes, preferred, chunks, in_lanes, out_lanes))
         return cls(op, *min(choices)[-2:], stage.products)
-
-    def model(self, x):
-        return self.op(x)
 
     @cached_property
     def cycles(self) -> int:

@@ -16,7 +16,7 @@ from ..kit.streams import PLAIN, Port, Spec, transfers
 
 
 @realizes(Operator)
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Lookup(Spec):
     """`lanes` channels a cycle; the id is held for the beats of its row. Formats: `emamba.ops.Lookup`."""
 
@@ -29,10 +29,6 @@ class Lookup(Spec):
     def inputs(self):
         return {"i": Port(self.op.i, 1, 1)}
 
-    @cached_property
-    def output(self):
-        return Port(self.op.o, self.op.width, self.lanes)
-
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Lookup":
         return cls(op, stage.lanes(op.width))
@@ -40,9 +36,6 @@ class Lookup(Spec):
     @cached_property
     def latency(self) -> int:
         return rom_latency(len(self.op.table) * self.output.beats)
-
-    def model(self, x):
-        return self.op(x)
 
     def schedule(self, arrivals):
         count = self.output.beats

@@ -22,10 +22,10 @@ from ..kit.datapath import (
     width_of,
 )
 from ..kit.registry import Stage
-from ..kit.streams import PLAIN, Beat, Fifo, Port, Spec, transfers
+from ..kit.streams import PLAIN, Beat, Fifo, Spec, transfers
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Norm(Spec):
     """`lanes` channels a cycle, one multiplier each, or two `narrow` ones. A token is stored while its statistics form, `delay`
     steps behind it; then it is read back as n and multiplied by a table's reciprocal of the token's spread, which alone is
@@ -42,14 +42,6 @@ class Norm(Spec):
     op: ops.Norm
     lanes: int
     narrow: bool = False
-
-    @cached_property
-    def inputs(self):
-        return {"i": Port(self.op.i, self.op.channels, self.lanes)}
-
-    @cached_property
-    def output(self):
-        return Port(self.op.o, self.op.channels, self.lanes)
 
     @property
     def statistics(self) -> data.StructLayout:
@@ -99,9 +91,6 @@ class Norm(Spec):
     def latency(self) -> int:
         """And product, (sum of its parts,) requantizer."""
         return self.factor_step + 2 + self.split
-
-    def model(self, x):
-        return self.op(x)
 
     def schedule(self, arrivals):
         count = self.output.beats

@@ -1,7 +1,6 @@
 """One token per sequence."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
@@ -11,11 +10,11 @@ from emamba.ops import Pool as Operator
 from ..kit import inventory as inv
 from ..kit.datapath import Pipeline, signed_digits, times, width_of
 from ..kit.registry import Stage, realizes
-from ..kit.streams import PLAIN, Port, Spec, transfers
+from ..kit.streams import PLAIN, Spec, transfers
 
 
 @realizes(Operator)
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Pool(Spec):
     """The last token, or the mean of the sequence, `lanes` channels a cycle; leaves with the sequence's last token.
 
@@ -30,20 +29,9 @@ class Pool(Spec):
     lanes: int
     tokens: int
 
-    @cached_property
-    def inputs(self):
-        return {"i": Port(self.op.i, self.op.channels, self.lanes)}
-
-    @cached_property
-    def output(self):
-        return Port(self.op.o, self.op.channels, self.lanes)
-
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Pool":
         return cls(op, stage.quick_lanes(op.width), stage.reads)
-
-    def model(self, x):
-        return self.op(x)
 
     def schedule(self, arrivals):
         taken = transfers(arrivals)

@@ -57,7 +57,7 @@ def multipliers(op: Operator, lanes: int, state_lanes: int, table: bool) -> int:
 
 
 @realizes(Operator)
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Scan(Spec):
     """`lanes` channels × `state_lanes` states a cycle; a token takes ceil(d_inner / lanes) · ceil(d_state / state_lanes) cycles.
 
@@ -85,10 +85,6 @@ class Scan(Spec):
         op = self.op
         return {"u": Port(op.u, op.width, self.lanes), "dt": Port(op.dt, op.width, self.lanes),
                 "B": Port(op.B, op.d_state, op.d_state), "C": Port(op.C, op.d_state, op.d_state)}
-
-    @cached_property
-    def output(self):
-        return Port(self.op.o, self.op.width, self.lanes)
 
     @property
     def code_bits(self) -> int:
@@ -136,9 +132,6 @@ class Scan(Spec):
     def shared(self) -> bool:
         """Whether one multiplier does δ·u and then D·u."""
         return self.state_groups > 1 and not self.op.delta_b
-
-    def model(self, u, dt, B, C):
-        return self.op(u, dt, B, C)
 
     def saturates(self, options: BlockOptions) -> bool:
         """Where the certificate of this operator, or of what may be loaded, does not exclude it."""

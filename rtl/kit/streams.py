@@ -11,7 +11,7 @@ ready. The functions are exact, so FIFO depths, latency and throughput follow fr
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from amaranth.hdl import Cat, Module, Mux, Shape, Signal, signed, unsigned
@@ -77,15 +77,14 @@ PLAIN = BlockOptions()
 
 
 class Spec:
-    """A block as a plain value: an operator, its lanes, its realization. Subclasses are frozen dataclasses without `eq`.
+    """A block as a plain value: an operator, its lanes, its realization. Subclasses are frozen dataclasses.
 
-    `inputs` by name and `output` are its streams. `model(*tokens)` is the integer definition, on arrays [batch, L, width];
-    `schedule(*arrivals)` the exact timing; `multipliers` the number of multiplier circuits, `multiplies` how many
-    multiplications a token takes, and `cycles` the cycles that it occupies the block. `circuit` writes the block into a module.
+    `inputs` by name and `output` are its streams: of `lanes` channels of `op`, unless a block says otherwise. `model(*tokens)` is
+    the integer definition, on arrays [batch, L, width]; `schedule(*arrivals)` the exact timing; `multipliers` the number of
+    multiplier circuits, `multiplies` how many multiplications a token takes, and `cycles` the cycles that it occupies the block.
+    `circuit` writes the block into a module.
     """
 
-    inputs: dict[str, Port]
-    output: Port
     multipliers = multiplies = 0
     state = 0, 0  # rows that it keeps from token to token, and bits of a row
     stores: str | None  # what its RAMs hold, None where it has none; every kind of block says it
@@ -94,14 +93,16 @@ class Spec:
         if not hasattr(cls, "stores"):
             raise TypeError(f"the block {cls.__name__} must say in `stores` what its RAMs hold, or None")
 
-    def _key(self) -> tuple:
-        return type(self), *(getattr(self, entry.name) for entry in fields(self))
+    @cached_property
+    def inputs(self) -> dict[str, Port]:
+        return {"i": Port(self.op.i, self.op.width, self.lanes)}
 
-    def __eq__(self, other) -> bool:
-        return isinstance(other, Spec) and self._key() == other._key()
+    @cached_property
+    def output(self) -> Port:
+        return Port(self.op.o, self.op.width, self.lanes)
 
-    def __hash__(self) -> int:
-        return hash(self._key())
+    def model(self, *tokens):
+        return self.op(*tokens)
 
     @property
     def cycles(self) -> int:
@@ -274,7 +275,7 @@ class Fork(wiring.Component):
         return inv.Inventory(muxes=2 * outputs, registers=outputs, control=1)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Gearbox(Spec):
     """Changes the number of lanes: tokens of `width` channels in beats of `in_lanes` become beats of `out_lanes`."""
 
@@ -402,17 +403,21 @@ class Gearbox(Spec):
         return pushes, departures
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Pacer(Spec):
     """Admits one token every `period` cycles, so that no stage behind it is ever blocked by a slower one."""
 
-    output: Port
+    port: Port
     period: int
     stores = None
 
     @property
     def inputs(self) -> dict[str, Port]:
-        return {"i": self.output}
+        return {"i": self.port}
+
+    @property
+    def output(self) -> Port:
+        return self.port
 
     @cached_property
     def token_beats(self) -> int:
