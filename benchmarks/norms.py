@@ -1,7 +1,7 @@
 """RangeNorm against LayerNorm and RMSNorm: multipliers, latency and resources. Yosys takes some minutes at first."""
 
 from emamba.artifact import Artifact
-from rtl.kit.streams import Spec
+from rtl.kit.block import Spec
 from rtl.plan.cost import resources
 from rtl.plan.schedule import Schedule
 from sim.models import random_artifact

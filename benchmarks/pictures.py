@@ -10,7 +10,8 @@ from emamba.artifact import load
 from emamba.base.door import guarded
 from emamba.base.formats import IntFormat
 from emamba.io.files import write_file
-from rtl.kit.streams import Beat, Fifo, Pacer
+from rtl.kit.block import Beat
+from rtl.kit.streams import Fifo, Pacer
 from rtl.plan.schedule import Schedule
 
 from .sections import DOCS

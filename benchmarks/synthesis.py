@@ -20,8 +20,8 @@ from amaranth.hdl import Elaboratable
 from emamba.base.errors import SettingError, ToolFailed
 from emamba.io.files import write_file
 from rtl.kit import tools
+from rtl.kit.block import Spec
 from rtl.kit.emit import parts, to_verilog
-from rtl.kit.streams import Spec
 from rtl.kit.tools import version
 from rtl.plan.accelerator import Accelerator
 from rtl.plan.schedule import Schedule

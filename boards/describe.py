@@ -5,7 +5,7 @@ import numpy as np
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, InputError
 from emamba.run.integer import IntegerModel
-from rtl.kit.streams import Port
+from rtl.kit.block import Port
 from rtl.plan.loads import structure
 from rtl.system.axi import element_bytes
 from rtl.system.system import System

@@ -22,8 +22,8 @@ from cocotb_tools.runner import VerilatorControlFile, Verilog, get_runner
 from emamba.base.errors import InputError, Mismatch, ToolFailed
 from emamba.io import cache
 from rtl.kit import packing
+from rtl.kit.block import Port, Spec
 from rtl.kit.emit import to_verilog
-from rtl.kit.streams import Port, Spec
 
 from . import tools
 

@@ -17,8 +17,8 @@ from rtl.blocks import lookup as rtl_lookup
 from rtl.blocks import pool as rtl_pool
 from rtl.blocks import range_norm as rtl_range_norm
 from rtl.blocks import scan as rtl_scan
+from rtl.kit.block import Spec
 from rtl.kit.datapath import Products
-from rtl.kit.streams import Spec
 
 from .bench import random_tokens
 

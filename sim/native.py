@@ -19,8 +19,8 @@ from emamba.base.errors import SettingError, SimulationStopped, ToolFailed
 from emamba.io import cache
 from emamba.io.files import draft, write_file
 from rtl.kit import packing
+from rtl.kit.block import Port
 from rtl.kit.emit import to_verilog
-from rtl.kit.streams import Port
 
 from . import tools
 

@@ -10,7 +10,7 @@ from amaranth.sim import Simulator
 
 from emamba.base.errors import DesignLimit
 from rtl.kit import packing
-from rtl.kit.streams import Port
+from rtl.kit.block import Port
 from rtl.plan.accelerator import Accelerator
 from rtl.plan.schedule import Schedule
 

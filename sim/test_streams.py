@@ -5,7 +5,8 @@ import pytest
 
 from emamba.base.errors import Mismatch
 from emamba.base.formats import IntFormat
-from rtl.kit.streams import Beat, Fifo, Fork, Gearbox, Pacer, Port
+from rtl.kit.block import Beat, Port
+from rtl.kit.streams import Fifo, Fork, Gearbox, Pacer
 
 from .bench import bench, failed, random_tokens, run_together
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from vcd import VCDWriter
 from vcd.gtkw import GTKWSave
 
-from rtl.kit.streams import Port
+from rtl.kit.block import Port
 
 from .recorder import Recording
 

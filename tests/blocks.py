@@ -3,7 +3,7 @@
 import numpy as np
 from amaranth.sim import Simulator
 
-from rtl.kit.streams import Block, Port, Spec
+from rtl.kit.block import Block, Port, Spec
 
 
 def beats_of(port: Port, tokens: np.ndarray) -> list[tuple[list[int], int, int]]:

@@ -12,9 +12,9 @@ from emamba.artifact import load
 from emamba.base.errors import EmambaError
 from emamba.base.formats import IntFormat
 from rtl.kit.adder_graph import SOLVERS, Adder, Graph, Term, hardware, solve, stages
+from rtl.kit.block import Elementwise, Port
 from rtl.kit.datapath import Pipeline, signed_digits
 from rtl.kit.packing import pack, sequences
-from rtl.kit.streams import Elementwise, Port
 from sim.bench import random_tokens
 from sim.native import NativeSimulation
 

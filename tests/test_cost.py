@@ -8,9 +8,10 @@ import pytest
 
 from emamba.artifact import load
 from rtl.kit import inventory
+from rtl.kit.block import Port
 from rtl.kit.datapath import Products
 from rtl.kit.emit import parts, to_verilog
-from rtl.kit.streams import Gearbox, Pacer, Port
+from rtl.kit.streams import Gearbox, Pacer
 from rtl.plan import cost
 from rtl.plan.accelerator import Accelerator
 from rtl.plan.cost import COSTS, FAMILIES, FITTED, RESOURCES, components, estimate

@@ -8,8 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from emamba.base.errors import EmambaError
 from emamba.base.formats import IntFormat
+from rtl.kit.block import Beat, Port
 from rtl.kit.packing import pack, sequences
-from rtl.kit.streams import Beat, Fifo, Gearbox, Port
+from rtl.kit.streams import Fifo, Gearbox
 from sim.native import NativeSimulation
 
 INT8 = IntFormat(8)

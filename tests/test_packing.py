@@ -5,8 +5,8 @@ import pytest
 
 from emamba.base.errors import EmambaError
 from emamba.base.formats import IntFormat
+from rtl.kit.block import Beat, Port
 from rtl.kit.packing import flags, from_ints, mask, pack, payload_bits, sequences, to_ints, unpack
-from rtl.kit.streams import Beat, Port
 
 pytestmark = pytest.mark.quick
 

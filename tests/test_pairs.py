@@ -8,8 +8,8 @@ from amaranth.lib.wiring import In, Out
 
 from emamba.base.formats import IntFormat
 from rtl.kit import packing, pairs
+from rtl.kit.block import Port
 from rtl.kit.datapath import Pipeline
-from rtl.kit.streams import Port
 from sim.native import NativeSimulation
 
 INT8 = IntFormat(8)

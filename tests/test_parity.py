@@ -9,7 +9,8 @@ from amaranth.lib.memory import Memory
 from amaranth.sim import Simulator
 
 from emamba.base.formats import IntFormat
-from rtl.kit.streams import Beat, Block, BlockOptions, Fifo
+from rtl.kit.block import Beat, Block, BlockOptions
+from rtl.kit.streams import Fifo
 from rtl.plan.loads import Column, LoadableRom, LoadBus
 from sim import cases
 

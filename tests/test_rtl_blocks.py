@@ -13,8 +13,8 @@ from rtl.blocks.activation import Activation
 from rtl.blocks.layer_norm import LayerNorm
 from rtl.blocks.linear import Linear
 from rtl.blocks.range_norm import RangeNorm
+from rtl.kit.block import beats
 from rtl.kit.datapath import Products
-from rtl.kit.streams import beats
 from sim import cases
 from sim.bench import random_tokens
 

@@ -30,7 +30,7 @@ from emamba.run.compiled import IntegerLoop
 from emamba.run.reference import normalize
 from emamba.training.qat import IntegerNetwork
 from rtl.kit import tools
-from rtl.kit.streams import Spec
+from rtl.kit.block import Spec
 from rtl.plan.accelerator import Accelerator
 from rtl.plan.schedule import REALIZATION, fold
 from sim.models import random_artifact

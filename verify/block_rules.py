@@ -13,7 +13,8 @@ from amaranth.lib import data
 from rtl.blocks.norm import Norm
 from rtl.blocks.pool import Pool
 from rtl.blocks.scan import Scan
-from rtl.kit.streams import Fifo, Spec
+from rtl.kit.block import Spec
+from rtl.kit.streams import Fifo
 
 from .stream_rules import FAIR, StreamBench
 

@@ -22,8 +22,8 @@ from rtl.blocks.activation import PIECEWISE_LATENCY, Activation, piecewise_linea
 from rtl.blocks.range_norm import RangeNorm
 from rtl.blocks.scan import Scan
 from rtl.kit import packing, pairs
+from rtl.kit.block import Elementwise, Port, Spec, shape_of
 from rtl.kit.datapath import Pipeline, requantize
-from rtl.kit.streams import Elementwise, Port, Spec, shape_of
 from sim import cases
 from sim.native import NativeSimulation
 

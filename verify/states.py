@@ -16,7 +16,8 @@ from amaranth.lib.wiring import Component, In
 from amaranth.sim import Simulator
 
 from emamba.base.formats import IntFormat
-from rtl.kit.streams import Beat, Block, Fifo, Fork, Gearbox, Pacer, Port
+from rtl.kit.block import Beat, Block, Port
+from rtl.kit.streams import Fifo, Fork, Gearbox, Pacer
 
 from .prove import Proof, prove
 from .stream_rules import StreamBench

@@ -9,7 +9,8 @@ exceeds the capacity nor falls below zero, nothing is lost, duplicated or reorde
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 
 from emamba.base.formats import IntFormat
-from rtl.kit.streams import Beat, Fifo, Fork, Gearbox, Pacer, Port
+from rtl.kit.block import Beat, Port
+from rtl.kit.streams import Fifo, Fork, Gearbox, Pacer
 
 from .prove import Bench
 

@@ -16,7 +16,7 @@ from emamba.base import processes
 from emamba.base.errors import DesignLimit, InputError, ToolFailed
 from emamba.io import cache
 from rtl.kit import packing
-from rtl.kit.streams import Port
+from rtl.kit.block import Port
 
 from ..netlist.cell import Cell
 from ..netlist.library import Library

@@ -11,8 +11,8 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from emamba.base.errors import InputError
+from rtl.kit.block import Spec
 from rtl.kit.emit import BACKSLASH, INSTANCE, modules
-from rtl.kit.streams import Spec
 
 from .cell import Cell
 from .pdk import Pdk, Ports

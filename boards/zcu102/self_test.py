@@ -6,7 +6,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from rtl.kit import packing
-from rtl.kit.streams import Beat
+from rtl.kit.block import Beat
 from rtl.plan.schedule import Schedule
 
 

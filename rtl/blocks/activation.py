@@ -9,9 +9,9 @@ from emamba.ops import Activation as Operator
 from emamba.piecewise import Segments
 
 from ..kit import inventory as inv
+from ..kit.block import PLAIN, Elementwise, shape_of
 from ..kit.datapath import Pipeline, requantize, rom, rom_inventory, rom_latency, rounded_offsets, tap_format
 from ..kit.registry import Stage, realizes
-from ..kit.streams import PLAIN, Elementwise, shape_of
 
 PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requantizer
 

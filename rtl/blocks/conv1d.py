@@ -14,6 +14,7 @@ from emamba.ops import Conv1d as Operator
 
 from ..kit import adder_graph
 from ..kit import inventory as inv
+from ..kit.block import PLAIN, Spec, beats, transfers
 from ..kit.datapath import (
     Pipeline,
     Products,
@@ -32,7 +33,6 @@ from ..kit.datapath import (
 )
 from ..kit.parity import decode, encode
 from ..kit.registry import Stage, realizes
-from ..kit.streams import PLAIN, Spec, beats, transfers
 
 
 @realizes(Operator)

@@ -6,9 +6,9 @@ from functools import cached_property
 from emamba import ops as operators
 
 from ..kit import inventory as inv
+from ..kit.block import PLAIN, Elementwise, Port
 from ..kit.datapath import Pipeline
 from ..kit.registry import Stage, realizes
-from ..kit.streams import PLAIN, Elementwise, Port
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from emamba.ops import Linear as Operator
 
 from ..kit import adder_graph, pairs
 from ..kit import inventory as inv
+from ..kit.block import PLAIN, Port, Spec, beats, transfers
 from ..kit.datapath import (
     Pipeline,
     Products,
@@ -33,7 +34,6 @@ from ..kit.datapath import (
     width_of,
 )
 from ..kit.registry import Stage, realizes
-from ..kit.streams import PLAIN, Port, Spec, beats, transfers
 
 
 @realizes(Operator)

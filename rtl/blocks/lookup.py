@@ -10,9 +10,9 @@ from emamba.base.formats import IntFormat
 from emamba.ops import Lookup as Operator
 
 from ..kit import inventory as inv
+from ..kit.block import PLAIN, Port, Spec, transfers
 from ..kit.datapath import Pipeline, fold, memory_inventory, rom, rom_latency
 from ..kit.registry import Stage, realizes
-from ..kit.streams import PLAIN, Port, Spec, transfers
 
 
 @realizes(Operator)

@@ -10,6 +10,7 @@ from emamba import ops
 from emamba.base.formats import IntFormat
 
 from ..kit import inventory as inv
+from ..kit.block import PLAIN, Beat, Spec, transfers
 from ..kit.datapath import (
     NARROW_BITS,
     Pipeline,
@@ -22,7 +23,7 @@ from ..kit.datapath import (
     width_of,
 )
 from ..kit.registry import Stage
-from ..kit.streams import PLAIN, Beat, Fifo, Spec, transfers
+from ..kit.streams import Fifo
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from amaranth.lib.memory import Memory
 from emamba.ops import Pool as Operator
 
 from ..kit import inventory as inv
+from ..kit.block import PLAIN, Spec, transfers
 from ..kit.datapath import Pipeline, signed_digits, times, width_of
 from ..kit.registry import Stage, realizes
-from ..kit.streams import PLAIN, Spec, transfers
 
 
 @realizes(Operator)

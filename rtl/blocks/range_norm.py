@@ -8,9 +8,9 @@ from amaranth.lib import data
 from emamba.ops import RangeNorm as Operator
 
 from ..kit import inventory as inv
+from ..kit.block import shape_of
 from ..kit.datapath import balanced_sum, reduce_tree, signed_digits, times, width_of
 from ..kit.registry import realizes
-from ..kit.streams import shape_of
 from .norm import Norm
 
 

@@ -13,6 +13,7 @@ from emamba.ops import Scan as Operator
 from emamba.ops.certificate import certify
 
 from ..kit import inventory as inv
+from ..kit.block import PLAIN, BlockOptions, Port, Spec, beats, shape_of
 from ..kit.datapath import (
     NARROW_BITS,
     Pipeline,
@@ -35,7 +36,6 @@ from ..kit.datapath import (
 )
 from ..kit.parity import encode
 from ..kit.registry import Stage, realizes
-from ..kit.streams import PLAIN, BlockOptions, Port, Spec, beats, shape_of
 from .activation import PIECEWISE_LATENCY, piecewise_inventory, piecewise_linear
 
 SEGMENTS_LEAD, TABLE_LEAD = 1 + PIECEWISE_LATENCY, 3

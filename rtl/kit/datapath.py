@@ -15,7 +15,7 @@ from emamba.base.formats import IntFormat, Rounding, bits_for
 from emamba.ops import Weighted
 
 from . import inventory as inv
-from .streams import shape_of
+from .block import shape_of
 
 
 class Products(StrEnum):

@@ -14,7 +14,7 @@ from amaranth.hdl import Elaboratable
 from emamba.base import processes
 from emamba.base.errors import ToolFailed
 
-from .streams import Spec
+from .block import Spec
 
 # `proc` turns every process into assigns and flip-flops: event-driven simulators keep the `always @*` blocks, which Yosys would
 # write without it, at X until an input changes. Names that Yosys made are renumbered: Icarus takes a function with such an

@@ -7,7 +7,7 @@ import numpy as np
 
 from emamba.base.errors import InputError
 
-from .streams import Port
+from .block import Port
 
 WORD = 32
 

@@ -8,7 +8,8 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..kit.streams import PLAIN, Beat, BlockOptions, Fifo, Fork, Gearbox, Pacer
+from ..kit.block import PLAIN, Beat, BlockOptions
+from ..kit.streams import Fifo, Fork, Gearbox, Pacer
 from .schedule import Queue, Schedule
 
 

@@ -14,8 +14,9 @@ from functools import cache
 from math import ceil
 from pathlib import Path
 
+from ..kit.block import Beat, BlockOptions, Port
 from ..kit.inventory import Inventory
-from ..kit.streams import Beat, BlockOptions, Fifo, Fork, Pacer, Port
+from ..kit.streams import Fifo, Fork, Pacer
 from .schedule import Schedule
 
 COSTS = json.loads((Path(__file__).parent / "costs.json").read_text(encoding="utf-8"))

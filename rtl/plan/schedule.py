@@ -18,9 +18,10 @@ from emamba.graph import Node
 
 from .. import blocks  # noqa: F401  registers the block of every operator
 from ..blocks.pool import Pool
+from ..kit.block import Port, Spec
 from ..kit.datapath import Products
 from ..kit.registry import Realization, Stage, block_of
-from ..kit.streams import Fifo, Gearbox, Pacer, Port, Spec
+from ..kit.streams import Fifo, Gearbox, Pacer
 
 WINDOW = 24
 """Tokens followed per sequence; longer sequences continue at one token a period."""

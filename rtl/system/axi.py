@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from emamba.base.formats import IntFormat
 
-from ..kit.streams import Port, shape_of
+from ..kit.block import Port, shape_of
 from .registers import ADDRESS_BITS
 
 BUS_WIDTHS = (32, 64, 128)

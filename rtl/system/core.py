@@ -3,7 +3,8 @@
 from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import data, wiring
 
-from ..kit.streams import Beat, Fifo
+from ..kit.block import Beat
+from ..kit.streams import Fifo
 from ..plan.accelerator import Accelerator
 from ..plan.schedule import Schedule
 from .axi import PacketGuard, PacketReader, PacketWriter, Word

@@ -2,7 +2,7 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal
 
-from ..kit.streams import Block
+from ..kit.block import Block
 from .bank import Bank
 from .core import Core
 

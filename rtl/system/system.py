@@ -10,8 +10,8 @@ from emamba import ops as operators
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, SettingError
 
+from ..kit.block import BlockOptions
 from ..kit.states import States, StateWindow
-from ..kit.streams import BlockOptions
 from ..plan.accelerator import Accelerator
 from ..plan.loads import Loads
 from ..plan.schedule import Schedule
