@@ -71,7 +71,7 @@ def worst(artifact: Artifact, tokens: Array) -> dict[str, float]:
     integers = IntegerModel(artifact).run(artifact.codec.encode(tokens, artifact.input))
     values = {name: integers[name] * op.o.step for name, op in artifact.operators.items()}
     result = {}
-    for node in reference.graph[1:]:
+    for node in reference.graph.nodes[1:]:
         op, inputs = artifact.operators[node.name], [values[name] for name in node.inputs]
         with np.errstate(under="ignore"):
             want, slack = _expected(reference, node, op, [integers[name] for name in node.inputs], inputs)

@@ -17,7 +17,7 @@ def test_a_token_leaves_as_scheduled():
     schedule = Schedule(load(MODEL), CYCLES)
     spans = beats(schedule, schedule.tokens)
     assert max(end for rows in spans.values() for _, end in rows) == spans["head"][-1][1] == schedule.latency
-    for node in schedule.graph[2:]:
+    for node in schedule.graph.nodes[2:]:
         assert spans[node.name][0][0] > spans[node.inputs[0]][0][0]
 
 

@@ -70,7 +70,7 @@ def test_figures(found):
     assert rows["rtl"] == {"executor": "rtl", "how": "not run here", "figures": {}}
     schedule = Schedule(artifact, 8)
     assert report["pipeline"]["latency_cycles"] == schedule.latency
-    assert [stage["name"] for stage in report["pipeline"]["stages"]] == [node.name for node in schedule.graph[1:]]
+    assert [stage["name"] for stage in report["pipeline"]["stages"]] == [node.name for node in schedule.graph.nodes[1:]]
     slowest = max(stage["cycles_per_frame"] for stage in report["pipeline"]["stages"])
     stages = {stage["name"]: stage for stage in report["pipeline"]["stages"]}
     assert stages[report["pipeline"]["bottleneck"]]["cycles_per_frame"] == slowest

@@ -34,7 +34,7 @@ def bench(model):
     """Inputs with a long tail; targets are the float model's outputs and a little noise."""
     rng = np.random.default_rng(0)
     tokens = rng.normal(size=(300, 6, 3)) * np.exp(rng.normal(size=(300, 1, 1)))
-    exact = Traces.record(CONFIG, model.weights, model.codec, tokens).values["head"][:, 0]
+    exact = Traces.record(model.graph, model.weights, model.codec, tokens).values["head"][:, 0]
     targets = model.codec.values(exact) + rng.normal(size=(300, 2)) * 0.01
     return Bench(CONFIG, model.weights, model.codec, tokens[:200], tokens[200:], targets[200:])
 
