@@ -1,6 +1,6 @@
 """One token per sequence."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib.memory import Memory
@@ -32,6 +32,9 @@ class Pool(Spec):
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Pool":
         return cls(op, stage.quick_lanes(op.width), stage.reads)
+
+    def over(self, tokens):
+        return replace(self, tokens=tokens)
 
     def schedule(self, arrivals):
         taken = transfers(arrivals)

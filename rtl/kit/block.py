@@ -96,6 +96,10 @@ class Spec:
     def cycles(self) -> int:
         return max(port.beats for port in (*self.inputs.values(), self.output))
 
+    def over(self, tokens: int) -> "Spec":
+        """The block for sequences of so many tokens, by which the schedule follows a part of one."""
+        return self
+
     def saturates(self, options: BlockOptions) -> bool:
         """Whether its state can be clipped."""
         return False

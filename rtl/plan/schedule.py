@@ -17,7 +17,6 @@ from emamba.base.errors import DesignLimit, SettingError
 from emamba.graph import Node
 
 from .. import blocks  # noqa: F401  registers the block of every operator
-from ..blocks.pool import Pool
 from ..kit.block import Port, Spec
 from ..kit.datapath import Products
 from ..kit.registry import Realization, Stage, block_of
@@ -133,7 +132,8 @@ class Schedule:
     def _set_depths(self) -> None:
         """The latency of one sequence, and every FIFO as deep as a stream of sequences needs: followed until the first one has
         left and another window has passed, when the pipeline is as full as it gets."""
-        window = min(self.tokens, WINDOW)
+        regular = all(node.tokens == node.reads or node.operator.pools for node in self.graph)
+        window = min(self.tokens, WINDOW) if regular else self.tokens
         entered, departures = self._follow(1, window)
         self.latency = departures[-1] - entered[0] + (self.tokens - window) * self.period
         self._follow(ceil((departures[-1] - entered[0]) / (window * self.period)) + 2, window)
@@ -151,9 +151,7 @@ class Schedule:
         arrivals: dict[str, list[list[int]]] = {node.name: [[]] * len(node.inputs) for node in self.graph}
         for node in self.graph:
             if node.inputs:
-                block = self.blocks[node.name]
-                if isinstance(block, Pool):
-                    block = Pool(block.op, block.output.lanes, tokens)
+                block = self.blocks[node.name].over(tokens * node.reads // self.tokens)
                 *taken, departures = block.schedule(*arrivals[node.name])
                 for source in dict.fromkeys(node.inputs):
                     for edge in self.outputs[source].edges:
