@@ -9,7 +9,7 @@ from emamba.graph import build_graph
 from emamba.ops import Norm, Scan, Weighted
 from emamba.quantization.quantize import quantize
 from emamba.run.integer import IntegerModel
-from emamba.run.reference import Reference
+from emamba.run.reference import NUMPY, Reference
 
 Array = np.ndarray
 
@@ -83,7 +83,7 @@ def worst(artifact: Artifact, tokens: Array) -> dict[str, float]:
 def _expected(reference: Reference, node, op, codes: list[Array], inputs: list[Array]) -> tuple[Array, Array | float]:
     """What the float node gives, and the error that rounded weights, tables and states may make of it."""
     p = reference.parameters[node.name]
-    want = reference._compute(node, *inputs)
+    want = node.operator.real(NUMPY, node, p, *inputs)
     match op:
         case Weighted():
             step = op.multiplier * 2.0 ** (op.i.frac - op.o.frac - op.shift)

