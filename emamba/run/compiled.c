@@ -1,8 +1,8 @@
 /* The integer model of an artifact as a plain C loop, one sequence after another; each thread has its own nodes.
 
    emamba/run/compiled.py compiles this file with the C of the operators (emamba/ops/*.c), and passes shapes, formats, weights and
-   tables. By the bounds of the artifact it chooses the types: VALUE of what passes between nodes, SUM of what is inside a node, STATE of the scan's recurrence. A node
-   works in one type, since the compiler counts the lanes of a loop by its narrowest one. */
+   tables. By the bounds of the artifact it chooses the types: VALUE of what passes between nodes, SUM of what is inside a node,
+   STATE of the scan's recurrence. A node works in one type, since the compiler counts the lanes of a loop by its narrowest. */
 
 #include <stdint.h>
 #include <string.h>

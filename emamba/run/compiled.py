@@ -21,13 +21,14 @@ from ..base import processes
 from ..base.errors import DesignLimit, InputError, ToolFailed, ToolMissing
 from ..base.formats import IntFormat, Rounding
 from ..ops import Operator, Scan
+from ..ops.weighted import LANES
 from .integer import check_tokens
 
 Array = np.ndarray
 
 SOURCE = Path(__file__).with_name("compiled.c")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
-TOKENS, LANES = 8, 8
+TOKENS = 8
 """Of a Linear at a time, at most: so many sums stay in registers."""
 ALIGNMENT = 64
 """Bytes, a cache line: without it the time of the same program differs by half from run to run."""
