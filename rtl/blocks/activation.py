@@ -10,8 +10,9 @@ from emamba.piecewise import Segments
 
 from ..kit import inventory as inv
 from ..kit.block import PLAIN, Elementwise, shape_of
-from ..kit.datapath import Pipeline, requantize, rom, rom_inventory, rom_latency, rounded_offsets, tap_format
+from ..kit.datapath import Pipeline, requantize, rounded_offsets, tap_format
 from ..kit.registry import Stage, realizes
+from ..kit.rom import rom, rom_inventory, rom_latency
 
 PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requantizer
 

@@ -21,9 +21,6 @@ from ..kit.datapath import (
     accumulate,
     choose,
     fold,
-    memory_inventory,
-    rom,
-    rom_latency,
     rounded_bias,
     sum_inventory,
     sum_stages,
@@ -33,6 +30,7 @@ from ..kit.datapath import (
 )
 from ..kit.parity import decode, encode
 from ..kit.registry import Stage, realizes
+from ..kit.rom import memory_inventory, rom, rom_latency
 
 
 @realizes(Operator)

@@ -22,9 +22,6 @@ from ..kit.datapath import (
     adder_tree,
     bounded,
     fold,
-    memory_inventory,
-    rom,
-    rom_latency,
     rounded_bias,
     sum_inventory,
     sum_stages,
@@ -34,6 +31,7 @@ from ..kit.datapath import (
     width_of,
 )
 from ..kit.registry import Stage, realizes
+from ..kit.rom import memory_inventory, rom, rom_latency
 
 
 @realizes(Operator)

@@ -11,8 +11,9 @@ from emamba.ops import Lookup as Operator
 
 from ..kit import inventory as inv
 from ..kit.block import PLAIN, Port, Spec, transfers
-from ..kit.datapath import Pipeline, fold, memory_inventory, rom, rom_latency
+from ..kit.datapath import Pipeline, fold
 from ..kit.registry import Stage, realizes
+from ..kit.rom import memory_inventory, rom, rom_latency
 
 
 @realizes(Operator)

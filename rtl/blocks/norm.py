@@ -11,18 +11,9 @@ from emamba.base.formats import IntFormat
 
 from ..kit import inventory as inv
 from ..kit.block import PLAIN, Beat, Spec, transfers
-from ..kit.datapath import (
-    NARROW_BITS,
-    Pipeline,
-    balanced_sum,
-    rom,
-    rom_inventory,
-    rom_latency,
-    wide_inventory,
-    wide_product,
-    width_of,
-)
+from ..kit.datapath import NARROW_BITS, Pipeline, balanced_sum, wide_inventory, wide_product, width_of
 from ..kit.registry import Stage
+from ..kit.rom import rom, rom_inventory, rom_latency
 from ..kit.streams import Fifo
 
 

@@ -22,28 +22,20 @@ from ..kit.datapath import (
     bounded,
     choose,
     fold,
-    memory_inventory,
     requantize,
-    rom,
-    rom_latency,
-    rom_parts,
     tap_format,
-    tree_inventory,
     tree_stages,
-    wide_inventory,
     wide_product,
     width_of,
 )
 from ..kit.parity import encode
 from ..kit.registry import Stage, realizes
-from .activation import PIECEWISE_LATENCY, piecewise_inventory, piecewise_linear
+from ..kit.rom import rom, rom_latency
+from .activation import PIECEWISE_LATENCY, piecewise_linear
+from .scan_inventory import LOOP, inventory
 
 SEGMENTS_LEAD, TABLE_LEAD = 1 + PIECEWISE_LATENCY, 3
 """Steps from the operands to the recurrence: δ·A and exp; or δ·u, its product with B, and the requantizer."""
-
-LOOP = 4
-"""Steps of the recurrence, where a row has so much time: read, first token or not, Ā·h, sum and write."""
-
 
 def multiplies(op: Operator, table: bool) -> int:
     """Multiplications per state: the input term's one or two, Ā·h, C·h, and without a table δ·A and exp's slope."""
@@ -180,73 +172,7 @@ class Scan(Spec):
         return *taken.values(), departures
 
     def inventory(self, options=PLAIN) -> inv.Inventory:
-        op, lanes, states, operands = self.op, self.lanes, self.state_lanes, self.operands
-        wait, before = self.lead + self.loop, self.lead + self.loop + 1 + self._tree_stages
-        bits, C = width_of(op.y_bound).width, inv.signed_bits(op.C)
-        products, terms = wide_inventory(C, op.h_wide.bits, self.narrow)
-        parts, left = tree_inventory(terms * states)
-        channel = (inv.register(op.u.bits + op.dt.bits, operands) + self._channel_inventory(before)
-                   + (self._state_inventory(options) + products) * states
-                   + parts + inv.total([*left, bits])[0] + inv.Inventory(operand_muxes=bits)
-                   + inv.register(bits + op.o.bits) + inv.requantizer(bits, op.y_shift, op.o, op.rounding))
-        row = inv.width(self.cycles)  # its delay is also the addresses' of the tables; `valid`'s that of all flags
-        B_held = inv.register(states * op.B.bits * (not op.delta_b), 1 + self.shared)
-        shared = (inv.register(states * op.B.bits, operands) + B_held
-                  + inv.register(states * op.C.bits, wait) + inv.register(1, before) + inv.register(row, self.lead)
-                  + inv.Inventory(registers=before) + inv.chosen(states * (op.B.bits + op.C.bits), self.state_groups)
-                  + inv.register(row, self.loop - 1) + inv.ram(self.cycles, op.h.bits * lanes * states, held=self.loop == LOOP)
-                  + memory_inventory(self, "D", operands, options))
-        if self.table:
-            words = self.cycles << self.code_bits
-            bits = op.a_bar.bits * states  # block RAM: what it holds matters not
-            address = inv.register(self.code_bits, self.lead - rom_latency(words))
-            decays = lanes * (rom_parts(words, bits, "block", bits) + address)
-        else:
-            decays = memory_inventory(self, "A", operands, options)
-        counters = inv.counter(self.cycles) + inv.counter(self.channel_groups) + inv.counter(self.state_groups)
-        return channel * lanes + shared + decays + counters + inv.finish(self.latency)
-
-    def _channel_inventory(self, before: int) -> inv.Inventory:
-        """δ·u and D·u of a channel."""
-        op, operands = self.op, self.operands
-        u, dt, D = inv.signed_bits(op.u), inv.signed_bits(op.dt), inv.signed_bits(tap_format(op.D))
-        held = inv.register(1, self.lead) if op.hold and not self.table else inv.Inventory()
-        if op.delta_b:
-            return held + inv.product(D, u, False) + inv.register(D + u, before - operands) + inv.register(u, 2)
-        if self.state_groups == 1:
-            return held + inv.product(dt, u) + inv.product(D, u, False) + inv.register(D + u, before - operands)
-        a = max(dt, D)
-        return (held + inv.product(a, u) + inv.register(a + u, before - operands - 2)
-                + inv.Inventory(muxes=a, registers=a + u))
-
-    def _state_inventory(self, options) -> inv.Inventory:
-        """Decay, input term and recurrence of a state."""
-        op, rest = self.op, self.lead - self.operands - 2 - self.shared
-        u, dt, B, a_bar = (inv.signed_bits(x) for x in (op.u, op.dt, op.B, op.a_bar))
-        A, D = inv.signed_bits(tap_format(op.A)), inv.signed_bits(tap_format(op.D))
-        if op.delta_b:
-            state = (inv.product(dt, B) + inv.requantizer(dt + B, op.b_bar_shift, op.b_bar, op.rounding)
-                     + inv.register(op.b_bar.bits) + inv.product(op.b_bar.bits, u, False)
-                     + inv.register(op.b_bar.bits + u, rest + self.loop - 1))
-            term = op.b_bar.bits + u + op.a_bar.frac
-        else:
-            term, du = bounded(op.term_bound), u + (max(dt, D) if self.state_groups > 1 else dt)
-            state = inv.product(du, B, False) + inv.requantizer(du + B, op.term_shift, term, op.rounding, True)
-            if op.term_shift > 0:
-                state += inv.register(du + B, rest) + inv.register(term.bits, self.loop)
-            else:
-                state += inv.register(du + B, rest + self.loop)
-            term = term.bits
-        if not self.table:
-            state += (inv.product(dt, A, False) + inv.register(op.p.bits) + piecewise_inventory(inv.signed_bits(op.p), op.decay)
-                      + inv.Inventory(muxes=op.a_bar.bits * op.hold))
-        waits = max(0, self.loop - 2)
-        state += inv.register(op.h.bits * min(waits, 1)) + inv.register(op.a_bar.bits, waits + self.table)
-        bits, fits = max(op.h.bits + a_bar, term) + 1, not self.saturates(options)
-        return (state + inv.product(op.h.bits, a_bar, self.loop >= 2) + inv.register(op.h_wide.bits)
-                + inv.Inventory(adders=bits, muxes=op.h.bits * (self.cycles > 1))
-                + inv.requantizer(bits, 0, op.h_wide, op.rounding, fits)
-                + inv.requantizer(op.h_wide.bits, op.a_bar.frac, op.h, op.rounding, fits))
+        return inventory(self, options)
 
     def circuit(self, m, block, platform):
         op, state_lanes = self.op, self.state_lanes

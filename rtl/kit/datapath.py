@@ -1,15 +1,11 @@
 """What the datapaths share: a stalling pipeline, requantization, adder trees, read-only memories, accumulator widths."""
 
 import operator
-from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 
 import numpy as np
-from amaranth.hdl import Array, Cat, Const, Module, Mux, Shape, Signal, Value, unsigned
-from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 
 from emamba.base.formats import IntFormat, Rounding, bits_for
 from emamba.ops import Weighted
@@ -293,107 +289,6 @@ def accumulate(m: Module, pipeline: Pipeline, value: Value, initial: Value, star
     with m.If(pipeline.advance & live):
         m.d.sync += total.eq(value + Mux(start, initial, total))
     return total
-
-
-SHALLOW_ROM, DEEP_ROM = 64, 2048
-"""Words up to which a memory is read fast, and up to which it is one memory. A deeper one than the first, in block RAM, gets a
-register at its output; a deeper one than the second is banks, each with such a register, and another one behind their choice."""
-
-
-def rom_latency(words: int) -> int:
-    """Steps from the address to the data of a `Rom`."""
-    return 1 + (words > SHALLOW_ROM) + (words > DEEP_ROM)
-
-
-class Rom(wiring.Component):
-    """Read-only memory of rows of integers: `data` holds row `addr` `rom_latency` steps, which `en` marks, later. Every constant
-    array of a design is one of these, so that a target can replace it (block RAM, gates, a macro, a loadable memory). `style`,
-    "block" or none, is what an FPGA's tools are asked for."""
-
-    def __init__(self, rows: np.ndarray, element: IntFormat, style: str | None = None):
-        rows = np.asarray(rows, np.int64)
-        self.rows, self.element, self.style = rows, element, style
-        self.count, self.lanes = rows.shape
-        super().__init__({
-            "en": In(1),
-            "addr": In(range(self.count)),
-            "data": Out(unsigned(self.lanes * element.bits)),
-        })
-
-    def words(self) -> list[int]:
-        mask = (1 << self.element.bits) - 1
-        return [sum((int(value) & mask) << (k * self.element.bits) for k, value in enumerate(row)) for row in self.rows]
-
-    def elaborate(self, platform):
-        m = Module()
-        if self.count == 1:
-            m.d.comb += self.data.eq(self.words()[0])
-            return m
-        words, depth = self.words(), min(self.count, DEEP_ROM)
-        banks = []
-        for k, start in enumerate(range(0, self.count, depth)):
-            part = words[start:start + depth]
-            m.submodules[f"storage_{k}" if self.count > depth else "storage"] = storage = Memory(
-                shape=unsigned(len(self.data)), depth=len(part), init=part, attrs={"rom_style": self.style} if self.style else {})
-            port = storage.read_port()
-            m.d.comb += [port.en.eq(self.en), port.addr.eq(self.addr[:len(port.addr)])]
-            banks.append(port.data)
-
-        def held(value: Value, name: str) -> Signal:
-            register = Signal.like(value, name=name, reset_less=True)
-            with m.If(self.en):
-                m.d.sync += register.eq(value)
-            return register
-
-        if self.count > SHALLOW_ROM:
-            banks = [held(bank, "held") for bank in banks]
-        data = banks[0]
-        if len(banks) > 1:
-            bank = held(held(self.addr[len(Const(depth - 1)):], "bank"), "bank_held")
-            data = held(Array(banks)[bank], "chosen")
-        m.d.comb += self.data.eq(data)
-        return m
-
-
-def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, address: Value, steps: int,
-        style: str | None = None) -> list[Value]:
-    """A `Rom` submodule and its lanes as integers, `steps` after `address`."""
-    pipeline.m.submodules[name] = memory = pipeline.loads.get(name) or Rom(rows, element, style)
-    if memory.count > 1:
-        address = pipeline.register(address, f"{name}_address", steps - rom_latency(memory.count))
-    pipeline.m.d.comb += [memory.addr.eq(address), memory.en.eq(pipeline.moves)]
-    element, bits = memory.element, memory.element.bits
-    lanes = [memory.data[k * bits:(k + 1) * bits] for k in range(memory.lanes)]
-    return [lane.as_signed() if element.signed else lane for lane in lanes]
-
-
-def rom_inventory(rows: np.ndarray, element: IntFormat, steps: int, style: str | None = None) -> inv.Inventory:
-    """Of `rom`; a single row is constants."""
-    words = len(rows)
-    if words == 1:
-        return inv.Inventory()
-    rows = np.asarray(rows, np.int64).reshape(words, -1)
-    bits, different = inv.columns(rows, element.bits)
-    return rom_parts(words, bits, style, different) + inv.register(inv.width(words), steps - rom_latency(words))
-
-
-def memory_inventory(block, name: str, steps: int, options) -> inv.Inventory:
-    """Of `rom` for a block's constants of that name, or for the loadable memory in their place."""
-    if make := options.loads.get(name):
-        memory = make()
-        return memory.inventory + inv.register(inv.width(memory.count), steps - rom_latency(memory.count))
-    return rom_inventory(*block.constants()[name], steps)
-
-
-def rom_parts(words: int, bits: int, style: str | None, different: int) -> inv.Inventory:
-    """Of a `Rom` of `bits`-bit words with `different` columns."""
-    depths = [min(DEEP_ROM, words - start) for start in range(0, words, DEEP_ROM)]
-    parts = inv.Inventory(roms=Counter({(depth, bits, style, different): count for depth, count in Counter(depths).items()}))
-    if words > SHALLOW_ROM:
-        parts += inv.Inventory(registers=different * len(depths))
-    if len(depths) > 1:
-        parts += inv.Inventory(registers=different + 2 * inv.width(len(depths)), muxes=different * (len(depths) - 1))
-    return parts
 
 
 def fold(values: np.ndarray, rows: int, lanes: int) -> np.ndarray:

@@ -22,9 +22,9 @@ from emamba.base.formats import IntFormat
 from emamba.ops import Scan, Weighted
 
 from ..kit import inventory as inv
-from ..kit.datapath import rom_latency
 from ..kit.parity import decode, encode_word
 from ..kit.parity import encode as with_parity
+from ..kit.rom import rom_latency
 from .schedule import Schedule
 
 WORD = 32
