@@ -27,7 +27,6 @@ class ModelConfig(Config):
     """
 
     form: str = Field("emamba", pattern=r"^[A-Za-z]\w{0,39}$")
-    options: dict[str, bool | int | float | str] = Field({}, description="what only a form of your own knows")
     input: Literal["image", "sequence", "tokens"]
     image: tuple[int, int, int] | None = Field(None, description="height, width, channels of an image input")
     patch: tuple[int, int] | None = Field(None, description="height, width of a patch; each patch is one token")
@@ -50,6 +49,7 @@ class ModelConfig(Config):
     pool: Literal["mean", "last", "none"] = "mean"
     task: Literal["classification", "regression", "next_token"]
     outputs: int = Field(ge=1, le=1 << 20, description="classes, regressed values, or vocabulary size")
+    options: dict[str, bool | int | float | str] = Field({}, description="what only a form of your own knows")
 
     @model_validator(mode="before")
     @classmethod

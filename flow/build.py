@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """`emamba build TARGET`, or `python -m rtl.build TARGET`: an artifact becomes a target's files."""
 
 import argparse

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The RTL executor: the Verilated accelerator of an artifact."""
 
 from collections.abc import Iterable

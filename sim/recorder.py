@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Every stream of an accelerator, cycle by cycle, in Amaranth's simulator: slower than the native one, and needs no compiler."""
 
 from collections.abc import Callable

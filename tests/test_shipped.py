@@ -78,10 +78,10 @@ def frames(artifact, count):
 def test_cycles(rtl):
     rtl.run(frames(rtl.artifact, 5), ["head"])
     cycles = (rtl.last.output_cycles - rtl.last.first_input).tolist()
-    assert cycles == rtl.plan.schedule.timetable(5)
-    leaves = cycles[rtl.plan.schedule.output.beats - 1::rtl.plan.schedule.output.beats]
-    assert np.diff(leaves).tolist() == [320] * 4 and rtl.plan.schedule.cycles_per_frame == 320
-    assert leaves[0] == rtl.plan.schedule.latency == 558
+    assert cycles == rtl.schedule.timetable(5)
+    leaves = cycles[rtl.schedule.output.beats - 1::rtl.schedule.output.beats]
+    assert np.diff(leaves).tolist() == [320] * 4 and rtl.schedule.cycles_per_frame == 320
+    assert leaves[0] == rtl.schedule.latency == 558
 
 
 def test_frames_do_not_see_each_other(rtl):
@@ -95,6 +95,6 @@ def test_frames_do_not_see_each_other(rtl):
 def test_a_frame_after_a_reset_is_as_if_alone(rtl, cycle):
     two = frames(rtl.artifact, 2)
     alone = rtl.answer(two[1:])
-    beats = rtl.artifact.config.tokens * rtl.plan.schedule.input.beats
-    result = rtl.simulation.run(packing.pack(rtl.plan.schedule.input, two), reset_at=cycle, resume_beat=beats)
-    np.testing.assert_array_equal(packing.unpack(rtl.plan.schedule.output, result.output), alone[0])
+    beats = rtl.artifact.config.tokens * rtl.schedule.input.beats
+    result = rtl.simulation.run(packing.pack(rtl.schedule.input, two), reset_at=cycle, resume_beat=beats)
+    np.testing.assert_array_equal(packing.unpack(rtl.schedule.output, result.output), alone[0])

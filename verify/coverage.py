@@ -90,7 +90,7 @@ def points() -> dict[str, tuple[int, bool]]:
         values = model.run(tokens)
         found["a sequence's first token is its last"] += len(tokens) * (artifact.config.tokens == 1)
         found["a sequence of many tokens"] += len(tokens) * (artifact.config.tokens > 1)
-        for node in model.graph[1:]:
+        for node in model.graph.nodes[1:]:
             if node.kind == "Scan":
                 states = model.states(node.name, values)
                 found["scan: a state below 0"] += int((states < 0).sum())

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The accelerator: every node of an artifact as a block, connected as its schedule says."""
 
 from collections.abc import Mapping
