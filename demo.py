@@ -44,7 +44,7 @@ def main() -> None:
     different = int((poses["int"] != poses["rtl"]).sum())
     print(f"values in which RTL and integer model differ: {different} of {truth.size}")
 
-    cycles, schedule = rtl.last.output_cycles, rtl.plan.schedule
+    cycles, schedule = rtl.last.output_cycles, rtl.schedule
     per_frame = set(np.diff(cycles[schedule.output.beats - 1::schedule.output.beats]).tolist())
     latency = int(cycles[schedule.output.beats - 1] - rtl.last.first_input)
     print(f"cycles a frame: {per_frame} measured, {schedule.cycles_per_frame} scheduled; latency: {latency} measured, "

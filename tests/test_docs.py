@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import demo
 from benchmarks import __main__ as benchmarks
 from benchmarks import evaluation
 from emamba.base.formats import IntFormat
@@ -33,7 +34,7 @@ RUN = {"docs/tutorial.md": "test_tutorial", "docs/mistakes.md": "test_mistakes",
        "docs/import.md": "test_examples_of_the_page_run", "docs/add-a-block.md": "test_a_model_is_one_file"}
 """Pages all of whose examples are run, and by which test."""
 NOT_RUN = {
-    ("README.md", "make demo"): "it takes minutes; the tests run its parts",
+    ("README.md", "make demo"): "it takes minutes; test_demo runs it with few frames",
     ("docs/architecture.md", "all(edge.queue.depth"): "a condition on the page's words; `python -m verify depths` evaluates it",
     ("docs/search.md", "pip install 'emamba[search"): "hours, and MARS' training frames, which are not here",
     ("docs/search.md", "[space.model]"): "no program; test_space reads it",
@@ -78,6 +79,19 @@ def test_tutorial(tmp_path):
     assert float(figures["int"]) < 0.5 and abs(float(figures["int"]) / float(figures["float"]) - 1) < 0.2
     assert {"top.v", "self_test.tcl", "report.json"} <= {path.name for path in (tmp_path / "build/pump").iterdir()}
     assert {"report.html", "report.json"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_demo(monkeypatch, capsys):
+    """With few frames and a small design; what it builds is built elsewhere."""
+    root, built = Path(__file__).parents[1], []
+    for name, value in (("ARTIFACT", root / "models" / "mars_small"), ("FRAMES", 16), ("SHOWN", 4), ("CYCLES_PER_TOKEN", 640)):
+        monkeypatch.setattr(demo, name, value)
+    monkeypatch.setenv("EMAMBA_DATA", str(root / "data"))
+    monkeypatch.setattr(build, "main", lambda words: built.append(words[0]))
+    demo.main()
+    out = capsys.readouterr().out
+    assert "\nvalues in which RTL and integer model differ: 0 of 912\n" in out
+    assert built == ["zcu102", "asic"]
 
 
 def test_mistakes(capsys, monkeypatch):
