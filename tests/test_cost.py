@@ -66,13 +66,13 @@ def test_products(name, verilog):
 def test_loadable_memories():
     """As many bits of memory as the Verilog has, and a register at the read port; a single row is two registers."""
     schedule = Schedule(envelope(artifact_of()), 6)
-    memories = [make() for parts in Loads(schedule, artifact_of()).memories.values() for make in parts.values()]
+    memories = [memory for parts in Loads(schedule, artifact_of()).memories.values() for memory in parts.values()]
     assert {memory.count == 1 for memory in memories} == {False, True}
     for memory in memories:
-        verilog, made = to_verilog(memory), memory.inventory
+        verilog, made = to_verilog(memory()), memory.inventory
         found = [(int(high) + 1) * (int(last) + 1) for high, last in re.findall(r"reg \[(\d+):0\] \S+ \[(\d+):0\];", verilog)]
         assert sum(found) == sum(words * bits * count for (words, bits, _), count in made.rams.items())
-        assert made.registers == memory.lanes * memory.element.bits * (1 if found else 2)
+        assert made.registers == memory.rows.shape[1] * memory.element.bits * (1 if found else 2)
 
 
 @pytest.mark.parametrize("component", [Gearbox(I8, 20, 4, 5), Gearbox(I8, 20, 10, 3), Pacer(Port(I12, 20, 4), 9)])

@@ -97,8 +97,7 @@ def rom_inventory(rows: np.ndarray, element: IntFormat, steps: int, style: str |
 
 def memory_inventory(block, name: str, steps: int, options) -> inv.Inventory:
     """Of `rom` for a block's constants of that name, or for the loadable memory in their place."""
-    if make := options.loads.get(name):
-        memory = make()
+    if memory := options.loads.get(name):
         return memory.inventory + inv.register(inv.width(memory.count), steps - rom_latency(memory.count))
     return rom_inventory(*block.constants()[name], steps)
 

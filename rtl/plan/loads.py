@@ -7,7 +7,6 @@ artifact's digest, lie in the load by falling size, each at a multiple of its si
 import hashlib
 import json
 from dataclasses import dataclass, fields, replace
-from functools import partial
 
 import numpy as np
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
@@ -60,16 +59,22 @@ class Column:
         return 1 << (self.rows - 1).bit_length()
 
 
-class LoadableRom(wiring.Component):
-    """A `Rom` of the same timing, in two banks. `rows` are there from the start. With `parity`, `fault` is high as a memory
-    gives a word that is not as it was loaded."""
+@dataclass(frozen=True, eq=False)
+class LoadableMemory:
+    """A `LoadableRom` as a plain value: a call makes the component."""
 
-    def __init__(self, rows: np.ndarray, element: IntFormat, columns: list[Column], bus: LoadBus, parity: bool = False):
-        self.element, self.columns, self.bus, self.parity = element, columns, bus, parity
-        self.count, self.lanes = rows.shape
-        self.words = encode(rows, element)
-        super().__init__({"en": In(1), "addr": In(range(self.count)), "data": Out(unsigned(self.lanes * element.bits))}
-                         | ({"fault": Out(1)} if parity else {}))
+    rows: np.ndarray
+    element: IntFormat
+    columns: list[Column]
+    bus: LoadBus
+    parity: bool = False
+
+    def __call__(self) -> "LoadableRom":
+        return LoadableRom(self.rows, self.element, self.columns, self.bus, self.parity)
+
+    @property
+    def count(self) -> int:
+        return len(self.rows)
 
     @property
     def inventory(self) -> inv.Inventory:
@@ -83,6 +88,18 @@ class LoadableRom(wiring.Component):
                 found += inv.ram(column.size + column.rows, column.bits, held=True)
                 found += inv.register(column.bits, rom_latency(self.count) - 1)
         return found
+
+
+class LoadableRom(wiring.Component):
+    """A `Rom` of the same timing, in two banks. `rows` are there from the start. With `parity`, `fault` is high as a memory
+    gives a word that is not as it was loaded."""
+
+    def __init__(self, rows: np.ndarray, element: IntFormat, columns: list[Column], bus: LoadBus, parity: bool = False):
+        self.element, self.columns, self.bus, self.parity = element, columns, bus, parity
+        self.count, self.lanes = rows.shape
+        self.words = encode(rows, element)
+        super().__init__({"en": In(1), "addr": In(range(self.count)), "data": Out(unsigned(self.lanes * element.bits))}
+                         | ({"fault": Out(1)} if parity else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -154,8 +171,8 @@ class Loads:
         self.memories = {}
         for name in schedule.blocks:
             own = {key.removeprefix(f"{name}."): values for key, values in rows.items() if key.startswith(f"{name}.")}
-            self.memories[name] = {part: partial(LoadableRom, values, self.elements[f"{name}.{part}"], self.of(f"{name}.{part}"),
-                                                 self.bus, parity) for part, values in own.items()}
+            self.memories[name] = {part: LoadableMemory(values, self.elements[f"{name}.{part}"], self.of(f"{name}.{part}"),
+                                                        self.bus, parity) for part, values in own.items()}
         """Of every node, by part, what makes its memory."""
 
     def of(self, memory: str) -> list[Column]:
