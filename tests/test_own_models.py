@@ -35,10 +35,15 @@ def shell(number: int) -> str:
     return re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)[number]
 
 
-def test_a_model_is_one_file(folder):
+@pytest.fixture(scope="module")
+def said(folder) -> str:
+    """What the model's commands say, which leave its artifact."""
+    return run(folder, shell(0))
+
+
+def test_a_model_is_one_file(folder, said):
     """Float equals torch, integer equals RTL, and the artifact is built without the file."""
     assert (folder / "residual_mlp.py").read_text().count("\n") <= 30
-    said = run(folder, shell(0))
     assert float(re.search(r"float against torch: (\S+)", said)[1]) < 1e-5
     assert "0 mismatches of int and rtl\n" in said and said.count("4 cycles per token") == 0
     assert (folder / "build" / "mlp" / "top.v").is_file()
@@ -57,6 +62,7 @@ artifact = load("mlp")
 """
 
 
+@pytest.mark.usefixtures("said")
 def test_training_reaches_every_parameter(folder):
     said = run(folder, f"""python - <<'END'
 {MLP}
@@ -69,6 +75,7 @@ END""")
     assert len(rows) == 18 and set(rows.values()) == {"True"}
 
 
+@pytest.mark.usefixtures("said")
 def test_the_residual_keeps_its_width(folder):
     said = run(folder, f"""python - <<'END'
 {MLP}
@@ -79,6 +86,7 @@ END""")
     assert {bits[name] for name in ("mlp0.up", "mlp0.silu", "mlp0.norm")} == {"8"} and bits["head"] == "16"
 
 
+@pytest.mark.usefixtures("said")
 def test_its_latency_is_the_least_of_all_orders(folder):
     """No choice of the order of beats by hand is faster."""
     orders = list(product(("accumulate", "emit"), repeat=4))
