@@ -1,12 +1,13 @@
 """A model is a function that builds a graph: what such a function is given, and where it is registered."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..base.errors import InputError, SettingError
 from ..config import ModelConfig
 from ..ops import OPERATORS
-from .ir import Graph, Node
+from .ir import Graph, Node, unfolded
 from .own import import_named
 
 NORMS = {"range": "RangeNorm", "layer": "LayerNorm", "rms": "RMSNorm"}
@@ -77,8 +78,8 @@ class Builder:
         if parameters is None:
             parameters = OPERATORS[kind].shapes(node, [self.nodes[source].width for source in inputs])
         given = OPERATORS[kind].output_tokens(node, reads) if inputs else reads
-        self.nodes[name] = Node(name, kind, inputs, width, given, reads, role, order, norm,
-                                {parameter: f"{tensors or name}.{parameter}" for parameter in parameters}, attributes)
+        self.nodes[name] = replace(node, tokens=given,
+                                   parameters={parameter: f"{tensors or name}.{parameter}" for parameter in parameters})
         return name
 
     def width(self, name: str) -> int:
@@ -91,7 +92,7 @@ class Builder:
         source = self.nodes[x]
         emits = not source.operator.streams or (source.operator.folds and source.order == "accumulate")
         return self.add("Linear", name, (x,), width, parameters=("weight", "bias") if bias else ("weight",), tensors=tensors,
-                        role=role, order="emit" if emits else "accumulate", norm=self._unfolded(x), **attributes)
+                        role=role, order="emit" if emits else "accumulate", norm=unfolded(self.nodes, x), **attributes)
 
     def norm(self, name: str, x: str, *, kind: str | None = None, tensors: str | None = None) -> str:
         """A norm, `range`, `layer` or `rms`, by default the configuration's; `none` adds no node."""
@@ -128,9 +129,3 @@ class Builder:
             x = self.add("Pool", "pool", (x,), self.width(x), mean=config.pool == "mean")
         head = self.linear("head", x, config.outputs, role="head")
         return Graph(tuple(self.nodes.values()), (head,))
-
-    def _unfolded(self, x: str) -> str:
-        """The norm whose weight and bias are still to be folded into what reads x."""
-        while self.nodes[x].operator.commutes:
-            x = self.nodes[x].inputs[0]
-        return x if self.nodes[x].operator.normalizes and self.nodes[x].parameters else ""

@@ -114,14 +114,9 @@ class Graph:
             rates[node.name] = node.operator.pools or any(rates[name] for name in node.inputs)
         return rates[self.output.name]
 
-    @cached_property
-    def unfolded(self) -> dict[str, str]:
-        """By node, the norm whose weight and bias its values still lack, or an empty string."""
-        found: dict[str, str] = {}
-        for node in self.nodes:
-            own = node.name if node.operator.normalizes and node.parameters else ""
-            found[node.name] = found[node.inputs[0]] if node.operator.commutes else own
-        return found
+    def unfolded(self, name: str) -> str:
+        """The norm whose weight and bias a node's values still lack, or an empty string."""
+        return unfolded(self._by_name, name)
 
     @cached_property
     def tensors(self) -> dict[str, tuple[int, ...]]:
@@ -153,6 +148,13 @@ class Graph:
             nodes.append(row | {key: dict(value) if isinstance(value, Mapping) else value for key, value in said.items()
                                 if value != DEFAULTS[key]})
         return {"nodes": nodes, "outputs": list(self.outputs)}
+
+
+def unfolded(nodes: Mapping[str, Node], name: str) -> str:
+    """The norm whose weight and bias are still to be folded into what reads a node, or an empty string."""
+    while nodes[name].operator.commutes:
+        name = nodes[name].inputs[0]
+    return name if nodes[name].operator.normalizes and nodes[name].parameters else ""
 
 
 def graph_from_json(data: Any) -> Graph:
@@ -275,7 +277,7 @@ def _check_attributes(node: Node) -> None:
 def _check_norms(graph: Graph) -> None:
     """Each reader of a norm with parameters must fold them: they are computed nowhere else."""
     for node in graph.nodes:
-        lacking = [graph.unfolded[name] for name in node.inputs]
+        lacking = [graph.unfolded(name) for name in node.inputs]
         if node.norm and (not node.operator.folds or node.norm != lacking[0]):
             raise InputError(f"node '{node.name}': it cannot fold '{_short(node.norm)}': a Linear folds the norm that it "
                               "reads, perhaps after a pool")
@@ -283,5 +285,5 @@ def _check_norms(graph: Graph) -> None:
             if norm and node.norm != norm and not node.operator.commutes:
                 raise InputError(f"node '{node.name}': it reads the norm '{norm}' and does not fold its weight and bias")
     for name in graph.outputs:
-        if graph.unfolded[name]:
-            raise InputError(f"node '{name}': it is an output, so nothing folds the norm '{graph.unfolded[name]}'")
+        if norm := graph.unfolded(name):
+            raise InputError(f"node '{name}': it is an output, so nothing folds the norm '{norm}'")

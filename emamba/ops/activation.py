@@ -58,9 +58,6 @@ class Activation(Operator):
         segments = q.fit(node.function, i, o, piecewise.histogram(codes_of(q.values[node.inputs[0]], i), i))
         return cls(channels=node.width, i=i, segments=segments, **q.common(node))
 
-    def retrained(self, parameters, **unit):
-        return self._with(unit)
-
     def check_inputs(self, producers):
         check_input("activation", producers[0], self.channels, self.i)
 

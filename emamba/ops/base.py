@@ -7,7 +7,7 @@ the same class (`rtl.blocks`).
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -145,14 +145,11 @@ class Operator:
 
     def retrained(self, parameters: dict[str, Array], **unit) -> "Operator":
         """The operator of other float parameters in the same formats, perhaps with another `unit`."""
-        return self._with(unit)
+        return replace(self, **unit) if unit else self
 
     def values(self) -> dict[str, Array]:
         """The integer parameters as real numbers, as `real` reads them."""
         return {}
-
-    def _with(self, changes: dict) -> "Operator":
-        return self if not changes else type(self)(**{entry.name: getattr(self, entry.name) for entry in fields(self)} | changes)
 
     # -- C --------------------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Token embedding."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -54,7 +54,7 @@ class Lookup(Operator):
         return cls(table=table, i=q.formats[node.inputs[0]], **q.common(node))
 
     def retrained(self, parameters, **unit):
-        return self._with({"table": rounded(parameters["weight"] / self.o.step, self.o.min, self.o.max)})
+        return replace(self, table=rounded(parameters["weight"] / self.o.step, self.o.min, self.o.max))
 
     def check_node(self, node):
         if len(self.table) != node.rows:

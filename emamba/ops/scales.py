@@ -8,7 +8,7 @@ import numpy as np
 
 from ..base.errors import DesignLimit
 from ..base.formats import IntFormat
-from .base import BIAS
+from .base import BIAS, rounded
 
 Array = np.ndarray
 
@@ -44,7 +44,7 @@ def best_frac(x: Array, bits: int, signed: bool = True, tiny: bool = False, axis
 
 def codes_of(x: Array, o: IntFormat) -> Array:
     """Real values as integers of format `o`."""
-    return np.clip(np.floor(x * 2.0**o.frac + 0.5), o.min, o.max).astype(np.int64)
+    return rounded(x * 2.0**o.frac, o.min, o.max)
 
 
 def power_of_two(weight: Array, bias: Array, bits: int, i: IntFormat, o: IntFormat, silent: bool) -> dict:
@@ -76,7 +76,7 @@ def dyadic(weight: Array, bias: Array, bits: int, i: IntFormat, o: IntFormat, si
     least = np.maximum(ratio * (w.max / (w.max + 0.5)), offset * 2.0**shift / BIAS.max)  # no weight and no bias is clipped
     multiplier = np.clip(np.ceil(np.maximum(ratio - 0.5, least)), 1, largest)
     step = multiplier * 2.0**-shift * o.step
-    integers = np.clip(np.floor(weight * (i.step / step)[:, None] + 0.5), -w.max, w.max).astype(np.int64)
+    integers = rounded(weight * (i.step / step)[:, None], -w.max, w.max)
     return {"weight": integers, "bias": _fixed(bias, step), "multiplier": multiplier.astype(np.int64), "shift": shift, "w": w}
 
 
@@ -84,4 +84,4 @@ SCALES = {"power_of_two": power_of_two, "dyadic": dyadic}
 
 
 def _fixed(bias: Array, step: Array | float) -> Array:
-    return np.clip(np.floor(bias / step + 0.5), BIAS.min, BIAS.max).astype(np.int64)
+    return rounded(bias / step, BIAS.min, BIAS.max)
