@@ -14,7 +14,7 @@ from emamba.ops import Conv1d as Operator
 
 from ..kit import adder_graph
 from ..kit import inventory as inv
-from ..kit.block import PLAIN, Spec, beats, transfers
+from ..kit.block import PLAIN, beats, transfers
 from ..kit.datapath import (
     Pipeline,
     Products,
@@ -23,19 +23,19 @@ from ..kit.datapath import (
     fold,
     rounded_bias,
     sum_inventory,
-    sum_stages,
     tap_format,
     weighted_sum,
     width_of,
 )
 from ..kit.parity import decode, encode
 from ..kit.registry import Stage, realizes
-from ..kit.rom import memory_inventory, rom, rom_latency
+from ..kit.rom import memory_inventory, rom
+from .weighted import Weighted
 
 
 @realizes(Operator)
 @dataclass(frozen=True)
-class Conv1d(Spec):
+class Conv1d(Weighted):
     """`lanes` channels × `tap_lanes` taps a cycle; a token takes ceil(channels / lanes) · ceil(taps / tap_lanes) cycles. The
     taps − 1 tokens before the current one are kept per channel and count as zero where `first` is set. With `constants`, where a
     token takes one cycle, the weights are wired in as one graph of adders. Formats, rounding and bounds:
@@ -54,42 +54,16 @@ class Conv1d(Spec):
         return self.op.weight.shape[1]
 
     @property
-    def groups(self) -> int:
-        return beats(self.taps, self.tap_lanes)
+    def terms(self) -> int:
+        return self.tap_lanes
 
     @property
-    def constant(self) -> bool:
-        """Whether the weights are wired in as an adder graph."""
-        return self.products is Products.CONSTANTS and self.cycles == 1
+    def groups(self) -> int:
+        return beats(self.taps, self.tap_lanes)
 
     @cached_property
     def graph(self):
         return adder_graph.solve(_of_channels(self.op.weight), self.op.i) if self.constant else None
-
-    @property
-    def multipliers(self) -> int:
-        return self.lanes * ((0 if self.constant else self.tap_lanes) + self.op.dyadic)
-
-    @property
-    def multiplies(self) -> int:
-        return self.op.multiplies - (self.op.weight.size if self.constant else 0)
-
-    @property
-    def lookup(self) -> int:
-        """Steps to the weights."""
-        return 1 if self.constant else rom_latency(self.cycles)
-
-    @property
-    def halved(self) -> bool:
-        """Whether a product is two terms, since logic is slower."""
-        return self.products is Products.LOGIC and self.cycles > 1
-
-    @cached_property
-    def latency(self) -> int:
-        """Cycles from a beat's last group of taps to its output: taps, products and adder tree, or adder graph; bias or sum of
-        the groups, (multiplier,) requantizer."""
-        sums = adder_graph.stages(self.graph) if self.constant else sum_stages(self.tap_lanes, self.products, self.halved)
-        return self.lookup + sums + 2 + self.op.dyadic
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Conv1d":

@@ -14,7 +14,7 @@ from emamba.ops import Linear as Operator
 
 from ..kit import adder_graph, pairs
 from ..kit import inventory as inv
-from ..kit.block import PLAIN, Port, Spec, beats, transfers
+from ..kit.block import PLAIN, Port, beats, transfers
 from ..kit.datapath import (
     Pipeline,
     Products,
@@ -24,19 +24,19 @@ from ..kit.datapath import (
     fold,
     rounded_bias,
     sum_inventory,
-    sum_stages,
     tap_format,
     tree_inventory,
     weighted_sum,
     width_of,
 )
 from ..kit.registry import Stage, realizes
-from ..kit.rom import memory_inventory, rom, rom_latency
+from ..kit.rom import memory_inventory, rom
+from .weighted import Weighted
 
 
 @realizes(Operator)
 @dataclass(frozen=True)
-class Linear(Spec):
+class Linear(Weighted):
     """y = requantize(W·x + b) with `in_lanes` × `lanes` multipliers.
 
     A token's input arrives in `chunks` beats; each beat is held for `groups` cycles, in which it meets the weights of every
@@ -59,17 +59,16 @@ class Linear(Spec):
         return {"i": Port(self.op.i, self.op.weight.shape[1], self.in_lanes)}
 
     @property
+    def terms(self) -> int:
+        return self.in_lanes
+
+    @property
     def chunks(self) -> int:
         return self.inputs["i"].beats
 
     @property
     def groups(self) -> int:
         return self.output.beats
-
-    @property
-    def constant(self) -> bool:
-        """Whether the weights are wired in as an adder graph."""
-        return self.products is Products.CONSTANTS and self.cycles == 1
 
     @cached_property
     def graph(self):
@@ -78,31 +77,6 @@ class Linear(Spec):
     @cached_property
     def paired(self) -> bool:
         return self.products in (Products.PAIRS, Products.CONSTANTS) and pairs.possible(self.op.weight, self.op.i)
-
-    @property
-    def multipliers(self) -> int:
-        return self.lanes * ((0 if self.constant else self.in_lanes) + self.op.dyadic)
-
-    @property
-    def multiplies(self) -> int:
-        return self.op.multiplies - (self.op.weight.size if self.constant else 0)
-
-    @property
-    def lookup(self) -> int:
-        """Steps to the weights."""
-        return 1 if self.constant else rom_latency(self.cycles)
-
-    @property
-    def halved(self) -> bool:
-        """Whether a product is two terms, since logic is slower."""
-        return self.products is Products.LOGIC and self.cycles > 1
-
-    @cached_property
-    def latency(self) -> int:
-        """Cycles from a step to its output: weights, products and adder tree, or adder graph; accumulator, (multiplier,)
-        requantizer."""
-        sums = adder_graph.stages(self.graph) if self.constant else sum_stages(self.in_lanes, self.products, self.halved)
-        return self.lookup + sums + 2 + self.op.dyadic
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Linear":
