@@ -22,7 +22,8 @@ from .config import DataConfig, ModelConfig, QuantizeConfig, Recipe, validate
 from .datasets.tokens import executor_tokens
 from .graph import build_graph
 from .graph.parameters import check_tensors
-from .importers.mamba1 import Head, Imported, translate
+from .importers.family import Head, Imported
+from .importers.translate import translate
 from .io.files import write_folder
 from .io.tensor_files import read_checkpoint_files, to_array
 from .io.wrappers import BLOCKS, check_alone, check_one, find_place, follow, peel, prefixes, unwrapped

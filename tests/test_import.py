@@ -21,7 +21,9 @@ from emamba.artifact import Codec, load
 from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig, QuantizeConfig, TrainConfig
 from emamba.graph import build_graph
-from emamba.importers.mamba1 import ALLOWED, SAME_RESULT, SIZES, translate
+from emamba.importers.mamba1 import KEYS
+from emamba.importers.settings import SAME_RESULT
+from emamba.importers.translate import translate
 from emamba.quantization.quantize import read_checkpoint
 from emamba.run.integer import IntegerModel, answers
 from emamba.run.reference import Reference
@@ -162,12 +164,15 @@ def test_files_of_every_kind_hold_the_same(tmp_path):
         assert all(np.array_equal(value, found.weights[name]) for name, value in expected.weights.items())
 
 
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("ending", ["model.safetensors", "pytorch_model.bin"])
-def test_half_precision_is_taken_over_exactly(tmp_path, kind, ending):
-    tensors = {name: value.to(kind) for name, value in tensors_of(Settings(tie_embeddings=False)).items()}
+def test_other_precisions_become_float32(tmp_path, kind, ending):
+    """Half precision exactly; float64 rounded once, which is said."""
+    tensors = {name: value.to(kind) / 3 for name, value in tensors_of(Settings(tie_embeddings=False)).items()}
     (save_file if "safe" in ending else torch.save)(tensors, tmp_path / ending)
-    weights = read_model_files(tmp_path, LENGTH).weights
+    model = read_model_files(tmp_path, LENGTH)
+    weights = model.weights
+    assert ("float64 tensors were rounded to float32" in model.notes) == (kind == torch.float64)
     first = tensors["backbone.layers.1.mixer.in_proj.weight"].float().numpy()
     assert np.array_equal(np.concatenate([weights["blocks.1.x.weight"], weights["blocks.1.z.weight"]]), first)
     assert all(value.dtype == np.float32 for value in weights.values())
@@ -735,6 +740,6 @@ def test_every_place_that_the_page_on_blocks_names_is_there():
 def test_the_page_names_every_setting():
     page = (Path(__file__).parents[1] / "docs" / "import.md").read_text(encoding="utf-8")
     plain = {"hidden_size", "d_model", "num_hidden_layers", "n_layer", "vocab_size"}
-    for layout in SIZES:
-        for key in {*SIZES[layout], *ALLOWED[layout]} - plain | SAME_RESULT:
+    for keys in KEYS.values():
+        for key in {*keys.sizes, *keys.allowed} - plain | SAME_RESULT:
             assert f"`{key}`" in page, key

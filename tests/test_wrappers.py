@@ -19,7 +19,8 @@ from emamba.api import read_model_files
 from emamba.artifact import SHIPPED, load
 from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
-from emamba.importers.mamba1 import GENERATION, translate
+from emamba.importers.settings import GENERATION
+from emamba.importers.translate import translate
 from emamba.quantization.quantize import read_checkpoint
 from emamba.training.network import Network
 
@@ -55,6 +56,7 @@ def same(model) -> bool:
 @pytest.mark.parametrize("prefix, told", [
     ("module.", ""), ("_orig_mod.", ""), ("module._orig_mod.", ""), ("_fsdp_wrapped_module.", ""), ("_forward_module.", ""),
     ("model.", "model."), ("net.module.", "net."), ("trainer.student.", "trainer.student."), ("backbone.", "backbone."),
+    ("base_model.model.", "base_model.model."),
 ])
 def test_names_below_any_prefix(prefix, told):
     model = translate(below(prefix), asdict(UNTIED), LENGTH, "here")
@@ -102,6 +104,34 @@ def test_the_layout_of_mamba_py():
                  "'layers.0…' alone are no model; save the whole, or build a module of your own of this project's blocks, as "
                  "docs/import.md shows"):
         translate(bare, None, LENGTH, "here")
+
+
+@dataclass
+class ModelArgs:
+    """As mamba-minimal keeps them: its vocabulary is padded already."""
+
+    d_model: int = 17
+    n_layer: int = 2
+    vocab_size: int = 24
+    d_state: int = 5
+    expand: int = 2
+    dt_rank: int = 2
+    d_conv: int = 4
+    pad_vocab_size_multiple: int = 8
+    conv_bias: bool = True
+    bias: bool = False
+    d_inner: int = 34
+
+
+def test_the_layout_of_mamba_minimal():
+    """Names without a prefix, the tied head written twice, and no config."""
+    tied = dict(randomize(LanguageModel(Settings())).state_dict())
+    expected = translate(tied, asdict(Settings()), LENGTH, "here")
+    state = {name.removeprefix("backbone."): value for name, value in tied.items()}
+    for settings in (None, asdict(ModelArgs())):
+        model = translate(state, settings, LENGTH, "here")
+        assert model.config == expected.config
+        assert all(np.array_equal(value, model.weights[name]) for name, value in expected.weights.items())
 
 
 @pytest.mark.parametrize("state, sentence", [

@@ -14,7 +14,7 @@ from ..config import NORM_EPSILON, DataConfig, ModelConfig, Recipe, TrainConfig
 from ..datasets import Dataset
 from ..datasets.metrics import figures
 from ..graph import build_graph
-from ..importers.mamba1 import Imported
+from ..importers.family import Imported
 from ..quantization.quantize import read_checkpoint
 from ..run.reference import NUMPY, Reference
 

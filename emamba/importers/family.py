@@ -1,0 +1,55 @@
+"""What one kind of mixer brings to an import, and what an import gives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..config import ModelConfig
+from .settings import Keys
+
+Array = np.ndarray
+Shape = tuple[int, ...]
+Sizes = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Head:
+    """What stands on a model without a head: weight [outputs, d_model], bias [outputs] or None, after `pool` over the tokens."""
+
+    weight: Array
+    bias: Array | None
+    task: str
+    pool: str
+
+
+@dataclass(frozen=True)
+class Imported:
+    """`weights` as `emamba.run.reference` names them, float32; `notes` are sentences on what was done."""
+
+    config: ModelConfig
+    weights: dict[str, Array]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Family:
+    """One kind of mixer.
+
+    name: as sentences call it
+    keys: by layout, what its settings may say
+    told: (shape of the first mixer's tensor by its name and rank, what the settings say) → the sizes that tensors tell
+    shapes: sizes → name and shape of each tensor of a mixer
+    config: sizes → the fields of a ModelConfig that are its own
+    weights: (tensors of a mixer by name, sizes) → ours, below `blocks.K`
+    notes: sizes → the sizes that are its own, and sentences on what was done
+    """
+
+    name: str
+    keys: dict[str, Keys]
+    told: Callable[[Callable[[str, int], Shape], Sizes], Sizes]
+    shapes: Callable[[Sizes], dict[str, Shape]]
+    config: Callable[[Sizes], dict[str, Any]]
+    weights: Callable[[dict[str, Array], Sizes], dict[str, Array]]
+    notes: Callable[[Sizes], tuple[str, tuple[str, ...]]]
