@@ -24,6 +24,7 @@ from emamba.ops import (
     Multiply,
     Pool,
     RangeNorm,
+    Reverse,
     RMSNorm,
     Scan,
 )
@@ -86,6 +87,7 @@ GOOD = {
     "Multiply": {"o": I8, "channels": 4, "a": I12, "b": I8},
     "Add": {"o": I8, "channels": 4, "a": I12, "b": I8},
     "Pool": {"o": I8, "channels": 4, "i": I8, "mean": True, "tokens": 3, "multiplier": 5461, "shift": 14},
+    "Reverse": {"o": I8, "channels": 4, "i": I8},
 }
 NORMS = ("RangeNorm", "LayerNorm", "RMSNorm")
 SILU = fit("silu", I8, I8, 5)
@@ -147,6 +149,7 @@ BAD = [
     ("Scan", {"d": IntFormat(8, True, -26)}, f"D's -26 fraction bits {D_SCALE} 41; lower D's fraction bits"),
     ("Multiply", {"o": IntFormat(8, True, 53)}, f"shift = -41 {SHIFT}"),
     ("Add", {"o": IntFormat(8, True, 48)}, f"shift = -41 {SHIFT}"),
+    ("Reverse", {"o": I12}, "the output's format is INT12·2^-7, but the node needs INT8·2^-5"),
     ("Pool", {"shift": 63}, f"shift = 63 {SHIFT}"),
     ("Pool", {"multiplier": 0}, "multiplier = 0 is out of range; it must lie in 1..65535"),
     ("Pool", {"multiplier": 65536}, "multiplier = 65536 is out of range; it must lie in 1..65535"),
@@ -173,6 +176,7 @@ INPUTS = [
     ("Multiply", [Input(o=I12, channels=4), Input(o=I8, channels=4)], "first second"),
     ("Add", [Input(o=I12, channels=4), Input(o=I8, channels=4)], "first second"),
     ("Pool", [Input(o=I8, channels=4)], "pool"),
+    ("Reverse", [Input(o=I8, channels=4)], "reverse"),
 ]
 
 
@@ -530,6 +534,17 @@ def test_pool_against_fractions(tokens, rounding):
                                                                                          else Fraction(1, 2)) + Fraction(1, 50)
     last = Pool(o=I8, rounding=rounding, channels=4, i=I8, mean=False, tokens=tokens)
     assert np.array_equal(last(x), x[:, -1:])
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 5, 1000])
+def test_reverse_puts_the_last_token_first(tokens):
+    op = Reverse(o=I8, channels=3, i=I8)
+    x = np.random.default_rng(10).integers(-128, 128, (2, tokens, 3))
+    y = op(x)
+    for b, t in np.ndindex(2, tokens):
+        assert y[b, t].tolist() == x[b, tokens - 1 - t].tolist()
+    with refuses("a Reverse needs whole sequences, so none goes on from a state: give each whole"):
+        op.resume(None, x)
 
 
 # -- the integer model --------------------------------------------------------------------------------------------------------

@@ -117,6 +117,10 @@ class Builder:
     def multiply(self, name: str, a: str, b: str, *, role: str = "residual") -> str:
         return self.add("Multiply", name, (a, b), self.width(a), role=role)
 
+    def reverse(self, name: str, x: str) -> str:
+        """The tokens of x, the last one first."""
+        return self.add("Reverse", name, (x,), self.width(x))
+
     def residual(self, name: str, x: str, branch: str) -> str:
         """x plus a branch."""
         return self.add("Add", name, (x, branch), self.width(x), role="residual")

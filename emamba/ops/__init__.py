@@ -6,8 +6,9 @@ from .elementwise import Add, Multiply
 from .lookup import Lookup
 from .norms import LayerNorm, Norm, RangeNorm, RMSNorm
 from .pool import Pool
+from .reverse import Reverse
 from .scan import Scan
 from .weighted import Conv1d, Linear, Weighted
 
 __all__ = ["BIAS", "MULTIPLIER", "OPERATORS", "Activation", "Add", "Conv1d", "Input", "LayerNorm", "Linear", "Lookup", "Multiply",
-           "Norm", "Operator", "Pool", "RMSNorm", "RangeNorm", "Scan", "Weighted", "register"]
+           "Norm", "Operator", "Pool", "RMSNorm", "RangeNorm", "Reverse", "Scan", "Weighted", "register"]

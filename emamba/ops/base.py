@@ -61,6 +61,8 @@ class Operator:
     """Whether a norm's weight and bias can be applied after the node instead of before it."""
     pools: ClassVar[bool] = False
     """Whether the output is one of a sequence."""
+    whole: ClassVar[bool] = False
+    """Whether it needs whole sequences, because an output reads tokens after its own."""
     folds: ClassVar[bool] = False
     """Whether a norm's parameters can be folded into `weight` [out, in] and `bias` [out]."""
     streams: ClassVar[bool] = True
@@ -139,6 +141,8 @@ class Operator:
 
     def resume(self, before: Array | None, *inputs: Array) -> tuple[Array, Array | None]:
         """Output and state after tokens that go on where the state `before` was left; None is the state of the start."""
+        if self.whole:
+            raise DesignLimit(f"a {type(self).__name__} needs whole sequences, so none goes on from a state: give each whole")
         return self(*inputs), None
 
     # -- training -------------------------------------------------------------------------------------------------------------
