@@ -23,6 +23,7 @@ from .datasets.tokens import executor_tokens
 from .graph import build_graph
 from .graph.parameters import check_tensors
 from .importers.family import Head, Imported
+from .importers.own import translate_own
 from .importers.translate import translate
 from .io.files import write_folder
 from .io.tensor_files import read_checkpoint_files, to_array
@@ -132,9 +133,11 @@ def to_data(data: Any) -> Array:
     return found
 
 
-def read_model_files(path: Path | str, length: int) -> Imported:
-    """A checkpoint of mamba_ssm or transformers on disk, for sequences of `length` tokens."""
+def read_model_files(path: Path | str, length: int, layout: str | None = None) -> Imported:
+    """A checkpoint on disk, of a known package or in a `layout` of the user's own, for sequences of `length` tokens."""
     tensors, settings, notes = read_checkpoint_files(path)
+    if layout is not None:
+        return translate_own(layout, tensors, length, str(path))
     model = translate(tensors, settings, length, str(path))
     return replace(model, notes=model.notes + notes)
 

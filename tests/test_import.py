@@ -36,6 +36,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 """Saved by transformers itself, with its outputs: python -m benchmarks.transformers_layout tests/checkpoints."""
 SAVED = sorted(path.name for path in CHECKPOINTS.iterdir())
 LENGTH = 9
+ENDINGS = ".safetensors, .npz, .bin, .pt, .pth, .ckpt"
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
@@ -231,7 +232,7 @@ def test_files_that_are_refused(tmp_path, capsys, break_it, sentence):
 def test_other_files_are_refused(tmp_path):
     (tmp_path / "some.txt").touch()
     for name, what in (("some.txt", "is no file of tensors"), ("none.txt", "does not exist")):
-        with refuses(f"{tmp_path}/{name} {what}: name a folder, a .safetensors file, or one of torch (.bin, .pt, .pth, .ckpt)"):
+        with refuses(f"{tmp_path}/{name} {what}: name a folder, or a file whose name ends with {ENDINGS}"):
             read_model_files(tmp_path / name, LENGTH)
     with refuses(f"cannot read {tmp_path}/none.safetensors: No such file or directory"):
         read_model_files(tmp_path / "none.safetensors", LENGTH)
@@ -685,7 +686,7 @@ def test_commands_that_are_refused(run, tmp_path):
     run("import", folder, "--out", tmp_path, "--length", 4,
         sentence=f"{tmp_path} is no earlier output, since it has no checkpoint.json: name another folder with --out")
     run("import", tmp_path / "none", "--out", out, "--length", 4,
-        sentence=f"{tmp_path}/none does not exist: name a folder, a .safetensors file, or one of torch (.bin, .pt, .pth, .ckpt)")
+        sentence=f"{tmp_path}/none does not exist: name a folder, or a file whose name ends with {ENDINGS}")
     for name, sentence in (
         ("floats", "the data is an array of float64 of the shape [3, 4]; the model reads token ids: integers "
                    "[sequences, tokens]"),
@@ -695,7 +696,7 @@ def test_commands_that_are_refused(run, tmp_path):
     ):
         run("import", folder, "--out", out, "--calibration", tmp_path / f"{name}.npy", sentence=sentence)
     run("import", folder / "config.json", "--out", out, *ids, sentence=f"{folder}/config.json is no file of tensors: name a "
-        "folder, a .safetensors file, or one of torch (.bin, .pt, .pth, .ckpt)")
+        f"folder, or a file whose name ends with {ENDINGS}")
     assert not out.exists() and not (tmp_path / "r").exists()
     run("import", folder, "--out", out, "--length", LENGTH)
     for words in (("quantize", out, "--out", tmp_path / "a"), ("sensitivity", out)):

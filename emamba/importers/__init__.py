@@ -1,0 +1,5 @@
+"""Trained models of other programs."""
+
+from .own import layout
+
+__all__ = ["layout"]

@@ -1,7 +1,7 @@
 """Reads a checkpoint of another implementation: its tensors, and the config.json beside them. No torch for safetensors.
 
-A folder holds `model.safetensors` or `pytorch_model.bin`, whole or in parts that an index names; a file is one of them. They are
-untrusted input: a torch file is read as plain tensors only, so no code in it can run.
+A folder holds `model.safetensors` or `pytorch_model.bin`, whole or in parts that an index names; a file is one of them, or an
+archive of NumPy. They are untrusted input: a torch file is read as plain tensors only, so no code in it can run.
 """
 
 import io
@@ -29,6 +29,7 @@ Array = np.ndarray
 FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 """Looked for in a folder, in this order."""
 TORCH = (".bin", ".pt", ".pth", ".ckpt")
+KINDS = (".safetensors", ".npz", *TORCH)
 TYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
 NESTED = 4
 """Tables inside each other in which a torch file's tensors are looked for."""
@@ -45,9 +46,9 @@ def read_checkpoint_files(path: Path | str) -> tuple[dict[str, Array], dict | No
     folder = path if os.path.isdir(path) else path.parent
     if path is folder:
         path = _find_file(folder)
-    elif not path.name.endswith((".safetensors", ".index.json", *TORCH)):
+    elif not path.name.endswith((".index.json", *KINDS)):
         what = "is no file of tensors" if os.path.exists(path) else "does not exist"
-        raise InputError(f"{path} {what}: name a folder, a .safetensors file, or one of torch ({', '.join(TORCH)})")
+        raise InputError(f"{path} {what}: name a folder, or a file whose name ends with {', '.join(KINDS)}")
     settings = _read_json(folder / "config.json") if os.path.exists(folder / "config.json") else None
     notes: list[str] = []
     tensors = _read_index(path, notes) if path.name.endswith(".index.json") else _read_file(path, notes)
@@ -64,7 +65,7 @@ def _find_file(folder: Path) -> Path:
     lacks = f"{folder} has none of {', '.join(FILES)}: "
     if told := next((what for name, what in OWN.items() if name in names), None):
         raise InputError(f"{lacks}it is {told}")
-    others = [name for name in names if name.endswith((".safetensors", *TORCH)) or name.startswith("checkpoint-")]
+    others = [name for name in names if name.endswith(KINDS) or name.startswith("checkpoint-")]
     raise InputError(f"{lacks}name the folder or the file of a trained checkpoint"
                      + (f", such as {folder / others[-1]}" if others else ""))
 
@@ -117,6 +118,8 @@ def _read_file(path: Path, notes: list[str]) -> dict[str, Array]:
     if path.name.endswith(TORCH):
         return _read_torch(path, notes)
     content = read_bytes(path)
+    if path.name.endswith(".npz"):
+        return _read_arrays(path, content)
     check_disguise(path, content, TENSORS)
     try:
         parts = safetensors.deserialize(content)
@@ -135,6 +138,15 @@ def _read_file(path: Path, notes: list[str]) -> dict[str, Array]:
             values = (values.astype(np.uint32) << 16).view(np.float32)
         tensors[name] = to_array(name, values, str(path))
     return tensors
+
+
+def _read_arrays(path: Path, content: bytes) -> dict[str, Array]:
+    """The arrays of a file that numpy.savez wrote."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            return dict(archive)
+    except Exception as error:  # a damaged archive raises nearly every kind of exception
+        raise InputError(f"{path} holds no plain arrays ({brief(error)}): write it again with numpy.savez") from None
 
 
 def _read_torch(path: Path, notes: list[str]) -> dict[str, Array]:

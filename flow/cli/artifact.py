@@ -22,6 +22,7 @@ def add(commands: Commands) -> None:
     sub.add_argument("--out", type=Path, required=True, help="folder of the artifact, or without --calibration of the checkpoint")
     sub.add_argument("--calibration", type=Path, metavar="FILE", help="token ids [sequences, tokens] in a .npy file")
     sub.add_argument("--length", **at_least(1, 1 << 20), help="tokens per sequence (default: those of --calibration)")
+    sub.add_argument("--layout", metavar="NAME", help="names and settings as a file of your own knows them (--model)")
     sub.add_argument("--norm", choices=("keep", "range"), default="keep", help="keep the norms, or exchange them for RangeNorm "
                      "and train on the sequences of --calibration (default: keep)")
     sub.add_argument("--run", type=Path, dest="run_folder", help="folder of that training; an interrupted one in it goes on")
@@ -62,7 +63,8 @@ def _import(options: argparse.Namespace) -> int:
     length, ids = options.length, None
     if options.calibration:
         ids = read_array(options.calibration)
-        check_ids(ids)
+        if options.layout is None:
+            check_ids(ids)
         if length not in (None, ids.shape[1]):
             raise SettingError(f"--length {length}, but the sequences of {options.calibration} have {ids.shape[1]} tokens: "
                                "leave out --length")
@@ -76,7 +78,7 @@ def _import(options: argparse.Namespace) -> int:
         raise SettingError("--norm range needs --run with a folder for its training")
     check_replaceable(options.out, "checkpoint.json" if ids is None else "manifest.json")
     wanted = settings(options)
-    model = read_model_files(options.checkpoint, length)
+    model = read_model_files(options.checkpoint, length, options.layout)
     if options.norm == "range":
         from emamba.training.range_norms import exchange_norms
 
