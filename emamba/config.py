@@ -23,7 +23,8 @@ class ModelConfig(Config):
 
     `form` names the function that builds its blocks: `emamba` (SiLU on the gate only, ReLU on δ, x and z projections with bias;
     paper Eq. 4 and the authors' hardware), `standard` (Mamba-1: SiLU after the convolution, softplus on δ, projections without
-    bias unless `bias` is true), or one that a file of your own registers (`emamba.graph.model`).
+    bias unless `bias` is true), `mamba2` (one decay a head, B and C by groups, a gated norm), or one that a file of your own
+    registers (`emamba.graph.model`).
     """
 
     form: str = Field("emamba", pattern=r"^[A-Za-z]\w{0,39}$")
@@ -45,6 +46,15 @@ class ModelConfig(Config):
     norm: Literal["range", "layer", "rms", "none"] = "range"
     norm_epsilon: float = Field(NORM_EPSILON, gt=0, le=1, description="under the square root of norm = 'layer' and 'rms'")
     bias: bool | None = Field(None, description="biases of x, z and out (default: form = 'emamba' has them)")
+    inner_bias: bool = Field(False, description="biases of dt_low, B and C")
+    delta: Literal["relu", "softplus"] = Field("softplus", description="function of δ (default: relu for form = 'emamba')")
+    delta_offset: float | None = Field(None, gt=0, le=1e6, description="added to δ")
+    delta_limits: tuple[float, float] | None = Field(None, description="lower and upper limit of δ")
+    head_dim: int | None = Field(None, ge=1, le=1 << 14, description="channels a head of form = 'mamba2'")
+    groups: int = Field(1, ge=1, le=1 << 11, description="parts of the heads with a B and a C of their own, form = 'mamba2'")
+    wide_D: bool = Field(False, description="a D for each channel, not for each head, form = 'mamba2'")
+    gated_norm: Literal["after", "before", "none"] = Field(
+        "after", description="the norm inside a block of form = 'mamba2': after the gate, before it, or none")
     residual: bool = True
     pool: Literal["mean", "last", "none"] = "mean"
     task: Literal["classification", "regression", "next_token"]
@@ -54,9 +64,14 @@ class ModelConfig(Config):
     @model_validator(mode="before")
     @classmethod
     def _derive(cls, data):
-        if isinstance(data, dict) and data.get("dt_rank") is None and type(data.get("d_model")) is int:
-            return data | {"dt_rank": max(1, -(-data["d_model"] // 16))}
-        return data
+        if not isinstance(data, dict):
+            return data
+        derived = {}
+        if data.get("dt_rank") is None and type(data.get("d_model")) is int:
+            derived["dt_rank"] = max(1, -(-data["d_model"] // 16))
+        if data.get("delta") is None and data.get("form", "emamba") == "emamba":
+            derived["delta"] = "relu"
+        return data | derived
 
     @model_validator(mode="after")
     def _check(self):
@@ -78,15 +93,36 @@ class ModelConfig(Config):
             raise ValueError(f"the key 'overlap' does not belong to input = '{self.input}'")
         if self.norm_epsilon != NORM_EPSILON and self.norm not in ("layer", "rms"):
             raise ValueError(f"the key 'norm_epsilon' does not belong to norm = '{self.norm}'")
+        self._check_blocks()
         if self.task == "next_token" and self.pool != "none":
             raise ValueError("task = 'next_token' predicts at every token and needs pool = 'none'")
         if self.task != "next_token" and self.pool == "none" and self.task == "classification":
             raise ValueError("task = 'classification' needs pool = 'mean' or 'last'")
         return self
 
+    def _check_blocks(self) -> None:
+        for key in ("head_dim", "groups", "wide_D", "gated_norm"):
+            if self.form in ("emamba", "standard") and getattr(self, key) != type(self).model_fields[key].default:
+                raise ValueError(f"the key '{key}' does not belong to form = '{self.form}'")
+        if self.form == "mamba2":
+            if self.head_dim is None:
+                raise ValueError("form = 'mamba2' needs the key 'head_dim'")
+            if self.d_inner % self.head_dim or self.heads % self.groups:
+                raise ValueError(f"{self.d_inner} inner channels do not divide into heads of {self.head_dim} in {self.groups} "
+                                 "groups")
+        if self.delta == "relu" and (self.delta_offset is not None or self.delta_limits is not None):
+            raise ValueError("delta_offset and delta_limits need delta = 'softplus'")
+        if self.delta_limits is not None and not 0 <= self.delta_limits[0] < self.delta_limits[1] <= 1e30:
+            raise ValueError("delta_limits must be two numbers of 0..1e30, the lower one first")
+
     @property
     def d_inner(self) -> int:
         return self.inner or self.expand * self.d_model
+
+    @property
+    def heads(self) -> int:
+        """Heads of form = 'mamba2'."""
+        return self.d_inner // (self.head_dim or 1)
 
     @property
     def tokens(self) -> int:

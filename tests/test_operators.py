@@ -17,6 +17,7 @@ from emamba.ops import (
     Activation,
     Add,
     Conv1d,
+    HeadScan,
     Input,
     LayerNorm,
     Linear,
@@ -74,6 +75,10 @@ def scan_parts(channels=2, states=3, *, delta_b=False, rounding=Rounding.HALF_UP
             "rounding": rounding} | changes
 
 
+def head_scan_parts(channels=4, heads=2, groups=2, states=3, **changes) -> dict:
+    return scan_parts(heads, 1, **changes) | {"channels": channels, "groups": groups, "states": states}
+
+
 GOOD = {
     "Input": {"o": I8, "channels": 3},
     "Linear": {"o": I8, "weight": ones(2, 3), "bias": ones(2), "multiplier": ones(2), "i": I12, "w": I8, "shift": 4},
@@ -84,6 +89,7 @@ GOOD = {
     "Conv1d": {"o": I8, "weight": ones(2, 3), "bias": ones(2), "multiplier": ones(2), "i": I12, "w": I8, "shift": 4},
     "Activation": {"o": I8, "channels": 4, "i": I8, "entries": exact("silu", I8, I8)},
     "Scan": scan_parts(),
+    "HeadScan": head_scan_parts(),
     "Multiply": {"o": I8, "channels": 4, "a": I12, "b": I8},
     "Add": {"o": I8, "channels": 4, "a": I12, "b": I8},
     "Pool": {"o": I8, "channels": 4, "i": I8, "mean": True, "tokens": 3, "multiplier": 5461, "shift": 14},
@@ -147,6 +153,11 @@ BAD = [
                                          "h_wide": IntFormat(24, True, 62)}, f"b_bar_shift = -41 {SHIFT}"),
     ("Scan", {"d": IntFormat(8, True, 16)}, f"D's 16 fraction bits {D_SCALE} -1; lower D's fraction bits"),
     ("Scan", {"d": IntFormat(8, True, -26)}, f"D's -26 fraction bits {D_SCALE} 41; lower D's fraction bits"),
+    ("HeadScan", {"A": -ones(2, 3)}, "the columns of A is 3, but the node needs 1"),
+    ("HeadScan", {"channels": 5}, "5 channels do not divide into 2 heads"),
+    ("HeadScan", {"groups": 3}, "2 heads do not divide into 3 groups"),
+    ("HeadScan", {"D": ones(3)}, "the shape of D is [3], but the node needs [2] or [4]"),
+    ("HeadScan", {"states": 0}, "states = 0 is out of range; it must lie in 1..16384"),
     ("Multiply", {"o": IntFormat(8, True, 53)}, f"shift = -41 {SHIFT}"),
     ("Add", {"o": IntFormat(8, True, 48)}, f"shift = -41 {SHIFT}"),
     ("Reverse", {"o": I12}, "the output's format is INT12·2^-7, but the node needs INT8·2^-5"),
@@ -173,6 +184,8 @@ INPUTS = [
     ("Activation", [Input(o=I8, channels=4)], "activation"),
     ("Scan", [Input(o=I8, channels=2), Input(o=U7, channels=2), Input(o=I8, channels=3),
               Input(o=IntFormat(8, True, 4), channels=3)], "u dt B C"),
+    ("HeadScan", [Input(o=I8, channels=4), Input(o=U7, channels=2), Input(o=I8, channels=6),
+                  Input(o=IntFormat(8, True, 4), channels=6)], "u dt B C"),
     ("Multiply", [Input(o=I12, channels=4), Input(o=I8, channels=4)], "first second"),
     ("Add", [Input(o=I12, channels=4), Input(o=I8, channels=4)], "first second"),
     ("Pool", [Input(o=I8, channels=4)], "pool"),
@@ -407,6 +420,30 @@ def test_scan_step_against_big_integers(hold, h_bits, delta_b, rounding):
     assert np.array_equal(op(u, dt, B, C), np.stack(ys, 1))
 
 
+@pytest.mark.parametrize("delta_b", [False, True])
+@pytest.mark.parametrize("channels, heads, groups, states, each", [
+    (4, 2, 2, 3, False), (6, 3, 1, 2, True), (5, 1, 1, 4, False), (3, 3, 3, 1, False), (12, 6, 3, 5, True)])
+def test_heads_are_scans_with_shared_factors(channels, heads, groups, states, each, delta_b):
+    parts = head_scan_parts(channels, heads, groups, states, delta_b=delta_b, seed=channels)
+    rng = np.random.default_rng(channels)
+    if each:
+        parts["D"] = rng.integers(-128, 128, channels)
+    op = HeadScan(**parts)
+    u, dt, B, C = (rng.integers(f.min, f.max + 1, (2, 30, width)) for f, width in (
+        (op.u, channels), (op.dt, heads), (op.B, groups * states), (op.C, groups * states)))
+    dt[:, ::5] = 0
+    found, size = op(u, dt, B, C), channels // groups
+    for group in range(groups):
+        own, of_B = slice(group * size, (group + 1) * size), slice(group * states, (group + 1) * states)
+        head = np.arange(channels)[own] // (channels // heads)
+        alone = {key: value for key, value in parts.items() if key not in ("channels", "groups", "states")}
+        plain = Scan(**alone | {"A": np.repeat(parts["A"][head], states, 1), "D": op.direct[own]})
+        assert np.array_equal(found[..., own], plain(u[..., own], dt[..., head], B[..., of_B], C[..., of_B]))
+    first, state = op.resume(None, *(x[:, :13] for x in (u, dt, B, C)))
+    rest, _ = op.resume(state, *(x[:, 13:] for x in (u, dt, B, C)))
+    assert np.array_equal(np.concatenate([first, rest], 1), found)
+
+
 @pytest.mark.parametrize("rounding", Rounding)
 @pytest.mark.parametrize("delta_b", [False, True])
 @pytest.mark.parametrize("B, C", [(I8, I8), (I8, IntFormat(20, True, 17)), (IntFormat(26, True, 23), I8)])
@@ -450,7 +487,7 @@ def test_scan_goes_on_from_a_state(delta_b):
     h = np.zeros((1, 2, 3), np.int64)
     for t in range(4):
         _, h, _ = op.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
-    whole, rest = op(u, dt, B, C), op(*(x[:, 4:] for x in (u, dt, B, C)), state=h)
+    whole, rest = op(u, dt, B, C), op.resume(h, *(x[:, 4:] for x in (u, dt, B, C)))[0]
     assert np.array_equal(rest, whole[:, 4:])
     assert not np.array_equal(op(*(x[:, 4:] for x in (u, dt, B, C))), whole[:, 4:])
 

@@ -94,16 +94,17 @@ class Builder:
         return self.add("Linear", name, (x,), width, parameters=("weight", "bias") if bias else ("weight",), tensors=tensors,
                         role=role, order="emit" if emits else "accumulate", norm=unfolded(self.nodes, x), **attributes)
 
-    def norm(self, name: str, x: str, *, kind: str | None = None, tensors: str | None = None) -> str:
-        """A norm, `range`, `layer` or `rms`, by default the configuration's; `none` adds no node."""
+    def norm(self, name: str, x: str, *, kind: str | None = None, tensors: str | None = None, bias: bool = True) -> str:
+        """A norm, `range`, `layer` or `rms`, by default the configuration's; `none` adds no node. `bias` is none of `rms`."""
         kind = kind or self.config.norm
         if kind == "none":
             return x
         attributes: dict[str, Any] = {} if kind == "range" else {"epsilon": float(self.config.norm_epsilon)}
-        return self.add(NORMS[kind], name, (x,), self.width(x), tensors=tensors, **attributes)
+        return self.add(NORMS[kind], name, (x,), self.width(x), tensors=tensors, parameters=None if bias else ("weight",),
+                        **attributes)
 
-    def activation(self, name: str, x: str, function: str, *, role: str = "inner") -> str:
-        return self.add("Activation", name, (x,), self.width(x), role=role, function=function)
+    def activation(self, name: str, x: str, function: str, *, role: str = "inner", **attributes) -> str:
+        return self.add("Activation", name, (x,), self.width(x), role=role, function=function, **attributes)
 
     def conv(self, name: str, x: str, taps: int, *, bias: bool = True, tensors: str | None = None) -> str:
         """A causal depthwise convolution."""

@@ -281,8 +281,8 @@ def _check_norms(graph: Graph) -> None:
         if node.norm and (not node.operator.folds or node.norm != lacking[0]):
             raise InputError(f"node '{node.name}': it cannot fold '{_short(node.norm)}': a Linear folds the norm that it "
                               "reads, perhaps after a pool")
-        for norm in lacking:
-            if norm and node.norm != norm and not node.operator.commutes:
+        for k, norm in enumerate(lacking):
+            if norm and node.norm != norm and not (k == 0 and set(graph[norm].parameters) <= set(node.operator.commutes)):
                 raise InputError(f"node '{node.name}': it reads the norm '{norm}' and does not fold its weight and bias")
     for name in graph.outputs:
         if norm := graph.unfolded(name):

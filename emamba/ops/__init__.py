@@ -3,6 +3,7 @@
 from .activation import Activation
 from .base import BIAS, MULTIPLIER, OPERATORS, Input, Operator, register
 from .elementwise import Add, Multiply
+from .head_scan import HeadScan
 from .lookup import Lookup
 from .norms import LayerNorm, Norm, RangeNorm, RMSNorm
 from .pool import Pool
@@ -10,5 +11,5 @@ from .reverse import Reverse
 from .scan import Scan
 from .weighted import Conv1d, Linear, Weighted
 
-__all__ = ["BIAS", "MULTIPLIER", "OPERATORS", "Activation", "Add", "Conv1d", "Input", "LayerNorm", "Linear", "Lookup", "Multiply",
-           "Norm", "Operator", "Pool", "RMSNorm", "RangeNorm", "Reverse", "Scan", "Weighted", "register"]
+__all__ = ["BIAS", "MULTIPLIER", "OPERATORS", "Activation", "Add", "Conv1d", "HeadScan", "Input", "LayerNorm", "Linear", "Lookup",
+           "Multiply", "Norm", "Operator", "Pool", "RMSNorm", "RangeNorm", "Reverse", "Scan", "Weighted", "register"]

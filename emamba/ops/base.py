@@ -57,8 +57,8 @@ class Operator:
     """Parameters that weight decay acts on."""
     normalizes: ClassVar[bool] = False
     """Whether the parameters are folded into the node's readers."""
-    commutes: ClassVar[bool] = False
-    """Whether a norm's weight and bias can be applied after the node instead of before it."""
+    commutes: ClassVar[tuple[str, ...]] = ()
+    """Parameters of a norm, before the first input, that can be applied after the node instead of before it."""
     pools: ClassVar[bool] = False
     """Whether the output is one of a sequence."""
     whole: ClassVar[bool] = False

@@ -54,6 +54,8 @@ class Pair(Operator):
 class Multiply(Pair):
     """The gate: requantize(a·b), channel by channel."""
 
+    commutes = ("weight",)
+
     @classmethod
     def real(cls, xp, node, parameters, a, b):
         return a * b

@@ -28,7 +28,8 @@ class Pool(Operator):
     attributes: ClassVar = {"mean": bool}
     needed = ("mean",)
     streams = False
-    commutes = pools = True
+    pools = True
+    commutes = "weight", "bias"
     source = Path(__file__).with_suffix(".c")
 
     def __post_init__(self):

@@ -16,7 +16,8 @@ class Reverse(Operator):
     i: IntFormat
 
     streams = refined = False
-    commutes = whole = True
+    commutes = "weight", "bias"
+    whole = True
     source = Path(__file__).with_suffix(".c")
 
     def __post_init__(self):

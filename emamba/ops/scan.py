@@ -60,7 +60,7 @@ class Scan(Operator):
 
     def __post_init__(self):
         check_matrix("A", self.A)
-        check_same("the shape of D", self.D.shape, (self.A.shape[0],))
+        self._check_shapes()
         arith.check_range("A", self.A, self.a)
         if (self.A > 0).any():
             raise DesignLimit("A holds a positive value, so the state would grow without bound; A must be ≤ 0")
@@ -79,6 +79,9 @@ class Scan(Operator):
         check_bound("y's accumulator", self.y_bound, self.y_shift)
         check_bound("the recurrent state", (self.h.magnitude << self.a_bar.bits) + self.term_bound)
 
+    def _check_shapes(self) -> None:
+        check_same("the shape of D", self.D.shape, (self.A.shape[0],))
+
     @property
     def width(self) -> int:
         return self.A.shape[0]
@@ -86,6 +89,21 @@ class Scan(Operator):
     @property
     def d_state(self) -> int:
         return self.A.shape[1]
+
+    @property
+    def heads(self) -> int:
+        """Channels of δ: parts of the channels that share one δ and one Ā."""
+        return self.width
+
+    @property
+    def groups(self) -> int:
+        """Parts of the channels that have a B and a C of their own."""
+        return 1
+
+    @property
+    def direct(self) -> Array:
+        """D of every channel."""
+        return self.D
 
     @property
     def p(self) -> IntFormat:
@@ -129,8 +147,8 @@ class Scan(Operator):
         return self.d_state * self.C.magnitude * self.h_wide.magnitude + direct
 
     def check_inputs(self, producers):
-        for name, producer, width in zip(["u", "dt", "B", "C"], producers, [self.width, self.width, self.d_state, self.d_state],
-                                         strict=True):
+        states = self.groups * self.d_state
+        for name, producer, width in zip(["u", "dt", "B", "C"], producers, [self.width, self.heads, states, states], strict=True):
             check_input(name, producer, width, getattr(self, name))
 
     @cached_property
@@ -144,44 +162,59 @@ class Scan(Operator):
         return np.promote_types(term, state)
 
     def decays(self, dt: Array) -> Array:
-        """Ā [..., d_inner, d_state] for δ [..., d_inner]."""
+        """Ā [..., *A's shape] for δ [..., A's rows]."""
         a_bar = self.decay(dt[..., None] * self.A)
         return np.where(dt[..., None] == 0, 1 << self.a_bar.frac, a_bar) if self.hold else a_bar
 
     @cached_property
     def decay_table(self) -> Array | None:
-        """Ā of every channel and code of δ, [d_state, d_inner · codes]; None where there are too many."""
+        """Ā of every channel and code of δ, [A's columns, A's rows · codes]; None where there are too many."""
         if self.A.size << self.dt.bits > TABLE_SIZE:
             return None
-        return self.decays(codes(self.dt)[:, None]).T.astype(self.word).reshape(self.d_state, -1)
+        return self.decays(codes(self.dt)[:, None]).T.astype(self.word).reshape(self.A.shape[1], -1)
 
     def _look_up_decays(self, dt: Array) -> Array:
-        """Ā [d_state, d_inner, batch] for δ [d_inner, batch]."""
+        """Ā [A's columns, A's rows, batch] for δ [A's rows, batch]."""
         if self.decay_table is None:
             return self.decays(dt.T).T
-        index = dt - self.dt.min + (np.arange(self.width) << self.dt.bits)[:, None]
+        index = dt - self.dt.min + (np.arange(self.heads) << self.dt.bits)[:, None]
         return self.decay_table.take(index, 1, mode="wrap")  # the fastest mode; nothing wraps
 
     def step(self, h: Array, u: Array, dt: Array, B: Array, C: Array) -> tuple[Array, Array, Array]:
-        """One token: h, state [batch, d_inner, d_state]; u, dt [batch, d_inner]; B, C [batch, d_state] → y, h, h_wide."""
+        """One token: h, state [batch, d_inner, d_state]; u [batch, d_inner]; dt [batch, heads]; B, C [batch, groups · d_state] →
+        y, h, h_wide."""
         h, u, dt, B = (x.T.astype(self.word, copy=False) for x in (h, u, dt, B))  # [d_state, d_inner, batch]: the fastest
         y_word = arith.word(self.y_bound, self.y_shift, self.o)
+        decay, dt = (self._of_channels(x) for x in (self._look_up_decays(dt), dt))
+        B, C = self._by_state(B), self._by_state(C.T)
         if self.delta_b:
-            b_bar = arith.requantize(dt * B[:, None], self.b_bar_shift, self.b_bar, self.rounding)
+            b_bar = arith.requantize(dt * B, self.b_bar_shift, self.b_bar, self.rounding)
             term = (b_bar * u) << self.a_bar.frac
         else:
-            term = arith.round_shift((dt * u) * B[:, None], self.term_shift, self.rounding)
-        h_wide = self._look_up_decays(dt) * h
+            term = arith.round_shift((dt * u) * B, self.term_shift, self.rounding)
+        h_wide = decay * h
         h_wide += term
         h_wide = arith.saturate(h_wide, self.h_wide)
-        product = np.multiply(h_wide, C.T[:, None], dtype=arith.word(self.C.magnitude * self.h_wide.magnitude))
-        acc = product.sum(0, dtype=y_word) + (np.multiply(self.D[:, None], u, dtype=y_word) << self.d_shift)
+        product = np.multiply(h_wide, C, dtype=arith.word(self.C.magnitude * self.h_wide.magnitude))
+        acc = product.sum(0, dtype=y_word) + (np.multiply(self.direct[:, None], u, dtype=y_word) << self.d_shift)
         y = arith.requantize(acc, self.y_shift, self.o, self.rounding)
         return y.T, arith.requantize(h_wide, self.a_bar.frac, self.h, self.rounding).T, h_wide.T
 
-    def __call__(self, u: Array, dt: Array, B: Array, C: Array, state: Array | None = None) -> Array:
+    def _of_channels(self, x: Array) -> Array:
+        """x [..., heads, batch] → [..., d_inner, batch]."""
+        return x
+
+    def _by_state(self, x: Array) -> Array:
+        """x [groups · d_state, batch] → [d_state, d_inner or 1, batch]."""
+        return x[:, None]
+
+    def start(self, batch: int) -> Array:
+        """The state before the first token."""
+        return np.zeros((batch, self.width, self.d_state), self.word, order="F")
+
+    def __call__(self, u: Array, dt: Array, B: Array, C: Array) -> Array:
         batch, length, _ = u.shape
-        h = np.zeros((batch, *self.A.shape), self.word, order="F") if state is None else state
+        h = self.start(batch)
         y = np.empty_like(u, dtype=arith.word(self.o.magnitude))
         for t in range(length):
             y[:, t], h, _ = self.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
@@ -189,7 +222,7 @@ class Scan(Operator):
 
     def resume(self, before, u, dt, B, C):
         """The state is h, [batch, d_inner, d_state]."""
-        h, outputs = np.zeros((len(u), *self.A.shape), np.int64) if before is None else before, []
+        h, outputs = self.start(len(u)) if before is None else before, []
         for t in range(u.shape[1]):
             y, h, _ = self.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
             outputs.append(y)
@@ -214,7 +247,19 @@ class Scan(Operator):
 
     @classmethod
     def real(cls, xp, node, parameters, u, dt, B, C):
-        return xp.scan(u, dt, B, C, parameters["A"], parameters["D"])
+        parts = [xp.scan(*part) for part in cls.parts(xp, node, parameters, u, dt, B, C)]
+        return parts[0] if len(parts) == 1 else xp.concatenate(parts, -1)
+
+    @classmethod
+    def parts(cls, xp, node, parameters, u, dt, B, C) -> list[tuple]:
+        """The scans of one decay a channel and state, side by side, that the node consists of: u, δ [b, l, e], B, C [b, l, n],
+        A [e, n], D [e]."""
+        return [(u, dt, B, C, parameters["A"], parameters["D"])]
+
+    @classmethod
+    def _shape(cls, node, q) -> dict:
+        """The fields of the operator that only the graph tells."""
+        return {}
 
     @classmethod
     def quantize(cls, node, q):
@@ -238,7 +283,7 @@ class Scan(Operator):
                                   f"at most {seen_y:g}: raise state_bits ({wide_bits}), or rescale B and C")
             d = IntFormat(bits, True, max(-FINEST, min(d_frac, C.frac + h_frac + fraction - u.frac)))
             b_bar = IntFormat(settings.activation_bits, True, h_frac - u.frac) if settings.input_term == "delta_b" else None
-            return cls(A=A, D=codes_of(p["D"], d), u=u, dt=dt, B=B, C=C, a=a, d=d, decay=decay,
+            return cls(A=A, D=codes_of(p["D"], d), **cls._shape(node, q), u=u, dt=dt, B=B, C=C, a=a, d=d, decay=decay,
                        h=IntFormat(wide_bits - fraction, True, h_frac), h_wide=IntFormat(wide_bits, True, h_frac + fraction),
                        delta_b=b_bar is not None, b_bar=b_bar, hold=settings.hold, o=o, rounding=settings.rounding)
 
@@ -296,14 +341,14 @@ class Scan(Operator):
 
     def c(self, loop):
         loop.check_table("Ā", self.A.size << self.dt.bits)
-        decays = self.decays(np.broadcast_to(codes(self.dt)[:, None], (1 << self.dt.bits, self.width)))
+        decays = self.decays(np.broadcast_to(codes(self.dt)[:, None], (1 << self.dt.bits, self.heads)))
         term = (loop.format(self, self.b_bar_shift, self.b_bar) if self.delta_b
                 else loop.format(self, self.term_shift, self.h_wide))
         return "scan_delta_b" if self.delta_b else "scan_delta_u", {
             "least": self.dt.min, "left": (self.a_bar.frac, 0), "table": loop.pointer(decays, "STATE"),
-            "direct": loop.pointer(self.D << self.d_shift, "int64"), "scratch": loop.reserve(self.A.shape, "STATE"),
-            "o": loop.format(self, self.y_shift), "term": term, "h": loop.format(self, self.a_bar.frac, self.h),
-            "h_wide": loop.format(self, 0, self.h_wide)}
+            "direct": loop.pointer(self.direct << self.d_shift, "int64"),
+            "scratch": loop.reserve((self.width, self.d_state), "STATE"), "o": loop.format(self, self.y_shift), "term": term,
+            "h": loop.format(self, self.a_bar.frac, self.h), "h_wide": loop.format(self, 0, self.h_wide)}
 
     # -- hardware -------------------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,7 @@ typedef struct node {
     void (*compute)(const struct node *);
     const value *x[4];
     value *y;
-    int64_t tokens, in, out, taps, rows, least, bits, index_bits, left[2];
+    int64_t tokens, in, out, taps, rows, least, bits, index_bits, head, group, left[2];
     const sum *weight, *bias, *multiplier;
     const void *table;
     const wide *direct;

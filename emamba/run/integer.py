@@ -73,7 +73,7 @@ class IntegerModel:
         """The state h_wide of scan `name` after every token, [batch, L, d_inner, d_state], from its input nodes' values."""
         u, dt, B, C = (values[key] for key in self.graph[name].inputs)
         op: Scan = self.artifact.operators[name]
-        h, trace = np.zeros((len(u), *op.A.shape), np.int64), []
+        h, trace = op.start(len(u)), []
         for t in range(u.shape[1]):
             _, h, h_wide = op.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
             trace.append(h_wide)

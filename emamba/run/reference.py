@@ -88,5 +88,6 @@ class Reference:
 
     def states(self, name: str, values: dict[str, Array]) -> Array:
         """The states of scan `name` after every token, [batch, L, d_inner, d_state], from the values of its input nodes."""
-        u, dt, B, _ = (values[key] for key in self.graph[name].inputs)
-        return np.stack(list(states(u, dt, B, self.parameters[name]["A"])), 1)
+        node = self.graph[name]
+        parts = node.operator.parts(NUMPY, node, self.parameters[name], *(values[key] for key in node.inputs))
+        return np.concatenate([np.stack(list(states(u, dt, B, A)), 1) for u, dt, B, _, A, _ in parts], 2)

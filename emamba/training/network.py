@@ -43,6 +43,10 @@ class Torch:
         return getattr(F, name)(x)
 
     @staticmethod
+    def repeat(x: Tensor, times: int, axis: int) -> Tensor:
+        return x.repeat_interleave(times, axis)
+
+    @staticmethod
     def uniform(low: float, high: float, shape: tuple[int, ...]) -> Tensor:
         return torch.empty(shape).uniform_(low, high)
 

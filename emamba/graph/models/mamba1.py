@@ -1,6 +1,7 @@
 """Mamba-1, in the paper's form and in the standard one."""
 
 from ..builder import Builder, model
+from .delta import step_size
 
 
 @model("emamba", "standard")
@@ -21,14 +22,10 @@ def mamba1(g: Builder) -> str:
         u = g.conv(f"{at}conv", inner, c.d_conv, tensors=f"{tensors}conv")
         if standard:
             u = g.activation(f"{at}u", u, "silu")
-        low = g.linear(f"{at}dt_low", u, c.dt_rank, bias=False, tensors=f"{tensors}dt_low")
-        if standard:
-            raw = g.linear(f"{at}dt_raw", low, c.d_inner, tensors=f"{tensors}dt", delta="softplus")
-            delta = g.activation(f"{at}dt", raw, "softplus", role="delta")
-        else:
-            delta = g.linear(f"{at}dt", low, c.d_inner, role="delta", tensors=f"{tensors}dt", function="relu", delta="relu")
-        B = g.linear(f"{at}B", u, c.d_state, bias=False, tensors=f"{tensors}B")
-        C = g.linear(f"{at}C", u, c.d_state, bias=False, tensors=f"{tensors}C")
+        low = g.linear(f"{at}dt_low", u, c.dt_rank, bias=c.inner_bias, tensors=f"{tensors}dt_low")
+        delta = step_size(g, at, low, c.d_inner, tensors=f"{tensors}dt")
+        B = g.linear(f"{at}B", u, c.d_state, bias=c.inner_bias, tensors=f"{tensors}B")
+        C = g.linear(f"{at}C", u, c.d_state, bias=c.inner_bias, tensors=f"{tensors}C")
         y = g.scan(f"{at}y", u, delta, B, C, tensors=tensors.removesuffix("."))
         gate = g.multiply(f"{at}gate", y, g.activation(f"{at}silu", z, "silu"))
         out = g.linear(f"{at}out", gate, c.d_model, bias=bias, role="branch", tensors=f"{tensors}out")
