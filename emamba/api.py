@@ -20,7 +20,7 @@ from .artifact import Artifact, Codec
 from .base.errors import EmambaError, Fault, InputError, Mismatch, SettingError, brief
 from .config import DataConfig, ModelConfig, QuantizeConfig, Recipe, validate
 from .datasets.tokens import executor_tokens
-from .graph import build_graph
+from .graph import Graph, build_graph
 from .graph.parameters import check_tensors
 from .importers.family import Head, Imported
 from .importers.own import translate_own
@@ -143,11 +143,11 @@ def read_model_files(path: Path | str, length: int, layout: str | None = None) -
 
 
 def calibrated(name: str, config: ModelConfig, weights: dict[str, Array], codec: Codec, data: Array, settings: QuantizeConfig,
-               record: dict) -> Artifact:
+               record: dict, graph: Graph | None = None) -> Artifact:
     """Weights quantized on `data`, what the model reads; the first of its sequences become the artifact's golden ones."""
     check_data(data, config)
     tokens = calibration_tokens(data, config, settings)
-    artifact = quantize(name, config, weights, codec, tokens, settings, {}, record)
+    artifact = quantize(name, config, weights, codec, tokens, settings, {}, record, graph)
     record_golden(artifact, tokens)
     return artifact
 
@@ -159,17 +159,17 @@ def plain_codec(config: ModelConfig) -> Codec:
 
 
 def write_imported(model: Imported, folder: Path) -> None:
-    """Writes a checkpoint folder as `emamba.training.loop` does."""
+    """Writes a checkpoint folder as `emamba.training.loop` does, with the model's graph where that is its own."""
     recipe = Recipe(data=DataConfig(name=IMPORTED), model=model.config)
-    outputs = model.config.outputs
+    codec = model.codec or plain_codec(model.config)
     record = {
         "format_version": CHECKPOINT_VERSION,
         "recipe": recipe.model_dump(mode="json", exclude_none=True, exclude={"train"}),
-        "input": None,
-        "output": {"scale": [1.0] * outputs, "offset": [0.0] * outputs},
+        "input": None if codec.mean is None else {"mean": codec.mean.tolist(), "std": codec.std.tolist()},
+        "output": {"scale": codec.scale.tolist(), "offset": codec.offset.tolist()},
         "parameters": sum(value.size for value in model.weights.values()),
         "import": {"notes": list(model.notes)},
-    }
+    } | ({} if model.graph is None else {"graph": model.graph.to_json()})
     with write_folder(folder, "checkpoint.json") as temporary:
         save_file(model.weights, temporary / "checkpoint.safetensors")
         (temporary / "checkpoint.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

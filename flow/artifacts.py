@@ -19,18 +19,19 @@ from emamba.run.integer import record_golden
 
 def quantized(name: str, checkpoint: Path, settings: QuantizeConfig, folder: Path | None) -> tuple[Artifact, datasets.Dataset]:
     """A checkpoint or artifact quantized on its data set, which it returns too; `folder` holds the data sets."""
-    recipe, weights, codec, record = read_model(checkpoint)
-    data = data_of(recipe, checkpoint, folder)
-    tokens = calibration(data, recipe.model, settings)
+    model = read_model(checkpoint)
+    data, config = data_of(model.recipe, checkpoint, folder), model.recipe.model
+    tokens = calibration(data, config, settings)
     source = {"name": data.name, "split": data.split, "note": data.note, "unit": data.unit, "unit_scale": data.unit_scale}
-    return quantize(name, recipe.model, weights, codec, tokens, settings, source, {"training": _trained(record)}), data
+    return quantize(name, config, model.weights, model.codec, tokens, settings, source, {"training": _trained(model.record)},
+                    model.graph), data
 
 
 def quantized_on(name: str, checkpoint: Path, settings: QuantizeConfig, inputs: Path) -> Artifact:
     """A checkpoint or artifact quantized on the inputs in a .npy file."""
-    recipe, weights, codec, record = read_model(checkpoint)
-    known = {key: record[key] for key in ("import",) if key in record} | {"training": _trained(record)}
-    return calibrated(name, recipe.model, weights, codec, read_array(inputs), settings, known)
+    model = read_model(checkpoint)
+    known = {key: model.record[key] for key in ("import",) if key in model.record} | {"training": _trained(model.record)}
+    return calibrated(name, model.recipe.model, model.weights, model.codec, read_array(inputs), settings, known, model.graph)
 
 
 def measure(artifact: Artifact, data: datasets.Dataset) -> dict[str, dict]:

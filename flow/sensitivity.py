@@ -15,7 +15,7 @@ from emamba.base.errors import DesignLimit, InputError, SettingError
 from emamba.config import ModelConfig, QuantizeConfig, validate
 from emamba.datasets.metrics import error_name, error_of, figures
 from emamba.datasets.tokens import executor_tokens
-from emamba.graph import build_graph
+from emamba.graph import Graph
 from emamba.quantization.quantize import Traces, quantize, read_model
 from emamba.run.executors import make_executor, predict
 from emamba.run.integer import IntegerModel
@@ -43,6 +43,7 @@ class Bench:
     """
 
     config: ModelConfig
+    graph: Graph
     weights: dict[str, Array]
     codec: Codec
     calibration: Array
@@ -52,7 +53,7 @@ class Bench:
 
     @cached_property
     def traces(self) -> Traces:
-        return Traces.record(build_graph(self.config), self.weights, self.codec, self.calibration)
+        return Traces.record(self.graph, self.weights, self.codec, self.calibration)
 
     @property
     def names(self) -> list[str]:
@@ -85,12 +86,12 @@ class Bench:
 
 def open_bench(checkpoint: Path, settings: QuantizeConfig, folder: Path | None, limit: int) -> tuple[Bench, str]:
     """The bench of a checkpoint or artifact, on the first `limit` validation sequences, and what its error is."""
-    recipe, weights, codec, _ = read_model(checkpoint)
-    data, model = data_of(recipe, checkpoint, folder), recipe.model
+    read = read_model(checkpoint)
+    data, model = data_of(read.recipe, checkpoint, folder), read.recipe.model
     if not len(data.x_validate):
         raise InputError(f"data set {data.name} has no validation part here, by which widths are judged: {data.train_remedy}")
     tokens = executor_tokens(data.x_validate[:limit], model)
-    return Bench(model, weights, codec, calibration(data, model, settings), tokens, data.y_validate[:limit],
+    return Bench(model, read.graph, read.weights, read.codec, calibration(data, model, settings), tokens, data.y_validate[:limit],
                  data.unit_scale), error_name(model.task, data.unit)
 
 

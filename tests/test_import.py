@@ -574,9 +574,10 @@ def test_exchanged_norms_are_trained(tmp_path, capsys):
     assert after < 0.5 * min(before, between)
     artifact = load(tmp_path / "a")
     assert artifact.config.norm == "range" and artifact.config.length == LENGTH and artifact.record["import"]["notes"][-1] == note
-    recipe, weights, _, record = read_checkpoint(tmp_path / "run")
-    assert recipe.model.length == LENGTH - 1 and record["figures"]["test"]["perplexity"] == pytest.approx(after, rel=1e-3)
-    assert all(np.array_equal(value, artifact.weights[name]) for name, value in weights.items())
+    trained = read_checkpoint(tmp_path / "run")
+    assert trained.recipe.model.length == LENGTH - 1
+    assert trained.record["figures"]["test"]["perplexity"] == pytest.approx(after, rel=1e-3)
+    assert all(np.array_equal(trained.weights[name], value) for name, value in artifact.weights.items())
 
 
 def test_too_little_to_train_on(tmp_path):
@@ -617,7 +618,7 @@ def test_import_to_a_checkpoint_and_to_an_artifact_are_the_same(run, tmp_path):
     run("quantize", tmp_path / "run", "--calibration", tmp_path / "ids.npy", "--out", tmp_path / "a", "--set", "weight_bits=7")
     told = run("import", folder, "--calibration", tmp_path / "ids.npy", "--out", tmp_path / "b", "--set", "weight_bits=7")
     a, b = load(tmp_path / "a"), load(tmp_path / "b")
-    assert a.config == b.config == read_checkpoint(tmp_path / "run")[0].model
+    assert a.config == b.config == read_checkpoint(tmp_path / "run").recipe.model
     assert a.operators["block1.x"].w.bits == 7 and a.record["answers"] == b.record["answers"]
     assert a.record["import"] == b.record["import"] == {"notes": out[:-1]}
     assert told.splitlines()[-1] == f"{tmp_path}/b: digest {b.digest[:16]}" and "block1.y: the state cannot overflow" in told

@@ -36,7 +36,7 @@ def bench(model):
     tokens = rng.normal(size=(300, 6, 3)) * np.exp(rng.normal(size=(300, 1, 1)))
     exact = Traces.record(model.graph, model.weights, model.codec, tokens).values["head"][:, 0]
     targets = model.codec.values(exact) + rng.normal(size=(300, 2)) * 0.01
-    return Bench(CONFIG, model.weights, model.codec, tokens[:200], tokens[200:], targets[200:])
+    return Bench(CONFIG, model.graph, model.weights, model.codec, tokens[:200], tokens[200:], targets[200:])
 
 
 def test_rows(bench):
@@ -72,7 +72,7 @@ def test_names_of_other_inputs(model):
     tokens = CONFIG.model_copy(update={"input": "tokens", "vocabulary": 5, "features": None, "pool": "last"})
     artifact = random_artifact(tokens)
     ids = np.zeros((2, 6, 1), np.int64)
-    names = Bench(tokens, artifact.weights, artifact.codec, ids, ids, np.zeros((2, 2))).names
+    names = Bench(tokens, artifact.graph, artifact.weights, artifact.codec, ids, ids, np.zeros((2, 2))).names
     assert "input" not in names and "pool" not in names and "embed" in names
 
 

@@ -245,7 +245,7 @@ def test_pointers_in_the_place_of_our_own_files(tmp_path):
         with refuses(f"{folder}/{name} is a pointer of Git LFS…"):
             load(folder)
     api.write_imported(PLAIN, tmp_path / "run")
-    assert read_checkpoint(tmp_path / "run")[0].model == PLAIN.config
+    assert read_checkpoint(tmp_path / "run").recipe.model == PLAIN.config
     (tmp_path / "run/checkpoint.safetensors").write_bytes(POINTER)
     with refuses(f"{tmp_path}/run/checkpoint.safetensors is a pointer of Git LFS…"):
         read_checkpoint(tmp_path / "run")

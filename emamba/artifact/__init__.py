@@ -1,5 +1,5 @@
 """The artifact: one integer model in a folder."""
 
-from .store import FORMAT, SHIPPED, VERSION, Artifact, Codec, check_operators, load, save, to_json
+from .store import FORMAT, SHIPPED, VERSION, Artifact, Codec, check_operators, graph_of, load, save, to_json
 
-__all__ = ["FORMAT", "SHIPPED", "VERSION", "Artifact", "Codec", "check_operators", "load", "save", "to_json"]
+__all__ = ["FORMAT", "SHIPPED", "VERSION", "Artifact", "Codec", "check_operators", "graph_of", "load", "save", "to_json"]

@@ -193,7 +193,13 @@ def _load_graph(data: Any, config: ModelConfig) -> tuple[Graph, dict[str, dict]]
     rows = data.get("nodes") if isinstance(data, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise InputError("graph: must be a table with the lists nodes and outputs")
-    graph = graph_from_json(data | {"nodes": [{key: value for key, value in row.items() if key != "operator"} for row in rows]})
+    graph = graph_of(data | {"nodes": [{key: value for key, value in row.items() if key != "operator"} for row in rows]}, config)
+    return graph, {row["name"]: row.get("operator", {}) for row in rows}
+
+
+def graph_of(data: Any, config: ModelConfig) -> Graph:
+    """A graph from untrusted JSON, which must be of the sizes that the configuration says."""
+    graph = graph_from_json(data)
     source, result = graph.input, graph.output
     for what, got, want in (("channels at the input", source.width, config.input_width),
                             ("tokens at the input", source.tokens, config.tokens), ("outputs", result.width, config.outputs),
@@ -201,7 +207,7 @@ def _load_graph(data: Any, config: ModelConfig) -> tuple[Graph, dict[str, dict]]
                             ("pool", graph.pooled, config.pool != "none")):
         if got != want:
             raise InputError(f"graph: its {what} are {got}, but the configuration says {want}")
-    return graph, {row["name"]: row.get("operator", {}) for row in rows}
+    return graph
 
 
 def _load_operators(graph: Graph, given: dict[str, Any], arrays: dict[str, Array]) -> dict[str, Operator]:

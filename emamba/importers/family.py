@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from ..artifact import Codec
 from ..config import ModelConfig
+from ..graph import Graph
 from .settings import Keys
 
 Array = np.ndarray
@@ -26,11 +28,14 @@ class Head:
 
 @dataclass(frozen=True)
 class Imported:
-    """`weights` as `emamba.run.reference` names them, float32; `notes` are sentences on what was done."""
+    """`weights` as `emamba.run.reference` names them, float32; `notes` are sentences on what was done. A graph that no
+    configuration builds, and scales of inputs and outputs, come with it."""
 
     config: ModelConfig
     weights: dict[str, Array]
     notes: tuple[str, ...]
+    graph: Graph | None = None
+    codec: Codec | None = None
 
 
 @dataclass(frozen=True)

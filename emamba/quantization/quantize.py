@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from .. import piecewise
-from ..artifact import Artifact, Codec, check_operators, load
+from ..artifact import Artifact, Codec, check_operators, graph_of, load
 from ..base.errors import DesignLimit, Diverged, InputError, SettingError, brief, located
 from ..base.formats import IntFormat
 from ..config import ModelConfig, QuantizeConfig, Recipe, validate
@@ -37,8 +37,19 @@ GAIN = 1e-3
 """Share of the outputs' squared error by which a scale must lower it, for scales = 'output' (our choice)."""
 
 
-def read_checkpoint(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec, dict]:
-    """Recipe, float weights, codec and record of a checkpoint folder."""
+@dataclass(frozen=True)
+class Checkpoint:
+    """A float model: how it was made, the graph that its recipe builds or that came with it, tensors, codec, record."""
+
+    recipe: Recipe
+    graph: Graph
+    weights: dict[str, Array]
+    codec: Codec
+    record: dict
+
+
+def read_checkpoint(folder: Path | str) -> Checkpoint:
+    """What a checkpoint folder holds."""
     folder = Path(folder)
     try:
         record = json.loads(_content(folder / "checkpoint.json"))
@@ -56,9 +67,12 @@ def read_checkpoint(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec
             np.resize(np.array(channels[key], np.float64), width) for key in ("mean", "std"))
         output = record["output"]
         codec = Codec(mean, std, np.array(output["scale"], np.float64), np.array(output["offset"], np.float64))
+        given = record.get("graph")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}/checkpoint.json is damaged ({error!r}): train it again") from None
-    return recipe, weights, codec, record
+    with located(f"{folder}/checkpoint.json"):
+        graph = build_graph(recipe.model) if given is None else graph_of(given, recipe.model)
+    return Checkpoint(recipe, graph, weights, codec, record)
 
 
 def _content(path: Path) -> bytes:
@@ -68,7 +82,7 @@ def _content(path: Path) -> bytes:
     return content
 
 
-def read_model(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec, dict]:
+def read_model(folder: Path | str) -> Checkpoint:
     """The same of a checkpoint, or of an artifact, which holds its float weights."""
     if not (Path(folder) / "manifest.json").is_file():
         return read_checkpoint(folder)
@@ -77,7 +91,7 @@ def read_model(folder: Path | str) -> tuple[Recipe, dict[str, Array], Codec, dic
         raise InputError(f"{folder} does not name a data set, so there is nothing to calibrate it on")
     data = {key: artifact.data[key] for key in ("name", "split")}
     recipe = validate(Recipe, {"data": data, "model": artifact.config.model_dump()}, str(folder))
-    return recipe, artifact.weights, artifact.codec, artifact.record.get("training", {})
+    return Checkpoint(recipe, artifact.graph, artifact.weights, artifact.codec, artifact.record.get("training", {}))
 
 
 @dataclass(frozen=True)

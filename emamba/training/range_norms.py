@@ -44,7 +44,7 @@ def exchange_norms(model: Imported, ids: Array, settings: TrainConfig, folder: P
     recipe = Recipe(data=DataConfig(name="imported", split=digest.hexdigest()[:16]),
                     model=start.config.model_copy(update={"length": length}), train=settings)
     record = train(recipe, folder, data=data, start=start.weights)
-    _, weights, _, _ = read_checkpoint(folder)
+    weights = read_checkpoint(folder).weights
     before, between = (_perplexity(version, data) for version in (model, start))
     trained = record["figures"]["test"]["perplexity"]
     notes = [note for note in model.notes if not note.startswith(("norms: ", "the head is "))]

@@ -88,11 +88,11 @@ class Bench:
 
     def _error(self, trial: Trial, folder: Path, recipe: Recipe, settings: QuantizeConfig) -> float:
         data = self.data
-        trained, weights, codec, _ = read_checkpoint(folder)
-        if trained != recipe:
+        trained = read_checkpoint(folder)
+        if trained.recipe != recipe:
             raise OutputError(f"{folder} holds the checkpoint of another recipe: move it away")
         tokens = executor_tokens(data.x_train[:settings.calibration_frames(recipe.model.tokens)], recipe.model)
-        artifact = quantize(str(trial.number), recipe.model, weights, codec, tokens, settings)
+        artifact = quantize(str(trial.number), recipe.model, trained.weights, trained.codec, tokens, settings)
         for backend in ("float", "int"):
             values = predict(artifact, backend, make_executor(artifact, backend), executor_tokens(data.x_validate, recipe.model))
             measured = figures(recipe.model.task, values, data.y_validate, data.unit_scale)
