@@ -1,0 +1,127 @@
+"""What a node's ONNX is written with: operators, constants, quantized tensors, each by a name that tells where it is from."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+from ..base.errors import DesignLimit, InputError
+from ..base.formats import IntFormat
+from ..graph import Node
+
+Array = np.ndarray
+Write = Callable[..., str]
+
+OPSET = 27
+"""The first with LinearAttention and CausalConvWithState."""
+LARGEST = (1 << 31) - (1 << 20)
+"""Bytes of constants; a file of protobuf has less than 2 GiB."""
+TYPES = {(8, True): np.int8, (8, False): np.uint8, (16, True): np.int16, (16, False): np.uint16}
+"""By bits and sign, what QuantizeLinear gives."""
+WRITERS: dict[str, Write] = {}
+"""By kind of node, the function of (writer, node, parameter, *names of its inputs) that writes it and names its value."""
+
+
+def writes(kind: str) -> Callable[[Write], Write]:
+    """Registers how a kind of node is written; a module outside the package can do it too."""
+    def add(write: Write) -> Write:
+        WRITERS[kind] = write
+        return write
+    return add
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A parameter: its tensor's name and values; or integers and the value of a step, one for all or one for each row."""
+
+    name: str
+    values: Array
+    step: Array | None = None
+
+
+class Writer:
+    """Collects the nodes and constants of one ONNX graph."""
+
+    def __init__(self):
+        self.nodes: list[NodeProto] = []
+        self.constants: dict[str, Array] = {}
+        self.place = ""
+        self.count = 0
+
+    def op(self, kind: str, *inputs: str | Array, also: int = 0, **attributes: Any) -> str:
+        """Adds a node of ONNX and returns the name of its first output; `also` counts outputs that nothing reads."""
+        names = [name if isinstance(name, str) else self.constant(f"{self.place}/{kind}", name) for name in inputs]
+        self.count += 1
+        output = f"{self.place}/{kind}_{self.count}"
+        outputs = [output, *(f"{output}.{k}" for k in range(also))]
+        self.nodes.append(helper.make_node(kind, names, outputs, name=output, **attributes))
+        return output
+
+    def named(self, value: str, name: str) -> str:
+        """Gives the value of the last node another name."""
+        if not self.nodes or self.nodes[-1].output[0] != value:
+            value = self.op("Identity", value)
+        self.nodes[-1].output[0] = self.nodes[-1].name = name
+        return name
+
+    def constant(self, name: str, values: Array) -> str:
+        """A constant; the same values under the same name are one."""
+        base, k = name, 0
+        while (known := self.constants.get(name)) is not None:
+            if known.dtype == values.dtype and np.array_equal(known, values):
+                return name
+            k += 1
+            name = f"{base}.{k}"
+        self.constants[name] = values
+        return name
+
+    def parameter(self, stored: Stored, form: Callable[[Array], Array] = np.asarray, axis: int = 0) -> str:
+        """A parameter in another `form`, whose `axis` was its first; integers with the DequantizeLinear that scales them."""
+        if stored.step is None:
+            return self.constant(stored.name, form(stored.values).astype(np.float32))
+        step = np.asarray(stored.step, np.float32)
+        step = step.reshape(-1)[0] if (step == step.flat[0]).all() else step
+        largest = np.abs(stored.values).max(initial=0)
+        kind = next(kind for kind in (np.int8, np.int16, np.int32) if largest <= np.iinfo(kind).max)
+        codes = self.constant(stored.name, form(stored.values).astype(kind))
+        return self.op("DequantizeLinear", codes, np.asarray(step), **({"axis": axis} if step.ndim else {}))
+
+    def rounded(self, value: str, o: IntFormat) -> str:
+        """A value at the steps of a format, by QuantizeLinear and DequantizeLinear; one of more than 16 bits as it is."""
+        kind = TYPES.get((8 if o.bits <= 8 else 16, o.signed)) if o.bits <= 16 else None
+        if kind is None:
+            return value
+        if (o.min, o.max) != (np.iinfo(kind).min, np.iinfo(kind).max):
+            value = self.op("Clip", value, np.float32(o.min * o.step), np.float32(o.max * o.step))
+        step = np.asarray(o.step, np.float32)
+        codes = self.op("QuantizeLinear", value, step, output_dtype=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+        return self.op("DequantizeLinear", codes, step)
+
+    def write(self, node: Node, stored: dict[str, Stored], inputs: list[str]) -> str:
+        """A node of our graph."""
+        if node.kind not in WRITERS:
+            raise InputError(f"node '{node.name}': no form of a {node.kind} in ONNX is known: register one by "
+                             "emamba.onnx.writer.writes")
+        self.place = node.name
+
+        def parameter(name: str, *form) -> str | None:
+            return self.parameter(stored[name], *form) if name in stored else None
+
+        return WRITERS[node.kind](self, node, parameter, *inputs)
+
+    def model(self, graph_name: str, inputs: list, outputs: list, notes: dict[str, str]) -> ModelProto:
+        """The finished model."""
+        if (size := sum(value.nbytes for value in self.constants.values())) > LARGEST:
+            raise DesignLimit(f"its constants take {size} bytes; a file of ONNX has at most {LARGEST}: give a smaller model")
+        constants = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in self.constants.items()]
+        graph = helper.make_graph(self.nodes, graph_name, inputs, outputs, constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="emamba")
+        helper.set_model_props(model, notes)
+        return model
+
+
+def stream(name: str, *shape: int | str, ids: bool = False):
+    """An input or output of the graph."""
+    return helper.make_tensor_value_info(name, TensorProto.INT64 if ids else TensorProto.FLOAT, shape)
