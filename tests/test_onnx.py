@@ -10,13 +10,30 @@ import pytest
 from emamba.artifact import load, save
 from emamba.base.errors import EmambaError
 from emamba.config import ModelConfig
+from emamba.graph import Builder
 from emamba.onnx import writer
 from emamba.onnx.export import export_float, export_integer
+from emamba.ops import OPERATORS
 from emamba.run.executors import make_executor, predict
+from emamba.run.reference import Reference
 from flow import cli
 from sim.models import SHAPES, random_artifact, random_inputs
 
 SHIPPED = ("mars", "mars_layer", "mars_rms", "japanese_vowels", "wikitext2")
+HEADS = {"form": "mamba2", "input": "sequence", "features": 3, "length": 6, "d_model": 8, "inner": 12, "d_state": 4, "blocks": 2,
+         "task": "regression", "outputs": 2, "head_dim": 3}
+OTHERS = {
+    "mamba2": {},
+    "mamba2-groups": {"groups": 2, "wide_D": True, "gated_norm": "before", "norm": "rms"},
+    "mamba2-one-head": {"head_dim": 12, "gated_norm": "none", "norm": "layer", "pool": "none"},
+    "mamba2-limits": {"delta_offset": 0.1, "delta_limits": (0.2, 0.9), "head_dim": 1},
+}
+
+
+def artifact_of(name: str):
+    if name in SHIPPED:
+        return load(f"models/{name}")
+    return random_artifact(ModelConfig(**HEADS | OTHERS[name]) if name in OTHERS else name)
 
 
 def refuses(sentence: str):
@@ -39,11 +56,11 @@ def exported(artifact) -> onnx.ModelProto:
 # -- out ----------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*SHAPES, *SHIPPED])
+@pytest.mark.parametrize("name", [*SHAPES, *OTHERS, *SHIPPED])
 def test_onnxruntime_answers_like_the_executors(name):
     """The float model to 1e-5 of its largest output; the QDQ model closer to the integer model than that lies to the float one,
     or within an eighth of the largest output."""
-    artifact = load(f"models/{name}") if name in SHIPPED else random_artifact(name)
+    artifact = artifact_of(name)
     x = random_inputs(artifact.config, 3, 5)
     exact, integer = (predict(artifact, kind, make_executor(artifact, kind), x) for kind in ("float", "int"))
     np.testing.assert_allclose(answered(exported(artifact), x, artifact.config), exact, atol=1e-5 * np.abs(exact).max())
@@ -57,6 +74,22 @@ def test_values_are_named_by_the_trace_keys():
     assert {node.name for node in artifact.graph if node.inputs} <= made
     constants = {constant.name for constant in exported(artifact).graph.initializer}
     assert set(artifact.graph.tensors) <= constants
+
+
+def test_every_operator_has_a_form():
+    assert set(OPERATORS) == {*writer.WRITERS, "Input"}
+
+
+def test_tokens_backwards():
+    """A Reverse, which no form of the package has."""
+    config = ModelConfig(**HEADS)
+    g = Builder(config)
+    g.x = g.reverse("back", g.x)
+    graph = g.finish()
+    weights = {name: np.random.default_rng(0).normal(size=shape) for name, shape in graph.tensors.items()}
+    x = random_inputs(config, 2)
+    got = answered(export_float(graph, weights, random_artifact(config).codec, "regression"), x, config)
+    np.testing.assert_allclose(got, Reference(graph, weights).answer(x)[:, 0], rtol=1e-5)
 
 
 def test_an_operator_without_a_form(monkeypatch):

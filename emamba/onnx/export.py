@@ -24,18 +24,18 @@ def export_float(graph: Graph, weights: Mapping[str, Array], codec: Codec, task:
     graph, weights: the model and its tensors
     codec, task: of its artifact or checkpoint
     """
-    w = Writer()
+    w = Writer(graph)
 
     def write(node: Node, inputs: list[str]) -> str:
         stored = {name: Stored(tensor, weights[tensor]) for name, tensor in node.parameters.items()}
         return w.named(w.write(node, stored, inputs), node.name) if node.inputs else inputs[0]
 
-    return _written(w, graph, codec, task, write)
+    return _written(w, codec, task, write)
 
 
 def export_integer(artifact: Artifact) -> ModelProto:
     """The integer model's weights and formats around float operators: what a runtime that knows QDQ computes."""
-    w = Writer()
+    w = Writer(artifact.graph)
 
     def write(node: Node, inputs: list[str]) -> str:
         operator = artifact.operators[node.name]
@@ -44,7 +44,7 @@ def export_integer(artifact: Artifact) -> ModelProto:
         value = w.write(node, _stored(node.name, operator), inputs) if node.inputs else inputs[0]
         return w.named(w.rounded(value, operator.o), node.name)
 
-    return _written(w, artifact.graph, artifact.codec, artifact.config.task, write)
+    return _written(w, artifact.codec, artifact.config.task, write)
 
 
 def _stored(name: str, op: Operator) -> dict[str, Stored]:
@@ -61,8 +61,9 @@ def _stored(name: str, op: Operator) -> dict[str, Stored]:
             if key != "bias" or codes.any()}
 
 
-def _written(w: Writer, graph: Graph, codec: Codec, task: str, write: Callable[[Node, list[str]], str]) -> ModelProto:
+def _written(w: Writer, codec: Codec, task: str, write: Callable[[Node, list[str]], str]) -> ModelProto:
     """Both kinds: the input in the user's unit, every node, the output in the user's unit, one row a sequence where pooled."""
+    graph = w.graph
     source, result = graph.input, graph.output
     values: dict[str, str] = {}
     for node in graph:

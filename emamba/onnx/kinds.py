@@ -4,6 +4,9 @@ import numpy as np
 
 from .writer import writes
 
+LEAST, MOST = -(1 << 63), (1 << 63) - 1
+"""Ends of an axis, of a Slice."""
+
 
 @writes("Linear")
 def linear(w, node, parameter, x):
@@ -28,7 +31,11 @@ def lookup(w, node, parameter, ids):
 
 @writes("Activation")
 def activation(w, node, parameter, x):
-    return w.op("Softplus", x) if node.function == "softplus" else w.op("Mul", x, w.op("Sigmoid", x))
+    y = w.op("Softplus", x) if node.function == "softplus" else w.op("Mul", x, w.op("Sigmoid", x))
+    if node.offset is not None:
+        y = w.op("Add", y, np.float32(node.offset))
+    limits = ["" if limit is None else np.float32(limit) for limit in (node.low, node.high)]
+    return w.op("Clip", y, *limits) if any(limit != "" for limit in limits) else y
 
 
 @writes("LayerNorm")
@@ -57,16 +64,37 @@ def range_norm(w, node, parameter, x):
 
 
 @writes("Scan")
+@writes("HeadScan")
 def scan(w, node, parameter, u, dt, B, C):
-    """One head a channel: keys are B, queries C, values δ·u, decays δ·A."""
-    A = parameter("A") or w.op("Neg", w.op("Exp", parameter("A_log")))
-    heads = node.width
-    decays = w.op("Mul", w.op("Unsqueeze", dt, np.array([-1])), A)
-    decays = w.op("Reshape", decays, np.array([0, 0, -1]))
-    tiles = np.array([1, 1, heads])
-    y = w.op("LinearAttention", w.op("Tile", C, tiles), w.op("Tile", B, tiles), w.op("Mul", dt, u), "", decays, also=1,
-             q_num_heads=heads, kv_num_heads=heads, scale=1.0, update_rule="gated")
-    return w.op("Add", y, w.op("Mul", u, parameter("D")))
+    """Linear attention: keys are B, queries C, values δ·u, decays δ·A. A head has one δ: it is a channel of a Scan."""
+    heads, states = (w.graph[name].width for name in node.inputs[1:3])
+    by_heads = node.kind == "HeadScan"
+    groups = node.groups or 1 if by_heads else 1
+    size = node.width // heads
+    split, joined = np.array([0, 0, heads, size]), np.array([0, 0, -1])
+    A = parameter("A", lambda values: values[:, 0] if by_heads else values) or w.op("Neg", w.op("Exp", parameter("A_log")))
+    if by_heads:
+        decays = w.op("Mul", dt, A)
+        each = w.op("Mul", w.op("Reshape", u, split), w.op("Unsqueeze", dt, np.array([-1])))
+        values = w.op("Reshape", each, joined)
+    else:
+        decays = w.op("Reshape", w.op("Mul", w.op("Unsqueeze", dt, np.array([-1])), A), joined)
+        values = w.op("Mul", dt, u)
+
+    def of_heads(x: str) -> str:
+        if groups == 1:
+            return w.op("Tile", x, np.array([1, 1, heads]))
+        index = np.arange(states).reshape(groups, -1).repeat(heads // groups, 0).reshape(-1)
+        return w.op("Gather", x, index, axis=2)
+
+    y = w.op("LinearAttention", of_heads(C), of_heads(B), values, "", decays, also=1, q_num_heads=heads, kv_num_heads=heads,
+             scale=1.0, update_rule="gated")
+    return w.op("Add", y, w.op("Mul", u, parameter("D", lambda values: values.repeat(node.width // len(values)))))
+
+
+@writes("Reverse")
+def reverse(w, node, parameter, x):
+    return w.op("Slice", x, np.array([-1]), np.array([LEAST]), np.array([1]), np.array([-1]))
 
 
 @writes("Multiply")
@@ -83,4 +111,4 @@ def add(w, node, parameter, a, b):
 def pool(w, node, parameter, x):
     if node.mean:
         return w.op("ReduceMean", x, np.array([1]), keepdims=1)
-    return w.op("Slice", x, np.array([-1]), np.array([np.iinfo(np.int64).max]), np.array([1]))
+    return w.op("Slice", x, np.array([-1]), np.array([MOST]), np.array([1]))

@@ -9,7 +9,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ..base.errors import DesignLimit, InputError
 from ..base.formats import IntFormat
-from ..graph import Node
+from ..graph import Graph, Node
 
 Array = np.ndarray
 Write = Callable[..., str]
@@ -44,7 +44,8 @@ class Stored:
 class Writer:
     """Collects the nodes and constants of one ONNX graph."""
 
-    def __init__(self):
+    def __init__(self, graph: Graph):
+        self.graph = graph
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, Array] = {}
         self.place = ""
