@@ -1,16 +1,18 @@
 """Random operators of any shape, and the blocks that every test bench runs."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from functools import partial
 
 import numpy as np
 
 from emamba.base.formats import IntFormat, Rounding
-from emamba.ops import Activation, Add, Conv1d, LayerNorm, Linear, Lookup, Multiply, Pool, RangeNorm, RMSNorm, Scan
+from emamba.ops import Activation, Add, Conv1d, HeadScan, LayerNorm, Linear, Lookup, Multiply, Pool, RangeNorm, RMSNorm, Scan
 from emamba.piecewise import Segments, codes, exact, fit
 from rtl.blocks import activation as rtl_activation
 from rtl.blocks import conv1d as rtl_conv1d
 from rtl.blocks import elementwise as rtl_elementwise
+from rtl.blocks import head_scan as rtl_head_scan
 from rtl.blocks import layer_norm as rtl_layer_norm
 from rtl.blocks import linear as rtl_linear
 from rtl.blocks import lookup as rtl_lookup
@@ -69,6 +71,11 @@ def scan(rng, channels, states, *, delta_b=False, certified=False, o=I12, roundi
     )
 
 
+def head_scan(rng, channels, heads, groups, states, **options) -> HeadScan:
+    parts = vars(scan(rng, heads, 1, **options))
+    return HeadScan(**{entry.name: parts[entry.name] for entry in fields(Scan)}, channels=channels, groups=groups, states=states)
+
+
 def multiply(channels) -> Multiply:
     return Multiply(channels=channels, a=I12, b=I8, o=IntFormat(12, True, 10))
 
@@ -116,6 +123,11 @@ def activation_block(name, *, o=I8, entries=False, table=False) -> Spec:
 
 def scan_block(channels, states, lanes, state_lanes, *, table=False, narrow=False, **options) -> Spec:
     return rtl_scan.Scan(scan(rng(), channels, states, **options), lanes, state_lanes, table=table, narrow=narrow)
+
+
+def head_scan_block(channels, heads, groups, states, lanes, state_lanes, *, table=False, **options) -> Spec:
+    op = head_scan(rng(), channels, heads, groups, states, **options)
+    return rtl_head_scan.HeadScan(op, lanes, state_lanes, table=table)
 
 
 def multiply_block(channels, lanes) -> Spec:
@@ -170,6 +182,11 @@ CASES = [
     (range_norm_block, (17, 4, 12), {"narrow": True}),
     *((scan_block, shape, {"certified": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
     *((scan_block, (4, 3, 1, 3), {"rounding": rounding}) for rounding in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),
+    *((head_scan_block, shape, {}) for shape in (
+        (12, 4, 2, 3, 3, 2), (12, 4, 2, 3, 1, 3), (12, 4, 2, 3, 6, 3), (12, 4, 2, 3, 12, 3), (15, 5, 1, 2, 6, 1),
+        (7, 1, 1, 3, 2, 3), (3, 3, 3, 2, 2, 2))),
+    *((head_scan_block, shape, {"table": True}) for shape in ((12, 4, 2, 3, 3, 2), (15, 5, 1, 2, 6, 1), (12, 4, 2, 3, 12, 3))),
+    (head_scan_block, (12, 4, 2, 3, 3, 2), {"delta_b": True}),
     *((make, shape, {}) for make in (multiply_block, add_block) for shape in ((6, 2), (5, 3), (1, 1))),
     *((pool_block, (*shape, mean), {}) for mean in (False, True) for shape in ((6, 2), (5, 3), (1, 1))),
     *((lookup_block, shape, {}) for shape in ((11, 5, 2), (128, 3, 3), (2, 1, 1))),
@@ -223,16 +240,16 @@ def _special(op) -> Iterator[tuple[np.ndarray, ...]]:
             for k in range(0, len(ends), op.channels):
                 yield (np.resize(ends[k:k + op.channels], op.channels),)
         case Scan():
-            every = codes(op.dt)
+            every, states = codes(op.dt), op.groups * op.d_state
             pieces = np.searchsorted(op.decay.knots, every[:, None, None] * op.A, side="right")
             left = set(np.unique(pieces).tolist())
             while left:
-                dt = np.zeros(op.width, np.int64)
-                for channel in range(op.width):
+                dt = np.zeros(op.heads, np.int64)
+                for channel in range(op.heads):
                     if found := [k for k in range(len(every)) if left & set(pieces[k, channel].tolist())]:
                         dt[channel] = every[found[0]]
                         left -= set(pieces[found[0], channel].tolist())
-                yield np.full(op.width, op.u.max), dt, np.full(op.d_state, op.B.max), np.full(op.d_state, op.C.max)
+                yield np.full(op.width, op.u.max), dt, np.full(states, op.B.max), np.full(states, op.C.max)
 
 
 def _ends(segments: Segments) -> np.ndarray:

@@ -32,8 +32,14 @@ SHAPES: dict[str, dict] = {
                           "norm": "layer", "task": "regression", "outputs": 2},
     "standard-rms-norm": {"form": "standard", "input": "sequence", "features": 2, "length": 3, "d_model": 4, "d_state": 2,
                           "dt_rank": 1, "blocks": 1, "norm": "rms", "pool": "last", "task": "classification", "outputs": 3},
+    "mamba2-groups": {"form": "mamba2", "input": "sequence", "features": 3, "length": 7, "d_model": 9, "head_dim": 3, "groups": 2,
+                      "d_state": 3, "blocks": 1, "task": "regression", "outputs": 2},
+    "mamba2-norm-before": {"form": "mamba2", "input": "tokens", "vocabulary": 7, "length": 5, "d_model": 5, "inner": 7,
+                           "head_dim": 7, "wide_D": True, "gated_norm": "before", "norm": "rms", "d_state": 2, "d_conv": 2,
+                           "bias": True, "delta_limits": (0.02, 0.5), "blocks": 2, "pool": "none", "task": "next_token",
+                           "outputs": 7},
 }
-"""Twelve shapes of both forms: odd sizes, one token, a thousand tokens, three blocks, one channel, every norm, no residual."""
+"""Shapes of all forms: odd sizes, one token, a thousand tokens, three blocks, one channel, every norm, no residual."""
 
 
 def random_artifact(shape: str | ModelConfig, seed: int = 0, **settings) -> Artifact:

@@ -1,4 +1,4 @@
-"""The compiled loop is the integer model: every head's integers, of twelve shapes, of wide types, of MARS; and the executor
+"""The compiled loop is the integer model: every head's integers, of all shapes, of wide types, of MARS; and the executor
 gives the same with it and without."""
 
 from dataclasses import replace

@@ -37,16 +37,6 @@ from .scan_inventory import LOOP, inventory
 SEGMENTS_LEAD, TABLE_LEAD = 1 + PIECEWISE_LATENCY, 3
 """Steps from the operands to the recurrence: δ·A and exp; or δ·u, its product with B, and the requantizer."""
 
-def multiplies(op: Operator, table: bool) -> int:
-    """Multiplications per state: the input term's one or two, Ā·h, C·h, and without a table δ·A and exp's slope."""
-    return 3 + op.delta_b + (0 if table else 2)
-
-
-def multipliers(op: Operator, lanes: int, state_lanes: int, table: bool) -> int:
-    """Those of a block: one a channel, beside the states', does δ·u and then D·u, where a channel takes several cycles."""
-    per_channel = 1 if op.delta_b or state_lanes < op.d_state else 2
-    return lanes * (multiplies(op, table) * state_lanes + per_channel)
-
 
 @realizes(Operator)
 @dataclass(frozen=True)
@@ -75,8 +65,24 @@ class Scan(Spec):
     @cached_property
     def inputs(self):
         op = self.op
-        return {"u": Port(op.u, op.width, self.lanes), "dt": Port(op.dt, op.width, self.lanes),
-                "B": Port(op.B, op.d_state, op.d_state), "C": Port(op.C, op.d_state, op.d_state)}
+        states = op.groups * op.d_state
+        return {"u": Port(op.u, op.width, self.lanes), "dt": Port(op.dt, op.heads, self.head_lanes),
+                "B": Port(op.B, states, op.d_state * self.group_lanes), "C": Port(op.C, states, op.d_state * self.group_lanes)}
+
+    @property
+    def head_lanes(self) -> int:
+        """δ a beat."""
+        return self.lanes
+
+    @property
+    def group_lanes(self) -> int:
+        """Groups with a B and a C of their own a beat."""
+        return 1
+
+    @property
+    def decay_units(self) -> int:
+        """Circuits that compute an Ā each a cycle."""
+        return self.lanes * self.state_lanes
 
     @property
     def code_bits(self) -> int:
@@ -103,22 +109,34 @@ class Scan(Spec):
 
     @property
     def multipliers(self) -> int:
-        return multipliers(self.op, self.lanes, self.state_lanes, self.table)
+        """The input term's one or two, Ā·h and C·h of each state; δ·A and exp's slope of each Ā that no table gives; and one a
+        channel that does δ·u and then D·u, where a channel takes several cycles."""
+        op = self.op
+        per_channel = 1 if op.delta_b or self.state_lanes < op.d_state else 2
+        return (self.lanes * ((3 + op.delta_b) * self.state_lanes + per_channel)
+                + (0 if self.table else 2 * self.decay_units))
 
     @property
     def multiplies(self) -> int:
-        return self.op.width * (self.op.d_state * multiplies(self.op, self.table) + (1 if self.op.delta_b else 2))
+        op = self.op
+        states = op.width * op.d_state
+        return (3 + op.delta_b) * states + op.width * (1 if op.delta_b else 2) + (0 if self.table else 2 * op.A.size)
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Scan":
         """That with groups of channels × groups of states ≤ budget."""
-        table, choices = stage.realization.decay_tables, []
+        choices = []
         for groups in range(1, min(op.d_state, stage.budget) + 1):
             state_lanes = ceil(op.d_state / groups)
-            lanes = ceil(op.width / min(op.width, stage.budget // beats(op.d_state, state_lanes)))
-            choices.append((multipliers(op, lanes, state_lanes, table), lanes, groups, state_lanes))
-        _, lanes, _, state_lanes = min(choices)
-        return cls(op, lanes, state_lanes, table, stage.nonnegative[1], stage.realization.narrow)
+            lanes = cls.possible_lanes(op, ceil(op.width / min(op.width, stage.budget // beats(op.d_state, state_lanes))))
+            choices.append((groups, cls(op, lanes, state_lanes, stage.realization.decay_tables, stage.nonnegative[1],
+                                        stage.realization.narrow)))
+        return min(choices, key=lambda choice: (choice[1].multipliers, choice[1].lanes, choice[0], choice[1].state_lanes))[1]
+
+    @staticmethod
+    def possible_lanes(op: Operator, least: int) -> int:
+        """The fewest lanes that a block can have, and not fewer than `least`."""
+        return least
 
     @property
     def shared(self) -> bool:
@@ -160,16 +178,18 @@ class Scan(Spec):
     def schedule(self, u, dt, B, C):
         taken = {name: [] for name in self.inputs}
         departures, free = [], 0
+        rows = {name: self._rows(name) for name in self.inputs}
         for k in range(len(u)):
-            token = k // self.channel_groups
-            free = max(free, u[k], dt[k], B[token], C[token]) + self.state_groups
-            taken["u"].append(free - 1)
-            taken["dt"].append(free - 1)
+            free = max(free, u[k], dt[k // rows["dt"]], B[k // rows["B"]], C[k // rows["C"]]) + self.state_groups
             departures.append(free - 1 + self.latency)
-            if (k + 1) % self.channel_groups == 0:
-                taken["B"].append(free - 1)
-                taken["C"].append(free - 1)
+            for name, count in rows.items():
+                if (k + 1) % count == 0:
+                    taken[name].append(free - 1)
         return *taken.values(), departures
+
+    def _rows(self, name: str) -> int:
+        """Beats of u during which a beat of an input stays."""
+        return self.channel_groups // self.inputs[name].beats
 
     def inventory(self, options=PLAIN) -> inv.Inventory:
         return inventory(self, options)
@@ -187,10 +207,10 @@ class Scan(Spec):
         m.d.comb += [
             valid.eq(block.u.valid & block.dt.valid & block.B.valid & block.C.valid),
             block.u.ready.eq(valid & advance & last_state),
-            block.dt.ready.eq(valid & advance & last_state),
-            block.B.ready.eq(valid & advance & last_state & last_group),
-            block.C.ready.eq(valid & advance & last_state & last_group),
         ]
+        ends = {count: self._last_of(m, count, block.u.ready, last_group) for count in {self._rows("dt"), self._rows("B")}}
+        m.d.comb += [getattr(block, name).ready.eq(valid & advance & last_state & ends[self._rows(name)])
+                     for name in ("dt", "B", "C")]
         pipeline.rest(platform, valid, self.latency)
         with m.If(valid & advance):
             m.d.sync += [
@@ -202,8 +222,9 @@ class Scan(Spec):
 
         u = [register(lane, "u", self.operands) for lane in block.u.payload.data]
         dt = [register(lane, "dt", self.operands) for lane in block.dt.payload.data]
-        B, C = ([register(lane, name, self.operands) for lane in
-                 choose(m, list(port.payload.data), state_group, state_groups, state_lanes)]
+        B, C = ([[register(lane, name, self.operands) for lane in
+                  choose(m, list(port.payload.data)[k:k + op.d_state], state_group, state_groups, state_lanes)]
+                 for k in range(0, op.d_state * self.group_lanes, op.d_state)]
                 for name, port in (("B", block.B), ("C", block.C)))
         D = rom(pipeline, "D", *constants["D"], group, self.operands)
 
@@ -213,11 +234,13 @@ class Scan(Spec):
             m.submodules[f"state_{k}"] = module = Module()
             inner.append(pipeline.within(module))
         start = register(state_group == 0, "start", self.operands)
-        products = [self._channel_products(m, pipeline, *operands, start) for operands in zip(u, dt, D, strict=True)]
+        products = [self._channel_products(m, pipeline, *operands, start)
+                    for operands in zip(u, self._of_channels(dt), D, strict=True)]
         terms = self._terms(pipeline, inner, u, dt, B, [du for du, _ in products])
         first, last = (register(flag, "flag", self.lead) for flag in (block.u.payload.first, block.u.payload.last))
         live = pipeline.flag(valid, "live", self.lead)
-        decays = self._table(block, pipeline, step) if self.table else self._segments(block, pipeline, inner, dt, step)
+        decays = self._table(block, pipeline, step, group) if self.table else self._segments(m, block, pipeline, inner, dt, step,
+                                                                                             group)
         row = register(step, "row", self.lead)
         states, clipped = self._recurrence(m, block, pipeline, inner, decays, terms, first, last, live, row)
         if block.saturates is not None:
@@ -226,13 +249,13 @@ class Scan(Spec):
 
         # y = C·h + D·u.
         wait = self.lead + self.loop
-        C_held = [register(c, "C_held", wait - self.operands) for c in C]
+        C_held = self._of_channels([[register(c, "C_held", wait - self.operands) for c in own] for own in C])
         before = wait + 1 + self._tree_stages
         y_start, y_live = register(start, "y_start", before - self.operands), pipeline.flag(valid, "y_live", before)
         results = []
         for lane, (_, (direct, age)) in enumerate(products):
             own = slice(lane * state_lanes, (lane + 1) * state_lanes)
-            parts = [term for c, h, own_pipeline in zip(C_held, states[own], inner[own], strict=True)
+            parts = [term for c, h, own_pipeline in zip(C_held[lane], states[own], inner[own], strict=True)
                      for term in wide_product(own_pipeline, c, h, self.narrow, "ch")]
             total = adder_tree(pipeline, parts, "tree")
             bypass = register(direct, "direct_held", before - age).shift_left(op.d_shift)
@@ -240,14 +263,31 @@ class Scan(Spec):
             results.append(pipeline.result(y, op.y_shift, op.o, op.rounding))
         pipeline.finish(results, block.u.payload.first, block.u.payload.last, valid & last_state, self.latency)
 
+    def _last_of(self, m: Module, count: int, moves: Value, last: Value) -> Value:
+        """High in the last of every `count` beats of u; `last` is so in the last of a token."""
+        if count == self.channel_groups:
+            return last
+        place = Signal(range(count), name=f"of_{count}")
+        with m.If(moves):
+            m.d.sync += place.eq(Mux(place == count - 1, 0, place + 1))
+        return place == count - 1
+
+    def _of_channels(self, values: list) -> list:
+        """By channel of a beat, its own of fewer values."""
+        return [values[lane * len(values) // self.lanes] for lane in range(self.lanes)]
+
     def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
         """By name, the rows of every constant memory and their format; of another operator, where one is given. Tables of
         decays are not among them."""
         op = op or self.op
-        found = {"D": (fold(op.D, self.channel_groups, self.lanes), tap_format(op.D))}
+        found = {"D": (fold(op.direct, self.channel_groups, self.lanes), tap_format(op.D))}
         if not self.table:
-            found["A"] = self._by_step(op.A).reshape(self.cycles, -1), tap_format(op.A)
+            found["A"] = self._rates(op.A), tap_format(op.A)
         return found
+
+    def _rates(self, A: np.ndarray) -> np.ndarray:
+        """The rows of the memory of A, one a step."""
+        return self._by_step(A).reshape(self.cycles, -1)
 
     def _by_step(self, values: np.ndarray) -> np.ndarray:
         """[d_inner, d_state, ...] → [rows, lanes, state_lanes, ...], one row a step."""
@@ -273,24 +313,24 @@ class Scan(Spec):
     def _terms(self, pipeline, inner, u, dt, B, du):
         """The input terms b at h_wide's scale, from the operands and δ·u, ready at step `lead`."""
         op, rest = self.op, self.lead - self.operands - 2 - self.shared
+        dt, terms = self._of_channels(dt), []
         if op.delta_b:
-            held = [pipeline.register(value, "u_held", 2) for value in u]
+            held, B = [pipeline.register(value, "u_held", 2) for value in u], self._of_channels(B)
         else:
-            held = [pipeline.register(value, "B_held", 1 + self.shared) for value in B]
-        terms = []
+            held = self._of_channels([[pipeline.register(value, "B_held", 1 + self.shared) for value in own] for own in B])
         for n, own in enumerate(inner):
             lane, k = divmod(n, self.state_lanes)
             if op.delta_b:
-                b_bar = requantize(own.m, own.register(dt[lane] * B[k], "db"), op.b_bar_shift, op.b_bar, op.rounding)
+                b_bar = requantize(own.m, own.register(dt[lane] * B[lane][k], "db"), op.b_bar_shift, op.b_bar, op.rounding)
                 term = own.register(own.register(b_bar, "b_bar") * held[lane], "bu", rest).shift_left(op.a_bar.frac)
             else:
-                exact = own.register(du[lane] * held[k], "dub", rest)
+                exact = own.register(du[lane] * held[lane][k], "dub", rest)
                 rounded = requantize(own.m, exact, op.term_shift, bounded(op.term_bound), op.rounding, fits=True)
                 term = own.register(rounded, "term")
             terms.append(term)
         return terms
 
-    def _segments(self, block, pipeline, inner, dt, step):
+    def _segments(self, m, block, pipeline, inner, dt, step, group):
         """Ā of every lane at step `lead`."""
         op, register = self.op, pipeline.register
         A = rom(pipeline, "A", *self.constants()["A"], step, self.operands)
@@ -303,20 +343,24 @@ class Scan(Spec):
             decays = [Mux(held[k // self.state_lanes], 1 << op.a_bar.frac, decay) for k, decay in enumerate(decays)]
         return decays
 
-    def _table(self, block, pipeline, step):
+    def _table(self, block, pipeline, step, group):
         """The same by tables, each addressed by δ and the number of the row."""
-        op = self.op
-        codes = np.arange(1 << self.code_bits)
+        return self._looked_up(block, pipeline, np.moveaxis(self._by_step(self._by_code()), 3, 1), step)
+
+    def _by_code(self) -> np.ndarray:
+        """Ā [*A's shape, codes of δ]."""
+        op, codes = self.op, np.arange(1 << self.code_bits)
         if op.dt.signed and self.code_bits == op.dt.bits:
             codes = np.where(codes > op.dt.max, codes - (1 << op.dt.bits), codes)
-        by_code = np.moveaxis(op.decays(codes[:, None].repeat(op.width, 1)), 0, -1)  # d_inner, d_state, codes
-        entries = np.moveaxis(self._by_step(by_code), 3, 1)  # rows, codes, lanes, state_lanes
-        element = tap_format(entries)
-        decays = []
+        return np.moveaxis(op.decays(codes[:, None].repeat(op.heads, 1)), 0, -1)
+
+    def _looked_up(self, block, pipeline, entries: np.ndarray, row: Value) -> list[Value]:
+        """Ā of every lane of δ, from entries [rows, codes, lanes, states]."""
+        element, decays = tap_format(entries), []
         for lane, x in enumerate(block.dt.payload.data):
             code = Value.cast(x)[:self.code_bits]
-            address = Cat(code, step) if self.cycles > 1 else code
-            rows = entries[:, :, lane].reshape(-1, self.state_lanes)
+            address = Cat(code, row) if len(entries) > 1 else code
+            rows = entries[:, :, lane].reshape(-1, entries.shape[-1])
             decays += rom(pipeline, f"decay_{lane}", rows, element, address, self.lead, "block")
         return decays
 

@@ -29,11 +29,11 @@ def inventory(scan, options) -> inv.Inventory:
               + memory_inventory(scan, "D", operands, options))
     if scan.table:
         words = scan.cycles << scan.code_bits
-        bits = op.a_bar.bits * states  # block RAM: what it holds matters not
+        bits = op.a_bar.bits * scan.decay_units // lanes  # block RAM: what it holds matters not
         address = inv.register(scan.code_bits, scan.lead - rom_latency(words))
         decays = lanes * (rom_parts(words, bits, "block", bits) + address)
     else:
-        decays = memory_inventory(scan, "A", operands, options)
+        decays = memory_inventory(scan, "A", operands, options) + _decay(scan) * scan.decay_units
     counters = inv.counter(scan.cycles) + inv.counter(scan.channel_groups) + inv.counter(scan.state_groups)
     return channel * lanes + shared + decays + counters + inv.finish(scan.latency)
 
@@ -52,11 +52,19 @@ def _channel(scan, before: int) -> inv.Inventory:
             + inv.Inventory(muxes=a, registers=a + u))
 
 
+def _decay(scan) -> inv.Inventory:
+    """An Ā that no table gives."""
+    op = scan.op
+    dt, A = inv.signed_bits(op.dt), inv.signed_bits(tap_format(op.A))
+    return (inv.product(dt, A, False) + inv.register(op.p.bits) + piecewise_inventory(inv.signed_bits(op.p), op.decay)
+            + inv.Inventory(muxes=op.a_bar.bits * op.hold))
+
+
 def _state(scan, options) -> inv.Inventory:
-    """Decay, input term and recurrence of a state."""
+    """Input term and recurrence of a state."""
     op, rest = scan.op, scan.lead - scan.operands - 2 - scan.shared
     u, dt, B, a_bar = (inv.signed_bits(x) for x in (op.u, op.dt, op.B, op.a_bar))
-    A, D = inv.signed_bits(tap_format(op.A)), inv.signed_bits(tap_format(op.D))
+    D = inv.signed_bits(tap_format(op.D))
     if op.delta_b:
         state = (inv.product(dt, B) + inv.requantizer(dt + B, op.b_bar_shift, op.b_bar, op.rounding)
                  + inv.register(op.b_bar.bits) + inv.product(op.b_bar.bits, u, False)
@@ -70,9 +78,6 @@ def _state(scan, options) -> inv.Inventory:
         else:
             state += inv.register(du + B, rest + scan.loop)
         term = term.bits
-    if not scan.table:
-        state += (inv.product(dt, A, False) + inv.register(op.p.bits) + piecewise_inventory(inv.signed_bits(op.p), op.decay)
-                  + inv.Inventory(muxes=op.a_bar.bits * op.hold))
     waits = max(0, scan.loop - 2)
     state += inv.register(op.h.bits * min(waits, 1)) + inv.register(op.a_bar.bits, waits + scan.table)
     bits, fits = max(op.h.bits + a_bar, term) + 1, not scan.saturates(options)
