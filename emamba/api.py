@@ -165,7 +165,7 @@ def write_imported(model: Imported, folder: Path) -> None:
     record = {
         "format_version": CHECKPOINT_VERSION,
         "recipe": recipe.model_dump(mode="json", exclude_none=True, exclude={"train"}),
-        "input": None if codec.mean is None else {"mean": codec.mean.tolist(), "std": codec.std.tolist()},
+        "input": None if codec.mean is None or codec.std is None else {"mean": codec.mean.tolist(), "std": codec.std.tolist()},
         "output": {"scale": codec.scale.tolist(), "offset": codec.offset.tolist()},
         "parameters": sum(value.size for value in model.weights.values()),
         "import": {"notes": list(model.notes)},

@@ -58,6 +58,13 @@ class Builder:
         else:
             self.x = self.linear("embed", source, config.d_model, role="stem")
 
+    @classmethod
+    def bare(cls) -> "Builder":
+        """One without a configuration, input and embedding."""
+        g = cls.__new__(cls)
+        g.nodes = {}
+        return g
+
     def add(self, kind: str, name: str, inputs: Iterable[str], width: int, *, parameters: Iterable[str] | None = None,
             tensors: str | None = None, tokens: int = 1, role: str = "inner", order: str = "accumulate",
             norm: str = "", **attributes) -> str:

@@ -80,7 +80,7 @@ def _written(w: Writer, codec: Codec, task: str, write: Callable[[Node, list[str
         y = w.op("Add", y, codec.offset.astype(np.float32))
     if graph.pooled:
         y = w.op("Squeeze", y, np.array([1]))
-    w.named(y, OUTPUT)
+    w.named(w.op("Identity", y) if y == values[result.name] else y, OUTPUT)
     shape = ("batch", source.tokens) if source.ids else ("batch", source.tokens, source.width)
     given = ("batch", result.width) if graph.pooled else ("batch", result.tokens, result.width)
     return w.model("emamba", [stream(INPUT, *shape, ids=bool(source.ids))], [stream(OUTPUT, *given)], {TASK: task})

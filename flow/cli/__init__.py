@@ -12,7 +12,7 @@ from emamba.base.options import check
 from emamba.graph import import_models
 
 from ..build import add_own
-from . import artifact, export, hardware, look, search, train, words
+from . import artifact, hardware, look, onnx, search, train, words
 from .arguments import check_outputs
 
 
@@ -33,7 +33,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"emamba {_version()}")
     add_own(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (train, artifact, export, look, hardware, search, words):
+    for family in (train, artifact, onnx, look, hardware, search, words):
         family.add(commands)
     return parser
 

@@ -11,18 +11,22 @@ from emamba.io.files import check_replaceable
 
 from .arguments import LARGE, Commands, add_judges, add_settings, check_artifact_folder, command
 from .inputs import settings
+from .onnx import import_onnx
 from .output import measure_and_save, progress, save_artifact, write_json
 
 
 def add(commands: Commands) -> None:
-    sub = command(commands, "import", _import, "take over a trained Mamba-1 checkpoint of mamba_ssm or transformers",
+    sub = command(commands, "import", _import, "take over a trained model: a checkpoint of Mamba, or ONNX",
                   "emamba import downloads/mamba-130m --calibration ids.npy --out models/mamba")
     sub.add_argument("checkpoint", type=Path, help="folder with model.safetensors (or pytorch_model.bin) and config.json, or "
-                     "the file")
+                     "the file, or a file of ONNX")
     sub.add_argument("--out", type=Path, required=True, help="folder of the artifact, or without --calibration of the checkpoint")
-    sub.add_argument("--calibration", type=Path, metavar="FILE", help="token ids [sequences, tokens] in a .npy file")
+    sub.add_argument("--calibration", type=Path, metavar="FILE", help="token ids [sequences, tokens] in a .npy file, or what an "
+                     "ONNX model reads")
     sub.add_argument("--length", **at_least(1, 1 << 20), help="tokens per sequence (default: those of --calibration)")
     sub.add_argument("--layout", metavar="NAME", help="names and settings as a file of your own knows them (--model)")
+    sub.add_argument("--task", choices=("classification", "regression", "next_token"), help="what the outputs of an ONNX model "
+                     "are for (default: as the file says, else next_token for token ids and regression for numbers)")
     sub.add_argument("--norm", choices=("keep", "range"), default="keep", help="keep the norms, or exchange them for RangeNorm "
                      "and train on the sequences of --calibration (default: keep)")
     sub.add_argument("--run", type=Path, dest="run_folder", help="folder of that training; an interrupted one in it goes on")
@@ -56,6 +60,10 @@ def add(commands: Commands) -> None:
 
 
 def _import(options: argparse.Namespace) -> int:
+    if options.checkpoint.suffix == ".onnx":
+        return import_onnx(options)
+    if options.task is not None:
+        raise SettingError("--task is for ONNX models: a checkpoint of a language model predicts the next token")
     from emamba.api import calibrated, check_ids, plain_codec, read_model_files, write_imported
     from emamba.io.tensor_files import read_array
 

@@ -1,0 +1,81 @@
+"""LinearAttention with the rule `gated` as the scan of a Mamba."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..base.errors import InputError
+from .file import Operation
+from .reader import reads
+from .shapes import stream
+from .values import Array, Stream, Value, is_term, node, same, scaled
+
+
+@reads("LinearAttention")
+def attention(operation: Operation, query: Value, key: Value, value: Value, past: Value | None = None, decay: Value | None = None,
+              beta: Value | None = None) -> Value:
+    """A Scan, or a HeadScan of heads with several channels."""
+    told = operation.attributes
+    heads = told.get("kv_num_heads")
+    if told.get("update_rule", "gated_delta") != "gated" or told.get("q_num_heads") != heads or decay is None:
+        raise InputError(f"its rule is {told.get('update_rule', 'gated_delta')} with {told.get('q_num_heads')} heads of queries "
+                         f"for {heads}; 'gated' with as many is read")
+    if past is not None and (not isinstance(past, np.ndarray) or past.any()):
+        raise InputError("it begins with a state that is not zero")
+    states = query.shape[2] // heads
+    B, C = (_of_heads(x, heads, states) for x in (key, query))
+    if B[1] != C[1]:
+        raise InputError(f"its keys have {B[1]} groups, its queries {C[1]}")
+    groups, B, C = B[1], B[0], C[0]
+    if (factor := told.get("scale", 0.0) or states**-0.5) != 1:
+        C = scaled(C, np.full(C.draft.width, factor))
+    delta, A = _decays(decay, heads)
+    if (A >= 0).any():
+        raise InputError("a decay is not negative, so its state would never fade")
+    if is_term(value, "packed") and is_term(value.args[0], "product by heads") and A.shape[1] == 1:
+        u, step = value.args[0].args
+        _check_delta(step, delta)
+        return node("HeadScan", u, delta, B, C, parameters={"A_log": np.log(-A[:, 0]), "D": np.zeros(u.draft.width)},
+                    groups=groups, wide_D=True)
+    made = stream(value)
+    if made.draft.kind != "Multiply" or made.offset is not None:
+        raise InputError("its values are not the product of δ and u")
+    u, step = (replace(x, axes=delta.axes) for x in made.draft.inputs)
+    u, step = (u, step) if same(step, delta) else (step, u)
+    _check_delta(step, delta)
+    u = u if made.scale is None else scaled(u, made.scale)
+    if u.draft.width != heads:
+        raise InputError(f"its {u.draft.width} values are not one for each of {heads} heads")
+    parameters = {"A_log": np.log(-np.broadcast_to(A, (heads, states))), "D": np.zeros(heads)}
+    if groups == 1:
+        return node("Scan", u, delta, B, C, parameters=parameters)
+    if A.shape[1] > 1:
+        raise InputError(f"it has {groups} groups of B and C and a decay for each state; one or the other is possible")
+    return node("HeadScan", u, delta, B, C, parameters=parameters | {"A_log": np.log(-A[:, 0])}, groups=groups, wide_D=True)
+
+
+def _check_delta(step: Stream, delta: Stream) -> None:
+    if not same(replace(step, axes=delta.axes), delta):
+        raise InputError("the δ of its values is not that of its decays")
+
+
+def _decays(decay: Value, heads: int) -> tuple[Stream, Array]:
+    """δ and A [heads, states or 1]."""
+    if is_term(decay, "packed") and is_term(decay.args[0], "product by states") and len(decay.args[0].args[1]) == heads:
+        delta, A = decay.args[0].args
+        return replace(delta, axes=("B", "L", "C")), A
+    if isinstance(decay, Stream) and decay.draft.width == heads and decay.scale is not None and decay.offset is None:
+        return replace(decay, scale=None), decay.scale[:, None]
+    raise InputError("its decays are not δ·A with a constant A")
+
+
+def _of_heads(x: Value, heads: int, states: int) -> tuple[Stream, int]:
+    """What every head gets: its group's channels of a stream; and the number of groups."""
+    if not is_term(x, "pick"):
+        return stream(x), heads
+    source, index = x.args
+    groups = source.draft.width // states
+    if not groups or heads % groups or not np.array_equal(
+            index, np.arange(groups * states).reshape(groups, states).repeat(heads // groups, 0).reshape(-1)):
+        raise InputError("its keys or queries are not the same for all heads of a group")
+    return source, groups
