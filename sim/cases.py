@@ -7,7 +7,22 @@ from functools import partial
 import numpy as np
 
 from emamba.base.formats import IntFormat, Rounding
-from emamba.ops import Activation, Add, Conv1d, HeadScan, LayerNorm, Linear, Lookup, Multiply, Pool, RangeNorm, RMSNorm, Scan
+from emamba.ops import (
+    Activation,
+    Add,
+    Attention,
+    Conv1d,
+    HeadScan,
+    LayerNorm,
+    Linear,
+    Lookup,
+    Multiply,
+    Pool,
+    RangeNorm,
+    RMSNorm,
+    Scan,
+)
+from emamba.ops.attention import inverse_root
 from emamba.piecewise import Segments, codes, exact, fit
 from rtl.blocks import activation as rtl_activation
 from rtl.blocks import conv1d as rtl_conv1d
@@ -82,6 +97,13 @@ def multiply(channels) -> Multiply:
 
 def add(channels) -> Add:
     return Add(channels=channels, a=I12, b=IntFormat(8, True, 3), o=IntFormat(12, True, 7))
+
+
+def attention(channels, heads, tokens, *, causal=False, rounding=Rounding.HALF_UP) -> Attention:
+    multiplier, extra = inverse_root(channels // heads)
+    return Attention(channels=channels, heads=heads, causal=causal, tokens=tokens, q=I8, k=IntFormat(8, True, 4),
+                     v=IntFormat(8, True, 6), multiplier=multiplier, shift=1 + extra, o=IntFormat(8, True, 7), rounding=rounding,
+                     exp=fit("exp", IntFormat(12, True, 8), IntFormat(8, False, 8), 11, rounding=rounding))
 
 
 def pool(channels, tokens, *, mean=True) -> Pool:

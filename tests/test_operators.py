@@ -94,6 +94,8 @@ GOOD = {
     "Add": {"o": I8, "channels": 4, "a": I12, "b": I8},
     "Pool": {"o": I8, "channels": 4, "i": I8, "mean": True, "tokens": 3, "multiplier": 5461, "shift": 14},
     "Reverse": {"o": I8, "channels": 4, "i": I8},
+    "Attention": {"o": I8, "channels": 4, "heads": 2, "causal": False, "tokens": 3, "q": I8, "k": I12, "v": I8,
+                  "multiplier": 2896, "shift": 17, "exp": fit("exp", IntFormat(12, True, 8), IntFormat(8, False, 8), 11)},
 }
 NORMS = ("RangeNorm", "LayerNorm", "RMSNorm")
 SILU = fit("silu", I8, I8, 5)
@@ -161,6 +163,20 @@ BAD = [
     ("Multiply", {"o": IntFormat(8, True, 53)}, f"shift = -41 {SHIFT}"),
     ("Add", {"o": IntFormat(8, True, 48)}, f"shift = -41 {SHIFT}"),
     ("Reverse", {"o": I12}, "the output's format is INT12·2^-7, but the node needs INT8·2^-5"),
+    ("Attention", {"heads": 3}, "4 channels do not divide into 3 heads"),
+    *[("Attention", {"tokens": tokens}, f"an attention is possible over 1..256 tokens, not {tokens}: shorten the sequences")
+      for tokens in (0, 257)],
+    ("Attention", {"multiplier": 0}, "multiplier = 0 is out of range; it must lie in 1..65535"),
+    ("Attention", {"index_bits": 13},
+     "an attention's table of 13 index bits and 12 entry bits is out of range; 1..12 and 4..16 are possible"),
+    ("Attention", {"exp": fit("exp", I12, I8, 11)},
+     "exp is from INT12·2^-7 to INT8·2^-5, but an attention needs it from signed to unsigned"),
+    ("Attention", {"shift": 63}, f"shift = 63 {SHIFT}"),
+    ("Attention", {"o": IntFormat(8, True, 64), "v": IntFormat(8, True, -14)}, f"y_shift = -58 {SHIFT}"),
+    ("Attention", {"q": IntFormat(30), "k": IntFormat(30)},
+     "the scaled score can reach 72 bits; at most 62 are possible: use narrower formats"),
+    ("Attention", {"v": IntFormat(42, True, 5)},
+     "the scaled sum can reach 64 bits; at most 62 are possible: use narrower formats"),
     ("Pool", {"shift": 63}, f"shift = 63 {SHIFT}"),
     ("Pool", {"multiplier": 0}, "multiplier = 0 is out of range; it must lie in 1..65535"),
     ("Pool", {"multiplier": 65536}, "multiplier = 65536 is out of range; it must lie in 1..65535"),
@@ -190,6 +206,7 @@ INPUTS = [
     ("Add", [Input(o=I12, channels=4), Input(o=I8, channels=4)], "first second"),
     ("Pool", [Input(o=I8, channels=4)], "pool"),
     ("Reverse", [Input(o=I8, channels=4)], "reverse"),
+    ("Attention", [Input(o=I8, channels=4), Input(o=I12, channels=4), Input(o=I8, channels=4)], "q k v"),
 ]
 
 

@@ -129,6 +129,10 @@ class Builder:
         """The tokens of x, the last one first."""
         return self.add("Reverse", name, (x,), self.width(x))
 
+    def attention(self, name: str, q: str, k: str, v: str, heads: int, *, causal: bool = False) -> str:
+        """Softmax attention of v's width, by heads."""
+        return self.add("Attention", name, (q, k, v), self.width(v), heads=heads, causal=causal)
+
     def residual(self, name: str, x: str, branch: str) -> str:
         """x plus a branch."""
         return self.add("Add", name, (x, branch), self.width(x), role="residual")

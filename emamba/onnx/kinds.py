@@ -97,6 +97,11 @@ def reverse(w, node, parameter, x):
     return w.op("Slice", x, np.array([-1]), np.array([LEAST]), np.array([1]), np.array([-1]))
 
 
+@writes("Attention")
+def attention(w, node, parameter, q, k, v):
+    return w.op("Attention", q, k, v, is_causal=int(node.causal), q_num_heads=node.heads, kv_num_heads=node.heads)
+
+
 @writes("Multiply")
 def multiply(w, node, parameter, a, b):
     return w.op("Mul", a, b)

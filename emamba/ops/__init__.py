@@ -1,6 +1,7 @@
 """The operators: one file for each kind of node, with all that the kind means. docs/add-a-block.md adds one."""
 
 from .activation import Activation
+from .attention import Attention
 from .base import BIAS, MULTIPLIER, OPERATORS, Input, Operator, register
 from .elementwise import Add, Multiply
 from .head_scan import HeadScan
@@ -11,5 +12,6 @@ from .reverse import Reverse
 from .scan import Scan
 from .weighted import Conv1d, Linear, Weighted
 
-__all__ = ["BIAS", "MULTIPLIER", "OPERATORS", "Activation", "Add", "Conv1d", "HeadScan", "Input", "LayerNorm", "Linear", "Lookup",
-           "Multiply", "Norm", "Operator", "Pool", "RMSNorm", "RangeNorm", "Reverse", "Scan", "Weighted", "register"]
+__all__ = ["BIAS", "MULTIPLIER", "OPERATORS", "Activation", "Add", "Attention", "Conv1d", "HeadScan", "Input", "LayerNorm",
+           "Linear", "Lookup", "Multiply", "Norm", "Operator", "Pool", "RMSNorm", "RangeNorm", "Reverse", "Scan", "Weighted",
+           "register"]

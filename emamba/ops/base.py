@@ -142,7 +142,9 @@ class Operator:
     def resume(self, before: Array | None, *inputs: Array) -> tuple[Array, Array | None]:
         """Output and state after tokens that go on where the state `before` was left; None is the state of the start."""
         if self.whole:
-            raise DesignLimit(f"a {type(self).__name__} needs whole sequences, so none goes on from a state: give each whole")
+            name = type(self).__name__
+            raise DesignLimit(f"{'an' if name[0] in 'AEIO' else 'a'} {name} needs whole sequences, so none goes on from a state: "
+                              "give each whole")
         return self(*inputs), None
 
     # -- training -------------------------------------------------------------------------------------------------------------
