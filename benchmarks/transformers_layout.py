@@ -1,8 +1,9 @@
 """Models of the package transformers itself, imported: `python -m benchmarks.transformers_layout [FOLDER]`.
 
-Builds small random MambaForCausalLM, saves them as their users do, imports the folders, and compares: the float outputs with
-those of transformers on this processor, and the RTL with the integer model at every trace key. Into FOLDER, if given, go the
-checkpoints and transformers' outputs: what tests/checkpoints holds, so that the tests need not install the package (169 MB).
+Builds small random MambaForCausalLM and Mamba2ForCausalLM, saves them as their users do, imports the folders, and compares: the
+float outputs with those of transformers on this processor, and the RTL with the integer model at every trace key. Into FOLDER, if
+given, go the checkpoints and transformers' outputs: what tests/checkpoints holds, so that the tests need not install the package
+(169 MB).
 
 Needs `pip install 'emamba[layouts]'`.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.numpy import save_file
-from transformers import MambaConfig, MambaForCausalLM
+from transformers import Mamba2Config, Mamba2ForCausalLM, MambaConfig, MambaForCausalLM
 
 import emamba
 from emamba.api import read_model_files
@@ -30,16 +31,22 @@ CASES = {
     "untied": {"hidden_size": 6, "state_size": 3, "num_hidden_layers": 3, "vocab_size": 11, "expand": 3, "conv_kernel": 3,
                "time_step_rank": 4, "use_bias": True, "use_conv_bias": False, "layer_norm_epsilon": 1e-3,
                "tie_word_embeddings": False},
+    "mamba2": {"hidden_size": 14, "state_size": 5, "num_hidden_layers": 2, "vocab_size": 23, "num_heads": 7, "head_dim": 4,
+               "n_groups": 1, "chunk_size": 5, "tie_word_embeddings": True},
+    "mamba2-odd": {"hidden_size": 6, "state_size": 3, "num_hidden_layers": 3, "vocab_size": 11, "expand": 3, "num_heads": 6,
+                   "head_dim": 3, "n_groups": 1, "conv_kernel": 3, "use_bias": True, "use_conv_bias": False,
+                   "layer_norm_epsilon": 1e-3, "time_step_limit": (0.25, 1.5), "chunk_size": 4},
 }
 SEQUENCES, LENGTH = 24, 12
 LIMIT = 1e-4
 CYCLES_PER_TOKEN = 64
 
 
-def make(settings: dict) -> MambaForCausalLM:
+def make(settings: dict) -> torch.nn.Module:
     """A model whose every parameter is random: as it starts, norms, A and D are alike in all channels."""
     torch.manual_seed(0)
-    model = MambaForCausalLM(MambaConfig(**settings)).eval()
+    second = "num_heads" in settings
+    model = (Mamba2ForCausalLM(Mamba2Config(**settings)) if second else MambaForCausalLM(MambaConfig(**settings))).eval()
     with torch.no_grad():
         for parameter in {id(value): value for value in model.parameters()}.values():
             parameter += 0.2 * torch.randn_like(parameter)

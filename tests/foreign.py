@@ -1,4 +1,5 @@
-"""Mamba-1 written down once more, straight from its equations, in the names of mamba_ssm or transformers: what tests import."""
+"""Mamba-1 and Mamba-2 written down once more, straight from their equations, in the names of mamba_ssm or transformers: what
+tests import."""
 
 from dataclasses import asdict, dataclass, field
 from math import ceil
@@ -29,7 +30,8 @@ class Settings:
         return SimpleNamespace(
             rows=ceil(self.vocab_size / several) * several, d=self.d_model, layers=self.n_layer, n=inner["d_state"],
             taps=inner["d_conv"], expand=inner["expand"], rank=inner["dt_rank"], bias=inner["bias"],
-            conv_bias=inner["conv_bias"], rms=self.rms_norm, epsilon=1e-5, tied=self.tie_embeddings)
+            conv_bias=inner["conv_bias"], rms=self.rms_norm, epsilon=1e-5, tied=self.tie_embeddings,
+            second=inner.get("layer") == "Mamba2")
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Config:
         return SimpleNamespace(
             rows=self.vocab_size, d=self.hidden_size, layers=self.num_hidden_layers, n=self.state_size, taps=self.conv_kernel,
             expand=self.expand, rank=self.time_step_rank, bias=self.use_bias, conv_bias=self.use_conv_bias, rms=True,
-            epsilon=self.layer_norm_epsilon, tied=self.tie_word_embeddings)
+            epsilon=self.layer_norm_epsilon, tied=self.tie_word_embeddings, second=False)
 
     def to_dict(self) -> dict:
         return {"model_type": "mamba"} | asdict(self)
@@ -101,8 +103,46 @@ class Mixer(nn.Module):
         return self.out_proj(torch.stack(y, 1) * F.silu(z))
 
 
+class Mixer2(nn.Module):
+    """Of Mamba-2, one token and one head after another. `cfg`: mamba_ssm's ssm_cfg."""
+
+    def __init__(self, d: int, e: int, cfg: dict):
+        super().__init__()
+        self.cfg = cfg = {"d_state": 16, "d_conv": 4, "ngroups": 1, "D_has_hdim": False, "rmsnorm": True,
+                          "norm_before_gate": False, "dt_limit": (0.0, float("inf")), "bias": False, "conv_bias": True} | cfg
+        self.e, self.h, self.group = e, e // cfg["headdim"], cfg["ngroups"] * cfg["d_state"]
+        self.in_proj = nn.Linear(d, 2 * e + 2 * self.group + self.h, bias=cfg["bias"])
+        width = e + 2 * self.group
+        self.conv1d = nn.Conv1d(width, width, cfg["d_conv"], groups=width, padding=cfg["d_conv"] - 1, bias=cfg["conv_bias"])
+        self.dt_bias, self.A_log = nn.Parameter(torch.zeros(self.h)), nn.Parameter(torch.zeros(self.h))
+        self.D = nn.Parameter(torch.zeros(e if cfg["D_has_hdim"] else self.h))
+        if cfg["rmsnorm"]:
+            self.norm = Norm(e, True, 1e-5)
+        self.out_proj = nn.Linear(e, d, bias=cfg["bias"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        cfg, length, size = self.cfg, x.shape[1], self.cfg["headdim"]
+        z, mixed, dt = self.in_proj(x).split([self.e, self.e + 2 * self.group, self.h], -1)
+        mixed = F.silu(self.conv1d(mixed.transpose(1, 2))[..., :length].transpose(1, 2))
+        u, b, c = mixed.split([self.e, self.group, self.group], -1)
+        dt = F.softplus(dt + self.dt_bias).clamp(*cfg["dt_limit"])
+        heads = []
+        for h in range(self.h):
+            own, at = slice(h * size, (h + 1) * size), h * cfg["ngroups"] // self.h * cfg["d_state"]
+            state, y, group = 0.0, [], slice(at, at + cfg["d_state"])
+            for t in range(length):
+                step = dt[:, t, h, None, None]
+                state = torch.exp(-step * self.A_log[h].exp()) * state + step * u[:, t, own, None] * b[:, t, None, group]
+                y.append((state * c[:, t, None, group]).sum(-1))
+            heads.append(torch.stack(y, 1) + (self.D[own] if cfg["D_has_hdim"] else self.D[h]) * u[..., own])
+        y, gate = torch.cat(heads, -1), F.silu(z)
+        if not cfg["rmsnorm"]:
+            return self.out_proj(y * gate)
+        return self.out_proj(self.norm(y) * gate if cfg["norm_before_gate"] else self.norm(y * gate))
+
+
 class Layer(nn.Module):
-    def __init__(self, norm: Norm, mixer: Mixer):
+    def __init__(self, norm: Norm, mixer: nn.Module):
         super().__init__()
         self.norm, self.mixer = norm, mixer
 
@@ -122,8 +162,8 @@ class Backbone(nn.Module):
         rank = ceil(d / 16) if shape.rank == "auto" else shape.rank
         self.add_module("embeddings" if self.wrapped else "embedding", nn.Embedding(shape.rows, d))
         self.layers = nn.ModuleList(
-            Layer(Norm(d, shape.rms, shape.epsilon), Mixer(d, e, shape.n, rank, shape.taps, shape.bias, shape.conv_bias))
-            for _ in range(shape.layers))
+            Layer(Norm(d, shape.rms, shape.epsilon), Mixer2(d, e, settings.ssm_cfg) if shape.second else
+                  Mixer(d, e, shape.n, rank, shape.taps, shape.bias, shape.conv_bias)) for _ in range(shape.layers))
         self.norm_f = Norm(d, shape.rms, shape.epsilon)
 
     def forward(self, ids: Tensor):

@@ -265,7 +265,7 @@ def say(**changes):
      "here has no tensor 'backbone.layers.0.mixer.A_log', which a Mamba-1 model needs"),
     (drop("backbone.embeddings.weight"),
      "here has neither a tensor 'backbone.embedding.weight' (mamba_ssm) nor 'backbone.embeddings.weight' (transformers): it is "
-     "no Mamba-1 model in a layout that is known"),
+     "no Mamba in a layout that is known"),
     (put(f"{MIXER}.D", torch.ones(33)), f"here: tensor '{MIXER}.D' has the shape [33], the model needs [34]"),
     (put(f"{MIXER}.conv1d.weight", torch.ones(34, 4)),
      f"here: tensor '{MIXER}.conv1d.weight' has the shape [34, 4], the model needs [34, 1, 4]"),
@@ -279,8 +279,7 @@ def say(**changes):
     (put("lm_head.bias", torch.ones(23)), f"here has a tensor 'lm_head.bias' {NOT_HAD}"),
     (put(f"{MIXER}.in_proj.bias", torch.ones(68)), f"here has a tensor '{MIXER}.in_proj.bias' {NOT_HAD}"),
     (put("backbone.norm_f.bias", torch.ones(17)), f"here has a tensor 'backbone.norm_f.bias' {NOT_HAD}"),
-    (put(f"{MIXER}.dt_bias", torch.ones(3)),
-     f"here is a Mamba-2 model, since it has a tensor '{MIXER}.dt_bias': only Mamba-1 can be imported"),
+    (put(f"{MIXER}.dt_bias", torch.ones(3)), "here: model_type is 'mamba'; only 'mamba2' can be imported"),
     (put("lm_head.weight", torch.ones(23, 17)),
      "here: its settings tie the head to the embedding, but 'lm_head.weight' is not 'backbone.embeddings.weight': set "
      "tie_word_embeddings to what was trained"),

@@ -44,7 +44,10 @@ class Family:
 
     name: as sentences call it
     keys: by layout, what its settings may say
-    told: (shape of the first mixer's tensor by its name and rank, what the settings say) → the sizes that tensors tell
+    state: the tensor that tells d_state
+    told: (shape of the first mixer's tensor by its name and rank, what the settings say) → the sizes that tensors tell; None is
+        the shape of a tensor that is not there, if the rank is 0
+    check: (sizes, layout, where) refuses sizes that do not go together
     shapes: sizes → name and shape of each tensor of a mixer
     config: sizes → the fields of a ModelConfig that are its own
     weights: (tensors of a mixer by name, sizes) → ours, below `blocks.K`
@@ -53,7 +56,9 @@ class Family:
 
     name: str
     keys: dict[str, Keys]
-    told: Callable[[Callable[[str, int], Shape], Sizes], Sizes]
+    state: str
+    told: Callable[[Callable[[str, int], Any], Sizes], Sizes]
+    check: Callable[[Sizes, str, str], None]
     shapes: Callable[[Sizes], dict[str, Shape]]
     config: Callable[[Sizes], dict[str, Any]]
     weights: Callable[[dict[str, Array], Sizes], dict[str, Array]]

@@ -12,6 +12,7 @@ With e = d_inner, n = d_state, r = dt_rank, below `layers.K.mixer`:
 
 from collections.abc import Callable
 from math import ceil, inf
+from typing import Any
 
 import numpy as np
 
@@ -42,7 +43,7 @@ KEYS = {
 """Those of mamba_ssm's table `ssm_cfg` stand beside the others."""
 
 
-def _told(shape: Callable[[str, int], Shape], said: Sizes) -> Sizes:
+def _told(shape: Callable[[str, int], Any], said: Sizes) -> Sizes:
     (d_inner, d_state), taps = shape("A_log", 2), shape("conv1d.weight", 3)[2]
     rank = shape("dt_proj.weight", 2)[1] if said.get("dt_rank") != "auto" else ceil(said["d_model"] / 16)
     return {"d_inner": d_inner, "d_state": d_state, "d_conv": taps, "dt_rank": rank}
@@ -80,4 +81,4 @@ def _notes(sizes: Sizes) -> tuple[str, tuple[str, ...]]:
     return f"dt_rank {sizes['dt_rank']}", ("in_proj became x and z; x_proj became dt_low, B and C",)
 
 
-MAMBA1 = Family("Mamba-1", KEYS, _told, _shapes, _config, _weights, _notes)
+MAMBA1 = Family("Mamba-1", KEYS, "A_log", _told, lambda sizes, layout, where: None, _shapes, _config, _weights, _notes)

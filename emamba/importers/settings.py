@@ -1,7 +1,7 @@
 """What the settings of a checkpoint, its config.json, may say."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -11,7 +11,7 @@ ALIASES = {("layer", "Mamba"): "Mamba1"}
 """Other words for a value."""
 
 SAME_RESULT = {"residual_in_fp32", "fused_add_norm", "use_mambapy", "use_associative_scan", "use_fast_path", "use_cache", "pscan",
-               "use_cuda"}
+               "use_cuda", "chunk_size", "use_mem_eff_path"}
 """Keys that choose how the same function is computed."""
 
 GENERATION = {
@@ -31,16 +31,16 @@ GENERATION = {
 configuration."""
 
 NO_MATTER = SAME_RESULT | GENERATION | {
-    "time_step_scale", "time_step_min", "time_step_max", "time_step_init_scheme", "time_step_floor", "initializer_range",
-    "rescale_prenorm_residual", "dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor", "initializer_cfg", "base_std",
-    "mup_base_width", "decoder_start_token_id", "architectures", "auto_map", "custom_pipelines", "transformers_version",
-    "torch_dtype", "dtype", "name_or_path", "tokenizer_class", "task_specific_params", "return_dict", "output_hidden_states",
-    "output_attentions", "id2label", "label2id", "num_labels", "problem_type", "chunk_size_feed_forward", "is_encoder_decoder",
-    "is_decoder", "add_cross_attention", "cross_attention_hidden_size", "tie_encoder_decoder", "prefix", "torchscript",
-    "pruned_heads", "finetuning_task", "use_bfloat16", "tf_legacy_loss", "xla_device", "attn_implementation",
-    "experts_implementation", "gradient_checkpointing", "keys_to_ignore_at_inference", "base_model_tp_plan", "base_model_pp_plan",
-    "model_max_length", "max_position_embeddings", "padding_side", "truncation_side", "add_bos_token", "add_eos_token",
-    "unsloth_version",
+    "time_step_scale", "time_step_min", "time_step_max", "time_step_init_scheme", "time_step_floor", "time_step_rank",
+    "initializer_range", "rescale_prenorm_residual", "dt_min", "dt_max", "dt_init", "dt_scale", "dt_init_floor",
+    "A_init_range", "conv_init", "initializer_cfg", "base_std", "mup_base_width", "decoder_start_token_id", "architectures",
+    "auto_map", "custom_pipelines", "transformers_version", "torch_dtype", "dtype", "name_or_path", "tokenizer_class",
+    "task_specific_params", "return_dict", "output_hidden_states", "output_attentions", "id2label", "label2id", "num_labels",
+    "problem_type", "chunk_size_feed_forward", "is_encoder_decoder", "is_decoder", "add_cross_attention",
+    "cross_attention_hidden_size", "tie_encoder_decoder", "prefix", "torchscript", "pruned_heads", "finetuning_task",
+    "use_bfloat16", "tf_legacy_loss", "xla_device", "attn_implementation", "experts_implementation", "gradient_checkpointing",
+    "keys_to_ignore_at_inference", "base_model_tp_plan", "base_model_pp_plan", "model_max_length", "max_position_embeddings",
+    "padding_side", "truncation_side", "add_bos_token", "add_eos_token", "unsloth_version",
 }
 """Keys that no inference reads: start values of a training, names, tokens that stand for something. So is each that begins
 with _, which a package keeps for itself, and each that ends with _token_id."""
@@ -48,11 +48,12 @@ with _, which a package keeps for itself, and each that ends with _token_id."""
 
 @dataclass(frozen=True)
 class Keys:
-    """What one package's settings may say: key → our word for it, and keys that may have these values only, since any other
-    makes a model of another kind."""
+    """What one package's settings may say: key → our word for it, keys that may have these values only, since any other makes a
+    model of another kind, and by our words what holds where nothing is said."""
 
     sizes: Mapping[str, str]
     allowed: Mapping[str, tuple]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_settings(settings: dict, layout: str, keys: Keys, where: str) -> tuple[dict, list[str]]:
@@ -65,7 +66,7 @@ def read_settings(settings: dict, layout: str, keys: Keys, where: str) -> tuple[
         flat |= inner
     said: dict[str, tuple[str, Any]] = {}
     for key, value in flat.items():
-        value = list(value) if isinstance(value, tuple) else value
+        value = [_plain(part) for part in value] if isinstance(value, list | tuple) else value
         value = ALIASES.get((key, value), value) if isinstance(value, str) else value
         if key in keys.allowed:
             if value not in keys.allowed[key]:
@@ -80,7 +81,12 @@ def read_settings(settings: dict, layout: str, keys: Keys, where: str) -> tuple[
             raise InputError(f"{where}: the setting {key} = {value!r} is unknown here, and may change what the model computes: "
                               "remove it from the settings if it does not")
     typed = {ours: _typed(ours, *pair, where) for ours, pair in said.items()}
-    return typed, sorted((SAME_RESULT | {"auto_map"}) & set(flat))
+    return dict(keys.defaults) | typed, sorted((SAME_RESULT | {"auto_map"}) & set(flat))
+
+
+def _plain(value: Any) -> Any:
+    """transformers 5 writes infinity as a table."""
+    return float(value["__float__"]) if isinstance(value, dict) and value.keys() == {"__float__"} else value
 
 
 def _no_matter(key: str) -> bool:
@@ -89,7 +95,11 @@ def _no_matter(key: str) -> bool:
 
 def _typed(ours: str, key: str, value: Any, where: str) -> Any:
     """A value of the settings if it is of the right type and size."""
-    if ours in ("bias", "conv_bias", "tied", "rms"):
+    if ours == "limits":
+        right = value is None or (isinstance(value, list) and [type(one) in (int, float) for one in value] == [True, True]
+                                  and 0 <= value[0] < value[1])
+        wanted = "two numbers, the lower one first"
+    elif ours in ("bias", "conv_bias", "tied", "rms", "wide_D", "gated", "before"):
         right, wanted = isinstance(value, bool), "true or false"
     elif ours in ("epsilon", "expand"):
         right = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf

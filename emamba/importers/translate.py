@@ -4,7 +4,7 @@ The packages' names are known below any wrapper's (`wrappers`); what stands arou
 
     embedding.weight or embeddings.weight [vocabulary, d]  → embed
     layers.K.norm.weight [d], .bias with LayerNorm         → blocks.K.norm
-    layers.K.mixer.…                                       → the family's own (`mamba1`)
+    layers.K.mixer.…                                       → the family's own (`mamba1`, `mamba2`)
     norm_f.weight [d], .bias with LayerNorm                → norm
     lm_head.weight [vocabulary, d], or the embedding       → head
 
@@ -23,6 +23,7 @@ from ..io.tensor_files import to_array
 from ..io.wrappers import Place, check_alone, find_place, unwrapped
 from .family import Array, Family, Head, Imported, Shape, Sizes
 from .mamba1 import MAMBA1
+from .mamba2 import MAMBA2
 from .settings import read_settings
 
 PADDING = {"transformers": 1, "mamba_ssm": 8, "mamba.py": 1}
@@ -38,8 +39,11 @@ def translate(tensors: dict[str, Any], settings: dict | None, length: int, where
     tensors = unwrapped(tensors, where)
     place = find_place(tensors, where)
     check_alone(tensors, place.root, where)
-    family = MAMBA1
+    family = MAMBA2 if any(name.endswith(".mixer.dt_bias") for name in tensors) else MAMBA1
     layout = _layout(place, settings, where)
+    if family is MAMBA2 and settings is None:
+        raise InputError(f"{where} has a Mamba-2 but no config.json, which says its groups and where its gated norm stands: put "
+                         "it beside the tensors")
     where = f"{where}, below '{place.root}'" if place.root else where
     said, ignored = read_settings(settings or {}, layout, family.keys[layout], where)
     sizes = _sizes(family, said, tensors, layout, place, where)
@@ -88,10 +92,12 @@ def _sizes(family: Family, said: Sizes, tensors: dict, layout: str, place: Place
     """Every size: what the settings say, else what the tensors have."""
     mixer = f"{place.body}layers.0.mixer"
 
-    def shape(name: str, rank: int) -> Shape:
+    def shape(name: str, rank: int) -> Shape | None:
+        if name not in tensors and not rank:
+            return None
         if name not in tensors:
             raise InputError(f"{where} has no tensor '{name}', which a {family.name} model needs")
-        if len(tensors[name].shape) != rank or 0 in tensors[name].shape:
+        if (rank and len(tensors[name].shape) != rank) or 0 in tensors[name].shape:
             raise InputError(f"{where}: tensor '{name}' has the shape {list(tensors[name].shape)}, the model needs {rank} "
                               "dimensions above 0")
         return tuple(tensors[name].shape)
@@ -104,10 +110,11 @@ def _sizes(family: Family, said: Sizes, tensors: dict, layout: str, place: Place
         "conv_bias": f"{mixer}.conv1d.bias" in tensors,
         "blocks": 1 + max(_block_number(name, place.body) for name in tensors),
     } | told
-    for key, name in (("d_model", place.embedding), ("d_state", f"{mixer}.A_log")):
+    for key, name in (("d_model", place.embedding), ("d_state", f"{mixer}.{family.state}")):
         if said.get(key, sizes[key]) != sizes[key]:
             raise InputError(f"{where}: its settings say a {key} of {said[key]}, but its tensor '{name}' of the shape "
-                              f"{list(shape(name, 2))} makes it {sizes[key]}: put the config.json of these tensors beside them")
+                              f"{list(tensors[name].shape)} makes it {sizes[key]}: put the config.json of these tensors beside "
+                              "them")
     sizes |= {key: value for key, value in said.items() if key not in ("vocabulary", "expand") and value != "auto"}
     if layout == "transformers":
         sizes["rms"] = True
@@ -119,6 +126,7 @@ def _sizes(family: Family, said: Sizes, tensors: dict, layout: str, place: Place
             raise InputError(f"{where}: {sizes['d_inner']} channels inside a block are not expand = {said['expand']:g} times "
                               f"the {sizes['d_model']} of d_model: make the two agree")
         sizes["d_inner"] = widened
+    family.check(sizes, layout, where)
     return sizes
 
 

@@ -1,4 +1,4 @@
-"""Finds a Mamba-1 below the names that other programs put before those of its tensors.
+"""Finds a Mamba below the names that other programs put before those of its tensors.
 
 Wrappers of torch add a part to names, at the front or inside; a training program keeps the model as an attribute, whose name then
 begins all of its tensors' names. Which model is meant is never guessed: two of them side by side are refused.
@@ -21,7 +21,6 @@ PACKAGES = ("torch", "deepspeed", "lightning", "lightning_fabric", "pytorch_ligh
 LAYERS = re.compile(r"((?:.*?\.)?)layers\.\d+\.mixer\.")
 BLOCKS = re.compile(r"((?:.*?\.)?)blocks\.\d+\.A_log$")
 OTHERS = {
-    r"\.mixer\.dt_bias$": "is a Mamba-2 model, since it has a tensor '{}': only Mamba-1 can be imported",
     r"\.lora_\w+\.|\.lora_\w+$": "has an adapter's tensor '{}': merge it into its model (merge_and_unload() of PEFT) and save "
                                  "that",
     r"\.weight_(orig|mask)$": "has a tensor '{}' of a pruning under way: end it with torch.nn.utils.prune.remove and save again",
@@ -95,7 +94,7 @@ def find_place(tensors: Mapping[str, Any], where: str) -> Place:
     if bodies and f"{body}norm_f.weight" not in tensors:
         raise InputError(f"{lacks}: its layers '{body}layers.0…' alone are no model; save the whole, or build a module of your "
                          "own of this project's blocks, as docs/import.md shows")
-    raise InputError(f"{lacks}: it is no Mamba-1 model in a layout that is known")
+    raise InputError(f"{lacks}: it is no Mamba in a layout that is known")
 
 
 def check_one(found: list[str], where: str) -> None:
