@@ -111,9 +111,9 @@ def test_build_is_kept(toy, build_dir):
 def test_faults(build_dir):
     words = pack(WIDE, tokens_of(2))
     with pytest.raises(EmambaError, match=r"the design stopped: nothing moved for 500 cycles .* of 20 input beats were taken"):
-        NativeSimulation(Toy("block"), build_dir).run(words, idle_cycles=500)
+        NativeSimulation(Toy("block"), build_dir, fast=False).run(words, idle_cycles=500)
     with pytest.raises(EmambaError, match=r"the design gives more than its input asks for, up to cycle \d+"):
-        NativeSimulation(Toy("repeat"), build_dir).run(words, idle_cycles=500)
+        NativeSimulation(Toy("repeat"), build_dir, fast=False).run(words, idle_cycles=500)
 
 
 def test_refusal(toy):
