@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The ULX3S' bitstream of the shipped model, by open tools. Long: tens of minutes."""
 
 import tempfile

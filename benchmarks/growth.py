@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """How cycles and the time to generate the hardware grow."""
 
 import time

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Resources by Yosys, place and route by nextpnr. Long at first (an hour); results are kept in build/synthesis."""
 
 from emamba.artifact import Artifact

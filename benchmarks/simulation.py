@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The Verilated design against the integer model and the schedule, over T and over every realization."""
 
 import time

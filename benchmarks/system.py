@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The driver against the Verilated AXI system: the shipped model's frames; loads and bottlenecks in a small one."""
 
 from collections.abc import Callable

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Benches of the AXI system: the driver, unchanged, against the design on every simulator."""
 
 import pytest

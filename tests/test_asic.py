@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The ASIC flow on a small model and a library of a few cells: mapping, gate level, energy, files, refusals."""
 
 import gzip

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Cycles, multipliers and estimated resources of the shipped model over T, and Yosys' counts of some blocks, against
 baselines.json. A change that is meant: `python -m tests.test_baselines`."""
 

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The section that compares the norms: multipliers and latency by the formulas of docs/architecture.md."""
 
 import pytest

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """`python -m rtl.build`: its files, its options, its refusals."""
 
 import json

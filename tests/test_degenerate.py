@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Channels, rows, tensors and data that are degenerate: every node is within one step of its output format of the float model's
 node at the same inputs, or a refusal names the node and what helps."""
 

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """From what a user asks for to a schedule: multipliers, rates, devices, and what is refused."""
 
 from dataclasses import replace

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The driver over a serial line to a Verilated design, and the line's own faults."""
 
 import os

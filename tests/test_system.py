@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The driver against a Verilated AXI system at full speed: frames, loads, bottlenecks, clipped states.
 
 `python -m benchmarks system` does the same with 1,000 MARS frames, 100 loads and five bottlenecks.
@@ -19,10 +18,9 @@ from emamba.base.errors import EmambaError
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from emamba.run.integer import IntegerModel
-from rtl.plan.loads import envelope
 from rtl.plan.schedule import Schedule
 from rtl.system.registers import address, mask
-from rtl.system.system import Options, System
+from rtl.system.system import System
 from sim.expectation import Reference
 from sim.native_system import NativeTransport
 from sim.small import artifact_of, frames_of, narrowed, other, slowed
@@ -79,9 +77,8 @@ def test_two_artifacts_alternate(desk):
     transport.stall(0, 0, 0, 1)
 
 
-def test_what_cannot_be_loaded():
-    first = artifact_of()
-    system = System(Schedule(envelope(first), 6), Options(loadable=True), first)
+def test_what_cannot_be_loaded(desk):
+    first, system = desk.first, desk.design.system
     op = first.operators["embed"]
     shifted = replace(first, operators=first.operators | {"embed": replace(op, shift=op.shift + 1)})
     with pytest.raises(EmambaError, match=rf"nodes.embed.shift is {op.shift + 1} there and {op.shift} in the design"):

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Every target on every kind of model: those that ship, those that are imported, each norm. And every table knows every node."""
 
 import gc

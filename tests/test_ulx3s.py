@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The target `ulx3s`: a small preset becomes a bitstream by open tools."""
 
 import json

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Verifies, and writes docs/verification.json and docs/verification.md. `make verify` runs all sections; `python -m verify
 SECTION …` only some, and keeps the others' figures; `python -m verify SECTION ROW …` only those rows of a section, such as
 `mutants "whole model"`, where it has rows that are measured one by one."""

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The interface of every block, proven for any data: products and requantized values are free, what is left is control.
 
 The output keeps the stream rules. No token is lost, duplicated or reordered: blocks hand `first` and `last` on with a token, so

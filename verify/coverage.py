@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """What the benches reach: lines and toggled bits of the generated Verilog, by Verilator; and points of function, counted on the
 integer model's values for the same tokens. Of every controller, all states with stalls in each.
 """
@@ -14,6 +13,7 @@ from emamba.ops import Activation, LayerNorm, Linear, RangeNorm, Scan
 from emamba.piecewise import Segments, codes
 from emamba.run.integer import IntegerModel
 from rtl.kit import packing
+from rtl.kit.block import Spec
 from rtl.kit.emit import to_verilog
 from sim import cases
 from sim.models import SHAPES, random_artifact, random_inputs
@@ -62,9 +62,11 @@ def toggles(name: str) -> dict:
 def states() -> list[dict]:
     """Of every stream primitive and block, by `verify.states`."""
     rows = []
-    for name, component in (controllers.primitives() | {key: make() for key, make in BLOCKS.items()}).items():
+    for name, make in (controllers.primitives() | BLOCKS).items():
         start = time.perf_counter()
-        found = controllers.walk((component.block if isinstance(component, Joined) else component).build())
+        made = make()
+        made = made.block if isinstance(made, Joined) else made
+        found = controllers.walk(made.build() if isinstance(made, Spec) else made)
         rows.append({
             "block": name, "cycles": found.cycles, "registers": found.registers, "points": found.points,
             "seen": found.points - len(found.unseen), "impossible": len(found.unseen) - found.open, "open": found.open,

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """FIFO depths are enough for the schedule, and none is larger than it needs.
 
 The blocks' timing is exact and does not depend on data, so that pushes and pops of every FIFO are known cycle by cycle until the

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Arithmetic units against their specification: by induction for every input, or over every input there is.
 
 The requantizer's specification is the definition of a rounded quotient, not the shifts that both the model and the hardware use.

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Abuse of a whole small model: resets, stalls, undefined registers at power-up, upset bits, and a very long run."""
 
 import hashlib
@@ -28,18 +27,20 @@ STALLS = (0, 1, 10, 25, 50, 75, 90, 99)
 
 
 class Frames:
-    """Frames of a model with their answers, in beats; `verilog` takes the place of its own."""
+    """Frames of a model with their answers, in beats; a run's `strap` inverts one of `wires` wires."""
 
-    def __init__(self, artifact: Artifact, cycles_per_token: int, frames: int, verilog: str | None = None):
+    def __init__(self, artifact: Artifact, cycles_per_token: int, frames: int, wires: int = 0, seed: int = 1):
         self.schedule = Schedule(artifact, cycles_per_token)
         self.component = Accelerator(self.schedule)
+        made = mutated(self.component, wires, seed, only="inv") if wires else None
+        self.wires = len(made.kinds) if made else 0
         tokens = artifact.codec.encode(random_inputs(artifact.config, frames), artifact.input)
         answer = IntegerModel(artifact).answer(tokens)
         self.words, self.expected = packing.pack(self.schedule.input, tokens), packing.pack(self.schedule.output, answer)
         self.mask = np.tile(packing.mask(self.schedule.output), (len(self.expected) // self.schedule.output.beats, 1))
         self.beats, self.answers = len(self.words) // frames, len(self.expected) // frames  # of a frame
         self.simulation = NativeSimulation(
-            self.component, BUILD, fast=False, verilog=verilog, options=("-Wno-fatal",) if verilog else ()
+            self.component, BUILD, fast=False, verilog=made and made.verilog, options=("-Wno-fatal",) if made else ()
         )
 
     def run(self, seed: int | None = None, percent: int = 0, **settings) -> np.ndarray:
@@ -79,14 +80,11 @@ def stalls() -> dict:
 def upsets(count: int = 60, seed: int = 1) -> dict:
     """One wrong bit for one cycle, on any wire or memory port, in the second of eight frames. Without a reset the frames inside
     may be wrong; what a control register loses stays lost until the next reset, after which everything must be right."""
-    artifact = random_artifact(MODEL)
-    plain = Accelerator(Schedule(artifact, CYCLES_PER_TOKEN))
-    made = mutated(plain, count, seed, only="inv")
-    frames = Frames(artifact, CYCLES_PER_TOKEN, 8, made.verilog)
+    frames = Frames(random_artifact(MODEL), CYCLES_PER_TOKEN, 8, count, seed)
     rng = np.random.default_rng(seed)
     result: Counter = Counter()
     longest = 0
-    for k in range(1, len(made.kinds) + 1):
+    for k in range(1, frames.wires + 1):
         at = int(rng.integers(frames.schedule.cycles_per_frame, frames.schedule.latency + frames.schedule.cycles_per_frame))
         try:
             wrong = frames.wrong(frames.run(strap=k, strap_at=at))
@@ -98,7 +96,7 @@ def upsets(count: int = 60, seed: int = 1) -> dict:
         after = frames.run(strap=k, strap_at=at, reset_at=at + 20, resume_beat=5 * frames.beats)
         result["wrong after a reset"] += bool(frames.wrong(after, 5))
     return {
-        "upsets": len(made.kinds),
+        "upsets": frames.wires,
         **{key: result[key] for key in ("no effect", "passing", "until reset", "wrong after a reset")},
         "longest": longest,
     }

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Judges mutants: a bench must notice each, or it must be proven to change nothing.
 
 A mutant is killed when the beats that leave differ from the integer model's, or leave in other cycles than the schedule says,

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Planted faults: one expression of the hardware's or the schedule's own source is replaced, and a named check must notice."""
 
 import time

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Random models from float weights to Verilog: what no list of shapes thinks of."""
 
 from hypothesis import HealthCheck, Phase, given, seed, settings

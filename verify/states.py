@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Every state of every controller, and stalls of every port in each of them.
 
 A controller is a register with a reset, of few bits: data registers have none, or many. A point is a value of such a register; or
@@ -7,8 +6,9 @@ Amaranth's simulator, show most points; that the others cannot occur is proven, 
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from amaranth.hdl import Elaboratable, Fragment, Module, ResetInserter, Signal, Value
 from amaranth.lib import stream
@@ -153,13 +153,13 @@ class Impossible(StreamBench):
             self.check(m, ~condition)
 
 
-def primitives() -> dict[str, Component]:
-    """One of each stream primitive."""
+def primitives() -> dict[str, Callable[[], Component]]:
+    """What makes one of each stream primitive."""
     beat = Beat(IntFormat(2), 1)
     return {
-        "FIFO": Fifo(beat, 3),
-        "FIFO, not through": Fifo(beat, 3, through=False),
-        "fork": Fork(beat, 3),
-        "gearbox": Gearbox(IntFormat(2), 5, 2, 3).build(),
-        "pacer": Pacer(Port(IntFormat(2), 3, 1), 5).build(),
+        "FIFO": partial(Fifo, beat, 3),
+        "FIFO, not through": partial(Fifo, beat, 3, through=False),
+        "fork": partial(Fork, beat, 3),
+        "gearbox": Gearbox(IntFormat(2), 5, 2, 3).build,
+        "pacer": Pacer(Port(IntFormat(2), 3, 1), 5).build,
     }

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """The rules of a stream as assertions, and the proofs of every stream primitive.
 
 The n-th item that leaves is the n-th that entered, for every n: a free choice marks one item as it enters and counts the items

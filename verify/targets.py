@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """What is mutated and covered: blocks and a small model, with tokens for them, and the answer in beats and cycles."""
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Random traffic on AXI systems of both bus widths, with results of one word and of several."""
 
 from collections.abc import Callable

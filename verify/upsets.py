@@ -1,4 +1,3 @@
-# amaranth: UnusedElaboratable=no
 """Flipped bits in the memories of an AXI system with parity: no wrong answer without a count, and none after a reset and, where a
 weight flipped, its repair. In Amaranth's simulator, where memories can be written from outside."""
 
