@@ -164,3 +164,10 @@ def test_several_outputs_run_in_software_and_are_refused_in_hardware():
     assert set(values) == {"head", "half"} and np.array_equal(values["head"], IntegerModel(artifact).answer(integers))
     with pytest.raises(DesignLimit, match=r"^the model has 2 outputs \(head, half\); exactly one is possible here$"):
         Schedule(both, 4)
+
+
+def test_a_node_of_the_same_name():
+    g = Builder(ModelConfig(**CONFIG))
+    g.linear("x", g.x, 4)
+    with pytest.raises(InputError, match=r"^there are two nodes 'x'; give each node a name of its own$"):
+        g.linear("x", "x", 5)

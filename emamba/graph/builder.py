@@ -75,6 +75,8 @@ class Builder:
         tokens: of an input; else the operator knows
         """
         inputs = tuple(inputs)
+        if name in self.nodes:
+            raise InputError(f"there are two nodes '{name}'; give each node a name of its own")
         for source in inputs:
             if source not in self.nodes:
                 raise InputError(f"node '{name}': it reads '{source}', which is no node before it")

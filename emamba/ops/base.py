@@ -67,8 +67,6 @@ class Operator:
     """Whether a norm's parameters can be folded into `weight` [out, in] and `bias` [out]."""
     streams: ClassVar[bool] = True
     """Whether the outputs of a token leave one after another, as its inputs come."""
-    fixed_scale: ClassVar[bool] = False
-    """Whether the scale of the output does not depend on values."""
     refined: ClassVar[bool] = True
     """Whether scales = 'output' tries other scales of the output."""
     unit: ClassVar[str | None] = None
@@ -109,9 +107,9 @@ class Operator:
         raise NotImplementedError
 
     @classmethod
-    def format(cls, node, bits: int) -> IntFormat:
-        """Format of the output where `fixed_scale`."""
-        raise NotImplementedError
+    def format(cls, node, bits: int) -> IntFormat | None:
+        """Format of the output where its scale does not depend on values; else None."""
+        return None
 
     @classmethod
     def follows(cls, node) -> bool:
@@ -270,7 +268,7 @@ class Input(Operator):
 
     @classmethod
     def format(cls, node, bits):
-        return IntFormat((node.ids - 1).bit_length(), False, 0)
+        return IntFormat((node.ids - 1).bit_length(), False, 0) if cls.follows(node) else None
 
     @classmethod
     def quantize(cls, node, q):

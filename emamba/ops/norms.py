@@ -79,7 +79,7 @@ class Norm(Operator):
 class RangeNorm(Norm):
     """(x − mean)/(max − min) per token, 0 where all values are equal; its spread is R = max − min. Source: paper."""
 
-    fixed_scale, refined = True, False
+    refined = False
     start = 3.125
     """Of the weight, 25/8 as in Range Batch Normalization (our choice; the paper is silent)."""
 

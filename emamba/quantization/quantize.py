@@ -191,10 +191,8 @@ def _calibrated(node: Node, bits: int, x: Array, finer: int) -> tuple[IntFormat,
     if node.role == "delta":
         # never negative: the sign bit is not stored; so small that it moves no state, δ is 0
         o = IntFormat(bits - 1, False, best_frac(x, bits - 1, False, tiny=True) + finer)
-    elif node.operator.fixed_scale:
-        o = node.operator.format(node, bits)
     else:
-        o = IntFormat(bits, True, best_frac(x, bits) + finer)
+        o = node.operator.format(node, bits) or IntFormat(bits, True, best_frac(x, bits) + finer)
     clipped = float(((x > (o.max + 0.5) * o.step) | (x < (o.min - 0.5) * o.step)).mean())
     told = {"min": float(x.min()), "max": float(x.max()), "rms": float(np.sqrt((x**2).mean())), "clipped": clipped}
     return o, told | ({"finer": finer} if finer else {})
