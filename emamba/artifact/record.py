@@ -79,7 +79,7 @@ class Record(BaseModel):
     def check_golden(self, config: ModelConfig, i: IntFormat) -> None:
         """Refuses golden sequences that are no inputs of the model."""
         shape = (config.tokens, config.input_width)
-        top = config.vocabulary - 1 if config.input == "tokens" else i.max
+        top = i.max if config.vocabulary is None else config.vocabulary - 1
         for frame in self.golden or ():
             if len(frame) != shape[0] or any(len(token) != shape[1] for token in frame):
                 raise InputError(f"record.golden: must be sequences of {shape[0]} tokens of {shape[1]} integers: quantize the "

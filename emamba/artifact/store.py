@@ -121,7 +121,7 @@ def save(artifact: Artifact, folder: Path | str) -> str:
     weights = save_tensors(arrays)
     reference = save_tensors({key: np.ascontiguousarray(value, np.float32) for key, value in artifact.weights.items()})
     codec = {key: None if value is None else value.tolist() for key, value in vars(artifact.codec).items()}
-    manifest = {
+    manifest: dict[str, Any] = {
         "format": FORMAT, "version": VERSION, "name": artifact.name,
         "model": artifact.config.model_dump(mode="json", exclude_none=True),
         "data": artifact.data, "codec": codec, "graph": graph,
@@ -273,7 +273,7 @@ def _load_codec(codec: Any, config: ModelConfig) -> Codec:
     names = ("mean", "std", "scale", "offset")
     if not isinstance(codec, dict) or set(codec) != set(names):
         raise InputError(f"codec: must be a table with the keys {', '.join(names)}")
-    parts = {}
+    parts: dict[str, Any] = {}
     for key, value in codec.items():
         width = config.input_width if key in ("mean", "std") else config.outputs
         if value is None and key in ("mean", "std") and config.input == "tokens":

@@ -27,7 +27,11 @@ def make_executor(artifact: Artifact, backend: str) -> Executor:
     `float`, integers of each node's format of `int`."""
     if backend == "float":
         reference = Reference(artifact.graph, artifact.weights)
-        return lambda tokens, keep=None: reference.run(artifact.codec.standardize(tokens), keep)
+
+        def run(tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:
+            return reference.run(artifact.codec.standardize(tokens), keep)
+
+        return run
     if backend == "int":
         return _integer(artifact)
     raise SettingError(f"there is no backend '{backend}'; choose one of {', '.join(BACKENDS)}")

@@ -58,7 +58,8 @@ class IntegerModel:
         The state holds, by node, what `Operator.resume` keeps; none is all zeros. A pool sees these tokens alone.
         """
         check_tokens(self.artifact, tokens)
-        values, after = {}, {}
+        values: dict[str, Array] = {}
+        after: dict[str, Array] = {}
         for node in self.graph:
             inputs = [values[name] for name in node.inputs]
             if not inputs:
@@ -72,7 +73,8 @@ class IntegerModel:
     def states(self, name: str, values: dict[str, Array]) -> Array:
         """The state h_wide of scan `name` after every token, [batch, L, d_inner, d_state], from its input nodes' values."""
         u, dt, B, C = (values[key] for key in self.graph[name].inputs)
-        op: Scan = self.artifact.operators[name]
+        op = self.artifact.operators[name]
+        assert isinstance(op, Scan)
         h, trace = op.start(len(u)), []
         for t in range(u.shape[1]):
             _, h, h_wide = op.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
@@ -94,9 +96,9 @@ def record_golden(artifact: Artifact, tokens: Array) -> None:
 def check_tokens(artifact: Artifact, tokens: Array) -> None:
     """Refuses integers that are no sequences of the artifact's input."""
     source = artifact.operators[artifact.graph.input.name]
-    if tokens.ndim != 3 or tokens.shape[2] != source.channels or not tokens.shape[1]:
+    if tokens.ndim != 3 or tokens.shape[2] != source.width or not tokens.shape[1]:
         raise InputError(f"the input has the shape {list(tokens.shape)}; "
-                          f"the model reads [sequences, tokens, {source.channels}]")
+                          f"the model reads [sequences, tokens, {source.width}]")
     if tokens.size and (tokens.min() < source.o.min or tokens.max() > source.o.max):
         raise InputError(f"the input holds integers outside {source.o.min}..{source.o.max} of its format {source.o}")
 
