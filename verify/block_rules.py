@@ -23,10 +23,10 @@ class BlockRules(StreamBench):
 
     def __init__(self, block: Spec, fair: bool = False):
         super().__init__(fair)
-        self.block = block.build()
+        self.spec = block
 
     def body(self, m: Module) -> None:
-        m.submodules.dut = block = self.block
+        m.submodules.dut = self.block = block = self.spec.build()
         o, count = block.o, block.output.beats
         name, *others = block.inputs
         i, port = getattr(block, name), block.inputs[name]
@@ -68,10 +68,10 @@ class PoolRules(StreamBench):
 
     def __init__(self, block: Pool, fair: bool = False):
         super().__init__(fair)
-        self.block = block.build()
+        self.spec = block
 
     def body(self, m: Module) -> None:
-        m.submodules.dut = block = self.block
+        m.submodules.dut = self.block = block = self.spec.build()
         i, o, count = block.i, block.o, block.output.beats
         self.drive(m, i, "i", count)
         self.sink(m, o, "o")
@@ -96,7 +96,7 @@ class CopyRules(BlockRules):
         if self.fair:
             super().body(m)
             return
-        m.submodules.dut = block = self.block
+        m.submodules.dut = self.block = block = self.spec.build()
         count = next(iter(block.inputs.values())).beats
         beat, *_ = [self.drive(m, getattr(block, name), name, port.beats) for name, port in block.inputs.items()]
         self.sink(m, block.o, "o")

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from amaranth.back import rtlil
-from amaranth.hdl import Assert, ClockDomain, Elaboratable, Module, Signal
+from amaranth.hdl import Assert, ClockDomain, Module, Signal
 
 from emamba.io.files import write_file
 from rtl.kit import tools
@@ -55,7 +55,7 @@ class Proof:
     seconds: float
 
 
-class Bench(Elaboratable):
+class Bench:
     """Base of what is proven: `body(m)` makes the design, its environment and, by `check`, the assertions. Inputs of the module
     are free in every cycle. `live` is high in every cycle but the first, which is the reset."""
 
@@ -78,7 +78,7 @@ class Bench(Elaboratable):
     def body(self, m: Module) -> None:
         raise NotImplementedError
 
-    def elaborate(self, platform):
+    def module(self) -> Module:
         m = Module()
         m.domains.sync = sync = ClockDomain()
         m.domains.always = always = ClockDomain(reset_less=True)
@@ -132,5 +132,5 @@ def check(folder: Path, seconds: int, start: float, simplify: str = "", unroll: 
 
 
 def _convert(bench: Bench) -> str:
-    module = bench.elaborate(None)
+    module = bench.module()
     return rtlil.convert(module, name="top", ports=bench.free, emit_src=False)

@@ -44,16 +44,17 @@ class Found:
 
 
 class Given(Elaboratable):
-    """A component as it was elaborated once, so that its registers have names outside."""
+    """A component that was elaborated, so that its registers have names outside."""
 
-    def __init__(self, component: Component):
-        self.component, self.fragment = component, Fragment.get(component, None)
+    def __init__(self, fragment: Fragment):
+        self.fragment = fragment
 
     def elaborate(self, platform):
         return self.fragment
 
-    def controllers(self) -> list[Signal]:
-        return list({id(signal): signal for signal in _registers(self.fragment) if 0 < len(signal) <= WIDEST}.values())
+
+def _controllers(fragment: Fragment) -> list[Signal]:
+    return list({id(signal): signal for signal in _registers(fragment) if 0 < len(signal) <= WIDEST}.values())
 
 
 def _registers(fragment: Fragment) -> Iterator[Signal]:
@@ -78,11 +79,11 @@ def beats(component: Component, name: str) -> int:
 
 
 def walk(component: Component, cycles: int = CYCLES) -> Found:
-    given = Given(component)
-    registers, streams = given.controllers(), list(ports(component))
+    fragment = Fragment.get(component, None)
+    registers, streams = _controllers(fragment), list(ports(component))
     rng, seen = random.Random(0), set()
     reset = Signal()
-    simulator = Simulator(ResetInserter(reset)(given))
+    simulator = Simulator(ResetInserter(reset)(Given(fragment)))
     simulator.add_clock(1e-6)
 
     async def bench(ctx):
@@ -120,8 +121,8 @@ def walk(component: Component, cycles: int = CYCLES) -> Found:
 
     simulator.add_testbench(bench)
     simulator.run()
-    given, wanted = Given(component), {}
-    for k, register in enumerate(given.controllers()):
+    fragment, wanted = Fragment.get(component, None), {}
+    for k, register in enumerate(_controllers(fragment)):
         for value in range(1 << len(register)):
             state, at = (register.name, k, value), register.as_unsigned() == value
             wanted[state] = at
@@ -129,7 +130,7 @@ def walk(component: Component, cycles: int = CYCLES) -> Found:
                 wanted[state, name, "waits"] = at & port.valid & ~port.ready
                 wanted[state, name, "is absent"] = at & ~port.valid
     unseen = {point: condition for point, condition in wanted.items() if point not in seen}
-    proof = prove(Impossible(component, given, list(unseen.values())), 300) if unseen else None
+    proof = prove(Impossible(component, fragment, list(unseen.values())), 300) if unseen else None
     return Found(len(registers), len(wanted), [str(point) for point in unseen], proof, cycles)
 
 
@@ -138,12 +139,12 @@ class Impossible(StreamBench):
 
     cut = True
 
-    def __init__(self, component: Component, given: Given, conditions: list):
+    def __init__(self, component: Component, fragment: Fragment, conditions: list):
         super().__init__()
-        self.component, self.given, self.conditions = component, given, conditions
+        self.component, self.fragment, self.conditions = component, fragment, conditions
 
     def body(self, m: Module) -> None:
-        m.submodules.dut = self.given
+        m.submodules.dut = Given(self.fragment)
         for name, port, enters in ports(self.component):
             if enters:
                 self.drive(m, port, name, beats(self.component, name))
