@@ -7,6 +7,7 @@ import numpy as np
 from ..base.arithmetic import causal_conv
 from ..graph import Graph
 from ..graph.parameters import check_tensors, parameters
+from ..ops import Scan
 from ..piecewise import FUNCTIONS
 
 Array = np.ndarray
@@ -89,5 +90,6 @@ class Reference:
     def states(self, name: str, values: dict[str, Array]) -> Array:
         """The states of scan `name` after every token, [batch, L, d_inner, d_state], from the values of its input nodes."""
         node = self.graph[name]
+        assert issubclass(node.operator, Scan)
         parts = node.operator.parts(NUMPY, node, self.parameters[name], *(values[key] for key in node.inputs))
         return np.concatenate([np.stack(list(states(u, dt, B, A)), 1) for u, dt, B, _, A, _ in parts], 2)
