@@ -2,16 +2,23 @@
 
 import json
 import re
+import sys
 from pathlib import Path
 
+import amaranth.hdl
 import pytest
+from amaranth.back import rtlil
 
 from emamba.artifact import load
+from emamba.ops import Operator
 from rtl.kit import inventory
 from rtl.kit.block import Port
 from rtl.kit.datapath import Products
 from rtl.kit.emit import parts, to_verilog
+from rtl.kit.light import counting, node
+from rtl.kit.registry import realizes
 from rtl.kit.streams import Gearbox, Pacer
+from rtl.kit.tally import tally
 from rtl.plan import cost
 from rtl.plan.accelerator import Accelerator
 from rtl.plan.cost import COSTS, FAMILIES, FITTED, RESOURCES, components, estimate
@@ -23,13 +30,14 @@ from sim.models import random_artifact
 from sim.small import artifact_of
 
 MARS = load(Path("models/mars"))
-REGISTER = re.compile(r"^\s+reg (?:signed )?(?:\[(\d+):0\] )?(?!_\d+_)(?:\\\S+|\w+)\s*(?:= [^;]*)?;", re.M)
+REGISTER = re.compile(r"cell \$\w*dff\w* .*?parameter \\WIDTH (\d+)|memory width (\d+) size 1 ", re.S)
 MULTIPLIER = re.compile(r"\$signed\([^;]*\) \* \$signed\(|\S+ \* \S+")
 
 
-def registers(verilog: str) -> int:
-    """Bits of the registers of a Verilog text, without memories and the registers behind these, which have no name."""
-    return sum(int(high or 0) + 1 for high in REGISTER.findall(verilog))
+def registers(component) -> int:
+    """Bits of the registers of a component as elaborated, with memories of one word."""
+    found = REGISTER.findall(rtlil.convert(component, name="top", emit_src=False))
+    return sum(int(bits or word) for bits, word in found)
 
 
 def counted(made: inventory.Inventory) -> int:
@@ -44,17 +52,15 @@ PRODUCTS = [name for name in BLOCKS if re.match(r"linear-(20|9|17)|multiply|conv
 @pytest.fixture(scope="module")
 def verilog():
     """Of every block that is counted, by one run of Yosys for all."""
-    names = sorted({*REGISTERS, *PRODUCTS})
+    names = sorted(PRODUCTS)
     texts = parts(to_verilog(Together({f"b{k}": BLOCKS[name]().build() for k, name in enumerate(names)})))
     return {name: texts[f"b{k}"] for k, name in enumerate(names)}
 
 
 @pytest.mark.parametrize("name", REGISTERS)
-def test_registers(name, verilog, monkeypatch):
-    """Within 7 %, and 40 bits, of the Verilog, from which no unread bit is removed."""
-    monkeypatch.setattr(inventory, "unread", lambda shift, rounding: 0)
-    block = BLOCKS[name]()
-    assert counted(block.inventory()) == pytest.approx(registers(verilog[name]), rel=0.07, abs=40)
+def test_registers(name):
+    """To the bit, where nothing is trimmed."""
+    assert counted(tally(BLOCKS[name]().build, trim=False)) == registers(BLOCKS[name]().build())
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -66,18 +72,28 @@ def test_products(name, verilog):
 def test_loadable_memories():
     """As many bits of memory as the Verilog has, and a register at the read port; a single row is two registers."""
     schedule = Schedule(envelope(artifact_of()), 6)
-    memories = [memory for parts in Loads(schedule, artifact_of()).memories.values() for memory in parts.values()]
+    makes = [make for parts in Loads(schedule, artifact_of()).memories.values() for make in parts.values()]
+    memories = [make() for make in makes]
     assert {memory.count == 1 for memory in memories} == {False, True}
-    for memory in memories:
-        verilog, made = to_verilog(memory()), memory.inventory
+    for make, memory in zip(makes, memories, strict=True):
+        verilog, made = to_verilog(memory), tally(make)
         found = [(int(high) + 1) * (int(last) + 1) for high, last in re.findall(r"reg \[(\d+):0\] \S+ \[(\d+):0\];", verilog)]
         assert sum(found) == sum(words * bits * count for (words, bits, _), count in made.rams.items())
-        assert made.registers == memory.rows.shape[1] * memory.element.bits * (1 if found else 2)
+        assert made.registers == memory.lanes * memory.element.bits * (1 if found else 2)
 
 
 @pytest.mark.parametrize("component", [Gearbox(I8, 20, 4, 5), Gearbox(I8, 20, 10, 3), Pacer(Port(I12, 20, 4), 9)])
 def test_registers_between_blocks(component):
-    assert component.inventory().registers == pytest.approx(registers(to_verilog(component)), rel=0.15)
+    assert counted(tally(component.build, trim=False)) == registers(component.build())
+
+
+def test_foreign_values(monkeypatch):
+    """A block cannot be counted with values of Amaranth's own."""
+    monkeypatch.setattr(sys.modules[__name__], "Mux", amaranth.hdl.Mux, raising=False)
+    with pytest.raises(TypeError, match=r"the block Foreign takes Mux from amaranth.hdl: take it from rtl.kit.hdl"):
+        realizes(Operator)(type("Foreign", (), {"__module__": __name__}))
+    with pytest.raises(TypeError, match=r"take Signal, Mux and so on from rtl.kit.hdl"), counting():
+        node(amaranth.hdl.Signal())
 
 
 def test_components():
@@ -130,7 +146,7 @@ def test_rom_blocks(family, rom, blocks):
 
 def test_inventories():
     a, b = inventory.product(8, 12), inventory.register(7, 4)
-    assert (2 * a + b).products == {(12, 8): 2} and (2 * a + b).registers == 40 and (a + 3 * b).delays == {(4, 7): 3}
+    assert (2 * a + b).products == {(12, 8): 2} and (a + 3 * b).delays == {(4, 7): 3}
     assert inventory.columns([[0, 5], [0, 5], [0, 2]], 3) == (3, 2)  # constants, and two equal columns
 
 

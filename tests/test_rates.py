@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from amaranth.hdl import Mux, Signal
 
 from emamba import ops
 from emamba.artifact import Codec, load, save
@@ -16,10 +15,10 @@ from emamba.ops.base import check_input
 from emamba.quantization.quantize import quantize
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import Reference
-from rtl.kit import inventory as inv
 from rtl.kit import registry
-from rtl.kit.block import PLAIN, Elementwise, transfers
+from rtl.kit.block import Elementwise, transfers
 from rtl.kit.datapath import Pipeline
+from rtl.kit.hdl import Mux, Signal
 from rtl.kit.registry import realizes
 from rtl.plan.schedule import Schedule
 from sim.executor import RtlExecutor
@@ -77,9 +76,6 @@ class HalfBlock(Elementwise):
     def schedule(self, arrivals):
         taken = transfers(arrivals)
         return taken, [t + self.latency for k, t in enumerate(taken) if k // self.output.beats % 2]
-
-    def inventory(self, options=PLAIN):
-        return inv.finish(self.latency)
 
     def circuit(self, m, block, platform):
         pipeline, beats = Pipeline(m, block.o), self.output.beats

@@ -3,16 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Signal, Value
 
 from emamba.ops import Activation as Operator
 from emamba.piecewise import Segments
 
-from ..kit import inventory as inv
-from ..kit.block import PLAIN, Elementwise, shape_of
+from ..kit.block import Elementwise, shape_of
 from ..kit.datapath import Pipeline, requantize, rounded_offsets, tap_format
+from ..kit.hdl import Cat, Module, Signal, Value
 from ..kit.registry import Stage, realizes
-from ..kit.rom import rom, rom_inventory, rom_latency
+from ..kit.rom import rom, rom_latency
 
 PIECEWISE_LATENCY = 4  # comparisons, slope and offset, product, sum and requantizer
 
@@ -46,18 +45,6 @@ def _at_least(x: Value, knot: int) -> Value:
 def _unread(bits: int, knot: int) -> int:
     """Low bits of an x of `bits` that a comparison with `knot` leaves out; at 0 the sign is enough."""
     return min((knot & -knot).bit_length() - 1, bits - 1) if knot else bits - 1
-
-
-def piecewise_inventory(bits: int, segments: Segments) -> inv.Inventory:
-    """Of `piecewise_linear` for an x of `bits`."""
-    knots, slope, offset = len(segments.knots), tap_format(segments.slopes), tap_format(segments.offsets)
-    a, b = inv.signed_bits(slope), offset.bits
-    slopes, offsets = inv.columns(segments.slopes, slope.bits)[1], inv.columns(segments.offsets, b)[1]
-    compared = sum(bits - _unread(bits, int(knot)) for knot in segments.knots)
-    return (inv.Inventory(comparisons=compared, selects=knots * (slopes + offsets) // 4)
-            + inv.Inventory(registers=knots + 2 * bits + slopes + 2 * offsets)
-            + inv.product(bits, a) + inv.Inventory(adders=bits + a, registers=segments.o.bits)
-            + inv.requantizer(max(bits + a, b) + 1, segments.shift, segments.o, segments.rounding))
 
 
 @realizes(Operator)
@@ -95,21 +82,18 @@ class Activation(Elementwise):
         codes = np.arange(1 << self.op.i.bits)  # two's complement: codes 0..max come first
         return self.op(np.where(codes > self.op.i.max, codes - (1 << self.op.i.bits), codes)).reshape(-1, 1)
 
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        op = self.op
-        lane = (rom_inventory(self._entries(), op.o, self.latency, "block") if self.tabled
-                else piecewise_inventory(inv.signed_bits(op.i), op.segments))
-        return self.lanes * lane + inv.finish(self.latency)
-
     def circuit(self, m, block, platform):
         op = self.op
         pipeline = Pipeline(m, block.o)
         valid = pipeline.join(block.i)
         pipeline.rest(platform, valid, self.latency)
         if self.tabled:
-            lanes = []
-            for k, x in enumerate(block.i.payload.data):
-                lanes += rom(pipeline, f"table_{k}", self._entries(), op.o, Value.cast(x), self.latency, "block")
+            entries = self._entries()
+
+            def table(own, k, x):
+                return rom(own, f"table_{k}", entries, op.o, Value.cast(x), self.latency, "block")[0]
+
+            lanes = pipeline.each(table, range(self.lanes), block.i.payload.data)
         else:
-            lanes = [piecewise_linear(m, pipeline, x, op.segments) for x in block.i.payload.data]
+            lanes = pipeline.each(lambda own, x: piecewise_linear(own.m, own, x, op.segments), block.i.payload.data)
         pipeline.finish(lanes, block.i.payload.first, block.i.payload.last, valid, self.latency)

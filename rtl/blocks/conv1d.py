@@ -5,16 +5,13 @@ from functools import cached_property
 from math import ceil
 
 import numpy as np
-from amaranth.hdl import Mux, Signal, unsigned
-from amaranth.lib.memory import Memory
 
 from emamba.base.formats import IntFormat
 from emamba.ops import MULTIPLIER
 from emamba.ops import Conv1d as Operator
 
 from ..kit import adder_graph
-from ..kit import inventory as inv
-from ..kit.block import PLAIN, beats, transfers
+from ..kit.block import beats, transfers
 from ..kit.datapath import (
     Pipeline,
     Products,
@@ -22,14 +19,14 @@ from ..kit.datapath import (
     choose,
     fold,
     rounded_bias,
-    sum_inventory,
     tap_format,
     weighted_sum,
     width_of,
 )
+from ..kit.hdl import Memory, Mux, Signal, unsigned
 from ..kit.parity import decode, encode
 from ..kit.registry import Stage, realizes
-from ..kit.rom import memory_inventory, rom
+from ..kit.rom import rom
 from .weighted import Weighted
 
 
@@ -106,38 +103,6 @@ class Conv1d(Weighted):
             found["scale"] = fold(op.multiplier, *places), MULTIPLIER
         return found
 
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        op, lanes, taps, groups, tap_lanes = self.op, self.lanes, self.taps, self.groups, self.tap_lanes
-        token_beats, before = self.output.beats, self.latency - 2 - self.op.dyadic
-        history = lanes * (taps - 1) * op.i.bits
-        held = inv.ram(token_beats, history) if taps > 1 else inv.Inventory()
-        held += inv.Inventory(muxes=history * (token_beats > 1)) + inv.chosen(lanes * tap_lanes * op.i.bits, groups)
-        held += inv.register(lanes * tap_lanes * op.i.bits, self.lookup)
-        a, b = inv.signed_bits(tap_format(op.weight)), inv.signed_bits(op.i)
-        bias, rounding = rounded_bias(op)
-        bits = width_of(op.bound + int((bias - op.bias).max())).width
-        if self.graph:
-            sums = adder_graph.inventory(self.graph, op.i) + inv.Inventory(adders=bits * lanes)
-        else:
-            logic = self.products is Products.LOGIC
-            product, tree, left = sum_inventory(a, b, tap_lanes, self.products, self.halved)
-            tree += inv.total([*left, bits])[0]
-            products = (product * (tap_lanes * lanes) if self.cycles > 1 or options.loads
-                        else inv.constants(op.weight.ravel(), b, logic))
-            sums = products + tree * lanes + memory_inventory(self, "weight", self.lookup, options)
-        lane, scaled, unread = inv.Inventory(operand_muxes=bits * (groups > 1), registers=bits + op.o.bits), bits, groups == 1
-        if op.dyadic:
-            scaled, unread = bits + inv.signed_bits(MULTIPLIER), True
-            lane += inv.product(bits, inv.signed_bits(MULTIPLIER))
-        if unread:
-            lane += inv.Inventory(registers=-inv.unread(op.shift, rounding))
-        lane += inv.requantizer(scaled, op.shift, op.o, rounding)
-        if op.dyadic:
-            held += memory_inventory(self, "scale", before + 1, options)
-        start = inv.register(1, before) + inv.register(1) * before if groups > 1 else inv.Inventory()
-        return (held + sums + lane * lanes + start + memory_inventory(self, "bias", before, options)
-                + inv.counter(self.cycles) + inv.counter(token_beats) + inv.counter(groups) + inv.finish(self.latency))
-
     def circuit(self, m, block, platform):
         op, lanes, taps, groups, tap_lanes = self.op, self.lanes, self.taps, self.groups, self.tap_lanes
         token_beats, bits = self.output.beats, op.i.bits
@@ -167,25 +132,26 @@ class Conv1d(Weighted):
                 for k, value in enumerate(windows[lane][1:]):
                     m.d.comb += kept[base + k * bits:base + (k + 1) * bits].eq(value)
 
-        held = [[register(tap, "tap", self.lookup) for tap in choose(m, window, group, groups, tap_lanes)] for window in windows]
+        held = [pipeline.each(lambda own, tap: own.register(tap, "tap", self.lookup), choose(m, window, group, groups, tap_lanes))
+                for window in windows]
         if self.graph:
             sums = adder_graph.hardware(pipeline, self.graph, [tap for lane in held for tap in lane], op.i)
         else:
             weights = rom(pipeline, "weight", *constants["weight"], step, self.lookup)
-            sums = [weighted_sum(pipeline, weights[lane * tap_lanes:(lane + 1) * tap_lanes], values, self.products, self.halved)
-                    for lane, values in enumerate(held)]
+            by_lane = [weights[lane * tap_lanes:(lane + 1) * tap_lanes] for lane in range(lanes)]
+            sums = pipeline.each(lambda own, *lane: weighted_sum(own, *lane, self.products, self.halved), by_lane, held)
         before = self.latency - 2 - op.dyadic
         bias, rounding = rounded_bias(op)
         biases = rom(pipeline, "bias", *constants["bias"], beat, before)
         start = register(group == 0, "start", before)
         live = pipeline.flag(block.i.valid, "live", before)
         shape = width_of(op.bound + int((bias - op.bias).max()))
-        sums = [accumulate(m, pipeline, s, b, start, live, shape) if groups > 1 else register(s + b, "acc", shape=shape)
-                for s, b in zip(sums, biases, strict=True)]
+        sums = pipeline.each(lambda own, s, b: accumulate(own.m, own, s, b, start, live, shape) if groups > 1
+                             else own.register(s + b, "acc", shape=shape), sums, biases)
         if op.dyadic:
             scale = rom(pipeline, "scale", *constants["scale"], beat, before + 1)
-            sums = [register(s * k, "scaled") for s, k in zip(sums, scale, strict=True)]
-        results = [pipeline.result(s, op.shift, op.o, rounding) for s in sums]
+            sums = pipeline.each(lambda own, s, k: own.register(s * k, "scaled"), sums, scale)
+        results = pipeline.each(lambda own, s: own.result(s, op.shift, op.o, rounding), sums)
         pipeline.finish(results, block.i.payload.first, block.i.payload.last, block.i.valid & last_group, self.latency)
 
     def _history(self, m, block, past, kept, beat):

@@ -5,8 +5,7 @@ from functools import cached_property
 
 from emamba import ops as operators
 
-from ..kit import inventory as inv
-from ..kit.block import PLAIN, Elementwise, Port
+from ..kit.block import Elementwise, Port
 from ..kit.datapath import Pipeline
 from ..kit.registry import Stage, realizes
 
@@ -24,10 +23,9 @@ class _Pair(Elementwise):
         pipeline = Pipeline(m, block.o, clips=block.clips)
         valid = pipeline.join(block.a, block.b)
         pipeline.rest(platform, valid, self.latency)
-        results = []
-        for a, b in zip(block.a.payload.data, block.b.payload.data, strict=True):
-            exact = self._combine(pipeline, a, b)
-            results.append(pipeline.result(exact, self.op.shift, self.op.o, self.op.rounding))
+        results = pipeline.each(
+            lambda own, a, b: own.result(self._combine(own, a, b), self.op.shift, self.op.o, self.op.rounding),
+            block.a.payload.data, block.b.payload.data)
         pipeline.finish(results, block.a.payload.first, block.a.payload.last, valid, self.latency)
 
 
@@ -49,12 +47,6 @@ class Multiply(_Pair):
     def fold(cls, op: operators.Multiply, stage: Stage) -> "Multiply":
         return cls(op, stage.lanes(op.width))
 
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        op, a, b = self.op, inv.signed_bits(self.op.a), inv.signed_bits(self.op.b)
-        lane = (inv.register(op.a.bits + op.b.bits + op.o.bits - inv.unread(op.shift, op.rounding)) + inv.product(a, b)
-                + inv.requantizer(a + b, op.shift, op.o, op.rounding))
-        return self.lanes * lane + inv.finish(self.latency)
-
     def _combine(self, pipeline, a, b):
         return pipeline.register(pipeline.register(a, "a") * pipeline.register(b, "b"), "product")
 
@@ -68,13 +60,6 @@ class Add(_Pair):
     @classmethod
     def fold(cls, op: operators.Add, stage: Stage) -> "Add":
         return cls(op, stage.quick_lanes(op.width))
-
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        op = self.op
-        bits = max(inv.signed_bits(x) + op.frac - x.frac for x in (op.a, op.b)) + 1
-        lane = (inv.Inventory(adders=bits, registers=bits + op.o.bits - inv.unread(op.shift, op.rounding))
-                + inv.requantizer(bits, op.shift, op.o, op.rounding))
-        return self.lanes * lane + inv.finish(self.latency)
 
     def _combine(self, pipeline, a, b):
         return pipeline.register(a.shift_left(self.op.frac - self.op.a.frac) + b.shift_left(self.op.frac - self.op.b.frac), "sum")

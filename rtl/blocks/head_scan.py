@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth.hdl import Module, Mux
 
 from emamba.ops import HeadScan as Operator
 
 from ..kit.block import shape_of
 from ..kit.datapath import fold
+from ..kit.hdl import Mux
 from ..kit.registry import realizes
 from ..kit.rom import rom
 from .activation import piecewise_linear
@@ -53,15 +53,14 @@ class HeadScan(Scan):
         return np.repeat(fold(values, self.inputs["dt"].beats, self.head_lanes), self._rows("dt"), 0)
 
     def _segments(self, m, block, pipeline, inner, dt, step, group):
-        op, decays = self.op, []
+        op = self.op
         A = rom(pipeline, "A", *self.constants()["A"], group, self.operands)
-        for k, (delta, a, lane) in enumerate(zip(dt, A, block.dt.payload.data, strict=True)):
-            m.submodules[f"head_{k}"] = module = Module()
-            own = pipeline.within(module)
-            decay = piecewise_linear(module, own, own.register(delta * a, "p", shape=shape_of(op.p)), op.decay)
-            if op.hold:
-                decay = Mux(pipeline.register(lane == 0, "held", self.lead), 1 << op.a_bar.frac, decay)
-            decays.append(decay)
+
+        def decay(own, head, delta, a, lane):
+            found = piecewise_linear(head.m, head, head.register(delta * a, "p", shape=shape_of(op.p)), op.decay)
+            return Mux(own.register(lane == 0, "held", self.lead), 1 << op.a_bar.frac, found) if op.hold else found
+
+        decays = pipeline.each(decay, pipeline.modules("head", self.head_lanes), dt, A, block.dt.payload.data)
         return self._of_states(decays)
 
     def _table(self, block, pipeline, step, group):

@@ -2,13 +2,12 @@
 
 from functools import cached_property
 
-from amaranth.hdl import Mux, unsigned
 from amaranth.lib import data
 
 from emamba.ops import LayerNorm as Operator
 
-from ..kit import inventory as inv
-from ..kit.datapath import adder_tree, balanced_sum, signed_digits, times, tree_inventory, tree_stages, width_of
+from ..kit.datapath import adder_tree, balanced_sum, times, tree_stages, width_of
+from ..kit.hdl import Mux, unsigned
 from ..kit.registry import realizes
 from .norm import Norm
 
@@ -45,7 +44,7 @@ class LayerNorm(Norm):
 
     def collect(self, m, free, padded, start, kept):
         lanes = padded(0)
-        squares = [free.register(x * x, "square", shape=self._square) for x in lanes]
+        squares = free.each(lambda own, x: own.register(x * x, "square", shape=self._square), lanes)
         found = {"squares": Mux(start, self.op.epsilon, kept.squares) + adder_tree(free, squares, "squares")}
         if self.op.centered:
             found["total"] = Mux(start, 0, kept.total) + free.register(balanced_sum(lanes), "beat_total", self.delay)
@@ -65,34 +64,3 @@ class LayerNorm(Norm):
     @property
     def _square(self):
         return unsigned((self.op.i.magnitude**2).bit_length())
-
-    @property
-    def gathering(self) -> inv.Inventory:
-        lanes, x, square = min(self.lanes, self.op.channels), inv.signed_bits(self.op.i), self._square.width
-        tree, rest = tree_inventory([square] * lanes)
-        found = lanes * (inv.product(x, x, registered=False) + inv.register(square)) + tree + self._kept(rest, "squares")
-        if not self.op.centered:
-            return found
-        sums, beat = inv.total([x] * lanes)
-        return found + sums + inv.register(beat, self.delay) + self._kept([beat], "total")
-
-    def _kept(self, terms: list[int], name: str) -> inv.Inventory:
-        """Of an accumulator."""
-        bits = self.statistics[name].width
-        return inv.total([*terms, bits])[0] + inv.Inventory(operand_muxes=bits, registers=bits)
-
-    @property
-    def spread_inventory(self) -> inv.Inventory:
-        spread = inv.register(self.op.spread_bits)
-        if not self.op.centered:
-            return spread
-        squares, total = (self.statistics[name].width for name in ("squares", "total"))
-        sums, scaled = inv.total([squares + shift for shift, _ in signed_digits(self.op.channels)])
-        return inv.product(total, total) + sums + inv.register(scaled) + inv.Inventory(adders=self.op.spread_bits) + spread
-
-    @property
-    def n_inventory(self) -> inv.Inventory:
-        if not self.op.centered:
-            return inv.Inventory()
-        x, total = inv.signed_bits(self.op.i), self.statistics["total"].width
-        return inv.total([x + shift for shift, _ in signed_digits(self.op.channels)] + [total])[0]

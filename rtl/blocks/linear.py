@@ -5,16 +5,13 @@ from functools import cached_property
 from math import ceil
 
 import numpy as np
-from amaranth.hdl import Mux, Signal, unsigned
-from amaranth.lib.memory import Memory
 
 from emamba.base.formats import IntFormat
 from emamba.ops import MULTIPLIER
 from emamba.ops import Linear as Operator
 
 from ..kit import adder_graph, pairs
-from ..kit import inventory as inv
-from ..kit.block import PLAIN, Port, beats, transfers
+from ..kit.block import Port, beats, transfers
 from ..kit.datapath import (
     Pipeline,
     Products,
@@ -23,14 +20,13 @@ from ..kit.datapath import (
     bounded,
     fold,
     rounded_bias,
-    sum_inventory,
     tap_format,
-    tree_inventory,
     weighted_sum,
     width_of,
 )
+from ..kit.hdl import Memory, Mux, Signal, unsigned
 from ..kit.registry import Stage, realizes
-from ..kit.rom import memory_inventory, rom
+from ..kit.rom import rom
 from .weighted import Weighted
 
 
@@ -125,53 +121,6 @@ class Linear(Weighted):
             found["scale"] = fold(op.multiplier, self.groups, self.lanes), MULTIPLIER
         return found
 
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        op, groups, out_lanes = self.op, self.groups, self.lanes
-        before = self.latency - 2 - op.dyadic
-        bias, rounding = rounded_bias(op)
-        bits = width_of(op.bound + int((bias - op.bias).max())).width
-        shared = memory_inventory(self, "bias", before, options)
-        if self.chunks > 1:
-            shared += inv.register(1, before) + inv.register(1) * before + inv.Inventory(operand_muxes=bits * out_lanes)
-            if groups > 1:
-                shared += (inv.ram(groups, bits * out_lanes, held=True) + inv.register(inv.width(groups), before - 1)
-                           + inv.register(inv.width(groups)))
-        scaled, scale = bits, inv.Inventory()
-        if op.dyadic:
-            scaled = bits + inv.signed_bits(MULTIPLIER)
-            scale = inv.product(bits, inv.signed_bits(MULTIPLIER))
-            shared += memory_inventory(self, "scale", before + 1, options)
-        unread = inv.unread(op.shift, rounding) if op.dyadic or groups > 1 or self.chunks == 1 else 0
-        lane = (inv.register(bits) + scale + inv.register(op.o.bits) + inv.Inventory(registers=-unread)
-                + inv.requantizer(scaled, op.shift, op.o, rounding))
-        return (self._sums_inventory(bits, options) + lane * out_lanes + shared
-                + inv.counter(self.cycles) + inv.counter(groups) + inv.counter(self.chunks) + inv.finish(self.latency))
-
-    def _sums_inventory(self, bits: int, options) -> inv.Inventory:
-        """Products and sums, up to the adder of the bias or of the sum so far, which has `bits`."""
-        def summed(widths):
-            tree, left = tree_inventory(widths)
-            return tree + inv.total([*left, bits])[0]
-
-        op, in_lanes, out_lanes = self.op, self.in_lanes, self.lanes
-        x = inv.register(op.i.bits * in_lanes, self.lookup)
-        if self.graph:
-            return x + inv.Inventory(adders=bits * out_lanes) + adder_graph.inventory(self.graph, op.i)
-        a, b, logic = bounded(int(np.abs(op.weight).max())).bits, inv.signed_bits(op.i), self.products is Products.LOGIC
-        if self.paired and out_lanes > 1:
-            field = pairs.field_bits(op.weight, op.i)
-            pair = (inv.product(field + a, b) * in_lanes + summed([field] * in_lanes) + summed([a + b] * in_lanes)
-                    + inv.Inventory(compressors=in_lanes * (a + b)))
-            sums = pair * (out_lanes // 2)
-        else:
-            sums = inv.Inventory()
-        alone = out_lanes % 2 if self.paired else out_lanes
-        product, tree, left = sum_inventory(a, b, in_lanes, self.products, self.halved)
-        sums += (product * in_lanes + tree + inv.total([*left, bits])[0]) * alone
-        if self.cycles == 1 and not self.paired and not options.loads:
-            sums += product * (-in_lanes * alone) + inv.constants(op.weight.ravel(), b, logic)
-        return x + sums + memory_inventory(self, "weight", self.lookup, options)
-
     def circuit(self, m, block, platform):
         op, chunks, groups = self.op, self.chunks, self.groups
         pipeline, constants = Pipeline(m, block.o, block.loads, block.clips), self.constants()
@@ -199,47 +148,48 @@ class Linear(Weighted):
 
         if op.dyadic:
             scale = rom(pipeline, "scale", *constants["scale"], group, before + 1)
-            accumulated = [pipeline.register(a * s, "scaled") for a, s in zip(accumulated, scale, strict=True)]
-        lanes = [pipeline.result(a, op.shift, op.o, rounding, 0 if op.relu else None) for a in accumulated]
+            accumulated = pipeline.each(lambda own, a, s: own.register(a * s, "scaled"), accumulated, scale)
+        lanes = pipeline.each(lambda own, a: own.result(a, op.shift, op.o, rounding, 0 if op.relu else None), accumulated)
         pipeline.finish(lanes, block.i.payload.first, block.i.payload.last, block.i.valid & last_chunk, self.latency)
 
     def _sums(self, block, pipeline, step, constants):
         """Of every output lane the sum of its in_lanes products."""
         op, in_lanes, out_lanes = self.op, self.in_lanes, self.lanes
-        x = [pipeline.register(lane, "x", self.lookup) for lane in block.i.payload.data]
+        x = pipeline.each(lambda own, lane: own.register(lane, "x", self.lookup), block.i.payload.data)
         if self.graph:
             return adder_graph.hardware(pipeline, self.graph, x, op.i)
         twice = out_lanes // 2 * 2 if self.paired else 0
         weights = rom(pipeline, "weight", *constants["weight"], step, self.lookup)
         by_lane = [weights[j * in_lanes:(j + 1) * in_lanes] for j in range(out_lanes)]
-        products = []
-        for low, stored in zip(by_lane[:twice:2], by_lane[1:twice:2], strict=True):
-            field = pairs.field_bits(op.weight, op.i)
-            both = [pairs.products(pipeline, *factors, field) for factors in zip(low, stored, x, strict=True)]
-            products += zip(*both, strict=True)
-        sums = [adder_tree(pipeline, list(lane), "tree") for lane in products]
-        return sums + [weighted_sum(pipeline, lane, x, self.products, self.halved) for lane in by_lane[twice:]]
+        field = pairs.field_bits(op.weight, op.i)
+        products = pipeline.each(
+            lambda own, low, stored: own.each(lambda one, *factors: pairs.products(one, *factors, field), low, stored, x),
+            by_lane[:twice:2], by_lane[1:twice:2])
+        both = pipeline.each(lambda own, pair: [adder_tree(own, list(lane), "tree") for lane in zip(*pair, strict=True)],
+                             products)
+        alone = pipeline.each(lambda own, lane: weighted_sum(own, lane, x, self.products, self.halved), by_lane[twice:])
+        return [total for pair in both for total in pair] + alone
 
     def _accumulate(self, m, block, pipeline, sums, bias, group, chunk, before, shape):
         """Per output lane, bias plus the sums of all chunks so far; one step."""
         if self.chunks == 1:
-            return [pipeline.register(s + b, "acc", shape=shape) for s, b in zip(sums, bias, strict=True)]
+            return pipeline.each(lambda own, s, b: own.register(s + b, "acc", shape=shape), sums, bias)
         start = pipeline.register(chunk == 0, "acc_start", before)
         live = pipeline.flag(block.i.valid, "acc_live", before)
+        if self.groups == 1:
+            return pipeline.each(lambda own, s, b: accumulate(own.m, own, s, b, start, live, shape), sums, bias)
         # A group's sum is read a step before it is needed: its last write was at least `groups` steps ago.
-        if self.groups > 1:
-            m.submodules.accumulators = memory = Memory(shape=unsigned(shape.width * len(sums)), depth=self.groups, init=[])
-            read, write = memory.read_port(domain="comb"), memory.write_port()
-            at = pipeline.register(group, "acc_group", before - 1)
-            word = pipeline.register(read.data, "so_far")
-            m.d.comb += [read.addr.eq(at), write.addr.eq(pipeline.register(at, "acc_row")), write.en.eq(pipeline.advance & live)]
-            so_far = [word[k * shape.width:(k + 1) * shape.width].as_signed() for k in range(len(sums))]
-        accumulators = []
-        for k, (s, b) in enumerate(zip(sums, bias, strict=True)):
-            if self.groups == 1:
-                accumulators.append(accumulate(m, pipeline, s, b, start, live, shape))
-                continue
+        m.submodules.accumulators = memory = Memory(shape=unsigned(shape.width * len(sums)), depth=self.groups, init=[])
+        read, write = memory.read_port(domain="comb"), memory.write_port()
+        at = pipeline.register(group, "acc_group", before - 1)
+        word = pipeline.register(read.data, "so_far")
+        m.d.comb += [read.addr.eq(at), write.addr.eq(pipeline.register(at, "acc_row")), write.en.eq(pipeline.advance & live)]
+        written = write.data
+
+        def total(own, k, s, b):
+            place = slice(k * shape.width, (k + 1) * shape.width)
             total = Signal(shape, name="total")
-            m.d.comb += [total.eq(s + Mux(start, b, so_far[k])), write.data[k * shape.width:(k + 1) * shape.width].eq(total)]
-            accumulators.append(pipeline.register(total, "acc"))
-        return accumulators
+            own.m.d.comb += [total.eq(s + Mux(start, b, word[place].as_signed())), written[place].eq(total)]
+            return own.register(total, "acc")
+
+        return pipeline.each(total, range(len(sums)), sums, bias)

@@ -4,16 +4,15 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from amaranth.hdl import Mux, Signal
 
 from emamba.base.formats import IntFormat
 from emamba.ops import Lookup as Operator
 
-from ..kit import inventory as inv
-from ..kit.block import PLAIN, Port, Spec, transfers
+from ..kit.block import Port, Spec, transfers
 from ..kit.datapath import Pipeline, fold
+from ..kit.hdl import Mux, Signal
 from ..kit.registry import Stage, realizes
-from ..kit.rom import memory_inventory, rom, rom_latency
+from ..kit.rom import rom, rom_latency
 
 
 @realizes(Operator)
@@ -48,11 +47,6 @@ class Lookup(Spec):
         op = op or self.op
         rows = fold(op.table.T, self.output.beats, self.lanes).transpose(2, 0, 1)
         return {"table": (rows.reshape(len(op.table) * self.output.beats, -1), op.o)}
-
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        count, bits = self.output.beats, self.op.i.bits
-        return (memory_inventory(self, "table", self.latency, options) + inv.counter(count) + inv.finish(self.latency)
-                + inv.Inventory(comparisons=bits, muxes=bits, adders=2 * bits if count > 1 else 0))
 
     def circuit(self, m, block, platform):
         vocabulary, count = len(self.op.table), self.output.beats

@@ -3,17 +3,16 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data
 
 from emamba import ops
 from emamba.base.formats import IntFormat
 
-from ..kit import inventory as inv
-from ..kit.block import PLAIN, Beat, Spec, transfers
-from ..kit.datapath import NARROW_BITS, Pipeline, balanced_sum, wide_inventory, wide_product, width_of
+from ..kit.block import Beat, Spec, transfers
+from ..kit.datapath import NARROW_BITS, Pipeline, balanced_sum, wide_product, width_of
+from ..kit.hdl import Cat, Module, Mux, Signal, Value, unsigned
 from ..kit.registry import Stage
-from ..kit.rom import rom, rom_inventory, rom_latency
+from ..kit.rom import rom, rom_latency
 from ..kit.streams import Fifo
 
 
@@ -24,7 +23,7 @@ class Norm(Spec):
     shifted left for the zeros above the spread's leading one: by as many, or where it is `halved` by half of them.
 
     A subclass gives the layout of the `statistics` and `spread_steps` from these to the spread; `collect`, `spread` and
-    `deviation`; and the `gathering` and the `spread` and `n` of its inventory.
+    `deviation`.
     """
 
     stores = "norm buffer"
@@ -127,12 +126,14 @@ class Norm(Spec):
 
         factor = self._factor(m, pipeline, self.spread(pipeline, stats.o.payload))
         n_shape, product_shape = width_of(op.n_bound), width_of(op.shifted_bound << op.entry_bits)
-        results = []
-        for x in tokens.o.payload.data:
-            n = pipeline.register(self.deviation(x, stats.o.payload), "n", self.factor_step, n_shape)
-            parts = wide_product(pipeline, n, factor, self.split, "product")
-            product = pipeline.register(balanced_sum(parts), "product_sum", int(self.split), product_shape)
-            results.append(pipeline.result(product, op.shift, op.o, op.rounding))
+
+        def result(own, x):
+            n = own.register(self.deviation(x, stats.o.payload), "n", self.factor_step, n_shape)
+            parts = wide_product(own, n, factor, self.split, "product")
+            product = own.register(balanced_sum(parts), "product_sum", int(self.split), product_shape)
+            return own.result(product, op.shift, op.o, op.rounding)
+
+        results = pipeline.each(result, tokens.o.payload.data)
         pipeline.finish(results, tokens.o.payload.first, tokens.o.payload.last, step, self.latency)
 
     def _store(self, m: Module, block, platform, tokens: Fifo, stats: Fifo) -> None:
@@ -182,35 +183,3 @@ class Norm(Spec):
         entry, = rom(pipeline, "reciprocal", table.reshape(-1, 1), element, address, self.lookup)
         shift = pipeline.register(zeros_held[halved:], "shift", self.lookup)
         return pipeline.register(entry << shift, "factor", shape=unsigned(op.entry_bits + op.largest_shift))
-
-    @property
-    def gathering(self) -> inv.Inventory:
-        """Of what forms the statistics, with the registers that keep them."""
-        raise NotImplementedError
-
-    @property
-    def spread_inventory(self) -> inv.Inventory:
-        raise NotImplementedError
-
-    @property
-    def n_inventory(self) -> inv.Inventory:
-        """Of a lane's n."""
-        raise NotImplementedError
-
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        op, lanes, count, bits = self.op, self.lanes, self.output.beats, self.op.spread_bits
-        table, _ = op.reciprocals
-        stored = Fifo.inventory(Beat(op.i, lanes), self.depth, False) + Fifo.inventory(self.statistics, self.tokens, False)
-        zeros, factor = inv.width(bits), op.entry_bits + op.largest_shift
-        shift = zeros - self.halved
-        reciprocal = inv.Inventory(muxes=2 * bits * zeros + (factor + 1) * shift,
-                                   registers=bits + zeros + self.lookup * shift + factor)
-        entries = rom_inventory(table.reshape(-1, 1), IntFormat(op.entry_bits, False), self.lookup)
-        n_bits, product = width_of(op.n_bound).width, width_of(op.shifted_bound << op.entry_bits).width
-        products, terms = wide_inventory(n_bits, factor + 1, self.split)
-        lane = (self.n_inventory + inv.register(n_bits, self.factor_step) + products + inv.total(terms)[0]
-                + inv.Inventory(registers=product * self.split - inv.unread(op.shift, op.rounding))
-                + inv.requantizer(product, op.shift, op.o, op.rounding) + inv.register(op.o.bits))
-        return (stored + self.gathering + self.spread_inventory + reciprocal + entries
-                + lanes * lane + 2 * inv.counter(count) + inv.register(2, self.delay) + inv.register(1) * self.delay
-                + inv.finish(self.latency))

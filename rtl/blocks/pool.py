@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib.memory import Memory
-
 from emamba.ops import Pool as Operator
 
-from ..kit import inventory as inv
-from ..kit.block import PLAIN, Spec, transfers
-from ..kit.datapath import Pipeline, signed_digits, times, width_of
+from ..kit.block import Spec, transfers
+from ..kit.datapath import Pipeline, times, width_of
+from ..kit.hdl import Cat, Const, Memory, Module, Mux, Signal, Value
 from ..kit.registry import Stage, realizes
 
 
@@ -41,20 +38,6 @@ class Pool(Spec):
         count = self.output.beats
         return taken, [t + self.latency for k, t in enumerate(taken) if k // count % self.tokens == self.tokens - 1]
 
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        op, lanes, count = self.op, self.lanes, self.output.beats
-        if not op.mean:
-            bits = op.i.bits
-            return lanes * (inv.register(2 * bits + op.o.bits)) + inv.finish(self.latency)
-        bits = width_of(op.bound).width
-        terms = [bits + shift for shift, _ in signed_digits(op.multiplier)]
-        product, product_bits = inv.total(terms)
-        zeros = min(shift for shift, _ in signed_digits(op.multiplier))
-        idle = max(zeros, inv.unread(op.shift, op.rounding))
-        lane = (inv.Inventory(adders=bits, operand_muxes=bits, registers=bits + product_bits - idle + op.o.bits) + product
-                + inv.requantizer(product_bits, op.shift, op.o, op.rounding))
-        return lanes * lane + inv.ram(count, bits * lanes) + inv.counter(count) + inv.finish(self.latency)
-
     def circuit(self, m, block, platform):
         op, lanes, count = self.op, self.lanes, self.output.beats
         pipeline = Pipeline(m, block.o, clips=block.clips)
@@ -82,12 +65,13 @@ class Pool(Spec):
                 write.en.eq(block.i.valid & pipeline.advance),
             ]
             values = totals
-        results = []
-        for value in values:
-            total = pipeline.register(value, "total")
-            product = pipeline.register(times(total, op.multiplier) if op.mean else total, "product")
-            results.append(pipeline.result(product, op.shift if op.mean else 0, op.o, op.rounding))
-        pipeline.finish(results, Const(1), Const(1), block.i.valid & block.i.payload.last, self.latency)
+
+        def result(own, value):
+            total = own.register(value, "total")
+            product = own.register(times(total, op.multiplier) if op.mean else total, "product")
+            return own.result(product, op.shift if op.mean else 0, op.o, op.rounding)
+
+        pipeline.finish(pipeline.each(result, values), Const(1), Const(1), block.i.valid & block.i.payload.last, self.latency)
 
     def _first(self, m: Module, block, end: Value) -> Signal:
         """High at the first token of a packet, which has no `first` where it goes on with the state of the one before."""

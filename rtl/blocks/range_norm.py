@@ -2,14 +2,13 @@
 
 from functools import cached_property
 
-from amaranth.hdl import Mux
 from amaranth.lib import data
 
 from emamba.ops import RangeNorm as Operator
 
-from ..kit import inventory as inv
 from ..kit.block import shape_of
-from ..kit.datapath import balanced_sum, reduce_tree, signed_digits, times, width_of
+from ..kit.datapath import balanced_sum, reduce_tree, times, width_of
+from ..kit.hdl import Mux
 from ..kit.registry import realizes
 from .norm import Norm
 
@@ -45,19 +44,3 @@ class RangeNorm(Norm):
 
     def deviation(self, x, statistics):
         return times(x, self.op.channels) - statistics.total
-
-    @property
-    def gathering(self) -> inv.Inventory:
-        lanes, bits, total = self.lanes, self.op.i.bits, self.statistics["total"].width
-        return inv.total([bits] * lanes + [total])[0] + inv.Inventory(
-            adders=2 * lanes * bits, muxes=2 * lanes * bits, operand_muxes=total,
-            registers=total + 2 * bits + self.delay * (inv.total([bits] * lanes)[1] + 2 * bits))
-
-    @property
-    def spread_inventory(self) -> inv.Inventory:
-        return inv.Inventory(adders=self.op.i.bits, registers=self.op.i.bits)
-
-    @property
-    def n_inventory(self) -> inv.Inventory:
-        x, total = inv.signed_bits(self.op.i), self.statistics["total"].width
-        return inv.total([x + shift for shift, _ in signed_digits(self.op.channels)] + [total])[0]

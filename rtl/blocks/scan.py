@@ -5,15 +5,12 @@ from functools import cached_property
 from math import ceil
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Mux, Signal, Value, unsigned
-from amaranth.lib.memory import Memory
 
 from emamba.base.formats import IntFormat
 from emamba.ops import Scan as Operator
 from emamba.ops.certificate import certify
 
-from ..kit import inventory as inv
-from ..kit.block import PLAIN, BlockOptions, Port, Spec, beats, shape_of
+from ..kit.block import BlockOptions, Port, Spec, beats, shape_of
 from ..kit.datapath import (
     NARROW_BITS,
     Pipeline,
@@ -28,14 +25,18 @@ from ..kit.datapath import (
     wide_product,
     width_of,
 )
+from ..kit.hdl import Cat, Memory, Module, Mux, Signal, Value, unsigned
 from ..kit.parity import encode
 from ..kit.registry import Stage, realizes
 from ..kit.rom import rom, rom_latency
 from .activation import PIECEWISE_LATENCY, piecewise_linear
-from .scan_inventory import LOOP, inventory
 
 SEGMENTS_LEAD, TABLE_LEAD = 1 + PIECEWISE_LATENCY, 3
 """Steps from the operands to the recurrence: δ·A and exp; or δ·u, its product with B, and the requantizer."""
+
+LOOP = 4
+"""Steps of the recurrence, where a row has so much time: read, first token or not, Ā·h, sum and write."""
+
 
 
 @realizes(Operator)
@@ -191,9 +192,6 @@ class Scan(Spec):
         """Beats of u during which a beat of an input stays."""
         return self.channel_groups // self.inputs[name].beats
 
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        return inventory(self, options)
-
     def circuit(self, m, block, platform):
         op, state_lanes = self.op, self.state_lanes
         groups, state_groups, rows = self.channel_groups, self.state_groups, self.cycles
@@ -220,22 +218,20 @@ class Scan(Spec):
             with m.If(last_state):
                 m.d.sync += group.eq(Mux(last_group, 0, group + 1))
 
-        u = [register(lane, "u", self.operands) for lane in block.u.payload.data]
-        dt = [register(lane, "dt", self.operands) for lane in block.dt.payload.data]
-        B, C = ([[register(lane, name, self.operands) for lane in
-                  choose(m, list(port.payload.data)[k:k + op.d_state], state_group, state_groups, state_lanes)]
+        def operand(lanes, name):
+            return pipeline.each(lambda own, lane: own.register(lane, name, self.operands), lanes)
+
+        u, dt = operand(block.u.payload.data, "u"), operand(block.dt.payload.data, "dt")
+        B, C = ([operand(choose(m, list(port.payload.data)[k:k + op.d_state], state_group, state_groups, state_lanes), name)
                  for k in range(0, op.d_state * self.group_lanes, op.d_state)]
                 for name, port in (("B", block.B), ("C", block.C)))
         D = rom(pipeline, "D", *constants["D"], group, self.operands)
 
         # Ā and the input term, then the recurrence: each state's in a module of its own, all of them alike.
-        inner = []
-        for k in range(self.lanes * state_lanes):
-            m.submodules[f"state_{k}"] = module = Module()
-            inner.append(pipeline.within(module))
+        inner = pipeline.modules("state", self.lanes * state_lanes)
         start = register(state_group == 0, "start", self.operands)
-        products = [self._channel_products(m, pipeline, *operands, start)
-                    for operands in zip(u, self._of_channels(dt), D, strict=True)]
+        products = pipeline.each(lambda own, *operands: self._channel_products(own.m, own, *operands, start),
+                                 u, self._of_channels(dt), D)
         terms = self._terms(pipeline, inner, u, dt, B, [du for du, _ in products])
         first, last = (register(flag, "flag", self.lead) for flag in (block.u.payload.first, block.u.payload.last))
         live = pipeline.flag(valid, "live", self.lead)
@@ -249,18 +245,22 @@ class Scan(Spec):
 
         # y = C·h + D·u.
         wait = self.lead + self.loop
-        C_held = self._of_channels([[register(c, "C_held", wait - self.operands) for c in own] for own in C])
+        C_held = self._of_channels([pipeline.each(lambda own, c: own.register(c, "C_held", wait - self.operands), values)
+                                    for values in C])
         before = wait + 1 + self._tree_stages
         y_start, y_live = register(start, "y_start", before - self.operands), pipeline.flag(valid, "y_live", before)
-        results = []
-        for lane, (_, (direct, age)) in enumerate(products):
-            own = slice(lane * state_lanes, (lane + 1) * state_lanes)
-            parts = [term for c, h, own_pipeline in zip(C_held[lane], states[own], inner[own], strict=True)
-                     for term in wide_product(own_pipeline, c, h, self.narrow, "ch")]
-            total = adder_tree(pipeline, parts, "tree")
-            bypass = register(direct, "direct_held", before - age).shift_left(op.d_shift)
-            y = accumulate(m, pipeline, total, bypass, y_start, y_live, width_of(op.y_bound))
-            results.append(pipeline.result(y, op.y_shift, op.o, op.rounding))
+
+        def readout(own, lane, product, values):
+            direct, age = product[1]
+            place = slice(lane * state_lanes, (lane + 1) * state_lanes)
+            parts = own.each(lambda state, c, h: wide_product(state, c, h, self.narrow, "ch"), values, states[place],
+                             within=inner[place])
+            total = adder_tree(own, [term for part in parts for term in part], "tree")
+            bypass = own.register(direct, "direct_held", before - age).shift_left(op.d_shift)
+            y = accumulate(own.m, own, total, bypass, y_start, y_live, width_of(op.y_bound))
+            return own.result(y, op.y_shift, op.o, op.rounding)
+
+        results = pipeline.each(readout, range(self.lanes), products, C_held)
         pipeline.finish(results, block.u.payload.first, block.u.payload.last, valid & last_state, self.latency)
 
     def _last_of(self, m: Module, count: int, moves: Value, last: Value) -> Value:
@@ -313,34 +313,40 @@ class Scan(Spec):
     def _terms(self, pipeline, inner, u, dt, B, du):
         """The input terms b at h_wide's scale, from the operands and δ·u, ready at step `lead`."""
         op, rest = self.op, self.lead - self.operands - 2 - self.shared
-        dt, terms = self._of_channels(dt), []
+        dt, places = self._of_channels(dt), [divmod(n, self.state_lanes) for n in range(len(inner))]
         if op.delta_b:
-            held, B = [pipeline.register(value, "u_held", 2) for value in u], self._of_channels(B)
+            held, B = pipeline.each(lambda own, value: own.register(value, "u_held", 2), u), self._of_channels(B)
+            operands = [(dt[lane], B[lane][k], held[lane]) for lane, k in places]
+
+            def term(own, delta, b, u):
+                b_bar = requantize(own.m, own.register(delta * b, "db"), op.b_bar_shift, op.b_bar, op.rounding)
+                return own.register(own.register(b_bar, "b_bar") * u, "bu", rest).shift_left(op.a_bar.frac)
         else:
-            held = self._of_channels([[pipeline.register(value, "B_held", 1 + self.shared) for value in own] for own in B])
-        for n, own in enumerate(inner):
-            lane, k = divmod(n, self.state_lanes)
-            if op.delta_b:
-                b_bar = requantize(own.m, own.register(dt[lane] * B[lane][k], "db"), op.b_bar_shift, op.b_bar, op.rounding)
-                term = own.register(own.register(b_bar, "b_bar") * held[lane], "bu", rest).shift_left(op.a_bar.frac)
-            else:
-                exact = own.register(du[lane] * held[lane][k], "dub", rest)
+            held = self._of_channels([pipeline.each(lambda own, value: own.register(value, "B_held", 1 + self.shared), values)
+                                      for values in B])
+            operands = [(du[lane], held[lane][k]) for lane, k in places]
+
+            def term(own, du, b):
+                exact = own.register(du * b, "dub", rest)
                 rounded = requantize(own.m, exact, op.term_shift, bounded(op.term_bound), op.rounding, fits=True)
-                term = own.register(rounded, "term")
-            terms.append(term)
-        return terms
+                return own.register(rounded, "term")
+
+        return pipeline.each(term, *zip(*operands, strict=True), within=inner)
 
     def _segments(self, m, block, pipeline, inner, dt, step, group):
         """Ā of every lane at step `lead`."""
-        op, register = self.op, pipeline.register
+        op = self.op
         A = rom(pipeline, "A", *self.constants()["A"], step, self.operands)
-        decays = []
-        for k, (a, own) in enumerate(zip(A, inner, strict=True)):
-            p = register(dt[k // self.state_lanes] * a, "p", shape=shape_of(op.p))
-            decays.append(piecewise_linear(own.m, own, p, op.decay))
+
+        def decay(own, k, a, state):
+            p = own.register(dt[k // self.state_lanes] * a, "p", shape=shape_of(op.p))
+            return piecewise_linear(state.m, state, p, op.decay)
+
+        decays = pipeline.each(decay, range(len(inner)), A, inner)
         if op.hold:
-            held = [register(lane == 0, "held", self.lead) for lane in block.dt.payload.data]
-            decays = [Mux(held[k // self.state_lanes], 1 << op.a_bar.frac, decay) for k, decay in enumerate(decays)]
+            held = pipeline.each(lambda own, lane: own.register(lane == 0, "held", self.lead), block.dt.payload.data)
+            decays = pipeline.each(lambda own, k, decay: Mux(held[k // self.state_lanes], 1 << op.a_bar.frac, decay),
+                                   range(len(inner)), decays)
         return decays
 
     def _table(self, block, pipeline, step, group):
@@ -356,28 +362,31 @@ class Scan(Spec):
 
     def _looked_up(self, block, pipeline, entries: np.ndarray, row: Value) -> list[Value]:
         """Ā of every lane of δ, from entries [rows, codes, lanes, states]."""
-        element, decays = tap_format(entries), []
-        for lane, x in enumerate(block.dt.payload.data):
+        element = tap_format(entries)
+
+        def table(own, lane, x):
             code = Value.cast(x)[:self.code_bits]
             address = Cat(code, row) if len(entries) > 1 else code
             rows = entries[:, :, lane].reshape(-1, entries.shape[-1])
-            decays += rom(pipeline, f"decay_{lane}", rows, element, address, self.lead, "block")
-        return decays
+            return rom(own, f"decay_{lane}", rows, element, address, self.lead, "block")
+
+        return [decay for found in pipeline.each(table, range(self.head_lanes), block.dt.payload.data) for decay in found]
 
     def _recurrence(self, m, block, pipeline, inner, decays, terms, first, last, live, address):
         """h_wide of every lane, `loop` steps later, and whether its state is clipped; it is written in the last of them."""
         op, loop = self.op, self.loop
-        fits, clipped = not self.saturates(block.options), []
+        fits = not self.saturates(block.options)
         count = self.lanes * self.state_lanes
         stored = [Signal(shape_of(op.h), name="stored") for _ in range(count)]
         states = self._states(m, block, pipeline, stored, first, last, live, address)
         if loop == 4:
-            states, first = [pipeline.register(h, "read") for h in states], pipeline.register(first, "first_read")
+            states = pipeline.each(lambda own, h: own.register(h, "read"), states)
+            first = pipeline.register(first, "first_read")
         if self.cycles > 1 or block.window:
-            states = [Mux(first, 0, h).as_signed() for h in states]
-        results = []
-        for k, (h, own) in enumerate(zip(states, inner, strict=True)):
-            a, term, register = decays[k], terms[k], own.register
+            states = pipeline.each(lambda own, h: Mux(first, 0, h).as_signed(), states)
+
+        def state(own, k, h, a, term):
+            register = own.register
             if loop >= 3:
                 h, a, term = register(h, "h"), register(a, "a_bar", loop - 2), register(term, "b_1", loop - 2)
             product = a * h
@@ -386,9 +395,9 @@ class Scan(Spec):
             flags = []
             h_wide = requantize(own.m, product + term, 0, op.h_wide, op.rounding, fits=fits, clipped=flags)
             own.m.d.comb += stored[k].eq(requantize(own.m, h_wide, op.a_bar.frac, op.h, op.rounding, fits=fits, clipped=flags))
-            clipped.append(Cat(flags).any())
-            results.append(register(h_wide, "h_wide"))
-        return results, clipped
+            return register(h_wide, "h_wide"), Cat(flags).any()
+
+        return zip(*pipeline.each(state, range(count), states, decays, terms, within=inner), strict=True)
 
     def _count(self, m, block, pipeline, clipped, live, ends):
         """`saturates` a cycle behind the write of a state that was clipped; lanes beyond the last channel or state do not count.

@@ -9,13 +9,13 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from amaranth.hdl import Const, Shape, Signal, Value
 
 from emamba.base.errors import InputError, Mismatch, SettingError, ToolMissing
 from emamba.base.formats import IntFormat
 
 from . import inventory as inv
 from .datapath import Pipeline, signed_digits
+from .hdl import Const, Shape, Signal, Value, counted
 
 
 class Term(NamedTuple):
@@ -124,6 +124,10 @@ def stages(graph: Graph, levels: int = 2) -> int:
 def hardware(pipeline: Pipeline, graph: Graph, inputs: list[Value], i: IntFormat, levels: int = 2) -> list[Value]:
     """W·x, `stages` steps after x: a register after every `levels` adders. A value that is needed later passes through one chain
     of registers for all its readers. A negated output is an expression, for the adder behind it to absorb."""
+    if counted():
+        made = inv.Inventory(adders=graph.adder_bits(i), registers=graph.register_bits(i, levels))
+        pipeline.m.note(made, *inputs)
+        return [Signal(graph.shapes(i)[-1])] * len(graph.outputs)
     steps = graph.steps(i, levels)
     chains = [[Value.cast(x)] for x in inputs]
 
@@ -146,12 +150,6 @@ def hardware(pipeline: Pipeline, graph: Graph, inputs: list[Value], i: IntFormat
         return -value if term.negate else value
 
     return [output(term) for term in graph.outputs]
-
-
-@lru_cache(maxsize=256)
-def inventory(graph: Graph, i: IntFormat) -> inv.Inventory:
-    """Of `hardware`."""
-    return inv.Inventory(adders=graph.adder_bits(i), registers=graph.register_bits(i))
 
 
 def solve(matrix: np.ndarray, i: IntFormat, *, solver: str = "csd") -> Graph:

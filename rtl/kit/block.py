@@ -2,16 +2,16 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
-from amaranth.hdl import Module, Shape, Signal, signed, unsigned
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
 
 from emamba.base.formats import IntFormat
 
 from . import inventory as inv
+from .hdl import Component, In, Module, Out, Shape, Signal, signed, unsigned
 from .states import StateWindow
+from .tally import tally
 
 
 def shape_of(o: IntFormat) -> Shape:
@@ -29,6 +29,10 @@ class Beat(data.StructLayout):
     def __init__(self, format: IntFormat, lanes: int):
         super().__init__({"data": data.ArrayLayout(shape_of(format), lanes), "first": 1, "last": 1})
 
+    @cached_property
+    def size(self) -> int:
+        return super().size
+
 
 @dataclass(frozen=True)
 class Port:
@@ -44,7 +48,12 @@ class Port:
 
     @property
     def signature(self) -> stream.Signature:
-        return stream.Signature(Beat(self.format, self.lanes))
+        return _stream(self.format, self.lanes)
+
+
+@lru_cache(maxsize=4096)
+def _stream(format: IntFormat, lanes: int) -> stream.Signature:
+    return stream.Signature(Beat(format, lanes))
 
 
 @dataclass(frozen=True)
@@ -105,8 +114,8 @@ class Spec:
         return False
 
     def inventory(self, options: BlockOptions = PLAIN) -> inv.Inventory:
-        """What it is made of."""
-        raise NotImplementedError
+        """What its circuit is made of."""
+        return tally(lambda: self.build(options)) if options.loads else _made(self)
 
     def circuit(self, m: Module, block: "Block", platform) -> None:
         """Writes the circuit between the streams of `block` into `m`."""
@@ -117,7 +126,7 @@ class Spec:
         return Block(self, options, name, src_loc_at=1)
 
 
-class Block(wiring.Component):
+class Block(Component):
     """The component of a spec, whose attributes it shows: its input streams by name, and one output stream `o`.
 
     `clips` has a flag of every output lane whose value is clipped, `saturates` is high where the state is, both where that is
@@ -143,6 +152,11 @@ class Block(wiring.Component):
         m = Module()
         self.spec.circuit(m, self, platform)
         return m
+
+
+@lru_cache(maxsize=4096)
+def _made(spec: Spec) -> inv.Inventory:
+    return tally(spec.build)
 
 
 def transfers(arrivals: list[int], hold: int = 1) -> list[int]:

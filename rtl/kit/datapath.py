@@ -1,17 +1,17 @@
 """What the datapaths share: a stalling pipeline, requantization, adder trees, read-only memories, accumulator widths."""
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import StrEnum
 
 import numpy as np
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
 
 from emamba.base.formats import IntFormat, Rounding, bits_for
 from emamba.ops import Weighted
 
-from . import inventory as inv
 from .block import shape_of
+from .hdl import Cat, Const, Module, Mux, Shape, Signal, Value, counted
+from .light import nodes
 
 
 class Products(StrEnum):
@@ -40,9 +40,35 @@ class Pipeline:
 
     def within(self, m: Module) -> "Pipeline":
         """The same steps for registers of a submodule."""
-        inner = Pipeline(m)
+        inner = Pipeline(m, loads=self.loads)
         inner.advance, inner.moves = self.advance, self.moves
         return inner
+
+    def each(self, make: Callable, *lanes: Iterable, within: list["Pipeline"] | None = None) -> list:
+        """`make(own, *values)` of every lane, all of them alike, with `own` for its registers. While
+        they are counted, the first one stands for all. Lanes have pipelines of their own where these are given in `within`."""
+        rows = list(zip(*lanes, strict=True))
+        circuit = counted()
+        if not circuit or len(rows) < 2:
+            return [make(own, *row) for own, row in zip(within or [self] * len(rows), rows, strict=True)]
+        circuit.reads += set(nodes(rows[1:])).difference(nodes(rows[0]))
+        return [make(within[0] if within else self.alike(len(rows)), *rows[0])] * len(rows)
+
+    def alike(self, count: int) -> "Pipeline":
+        """A pipeline in a module that stands for `count` of its kind."""
+        inner = Module()
+        inner.weight = self.m.weight * count
+        return self.within(inner)
+
+    def modules(self, name: str, count: int) -> list["Pipeline"]:
+        """Pipelines in modules of their own, all of them alike."""
+        if counted():
+            return [self.alike(count)] * count
+        found = []
+        for k in range(count):
+            self.m.submodules[f"{name}_{k}"] = module = Module()
+            found.append(self.within(module))
+        return found
 
     def rest(self, platform, live: Value, stages: int) -> None:
         """On a platform whose pipelines rest, where that saves the energy of their clocks, data stand still from `stages` steps
@@ -96,8 +122,12 @@ class Pipeline:
             self.o.valid.eq(self.flag(emits, "emits", stages)),
             self.o.payload.first.eq(self.register(first, "out_first", stages)),
             self.o.payload.last.eq(self.register(last, "out_last", stages)),
-            *(lane.eq(value) for lane, value in zip(self.o.payload.data, lanes, strict=True)),
         ]
+
+        def drive(own: Pipeline, lane: Value, value: Value) -> None:
+            own.m.d.comb += lane.eq(value)
+
+        self.each(drive, self.o.payload.data, lanes)
 
 
 def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None, *,
@@ -163,14 +193,6 @@ def rounded_bias(op: Weighted) -> tuple[np.ndarray, Rounding]:
     return (op.bias, op.rounding) if op.dyadic else rounded_offsets(op.bias, op.shift, op.rounding)
 
 
-def wide_inventory(a: int, b: int, narrow: bool) -> tuple[inv.Inventory, list[int]]:
-    """Of `wide_product` for operands of signed widths a and b; and the widths of its terms."""
-    cut = NARROW_BITS - 1
-    if not narrow or b <= NARROW_BITS:
-        return inv.product(a, b), [a + b]
-    return inv.product(a, NARROW_BITS) + inv.product(a, b - cut), [a + NARROW_BITS, a + b]
-
-
 NARROW_BITS = 18
 """Operands of the multipliers of a device with narrow ones."""
 
@@ -197,26 +219,15 @@ def logic_product(value: Value, weight: Value) -> Value:
 
 def weighted_sum(pipeline: Pipeline, weights: list[Value], values: list[Value], products: Products, halved: bool) -> Value:
     """Σ weight · value, `sum_stages` steps later, exact; for an adder with a register behind it."""
-    factors = list(zip(weights, values, strict=True))
     if products is Products.MERGED:
-        return pipeline.register(balanced_sum([w * x for w, x in factors]), "sum")
-    terms = [term for factor in factors for term in weighted(pipeline, *factor, products is Products.LOGIC, halved)]
-    return adder_tree(pipeline, terms, "tree")
+        return pipeline.register(balanced_sum([w * x for w, x in zip(weights, values, strict=True)]), "sum")
+    parts = pipeline.each(lambda own, w, x: weighted(own, w, x, products is Products.LOGIC, halved), weights, values)
+    return adder_tree(pipeline, [term for part in parts for term in part], "tree")
 
 
 def sum_stages(terms: int, products: Products, halved: bool) -> int:
     """Steps of `weighted_sum`."""
     return 1 if products is Products.MERGED else 1 + tree_stages(terms << halved)
-
-
-def sum_inventory(a: int, b: int, terms: int, products: Products, halved: bool) -> tuple[inv.Inventory, inv.Inventory, list[int]]:
-    """Of `weighted_sum` for operands of signed widths a and b: of one product and of all sums; and the widths of the terms that
-    it leaves."""
-    if products is Products.MERGED:
-        sums, bits = inv.total([a + b] * terms)
-        return inv.product(a, b, registered=False), sums + inv.register(bits), [bits]
-    product, widths = inv.weighted(a, b, products is Products.LOGIC, halved)
-    return product, *tree_inventory(widths * terms)
 
 
 def weighted(pipeline: Pipeline, weight: Value, value: Value, logic: bool, halved: bool) -> list[Value]:
@@ -248,16 +259,6 @@ def adder_tree(pipeline: Pipeline, terms: list[Value], name: str) -> Value:
         groups = [terms[k:k + TREE_FANIN] for k in range(0, len(terms), TREE_FANIN)]
         terms = [pipeline.register(balanced_sum(group), name) for group in groups]
     return balanced_sum(terms)
-
-
-def tree_inventory(widths: list[int]) -> tuple[inv.Inventory, list[int]]:
-    """Of `adder_tree` for terms of these widths, without the adder behind it; and the widths of the terms that it leaves."""
-    result = inv.Inventory()
-    while len(widths) > TREE_REST:
-        sums = [inv.total(widths[k:k + TREE_FANIN]) for k in range(0, len(widths), TREE_FANIN)]
-        widths = [bits for _, bits in sums]
-        result = sum((part for part, _ in sums), result) + inv.register(sum(widths))
-    return result, widths
 
 
 def balanced_sum(terms: list[Value]) -> Value:

@@ -1,13 +1,10 @@
-"""What a component is made of, counted from its parameters alone: nothing is elaborated.
-`rtl.plan.cost` turns it into resources."""
+"""What a component is made of, which `rtl.kit.tally` counts and `rtl.plan.cost` turns into resources."""
 
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
-
-from emamba.base.formats import IntFormat, Rounding
 
 TREE_REST = 2
 LONG_DELAY = 3
@@ -72,61 +69,11 @@ def register(bits: int, stages: int = 1) -> Inventory:
     return Inventory(registers=bits * stages)
 
 
-def counter(values: int) -> Inventory:
-    """A register that counts to `values` and wraps."""
-    bits = width(values)
-    return Inventory(increments=bits, comparisons=bits, muxes=bits, registers=bits)
-
-
-def product(a: int, b: int, registered: bool = True) -> Inventory:
-    """A multiplier of two signed operands, and the register of its result."""
-    return Inventory(products=Counter({(max(a, b), min(a, b)): 1}), registers=a + b if registered else 0)
-
-
 def ram(words: int, bits: int, held: bool = False) -> Inventory:
     """A memory with one write port and one asynchronous read port, behind which there may be a register, which `held` counts;
     a single word is a register."""
     rams = Inventory(rams=Counter({(words, bits, held): 1})) if words > 1 else Inventory(registers=bits)
     return rams + Inventory(registers=bits * held)
-
-
-def chosen(bits: int, groups: int) -> Inventory:
-    """`datapath.choose`."""
-    return Inventory(selects=bits * groups) if groups > 1 else Inventory()
-
-
-def weighted(a: int, b: int, logic: bool, halved: bool = False) -> tuple[Inventory, list[int]]:
-    """`datapath.weighted`: a multiplier, or logic, and the registers of its terms; bits of the terms. Logic adds shifted copies
-    of b, the last of them negated."""
-    if not logic:
-        return product(a, b), [a + b]
-    cut = a // 2 if halved else 0
-    upper = total([b + k for k in range(a - cut - 1)] + [a - cut + b])[1]
-    lower = [total([b + k for k in range(cut)])[1]] if cut else []
-    return Inventory(partials=a * b, registers=upper + sum(lower)), [upper + cut, *lower]
-
-
-def total(widths: list[int]) -> tuple[Inventory, int]:
-    """`datapath.balanced_sum` of terms of these widths, and the width of the sum."""
-    terms = list(widths)
-    while len(terms) > 1:
-        terms = [max(terms[k:k + 2]) + 1 if k + 1 < len(terms) else terms[k] for k in range(0, len(terms), 2)]
-    if len(widths) < 2:
-        return Inventory(), terms[0]
-    return Inventory(adders=terms[0], compressors=sum(sorted(widths)[:-2])), terms[0]
-
-
-def requantizer(bits: int, shift: int, o: IntFormat, rounding: Rounding, fits: bool = False) -> Inventory:
-    """`datapath.requantize` of a value of `bits`."""
-    rounds = shift > 0 and rounding is not Rounding.TRUNCATE
-    result = Inventory(increments=(bits - unread(shift, rounding)) * rounds)
-    rounded = max(1, bits + rounds - shift)
-    return result if fits else result + Inventory(comparisons=max(1, rounded - o.bits + 1), muxes=o.bits)
-
-
-def unread(shift: int, rounding: Rounding) -> int:
-    """Low bits of a value that `datapath.requantize` does not read, and for which a register before it is not made."""
-    return max(0, shift - (rounding is Rounding.HALF_UP)) * (rounding is not Rounding.HALF_EVEN)
 
 
 def columns(rows: np.ndarray, bits: int) -> tuple[int, int]:
@@ -139,18 +86,19 @@ def columns(rows: np.ndarray, bits: int) -> tuple[int, int]:
     return sum(mark not in constant for mark in sums), len(set(sums) - constant)
 
 
-def signed_bits(format: IntFormat) -> int:
-    """Bits of the signed operand that a value of `format` is."""
-    return format.bits + (not format.signed)
+def product(a: int, b: int) -> Inventory:
+    """A multiplier of two signed operands."""
+    return Inventory(products=Counter({(max(a, b), min(a, b)): 1}))
 
 
-def finish(latency: int) -> Inventory:
-    """`Pipeline.finish`, and the handshake of the pipeline."""
-    return Inventory(control=1) + register(1, 1) * latency + register(2, latency)
-
-
-def constants(values: Iterable[int], bits: int, logic: bool) -> Inventory:
-    """Products of constants and an operand of `bits`: none for 0 and powers of two."""
-    kinds = Counter((abs(v).bit_length() + 1, abs(v).bit_count() > 1, (v & -v).bit_length() - 1) for v in map(int, values) if v)
-    return sum((((weighted(a, bits, logic)[0] if several else register(a - 1 + bits)) + Inventory(registers=-zeros)) * count
-                for (a, several, zeros), count in kinds.items()), Inventory())
+def constants(values: Iterable[int], bits: int) -> Inventory:
+    """Products of constants and a signed operand of `bits`, each with its register: none for 0, no multiplier for a power of
+    two, no register for low bits that are 0."""
+    products, registers = Counter(), 0
+    for value, count in Counter(np.abs(values).tolist()).items():
+        if value:
+            width, several = value.bit_length() + 1, value.bit_count() > 1
+            registers += count * (width + bits - (not several) - (value & -value).bit_length() + 1)
+            if several:
+                products[max(width, bits), min(width, bits)] += count
+    return Inventory(products=products, registers=registers)

@@ -5,11 +5,11 @@ low·x; where low·x is negative, the upper part is one less than high·x.
 """
 
 import numpy as np
-from amaranth.hdl import Cat, Signal, Value, signed
 
 from emamba.base.formats import IntFormat, bits_for
 
 from .datapath import Pipeline, bounded
+from .hdl import Cat, Signal, Value, signed
 
 WIDE_BITS, NARROW_BITS = 27, 18
 

@@ -1,7 +1,7 @@
 """Parity of memories, an option: a bit beside every word, so that one flipped bit is noticed as the word is read. It corrects
 nothing: the answer in hand may be wrong, and a counter says so."""
 
-from amaranth.hdl import Cat, Value
+from .hdl import Cat, Value
 
 
 def encode(value: Value, protected: bool) -> Value:

@@ -1,9 +1,12 @@
 """Which block realizes which operator, and what a block learns of its place in the graph."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from typing import Literal
+
+import amaranth.hdl
 
 from emamba.graph.own import import_named
 from emamba.ops import Operator
@@ -77,6 +80,10 @@ def realizes(*kinds: type[Operator]) -> Callable[[type], type]:
     """Registers a block for operators of these kinds: its class method `fold(op, stage)` makes the block with the fewest
     multipliers that keeps the budget of the stage."""
     def register(block: type) -> type:
+        for name in ("Cat", "Const", "Module", "Mux", "Signal"):
+            if getattr(sys.modules[block.__module__], name, None) is getattr(amaranth.hdl, name):
+                raise TypeError(f"the block {block.__name__} takes {name} from amaranth.hdl: take it from rtl.kit.hdl, to "
+                                "be counted")
         BLOCKS.update(dict.fromkeys(kinds, block))
         return block
     return register

@@ -3,15 +3,13 @@
 from collections import Counter
 
 import numpy as np
-from amaranth.hdl import Array, Const, Module, Signal, Value, unsigned
-from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.hdl import Array
 
 from emamba.base.formats import IntFormat
 
 from . import inventory as inv
 from .datapath import Pipeline
+from .hdl import Component, Const, In, Memory, Module, Out, Signal, Value, counted, unsigned
 
 SHALLOW_ROM, DEEP_ROM = 64, 2048
 """Words up to which a memory is read fast, and up to which it is one memory. A deeper one than the first, in block RAM, gets a
@@ -23,7 +21,7 @@ def rom_latency(words: int) -> int:
     return 1 + (words > SHALLOW_ROM) + (words > DEEP_ROM)
 
 
-class Rom(wiring.Component):
+class Rom(Component):
     """Read-only memory of rows of integers: `data` holds row `addr` `rom_latency` steps, which `en` marks, later. Every constant
     array of a design is one of these, so that a target can replace it (block RAM, gates, a macro, a loadable memory). `style`,
     "block" or none, is what an FPGA's tools are asked for."""
@@ -44,6 +42,8 @@ class Rom(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        if circuit := counted():
+            return self._count(m, circuit.trim)
         if self.count == 1:
             m.d.comb += self.data.eq(self.words()[0])
             return m
@@ -72,6 +72,13 @@ class Rom(wiring.Component):
         m.d.comb += self.data.eq(data)
         return m
 
+    def _count(self, m: Module, trim: bool) -> None:
+        if self.count == 1:
+            self.data.rows = self.rows[0]
+            return
+        bits, different = inv.columns(self.rows, self.element.bits) if trim else [len(self.data)] * 2
+        m.note(rom_parts(self.count, bits, self.style, different), self.addr)
+
 
 def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, address: Value, steps: int,
         style: str | None = None) -> list[Value]:
@@ -81,25 +88,11 @@ def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, add
         address = pipeline.register(address, f"{name}_address", steps - rom_latency(memory.count))
     pipeline.m.d.comb += [memory.addr.eq(address), memory.en.eq(pipeline.moves)]
     element, bits = memory.element, memory.element.bits
+    if circuit := counted():  # the first lane stands for all, whose bits are read
+        circuit.reads.append(memory.data)
+        return [memory.data[:bits].as_signed() if element.signed else memory.data[:bits]] * memory.lanes
     lanes = [memory.data[k * bits:(k + 1) * bits] for k in range(memory.lanes)]
     return [lane.as_signed() if element.signed else lane for lane in lanes]
-
-
-def rom_inventory(rows: np.ndarray, element: IntFormat, steps: int, style: str | None = None) -> inv.Inventory:
-    """Of `rom`; a single row is constants."""
-    words = len(rows)
-    if words == 1:
-        return inv.Inventory()
-    rows = np.asarray(rows, np.int64).reshape(words, -1)
-    bits, different = inv.columns(rows, element.bits)
-    return rom_parts(words, bits, style, different) + inv.register(inv.width(words), steps - rom_latency(words))
-
-
-def memory_inventory(block, name: str, steps: int, options) -> inv.Inventory:
-    """Of `rom` for a block's constants of that name, or for the loadable memory in their place."""
-    if memory := options.loads.get(name):
-        return memory.inventory + inv.register(inv.width(memory.count), steps - rom_latency(memory.count))
-    return rom_inventory(*block.constants()[name], steps)
 
 
 def rom_parts(words: int, bits: int, style: str | None, different: int) -> inv.Inventory:

@@ -13,19 +13,16 @@ from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 
-from amaranth.hdl import Cat, Module, Mux, Shape, Signal, unsigned
-from amaranth.lib import data, stream, wiring
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import data, stream
 
 from emamba.base.formats import IntFormat
 
-from . import inventory as inv
-from .block import PLAIN, Port, Spec, beats, shape_of
+from .block import Port, Spec, beats, shape_of
+from .hdl import Cat, Component, In, Memory, Module, Mux, Out, Shape, Signal, unsigned
 from .parity import decode, encode
 
 
-class Fifo(wiring.Component):
+class Fifo(Component):
     """First in, first out. With `through`, a beat that finds it empty can be read in the cycle in which it comes, so that the
     FIFO costs no latency; else in the next. `ready` never depends on the reader's.
 
@@ -36,8 +33,8 @@ class Fifo(wiring.Component):
     def __init__(self, layout: data.Layout, depth: int, *, through: bool = True, clear: Signal | None = None,
                  hold: Signal | None = None, parity: bool = False):
         self.depth, self.through, self.clear, self.hold, self.parity = depth, through, clear, hold, parity
-        super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)), "peak": Out(range(depth + 1))}
-                         | ({"fault": Out(1)} if parity else {}))
+        side = stream.Signature(layout)
+        super().__init__({"i": In(side), "o": Out(side), "peak": Out(range(depth + 1))} | ({"fault": Out(1)} if parity else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -85,13 +82,6 @@ class Fifo(wiring.Component):
         return m
 
     @staticmethod
-    def inventory(layout: data.Layout, depth: int, through: bool = True) -> inv.Inventory:
-        bits, level = Shape.cast(layout).width, inv.width(depth + 1)
-        pointers = 2 * inv.counter(depth) if depth > 1 else inv.Inventory()
-        return (inv.ram(depth, bits) + pointers + inv.Inventory(
-            increments=level, comparisons=2 * level, muxes=bits * through, registers=level + 2, control=1))
-
-    @staticmethod
     def needs(pushes: list[int], pops: list[int]) -> tuple[int, int]:
         """Of a FIFO with `through`: least depth at which a push never waits, and the most beats ever held. The depth counts a
         beat that leaves in the cycle of a push, since `ready` does not look at it."""
@@ -104,12 +94,13 @@ class Fifo(wiring.Component):
         return depth, peak
 
 
-class Fork(wiring.Component):
+class Fork(Component):
     """Copies each beat to every output; an output that is ready takes it without waiting for the others."""
 
     def __init__(self, layout: data.Layout, outputs: int):
         self.outputs = outputs
-        super().__init__({"i": In(stream.Signature(layout)), "o": Out(stream.Signature(layout)).array(outputs)})
+        side = stream.Signature(layout)
+        super().__init__({"i": In(side), "o": Out(side).array(outputs)})
 
     def elaborate(self, platform):
         m = Module()
@@ -121,10 +112,6 @@ class Fork(wiring.Component):
         with m.If(self.i.valid):
             m.d.sync += taken.eq(Mux(self.i.ready, 0, served))
         return m
-
-    @staticmethod
-    def inventory(outputs: int) -> inv.Inventory:
-        return inv.Inventory(muxes=2 * outputs, registers=outputs, control=1)
 
 
 @dataclass(frozen=True)
@@ -208,16 +195,6 @@ class Gearbox(Spec):
                         with m.Case(level_before):
                             m.d.sync += slot.eq(incoming[k - level_before])
 
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        bits, level = self.format.bits, inv.width(self.capacity + 1)
-        count = max(self.in_lanes, self.tail)
-        places = sum(0 <= k - before < count for before in self._levels() for k in range(self.capacity))
-        heads = beats(self.capacity, self.out_lanes)  # `first` and `last` are read only where a beat may begin
-        shifts = self.capacity - self.out_lanes
-        return inv.counter(self.in_beats) + inv.Inventory(
-            adders=2 * level, comparisons=2 * level, selects=(places + shifts) * bits + 2 * 2 * heads,
-            registers=self.capacity * bits + 2 * heads + level, control=1)
-
     def _levels(self) -> list[int]:
         """Every fill level after the pop, if any, of a cycle with a push."""
         found: set[int] = set()
@@ -290,9 +267,6 @@ class Pacer(Spec):
             m.d.sync += beat.eq(Mux(beat == self.token_beats - 1, 0, beat + 1))
             with m.If(beat == 0):
                 m.d.sync += wait.eq(self.period - 1)
-
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        return inv.counter(self.token_beats) + inv.counter(self.period) + inv.Inventory(control=1)
 
     def schedule(self, arrivals: list[int]) -> tuple[list[int], list[int]]:
         taken, free, start = [], 0, -self.period

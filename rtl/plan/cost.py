@@ -1,9 +1,8 @@
-"""Resources of an accelerator from its schedule, at once: nothing is elaborated or synthesized.
+"""Resources of an accelerator from its schedule, at once: nothing is synthesized.
 
-Each component says what it is made of (`rtl.kit.inventory`). Multipliers and memories map to a family's macros by the rules of
-Yosys; the lookup tables of each bit of adders, multiplexers and so on are fitted to Yosys' counts by
-`python -m benchmarks.calibrate`,
-which keeps them, with their errors, in `costs.json`.
+Each component is counted from its circuit (`rtl.kit.tally`). Multipliers and memories map to a family's macros by the rules of
+Yosys. The lookup tables of each bit of adders, multiplexers and so on are fitted to Yosys' counts by
+`python -m benchmarks.calibrate`, which keeps them, with their errors, in `costs.json`.
 """
 
 import json
@@ -17,6 +16,7 @@ from pathlib import Path
 from ..kit.block import Beat, BlockOptions, Port
 from ..kit.inventory import Inventory
 from ..kit.streams import Fifo, Fork, Pacer
+from ..kit.tally import tally
 from .schedule import Schedule
 
 COSTS = json.loads((Path(__file__).parent / "costs.json").read_text(encoding="utf-8"))
@@ -183,13 +183,18 @@ def components(schedule: Schedule, loads: Mapping[str, dict] | None = None) -> d
             if at != name:
                 found[f"{at}.fifo"] = node, _fifo(place.queue.port, place.queue.depth)
         if len(output.edges) > 1:
-            found[f"{name}.fork"] = node, Fork.inventory(len(output.edges))
+            found[f"{name}.fork"] = node, _fork(output.edges[0].queue.port if output.gearbox else output.port, len(output.edges))
     return found
 
 
 @cache
 def _fifo(port: Port, depth: int) -> Inventory:
-    return Fifo.inventory(Beat(port.format, port.lanes), depth)
+    return tally(lambda: Fifo(Beat(port.format, port.lanes), depth))
+
+
+@cache
+def _fork(port: Port, outputs: int) -> Inventory:
+    return tally(lambda: Fork(Beat(port.format, port.lanes), outputs))
 
 
 def estimate(schedule: Schedule, family: str, *, by_node: bool = False, loads: Mapping[str, dict] | None = None) -> dict:

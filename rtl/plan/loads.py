@@ -7,12 +7,9 @@ artifact's digest, lie in the load by falling size, each at a multiple of its si
 import hashlib
 import json
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
 
 from emamba.artifact import Artifact
 from emamba.artifact import to_json as parameter_json
@@ -20,7 +17,7 @@ from emamba.base.errors import DesignLimit, SettingError
 from emamba.base.formats import IntFormat
 from emamba.ops import Scan, Weighted
 
-from ..kit import inventory as inv
+from ..kit.hdl import Cat, Component, In, Memory, Module, Mux, Out, Signal, counted, unsigned
 from ..kit.parity import decode, encode_word
 from ..kit.parity import encode as with_parity
 from ..kit.rom import rom_latency
@@ -40,6 +37,7 @@ class LoadBus:
     `bank` is the one that does."""
 
     def __init__(self, words: int):
+        self.words = words
         self.en, self.bank = Signal(name="load_en"), Signal(name="load_bank")
         self.address, self.data = Signal(range(words), name="load_address"), Signal(WORD, name="load_data")
 
@@ -59,43 +57,13 @@ class Column:
         return 1 << (self.rows - 1).bit_length()
 
 
-@dataclass(frozen=True, eq=False)
-class LoadableMemory:
-    """A `LoadableRom` as a plain value: a call makes the component."""
-
-    rows: np.ndarray
-    element: IntFormat
-    columns: list[Column]
-    bus: LoadBus
-    parity: bool = False
-
-    def __call__(self) -> "LoadableRom":
-        return LoadableRom(self.rows, self.element, self.columns, self.bus, self.parity)
-
-    @property
-    def count(self) -> int:
-        return len(self.rows)
-
-    @property
-    def inventory(self) -> inv.Inventory:
-        """Two banks, a comparison of the load's address with each column's place, a register at the output."""
-        found = inv.Inventory()
-        for column in self.columns:
-            found += inv.Inventory(comparisons=len(self.bus.address) - column.size.bit_length() + 1)
-            if self.count == 1:
-                found += inv.Inventory(registers=2 * column.bits, muxes=column.bits)
-            else:
-                found += inv.ram(column.size + column.rows, column.bits, held=True)
-                found += inv.register(column.bits, rom_latency(self.count) - 1)
-        return found
-
-
-class LoadableRom(wiring.Component):
+class LoadableRom(Component):
     """A `Rom` of the same timing, in two banks. `rows` are there from the start. With `parity`, `fault` is high as a memory
     gives a word that is not as it was loaded."""
 
     def __init__(self, rows: np.ndarray, element: IntFormat, columns: list[Column], bus: LoadBus, parity: bool = False):
-        self.element, self.columns, self.bus, self.parity = element, columns, bus, parity
+        self.element, self.columns, self.parity = element, columns, parity
+        self.bus = LoadBus(bus.words) if counted() else bus
         self.count, self.lanes = rows.shape
         self.words = encode(rows, element)
         super().__init__({"en": In(1), "addr": In(range(self.count)), "data": Out(unsigned(self.lanes * element.bits))}
@@ -171,8 +139,8 @@ class Loads:
         self.memories = {}
         for name in schedule.blocks:
             own = {key.removeprefix(f"{name}."): values for key, values in rows.items() if key.startswith(f"{name}.")}
-            self.memories[name] = {part: LoadableMemory(values, self.elements[f"{name}.{part}"], self.of(f"{name}.{part}"),
-                                                        self.bus, parity) for part, values in own.items()}
+            self.memories[name] = {part: partial(LoadableRom, values, self.elements[f"{name}.{part}"], self.of(f"{name}.{part}"),
+                                                 self.bus, parity) for part, values in own.items()}
         """Of every node, by part, what makes its memory."""
 
     def of(self, memory: str) -> list[Column]:
