@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnxruntime
 import pytest
 import torch
@@ -97,6 +98,45 @@ def test_round_trip(name, tmp_path):
         np.testing.assert_array_equal(IntegerModel(theirs).answer(integers), IntegerModel(ours).answer(integers))
 
 
+def expanded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With the operators that ONNX itself defines LinearAttention and CausalConvWithState by."""
+    whole, out = onnx.ModelProto(), onnx.ModelProto()
+    whole.CopyFrom(model)
+    out.CopyFrom(model)
+    whole.graph.value_info.extend(helper.make_tensor_value_info(constant.name, constant.data_type, constant.dims)
+                                  for constant in whole.graph.initializer)
+    known = onnx.shape_inference.infer_shapes(whole).graph
+    types = {value.name: value.type.SerializeToString() for value in (*known.value_info, *known.input)}
+    for k, node in enumerate(out.graph.node):
+        if node.op_type in ("LinearAttention", "CausalConvWithState"):
+            schema = onnx.defs.get_schema(node.op_type, 27)
+            function = onnx.FunctionProto.FromString(schema.get_context_dependent_function(
+                node.SerializeToString(), [types.get(name, b"") for name in node.input]))
+            function.domain, function.name = "local", f"F{k}"
+            function.ClearField("attribute")
+            out.functions.append(function)
+            node.domain, node.op_type = "local", function.name
+            node.ClearField("attribute")
+    out.opset_import.append(helper.make_opsetid("local", 1))
+    return onnx.inliner.inline_local_functions(out)
+
+
+@pytest.mark.parametrize("name", ["emamba-odd", "standard-one-channel", "mamba2-groups", "mamba2-one-head"])
+def test_expanded(name, tmp_path):
+    artifact = artifact_of(name)
+    model = expanded(exported(artifact))
+    assert {"Scan", "Conv"} <= {node.op_type for node in model.graph.node}
+    onnx.save(model, tmp_path / "m.onnx")
+    found, x = read_onnx(tmp_path / "m.onnx"), random_inputs(artifact.config, 3)
+    np.testing.assert_array_equal(values(found, x), values(artifact, x))
+    loop = next(node for node in model.graph.node if node.op_type == "Scan")
+    next(node for node in loop.attribute[1].g.node if node.op_type == "Exp").op_type = "Sigmoid"
+    onnx.save(model, tmp_path / "m.onnx")
+    with refuses(f"{tmp_path}/m.onnx: node '…' (Scan): a loop is not read, but for that of LinearAttention with the rule 'gated'"
+                 ": write a recurrence over the tokens as LinearAttention (opset 27)"):
+        read_onnx(tmp_path / "m.onnx")
+
+
 # -- other ways to write the same ---------------------------------------------------------------------------------------------
 
 
@@ -181,6 +221,8 @@ FORMS = {
     "backwards": lambda m, x: m("Slice", x, np.array([-1]), np.array([-(1 << 63)]), np.array([1]), np.array([-1])),
     "linear attention": lambda m, x: heads(m, x, False),
     "linear attention by Expand": lambda m, x: heads(m, x, True),
+    "attention": lambda m, x: m("Attention", x, m("MatMul", x, normal(4, 4)), x, q_num_heads=2, kv_num_heads=2, is_causal=1,
+                                scale=0.3),
     "own codec": lambda m, x: m("Add", m("Mul", m("Add", m("MatMul", standardized(m, x), normal(4, 2)), normal(2)), normal(2)),
                                 normal(2)),
 }

@@ -1,4 +1,4 @@
-"""LinearAttention with the rule `gated` as the scan of a Mamba."""
+"""Attention: LinearAttention with the rule `gated`, which is the scan of a Mamba, and the one with a softmax."""
 
 from dataclasses import replace
 
@@ -8,19 +8,19 @@ from ..base.errors import InputError
 from .file import Operation
 from .reader import reads
 from .shapes import stream
-from .values import Array, Stream, Value, is_term, node, same, scaled
+from .values import Array, Stream, Value, is_term, is_zero, node, same, scaled
 
 
 @reads("LinearAttention")
-def attention(operation: Operation, query: Value, key: Value, value: Value, past: Value | None = None, decay: Value | None = None,
-              beta: Value | None = None) -> Value:
+def linear_attention(operation: Operation, query: Value, key: Value, value: Value, past: Value | None = None,
+                     decay: Value | None = None, beta: Value | None = None) -> Value:
     """A Scan, or a HeadScan of heads with several channels."""
     told = operation.attributes
     heads = told.get("kv_num_heads")
     if told.get("update_rule", "gated_delta") != "gated" or told.get("q_num_heads") != heads or decay is None:
         raise InputError(f"its rule is {told.get('update_rule', 'gated_delta')} with {told.get('q_num_heads')} heads of queries "
                          f"for {heads}; 'gated' with as many is read")
-    if past is not None and (not isinstance(past, np.ndarray) or past.any()):
+    if not is_zero(past):
         raise InputError("it begins with a state that is not zero")
     states = query.shape[2] // heads
     B, C = (_of_heads(x, heads, states) for x in (key, query))
@@ -79,3 +79,17 @@ def _of_heads(x: Value, heads: int, states: int) -> tuple[Stream, int]:
             index, np.arange(groups * states).reshape(groups, states).repeat(heads // groups, 0).reshape(-1)):
         raise InputError("its keys or queries are not the same for all heads of a group")
     return source, groups
+
+
+@reads("Attention")
+def attention(operation: Operation, q: Value, k: Value, v: Value, *rest: Value | None) -> Value:
+    told, inputs = operation.attributes, [stream(x) for x in (q, k, v)]
+    heads = told.get("q_num_heads")
+    if any(x.axes != ("B", "L", "C") for x in inputs) or not heads or told.get("kv_num_heads") != heads:
+        raise InputError("its inputs are not [batch, tokens, channels] with as many heads of keys as of queries")
+    if any(x is not None for x in rest) or told.get("softcap") or told.get("qk_matmul_output_mode"):
+        raise InputError("it has a mask, a state from before, or a limit of its scores")
+    size = inputs[0].draft.width // heads
+    if (factor := told.get("scale", size**-0.5) * size**0.5) != 1 and abs(factor - 1) > 1e-6:
+        inputs[0] = scaled(inputs[0], np.full(inputs[0].draft.width, factor))
+    return node("Attention", *inputs, heads=heads, causal=bool(told.get("is_causal", 0)))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from ..base.errors import InputError, brief, located
 from ..io.disguises import PACKED, check_disguise
@@ -33,6 +33,7 @@ class Operation:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     attributes: dict[str, Any]
+    body: GraphProto | None = None
 
     @property
     def where(self) -> str:
@@ -124,13 +125,15 @@ def _operation(node: NodeProto, k: int, constants: dict[str, Array]) -> Operatio
     """A node, None of a constant, which is taken to the others."""
     name = node.name or next(iter(node.output), str(k))
     kind = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-    attributes = {}
+    attributes, body = {}, None
     for entry in node.attribute:
-        if entry.type in (AttributeProto.TENSOR, AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT,
+        if entry.type == AttributeProto.GRAPH:
+            body = entry.g
+        elif entry.type in (AttributeProto.TENSOR, AttributeProto.INT, AttributeProto.INTS, AttributeProto.FLOAT,
                           AttributeProto.FLOATS, AttributeProto.STRING):
             value = array(entry.t) if entry.type == AttributeProto.TENSOR else helper.get_attribute_value(entry)
             attributes[entry.name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    operation = Operation(name, kind, tuple(node.input), tuple(node.output), attributes)
+    operation = Operation(name, kind, tuple(node.input), tuple(node.output), attributes, body)
     if kind != "Constant":
         return operation
     if len(attributes) != 1 or len(node.output) != 1 or isinstance(value := next(iter(attributes.values())), str):

@@ -11,7 +11,7 @@ from ..config import ModelConfig, validate
 from ..graph import Graph
 from ..graph.builder import NORMS
 from ..importers.family import Imported
-from . import arithmetic, attention, products, shapes  # noqa: F401
+from . import arithmetic, attention, expansion, products, shapes  # noqa: F401
 from .export import TASK
 from .file import Source, read_file
 from .finish import finish

@@ -6,7 +6,7 @@ from ..base.errors import InputError
 from .file import Operation
 from .reader import listed, reads
 from .shapes import stream
-from .values import Array, Stream, Term, Value, channels, is_term, moved, node, scaled
+from .values import Array, Stream, Term, Value, channels, is_term, is_zero, moved, node, scaled
 
 MOST_TAPS = 64
 
@@ -94,7 +94,7 @@ def causal_conv(operation: Operation, x: Value, weight: Array, bias: Value = Non
     if x.axes != ("B", "C", "L") or weight.shape[:2] != (x.draft.width, 1) or weight.shape[2] > MOST_TAPS:
         raise InputError(f"its weight of {list(weight.shape)} does not fit {x.draft.width} channels, or has more than "
                          f"{MOST_TAPS} taps")
-    if past is not None and (not isinstance(past, np.ndarray) or past.any()):
+    if not is_zero(past):
         raise InputError("it begins with a state that is not zero")
     y = _causal(x, weight, bias)
     name = operation.attributes.get("activation", "none")

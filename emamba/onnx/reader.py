@@ -14,7 +14,9 @@ Read = Callable[..., Value | tuple]
 READERS: dict[str, Read] = {}
 """By operator of ONNX, the function of (operation, *values of its inputs, None for one that is not given) → its outputs."""
 UNKNOWN = {kind: "a loop is not read: write a recurrence over the tokens as LinearAttention (opset 27)"
-           for kind in ("Loop", "Scan", "If", "LSTM", "GRU", "RNN")}
+           for kind in ("Loop", "If", "LSTM", "GRU", "RNN")}
+STATES = ("Concat", "Scan", "CausalConvWithState", "LinearAttention")
+"""Operators that begin with zeros for any number of sequences, which take no memory."""
 CHANNELS_FIRST = ("Conv", "CausalConvWithState", "BatchNormalization", "GlobalAveragePool")
 """Operators whose input has its channels before its tokens."""
 
@@ -32,12 +34,15 @@ def read(source: Source, length: int | None) -> Stream:
     """The output of a graph; `length` is the number of tokens where the file leaves it open."""
     values: dict[str, Value] = dict(source.constants)
     values[source.input] = _input(source, length)
-    for operation in source.operations:
+    for operation in _needed(source):
         with located(operation.where):
             for name in operation.inputs:
                 if name and name not in values:
                     raise InputError(f"nothing before it gives its input '{name[:60]}'")
             given = [values[name] if name else None for name in operation.inputs]
+            if operation.body is not None:
+                names = {name for node in operation.body.node for name in node.input}
+                given.append({name: values[name] for name in names if isinstance(values.get(name), np.ndarray)})
             found = _one(operation, given)
             for name, value in zip(operation.outputs, found, strict=False):
                 values[name] = value
@@ -46,6 +51,17 @@ def read(source: Source, length: int | None) -> Stream:
     if not isinstance(values.get(source.output), Stream):
         raise InputError(f"its output '{source.output[:60]}' is not computed from its input by operators that are read")
     return values[source.output]
+
+
+def _needed(source: Source) -> list[Operation]:
+    """The operations that the output is computed from."""
+    needed, found = {source.output}, []
+    for operation in reversed(source.operations):
+        if needed & set(operation.outputs):
+            inner = (name for node in operation.body.node for name in node.input) if operation.body else ()
+            needed |= {*operation.inputs, *inner}
+            found.append(operation)
+    return found[::-1]
 
 
 def _input(source: Source, length: int | None) -> Stream:
@@ -71,6 +87,8 @@ def _input(source: Source, length: int | None) -> Stream:
 
 def _one(operation: Operation, given: list[Value | None]) -> Iterable[Value]:
     kind = operation.kind
+    if kind not in STATES:
+        _room([max((value.size for value in given if isinstance(value, np.ndarray)), default=0)])
     try:
         if kind in FOLDED and given and all(value is None or isinstance(value, np.ndarray) for value in given):
             return (_fold(operation, given),)
@@ -166,8 +184,7 @@ def _divided(a: Array, b: Array) -> Array:
 
 
 def _filled(operation: Operation, shape: Array) -> Array:
-    sizes = [int(size) for size in shape]
-    _room(sizes)
+    sizes = [int(size) for size in shape]  # none of which takes memory
     return np.broadcast_to(np.asarray(operation.attributes.get("value", 0.0)).reshape(-1)[0], sizes)
 
 

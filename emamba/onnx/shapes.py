@@ -7,7 +7,7 @@ import numpy as np
 from ..base.errors import InputError
 from .file import Operation
 from .reader import cut, listed, number, reads, target
-from .values import Array, Stream, Term, Value, node, part
+from .values import Array, Stream, Term, Value, is_zero, node, part
 
 UNROLLED = ("it takes single tokens: a recurrence that was unrolled over the tokens is not read; write it as LinearAttention "
             "(opset 27)")
@@ -34,10 +34,16 @@ def with_axes(x: Stream, axes: tuple[str, ...]) -> Stream:
     return replace(x, axes=axes)
 
 
+TURNS = {"split": "split by token", "split by token": "split"}
+"""What a value split into heads becomes where tokens come before sequences, and again."""
+
+
 @reads("Transpose")
 def transpose(operation: Operation, x: Value) -> Value:
+    order = operation.attributes.get("perm") or list(range(len(x.shape)))[::-1]
+    if isinstance(x, Term) and x.what in TURNS and order == [1, 0, 2, 3]:
+        return Term(TURNS[x.what], x.args, (x.shape[1], x.shape[0], *x.shape[2:]))
     x = stream(x)
-    order = operation.attributes.get("perm") or list(range(len(x.axes)))[::-1]
     return replace(x, axes=tuple(x.axes[k] for k in order))
 
 
@@ -69,7 +75,8 @@ def reshape(operation: Operation, x: Value, shape: Array | None = None) -> Value
     if np.prod(sizes, dtype=object) != np.prod(x.shape, dtype=object):
         raise InputError(f"its result of {sizes} has another size than its input of {list(x.shape)}")
     if isinstance(x, Term):
-        return _joined_heads(x, sizes)
+        apart = x.what in ("pick", "packed") and len(sizes) == 4 and sizes[:2] == [*x.shape[:2]]
+        return Term("split", (x, sizes[2]), tuple(sizes)) if apart else _joined_heads(x, sizes)
     axes: list[str] = []
     left = [(axis, size) for axis, size in zip(x.axes, x.shape, strict=True) if axis != "1"]
     k = 0
@@ -99,9 +106,11 @@ def reshape(operation: Operation, x: Value, shape: Array | None = None) -> Value
     return with_axes(x, tuple(axes))
 
 
-def _joined_heads(x: Term, sizes: list[int]) -> Term:
+def _joined_heads(x: Term, sizes: list[int]) -> Value:
     if len(x.shape) != 4 or sizes != [*x.shape[:2], x.shape[2] * x.shape[3]]:
         raise InputError(f"it makes {sizes} of the {list(x.shape)} of a {x.what}, which is no operator of this project alone")
+    if x.what == "split":
+        return x.args[0]
     if x.what == "expand":
         return Term("pick", (x.args[0], np.tile(np.arange(x.shape[3]), x.shape[2])), tuple(sizes))
     return Term("packed", (x,), tuple(sizes))
@@ -224,7 +233,7 @@ def concat(operation: Operation, *parts: Value) -> Value:
     axes = streams[0].axes
     if any(value.axes != axes for value in streams):
         raise InputError("it joins values of different axes")
-    if axes[axis] == "L" and len(parts) == 2 and isinstance(parts[0], np.ndarray) and not parts[0].any():
+    if axes[axis] == "L" and len(parts) == 2 and isinstance(parts[0], np.ndarray) and is_zero(parts[0]):
         return padded(streams[0], parts[0].shape[axis])
     if axes[axis] != "C" or len(streams) < len(parts) or len({value.draft.tokens for value in streams}) > 1:
         raise InputError("it joins other things than channels of the same tokens, or zeros before the first token")

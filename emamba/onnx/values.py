@@ -188,6 +188,13 @@ def same(a: Value, b: Value) -> bool:
     return key_of(a) == key_of(b)
 
 
+def is_zero(value: Value | None) -> bool:
+    """Whether a state is zero at the start; one that repeats a value is not looked through."""
+    if value is None:
+        return True
+    return isinstance(value, np.ndarray) and not (value[:1].flat[0] if not any(value.strides) and value.size else value.any())
+
+
 def is_number(value: Value, wanted: float) -> bool:
     return isinstance(value, np.ndarray) and value.size == 1 and float(value.reshape(-1)[0]) == wanted
 
