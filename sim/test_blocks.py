@@ -5,6 +5,8 @@ import pytest
 from .bench import bench, run_together
 from .cases import BLOCKS, tokens_of
 
+pytestmark = pytest.mark.slow
+
 TOGETHER = 10
 
 

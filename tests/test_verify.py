@@ -35,6 +35,8 @@ from verify.plant import plant
 from verify.prove import prove
 from verify.stream_rules import primitives
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 INT8 = IntFormat(8)
 
