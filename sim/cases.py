@@ -74,7 +74,7 @@ def activation(name, channels, *, i=I8, o=I8, table=False, segments=17) -> Activ
 
 
 def scan(rng, channels, states, *, delta_b=False, certified=False, o=I12, rounding=Rounding.HALF_UP) -> Scan:
-    """With `certified`, the state has so many bits that it never saturates."""
+    """With `certified`, the state is wide enough never to saturate."""
     dt, a, u, b = IntFormat(8, True, 8), IntFormat(8, True, 3), IntFormat(8, True, 5), IntFormat(8, True, 5)
     b_bar = IntFormat(8, True, 8) if delta_b else None
     h = IntFormat(30 if certified else 17, True, b_bar.frac + u.frac if delta_b else 11)
@@ -236,7 +236,7 @@ FIRST = list({_circuit(*case): name for case, name in reversed(list(zip(CASES, B
 
 
 def tokens_of(block: Spec, batch: int = 3, length: int = TOKENS) -> list[np.ndarray]:
-    """What a bench feeds: random sequences of `length` tokens, and behind them those that reach every part of a function."""
+    """What a bench feeds: random sequences of `length` tokens, then sequences that reach every part of a function."""
     inputs = list(block.inputs.values())
     tokens = [random_tokens(port, batch, length, seed=k) for k, port in enumerate(inputs)]
     special = list(_special(block.op))

@@ -326,7 +326,7 @@ def weights(desk):
     changed = replace(other, structure=structure, structure_digest="00" * 32)
     desk.refused("'random' does not fit this design: nodes.embed.shift is 99 there and", accelerator.load, changed)
 
-    # A load that is committed while packets are on their way takes over behind them.
+    # A load that is committed while packets are on their way takes effect after them.
     frames = desk.frames(3)
     for packet in accelerator.packets(frames):
         desk.transport.send(packet)

@@ -310,7 +310,7 @@ class Reference:
         return data == answer and marked == self.packets[result.packet].marked
 
     def nothing_left(self) -> None:
-        """Whatever is complete was received."""
+        """Everything complete was received."""
         self._keep(lambda world: not world.out, "a result is missing")
 
     def read(self, name: str, value: int, settled: bool = False) -> None:

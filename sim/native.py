@@ -73,10 +73,10 @@ class NativeSimulation:
             strap_at: int | None = None) -> Result:
         """Feeds beats of `i` until every sequence has left.
 
-        With `stall_percent`, both ports pause at random in that share of the cycles; the output in that of `sink_percent`, where
-        it is given. With `reset_at`, the design is reset in that cycle, the input goes on at `resume_beat`, and the result is
-        that of the time after the reset. `strap` is the value of the input of that name, in all cycles or only in cycle
-        `strap_at`, before the reset.
+        With `stall_percent`, both ports pause at random in that share of the cycles; `sink_percent`, where given, is the
+        output's. With `reset_at`, the design is reset in that cycle, the input goes on at `resume_beat`, and the result covers
+        the time after the reset. `strap` drives the input of that name, in all cycles or only in cycle `strap_at`, before the
+        reset.
         """
         words = np.ascontiguousarray(words, "<u4")
         sink_percent = stall_percent if sink_percent is None else sink_percent

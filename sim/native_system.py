@@ -1,4 +1,5 @@
-"""The driver's transport to a whole AXI system at full speed: a Verilated model behind a pipe (`system_harness.cpp`)."""
+"""The driver's transport to a whole AXI system at full speed: a Verilated model at the end of a pipe
+(`system_harness.cpp`)."""
 
 import subprocess
 from copy import copy
@@ -52,7 +53,7 @@ class NativeTransport:
             raise SimulationStopped(f"the simulation ended with status {status}: {text}")
 
     def stall(self, source: int, sink: int, lite: int, seed: int, burst: int = 1) -> None:
-        """Percent of the cycles in which a channel pauses; the input in bursts of so many words."""
+        """Sets the percentage of cycles in which each channel pauses; the input pauses in bursts of `burst` words."""
         self._tell(f"P {source} {sink} {lite} {burst} {seed}")
 
     def wait(self, cycles: int) -> int:

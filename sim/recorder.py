@@ -23,7 +23,7 @@ MOST_MULTIPLIERS = 20_000
 class Recording:
     """What every stream did in every cycle since the reset.
 
-    `streams` are the design's own, `i` and `o`, and those of its blocks, as `block0.x.i`, in the order of the data. `valid` and
+    `streams` are the design's own, `i` and `o`, and its blocks', as `block0.x.i`, in the order of the data. `valid` and
     `ready` are bool [cycles, streams]; `payload` has a row of integers a cycle, one a stream, with the bits of `rtl.kit.packing`.
     """
 

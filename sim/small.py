@@ -41,7 +41,7 @@ def frames_of(artifact: Artifact, count: int, seed: int = 0) -> np.ndarray:
 
 
 def narrowed(artifact: Artifact, bits: int) -> Artifact:
-    """The scans' states have so many bits fewer, so that they are clipped."""
+    """Narrows the scans' states by `bits`, so that they are clipped."""
     def less(format: IntFormat) -> IntFormat:
         return IntFormat(format.bits - bits, format.signed, format.frac)
 

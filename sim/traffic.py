@@ -215,7 +215,7 @@ class Traffic:
         self.reference.reset(abandon=False)
 
     def abandon(self, rng: random.Random) -> None:
-        """What a driver does: both ends of the streams forget what is on its way, before and behind the design's reset."""
+        """As a driver does: before and after the design's reset, both ends of the streams drop what is on its way."""
         self.transport.abort()
         self._command("RESET", "ABANDON")
         self.transport.abort()

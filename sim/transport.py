@@ -1,4 +1,4 @@
-"""The driver's transport to a simulated design: cocotbext-axi behind functions that block."""
+"""The driver's transport to a simulated design: blocking functions over cocotbext-axi."""
 
 import logging
 import random

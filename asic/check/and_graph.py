@@ -45,7 +45,7 @@ class Graph:
                     yield node
 
     def replace(self, literals: list[int], inputs: dict[int, int]) -> list[int]:
-        """The literals with those of inputs replaced."""
+        """The literals with the inputs' replaced."""
         new = {0: 0} | {literal // 2: value for literal, value in inputs.items()}
         for node in self.order(literals, new):
             pair = self.pairs[node]

@@ -1,4 +1,4 @@
-"""Matches the registers of a netlist with those of its RTL by what they do."""
+"""Matches the registers of a netlist with its RTL's by what they do."""
 
 import re
 from collections import defaultdict

@@ -59,7 +59,7 @@ def cell_area(pdk: Pdk, words: int, width: int) -> float:
 
 
 def why_none(pdk: Pdk, clock_mhz: float) -> str:
-    """Why a RAM is no macro."""
+    """Why a RAM does not become a macro."""
     if not pdk.present:
         return f"the data of {pdk.name} have none" if pdk.macros else f"the description of {pdk.name} names none"
     name, seconds = min(pdk.access.items(), key=lambda item: item[1])

@@ -24,7 +24,7 @@ HARMFUL = ("SHORT", "LONG", "NO_TLAST", "BAD_TKEEP", "PARITY")
 
 
 class Accelerator(Device):
-    """A design behind `transport`, checked to be what `description` says: the JSON that rtl.build wrote, its file or folder.
+    """A design at `transport`, checked to be what `description` says: the JSON that rtl.build wrote, its file or folder.
 
     `predict` takes and gives values in the user's unit, `run` integers. `timeout` in seconds is the longest wait for one answer
     of the design: for a result, or until it rests. Where the design can load weights and holds others, those of the description

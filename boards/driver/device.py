@@ -127,7 +127,7 @@ class Device(Transactions):
         raise Unchanged(text)
 
     def _silence(self) -> str:
-        """Why there is no result."""
+        """Why no result comes."""
         try:
             status, errors, control = self._read("STATUS"), self._read("ERRORS"), self._read("CONTROL")
         except (DeviceError, OSError) as error:

@@ -1,6 +1,6 @@
-"""The target `ulx3s`: the AXI system behind the USB serial port of a Radiona ULX3S, as a bitstream, by open tools alone.
+"""The target `ulx3s`: the AXI system on the USB serial port of a Radiona ULX3S, as a bitstream, by open tools alone.
 
-Pins, package and speed grade are those of amaranth-boards (`amaranth_boards.ulx3s`); the clock is the board's 25 MHz.
+Pins, package and speed grade come from amaranth-boards (`amaranth_boards.ulx3s`); the clock is the board's 25 MHz.
 """
 
 import json
