@@ -63,7 +63,7 @@ own; perhaps `on(device)`, the same target with another device; and perhaps `run
 folder and returns the notes that then hold in place of the target's UNRUN."""
 
 FASTEST = 1e5
-"""MHz; beyond, a period is no whole picosecond, and no chip can do it."""
+"""MHz; above it, a period is not a whole picosecond, and no chip reaches it."""
 RECORD = "report.json"
 """The report of an output, by which what was written is known."""
 SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")

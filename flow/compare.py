@@ -46,7 +46,7 @@ class Comparison:
 def compare(artifact: Artifact, backends: tuple[str, str], executors: tuple[Executor, Executor], tokens: Array,
             progress=None) -> Comparison:
     """Runs both executors on tokens [n, L, input width]. With a float executor integers are scaled to values first, and a
-    difference is no mismatch."""
+    difference is not a mismatch."""
     exact = "float" not in backends
     result = Comparison(len(tokens), exact)
     for start in range(0, len(tokens), BATCH):

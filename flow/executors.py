@@ -15,7 +15,7 @@ def make_executor(artifact: Artifact, backend: str, *, cycles_per_token: int = 2
                   trace: bool = False) -> Executor:
     """A function of (tokens [batch, L, input width] in the user's unit, keys to keep or None) → node values.
 
-    Values of `float` are real; those of `int` and `rtl` are integers of each node's format. `rtl` is the Verilated
+    Values of `float` are real; `int` and `rtl` give integers of each node's format. `rtl` is the Verilated
     design at `cycles_per_token`, built in the user's cache or in `build`; with `trace` it shows every node, else the head only.
     """
     if backend not in BACKENDS:

@@ -1,6 +1,6 @@
 """Where bits matter: what each tensor's width alone does to the integer model, and widths that are chosen by it.
 
-Errors are those of validation sequences: RMSE, perplexity, or 1 − accuracy. The paper is silent: all of this is our choice.
+Errors are measured on validation sequences: RMSE, perplexity, or 1 − accuracy. The paper is silent: all of this is our choice.
 """
 
 from collections.abc import Callable
@@ -61,7 +61,7 @@ class Bench:
         return [node.name for node in self.traces.reference.graph if not node.operator.follows(node)]
 
     def quantize(self, settings: QuantizeConfig) -> Artifact:
-        """Scales are those of each tensor, for speed."""
+        """Takes each tensor's own scale, for speed."""
         settings = settings.model_copy(update={"scales": "tensor"})
         return quantize("bench", self.config, self.weights, self.codec, self.traces, settings)
 
@@ -169,7 +169,7 @@ class Choice:
 
 def choose_widths(bench: Bench, settings: QuantizeConfig, tolerance: float, cost: Callable[[Artifact], float],
                   progress: Progress = None) -> Choice:
-    """The cheapest widths whose error is at most `tolerance` above that of the float model, by a greedy search.
+    """The cheapest widths whose error exceeds the float model's by at most `tolerance`, by a greedy search.
 
     All tensors but the head start at the widest of LADDER. What each narrower width costs in error and saves, alone, orders the
     steps; the step with the least loss for what it saves is tried first, and kept while the error of the whole stays within the

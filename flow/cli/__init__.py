@@ -1,7 +1,7 @@
 """The command line: `emamba train | import | quantize | …`, one module a family of commands.
 
 Exit status 0 only where everything asked for was done: 1 after one sentence on standard error, or where `compare` found a
-difference; 2 for words that are no command; others: `emamba.base.door`.
+difference; 2 for an unknown command; others: `emamba.base.door`.
 """
 
 import argparse

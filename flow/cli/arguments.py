@@ -42,7 +42,7 @@ def add_judges(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sequences(parser: argparse.ArgumentParser, given: bool = True) -> None:
-    """An artifact, and the sequences it runs on; with `given`, perhaps those of a file."""
+    """An artifact, and the sequences it runs on; with `given`, a file may hold them."""
     parser.add_argument("artifact", type=Path, nargs="?", default=SHIPPED,
                         help="folder of the artifact (default: the shipped MARS model)")
     parser.add_argument("--split", choices=PARTS, default="test", help="part of the data set (default: test)")

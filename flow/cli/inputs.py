@@ -14,7 +14,7 @@ from emamba.datasets.tokens import executor_tokens
 
 
 def settings(options: argparse.Namespace, base: QuantizeConfig | None = None) -> QuantizeConfig:
-    """Those of --config, else of `base`, with what --set changes."""
+    """Settings from --config, else from `base`, with what --set changes."""
     base = load_toml(QuantizeConfig, options.config) if options.config else base
     found = base.model_dump() if base else {}
     for item in options.set:

@@ -175,7 +175,7 @@ Row = tuple[str, float, str, str]
 
 
 def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None, width: int = 556) -> str:
-    """Rows of (name, value ≥ 0, class, words behind the bar) over an axis that `label` names; `limit` is a line across."""
+    """Rows of (name, value ≥ 0, class, words after the bar) over an axis that `label` names; `limit` is a line across."""
     left, right = 110, 150
     most = max([value for _, value, _, _ in rows] + [limit or 0]) or 1
     height, inner = TOP + ROW * len(rows) + BOTTOM, width - left - right
@@ -199,7 +199,7 @@ def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None
 
 def heat(title: str, label: str, edges: Sequence[float], rows: Sequence[tuple[str, dict[str, Sequence[float]], str]],
          names: dict[str, str], width: int = 556) -> str:
-    """Rows of (name, shares 0..1 of each bin by class, words behind the row) over the axis `edges`, which `label` names; each
+    """Rows of (name, shares 0..1 of each bin by class, words after the row) over the axis `edges`, which `label` names; each
     class of `names` colours a bin by its share."""
     left, right, row = 110, 150, 12
     inner, bottom = width - left - right, TOP + row * len(rows)

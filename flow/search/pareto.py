@@ -61,7 +61,7 @@ def write(study: optuna.Study, space: Space, out: Path) -> None:
 
 
 def front(study: optuna.Study, space: Space) -> list[Plot]:
-    """The error over each cost: all trials that were measured, those of the Pareto front with their numbers, the recipe."""
+    """The error over each cost: all trials that were measured, the Pareto front with its numbers, the recipe."""
     trials = [trial for trial in finished(study) if "error" in trial.user_attrs]
     start = [trial for trial in trials if trial.params == space.start]
     plots = []

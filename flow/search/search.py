@@ -48,7 +48,7 @@ MOMENT = 5.0
 
 
 def run(search: Search, trials: int | None = None, workers: int = 1, bench: Callable | None = None) -> optuna.Study:
-    """Searches until `trials` are finished, those of earlier runs included, in so many processes of one thread each.
+    """Searches until `trials` are finished, earlier runs' included, in `workers` processes of one thread each.
 
     `bench` makes what measures points from the search: by default `trials.Bench`.
     """
@@ -87,7 +87,7 @@ def _bench(search: Search):
 
 
 def _fruitless(study: optuna.Study) -> str:
-    """Why there is no model, by the last trials."""
+    """Why the last trials gave no model."""
     refused = [trial.user_attrs["refused"] for trial in finished(study) if "refused" in trial.user_attrs]
     broken = [trial.user_attrs["failed"] for trial in failed(study)]
     machines = any(trial.user_attrs.get("machine") for trial in failed(study))
@@ -148,7 +148,7 @@ def _line(study: optuna.Study, space: Space, trials: int) -> str:
 
 
 def work(search: Search, trials: int, bench: Callable, worker: int = 0) -> None:
-    """Trial after trial, until `trials` are finished or every point was tried; those of others are waited for."""
+    """Trial after trial, until `trials` are finished or every point was tried; waits for other processes' trials."""
     bench, study, watch = bench(search), open_study(search), Watch()
     failures = tries = 0
     while True:
@@ -270,7 +270,7 @@ def _propose(study: optuna.Study, space: Space, point: Point, known: set[str], r
 
 
 def checkpoint(search: Search, number: int, epochs: int | None = None, threads: int | None = None) -> tuple[Path, QuantizeConfig]:
-    """The checkpoint of a trial, its proxy's or after a training of so many epochs on all frames, and how it is quantized."""
+    """The checkpoint of a trial, its proxy's or one trained on all frames for `epochs`, and how it is quantized."""
     if threads is not None and not 1 <= threads <= MOST_THREADS:
         raise SettingError(f"--threads must lie in 1..{MOST_THREADS}, not {threads}")
     study = open_study(search)

@@ -41,7 +41,7 @@ LOCK_SECONDS = 20
 PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
 OPEN = {"application_name", "cache", "charset", "connect_timeout", "dbname", "host", "mode", "port", "service", "sslmode",
         "timeout", "uri", "user"}
-"""Keys after the ? of a URL whose values are no secrets."""
+"""Keys after the ? of a URL whose values are not secret."""
 LINE = b'{"op_code":'
 """How each line of a journal begins."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -63,7 +63,7 @@ class Search:
         return Place(self.journal, self.storage)
 
     def folder(self, trial: Trial | FrozenTrial) -> Path:
-        """Where the proxy of a trial is, which goes on with that of an interrupted one."""
+        """Checkpoint folder of a trial's proxy; a resumed trial reuses the interrupted one's."""
         return self.out / "trials" / str(_root(trial))
 
 
