@@ -31,7 +31,7 @@ from . import sections
 MODELS = Path("models")
 MODEL = "mars"
 POINTS = Path("build/points")
-"""Where those of earlier runs are found again."""
+"""Where results of earlier runs are found again."""
 CLOCKS = {"asap7": 1000.0, "ihp-sg13g2": 100.0}
 CYCLES = {"asap7": (1, 20, 58, 128), "ihp-sg13g2": (58, 128)}
 AUTHORS = 58

@@ -20,7 +20,7 @@ from emamba.run.integer import THREADS, IntegerModel
 Array = np.ndarray
 
 LARGE_BATCHES = (64, 128, 256, 512)
-"""PyTorch's throughput is that of the best of them; larger ones leave the caches."""
+"""PyTorch's throughput is the best over these; larger ones leave the caches."""
 FRAMES = 256
 """Of one call of the compiled loop, where it is not called for each."""
 REPETITIONS = 60

@@ -14,7 +14,7 @@ NODE = "block0.norm"
 
 
 def measure(artifact: Artifact) -> list[dict]:
-    """Of the artifact's shape with each norm, with random weights, which change no count but those of constants."""
+    """Of the artifact's shape with each norm, with random weights, which change no count but the constants'."""
     return [_measured(artifact, norm) for norm in NORMS]
 
 

@@ -54,7 +54,7 @@ def measure(name: str, sections: dict[str, Callable[[], object]], wanted: list[s
 
 
 def figures(name: str) -> dict:
-    """Those of earlier runs."""
+    """Figures of earlier runs."""
     path = DOCS / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 

@@ -1,6 +1,6 @@
 """Resources by Yosys, place and route by nextpnr: figures without vendor tools, from `pip install emamba[synthesis]`.
 
-A count of Yosys is no count of a vendor's tool: it is the same for everybody, and it shows what a change costs. Every result is
+A count by Yosys differs from a vendor's: it is the same for everybody, and it shows what a change costs. Every result is
 kept in build/synthesis under the hash of the Verilog, the commands and the tools' versions.
 """
 
@@ -68,12 +68,12 @@ COUNTS = {
     },
 }
 """What a cell counts for. xcup, xc7: LUT6, of them memory and shift registers; carries of 8 bits. ecp5: LUT4 as nextpnr counts
-before it packs; MULT18X18D; 18 kbit EBR. ice40: LUT4; SB_MAC16; 4 kbit EBR. gates: areas over that of a NAND2, from the smallest
+before it packs; MULT18X18D; 18 kbit EBR. ice40: LUT4; SB_MAC16; 4 kbit EBR. gates: areas over a NAND2's, from the smallest
 cells of IHP SG13G2, whose flip-flop would count 6.75."""
 
 
 def synthesize(design: str | Elaboratable | Spec | Schedule, flow: str) -> dict:
-    """Resources of a Verilog text with the module `top`, a component or a whole accelerator; the keys are those of COUNTS[flow],
+    """Resources of a Verilog text with the module `top`, a component or a whole accelerator; the keys are COUNTS[flow]'s,
     `memory_bits` (gates only), `cells` by type, `seconds` and `tool`."""
     if flow not in FLOWS:
         raise SettingError(f"there is no flow '{flow}'; choose one of {', '.join(FLOWS)}")
@@ -96,7 +96,7 @@ def by_module(schedule: Schedule, flow: str, workers: int | None = None) -> dict
 
 def place_and_route_ecp5(design: str | Elaboratable | Schedule, device: str = "85k", package: str = "CABGA381", speed: int = 6,
                          seeds: tuple[int, ...] = (1,), mhz: float = 100) -> dict:
-    """Utilization and clock rates of a design on a Lattice ECP5, behind the few pins of `behind_pins`."""
+    """Utilization and clock rates of a design on a Lattice ECP5, within the few pins of `behind_pins`."""
     return _place_and_route("ecp5", design, [f"--{device}", "--package", package, "--speed", str(speed)], seeds, mhz)
 
 

@@ -18,7 +18,7 @@ from sim.small import artifact_of, frames_of, other, slowed
 BUILD = Path("build/native")
 CYCLES_PER_TOKEN = 20
 STEADY = 100
-"""Frames from which the rate is taken, behind the first SETTLE ones."""
+"""Frames from which the rate is taken, after the first SETTLE."""
 SETTLE = 8
 STALLS = {"input stream": 30, "output stream": 30, "registers": 30}
 """Percent of the cycles in which a channel pauses."""
@@ -51,7 +51,7 @@ def _frames(artifact: Artifact, tokens: np.ndarray) -> dict:
 
 
 def _loads() -> dict:
-    """Two artifacts in turn, under stalls; then a load that is broken off, and answers behind it."""
+    """Two artifacts in turn, under stalls; then a load that is broken off, and answers after it."""
     first = artifact_of()
     second, golden = other(first), frames_of(first, 2)
     system = System(Schedule(envelope(first), 6), Options(loadable=True), first)

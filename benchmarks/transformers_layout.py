@@ -1,7 +1,7 @@
 """Models of the package transformers itself, imported: `python -m benchmarks.transformers_layout [FOLDER]`.
 
 Builds small random MambaForCausalLM and Mamba2ForCausalLM, saves them as their users do, imports the folders, and compares: the
-float outputs with those of transformers on this processor, and the RTL with the integer model at every trace key. Into FOLDER, if
+float outputs with transformers' on this processor, and the RTL with the integer model at every trace key. Into FOLDER, if
 given, go the checkpoints and transformers' outputs: what tests/checkpoints holds, so that the tests need not install the package
 (169 MB).
 

@@ -42,7 +42,7 @@ MODEL = Path("models/mars")
 SECONDS = 300
 """Time limit of a proof."""
 PROOFS = Path("build/proofs")
-"""Where those of earlier runs are found again, by their circuit."""
+"""Where proofs of earlier runs are found again, by their circuit."""
 BLOCKS = (
     "linear-5-7-1-7",
     "linear-17-5-4-2",

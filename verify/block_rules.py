@@ -119,7 +119,7 @@ class CopyRules(BlockRules):
 
 
 class ScanRules(CopyRules):
-    """Each beat of `u` and `dt` enters as it is taken; a token's last beat takes that of B and C."""
+    """Each beat of `u` and `dt` enters as it is taken; a token's last beat takes B's and C's."""
 
     def copy(self, m: Module, end: Value) -> tuple[Value, Value]:
         block = self.block
@@ -129,7 +129,7 @@ class ScanRules(CopyRules):
 
 
 class NormRules(CopyRules):
-    """A beat waits in a FIFO until a token's statistics, `delay` steps behind its last beat, are in another."""
+    """A beat waits in a FIFO until a token's statistics, `delay` steps after its last beat, are in another."""
 
     def copy(self, m: Module, end: Value) -> tuple[Value, Value]:
         block = self.block

@@ -91,7 +91,7 @@ class PiecewiseLinear(Bench):
 
 
 class PackedProduct(Bench):
-    """For every low, high and x of `bits`: both products, a cycle later, are those of two multipliers."""
+    """For every low, high and x of `bits`: both products, a cycle later, equal two multipliers'."""
 
     unroll = 4
 
@@ -133,7 +133,7 @@ def run(block: Spec, *tokens: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Joined(Spec):
-    """A block of several inputs, each of one beat a token, behind one of all of them as wide as the widest."""
+    """A block of several inputs, each of one beat a token, fed by one input that joins them, as wide as the widest."""
 
     block: Spec
     stores = None

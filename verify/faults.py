@@ -103,7 +103,7 @@ def upsets(count: int = 60, seed: int = 1) -> dict:
 
 
 def soak(shape: str, cycles_per_token: int, tokens: int = 1_000_000) -> dict:
-    """One run without a pause; the SHA-256 of all answers is that of the integer model."""
+    """One run without a pause; the SHA-256 of all answers equals the integer model's."""
     artifact = random_artifact(shape)
     schedule, config = Schedule(artifact, cycles_per_token), artifact.config
     sequences = -(-tokens // config.tokens)
@@ -164,7 +164,7 @@ STRIP = [
     "clean",
     "write_verilog -noattr undefined.v",
 ]
-"""Registers lose their initial values; `powerless` those of memories that are written."""
+"""Registers lose their initial values; `powerless` does so to memories that are written."""
 
 
 def undefined(artifact: Artifact, cycles_per_token: int, percent: int = 40, frames: int = 4) -> dict:

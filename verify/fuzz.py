@@ -50,7 +50,7 @@ BATCH = 500
 RANDOM = st.randoms(use_true_random=False)
 EVERY = {"deadline": None, "database": None, "phases": (Phase.generate, Phase.shrink), "suppress_health_check": list(HealthCheck)}
 STORY = ("name", "data", "record")
-"""Keys of a manifest that are no integers: each has a mutation of its own."""
+"""Keys of a manifest that are not integers: each has a mutation of its own."""
 
 
 class Slow(BaseException):

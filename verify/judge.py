@@ -101,7 +101,7 @@ def _bench(simulation: NativeSimulation, case: Target):
     some = words[-few * beats:]
 
     def right(output: np.ndarray, sequences: int) -> bool:
-        """Whether it is the answer to the last so many."""
+        """Whether it is the answer to the last `sequences`."""
         last = sequences * answers
         return len(output) == last and not ((output ^ expected[-last:]) & mask[-last:]).any()
 

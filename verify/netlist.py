@@ -104,7 +104,7 @@ class Netlist:
                 f"{plain(words.get('port', ''))}[{words.get('portbit', '')}]")
 
     def is_data(self, kind: str) -> bool:
-        """Whether its cell has a port of several bits: those of the handshake have one."""
+        """Whether its cell has a port of several bits; handshake cells have ports of one."""
         words = _words(kind)
         cell = self.modules[words["module"]].cells.get(words.get("cell"), {"connections": {}})
         return any(len(bits) > 1 for bits in cell["connections"].values())

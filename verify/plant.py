@@ -39,7 +39,7 @@ class _Planter(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def _chain(self, node: ast.BinOp) -> ast.AST:
-        """A chain of operands, in which those of `old` may stand anywhere."""
+        """A chain of operands, in which `old`'s may stand anywhere."""
         operands, wanted = _operands(node, node.op), [ast.dump(part) for part in _operands(self.old, node.op)]
         left = Counter(wanted)
         if left - Counter(map(ast.dump, operands)):

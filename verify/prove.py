@@ -2,7 +2,7 @@
 directed reachability (PDR) finds an inductive invariant, or an input sequence that breaks an assertion.
 
 The proof begins in any state of all registers and memories, after one cycle of reset: what is proven therefore also holds after
-a reset at any moment, and no stale state survives one. There is no bound on the number of cycles.
+a reset at any moment, and no stale state survives one. The number of cycles has no bound.
 """
 
 import hashlib

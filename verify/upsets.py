@@ -23,7 +23,7 @@ LONG = 2000
 
 
 def memories(fragment: Fragment, place: tuple[str, ...] = ()) -> Iterator[tuple[str, MemoryData]]:
-    """Those of a design that are written."""
+    """Memories of a design that are written."""
     for part, name, _ in fragment.subfragments:
         if isinstance(part, MemoryInstance) and part._write_ports:
             yield ".".join(place), part._data
