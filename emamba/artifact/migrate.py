@@ -8,7 +8,7 @@ from ..graph import build_graph
 
 
 def migrated(nodes: Any, config: ModelConfig) -> dict:
-    """The `graph` of version 2 from the `nodes` of version 1, which had their formats alone: the graph was that of `config`."""
+    """The `graph` of version 2 from the `nodes` of version 1, which had their formats alone: the graph followed from `config`."""
     if not isinstance(nodes, dict):
         raise InputError("nodes: must be a table")
     graph = build_graph(config)

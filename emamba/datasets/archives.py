@@ -13,7 +13,7 @@ from ..io.disguises import check_pointer
 from ..io.files import check_regular, read_bytes
 
 LIMIT = 1 << 30
-"""Bytes that a file may have, packed and unpacked; those of the data sets have far less."""
+"""Bytes that a file may have, packed and unpacked; the data sets' files have far less."""
 
 MEMORY = 128 << 20
 """Bytes that unpacking itself may take: what xz packs at its highest level needs 65 MB."""

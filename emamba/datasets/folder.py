@@ -25,7 +25,7 @@ SOURCE = "source.json"
 LARGEST = 1 << 24
 """Of classes and token ids; far more than a model has."""
 HELD_OUT = 5
-"""One of so many training sequences validates, where no others are given."""
+"""One training sequence in this many validates, where no others are given."""
 
 
 def load(name: str, split: str | None, folder: Path) -> Dataset:

@@ -22,7 +22,7 @@ from .archives import read
 FILES = ("JapaneseVowels_TRAIN.ts", "JapaneseVowels_TEST.ts")
 LENGTH, CHANNELS, SPEAKERS = 29, 12, 9
 VALIDATION = 5
-"""Every so many-th training utterance of a speaker."""
+"""One training utterance of a speaker in this many validates."""
 
 REMEDY = "get JapaneseVowels_TRAIN.ts and _TEST.ts from https://timeseriesclassification.com, or `pip install --no-deps aeon`"
 

@@ -52,7 +52,7 @@ def error_name(task: str, unit: str = "") -> str:
 
 
 def data_figures(task: str, prediction: np.ndarray, target: np.ndarray, data: Dataset) -> dict[str, float]:
-    """`figures` in the unit of `data`; for text also those of `text_figures`."""
+    """`figures` in the unit of `data`; for text also `text_figures`'."""
     result = figures(task, prediction, target, data.unit_scale)
     if data.token_bytes is None:
         return result

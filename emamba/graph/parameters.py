@@ -26,7 +26,7 @@ def parameters(xp, graph: Graph, node: Node, tensors: Mapping[str, Any]) -> dict
 
 
 def check_tensors(graph: Graph, tensors: Mapping[str, np.ndarray], where: str) -> None:
-    """Refuses a checkpoint whose tensors are not those of the graph."""
+    """Refuses a checkpoint whose tensors differ from the graph's."""
     for name, shape in graph.tensors.items():
         if name not in tensors:
             raise InputError(f"{where} has no tensor '{name}' of shape {list(shape)}: it is not a checkpoint of this model")

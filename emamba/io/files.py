@@ -190,7 +190,7 @@ def alone(folder: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def draft(parent: Path) -> Iterator[Path]:
-    """A hidden folder in `parent` that is this process' own while the block lasts. Those of killed processes are removed."""
+    """A hidden folder in `parent` that is this process' own while the block lasts. Folders of killed processes are removed."""
     _clean(parent)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=".emamba-", dir=parent))

@@ -97,7 +97,7 @@ def split_names(text: str) -> list[str]:
 
 
 def one_name(text: str) -> str:
-    """The name of one column, which may be in quotes as those of `split_names`."""
+    """The name of one column, which may be in quotes as in `split_names`."""
     names = split_names(text)
     return names[0] if len(names) == 1 else text
 

@@ -1,4 +1,4 @@
-"""Finds a Mamba below the names that other programs put before those of its tensors.
+"""Finds a Mamba below the prefixes that other programs put before its tensors' names.
 
 Wrappers of torch add a part to names, at the front or inside; a training program keeps the model as an attribute, whose name then
 begins all of its tensors' names. Which model is meant is never guessed: two of them side by side are refused.

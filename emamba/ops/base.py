@@ -82,7 +82,7 @@ class Operator:
 
     @classmethod
     def shapes(cls, node, widths: Sequence[int]) -> dict[str, tuple[int, ...]]:
-        """Shape of every parameter that a node may have; `widths` are those of its inputs."""
+        """Shape of every parameter that a node may have; `widths`: its inputs'."""
         return {}
 
     @classmethod
@@ -252,7 +252,7 @@ def rounded(x: Array, low: int, high: int) -> Array:
 @register
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Input(Operator):
-    """An input stream: `channels` integers a token. The attribute `ids` says that they are one of so many token ids."""
+    """An input stream: `channels` integers a token. The attribute `ids` is the number of token ids."""
 
     channels: int
     inputs: ClassVar[int] = 0

@@ -18,7 +18,7 @@ class HeadScan(Scan):
     Each of `groups` equal parts of the heads has a B and a C.
 
     A [heads, 1] in format `a`; D [heads] or [d_inner] in format `d`; inputs u [d_inner], δ [heads], B and C [groups · d_state].
-    Source: Mamba-2 (arXiv 2405.21060); the integers are those of `Scan`.
+    Source: Mamba-2 (arXiv 2405.21060); the integers are `Scan`'s.
     """
 
     channels: int

@@ -1,6 +1,6 @@
 """How often each input code occurs: histograms, by which `least_squares` weighs errors and `flow.report.profiling` reports them.
 
-A density is an array of weights ≥ 0 in any unit, one for each code of the input's format; that of a code is at code − i.min.
+A density is an array of weights ≥ 0 in any unit, one for each code of the input's format, at index code − i.min.
 """
 
 import numpy as np

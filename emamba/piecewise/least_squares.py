@@ -5,7 +5,7 @@
 2. Integers: with the largest shift that fits, the lower and the upper neighbour of each line's slope, each with the best offset
    for the output as it is rounded and clipped. Then every knot moves to where its two integer lines change places best; and
    again, while the error falls.
-The descent starts from 1 and from `minimax`, so that the error is never above that of `minimax`.
+The descent starts from 1 and from `minimax`, so that the error never exceeds `minimax`'s.
 """
 
 from itertools import pairwise

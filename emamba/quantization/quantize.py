@@ -157,8 +157,8 @@ def quantize(name: str, config: ModelConfig, weights: dict[str, Array], codec: C
 
 
 def _finer(traces: Traces, build: Callable[[dict[str, int]], Artifact]) -> dict[str, int]:
-    """Tensors whose scale is another than that of least error, and by how many fraction bits, so that the model's outputs come
-    closer to those of the float model on the calibration data.
+    """Per-tensor offsets of fraction bits from the scale of least error, which bring the model's outputs closer to the float
+    model's on the calibration data.
 
     Each tensor alone gets half and twice its step. Those that bring the outputs closer are then kept one after another, the
     best first, as long as they still do: once a scale loses to its like it may gain beside others (our choice).
@@ -187,7 +187,7 @@ def _finer(traces: Traces, build: Callable[[dict[str, int]], Artifact]) -> dict[
 
 
 def _calibrated(node: Node, bits: int, x: Array, finer: int) -> tuple[IntFormat, dict]:
-    """Format of a node's output x, with so many fraction bits more than those of least error, and what is recorded of it."""
+    """Format of a node's output x, with `finer` fraction bits above the choice of least error, and what is recorded of it."""
     if node.role == "delta":
         # never negative: the sign bit is not stored; so small that it moves no state, δ is 0
         o = IntFormat(bits - 1, False, best_frac(x, bits - 1, False, tiny=True) + finer)
@@ -235,7 +235,7 @@ class Quantization:
         return {"o": self.formats[node.name], "rounding": self.settings.rounding}
 
     def coarsen(self, name: str, frac: int) -> IntFormat:
-        """The format of a node's output, with at most so many fraction bits."""
+        """The format of a node's output, with at most `frac` fraction bits."""
         self.formats[name] = o = replace(self.formats[name], frac=min(self.formats[name].frac, frac))
         return o
 

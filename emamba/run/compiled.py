@@ -29,13 +29,13 @@ Array = np.ndarray
 SOURCE = Path(__file__).with_name("compiled.c")
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
 TOKENS = 8
-"""Of a Linear at a time, at most: so many sums stay in registers."""
+"""Tokens of a Linear at a time, at most: their sums stay in registers."""
 ALIGNMENT = 64
 """Bytes, a cache line: without it the time of the same program differs by half from run to run."""
 LARGEST_TABLE = 1 << 24
 """Entries that a table of Ā or of an activation may have."""
 LARGEST_MEMORY = 1 << 28
-"""Bytes that the values of all nodes may take, of one sequence: each thread has so many."""
+"""Scratch limit of a thread, in bytes: the values of all nodes of one sequence."""
 PIECES = 4
 """Of a call for each thread, so that one which finds a free core computes more."""
 

@@ -1,4 +1,4 @@
-"""Quantization-aware training: the forward pass is the integer model itself, the backward pass that of the float network at the
+"""Quantization-aware training: the forward pass is the integer model itself, the backward pass is the float network's at the
 same values (straight-through). It starts from an artifact of post-training quantization and keeps its formats.
 
 Every step builds the operators anew from the float weights, runs them on integers, and puts each node's integers in the place of
@@ -165,7 +165,7 @@ def _key(name: str) -> str:
 
 def finetune(artifact: Artifact, train: Part, validate: Part, settings: FinetuneConfig, out: Path, unit_scale: float = 1.0,
              vary: Vary | None = None, progress: bool = True) -> Artifact:
-    """Trains an artifact on; returns that of the epoch whose integer model is best on `validate`, the start included.
+    """Trains an artifact on; returns the epoch whose integer model is best on `validate`, the start included.
 
     `vary`, if any, gives the inputs instead of `train`. `out` keeps training.pt. The record's `finetuning` holds the settings
     and the figures of every epoch.

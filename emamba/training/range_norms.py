@@ -21,7 +21,7 @@ from ..run.reference import NUMPY, Reference
 Array = np.ndarray
 
 PART = 10
-"""One sequence of so many is for validation, and one for the test."""
+"""One sequence in this many is for validation, and one for the test."""
 BATCH = 32
 """Sequences of the float model at a time: bounds the memory."""
 
