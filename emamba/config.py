@@ -55,6 +55,10 @@ class ModelConfig(Config):
     wide_D: bool = Field(False, description="a D for each channel, not for each head, form = 'mamba2'")
     gated_norm: Literal["after", "before", "none"] = Field(
         "after", description="the norm inside a block of form = 'mamba2': after the gate, before it, or none")
+    direction: Literal["forward", "backward", "alternating", "both"] = Field(
+        "forward", description="in which the blocks read a sequence; alternating: every second one backwards; both: each has a "
+        "mixer of either direction on the same norm, whose outputs are added")
+    shared_directions: bool = Field(False, description="both mixers of direction = 'both' have the same weights")
     residual: bool = True
     pool: Literal["mean", "last", "none"] = "mean"
     task: Literal["classification", "regression", "next_token"]
@@ -94,6 +98,8 @@ class ModelConfig(Config):
         if self.norm_epsilon != NORM_EPSILON and self.norm not in ("layer", "rms"):
             raise ValueError(f"the key 'norm_epsilon' does not belong to norm = '{self.norm}'")
         self._check_blocks()
+        if self.shared_directions and self.direction != "both":
+            raise ValueError("shared_directions needs direction = 'both'")
         if self.task == "next_token" and self.pool != "none":
             raise ValueError("task = 'next_token' predicts at every token and needs pool = 'none'")
         if self.task != "next_token" and self.pool == "none" and self.task == "classification":

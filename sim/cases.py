@@ -19,6 +19,7 @@ from emamba.ops import (
     Multiply,
     Pool,
     RangeNorm,
+    Reverse,
     RMSNorm,
     Scan,
 )
@@ -33,6 +34,7 @@ from rtl.blocks import linear as rtl_linear
 from rtl.blocks import lookup as rtl_lookup
 from rtl.blocks import pool as rtl_pool
 from rtl.blocks import range_norm as rtl_range_norm
+from rtl.blocks import reverse as rtl_reverse
 from rtl.blocks import scan as rtl_scan
 from rtl.kit.block import Spec
 from rtl.kit.datapath import Products
@@ -164,6 +166,10 @@ def pool_block(channels, lanes, mean) -> Spec:
     return rtl_pool.Pool(pool(channels, TOKENS, mean=mean), lanes, TOKENS)
 
 
+def reverse_block(channels, lanes, tokens, pace=1, i=I8) -> Spec:
+    return rtl_reverse.Reverse(Reverse(o=i, channels=channels, i=i), lanes, tokens, pace)
+
+
 def lookup_block(vocabulary, width, lanes) -> Spec:
     return rtl_lookup.Lookup(lookup(rng(), vocabulary, width), lanes)
 
@@ -211,6 +217,8 @@ CASES = [
     (head_scan_block, (12, 4, 2, 3, 3, 2), {"delta_b": True}),
     *((make, shape, {}) for make in (multiply_block, add_block) for shape in ((6, 2), (5, 3), (1, 1))),
     *((pool_block, (*shape, mean), {}) for mean in (False, True) for shape in ((6, 2), (5, 3), (1, 1))),
+    *((reverse_block, shape, {}) for shape in (
+        (6, 2, 4), (5, 3, 4, 5), (1, 1, 4), (7, 7, 4, 3), (4, 4, 1), (5, 2, 1, 4), (3, 1, 2), (1, 1, 1))),
     *((lookup_block, shape, {}) for shape in ((11, 5, 2), (128, 3, 3), (2, 1, 1))),
 ]
 """Every block in several shapes: odd widths, one channel, lanes that do not divide, each folding, each rounding."""
@@ -238,6 +246,7 @@ FIRST = list({_circuit(*case): name for case, name in reversed(list(zip(CASES, B
 def tokens_of(block: Spec, batch: int = 3, length: int = TOKENS) -> list[np.ndarray]:
     """What a bench feeds: random sequences of `length` tokens, then sequences that reach every part of a function."""
     inputs = list(block.inputs.values())
+    length = block.tokens if block.op.whole else length
     tokens = [random_tokens(port, batch, length, seed=k) for k, port in enumerate(inputs)]
     special = list(_special(block.op))
     if not special:

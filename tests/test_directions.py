@@ -14,6 +14,10 @@ from emamba.run.integer import IntegerModel
 from emamba.run.reference import Reference
 from emamba.training.network import Network
 from emamba.training.qat import IntegerNetwork
+from rtl.plan.schedule import Schedule
+from rtl.system.system import Options, System
+from sim.executor import RtlExecutor
+from sim.models import random_artifact, random_inputs
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -78,3 +82,89 @@ def test_parts_of_a_sequence_are_refused():
     artifact, x = made(6)
     with pytest.raises(DesignLimit, match=r"^a Reverse needs whole sequences, so none goes on from a state: give each whole$"):
         IntegerModel(artifact).resume(artifact.codec.encode(x, artifact.input)[:, :3])
+
+
+# -- the forms that are here --------------------------------------------------------------------------------------------------
+
+SHAPE = {"input": "sequence", "features": 3, "length": 7, "d_model": 5, "d_state": 3, "dt_rank": 2, "blocks": 2,
+         "task": "regression", "outputs": 2, "pool": "none"}
+FORMS = [{"form": "emamba"}, {"form": "standard", "norm": "rms"}, {"form": "mamba2", "head_dim": 5, "norm": "layer"}]
+
+
+def random_weights(graph, seed: int = 0) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(0, 0.5, shape) for name, shape in graph.tensors.items()}
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form["form"])
+def test_backwards_is_forwards_on_the_reversed_sequence(form):
+    graphs = {direction: build_graph(ModelConfig(**SHAPE | form, direction=direction))
+              for direction in ("forward", "backward", "alternating")}
+    weights, x = random_weights(graphs["forward"]), np.random.default_rng(1).normal(size=(4, 7, 3))
+    y = {name: Reference(graph, weights).answer(x) for name, graph in graphs.items()}
+    mirrored = Reference(graphs["forward"], weights).answer(x[:, ::-1])[:, ::-1]
+    np.testing.assert_allclose(y["backward"], mirrored, atol=1e-12)
+    assert not np.allclose(y["forward"], mirrored)
+    first = Reference(graphs["forward"], weights).run(x)["block0.residual"]
+    then = Reference(graphs["alternating"], weights).run(x)
+    np.testing.assert_allclose(then["block1.turn"], first[:, ::-1], atol=1e-12)
+    np.testing.assert_allclose(then["turn"], then["block1.residual"][:, ::-1], atol=1e-12)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form["form"])
+def test_both_directions(form, shared):
+    graph = build_graph(ModelConfig(**SHAPE | form, direction="both", shared_directions=shared))
+    assert any(".back." in name for name in graph.tensors) != shared
+    weights, x = random_weights(graph), np.random.default_rng(1).normal(size=(4, 7, 3))
+    values = Reference(graph, weights).run(x)
+    np.testing.assert_allclose(values["block0.both"], values["block0.out"] + values["block0.back.out"][:, ::-1], atol=1e-12)
+    network = Network(graph).double()
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    np.testing.assert_allclose(network(torch.from_numpy(x)).detach().numpy(), values["head"], atol=1e-6)
+    mirrored = Reference(graph, weights).answer(x[:, ::-1])[:, ::-1]
+    assert np.allclose(mirrored, values["head"]) == shared
+
+
+CASES = [("alternating", 20, {}), ("both", 1, {"blocks": 1}), ("backward", 3, {"blocks": 1, "pool": "last", "length": 1})]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("direction, cycles, changes", CASES, ids=[case[0] for case in CASES])
+def test_hardware(direction, cycles, changes, tmp_path):
+    """Values of every node, every beat in its cycle, high-water marks, stalls. A sequence more of latency for each reversal, and
+    no cycle more of a sequence."""
+    artifact = random_artifact(ModelConfig(**SHAPE | changes, direction=direction))
+    integers = artifact.codec.encode(random_inputs(artifact.config, 9), artifact.input)
+    expected = IntegerModel(artifact).run(integers)
+    rtl = RtlExecutor(artifact, cycles, tmp_path, trace=True, fast=False)
+    assert all(np.array_equal(value, expected[name]) for name, value in rtl.run(integers).items())
+    schedule, result = rtl.schedule, rtl.last
+    assert (result.output_cycles - result.first_input).tolist() == schedule.timetable(9)
+    assert result.peaks == {queue.name: queue.peak for queue in schedule.queues()}
+    for seed, percent in ((1, 30), (2, 75)):
+        assert np.array_equal(rtl.answer(integers, stall_seed=seed, stall_percent=percent), expected["head"])
+
+
+def test_reversals_cost_latency_alone():
+    """At T = 20: the cycles of a sequence stay, the latency grows by a sequence for each reversal, which has a memory of one."""
+    shape = SHAPE | {"length": 16, "d_model": 20}
+    plain = Schedule(random_artifact(ModelConfig(**shape)), 20)
+    schedule = Schedule(random_artifact(ModelConfig(**shape, direction="alternating")), 20)
+    assert schedule.cycles_per_frame == plain.cycles_per_frame == 320
+    turns = [schedule.blocks[name] for name in ("block1.turn", "turn")]
+    assert schedule.latency == plain.latency + sum(15 * schedule.period + block.latency + 1 for block in turns)
+    assert [block.words * block.lanes for block in turns] == [16 * 20] * 2
+
+
+def test_state_between_packets_is_refused():
+    schedule = Schedule(random_artifact(ModelConfig(**SHAPE, direction="backward")), 8)
+    System(schedule)
+    with pytest.raises(DesignLimit, match=r"^node 'block0.turn': a Reverse needs whole sequences, so no state is kept between "
+                                          r"packets: build without it$"):
+        System(schedule, Options(stateful=True))
+
+
+def test_shared_weights_need_two_directions():
+    with pytest.raises(ValueError, match="shared_directions needs direction = 'both'"):
+        ModelConfig(**SHAPE, shared_directions=True)

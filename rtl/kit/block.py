@@ -109,6 +109,10 @@ class Spec:
         """The block for sequences of so many tokens, by which the schedule follows a part of one."""
         return self
 
+    def paced(self, cycles: int) -> "Spec":
+        """The block for a design with a token of its output every so many cycles, if it gives no faster where it could."""
+        return self
+
     def saturates(self, options: BlockOptions) -> bool:
         """Whether its state can be clipped."""
         return False

@@ -100,6 +100,7 @@ class Schedule:
             node.name: fold(artifact, node, cycles_per_token, realization) for node in self.graph if node.inputs
         }
         self.period = max(ceil(block.cycles * self._per_frame(name) / self.tokens) for name, block in self.blocks.items())
+        self.blocks = {name: block.paced(self.cycles_per_frame // self.graph[name].tokens) for name, block in self.blocks.items()}
         source = self.graph.input.name
         reader = next(node for node in self.graph if source in node.inputs)
         self.input = list(self.blocks[reader.name].inputs.values())[reader.inputs.index(source)]
@@ -132,7 +133,7 @@ class Schedule:
     def _set_depths(self) -> None:
         """The latency of one sequence, and every FIFO as deep as a stream of sequences needs: followed until the first one has
         left and another window has passed, when the pipeline is as full as it gets."""
-        regular = all(node.tokens == node.reads or node.operator.pools for node in self.graph)
+        regular = all((node.tokens == node.reads and not node.operator.whole) or node.operator.pools for node in self.graph)
         window = min(self.tokens, WINDOW) if regular else self.tokens
         entered, departures = self._follow(1, window)
         self.latency = departures[-1] - entered[0] + (self.tokens - window) * self.period

@@ -78,6 +78,9 @@ class System(wiring.Component):
     def __init__(self, schedule: Schedule, options: Options = OPTIONS, artifact: Artifact | None = None):
         if len(schedule.blocks) > STAGE_LIMIT - 2:
             raise DesignLimit(f"the system counts at most {STAGE_LIMIT - 2} stages; this model has {len(schedule.blocks)}")
+        if options.stateful and (whole := next((node for node in schedule.graph if node.operator.whole), None)):
+            raise DesignLimit(f"node '{whole.name}': a {whole.kind} needs whole sequences, so no state is kept between packets: "
+                              "build without it")
         self.schedule, self.options, self.artifact = schedule, options, artifact or schedule.artifact
         self.stages = ["input", *schedule.blocks, "output"]
         self.queues = [queue.name for queue in schedule.queues()] if options.counters else []

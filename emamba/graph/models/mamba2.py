@@ -1,6 +1,7 @@
 """Mamba-2 (SSD), with the units of the paper or with those of its authors' implementations."""
 
 from ..builder import Builder, model
+from .blocks import blocks
 from .delta import step_size
 
 
@@ -10,25 +11,25 @@ def mamba2(g: Builder) -> str:
 
     arXiv 2405.21060. `gated_norm = "before"` puts the inner norm before the gate, "none" leaves it out.
     """
-    c, x = g.config, g.x
-    for k in range(c.blocks):
-        at, tensors = f"block{k}.", f"blocks.{k}."
-        normed = g.norm(f"{at}norm", x, tensors=f"{tensors}norm")
-        z = g.linear(f"{at}z", normed, c.d_inner, bias=bool(c.bias), tensors=f"{tensors}z")
-        inner = {}
-        for name, width in (("x", c.d_inner), ("B", c.groups * c.d_state), ("C", c.groups * c.d_state)):
-            part = g.linear(f"{at}{name}", normed, width, bias=bool(c.bias), tensors=f"{tensors}{name}")
-            part = g.conv(f"{at}conv_{name}", part, c.d_conv, tensors=f"{tensors}conv_{name}")
-            inner[name] = g.activation(f"{at}silu_{name}", part, "silu")
-        delta = step_size(g, at, normed, c.heads, tensors=f"{tensors}dt")
-        y = g.add("HeadScan", f"{at}y", (inner["x"], delta, inner["B"], inner["C"]), c.d_inner, role="residual",
-                  tensors=tensors.removesuffix("."), groups=c.groups, wide_D=c.wide_D)
-        gate = g.activation(f"{at}silu", z, "silu")
-        if c.gated_norm == "before":
-            y = g.norm(f"{at}gated_norm", y, tensors=f"{tensors}gated_norm", bias=False)
-        y = g.multiply(f"{at}gate", y, gate)
-        if c.gated_norm == "after":
-            y = g.norm(f"{at}gated_norm", y, tensors=f"{tensors}gated_norm")
-        out = g.linear(f"{at}out", y, c.d_model, bias=bool(c.bias), role="branch", tensors=f"{tensors}out")
-        x = g.residual(f"{at}residual", x, out) if c.residual else out
-    return x
+    return blocks(g, mixer)
+
+
+def mixer(g: Builder, at: str, tensors: str, normed: str) -> str:
+    """What lies between a block's norm and its residual sum."""
+    c = g.config
+    z = g.linear(f"{at}z", normed, c.d_inner, bias=bool(c.bias), tensors=f"{tensors}z")
+    inner = {}
+    for name, width in (("x", c.d_inner), ("B", c.groups * c.d_state), ("C", c.groups * c.d_state)):
+        part = g.linear(f"{at}{name}", normed, width, bias=bool(c.bias), tensors=f"{tensors}{name}")
+        part = g.conv(f"{at}conv_{name}", part, c.d_conv, tensors=f"{tensors}conv_{name}")
+        inner[name] = g.activation(f"{at}silu_{name}", part, "silu")
+    delta = step_size(g, at, normed, c.heads, tensors=f"{tensors}dt")
+    y = g.add("HeadScan", f"{at}y", (inner["x"], delta, inner["B"], inner["C"]), c.d_inner, role="residual",
+              tensors=tensors.removesuffix("."), groups=c.groups, wide_D=c.wide_D)
+    gate = g.activation(f"{at}silu", z, "silu")
+    if c.gated_norm == "before":
+        y = g.norm(f"{at}gated_norm", y, tensors=f"{tensors}gated_norm", bias=False)
+    y = g.multiply(f"{at}gate", y, gate)
+    if c.gated_norm == "after":
+        y = g.norm(f"{at}gated_norm", y, tensors=f"{tensors}gated_norm")
+    return g.linear(f"{at}out", y, c.d_model, bias=bool(c.bias), role="branch", tensors=f"{tensors}out")

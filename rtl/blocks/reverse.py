@@ -1,0 +1,111 @@
+"""A sequence's tokens, the last one first."""
+
+from dataclasses import dataclass, replace
+
+from amaranth.hdl import Module, Mux, Signal, Value, unsigned
+from amaranth.lib.memory import Memory
+
+from emamba.ops import Reverse as Operator
+
+from ..kit import inventory as inv
+from ..kit.block import PLAIN, Spec
+from ..kit.datapath import Pipeline
+from ..kit.parity import decode, encode
+from ..kit.registry import Stage, realizes
+
+
+@realizes(Operator)
+@dataclass(frozen=True)
+class Reverse(Spec):
+    """`lanes` channels a cycle, through a memory of one sequence of `tokens` tokens. Each sequence is written into the slots that
+    the one before frees as it is read, so the order of the slots alternates, and a token can enter in every period. A token
+    leaves `pace` cycles after the one before it at the earliest."""
+
+    stores = "reversed sequence"
+
+    latency = 1
+
+    op: Operator
+    lanes: int
+    tokens: int
+    pace: int = 1
+
+    @classmethod
+    def fold(cls, op: Operator, stage: Stage) -> "Reverse":
+        return cls(op, stage.quick_lanes(op.width), stage.reads)
+
+    def paced(self, cycles):
+        return replace(self, pace=cycles)
+
+    @property
+    def words(self) -> int:
+        return self.tokens * self.output.beats
+
+    def schedule(self, arrivals):
+        count, words = self.output.beats, self.words
+        taken, steps, start = [], [], -self.pace
+        for begin in range(0, len(arrivals), words):
+            for k in range(begin, begin + words):
+                taken.append(max(arrivals[k], taken[-1] + 1 if k else 0, steps[k - words] if begin else 0))
+            for k in range(words):
+                step = max(steps[-1] + 1 if steps else 0, taken[begin + words - count + k] + 1 if k < count else 0)
+                if k % count == 0:
+                    start = step = max(step, start + self.pace)
+                steps.append(step)
+        return taken, [step + self.latency for step in steps]
+
+    def inventory(self, options=PLAIN) -> inv.Inventory:
+        count, words = self.output.beats, self.words
+        places = 2 * (inv.counter(self.tokens) + inv.counter(count) + 2 * inv.counter(words))
+        counters = inv.counter(words) + inv.counter(self.pace)
+        return inv.ram(words, self.lanes * self.op.i.bits, held=True) + places + counters + inv.finish(self.latency)
+
+    def circuit(self, m, block, platform):
+        tokens, words, parity = self.tokens, self.words, block.fault is not None
+        pipeline = Pipeline(m, block.o)
+        pushed, moved = Signal(), Signal()
+        to, _, _ = self._walk(m, pushed, "write", 0)
+        at, token, beat = self._walk(m, moved, "read", tokens - 1)
+        level, wait = Signal(range(words + 1)), Signal(range(self.pace))
+        there = (token != 0) | (level > words - self.output.beats)
+        step = there & ((beat != 0) | (wait == 0))
+        pipeline.rest(platform, step, self.latency)
+        m.d.comb += [
+            moved.eq(step & pipeline.advance),
+            block.i.ready.eq((level != words) | moved),
+            pushed.eq(block.i.valid & block.i.ready),
+        ]
+        with m.If(pushed ^ moved):
+            m.d.sync += level.eq(level + Mux(pushed, 1, -1))
+        with m.If(moved & (beat == 0)):
+            m.d.sync += wait.eq(self.pace - 1)
+        with m.Elif(wait != 0):
+            m.d.sync += wait.eq(wait - 1)
+
+        data = block.i.payload.data.as_value()
+        m.submodules.sequence = memory = Memory(shape=unsigned(len(data) + parity), depth=words, init=[])
+        read, write = memory.read_port(domain="comb"), memory.write_port()
+        m.d.comb += [write.addr.eq(to), write.en.eq(pushed), write.data.eq(encode(data, parity)), read.addr.eq(at)]
+        if parity:
+            m.d.comb += block.fault.eq(moved & read.data.xor())
+        held = pipeline.register(decode(read.data, parity), "held")
+        bits = len(data) // self.lanes
+        lanes = [held[k * bits:(k + 1) * bits] for k in range(self.lanes)]
+        pipeline.finish(lanes, token == 0, token == tokens - 1, step, self.latency)
+
+    def _walk(self, m: Module, step: Value, name: str, slot: int) -> tuple[Signal, Signal, Signal]:
+        """A word's address, its token and its beat, from token to token to the next slot, from slot 0 or the last one on; the
+        next sequence begins at the slot at which this one ends, and goes the other way."""
+        count = self.output.beats
+        address = Signal(range(self.words), init=slot * count, name=f"{name}_address")
+        token, beat = Signal(range(self.tokens), name=f"{name}_token"), Signal(range(count), name=f"{name}_beat")
+        down = Signal(init=slot > 0, name=f"{name}_down")
+        end, last = beat == count - 1, token == self.tokens - 1
+        with m.If(step):
+            m.d.sync += [beat.eq(beat + 1), address.eq(address + 1)]
+            with m.If(end):
+                m.d.sync += [beat.eq(0), token.eq(Mux(last, 0, token + 1)),
+                             address.eq(Mux(last, address - (count - 1), Mux(down, address - (2 * count - 1), address + 1)))]
+                with m.If(last):
+                    m.d.sync += down.eq(~down)
+        return address, token, beat
