@@ -42,7 +42,13 @@ class ModelConfig(Config):
     d_state: int = Field(8, ge=1, le=1024)
     dt_rank: int = Field(ge=1, le=1 << 14, description="rank of δ (default: ceil(d_model / 16), as in Mamba)")
     d_conv: int = Field(4, ge=1, le=64)
+    conv: Literal["causal", "pointwise"] = Field(
+        "causal", description="before the scan: a causal depthwise convolution of d_conv taps, or a product with a matrix of all "
+        "channels of the token alone (the authors' hardware)")
     blocks: int = Field(ge=1, le=256)
+    mlp: int | None = Field(None, ge=1, le=1 << 16, description="hidden channels of an MLP after each mixer (default: no MLP)")
+    mlp_bias: bool = Field(True, description="biases of the MLP")
+    mlp_gated: bool = Field(False, description="the MLP multiplies its hidden channels by a gate, SiLU(linear)")
     norm: Literal["range", "layer", "rms", "none"] = "range"
     norm_epsilon: float = Field(NORM_EPSILON, gt=0, le=1, description="under the square root of norm = 'layer' and 'rms'")
     bias: bool | None = Field(None, description="biases of x, z and out (default: form = 'emamba' has them)")
@@ -116,6 +122,8 @@ class ModelConfig(Config):
             if self.d_inner % self.head_dim or self.heads % self.groups:
                 raise ValueError(f"{self.d_inner} inner channels do not divide into heads of {self.head_dim} in {self.groups} "
                                  "groups")
+        if self.mlp_gated and self.mlp is None:
+            raise ValueError("mlp_gated needs the key 'mlp'")
         if self.delta == "relu" and (self.delta_offset is not None or self.delta_limits is not None):
             raise ValueError("delta_offset and delta_limits need delta = 'softplus'")
         if self.delta_limits is not None and not 0 <= self.delta_limits[0] < self.delta_limits[1] <= 1e30:

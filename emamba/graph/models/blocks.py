@@ -1,4 +1,4 @@
-"""Blocks around any mixer: norm, direction, residual."""
+"""What all models share around a mixer: norms, residuals, directions, the convolution before the scan, MLPs."""
 
 from collections.abc import Callable
 
@@ -24,4 +24,27 @@ def blocks(g: Builder, mixer: Mixer) -> str:
             back = g.reverse(f"{at}return", mixer(g, f"{at}back.", shared, g.reverse(f"{at}turn", normed)))
             out = g.add("Add", f"{at}both", (out, back), g.width(out), role="branch")
         x = g.residual(f"{at}residual", x, out) if c.residual else out
+        if c.mlp is not None:
+            x = _mlp(g, f"{at}mlp_", f"{tensors}mlp_", x)
     return g.reverse("turn", x) if backward else x
+
+
+def _mlp(g: Builder, at: str, tensors: str, x: str) -> str:
+    """norm → {up → SiLU}, or {up} ‖ {gate → SiLU} → product, → down, with the residual."""
+    c = g.config
+    normed = g.norm(f"{at}norm", x, tensors=f"{tensors}norm")
+    hidden = g.linear(f"{at}up", normed, c.mlp, bias=c.mlp_bias, tensors=f"{tensors}up")
+    if c.mlp_gated:
+        gate = g.linear(f"{at}gate", normed, c.mlp, bias=c.mlp_bias, tensors=f"{tensors}gate")
+        hidden = g.multiply(f"{at}product", hidden, g.activation(f"{at}silu", gate, "silu"))
+    else:
+        hidden = g.activation(f"{at}silu", hidden, "silu")
+    out = g.linear(f"{at}down", hidden, c.d_model, bias=c.mlp_bias, role="branch", tensors=f"{tensors}down")
+    return g.residual(f"{at}residual", x, out) if c.residual else out
+
+
+def convolution(g: Builder, name: str, x: str, *, tensors: str) -> str:
+    """What the configuration has before the scan."""
+    if g.config.conv == "pointwise":
+        return g.linear(name, x, g.width(x), tensors=tensors)
+    return g.conv(name, x, g.config.d_conv, tensors=tensors)

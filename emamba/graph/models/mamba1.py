@@ -1,7 +1,7 @@
 """Mamba-1, in the paper's form and in the standard one."""
 
 from ..builder import Builder, model
-from .blocks import blocks
+from .blocks import blocks, convolution
 from .delta import step_size
 
 
@@ -22,7 +22,7 @@ def mixer(g: Builder, at: str, tensors: str, normed: str) -> str:
     bias = not standard if c.bias is None else c.bias
     inner = g.linear(f"{at}x", normed, c.d_inner, bias=bias, tensors=f"{tensors}x")
     z = g.linear(f"{at}z", normed, c.d_inner, bias=bias, tensors=f"{tensors}z")
-    u = g.conv(f"{at}conv", inner, c.d_conv, tensors=f"{tensors}conv")
+    u = convolution(g, f"{at}conv", inner, tensors=f"{tensors}conv")
     if standard:
         u = g.activation(f"{at}u", u, "silu")
     low = g.linear(f"{at}dt_low", u, c.dt_rank, bias=c.inner_bias, tensors=f"{tensors}dt_low")

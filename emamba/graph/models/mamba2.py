@@ -1,7 +1,7 @@
 """Mamba-2 (SSD), with the units of the paper or with those of its authors' implementations."""
 
 from ..builder import Builder, model
-from .blocks import blocks
+from .blocks import blocks, convolution
 from .delta import step_size
 
 
@@ -21,7 +21,7 @@ def mixer(g: Builder, at: str, tensors: str, normed: str) -> str:
     inner = {}
     for name, width in (("x", c.d_inner), ("B", c.groups * c.d_state), ("C", c.groups * c.d_state)):
         part = g.linear(f"{at}{name}", normed, width, bias=bool(c.bias), tensors=f"{tensors}{name}")
-        part = g.conv(f"{at}conv_{name}", part, c.d_conv, tensors=f"{tensors}conv_{name}")
+        part = convolution(g, f"{at}conv_{name}", part, tensors=f"{tensors}conv_{name}")
         inner[name] = g.activation(f"{at}silu_{name}", part, "silu")
     delta = step_size(g, at, normed, c.heads, tensors=f"{tensors}dt")
     y = g.add("HeadScan", f"{at}y", (inner["x"], delta, inner["B"], inner["C"]), c.d_inner, role="residual",
