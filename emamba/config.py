@@ -66,7 +66,7 @@ class ModelConfig(Config):
         "mixer of either direction on the same norm, whose outputs are added")
     shared_directions: bool = Field(False, description="both mixers of direction = 'both' have the same weights")
     residual: bool = True
-    pool: Literal["mean", "last", "none"] = "mean"
+    pool: Literal["mean", "last", "none"] = Field("mean", description="none: an output for each token")
     task: Literal["classification", "regression", "next_token"]
     outputs: int = Field(ge=1, le=1 << 20, description="classes, regressed values, or vocabulary size")
     options: dict[str, bool | int | float | str] = Field({}, description="what only a form of your own knows")
@@ -108,8 +108,6 @@ class ModelConfig(Config):
             raise ValueError("shared_directions needs direction = 'both'")
         if self.task == "next_token" and self.pool != "none":
             raise ValueError("task = 'next_token' predicts at every token and needs pool = 'none'")
-        if self.task != "next_token" and self.pool == "none" and self.task == "classification":
-            raise ValueError("task = 'classification' needs pool = 'mean' or 'last'")
         return self
 
     def _check_blocks(self) -> None:

@@ -89,7 +89,6 @@ BAD = [
     (IMAGE, {"patch": [3, 2]}, "model: an image of 8×8 does not divide into patches of 3×2"),
     (IMAGE, {"patch": [2, 16]}, "model: an image of 8×8 does not divide into patches of 2×16"),
     (TOKENS, {"task": "next_token"}, "model: task = 'next_token' predicts at every token and needs pool = 'none'"),
-    (TOKENS, {"task": "classification", "pool": "none"}, "model: task = 'classification' needs pool = 'mean' or 'last'"),
 ]
 
 

@@ -12,13 +12,18 @@ import pytest
 
 from emamba import datasets
 from emamba.base.errors import EmambaError
-from emamba.config import Recipe, load_toml, validate
+from emamba.config import QuantizeConfig, Recipe, load_toml, validate
 from emamba.datasets import prepare
+from emamba.datasets.tokens import to_tokens
 from emamba.io import tables, wav
+from emamba.quantization.quantize import calibration_tokens, quantize, read_checkpoint
+from emamba.run.executors import make_executor, predict
 from emamba.training import loop as training
 from flow import cli
 
 RNG = np.random.default_rng(3)
+TARGETS = ("give classes [n], or [n, L] of each token, of integers, or values [n, outputs], or [n, L, outputs], of floating "
+           "point")
 
 
 @pytest.fixture
@@ -74,8 +79,8 @@ def test_folder_of_classes_tokens_and_images(arrays):
     ({"x_test": np.full((6, 4, 2), 1e300)}, "/data/mine/x_test.npy holds 1e+300 at [0, 0, 0]: remove or fill in what is no "
                                             "finite float32"),
     ({"y_train": np.arange(10) - 1, "y_test": np.arange(6)}, "/data/mine/y_train.npy holds the class -1: number classes from 0"),
-    ({"y_train": np.zeros((10, 3), int)}, "/data/mine/y_train.npy is an array of int64 of the shape [10, 3]; give classes [n] of "
-                                          "integers, values [n, outputs] of floating point, or next tokens like x"),
+    ({"y_train": np.zeros((10, 3), int)}, f"/data/mine/y_train.npy is an array of int64 of the shape [10, 3]; {TARGETS}"),
+    ({"y_train": np.zeros((10, 3, 1))}, f"/data/mine/y_train.npy is an array of float64 of the shape [10, 3, 1]; {TARGETS}"),
     ({"x_test": np.ones((6, 5, 2))}, "/data/mine: x or y of the parts train and test differ in shape or kind: make them alike"),
     ({"x_train": np.ones((4, 4, 2)), "y_train": np.ones((4, 3))},
      "/data/mine/x_train.npy has 4 sequences; 5 at least are needed to hold out some for validation, or give x_validate.npy"),
@@ -171,6 +176,38 @@ def test_a_token_beyond_the_vocabulary_is_refused(arrays, tmp_path):
         with pytest.raises(EmambaError, match=re.escape(sentence)):
             training._check(validate(Recipe, recipe, "recipe"), data)
         array[place] = 0
+
+
+@pytest.mark.parametrize("task, outputs", [("classification", 2), ("regression", 1)])
+def test_targets_of_every_token(arrays, tmp_path, task, outputs):
+    """Whether the running sum of a sequence is above 0, or that sum."""
+    def part(n):
+        x = RNG.normal(size=(n, 4, 2))
+        total = x.sum(-1).cumsum(1)
+        return x, (total > 0).astype(int) if task == "classification" else total[..., None]
+
+    (x, y), (x_test, y_test) = part(200), part(50)
+    data = arrays(x_train=x, y_train=y, x_test=x_test, y_test=y_test)
+    assert data.y_test.shape == y_test.shape
+    model = {"input": "sequence", "features": 2, "length": 4, "d_model": 8, "dt_rank": 1, "d_state": 2, "blocks": 1, "task": task,
+             "outputs": outputs}
+    with pytest.raises(EmambaError, match="are of every token: set pool to none"):
+        training._check(validate(Recipe, {"data": {"name": "mine"}, "model": model}, "recipe"), data)
+    recipe = validate(Recipe, {"data": {"name": "mine"}, "model": model | {"pool": "none"},
+                               "train": {"epochs": 15, "batch": 16, "peak_lr": 1e-2}}, "recipe")
+    with pytest.raises(EmambaError, match="are of whole sequences: set pool to mean or last"):
+        training._check(recipe, arrays(x_train=x, y_train=y[:, 0], x_test=x_test, y_test=y_test[:, 0]))
+    np.save(tmp_path / "data/mine/y_train.npy", y)
+    np.save(tmp_path / "data/mine/y_test.npy", y_test)
+    record = training.train(recipe, tmp_path / "run", tmp_path / "data", progress=False)
+    figures = record["figures"]["test"]
+    assert figures["accuracy"] > 0.85 if task == "classification" else figures["rmse"] < 0.6, figures
+    run = read_checkpoint(tmp_path / "run")
+    settings = QuantizeConfig()
+    artifact = quantize("mine", recipe.model, run.weights, run.codec, calibration_tokens(data.x_train, recipe.model, settings),
+                        settings)
+    answer = predict(artifact, "int", make_executor(artifact, "int"), to_tokens(data.x_test, recipe.model))
+    assert answer.shape == (50, 4, outputs)
 
 
 def write_csv(path, rows, header=("t", "a", "b")):

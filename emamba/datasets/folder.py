@@ -5,7 +5,8 @@
     source.json                                           optional: unit, unit_scale and note, as of `Dataset`
 
 x: sequences [n, L, features] or images [n, height, width, channels] of any real numbers, or token ids [n, L] of integers.
-y: classes [n] or next tokens [n, L] of integers, or values [n, outputs] (or [n]) of floating point.
+y: classes [n], or of each token (also the next token's id) [n, L], of integers; or values [n, outputs] (or [n]), or of each token
+[n, L, outputs], of floating point.
 """
 
 import json
@@ -63,9 +64,9 @@ def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(f"{folder}/x_{part}.npy is an array of {x.dtype} of the shape {list(x.shape)}; give sequences "
                          "[n, L, features], images [n, height, width, channels], or token ids [n, L] of integers")
     classes = y.dtype.kind in "iu"
-    if y.ndim not in (1, 2) or (classes and y.ndim == 2 and y.shape != x.shape):
-        raise InputError(f"{folder}/y_{part}.npy is an array of {y.dtype} of the shape {list(y.shape)}; give classes [n] of "
-                         "integers, values [n, outputs] of floating point, or next tokens like x")
+    if y.ndim not in ((1, 2) if classes else (1, 2, 3)) or (y.ndim == 3 - classes and y.shape[:2] != x.shape[:2]):
+        raise InputError(f"{folder}/y_{part}.npy is an array of {y.dtype} of the shape {list(y.shape)}; give classes [n], "
+                         "or [n, L] of each token, of integers, or values [n, outputs], or [n, L, outputs], of floating point")
     if x.ndim == 2 and (x.min() < 0 or x.max() > LARGEST):
         raise InputError(f"{folder}/x_{part}.npy holds the token id {x.min() if x.min() < 0 else x.max()}: number tokens from 0")
     if classes and y.max() > LARGEST:
@@ -73,7 +74,7 @@ def _part(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     if classes and y.min() < 0:
         raise InputError(f"{folder}/y_{part}.npy holds the class {y.min()}: number classes from 0")
     x = x.astype(np.int64 if x.ndim == 2 else np.float32)
-    return x, y.astype(np.int64) if classes else y.astype(np.float32).reshape(len(y), -1)
+    return x, y.astype(np.int64) if classes else y.astype(np.float32).reshape(y.shape if y.ndim > 1 else (-1, 1))
 
 
 def _numbers(file: Path) -> np.ndarray:

@@ -151,6 +151,10 @@ def _check(recipe: Recipe, data: Dataset):
     if model.input == "tokens" and largest >= model.vocabulary:
         raise SettingError(f"data set {data.name} holds the token id {largest}, outside 0..{model.vocabulary - 1} of "
                            f"model.vocabulary: set that to {largest + 1}")
+    every = data.y_train.ndim == (3 if model.task == "regression" else 2)
+    if every != (model.pool == "none"):
+        raise SettingError(f"model.pool is {model.pool}, but the targets of data set {data.name} are of "
+                           f"{'every token: set pool to none' if every else 'whole sequences: set pool to mean or last'}")
     values = data.y_train.shape[-1] if model.task == "regression" else max(int(y.max()) for _, y in parts) + 1
     if values > model.outputs or (model.task == "regression" and values != model.outputs):
         raise SettingError(f"model.outputs is {model.outputs}, data set {data.name} needs {values}")
