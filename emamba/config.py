@@ -4,10 +4,10 @@ import tomllib
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from .base.errors import InputError, SettingError, brief
-from .base.formats import Rounding
+from .base.errors import EmambaError, InputError, SettingError, brief
+from .base.formats import IntFormat, Rounding
 from .io.files import read_text
 
 NORM_EPSILON = 1e-5
@@ -245,6 +245,12 @@ class QuantizeConfig(Config):
     residual_bits: int = Field(12, ge=2, le=16, description="bits of input, embed, y, gate, out and residual")
     output_bits: int = Field(16, ge=2, le=24, description="bits of the head's output")
     bits: dict[str, int] = Field({}, description="bits of single tensors, by name or pattern such as 'block*.z'")
+    formats: dict[str, str] = Field(
+        {}, description="formats of single tensors that are given, such as {'block0.z' = 'INT8*2^-5'}: outputs by the node's "
+        "name, weights as 'block0.z.weight', those of a scan as 'block0.y.A', 'block0.y.D' and 'block0.y.state'")
+    weight_steps: dict[str, float | list[float]] = Field(
+        {}, description="value of one step of the weights of single tensors ('block0.z.weight'), one or one a channel, for "
+        "weights that are whole steps: they keep their integers")
     weight_bits: int = Field(8, ge=2, le=12)
     weight_scale: Literal["power_of_two", "dyadic"] = Field(
         "power_of_two", description="one power of two per tensor (paper), or an integer multiplier and a shift per channel")
@@ -269,6 +275,16 @@ class QuantizeConfig(Config):
     rounding: Rounding = Rounding.HALF_UP
     frames: int | None = Field(None, ge=1, description="calibration sequences; if not given 1,500, or as many as have 32,768 "
                                "tokens: bounds the memory")
+
+    @field_validator("formats")
+    @classmethod
+    def _check_formats(cls, formats):
+        for text in formats.values():
+            try:
+                IntFormat.parse(text)
+            except EmambaError as error:
+                raise ValueError(str(error)) from None
+        return formats
 
     def calibration_frames(self, tokens: int) -> int:
         """Sequences of so many tokens to calibrate on."""

@@ -1,5 +1,6 @@
 """From a checkpoint and a data set to a measured artifact."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,20 @@ from emamba.config import ModelConfig, QuantizeConfig, Recipe, validate
 from emamba.datasets.metrics import data_figures
 from emamba.datasets.tokens import executor_tokens
 from emamba.io.tensor_files import read_array
-from emamba.quantization.quantize import calibration_tokens, quantize, read_model
+from emamba.quantization.fold import fold
+from emamba.quantization.quantize import Checkpoint, calibration_tokens, quantize, read_model
 from emamba.run.executors import make_executor, predict
 from emamba.run.integer import record_golden
 
 
-def quantized(name: str, checkpoint: Path, settings: QuantizeConfig, folder: Path | None) -> tuple[Artifact, datasets.Dataset]:
-    """A checkpoint or artifact quantized on its data set, which it returns too; `folder` holds the data sets."""
-    model = read_model(checkpoint)
+def quantized(name: str, checkpoint: Path, settings: QuantizeConfig, folder: Path | None,
+              folded: bool = False) -> tuple[Artifact, datasets.Dataset]:
+    """A checkpoint or artifact quantized on its data set, which it returns too.
+
+    folder: holds the data sets
+    folded: whether two Linears in a row become one (`emamba.quantization.fold`)
+    """
+    model = _read(checkpoint, folded)
     data, config = data_of(model.recipe, checkpoint, folder), model.recipe.model
     tokens = calibration(data, config, settings)
     source = {"name": data.name, "split": data.split, "note": data.note, "unit": data.unit, "unit_scale": data.unit_scale}
@@ -27,11 +34,19 @@ def quantized(name: str, checkpoint: Path, settings: QuantizeConfig, folder: Pat
                     model.graph), data
 
 
-def quantized_on(name: str, checkpoint: Path, settings: QuantizeConfig, inputs: Path) -> Artifact:
+def quantized_on(name: str, checkpoint: Path, settings: QuantizeConfig, inputs: Path, folded: bool = False) -> Artifact:
     """A checkpoint or artifact quantized on the inputs in a .npy file."""
-    model = read_model(checkpoint)
+    model = _read(checkpoint, folded)
     known = {key: model.record[key] for key in ("import",) if key in model.record} | {"training": _trained(model.record)}
     return calibrated(name, model.recipe.model, model.weights, model.codec, read_array(inputs), settings, known, model.graph)
+
+
+def _read(checkpoint: Path, folded: bool) -> Checkpoint:
+    model = read_model(checkpoint)
+    if not folded:
+        return model
+    graph, weights = fold(model.graph, model.weights)
+    return replace(model, graph=graph, weights=weights)
 
 
 def measure(artifact: Artifact, data: datasets.Dataset) -> dict[str, dict]:

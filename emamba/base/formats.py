@@ -1,9 +1,10 @@
 """Integer formats and rounding: the one vocabulary of the quantizer, the integer model and the hardware."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .errors import DesignLimit
+from .errors import DesignLimit, SettingError
 
 
 class Rounding(StrEnum):
@@ -30,6 +31,14 @@ class IntFormat:
             raise DesignLimit(f"an integer format must have 1 to 62 bits, not {self.bits}")
         if not -64 <= self.frac <= 64:
             raise DesignLimit(f"frac = {self.frac} of an integer format is out of range; it must lie in −64..64")
+
+    @classmethod
+    def parse(cls, text: str) -> "IntFormat":
+        """The format that is printed as `text`, such as INT8·2^-5 or UINT7*2^-8."""
+        found = re.fullmatch(r"(U?)INT(\d{1,2})[·*]2\^(-?\d{1,2})", text.strip())
+        if not found:
+            raise SettingError(f"'{text[:40]}' is no integer format: write it as INT8*2^-5, or UINT7*2^-8 without a sign")
+        return cls(int(found[2]), not found[1], -int(found[3]))
 
     @property
     def min(self) -> int:

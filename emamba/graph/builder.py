@@ -41,6 +41,12 @@ def build_graph(config: ModelConfig) -> Graph:
     return g.finish()
 
 
+def order_after(source: Node) -> str:
+    """Order of the beats of a Linear that reads `source`: it emits where its input comes as a whole token or from a Linear that
+    accumulates, so that neighbours overlap."""
+    return "emit" if not source.operator.streams or (source.operator.folds and source.order == "accumulate") else "accumulate"
+
+
 class Builder:
     """Collects nodes. Each method adds one and returns its name; tensors are called after the node, or after `tensors`.
 
@@ -96,12 +102,9 @@ class Builder:
 
     def linear(self, name: str, x: str, width: int, *, bias: bool = True, role: str = "inner", tensors: str | None = None,
                **attributes) -> str:
-        """A Linear, which folds the norm that it reads. It emits where its input comes as a whole token or from a Linear that
-        accumulates, so that neighbours overlap."""
-        source = self.nodes[x]
-        emits = not source.operator.streams or (source.operator.folds and source.order == "accumulate")
+        """A Linear, which folds the norm that it reads."""
         return self.add("Linear", name, (x,), width, parameters=("weight", "bias") if bias else ("weight",), tensors=tensors,
-                        role=role, order="emit" if emits else "accumulate", norm=unfolded(self.nodes, x), **attributes)
+                        role=role, order=order_after(self.nodes[x]), norm=unfolded(self.nodes, x), **attributes)
 
     def norm(self, name: str, x: str, *, kind: str | None = None, tensors: str | None = None, bias: bool = True) -> str:
         """A norm, `range`, `layer` or `rms`, by default the configuration's; `none` adds no node. `bias` is none of `rms`."""

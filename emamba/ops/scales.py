@@ -6,7 +6,7 @@ scale that the multiplier and the shift really give. docs/numerics.md lists the 
 
 import numpy as np
 
-from ..base.errors import DesignLimit
+from ..base.errors import DesignLimit, SettingError
 from ..base.formats import IntFormat
 from .base import BIAS, rounded
 
@@ -55,9 +55,34 @@ def power_of_two(weight: Array, bias: Array, bits: int, i: IntFormat, o: IntForm
         frac = min(max(frac, o.frac - i.frac), FINEST)
     if bias.any():
         frac = min(frac, int(np.floor(np.log2(BIAS.max / np.abs(bias).max()))) - i.frac)
-    w = IntFormat(bits, True, frac)
-    return {"weight": np.clip(codes_of(weight, w), -w.max, w.max), "bias": _fixed(bias, 2.0 ** -(i.frac + frac)),
-            "multiplier": np.ones(len(weight), np.int64), "shift": i.frac + frac - o.frac, "w": w}
+    return in_format(weight, bias, IntFormat(bits, True, frac), i, o)
+
+
+def in_format(weight: Array, bias: Array, w: IntFormat, i: IntFormat, o: IntFormat) -> dict:
+    """All of `weight` in the format w."""
+    return {"weight": np.clip(codes_of(weight, w), -w.max, w.max), "bias": _fixed(bias, 2.0 ** -(i.frac + w.frac)),
+            "multiplier": np.ones(len(weight), np.int64), "shift": i.frac + w.frac - o.frac, "w": w}
+
+
+def whole_steps(weight: Array, bias: Array, bits: int, i: IntFormat, o: IntFormat, steps: Array) -> dict:
+    """The integers of a `weight` [out, in] that is whole `steps` [out]. Equal powers of two stay a shift, others become a
+    multiplier for each channel, rounded to DYADIC_BITS of the largest."""
+    exact = weight / steps[:, None]
+    integers = np.floor(exact + 0.5)
+    w, most = IntFormat(bits, True, 0), int(np.abs(integers).max())
+    if most > w.max:
+        raise SettingError(f"weight_steps: its integers reach {most}, above {w.max} of weight_bits ({bits}): raise weight_bits")
+    if (off := np.abs(exact - integers).max(1)).max() > 1e-2:
+        raise SettingError(f"weight_steps: channel {int(off.argmax())} is no whole number of steps: give the scales that its "
+                           "integers were made with, of the weight with its norm folded in")
+    fracs = -np.log2(steps)
+    if (fracs == np.round(fracs[0])).all() and abs(fracs[0]) <= FINEST:
+        return in_format(weight, bias, IntFormat(bits, True, int(fracs[0])), i, o)
+    ratio = steps * (i.step / o.step)
+    shift = min(DYADIC_BITS - 1 - int(np.floor(np.log2(ratio.max()))), FINEST)
+    multiplier = np.clip(np.floor(ratio * 2.0**shift + 0.5), 1, (1 << DYADIC_BITS) - 1)
+    return {"weight": integers.astype(np.int64), "bias": _fixed(bias, multiplier * 2.0**-shift * o.step),
+            "multiplier": multiplier.astype(np.int64), "shift": shift, "w": w}
 
 
 def dyadic(weight: Array, bias: Array, bits: int, i: IntFormat, o: IntFormat, silent: bool) -> dict:

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import piecewise
 from ..base import arithmetic as arith
-from ..base.errors import DesignLimit
+from ..base.errors import DesignLimit, SettingError
 from ..base.formats import IntFormat
 from ..piecewise import Segments, codes
 from .activation import TABLE_SIZE
@@ -267,13 +267,15 @@ class Scan(Operator):
         u, dt, B, C = (q.formats[name] for name in node.inputs)
         step, drive = (q.values[name] for name in node.inputs[1:3])
         bits, fraction = settings.weight_bits, settings.decay_bits - 1
-        a_frac = min(_decay_frac(p["A"], settings.a_bits, step), SLOWEST - dt.frac)
-        a = IntFormat(settings.a_bits, True, a_frac)
+        a = q.given(f"{node.name}.A")
+        if a is None:
+            a = IntFormat(settings.a_bits, True, min(_decay_frac(p["A"], settings.a_bits, step), SLOWEST - dt.frac))
         A = _integer_a(p["A"], a)
         product = IntFormat(dt.bits + a.bits, True, dt.frac + a.frac)
         seen = piecewise.products(codes_of(step, dt), A, dt, product, hold=settings.hold)
         decay = q.fit("exp", product, IntFormat(settings.decay_bits, True, fraction), seen)
         d_frac, wide_bits = best_frac(p["D"], bits, tiny=True), settings.state_bits
+        given_d, state = q.given(f"{node.name}.D"), q.given(f"{node.name}.state")
         o, states, seen_y = q.formats[node.name], q.largest_state(node), float(np.abs(q.values[node.name]).max())
 
         def scan(h_frac: int) -> Scan:
@@ -281,7 +283,7 @@ class Scan(Operator):
             if 0 < seen_y < coarse:
                 raise DesignLimit(f"a step of C times the state, which reaches {states:g}, is {coarse:g}, above the outputs of "
                                   f"at most {seen_y:g}: raise state_bits ({wide_bits}), or rescale B and C")
-            d = IntFormat(bits, True, max(-FINEST, min(d_frac, C.frac + h_frac + fraction - u.frac)))
+            d = given_d or IntFormat(bits, True, max(-FINEST, min(d_frac, C.frac + h_frac + fraction - u.frac)))
             b_bar = IntFormat(settings.activation_bits, True, h_frac - u.frac) if settings.input_term == "delta_b" else None
             return cls(A=A, D=codes_of(p["D"], d), **cls._shape(node, q), u=u, dt=dt, B=B, C=C, a=a, d=d, decay=decay,
                        h=IntFormat(wide_bits - fraction, True, h_frac), h_wide=IntFormat(wide_bits, True, h_frac + fraction),
@@ -294,6 +296,10 @@ class Scan(Operator):
         aligned = d_frac + u.frac - C.frac + min(40, FINEST + 2 - bits - u.bits)  # D·u, shifted to y's sum, fits it
         driven = dt.frac + u.frac + B.frac + min(40, FINEST - dt.bits - u.bits - B.bits)  # so does the input term the state
         h_frac = min(calibrated, 40, min(aligned, driven, 40 + o.frac - C.frac) - fraction)
+        if state is not None:
+            if state.bits != wide_bits or not state.signed:
+                raise SettingError(f"formats: its state is given as {state}, but state_bits says INT{wide_bits}")
+            return scan(state.frac - fraction)
         if settings.state_scale == "certificate":
             while not certify(scan(h_frac)).holds:
                 h_frac -= 1

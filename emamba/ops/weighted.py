@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..base import arithmetic as arith
-from ..base.errors import DesignLimit, InputError
+from ..base.errors import DesignLimit, InputError, SettingError
 from ..base.formats import IntFormat
 from .base import (
     BIAS,
@@ -24,7 +24,7 @@ from .base import (
     register,
     rounded,
 )
-from .scales import FINEST, SCALES, SLACK
+from .scales import FINEST, SCALES, SLACK, in_format, whole_steps
 
 LANES = 8
 """Outputs of a Linear that the C loop sums at a time, so that they stay in registers."""
@@ -114,7 +114,16 @@ class Weighted(Operator):
         reach = o.magnitude * o.step + np.abs(p["weight"]).sum(1) * i.magnitude * i.step
         bias = np.clip(p["bias"], -2 * reach, 2 * reach)  # beyond it the output saturates for any input, as of a dead ReLU
 
+        given, steps = q.given(f"{node.name}.weight"), q.given_steps(node)
+        if given is not None and (steps is not None or not given.signed or q.settings.weight_scale == "dyadic"):
+            raise SettingError("formats: a format of its weights is a signed one with weight_scale = 'power_of_two', and without "
+                               "weight_steps")
+
         def scaled(o: IntFormat) -> dict:
+            if steps is not None:
+                return whole_steps(p["weight"], bias, bits, i, o, steps)
+            if given is not None:
+                return in_format(p["weight"], bias, given, i, o)
             return SCALES[q.settings.weight_scale](p["weight"], bias, bits, i, o, silent)
 
         parts = scaled(o)

@@ -193,9 +193,13 @@ def _calibrated(node: Node, bits: int, x: Array, finer: int) -> tuple[IntFormat,
         o = IntFormat(bits - 1, False, best_frac(x, bits - 1, False, tiny=True) + finer)
     else:
         o = node.operator.format(node, bits) or IntFormat(bits, True, best_frac(x, bits) + finer)
+    return o, _told(x, o) | ({"finer": finer} if finer else {})
+
+
+def _told(x: Array, o: IntFormat) -> dict:
+    """What is recorded of the values of a node in a format."""
     clipped = float(((x > (o.max + 0.5) * o.step) | (x < (o.min - 0.5) * o.step)).mean())
-    told = {"min": float(x.min()), "max": float(x.max()), "rms": float(np.sqrt((x**2).mean())), "clipped": clipped}
-    return o, told | ({"finer": finer} if finer else {})
+    return {"min": float(x.min()), "max": float(x.max()), "rms": float(np.sqrt((x**2).mean())), "clipped": clipped}
 
 
 class Quantization:
@@ -206,6 +210,8 @@ class Quantization:
         self.reference, self.values, self.graph = traces.reference, traces.values, traces.reference.graph
         self.calibration: dict[str, dict] = {}
         self.formats: dict[str, IntFormat] = {}
+        self._given = {name: IntFormat.parse(text) for name, text in settings.formats.items()}
+        self._asked: set[str] = set()
 
     def operators(self) -> dict[str, Operator]:
         """By node, its operator."""
@@ -223,8 +229,31 @@ class Quantization:
                     self.coarsen(name, self.formats[node.name].frac + SLACK)
         for node in self.graph:
             with located(f"node '{node.name}'"):
-                made[node.name] = node.operator.quantize(node, self)
+                made[node.name] = op = node.operator.quantize(node, self)
+                if (given := self.given(node.name)) not in (None, op.o):
+                    raise SettingError(f"formats: its output is {op.o}, which follows from its inputs, so it cannot be {given}")
+        for table in ("formats", "weight_steps"):
+            for name in getattr(self.settings, table):
+                if name not in self._asked:
+                    raise SettingError(f"{table}: no tensor is named '{name}', or its format follows from others; the names are "
+                                       f"{', '.join(sorted(self._asked))}")
         return made
+
+    def given(self, name: str) -> IntFormat | None:
+        """The format that the settings give to a tensor."""
+        self._asked.add(name)
+        return self._given.get(name)
+
+    def given_steps(self, node: Node) -> Array | None:
+        """The value of one step of a node's weights that the settings give, [outputs]."""
+        name = f"{node.name}.weight"
+        self._asked.add(name)
+        if name not in self.settings.weight_steps:
+            return None
+        steps = np.asarray(self.settings.weight_steps[name], np.float64)
+        if steps.shape not in ((), (node.width,)) or not (np.isfinite(steps) & (steps > 0)).all():
+            raise SettingError(f"weight_steps: '{name}' needs one finite step above 0, or one for each of {node.width} channels")
+        return np.broadcast_to(steps, node.width)
 
     def parameters(self, node: Node) -> dict[str, Array]:
         """The float parameters of a node, its norm folded in."""
@@ -236,6 +265,8 @@ class Quantization:
 
     def coarsen(self, name: str, frac: int) -> IntFormat:
         """The format of a node's output, with at most `frac` fraction bits."""
+        if name in self._given and self._given[name].frac > frac:
+            raise SettingError(f"formats: '{name}' is given as {self._given[name]}; at most {frac} fraction bits carry something")
         self.formats[name] = o = replace(self.formats[name], frac=min(self.formats[name].frac, frac))
         return o
 
@@ -279,6 +310,9 @@ class Quantization:
         bits, x = self._bits(node), self.values[node.name]
         if not node.inputs and node.operator.follows(node):
             return node.operator.format(node, bits)
+        if (given := self.given(node.name)) is not None:
+            self.calibration[node.name] = _told(x, given)
+            return given
         finer = self.finer.get(node.name, 0)
         o, self.calibration[node.name] = self.traces.once((node.name, bits, finer), lambda: _calibrated(node, bits, x, finer))
         return o

@@ -42,6 +42,7 @@ def add(commands: Commands) -> None:
     add_settings(sub)
     sub.add_argument("--calibration", type=Path, metavar="FILE", help="inputs of the model in a .npy file, to calibrate on "
                      "instead of the data set; then no figures are measured")
+    sub.add_argument("--fold", action="store_true", help="two Linears in a row become one, such as those of the step size")
     sub.add_argument("--auto-width", action="store_true", help="choose the bits of every tensor: the cheapest within --tolerance")
     sub.add_argument("--tolerance", **real(least=0, most=1e9),
                      default=0.05, help="how far the integer model's figure may lie above the float "
@@ -109,11 +110,16 @@ def _quantize(options: argparse.Namespace) -> int:
     wanted = settings(options, known_settings(options.checkpoint))
     if options.calibration and options.auto_width:
         raise SettingError("--auto-width judges widths on a data set: leave out --calibration, or --auto-width")
+    if options.fold and options.auto_width:
+        raise SettingError("--auto-width judges the model as it is: quantize with --fold first, then that artifact with "
+                           "--auto-width")
     if options.calibration:
-        return save_artifact(quantized_on(options.out.name, options.checkpoint, wanted, options.calibration), options.out)
+        return save_artifact(quantized_on(options.out.name, options.checkpoint, wanted, options.calibration, options.fold),
+                             options.out)
     if options.auto_width:
         wanted = _chosen_widths(options, wanted)
-    return measure_and_save(*quantized(options.out.name, options.checkpoint, wanted, options.data), options.out)
+    return measure_and_save(*quantized(options.out.name, options.checkpoint, wanted, options.data, options.fold),
+                            options.out)
 
 
 def _chosen_widths(options: argparse.Namespace, wanted: QuantizeConfig) -> QuantizeConfig:
