@@ -66,7 +66,8 @@ class ModelConfig(Config):
         "mixer of either direction on the same norm, whose outputs are added")
     shared_directions: bool = Field(False, description="both mixers of direction = 'both' have the same weights")
     residual: bool = True
-    pool: Literal["mean", "last", "none"] = Field("mean", description="none: an output for each token")
+    pool: Literal["mean", "gated", "last", "none"] = Field(
+        "mean", description="gated: the mean of the tokens times sigmoid(linear); none: an output for each token")
     task: Literal["classification", "regression", "next_token"]
     outputs: int = Field(ge=1, le=1 << 20, description="classes, regressed values, or vocabulary size")
     options: dict[str, bool | int | float | str] = Field({}, description="what only a form of your own knows")
@@ -266,12 +267,13 @@ class QuantizeConfig(Config):
     input_term: Literal["delta_u", "delta_b"] = Field("delta_u", description="(δ·u)·B, or the paper's requantized (δ·B)·u")
     rule: Literal["minimax", "chord", "authors", "least_squares", "exact"] = Field(
         "minimax", description="how segments are fitted; least_squares weighs errors by the calibration values")
-    knot_step: int | Literal["auto"] | dict[Literal["silu", "exp", "softplus"], int | Literal["auto"]] = Field(
+    knot_step: int | Literal["auto"] | dict[Literal["silu", "exp", "softplus", "sigmoid"], int | Literal["auto"]] = Field(
         1, description="knots are multiples of so many input codes: a power of two, or \"auto\"; or one for each function, "
         "such as {exp = 64}")
     silu_segments: int = Field(17, ge=1, le=64)
     exp_segments: int = Field(11, ge=1, le=64)
     softplus_segments: int = Field(17, ge=1, le=64)
+    sigmoid_segments: int = Field(17, ge=1, le=64)
     rounding: Rounding = Rounding.HALF_UP
     frames: int | None = Field(None, ge=1, description="calibration sequences; if not given 1,500, or as many as have 32,768 "
                                "tokens: bounds the memory")

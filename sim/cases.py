@@ -200,7 +200,7 @@ CASES = [
     *((layer_norm_block, (6, 3, 12), {"rms": rms, "epsilon": 0, "rounding": rounding})
       for rms, rounding in ((False, Rounding.HALF_EVEN), (True, Rounding.TRUNCATE))),
     *((activation_block, (name,), {"o": o} | options) for options in ({}, {"entries": True}, {"table": True}) for name, o in (
-        ("silu", I8), ("softplus", IntFormat(8, True, 4)), ("exp", IntFormat(8, True, 7)))),
+        ("silu", I8), ("softplus", IntFormat(8, True, 4)), ("exp", IntFormat(8, True, 7)), ("sigmoid", IntFormat(8, False, 8)))),
     *((scan_block, shape, {}) for shape in (
         (4, 3, 1, 3), (5, 4, 2, 2), (3, 5, 3, 2), (2, 3, 2, 3), (1, 1, 1, 1), (4, 8, 2, 8), (3, 3, 1, 1))),
     *((scan_block, shape, {"table": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (4, 3, 1, 3), (3, 3, 1, 1), (20, 2, 1, 1))),

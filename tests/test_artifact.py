@@ -310,7 +310,7 @@ MANIFESTS = [
         "block0.conv", "its taps is True; it must be an integer in 1..64")),
     (put("row", "block0.conv", "attributes", {"taps": 3}), node("block0.conv", "it has 4 taps, the model needs 3")),
     (put("row", "block0.silu", "attributes", {"function": "tan"}), node(
-        "block0.silu", "its function is tan; it must be one of silu, softplus")),
+        "block0.silu", "its function is tan; it must be one of silu, softplus, sigmoid")),
     (put("row", "block0.dt", "attributes", {}), node("block0.dt", "its relu is True, but the node's function is None")),
     (put("row", "pool", "attributes", {"mean": 1}), node("pool", "its mean is 1; it must be a bool")),
     (put("row", "pool", "attributes", {"mean": True, "x": 1}), node("pool", "a Pool has no attribute 'x'")),

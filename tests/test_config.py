@@ -58,7 +58,7 @@ BAD = [
     (SEQUENCE, {"residual": "perhaps"}, "model.residual: Input should be a valid boolean, unable to interpret input"),
     (SEQUENCE, {"norm": "batch"}, "model.norm: Input should be 'range', 'layer', 'rms' or 'none'"),
     (SEQUENCE, {"form": "mamba-2"}, "model.form: String should match pattern '^[A-Za-z]\\w{0,39}$'"),
-    (SEQUENCE, {"pool": "max"}, "model.pool: Input should be 'mean', 'last' or 'none'"),
+    (SEQUENCE, {"pool": "max"}, "model.pool: Input should be 'mean', 'gated', 'last' or 'none'"),
     (SEQUENCE, {"input": "audio"}, "model.input: Input should be 'image', 'sequence' or 'tokens'"),
     (SEQUENCE, {"task": "clustering"}, "model.task: Input should be 'classification', 'regression' or 'next_token'"),
     *[(SEQUENCE, {key: 0}, f"model.{key}: Input should be greater than or equal to 1")
@@ -182,7 +182,7 @@ def test_files_that_are_missing_or_not_toml(tmp_path):
 
 LIMITS = {"activation_bits": (2, 16), "residual_bits": (2, 16), "output_bits": (2, 24), "weight_bits": (2, 12), "a_bits": (4, 12),
           "decay_bits": (4, 12), "state_bits": (8, 40), "silu_segments": (1, 64), "exp_segments": (1, 64),
-          "softplus_segments": (1, 64)}
+          "softplus_segments": (1, 64), "sigmoid_segments": (1, 64)}
 
 
 @pytest.mark.parametrize("key", LIMITS)

@@ -21,6 +21,7 @@ TRUE = {
     "silu": lambda x: x / (1 + math.exp(-x)) if x > -700 else 0.0,
     "exp": lambda x: math.exp(x),
     "softplus": lambda x: math.log1p(math.exp(x)) if x < 30 else x,
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
 }
 
 
@@ -91,7 +92,7 @@ def test_minimax_largest_error(name, i, o, worst):
     assert errors(fit(name, i, o, 17), name)["max_lsb"] < worst
 
 
-@pytest.mark.parametrize("name, segments", [("silu", 17), ("exp", 11), ("softplus", 17)])
+@pytest.mark.parametrize("name, segments", [("silu", 17), ("exp", 11), ("softplus", 17), ("sigmoid", 17)])
 def test_minimax_is_better_than_the_paper(name, segments):
     i, o, domain = IntFormat(16, True, 12), IntFormat(12, True, 9), (-7.0, 0.0) if name == "exp" else None
     minimax, chord = (errors(fit(name, i, o, segments, rule), name, domain)["max_lsb"] for rule in ("minimax", "chord"))
@@ -107,7 +108,7 @@ def test_one_line_of_exp_is_the_known_minimax_line():
     assert 0.09 < errors(table, "exp")["max_real"] < 0.1059
 
 
-@pytest.mark.parametrize("name, o_frac, segments", [("silu", 4, 17), ("exp", 7, 11), ("softplus", 5, 17)])
+@pytest.mark.parametrize("name, o_frac, segments", [("silu", 4, 17), ("exp", 7, 11), ("softplus", 5, 17), ("sigmoid", 7, 17)])
 def test_segments_meet_their_promises(name, o_frac, segments):
     i, o = IntFormat(12, True, 8), int8(o_frac)
     table = fit(name, i, o, segments)
@@ -185,7 +186,8 @@ def test_chord_rule_gives_the_papers_segments():
     assert fit("exp", i, o, 11, "chord").segments == 11
 
 
-@pytest.mark.parametrize("name, low, high", [("silu", -7.0, 7.0), ("exp", -4.0, 1.0), ("softplus", -7.0, 7.0)])
+@pytest.mark.parametrize("name, low, high", [("silu", -7.0, 7.0), ("exp", -4.0, 1.0), ("softplus", -7.0, 7.0),
+                                             ("sigmoid", -7.0, 7.0)])
 def test_chord_rule_keeps_three_percent(name, low, high):
     knots, m, c = chords(name, low, high, 0.03)
     x = np.linspace(low, high, 40001)[:-1]
@@ -214,7 +216,7 @@ def test_errors_counts_what_it_says():
 
 
 @pytest.mark.parametrize("arguments, options, sentence", [
-    (("tanh", int8(4), int8(4), 17), {}, "there is no piecewise-linear function 'tanh'; choose one of silu, exp, softplus"),
+    (("tanh", int8(4), int8(4), 17), {}, "there is no piecewise-linear function 'tanh'; choose one of silu, exp, softplus, sigmoid"),
     (("silu", int8(4), int8(4), 17, "best"), {},
      "there is no rule 'best' to fit silu; choose one of minimax, chord, authors, authors_5bit, least_squares"),
     (("silu", IntFormat(20), int8(4), 17), {},
@@ -467,6 +469,6 @@ def test_main_prints_a_table():
     run = subprocess.run([sys.executable, "-m", "emamba.piecewise"], capture_output=True, text=True, check=True)
     lines = run.stdout.splitlines()
     assert lines[1] == "| " + " | ".join(["---"] * 11) + " |"
-    assert len(lines) == 40 and len({line.count("|") for line in lines}) == 1
+    assert len(lines) == 45 and len({line.count("|") for line in lines}) == 1
     free = [line.split("|") for line in lines if "| minimax |" in line or "| least_squares |" in line]
-    assert len(free) == 24 and all(cells[8].strip() in "01" for cells in free)
+    assert len(free) == 28 and all(cells[8].strip() in "01" for cells in free)

@@ -145,8 +145,12 @@ class Builder:
     def finish(self) -> Graph:
         """Adds norm, pool and head."""
         config = self.config
-        x = self.norm("norm", self.x)
+        gated = config.pool == "gated"
+        x = self.norm("norm", self.x, bias=not gated)
+        if gated:
+            share = self.activation("pool_share", self.linear("pool_gate", x, self.width(x)), "sigmoid")
+            x = self.multiply("pool_product", x, share)
         if config.pool != "none":
-            x = self.add("Pool", "pool", (x,), self.width(x), mean=config.pool == "mean")
+            x = self.add("Pool", "pool", (x,), self.width(x), mean=config.pool != "last")
         head = self.linear("head", x, config.outputs, role="head")
         return Graph(tuple(self.nodes.values()), (head,))

@@ -33,7 +33,7 @@ class Activation(Operator):
     segments: Segments | None = None
     entries: Array | None = field(default=None)
 
-    attributes: ClassVar = {"function": ("silu", "softplus"), "offset": float, "low": float, "high": float}
+    attributes: ClassVar = {"function": ("silu", "softplus", "sigmoid"), "offset": float, "low": float, "high": float}
     needed = ("function",)
     unit = "segments"
     source = Path(__file__).with_suffix(".c")

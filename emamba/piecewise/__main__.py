@@ -9,7 +9,7 @@ from .rules import FREE_KNOTS, RULES, fit
 INT8 = {frac: IntFormat(8, True, frac) for frac in range(8)}
 CASES = (("silu", INT8[4], INT8[4], 17), ("silu", INT8[4], INT8[5], 17), ("silu", IntFormat(12, True, 8), INT8[4], 17),
          ("exp", IntFormat(16, True, 11), INT8[7], 11), ("softplus", INT8[4], INT8[4], 17),
-         ("softplus", IntFormat(16, True, 12), INT8[4], 17))
+         ("softplus", IntFormat(16, True, 12), INT8[4], 17), ("sigmoid", INT8[4], INT8[7], 17))
 
 
 def main() -> None:

@@ -9,8 +9,8 @@ from .functions import Scalar, name_of, values
 
 Array = np.ndarray
 
-DOMAINS = {"silu": (-7.0, 7.0), "exp": (-4.0, 1.0), "softplus": (-7.0, 7.0)}
-"""Paper for SiLU and exp; our choice for softplus."""
+DOMAINS = {"silu": (-7.0, 7.0), "exp": (-4.0, 1.0), "softplus": (-7.0, 7.0), "sigmoid": (-7.0, 7.0)}
+"""Paper for SiLU and exp; our choice for softplus and sigmoid."""
 
 # A chord across a zero of the function has unbounded relative error; below this absolute error any chord is accepted.
 # 40 times finer than half an INT8 step at 2^−7, and the value at which SiLU takes the paper's 17 segments.

@@ -24,7 +24,12 @@ def _softplus(x: Array) -> Array:
     return np.maximum(x, 0.0) + np.log1p(np.exp(-np.abs(x)))
 
 
-FUNCTIONS: dict[str, Scalar] = {"silu": _silu, "exp": _exp, "softplus": _softplus}
+def _sigmoid(x: Array) -> Array:
+    decay = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1.0, decay) / (1.0 + decay)
+
+
+FUNCTIONS: dict[str, Scalar] = {"silu": _silu, "exp": _exp, "softplus": _softplus, "sigmoid": _sigmoid}
 
 EVERYWHERE: Domain = (-np.inf, np.inf)
 ARGUMENTS: dict[str, Domain] = {"exp": (-np.inf, 0.0)}

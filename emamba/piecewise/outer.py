@@ -24,10 +24,10 @@ def saturates_early(function: str | Scalar, i: IntFormat, o: IntFormat) -> bool:
 def outer(function: str | Scalar, i: IntFormat, o: IntFormat, fitted: Domain) -> tuple[Line, Line]:
     """The pieces below and above the arguments `fitted`, both ends finite.
 
-    SiLU and softplus: 0 and the identity; exp: 0 and the constant of the upper end (paper). Where the output saturates long
-    before the identity, it is the largest output instead, so that the identity's slope does not cost the others their bits (our
-    choice). Another function: the rounded constant of each end, or the identity where that meets more codes from there on (our
-    choice).
+    SiLU and softplus: 0 and the identity; exp and sigmoid: 0 and the constant of the upper end (paper for exp). Where the output
+    saturates long before the identity, it is the largest output instead, so that the identity's slope does not cost the others
+    their bits (our choice). Another function: the rounded constant of each end, or the identity where that meets more codes from
+    there on (our choice).
     """
     identity = (i.step / o.step, 0.0)
 
@@ -36,7 +36,7 @@ def outer(function: str | Scalar, i: IntFormat, o: IntFormat, fitted: Domain) ->
 
     if isinstance(function, str):
         assert function in FUNCTIONS
-        above = (0.0, constant(fitted[1])) if function == "exp" or saturates_early(function, i, o) else identity
+        above = (0.0, constant(fitted[1])) if function in ("exp", "sigmoid") or saturates_early(function, i, o) else identity
         return (0.0, 0.0), above
     x = codes(i)
     x = x[(x * i.step >= fitted[0]) & (x * i.step <= fitted[1])]

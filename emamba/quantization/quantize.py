@@ -272,7 +272,7 @@ class Quantization:
 
     def fit(self, function: str, i: IntFormat, o: IntFormat, density: Array) -> piecewise.Segments:
         """The piecewise-linear unit of a function by the settings, for inputs of that density."""
-        rule = "minimax" if self.settings.rule == "exact" or (self.settings.rule == "authors" and function == "softplus") \
+        rule = "minimax" if self.settings.rule == "exact" or (self.settings.rule == "authors" and function not in piecewise.AUTHORS) \
             else self.settings.rule
         step = self.settings.knot_step
 
