@@ -68,6 +68,8 @@ class ModelConfig(Config):
     residual: bool = True
     pool: Literal["mean", "gated", "last", "none"] = Field(
         "mean", description="gated: the mean of the tokens times sigmoid(linear); none: an output for each token")
+    smooth: int | None = Field(None, ge=1, le=16, description="filter of the outputs over time, y ← y + (x − y)/2^smooth, for "
+                               "task = 'regression'")
     task: Literal["classification", "regression", "next_token"]
     outputs: int = Field(ge=1, le=1 << 20, description="classes, regressed values, or vocabulary size")
     options: dict[str, bool | int | float | str] = Field({}, description="what only a form of your own knows")
@@ -123,6 +125,8 @@ class ModelConfig(Config):
                                  "groups")
         if self.mlp_gated and self.mlp is None:
             raise ValueError("mlp_gated needs the key 'mlp'")
+        if self.smooth is not None and self.task != "regression":
+            raise ValueError(f"the key 'smooth' does not belong to task = '{self.task}'")
         if self.delta == "relu" and (self.delta_offset is not None or self.delta_limits is not None):
             raise ValueError("delta_offset and delta_limits need delta = 'softplus'")
         if self.delta_limits is not None and not 0 <= self.delta_limits[0] < self.delta_limits[1] <= 1e30:

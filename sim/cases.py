@@ -22,6 +22,7 @@ from emamba.ops import (
     Reverse,
     RMSNorm,
     Scan,
+    Smooth,
 )
 from emamba.ops.attention import inverse_root
 from emamba.piecewise import Segments, codes, exact, fit
@@ -36,6 +37,7 @@ from rtl.blocks import pool as rtl_pool
 from rtl.blocks import range_norm as rtl_range_norm
 from rtl.blocks import reverse as rtl_reverse
 from rtl.blocks import scan as rtl_scan
+from rtl.blocks import smooth as rtl_smooth
 from rtl.kit.block import Spec
 from rtl.kit.datapath import Products
 
@@ -170,6 +172,10 @@ def reverse_block(channels, lanes, tokens, pace=1, i=I8) -> Spec:
     return rtl_reverse.Reverse(Reverse(o=i, channels=channels, i=i), lanes, tokens, pace)
 
 
+def smooth_block(channels, lanes, shift, **options) -> Spec:
+    return rtl_smooth.Smooth(Smooth(channels=channels, i=I8, o=I8, shift=shift, **options), lanes)
+
+
 def lookup_block(vocabulary, width, lanes) -> Spec:
     return rtl_lookup.Lookup(lookup(rng(), vocabulary, width), lanes)
 
@@ -219,6 +225,8 @@ CASES = [
     *((pool_block, (*shape, mean), {}) for mean in (False, True) for shape in ((6, 2), (5, 3), (1, 1))),
     *((reverse_block, shape, {}) for shape in (
         (6, 2, 4), (5, 3, 4, 5), (1, 1, 4), (7, 7, 4, 3), (4, 4, 1), (5, 2, 1, 4), (3, 1, 2), (1, 1, 1))),
+    *((smooth_block, shape, {}) for shape in ((6, 2, 3), (5, 3, 1), (1, 1, 7), (4, 4, 2))),
+    *((smooth_block, (5, 2, 2), {"rounding": rounding}) for rounding in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),
     *((lookup_block, shape, {}) for shape in ((11, 5, 2), (128, 3, 3), (2, 1, 1))),
 ]
 """Every block in several shapes: odd widths, one channel, lanes that do not divide, each folding, each rounding."""

@@ -35,7 +35,7 @@ SHAPES: dict[str, dict] = {
     "mamba2-groups": {"form": "mamba2", "input": "sequence", "features": 3, "length": 7, "d_model": 9, "head_dim": 3, "groups": 2,
                       "d_state": 3, "blocks": 1, "task": "regression", "outputs": 2},
     "pointwise-gated-pool": {"input": "sequence", "features": 2, "length": 6, "d_model": 5, "d_state": 2, "dt_rank": 2,
-                             "conv": "pointwise", "blocks": 1, "mlp": 7, "mlp_gated": True, "pool": "gated", "norm": "range",
+                             "conv": "pointwise", "blocks": 1, "mlp": 7, "mlp_gated": True, "pool": "gated", "smooth": 2,
                              "task": "regression", "outputs": 3},
     "mamba2-norm-before": {"form": "mamba2", "input": "tokens", "vocabulary": 7, "length": 5, "d_model": 5, "inner": 7,
                            "head_dim": 7, "wide_D": True, "gated_norm": "before", "norm": "rms", "d_state": 2, "d_conv": 2,

@@ -28,6 +28,7 @@ from emamba.ops import (
     Reverse,
     RMSNorm,
     Scan,
+    Smooth,
 )
 from emamba.piecewise import codes, exact, fit
 from emamba.run import integer
@@ -92,6 +93,7 @@ GOOD = {
     "HeadScan": head_scan_parts(),
     "Multiply": {"o": I8, "channels": 4, "a": I12, "b": I8},
     "Add": {"o": I8, "channels": 4, "a": I12, "b": I8},
+    "Smooth": {"o": I8, "channels": 4, "i": I8, "shift": 3},
     "Pool": {"o": I8, "channels": 4, "i": I8, "mean": True, "tokens": 3, "multiplier": 5461, "shift": 14},
     "Reverse": {"o": I8, "channels": 4, "i": I8},
     "Attention": {"o": I8, "channels": 4, "heads": 2, "causal": False, "tokens": 3, "q": I8, "k": I12, "v": I8,
@@ -177,6 +179,8 @@ BAD = [
      "the scaled score can reach 72 bits; at most 62 are possible: use narrower formats"),
     ("Attention", {"v": IntFormat(42, True, 5)},
      "the scaled sum can reach 64 bits; at most 62 are possible: use narrower formats"),
+    ("Smooth", {"shift": 0}, "shift = 0 is out of range; a filter's must lie in 1..16"),
+    ("Smooth", {"o": I12}, "the output's format is INT12·2^-7, but the node needs INT8·2^-5"),
     ("Pool", {"shift": 63}, f"shift = 63 {SHIFT}"),
     ("Pool", {"multiplier": 0}, "multiplier = 0 is out of range; it must lie in 1..65535"),
     ("Pool", {"multiplier": 65536}, "multiplier = 65536 is out of range; it must lie in 1..65535"),
@@ -205,6 +209,7 @@ INPUTS = [
     ("Multiply", [Input(o=I12, channels=4), Input(o=I8, channels=4)], "first second"),
     ("Add", [Input(o=I12, channels=4), Input(o=I8, channels=4)], "first second"),
     ("Pool", [Input(o=I8, channels=4)], "pool"),
+    ("Smooth", [Input(o=I8, channels=4)], "filter"),
     ("Reverse", [Input(o=I8, channels=4)], "reverse"),
     ("Attention", [Input(o=I8, channels=4), Input(o=I12, channels=4), Input(o=I8, channels=4)], "q k v"),
 ]
@@ -614,3 +619,20 @@ def test_blocks_of_sequences_change_nothing(shape, monkeypatch):
         for name, value in model.run(tokens[:batch]).items():
             assert value.dtype == np.int64 and value.flags.c_contiguous
             assert np.array_equal(value, whole[name][:batch])
+
+
+@pytest.mark.parametrize("rounding", Rounding)
+@pytest.mark.parametrize("shift", [1, 3, 16])
+@pytest.mark.parametrize("i", [I8, U7])
+def test_smooth_stays_in_its_format_and_goes_on(i, shift, rounding):
+    op, rng = Smooth(o=i, channels=3, i=i, shift=shift, rounding=rounding), np.random.default_rng(shift)
+    x = rng.integers(i.min, i.max + 1, (2, 400, 3))
+    x[:, 100:200], x[:, 200:300] = i.min, i.max
+    y = op(x)
+    assert np.array_equal(y[:, 0], x[:, 0]) and y.min() >= i.min and y.max() <= i.max
+    state = [int(v) << shift for v in x[0, 0]]
+    for t in range(1, 400):
+        state = [s + int(v) - rounded(Fraction(s, 1 << shift), rounding) for s, v in zip(state, x[0, t], strict=True)]
+        assert y[0, t].tolist() == [rounded(Fraction(s, 1 << shift), rounding) for s in state]
+    first, kept = op.resume(None, x[:, :150])
+    assert np.array_equal(np.concatenate([first, op.resume(kept, x[:, 150:])[0]], 1), y)

@@ -216,7 +216,8 @@ def test_errors_counts_what_it_says():
 
 
 @pytest.mark.parametrize("arguments, options, sentence", [
-    (("tanh", int8(4), int8(4), 17), {}, "there is no piecewise-linear function 'tanh'; choose one of silu, exp, softplus, sigmoid"),
+    (("tanh", int8(4), int8(4), 17), {},
+     "there is no piecewise-linear function 'tanh'; choose one of silu, exp, softplus, sigmoid"),
     (("silu", int8(4), int8(4), 17, "best"), {},
      "there is no rule 'best' to fit silu; choose one of minimax, chord, authors, authors_5bit, least_squares"),
     (("silu", IntFormat(20), int8(4), 17), {},

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from blocks import check
+from blocks import beats_of, check, simulate
 
 from emamba.base.formats import IntFormat
 from emamba.ops import Activation as Op
@@ -13,7 +13,7 @@ from rtl.blocks.activation import Activation
 from rtl.blocks.layer_norm import LayerNorm
 from rtl.blocks.linear import Linear
 from rtl.blocks.range_norm import RangeNorm
-from rtl.kit.block import beats
+from rtl.kit.block import BlockOptions, beats
 from rtl.kit.datapath import Products
 from sim import cases
 from sim.bench import random_tokens
@@ -78,3 +78,20 @@ def test_coarse_knots_on_every_code(name, i, knot_step, rule):
     assert segments.knot_step >= knot_step
     op = Op(channels=4, i=i, o=segments.o, segments=segments)
     check(Activation(op, 4), codes(i).reshape(1, -1, 4), stalls=(0.0, 0.3))
+
+
+@pytest.mark.parametrize("name, length", [("pool-5-3-True", cases.TOKENS), ("pool-5-3-False", 3), ("pool-5-3-False", 1),
+                                          ("smooth-5-3-1", 3)])
+def test_packets_that_go_on_with_a_state(name, length):
+    """A packet without `first` goes on: a filter keeps its values, and a pool passes that on to what keeps a state after it."""
+    block = cases.BLOCKS[name]()
+    x = random_tokens(block.inputs["i"], 5, length)
+    fresh, state, expected = [True, False, False, True, False], None, []
+    for packet, begins in zip(x, fresh, strict=True):
+        y, state = block.op.resume(None if begins else state, packet[None])
+        expected += [(lanes, int(first and begins), last) for lanes, first, last in beats_of(block.output, y)]
+    given = [(lanes, int(first and fresh[k // (length * block.inputs["i"].beats)]), last)
+             for k, (lanes, first, last) in enumerate(beats_of(block.inputs["i"], x))]
+    found, _, _ = simulate(block.build(BlockOptions(stateful=True)), [given], len(expected), np.random.default_rng(0), 0.3)
+    shown = [(lanes[:len(want)], first, last) for (lanes, first, last), (want, *_) in zip(found, expected, strict=True)]
+    assert shown == expected

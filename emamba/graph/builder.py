@@ -153,4 +153,6 @@ class Builder:
         if config.pool != "none":
             x = self.add("Pool", "pool", (x,), self.width(x), mean=config.pool != "last")
         head = self.linear("head", x, config.outputs, role="head")
+        if config.smooth is not None:
+            head = self.add("Smooth", "smooth", (head,), config.outputs, role="head", shift=config.smooth)
         return Graph(tuple(self.nodes.values()), (head,))

@@ -10,8 +10,31 @@ from .norms import LayerNorm, Norm, RangeNorm, RMSNorm
 from .pool import Pool
 from .reverse import Reverse
 from .scan import Scan
+from .smooth import Smooth
 from .weighted import Conv1d, Linear, Weighted
 
-__all__ = ["BIAS", "MULTIPLIER", "OPERATORS", "Activation", "Add", "Attention", "Conv1d", "HeadScan", "Input", "LayerNorm",
-           "Linear", "Lookup", "Multiply", "Norm", "Operator", "Pool", "RMSNorm", "RangeNorm", "Reverse", "Scan", "Weighted",
-           "register"]
+__all__ = [
+           "BIAS",
+           "MULTIPLIER",
+           "OPERATORS",
+           "Activation",
+           "Add",
+           "Attention",
+           "Conv1d",
+           "HeadScan",
+           "Input",
+           "LayerNorm",
+           "Linear",
+           "Lookup",
+           "Multiply",
+           "Norm",
+           "Operator",
+           "Pool",
+           "RMSNorm",
+           "RangeNorm",
+           "Reverse",
+           "Scan",
+           "Smooth",
+           "Weighted",
+           "register",
+]

@@ -272,8 +272,9 @@ class Quantization:
 
     def fit(self, function: str, i: IntFormat, o: IntFormat, density: Array) -> piecewise.Segments:
         """The piecewise-linear unit of a function by the settings, for inputs of that density."""
-        rule = "minimax" if self.settings.rule == "exact" or (self.settings.rule == "authors" and function not in piecewise.AUTHORS) \
-            else self.settings.rule
+        rule = self.settings.rule
+        if rule == "exact" or (rule == "authors" and function not in piecewise.AUTHORS):
+            rule = "minimax"
         step = self.settings.knot_step
 
         def fitted(**widths) -> piecewise.Segments:

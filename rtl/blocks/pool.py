@@ -43,17 +43,19 @@ class Pool(Spec):
         pipeline = Pipeline(m, block.o, clips=block.clips)
         pipeline.rest(platform, block.i.valid, self.latency)
         m.d.comb += block.i.ready.eq(pipeline.advance)
-        values = list(block.i.payload.data)
+        values, began = list(block.i.payload.data), Const(1)
+        taken, beat = block.i.valid & pipeline.advance, Signal(range(count))
+        if op.mean or block.options.stateful:
+            with m.If(taken):
+                m.d.sync += beat.eq(Mux(beat == count - 1, 0, beat + 1))
+        first = block.i.payload.first
+        if block.options.stateful:
+            first = self._first(m, block, taken & (beat == count - 1))
+            began = self._began(m, block, taken, first)
         if op.mean:
             shape = width_of(op.bound)
             m.submodules.sums = sums = Memory(shape=shape.width * lanes, depth=count, init=[])
             read, write = sums.read_port(domain="comb"), sums.write_port()
-            beat = Signal(range(count))
-            with m.If(block.i.valid & pipeline.advance):
-                m.d.sync += beat.eq(Mux(beat == count - 1, 0, beat + 1))
-            first = block.i.payload.first
-            if block.options.stateful:
-                first = self._first(m, block, block.i.valid & pipeline.advance & (beat == count - 1))
             totals = []
             for k, x in enumerate(values):
                 total = Signal(shape, name=f"total_{k}")
@@ -62,7 +64,7 @@ class Pool(Spec):
                 totals.append(total)
             m.d.comb += [
                 read.addr.eq(beat), write.addr.eq(beat), write.data.eq(Cat(totals)),
-                write.en.eq(block.i.valid & pipeline.advance),
+                write.en.eq(taken),
             ]
             values = totals
 
@@ -71,7 +73,7 @@ class Pool(Spec):
             product = own.register(times(total, op.multiplier) if op.mean else total, "product")
             return own.result(product, op.shift if op.mean else 0, op.o, op.rounding)
 
-        pipeline.finish(pipeline.each(result, values), Const(1), Const(1), block.i.valid & block.i.payload.last, self.latency)
+        pipeline.finish(pipeline.each(result, values), began, Const(1), block.i.valid & block.i.payload.last, self.latency)
 
     def _first(self, m: Module, block, end: Value) -> Signal:
         """High at the first token of a packet, which has no `first` where it goes on with the state of the one before."""
@@ -79,3 +81,10 @@ class Pool(Spec):
         with m.If(end):
             m.d.sync += first.eq(block.i.payload.last)
         return first
+
+    def _began(self, m: Module, block, taken: Value, first: Value) -> Value:
+        """Whether the packet begins with a cleared state, from its first token on: for what keeps a state after the pool."""
+        kept, now = Signal(init=1, name="began_kept"), block.i.payload.first
+        with m.If(taken & first):
+            m.d.sync += kept.eq(now)
+        return Mux(first, now, kept)
