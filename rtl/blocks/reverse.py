@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from amaranth.hdl import Module, Mux, Signal, Value, unsigned
-from amaranth.lib.memory import Memory
-
 from emamba.ops import Reverse as Operator
 
-from ..kit import inventory as inv
-from ..kit.block import PLAIN, Spec
+from ..kit.block import Spec
 from ..kit.datapath import Pipeline
+from ..kit.hdl import Cat, Memory, Module, Mux, Signal, Value, unsigned
 from ..kit.parity import decode, encode
 from ..kit.registry import Stage, realizes
 
@@ -54,12 +51,6 @@ class Reverse(Spec):
                 steps.append(step)
         return taken, [step + self.latency for step in steps]
 
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        count, words = self.output.beats, self.words
-        places = 2 * (inv.counter(self.tokens) + inv.counter(count) + 2 * inv.counter(words))
-        counters = inv.counter(words) + inv.counter(self.pace)
-        return inv.ram(words, self.lanes * self.op.i.bits, held=True) + places + counters + inv.finish(self.latency)
-
     def circuit(self, m, block, platform):
         tokens, words, parity = self.tokens, self.words, block.fault is not None
         pipeline = Pipeline(m, block.o)
@@ -82,7 +73,7 @@ class Reverse(Spec):
         with m.Elif(wait != 0):
             m.d.sync += wait.eq(wait - 1)
 
-        data = block.i.payload.data.as_value()
+        data = Cat(*block.i.payload.data)
         m.submodules.sequence = memory = Memory(shape=unsigned(len(data) + parity), depth=words, init=[])
         read, write = memory.read_port(domain="comb"), memory.write_port()
         m.d.comb += [write.addr.eq(to), write.en.eq(pushed), write.data.eq(encode(data, parity)), read.addr.eq(at)]

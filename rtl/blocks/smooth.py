@@ -2,15 +2,12 @@
 
 from dataclasses import dataclass
 
-from amaranth.hdl import Cat, Mux, Signal
-from amaranth.lib.memory import Memory
-
 from emamba.base.formats import IntFormat
 from emamba.ops import Smooth as Operator
 
-from ..kit import inventory as inv
-from ..kit.block import PLAIN, Elementwise, shape_of
+from ..kit.block import Elementwise, shape_of
 from ..kit.datapath import Pipeline, requantize
+from ..kit.hdl import Cat, Memory, Mux, Signal, unsigned
 from ..kit.parity import decode, encode
 from ..kit.registry import Stage, realizes
 
@@ -39,12 +36,6 @@ class Smooth(Elementwise):
     def state(self) -> tuple[int, int]:
         return self.output.beats, self.lanes * self._word.bits
 
-    def inventory(self, options=PLAIN) -> inv.Inventory:
-        op, bits = self.op, self._word.bits
-        lane = (inv.Inventory(adders=2 * bits, muxes=bits, registers=bits + op.o.bits)
-                + inv.requantizer(bits, op.shift, op.o, op.rounding, True) * 2)
-        return self.lanes * lane + inv.ram(self.output.beats, bits * self.lanes) + inv.counter(self.output.beats) + inv.finish(2)
-
     def circuit(self, m, block, platform):
         op, count, bits = self.op, self.output.beats, self._word.bits
         pipeline = Pipeline(m, block.o)
@@ -54,20 +45,24 @@ class Smooth(Elementwise):
         moves = taken & pipeline.advance
         with m.If(moves):
             m.d.sync += beat.eq(Mux(beat == count - 1, 0, beat + 1))
-        m.submodules.states = memory = Memory(shape=bits * self.lanes + parity, depth=count, init=[])
+        m.submodules.states = memory = Memory(shape=unsigned(bits * self.lanes + parity), depth=count, init=[])
         read, write = memory.read_port(domain="comb"), memory.write_port()
-        before, states = decode(read.data, parity), []
-        for k, x in enumerate(block.i.payload.data):
-            old = Signal(shape_of(self._word), name=f"old_{k}")
-            new = Signal(shape_of(self._word), name=f"new_{k}")
-            m.d.comb += old.eq(before[k * bits:(k + 1) * bits])
-            left = requantize(m, old, op.shift, self._word, op.rounding, fits=True)
-            m.d.comb += new.eq(Mux(first, x.shift_left(op.shift), old + x - left))
-            states.append(new)
+        before = decode(read.data, parity)
+
+        def follow(own, kept, x):
+            old, new = (Signal(shape_of(self._word), name=name) for name in ("old", "new"))
+            own.m.d.comb += old.eq(kept)
+            left = requantize(own.m, old, op.shift, self._word, op.rounding, fits=True)
+            own.m.d.comb += new.eq(Mux(first, x.shift_left(op.shift), old + x - left))
+            return new
+
+        kept = [before[k * bits:(k + 1) * bits] for k in range(self.lanes)]
+        states = pipeline.each(follow, kept, block.i.payload.data)
         m.d.comb += [read.addr.eq(beat), write.addr.eq(beat), write.en.eq(moves), write.data.eq(encode(Cat(states), parity))]
         if parity:
             m.d.comb += block.fault.eq(moves & ~first & read.data.xor())
         if block.window:
             block.window.connect_memory(m, read, write)
-        results = [pipeline.result(pipeline.register(state, "filtered"), op.shift, op.o, op.rounding) for state in states]
+        results = pipeline.each(
+            lambda own, state: own.result(own.register(state, "filtered"), op.shift, op.o, op.rounding), states)
         pipeline.finish(results, first, block.i.payload.last, taken, self.latency)
