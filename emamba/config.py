@@ -52,6 +52,8 @@ class ModelConfig(Config):
     norm: Literal["range", "layer", "rms", "none"] = "range"
     norm_epsilon: float = Field(NORM_EPSILON, gt=0, le=1, description="under the square root of norm = 'layer' and 'rms'")
     bias: bool | None = Field(None, description="biases of x, z and out (default: form = 'emamba' has them)")
+    initial_state: bool = Field(False, description="a learned state before the first token of each sequence")
+    tied: bool = Field(False, description="the head's weight is that of the embedding, for input = 'tokens'")
     inner_bias: bool = Field(False, description="biases of dt_low, B and C")
     delta: Literal["relu", "softplus"] = Field("softplus", description="function of δ (default: relu for form = 'emamba')")
     delta_offset: float | None = Field(None, gt=0, le=1e6, description="added to δ")
@@ -125,6 +127,8 @@ class ModelConfig(Config):
                                  "groups")
         if self.mlp_gated and self.mlp is None:
             raise ValueError("mlp_gated needs the key 'mlp'")
+        if self.tied and (self.input != "tokens" or self.outputs != self.vocabulary):
+            raise ValueError("tied needs input = 'tokens' and as many outputs as the vocabulary has")
         if self.smooth is not None and self.task != "regression":
             raise ValueError(f"the key 'smooth' does not belong to task = '{self.task}'")
         if self.delta == "relu" and (self.delta_offset is not None or self.delta_limits is not None):

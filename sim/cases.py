@@ -77,7 +77,7 @@ def activation(name, channels, *, i=I8, o=I8, table=False, segments=17) -> Activ
     return Activation(channels=channels, i=i, o=o, segments=fit(name, i, o, segments))
 
 
-def scan(rng, channels, states, *, delta_b=False, certified=False, o=I12, rounding=Rounding.HALF_UP) -> Scan:
+def scan(rng, channels, states, *, delta_b=False, certified=False, start=False, o=I12, rounding=Rounding.HALF_UP) -> Scan:
     """With `certified`, the state is wide enough never to saturate."""
     dt, a, u, b = IntFormat(8, True, 8), IntFormat(8, True, 3), IntFormat(8, True, 5), IntFormat(8, True, 5)
     b_bar = IntFormat(8, True, 8) if delta_b else None
@@ -86,7 +86,7 @@ def scan(rng, channels, states, *, delta_b=False, certified=False, o=I12, roundi
     return Scan(
         o=o, rounding=rounding, A=-rng.integers(0, 128, (channels, states)), D=rng.integers(-127, 128, channels), u=u, dt=dt, B=b,
         C=IntFormat(8, True, 5), a=a, d=IntFormat(8, True, 6), decay=decay, h=h, h_wide=IntFormat(h.bits + 7, True, h.frac + 7),
-        delta_b=delta_b, b_bar=b_bar, hold=not delta_b,
+        delta_b=delta_b, b_bar=b_bar, hold=not delta_b, h0=rng.integers(h.min, h.max + 1, (channels, states)) if start else None,
     )
 
 
@@ -214,6 +214,7 @@ CASES = [
     (scan_block, (5, 4, 2, 2), {"delta_b": True, "table": True}),
     (scan_block, (4, 3, 1, 3), {"narrow": True}),
     (range_norm_block, (17, 4, 12), {"narrow": True}),
+    *((scan_block, shape, {"start": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (20, 2, 1, 1))),
     *((scan_block, shape, {"certified": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
     *((scan_block, (4, 3, 1, 3), {"rounding": rounding}) for rounding in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),
     *((head_scan_block, shape, {}) for shape in (

@@ -39,8 +39,8 @@ SHAPES: dict[str, dict] = {
                              "task": "regression", "outputs": 3},
     "mamba2-norm-before": {"form": "mamba2", "input": "tokens", "vocabulary": 7, "length": 5, "d_model": 5, "inner": 7,
                            "head_dim": 7, "wide_D": True, "gated_norm": "before", "norm": "rms", "d_state": 2, "d_conv": 2,
-                           "bias": True, "delta_limits": (0.02, 0.5), "blocks": 2, "pool": "none", "task": "next_token",
-                           "outputs": 7},
+                           "bias": True, "delta_limits": (0.02, 0.5), "initial_state": True, "tied": True, "blocks": 2,
+                           "pool": "none", "task": "next_token", "outputs": 7},
 }
 """Shapes of all forms: odd sizes, one token, a thousand tokens, three blocks, one channel, every norm, no residual."""
 
@@ -56,6 +56,8 @@ def random_artifact(shape: str | ModelConfig, seed: int = 0, **settings) -> Arti
         weights[name] = rng.normal(0, scale, dimensions)
         if leaf == "A_log":
             weights[name] = np.log(rng.uniform(0.05, 8, dimensions))
+        elif leaf == "h0":
+            weights[name] = rng.normal(0, 0.3, dimensions)
         elif leaf == "D" or "norm.weight" in name:
             weights[name] = rng.uniform(0.5, 3, dimensions)
     tokens = config.input == "tokens"

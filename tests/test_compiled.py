@@ -137,18 +137,19 @@ def test_one_compilation_of_the_same_types(fresh):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_executor(shape, loops):
     artifact = random_artifact(shape, **SETTINGS.get(shape, {}))
+    output = artifact.graph.output.name
     count = -(-executors.COMPILED_TOKENS // artifact.config.tokens) + 1
     tokens = random_inputs(artifact.config, count, seed=6)
     executor = make_executor(artifact, "int")
     expected = IntegerModel(artifact).run(artifact.codec.encode(tokens, artifact.input))
-    result = executor(tokens, ["head"])
-    assert list(result) == ["head"] and result["head"].dtype == np.int64
-    np.testing.assert_array_equal(result["head"], expected["head"])
+    result = executor(tokens, [output])
+    assert list(result) == [output] and result[output].dtype == np.int64
+    np.testing.assert_array_equal(result[output], expected[output])
     assert loops == [count]
     every = executor(tokens, None)
     assert list(every) == list(expected)
-    np.testing.assert_array_equal(every["head"], expected["head"])
-    np.testing.assert_array_equal(executor(tokens[:1], ["head"])["head"], expected["head"][:1])
+    np.testing.assert_array_equal(every[output], expected[output])
+    np.testing.assert_array_equal(executor(tokens[:1], [output])[output], expected[output][:1])
     assert loops == [count]
 
 

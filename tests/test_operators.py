@@ -148,6 +148,8 @@ BAD = [
     ("Scan", {"D": ones(2) * 128}, "D holds 128, outside -128..127 of its format INT8·2^-6"),
     ("Scan", {"decay": fit("exp", IntFormat(16, True, 7), IntFormat(8, True, 7), 11)},
      "the decay's input format is INT16·2^-7, but the node needs INT15·2^-7"),
+    ("Scan", {"h0": ones(3, 2)}, "the shape of h0 is (3, 2), but the node needs (2, 3)"),
+    ("Scan", {"h0": ones(2, 3) << 20}, "h0 holds 1048576, outside -65536..65535 of its format INT17·2^-9"),
     ("Scan", {"h_wide": IntFormat(24, True, 15)}, "the fraction bits of h_wide is 15, but the node needs 16"),
     ("Scan", scan_parts(delta_b=True) | {"b_bar": IntFormat(8, True, 6)},
      "the fraction bits of h is 10, but the node needs 11"),

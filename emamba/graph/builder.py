@@ -1,6 +1,6 @@
 """A model is a function that builds a graph: what such a function is given, and where it is registered."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -73,11 +73,12 @@ class Builder:
 
     def add(self, kind: str, name: str, inputs: Iterable[str], width: int, *, parameters: Iterable[str] | None = None,
             tensors: str | None = None, tokens: int = 1, role: str = "inner", order: str = "accumulate",
-            norm: str = "", **attributes) -> str:
+            norm: str = "", shared: Mapping[str, str] | None = None, **attributes) -> str:
         """Adds a node of any registered kind.
 
         parameters: those that the node has; all that its operator may have by default
         tensors: the prefix of their tensors' names; the node's name by default
+        shared: by parameter, tensors of other nodes instead
         tokens: of an input; else the operator knows
         """
         inputs = tuple(inputs)
@@ -94,7 +95,8 @@ class Builder:
             parameters = OPERATORS[kind].shapes(node, [self.nodes[source].width for source in inputs])
         given = OPERATORS[kind].output_tokens(node, reads) if inputs else reads
         self.nodes[name] = replace(node, tokens=given,
-                                   parameters={parameter: f"{tensors or name}.{parameter}" for parameter in parameters})
+                                   parameters={parameter: f"{tensors or name}.{parameter}" for parameter in parameters}
+                                   | dict(shared or {}))
         return name
 
     def width(self, name: str) -> int:
@@ -125,7 +127,16 @@ class Builder:
 
     def scan(self, name: str, u: str, delta: str, B: str, C: str, *, tensors: str | None = None) -> str:
         """A selective scan."""
-        return self.add("Scan", name, (u, delta, B, C), self.width(u), role="residual", tensors=tensors)
+        return self.add("Scan", name, (u, delta, B, C), self.width(u), role="residual", tensors=tensors,
+                        parameters=self._of_scans())
+
+    def head_scan(self, name: str, u: str, delta: str, B: str, C: str, *, groups: int = 1, tensors: str | None = None) -> str:
+        """The scan of Mamba-2, by the heads that δ has."""
+        return self.add("HeadScan", name, (u, delta, B, C), self.width(u), role="residual", tensors=tensors,
+                        parameters=self._of_scans(), groups=groups, wide_D=self.config.wide_D)
+
+    def _of_scans(self) -> tuple[str, ...]:
+        return ("A_log", "D", "h0") if self.config.initial_state else ("A_log", "D")
 
     def multiply(self, name: str, a: str, b: str, *, role: str = "residual") -> str:
         return self.add("Multiply", name, (a, b), self.width(a), role=role)
@@ -152,7 +163,7 @@ class Builder:
             x = self.multiply("pool_product", x, share)
         if config.pool != "none":
             x = self.add("Pool", "pool", (x,), self.width(x), mean=config.pool != "last")
-        head = self.linear("head", x, config.outputs, role="head")
+        head = self.linear("head", x, config.outputs, role="head", shared={"weight": "embed.weight"} if config.tied else {})
         if config.smooth is not None:
             head = self.add("Smooth", "smooth", (head,), config.outputs, role="head", shift=config.smooth)
         return Graph(tuple(self.nodes.values()), (head,))

@@ -53,6 +53,9 @@ def certify(op) -> Certificate:
     bound = int((-(-(one * terms + decay * slack)[moving] // (one - decay[moving]))).max())
     decay = np.where(moving, decay, one)
     bound = -(-bound // one) * one  # a multiple of one, which δ = 0 holds exactly
+    start = 0 if op.h0 is None else int(np.abs(op.h0).max())
+    while stored_bound(bound, op) < start:
+        bound += one
     while int((decay * stored_bound(bound, op) + terms).max()) > bound:
         bound += one
     stored = stored_bound(bound, op)

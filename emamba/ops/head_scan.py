@@ -80,17 +80,17 @@ class HeadScan(Scan):
                             ((widths[2], "channels of B"), (groups, "groups"))):
             if whole[0] % into[0]:
                 raise InputError(f"{whole[0]} {whole[1]} do not divide into {into[0]} {into[1]}")
-        return {"A_log": (heads,), "D": (node.width if node.wide_D else heads,)}
+        return {"A_log": (heads,), "D": (node.width if node.wide_D else heads,), "h0": (node.width, widths[2] // groups)}
 
     @classmethod
     def initial(cls, xp, node, name, shapes):
-        if name == "D":
-            return xp.full(shapes["D"], 1.0)
+        if name != "A_log":
+            return xp.full(shapes[name], 1.0 if name == "D" else 0.0)
         return xp.log(xp.uniform(1.0, 16.0, shapes["A_log"]))  # mamba_ssm: A uniform in -1..-16
 
     @classmethod
     def prepared(cls, xp, parameters):
-        return {"A": -xp.exp(parameters["A_log"])[:, None], "D": parameters["D"]}
+        return super().prepared(xp, parameters) | {"A": -xp.exp(parameters["A_log"])[:, None]}
 
     @classmethod
     def parts(cls, xp, node, parameters, u, dt, B, C):
@@ -101,7 +101,8 @@ class HeadScan(Scan):
         A, size, found = xp.repeat(A, states, 1), channels // groups, []
         for group in range(groups):
             own, of_B = slice(group * size, (group + 1) * size), slice(group * states, (group + 1) * states)
-            found.append((u[..., own], dt[..., own], B[..., of_B], C[..., of_B], A[own], D[own]))
+            h0 = parameters["h0"][own] if "h0" in parameters else None
+            found.append((u[..., own], dt[..., own], B[..., of_B], C[..., of_B], A[own], D[own], h0))
         return found
 
     @classmethod

@@ -1,11 +1,12 @@
-/* table [codes of δ from `least` on][out][STATES] of states: Ā; direct [out]: D at y's scale; scratch [out][STATES]: h.
+/* table [codes of δ from `least` on][out][STATES] of states: Ā; direct [out]: D at y's scale; scratch,
+   start [out][STATES]: h, and h before the first token.
    δ·u (or δ for delta_b) is `factor`; `gain` is u at the state's scale. */
 static inline void scan(const node *n, int delta_b) {
     const state *table = n->table;
     const value *u = n->x[0], *dt = n->x[1], *B = n->x[2], *C = n->x[3];
     value *restrict y = n->y;
     const format o = n->o, to_term = n->term, to_h = n->h, to_h_wide = n->h_wide;
-    memset(n->scratch, 0, n->out * STATES * sizeof(state));
+    memcpy(n->scratch, n->start, n->out * STATES * sizeof(state));
     for (long t = 0; t < n->tokens; t++, u += n->out, dt += n->out, y += n->out, B += STATES, C += STATES) {
         state b[STATES], c[STATES], *restrict h = n->scratch;
         for (int s = 0; s < STATES; s++) {

@@ -33,7 +33,8 @@ class Scan(Operator):
     choice: one multiplier and one rounding fewer), or the paper's (requantize(δ·B)·u) << Ā's fraction bits (`delta_b` true;
     then `b_bar` is its format).
 
-    A [d_inner, d_state] in format `a` (A ≤ 0), D [d_inner] in format `d`. `h` is the stored state (paper: INT17), `h_wide` the
+    A [d_inner, d_state] in format `a` (A ≤ 0), D [d_inner] in format `d`; h0 [d_inner, d_state] in format `h`, the state before
+    the first token, or None for 0. `h` is the stored state (paper: INT17), `h_wide` the
     recurrent state that y reads (paper: INT24), with h_wide.frac = h.frac + a_bar.frac.
     """
 
@@ -51,10 +52,12 @@ class Scan(Operator):
     delta_b: bool = False
     b_bar: IntFormat | None = None
     hold: bool = True
+    h0: Array | None = None
 
     inputs = 4  # u, dt, B, C
     unit = "decay"
     loadable = True
+    optional = ("h0",)
     argument = 1
     source = Path(__file__).with_suffix(".c")
 
@@ -65,6 +68,9 @@ class Scan(Operator):
         if (self.A > 0).any():
             raise DesignLimit("A holds a positive value, so the state would grow without bound; A must be ≤ 0")
         arith.check_range("D", self.D, self.d)
+        if self.h0 is not None:
+            check_same("the shape of h0", self.h0.shape, (self.width, self.d_state))
+            arith.check_range("h0", self.h0, self.h)
         check_same("the decay's input format", str(self.decay.i), str(self.p))
         check_same("the fraction bits of h_wide", self.h_wide.frac, self.h.frac + self.a_bar.frac)
         if self.delta_b:
@@ -210,7 +216,10 @@ class Scan(Operator):
 
     def start(self, batch: int) -> Array:
         """The state before the first token."""
-        return np.zeros((batch, self.width, self.d_state), self.word, order="F")
+        h = np.zeros((batch, self.width, self.d_state), self.word, order="F")
+        if self.h0 is not None:
+            h += self.h0.astype(self.word)
+        return h
 
     def __call__(self, u: Array, dt: Array, B: Array, C: Array) -> Array:
         batch, length, _ = u.shape
@@ -232,29 +241,35 @@ class Scan(Operator):
 
     @classmethod
     def shapes(cls, node, widths):
-        return {"A_log": (node.width, widths[2]), "D": (node.width,)}
+        return {"A_log": (node.width, widths[2]), "D": (node.width,), "h0": (node.width, widths[2])}
 
     @classmethod
     def initial(cls, xp, node, name, shapes):
         channels, states = shapes["A_log"]
-        if name == "D":
-            return xp.full((channels,), 1.0)
+        if name != "A_log":
+            return xp.full(shapes[name], 1.0 if name == "D" else 0.0)
         return xp.log(xp.arange(1.0, states + 1)).repeat(channels, 1)  # A = -1 … -N (Mamba, paper)
 
     @classmethod
     def prepared(cls, xp, parameters):
-        return {"A": -xp.exp(parameters["A_log"]), "D": parameters["D"]}
+        return {"A": -xp.exp(parameters["A_log"])} | {name: parameters[name] for name in ("D", "h0") if name in parameters}
 
     @classmethod
     def real(cls, xp, node, parameters, u, dt, B, C):
-        parts = [xp.scan(*part) for part in cls.parts(xp, node, parameters, u, dt, B, C)]
-        return parts[0] if len(parts) == 1 else xp.concatenate(parts, -1)
+        found = []
+        for *part, h0 in cls.parts(xp, node, parameters, u, dt, B, C):
+            y = xp.scan(*part)
+            if h0 is not None:  # what is left of it after each token
+                _, dt_part, _, C_part, A, _ = part
+                y = y + (xp.exp(xp.cumsum(dt_part, 1)[..., None] * A) * h0 * C_part[:, :, None]).sum(-1)
+            found.append(y)
+        return found[0] if len(found) == 1 else xp.concatenate(found, -1)
 
     @classmethod
     def parts(cls, xp, node, parameters, u, dt, B, C) -> list[tuple]:
         """The scans of one decay a channel and state, side by side, that the node consists of: u, δ [b, l, e], B, C [b, l, n],
-        A [e, n], D [e]."""
-        return [(u, dt, B, C, parameters["A"], parameters["D"])]
+        A [e, n], D [e], h0 [e, n] or None."""
+        return [(u, dt, B, C, parameters["A"], parameters["D"], parameters.get("h0"))]
 
     @classmethod
     def _shape(cls, node, q) -> dict:
@@ -285,8 +300,9 @@ class Scan(Operator):
                                   f"at most {seen_y:g}: raise state_bits ({wide_bits}), or rescale B and C")
             d = given_d or IntFormat(bits, True, max(-FINEST, min(d_frac, C.frac + h_frac + fraction - u.frac)))
             b_bar = IntFormat(settings.activation_bits, True, h_frac - u.frac) if settings.input_term == "delta_b" else None
-            return cls(A=A, D=codes_of(p["D"], d), **cls._shape(node, q), u=u, dt=dt, B=B, C=C, a=a, d=d, decay=decay,
-                       h=IntFormat(wide_bits - fraction, True, h_frac), h_wide=IntFormat(wide_bits, True, h_frac + fraction),
+            h = IntFormat(wide_bits - fraction, True, h_frac)
+            return cls(A=A, D=codes_of(p["D"], d), h0=codes_of(p["h0"], h) if "h0" in p else None, **cls._shape(node, q), u=u,
+                       dt=dt, B=B, C=C, a=a, d=d, decay=decay, h=h, h_wide=IntFormat(wide_bits, True, h_frac + fraction),
                        delta_b=b_bar is not None, b_bar=b_bar, hold=settings.hold, o=o, rounding=settings.rounding)
 
         calibrated = wide_bits - 1 - int(np.ceil(np.log2(max(states, 1e-30) * STATE_SLACK))) - fraction
@@ -312,6 +328,8 @@ class Scan(Operator):
     def retrained(self, parameters, **unit):
         op = replace(self, A=rounded(parameters["A"] / self.a.step, self.a.min, -1),
                      D=rounded(parameters["D"] / self.d.step, self.d.min, self.d.max), **unit)
+        if self.h0 is not None:
+            op = replace(op, h0=rounded(parameters["h0"] / self.h.step, self.h.min, self.h.max))
         return op._certified() if certify(self).holds else op
 
     def _certified(self) -> "Scan":
@@ -320,13 +338,14 @@ class Scan(Operator):
         while not certify(op).holds:
             frac, wide = op.h.frac - 1, op.h_wide.frac - 1
             coarser = min(op.d.frac, op.C.frac + wide - op.u.frac)  # D·u is aligned by a left shift
-            D = op.D >> (op.d.frac - coarser)
+            D, h0 = op.D >> (op.d.frac - coarser), None if op.h0 is None else op.h0 >> 1
             op = replace(op, h=replace(op.h, frac=frac), h_wide=replace(op.h_wide, frac=wide), d=replace(op.d, frac=coarser), D=D,
-                         b_bar=op.b_bar and replace(op.b_bar, frac=op.b_bar.frac - 1))
+                         h0=h0, b_bar=op.b_bar and replace(op.b_bar, frac=op.b_bar.frac - 1))
         return op
 
     def values(self):
-        return {"A": self.A * self.a.step, "D": self.D * self.d.step}
+        found = {"A": self.A * self.a.step, "D": self.D * self.d.step}
+        return found if self.h0 is None else found | {"h0": self.h0 * self.h.step}
 
     def unit_function(self, node) -> str:
         return "exp"
@@ -353,7 +372,8 @@ class Scan(Operator):
         return "scan_delta_b" if self.delta_b else "scan_delta_u", {
             "least": self.dt.min, "left": (self.a_bar.frac, 0), "table": loop.pointer(decays, "STATE"),
             "direct": loop.pointer(self.direct << self.d_shift, "int64"),
-            "scratch": loop.reserve((self.width, self.d_state), "STATE"), "o": loop.format(self, self.y_shift), "term": term,
+            "scratch": loop.reserve((self.width, self.d_state), "STATE"),
+            "start": loop.pointer(self.start(1), "STATE"), "o": loop.format(self, self.y_shift), "term": term,
             "h": loop.format(self, self.a_bar.frac, self.h), "h_wide": loop.format(self, 0, self.h_wide)}
 
     # -- hardware -------------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ typedef struct node {
     value *y;
     int64_t tokens, in, out, taps, rows, least, bits, index_bits, head, group, left[2];
     const sum *weight, *bias, *multiplier;
-    const void *table;
+    const void *table, *start;
     const wide *direct;
     void *scratch;
     format o, term, h, h_wide;

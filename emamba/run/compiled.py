@@ -54,7 +54,8 @@ class Node(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("tokens", "input", "out", "taps", "rows", "least", "bits", "index_bits", "head",
                                               "group")),
         ("left", ctypes.c_int64 * 2),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias", "multiplier", "table", "direct")), ("scratch", ctypes.c_size_t),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "multiplier", "table", "start", "direct")),
+        ("scratch", ctypes.c_size_t),
         *((name, Format) for name in ("o", "term", "h", "h_wide")),
     ]
 

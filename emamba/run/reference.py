@@ -51,9 +51,9 @@ class Numpy:
 NUMPY = Numpy()
 
 
-def states(u: Array, dt: Array, B: Array, A: Array) -> Iterator[Array]:
+def states(u: Array, dt: Array, B: Array, A: Array, h0: Array | None = None) -> Iterator[Array]:
     """The state [batch, d_inner, d_state] of a scan after every token."""
-    h = np.zeros((len(u), *A.shape))
+    h = np.zeros((len(u), *A.shape)) if h0 is None else np.broadcast_to(h0, (len(u), *A.shape))
     for t in range(u.shape[1]):
         h = np.exp(dt[:, t, :, None] * A) * h + (dt[:, t] * u[:, t])[..., None] * B[:, t, None]
         yield h
@@ -92,4 +92,4 @@ class Reference:
         node = self.graph[name]
         assert issubclass(node.operator, Scan)
         parts = node.operator.parts(NUMPY, node, self.parameters[name], *(values[key] for key in node.inputs))
-        return np.concatenate([np.stack(list(states(u, dt, B, A)), 1) for u, dt, B, _, A, _ in parts], 2)
+        return np.concatenate([np.stack(list(states(u, dt, B, A, h0)), 1) for u, dt, B, _, A, _, h0 in parts], 2)

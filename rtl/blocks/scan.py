@@ -238,7 +238,8 @@ class Scan(Spec):
         decays = self._table(block, pipeline, step, group) if self.table else self._segments(m, block, pipeline, inner, dt, step,
                                                                                              group)
         row = register(step, "row", self.lead)
-        states, clipped = self._recurrence(m, block, pipeline, inner, decays, terms, first, last, live, row)
+        origin = [0] * len(inner) if op.h0 is None else rom(pipeline, "h0", *constants["h0"], step, self.lead)
+        states, clipped = self._recurrence(m, block, pipeline, inner, decays, terms, first, last, live, row, origin)
         if block.saturates is not None:
             ends = register(Cat(last_group, last_state), "ends", self.lead + self.loop - 1)
             self._count(m, block, pipeline, clipped, live, ends)
@@ -281,6 +282,8 @@ class Scan(Spec):
         decays are not among them."""
         op = op or self.op
         found = {"D": (fold(op.direct, self.channel_groups, self.lanes), tap_format(op.D))}
+        if op.h0 is not None:
+            found["h0"] = self._by_step(op.h0).reshape(self.cycles, -1), op.h
         if not self.table:
             found["A"] = self._rates(op.A), tap_format(op.A)
         return found
@@ -372,8 +375,9 @@ class Scan(Spec):
 
         return [decay for found in pipeline.each(table, range(self.head_lanes), block.dt.payload.data) for decay in found]
 
-    def _recurrence(self, m, block, pipeline, inner, decays, terms, first, last, live, address):
-        """h_wide of every lane, `loop` steps later, and whether its state is clipped; it is written in the last of them."""
+    def _recurrence(self, m, block, pipeline, inner, decays, terms, first, last, live, address, origin):
+        """h_wide of every lane, `loop` steps later, and whether its state is clipped; it is written in the last of them. `origin`
+        is h before the first token."""
         op, loop = self.op, self.loop
         fits = not self.saturates(block.options)
         count = self.lanes * self.state_lanes
@@ -382,8 +386,10 @@ class Scan(Spec):
         if loop == 4:
             states = pipeline.each(lambda own, h: own.register(h, "read"), states)
             first = pipeline.register(first, "first_read")
-        if self.cycles > 1 or block.window:
-            states = pipeline.each(lambda own, h: Mux(first, 0, h).as_signed(), states)
+            if op.h0 is not None:
+                origin = pipeline.each(lambda own, h: own.register(h, "origin"), origin)
+        if self.cycles > 1 or block.window or op.h0 is not None:
+            states = pipeline.each(lambda own, start, h: Mux(first, start, h).as_signed(), origin, states)
 
         def state(own, k, h, a, term):
             register = own.register
@@ -420,7 +426,7 @@ class Scan(Spec):
                     m.d.sync += Cat(states).eq(block.window.connect(m, Cat(states)))
             else:
                 with m.If(advance & live & last):
-                    m.d.sync += [h.eq(0) for h in states]
+                    m.d.sync += [h.eq(0 if op.h0 is None else value) for h, value in zip(states, stored, strict=True)]
             with m.Elif(advance & live):
                 m.d.sync += [h.eq(value) for h, value in zip(states, stored, strict=True)]
             return states

@@ -24,8 +24,7 @@ def mixer(g: Builder, at: str, tensors: str, normed: str) -> str:
         part = convolution(g, f"{at}conv_{name}", part, tensors=f"{tensors}conv_{name}")
         inner[name] = g.activation(f"{at}silu_{name}", part, "silu")
     delta = step_size(g, at, normed, c.heads, tensors=f"{tensors}dt")
-    y = g.add("HeadScan", f"{at}y", (inner["x"], delta, inner["B"], inner["C"]), c.d_inner, role="residual",
-              tensors=tensors.removesuffix("."), groups=c.groups, wide_D=c.wide_D)
+    y = g.head_scan(f"{at}y", inner["x"], delta, inner["B"], inner["C"], groups=c.groups, tensors=tensors.removesuffix("."))
     gate = g.activation(f"{at}silu", z, "silu")
     if c.gated_norm == "before":
         y = g.norm(f"{at}gated_norm", y, tensors=f"{tensors}gated_norm", bias=False)
