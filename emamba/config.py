@@ -18,6 +18,15 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class StemLayer(Config):
+    """A convolution before the embedding: square for images, along a sequence else."""
+
+    channels: int = Field(ge=1, le=1 << 14)
+    kernel: int = Field(ge=1, le=64)
+    stride: int = Field(1, ge=1, le=64)
+    function: Literal["relu", "silu"] = "relu"
+
+
 class ModelConfig(Config):
     """Sizes of a model.
 
@@ -42,9 +51,10 @@ class ModelConfig(Config):
     d_state: int = Field(8, ge=1, le=1024)
     dt_rank: int = Field(ge=1, le=1 << 14, description="rank of δ (default: ceil(d_model / 16), as in Mamba)")
     d_conv: int = Field(4, ge=1, le=64)
-    conv: Literal["causal", "pointwise"] = Field(
-        "causal", description="before the scan: a causal depthwise convolution of d_conv taps, or a product with a matrix of all "
-        "channels of the token alone (the authors' hardware)")
+    conv: Literal["causal", "same", "grid", "pointwise"] = Field(
+        "causal", description="before the scan: a depthwise convolution of d_conv taps up to the token, or around it, or of "
+        "d_conv × d_conv around it on the grid of an image's patches; or a product with a matrix of all channels of the token "
+        "alone (the authors' hardware)")
     blocks: int = Field(ge=1, le=256)
     mlp: int | None = Field(None, ge=1, le=1 << 16, description="hidden channels of an MLP after each mixer (default: no MLP)")
     mlp_bias: bool = Field(True, description="biases of the MLP")
@@ -63,6 +73,8 @@ class ModelConfig(Config):
     wide_D: bool = Field(False, description="a D for each channel, not for each head, form = 'mamba2'")
     gated_norm: Literal["after", "before", "none"] = Field(
         "after", description="the norm inside a block of form = 'mamba2': after the gate, before it, or none")
+    stem: list[StemLayer] = Field([], max_length=16, description="convolutions before the embedding, the first one first")
+    merge: list[int] = Field([], description="blocks before which 2×2 tokens of an image, or 2 of a sequence, become one")
     direction: Literal["forward", "backward", "alternating", "both"] = Field(
         "forward", description="in which the blocks read a sequence; alternating: every second one backwards; both: each has a "
         "mixer of either direction on the same norm, whose outputs are added")
@@ -109,6 +121,14 @@ class ModelConfig(Config):
         if self.norm_epsilon != NORM_EPSILON and self.norm not in ("layer", "rms"):
             raise ValueError(f"the key 'norm_epsilon' does not belong to norm = '{self.norm}'")
         self._check_blocks()
+        if self.stem and self.input == "tokens":
+            raise ValueError("the key 'stem' does not belong to input = 'tokens'")
+        if self.conv == "grid" and self.input != "image":
+            raise ValueError(f"conv = 'grid' does not belong to input = '{self.input}'")
+        if self.merge != sorted(set(self.merge) & set(range(1, self.blocks))):
+            raise ValueError(f"merge must name blocks of 1..{self.blocks - 1}, each once, the first one first")
+        if self.task == "next_token" and (self.merge or any(layer.stride > 1 for layer in self.stem)):
+            raise ValueError("task = 'next_token' predicts at every token, so merge and strides in the stem are not possible")
         if self.shared_directions and self.direction != "both":
             raise ValueError("shared_directions needs direction = 'both'")
         if self.task == "next_token" and self.pool != "none":
@@ -152,6 +172,13 @@ class ModelConfig(Config):
             return (self.image[0] // self.patch[0]) * (self.image[1] // self.patch[1])
         assert self.length is not None
         return self.length
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of the input's tokens."""
+        if self.image and self.patch:
+            return self.image[0] // self.patch[0], self.image[1] // self.patch[1]
+        return 1, self.tokens
 
     @property
     def input_width(self) -> int:

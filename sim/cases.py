@@ -12,6 +12,7 @@ from emamba.ops import (
     Add,
     Attention,
     Conv1d,
+    Depthwise,
     HeadScan,
     LayerNorm,
     Linear,
@@ -23,11 +24,13 @@ from emamba.ops import (
     RMSNorm,
     Scan,
     Smooth,
+    Window,
 )
 from emamba.ops.attention import inverse_root
 from emamba.piecewise import Segments, codes, exact, fit
 from rtl.blocks import activation as rtl_activation
 from rtl.blocks import conv1d as rtl_conv1d
+from rtl.blocks import depthwise as rtl_depthwise
 from rtl.blocks import elementwise as rtl_elementwise
 from rtl.blocks import head_scan as rtl_head_scan
 from rtl.blocks import layer_norm as rtl_layer_norm
@@ -38,6 +41,7 @@ from rtl.blocks import range_norm as rtl_range_norm
 from rtl.blocks import reverse as rtl_reverse
 from rtl.blocks import scan as rtl_scan
 from rtl.blocks import smooth as rtl_smooth
+from rtl.blocks import window as rtl_window
 from rtl.kit.block import Spec
 from rtl.kit.datapath import Products
 
@@ -60,6 +64,10 @@ def linear(rng, inputs, outputs, *, relu=False, dyadic=False, i=I8, o=I8, roundi
 
 def conv1d(rng, channels, taps, *, dyadic=False, i=I8, o=I8, rounding=Rounding.HALF_UP) -> Conv1d:
     return Conv1d(o=o, rounding=rounding, i=i, **_weights(rng, channels, taps, dyadic))
+
+
+def depthwise(rng, channels, taps, *, dyadic=False, rounding=Rounding.HALF_UP) -> Depthwise:
+    return Depthwise(o=I8, rounding=rounding, i=I8, **_weights(rng, channels, taps, dyadic))
 
 
 def range_norm(channels, i=I12, *, index_bits=8) -> RangeNorm:
@@ -135,6 +143,10 @@ def conv1d_block(channels, taps, lanes, tap_lanes, *, products=Products.MULTIPLI
     return rtl_conv1d.Conv1d(conv1d(rng(), channels, taps, **options), lanes, tap_lanes, products)
 
 
+def depthwise_block(channels, taps, lanes, terms, *, products=Products.MULTIPLIERS, **options) -> Spec:
+    return rtl_depthwise.Depthwise(depthwise(rng(), channels, taps, **options), lanes * terms, lanes, products)
+
+
 def range_norm_block(channels, lanes, bits, *, narrow=False) -> Spec:
     return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3)), lanes, narrow=narrow)
 
@@ -168,8 +180,14 @@ def pool_block(channels, lanes, mean) -> Spec:
     return rtl_pool.Pool(pool(channels, TOKENS, mean=mean), lanes, TOKENS)
 
 
-def reverse_block(channels, lanes, tokens, pace=1, i=I8) -> Spec:
-    return rtl_reverse.Reverse(Reverse(o=i, channels=channels, i=i), lanes, tokens, pace)
+def reverse_block(channels, lanes, tokens, frame=1) -> Spec:
+    return rtl_reverse.Reverse(Reverse(o=I8, channels=channels, i=I8), lanes, tokens, frame)
+
+
+def window_block(channels, lanes, copies, frame, grid, kernel, *, stride=(1, 1), pads=(0, 0, 0, 0)) -> Spec:
+    parts = zip(("rows", "columns", "kernel_rows", "kernel_columns", "stride_rows", "stride_columns", "pad_top", "pad_left",
+                 "pad_bottom", "pad_right"), (*grid, *kernel, *stride, *pads), strict=True)
+    return rtl_window.Window(Window(o=I8, channels=channels, i=I8, **dict(parts)), lanes, copies, frame)
 
 
 def smooth_block(channels, lanes, shift, **options) -> Spec:
@@ -224,8 +242,20 @@ CASES = [
     (head_scan_block, (12, 4, 2, 3, 3, 2), {"delta_b": True}),
     *((make, shape, {}) for make in (multiply_block, add_block) for shape in ((6, 2), (5, 3), (1, 1))),
     *((pool_block, (*shape, mean), {}) for mean in (False, True) for shape in ((6, 2), (5, 3), (1, 1))),
+    *((depthwise_block, shape, {}) for shape in (
+        (6, 4, 2, 1), (3, 9, 3, 3), (5, 3, 5, 2), (1, 1, 1, 1), (4, 5, 1, 1), (1, 4, 1, 4))),
+    *((depthwise_block, shape, {"dyadic": True}) for shape in ((6, 4, 3, 1), (3, 4, 3, 4))),
+    *((depthwise_block, (3, 4, 3, 4), {"products": products}) for products in (Products.CONSTANTS, Products.MERGED)),
+    (depthwise_block, (4, 3, 2, 1), {"products": Products.LOGIC}),
+    *((window_block, shape, {"pads": pads}) for shape, pads in (
+        ((3, 1, 1, 300, (3, 4), (3, 3)), (1, 1, 1, 1)), ((2, 2, 3, 40, (3, 3), (3, 3)), (1, 1, 1, 1)),
+        ((1, 1, 9, 1, (3, 3), (3, 3)), (1, 1, 1, 1)), ((4, 2, 1, 99, (1, 7), (1, 5)), (0, 2, 0, 2)),
+        ((3, 3, 1, 1, (1, 1), (3, 3)), (1, 1, 1, 1)), ((1, 1, 1, 1, (1, 1), (1, 1)), (0, 0, 0, 0)))),
+    *((window_block, shape, {"stride": stride}) for shape, stride in (
+        ((3, 3, 2, 32, (4, 4), (2, 2)), (2, 2)), ((2, 1, 1, 80, (5, 3), (2, 2)), (3, 1)),
+        ((2, 2, 4, 1, (1, 9), (1, 4)), (1, 2)))),
     *((reverse_block, shape, {}) for shape in (
-        (6, 2, 4), (5, 3, 4, 5), (1, 1, 4), (7, 7, 4, 3), (4, 4, 1), (5, 2, 1, 4), (3, 1, 2), (1, 1, 1))),
+        (6, 2, 4), (5, 3, 4, 20), (1, 1, 4), (7, 7, 4, 12), (4, 4, 1), (5, 2, 1, 4), (3, 1, 2), (1, 1, 1))),
     *((smooth_block, shape, {}) for shape in ((6, 2, 3), (5, 3, 1), (1, 1, 7), (4, 4, 2))),
     *((smooth_block, (5, 2, 2), {"rounding": rounding}) for rounding in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),
     *((lookup_block, shape, {}) for shape in ((11, 5, 2), (128, 3, 3), (2, 1, 1))),
@@ -236,8 +266,9 @@ CASES = [
 def _name(make, shape, options) -> str:
     kind = make.__name__.removesuffix("_block")
     shown = {key: value for key, value in options.items() if key not in ("i", "o") and value is not False}
-    words = [key if value is True else str(value) for key, value in shown.items()]
-    return "-".join([kind, *map(str, shape), *words])
+    values = [key if value is True else value for key, value in shown.items()]
+    words = ["x".join(map(str, value)) if isinstance(value, tuple) else str(value) for value in (*shape, *values)]
+    return "-".join([kind, *words])
 
 
 BLOCKS: dict[str, Callable[[], Spec]] = {_name(*case): partial(case[0], *case[1], **case[2]) for case in CASES}
@@ -245,7 +276,8 @@ BLOCKS: dict[str, Callable[[], Spec]] = {_name(*case): partial(case[0], *case[1]
 
 def _circuit(make, shape, options) -> tuple:
     """What tells circuits apart but for their sizes, formats and rounding."""
-    return make, *((key, value) for key, value in options.items() if key not in ("i", "o", "rounding", "epsilon", "relu"))
+    same = ("i", "o", "rounding", "epsilon", "relu", "pads", "stride")
+    return make, *((key, value) for key, value in options.items() if key not in same)
 
 
 FIRST = list({_circuit(*case): name for case, name in reversed(list(zip(CASES, BLOCKS, strict=True)))}.values())[::-1]

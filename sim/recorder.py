@@ -70,7 +70,7 @@ def record(schedule: Schedule, tokens: Array, cycles: int, stall_percent: int = 
     names = list(streams)
     pauses = np.random.default_rng(0).random((cycles, 2)) * 100 < stall_percent
     waiting = packing.to_ints(packing.pack(schedule.input, tokens))[::-1]
-    left = len(tokens) * schedule.output.beats * (1 if schedule.pooled else schedule.tokens)
+    left = len(tokens) * schedule.output.beats * schedule.graph.output.tokens
     flags, payload = [], []
 
     async def run(ctx):

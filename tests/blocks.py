@@ -77,5 +77,6 @@ def check(block: Spec, *tokens: np.ndarray, seed: int = 0, stalls=(0.0, 0.3, 0.7
         if stall == 0.0:
             *transfers, departures = block.schedule(*[[0] * len(items) for items in inputs])
             origin = taken[0][0] - transfers[0][0]
-            assert [[cycle - origin for cycle in port] for port in taken] == transfers
+            for port, cycles_taken in zip(taken, transfers, strict=True):  # beats that nothing waits for may come later
+                assert [cycle - origin for cycle in port] == cycles_taken[:len(port)]
             assert [cycle - origin for cycle in cycles] == departures

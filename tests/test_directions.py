@@ -15,7 +15,7 @@ from emamba.run.reference import Reference
 from emamba.training.network import Network
 from emamba.training.qat import IntegerNetwork
 from rtl.plan.schedule import Schedule
-from rtl.system.system import Options, System
+from rtl.system.system import Options
 from sim.executor import RtlExecutor
 from sim.models import random_artifact, random_inputs
 
@@ -135,12 +135,14 @@ def test_hardware(direction, cycles, changes, tmp_path):
     """Values of every node, every beat in its cycle, high-water marks, stalls. A sequence more of latency for each reversal, and
     no cycle more of a sequence."""
     artifact = random_artifact(ModelConfig(**SHAPE | changes, direction=direction))
-    integers = artifact.codec.encode(random_inputs(artifact.config, 9), artifact.input)
-    expected = IntegerModel(artifact).run(integers)
     rtl = RtlExecutor(artifact, cycles, tmp_path, trace=True, fast=False)
+    schedule = rtl.schedule
+    until_full = schedule.latency // schedule.cycles_per_frame + 3
+    integers = artifact.codec.encode(random_inputs(artifact.config, until_full), artifact.input)
+    expected = IntegerModel(artifact).run(integers)
     assert all(np.array_equal(value, expected[name]) for name, value in rtl.run(integers).items())
-    schedule, result = rtl.schedule, rtl.last
-    assert (result.output_cycles - result.first_input).tolist() == schedule.timetable(9)
+    result = rtl.last
+    assert (result.output_cycles - result.first_input).tolist() == schedule.timetable(until_full)
     assert result.peaks == {queue.name: queue.peak for queue in schedule.queues()}
     for seed, percent in ((1, 30), (2, 75)):
         assert np.array_equal(rtl.answer(integers, stall_seed=seed, stall_percent=percent), expected["head"])
@@ -159,10 +161,10 @@ def test_reversals_cost_latency_alone():
 
 def test_state_between_packets_is_refused():
     schedule = Schedule(random_artifact(ModelConfig(**SHAPE, direction="backward")), 8)
-    System(schedule)
+    Options().check(schedule)
     with pytest.raises(DesignLimit, match=r"^node 'block0.turn': a Reverse needs whole sequences, so no state is kept between "
                                           r"packets: build without it$"):
-        System(schedule, Options(stateful=True))
+        Options(stateful=True).check(schedule)
 
 
 def test_shared_weights_need_two_directions():

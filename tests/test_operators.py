@@ -98,6 +98,8 @@ GOOD = {
     "Reverse": {"o": I8, "channels": 4, "i": I8},
     "Attention": {"o": I8, "channels": 4, "heads": 2, "causal": False, "tokens": 3, "q": I8, "k": I12, "v": I8,
                   "multiplier": 2896, "shift": 17, "exp": fit("exp", IntFormat(12, True, 8), IntFormat(8, False, 8), 11)},
+    "Window": {"o": I8, "channels": 2, "i": I8, "rows": 3, "columns": 4, "kernel_rows": 1, "kernel_columns": 2},
+    "Depthwise": {"o": I8, "weight": ones(2, 3), "bias": ones(2), "multiplier": ones(2), "i": I12, "w": I8, "shift": 4},
 }
 NORMS = ("RangeNorm", "LayerNorm", "RMSNorm")
 SILU = fit("silu", I8, I8, 5)
@@ -106,7 +108,7 @@ POSITIVE = "A holds a positive value, so the state would grow without bound; A m
 D_SCALE = "are out of range: D·u must align to y's accumulator by a left shift of 0..40, not"
 
 BAD = [
-    *[(kind, change, sentence) for kind in ("Linear", "Conv1d") for change, sentence in [
+    *[(kind, change, sentence) for kind in ("Linear", "Conv1d", "Depthwise") for change, sentence in [
         ({"weight": ones(3)}, "weight has 1 dimensions, but the node needs 2"),
         ({"weight": np.int64(3)}, "weight has 0 dimensions, but the node needs 2"),
         ({"bias": ones(3)}, "the shape of bias is (3,), but the node needs (2,)"),
@@ -166,7 +168,6 @@ BAD = [
     ("HeadScan", {"states": 0}, "states = 0 is out of range; it must lie in 1..16384"),
     ("Multiply", {"o": IntFormat(8, True, 53)}, f"shift = -41 {SHIFT}"),
     ("Add", {"o": IntFormat(8, True, 48)}, f"shift = -41 {SHIFT}"),
-    ("Reverse", {"o": I12}, "the output's format is INT12·2^-7, but the node needs INT8·2^-5"),
     ("Attention", {"heads": 3}, "4 channels do not divide into 3 heads"),
     *[("Attention", {"tokens": tokens}, f"an attention is possible over 1..256 tokens, not {tokens}: shorten the sequences")
       for tokens in (0, 257)],
@@ -182,7 +183,13 @@ BAD = [
     ("Attention", {"v": IntFormat(42, True, 5)},
      "the scaled sum can reach 64 bits; at most 62 are possible: use narrower formats"),
     ("Smooth", {"shift": 0}, "shift = 0 is out of range; a filter's must lie in 1..16"),
-    ("Smooth", {"o": I12}, "the output's format is INT12·2^-7, but the node needs INT8·2^-5"),
+    ("Window", {"kernel_rows": 4},
+     "its kernel of 4×2 is larger than its grid of 3×4 with its border: choose a smaller kernel or a wider border"),
+    ("Window", {"stride_rows": 0}, "its stride_rows are 0; at least 1 is possible"),
+    *[("Window", {f"pad_{side}": pad}, f"its border of {pad} zeros on the {side} is not narrower than its kernel of {kernel}")
+      for side, pad, kernel in (("top", 1, 1), ("left", 2, 2), ("bottom", 9, 1), ("right", -1, 2))],
+    *[(kind, {"o": I12}, "the output's format is INT12·2^-7, but the node needs INT8·2^-5")
+      for kind in ("Reverse", "Smooth", "Window")],
     ("Pool", {"shift": 63}, f"shift = 63 {SHIFT}"),
     ("Pool", {"multiplier": 0}, "multiplier = 0 is out of range; it must lie in 1..65535"),
     ("Pool", {"multiplier": 65536}, "multiplier = 65536 is out of range; it must lie in 1..65535"),
@@ -214,6 +221,8 @@ INPUTS = [
     ("Smooth", [Input(o=I8, channels=4)], "filter"),
     ("Reverse", [Input(o=I8, channels=4)], "reverse"),
     ("Attention", [Input(o=I8, channels=4), Input(o=I12, channels=4), Input(o=I8, channels=4)], "q k v"),
+    ("Window", [Input(o=I8, channels=2)], "window"),
+    ("Depthwise", [Input(o=I12, channels=6)], "depthwise"),
 ]
 
 
@@ -234,7 +243,7 @@ def test_wrong_producers_are_refused(kind, producers, names):
 
 @pytest.mark.parametrize("kind", OPERATORS)
 def test_width(kind):
-    widths = {"Input": 3, "Linear": 2, "Lookup": 3, "Conv1d": 2, "Scan": 2}
+    widths = {"Input": 3, "Linear": 2, "Lookup": 3, "Conv1d": 2, "Depthwise": 2, "Scan": 2}
     assert OPERATORS[kind](**GOOD[kind]).width == widths.get(kind, 4)
     assert len(GOOD) == len(OPERATORS)
 

@@ -73,6 +73,8 @@ NO_NORM = ModelConfig(input="sequence", features=1, length=2, norm="none", pool=
 ARTIFACTS = {
     **{name: lambda config=config: random_artifact(tiny(config)) for name, config in shipped().items()},
     "no norm": lambda: random_artifact(NO_NORM),
+    "both directions": lambda: random_artifact(ModelConfig(input="image", image=(2, 1, 1), patch=(1, 1), d_conv=2, conv="grid",
+                                                           direction="both", task="regression", outputs=1, **TINY)),
     "mamba_ssm": lambda: imported(Settings(d_model=2, n_layer=1, vocab_size=2, rms_norm=False, pad_vocab_size_multiple=1,
                                            ssm_cfg={"d_state": 1, "expand": 1})),
     "transformers": lambda: imported(Config(hidden_size=2, num_hidden_layers=1, vocab_size=2, state_size=1, expand=1)),

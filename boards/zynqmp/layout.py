@@ -47,8 +47,7 @@ class Layout:
     def of(cls, system: System) -> "Layout":
         """With a buffer for the packets of a system."""
         schedule, size = system.schedule, system.options.bus_bits // 8
-        tokens = 1 if schedule.pooled else schedule.tokens
         longest = max(schedule.tokens * schedule.input.width * system.input_bytes,
-                      tokens * schedule.output.width * system.output_bytes)
+                      schedule.graph.output.tokens * schedule.output.width * system.output_bytes)
         needed = PARTS * (longest + size + ALIGNMENT)
         return cls(max(LEAST_BUFFER, 1 << (needed - 1).bit_length()))

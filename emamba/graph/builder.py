@@ -7,6 +7,7 @@ from typing import Any
 from ..base.errors import InputError, SettingError
 from ..config import ModelConfig
 from ..ops import OPERATORS
+from ..ops.window import Grid
 from .ir import Graph, Node, unfolded
 from .own import import_named
 
@@ -62,7 +63,17 @@ class Builder:
         if ids:
             self.x = self.add("Lookup", "embed", (source,), config.d_model, role="stem", rows=config.vocabulary)
         else:
-            self.x = self.linear("embed", source, config.d_model, role="stem")
+            self.x = self.linear("embed", self._stem(source), config.d_model, role="stem")
+
+    def _stem(self, x: str) -> str:
+        """The convolutions before the embedding."""
+        for k, layer in enumerate(self.config.stem):
+            relu = {"function": "relu"} if layer.function == "relu" else {}
+            kernel, stride = (((1, n) if self.grid(x)[0] == 1 else (n, n)) for n in (layer.kernel, layer.stride))
+            x = self.convolve(f"stem{k}", x, layer.channels, kernel, stride=stride, role="stem", tensors=f"stem.{k}", **relu)
+            if not relu:
+                x = self.activation(f"stem{k}.{layer.function}", x, layer.function, role="stem")
+        return x
 
     @classmethod
     def bare(cls) -> "Builder":
@@ -124,6 +135,42 @@ class Builder:
         """A causal depthwise convolution."""
         return self.add("Conv1d", name, (x,), self.width(x), parameters=("weight", "bias") if bias else ("weight",),
                         tensors=tensors, taps=taps)
+
+    def grid(self, name: str) -> tuple[int, int]:
+        """Rows and columns of the grid that a node's tokens are; one row, where they are none."""
+        node = self.nodes[name]
+        while node.kind != "Window" and node.inputs and self.nodes[node.inputs[0]].tokens == node.tokens:
+            node = self.nodes[node.inputs[0]]
+        if node.kind == "Window":
+            return Grid.of(node).places
+        return (1, node.tokens) if node.inputs else self.config.grid
+
+    def window(self, name: str, x: str, kernel: tuple[int, int], *, stride: tuple[int, int] = (1, 1),
+               pads: tuple[int, int, int, int] | None = None, grid: tuple[int, int] | None = None) -> str:
+        """The tokens under a kernel that moves over a grid.
+
+        kernel, stride: rows and columns
+        pads: zeros beyond the top, left, bottom and right; by default those with which a stride of 1 keeps the size
+        grid: rows and columns of x; by default the builder knows
+        """
+        (rows, columns), (high, wide) = grid or self.grid(x), kernel
+        top, left, bottom, right = pads or ((high - 1) // 2, (wide - 1) // 2, high // 2, wide // 2)
+        return self.add("Window", name, (x,), self.width(x) * high * wide, rows=rows, columns=columns, kernel_rows=high,
+                        kernel_columns=wide, stride_rows=stride[0], stride_columns=stride[1], pad_top=top, pad_left=left,
+                        pad_bottom=bottom, pad_right=right)
+
+    def convolve(self, name: str, x: str, width: int, kernel: tuple[int, int], *, stride: tuple[int, int] = (1, 1),
+                 pads: tuple[int, int, int, int] | None = None, **linear) -> str:
+        """A dense convolution: a Linear, with what `linear` says, of a window."""
+        window = self.window(f"{name}_window", x, kernel, stride=stride, pads=pads)
+        return self.linear(name, window, width, **linear)
+
+    def depthwise(self, name: str, x: str, kernel: tuple[int, int], *, bias: bool = True, tensors: str | None = None,
+                  **window) -> str:
+        """A depthwise convolution of a window, with what `window` says."""
+        source = self.window(f"{name}_window", x, kernel, **window)
+        return self.add("Depthwise", name, (source,), self.width(x), parameters=("weight", "bias") if bias else ("weight",),
+                        tensors=tensors, taps=kernel[0] * kernel[1])
 
     def scan(self, name: str, u: str, delta: str, B: str, C: str, *, tensors: str | None = None) -> str:
         """A selective scan."""

@@ -3,6 +3,7 @@
 from .activation import Activation
 from .attention import Attention
 from .base import BIAS, MULTIPLIER, OPERATORS, Input, Operator, register
+from .depthwise import Depthwise
 from .elementwise import Add, Multiply
 from .head_scan import HeadScan
 from .lookup import Lookup
@@ -12,29 +13,8 @@ from .reverse import Reverse
 from .scan import Scan
 from .smooth import Smooth
 from .weighted import Conv1d, Linear, Weighted
+from .window import Window
 
-__all__ = [
-           "BIAS",
-           "MULTIPLIER",
-           "OPERATORS",
-           "Activation",
-           "Add",
-           "Attention",
-           "Conv1d",
-           "HeadScan",
-           "Input",
-           "LayerNorm",
-           "Linear",
-           "Lookup",
-           "Multiply",
-           "Norm",
-           "Operator",
-           "Pool",
-           "RMSNorm",
-           "RangeNorm",
-           "Reverse",
-           "Scan",
-           "Smooth",
-           "Weighted",
-           "register",
-]
+__all__ = ["BIAS", "MULTIPLIER", "OPERATORS", "Activation", "Add", "Attention", "Conv1d", "Depthwise", "HeadScan", "Input",
+           "LayerNorm", "Linear", "Lookup", "Multiply", "Norm", "Operator", "Pool", "RMSNorm", "RangeNorm", "Reverse", "Scan",
+           "Smooth", "Weighted", "Window", "register"]

@@ -76,7 +76,8 @@ def predict(artifact: Artifact, backend: str, executor: Executor, tokens: Array,
                          f"{graph.input.width}]")
     length, widest = max((1, *tokens.shape[1:2])), max(op.width for op in artifact.operators.values())
     batch = max(1, min(BATCH, BATCH_VALUES // (length * widest)))
-    values = np.empty((len(tokens), 1 if graph.pooled else length, graph.output.width))
+    given = 1 if graph.pooled else length * graph.output.tokens // graph.length
+    values = np.empty((len(tokens), given, graph.output.width))
     for start in range(0, len(tokens), batch):
         answer = executor(tokens[start:start + batch], graph.outputs)[graph.output.name]
         part = artifact.codec.values(answer) if backend == "float" else artifact.codec.decode(answer, artifact.output)

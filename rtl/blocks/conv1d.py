@@ -60,7 +60,7 @@ class Conv1d(Weighted):
 
     @cached_property
     def graph(self):
-        return adder_graph.solve(_of_channels(self.op.weight), self.op.i) if self.constant else None
+        return adder_graph.solve(of_channels(self.op.weight), self.op.i) if self.constant else None
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Conv1d":
@@ -185,9 +185,9 @@ class Conv1d(Weighted):
             block.window.connect_memory(m, read, write)
 
 
-def _of_channels(weight: np.ndarray) -> np.ndarray:
-    """[channels, channels · taps], so that channel by channel its taps meet its weights."""
+def of_channels(weight: np.ndarray, by_tap: bool = False) -> np.ndarray:
+    """[channels, channels · taps], so that channel by channel its taps meet its weights; or `by_tap` its channels."""
     channels, taps = weight.shape
     matrix = np.zeros((channels, channels, taps), np.int64)
     matrix[np.arange(channels), np.arange(channels)] = weight
-    return matrix.reshape(channels, -1)
+    return (matrix.swapaxes(1, 2) if by_tap else matrix).reshape(channels, -1)

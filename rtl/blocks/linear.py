@@ -44,6 +44,7 @@ class Linear(Weighted):
     """
 
     stores = "accumulators"
+    holds = True  # an input beat while it meets every group of outputs
 
     op: Operator
     in_lanes: int
@@ -129,7 +130,7 @@ class Linear(Weighted):
 
         step, group, chunk = Signal(range(chunks * groups)), Signal(range(groups)), Signal(range(chunks))
         last_group, last_chunk = group == groups - 1, chunk == chunks - 1
-        m.d.comb += block.i.ready.eq(advance & last_group)
+        m.d.comb += block.i.ready.eq(advance & last_group if self.holds else advance)
         with m.If(block.i.valid & advance):
             m.d.sync += [
                 step.eq(Mux(last_group & last_chunk, 0, step + 1)),

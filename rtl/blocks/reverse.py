@@ -15,8 +15,8 @@ from ..kit.registry import Stage, realizes
 @dataclass(frozen=True)
 class Reverse(Spec):
     """`lanes` channels a cycle, through a memory of one sequence of `tokens` tokens. Each sequence is written into the slots that
-    the one before frees as it is read, so the order of the slots alternates, and a token can enter in every period. A token
-    leaves `pace` cycles after the one before it at the earliest."""
+    the one before frees as it is read, so the order of the slots alternates, and a token can enter in every period. `frame` are
+    the cycles of a sequence; tokens leave evenly over them at the fastest."""
 
     stores = "reversed sequence"
 
@@ -25,14 +25,19 @@ class Reverse(Spec):
     op: Operator
     lanes: int
     tokens: int
-    pace: int = 1
+    frame: int
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Reverse":
-        return cls(op, stage.quick_lanes(op.width), stage.reads)
+        return cls(op, stage.quick_lanes(op.width), stage.reads, stage.cycles * stage.tokens)
 
     def paced(self, cycles):
-        return replace(self, pace=cycles)
+        return replace(self, frame=cycles)
+
+    @property
+    def pace(self) -> int:
+        """Cycles from one token to the next, at least."""
+        return max(1, self.frame // self.tokens)
 
     @property
     def words(self) -> int:

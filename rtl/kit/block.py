@@ -110,7 +110,7 @@ class Spec:
         return self
 
     def paced(self, cycles: int) -> "Spec":
-        """The block for a design with a token of its output every so many cycles, if it gives no faster where it could."""
+        """The block for a design that takes a sequence every so many cycles: what it could give faster it gives evenly."""
         return self
 
     def saturates(self, options: BlockOptions) -> bool:

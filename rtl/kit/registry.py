@@ -21,7 +21,7 @@ NORM_SHARE = (7, 5)
 overlap with it, so its time is pure latency, and it has few multipliers."""
 
 ONCE_PERIODS, ONCE_CYCLES = (1.5, 3), 16
-"""Token periods, and cycles at least, that a node may take that reads fewer tokens than a sequence has."""
+"""Token periods, and cycles at least, that a node may take that reads one token of a sequence."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,18 @@ class Stage:
 
     @property
     def budget(self) -> int:
-        """Cycles that the node's work may take."""
-        if self.reads == self.tokens:
-            return self.cycles
-        most = max(int(ONCE_PERIODS[self.cycles > SHORT] * self.cycles), ONCE_CYCLES)
-        return min(self.tokens * self.cycles // self.reads, most)
+        """Cycles that the node's work on a token may take."""
+        share = max(1, self.tokens * self.cycles // self.reads)
+        if self.reads > 1 or self.tokens == 1:
+            return share
+        return min(share, max(int(ONCE_PERIODS[self.cycles > SHORT] * self.cycles), ONCE_CYCLES))
 
     def lanes(self, width: int) -> int:
-        return ceil(width / self.cycles)
+        return ceil(width / self.budget)
 
     def quick_lanes(self, width: int) -> int:
         """Those of a stage with which nothing overlaps."""
-        return ceil(width / max(1, self.cycles // NORM_SHARE[self.cycles > SHORT]))
+        return ceil(width / max(1, self.budget // NORM_SHARE[self.cycles > SHORT]))
 
 
 BLOCKS: dict[type[Operator], type] = {}

@@ -95,12 +95,12 @@ class Schedule:
             raise SettingError(f"cycles_per_token = {cycles_per_token} is out of range; it must lie in 1..{MAX_CYCLES}")
         self.artifact, self.requested, self.realization = artifact, cycles_per_token, realization
         self.graph = artifact.graph
-        self.tokens, self.pooled = self.graph.length, self.graph.pooled
+        self.tokens = self.graph.length
         self.blocks: dict[str, Spec] = {
             node.name: fold(artifact, node, cycles_per_token, realization) for node in self.graph if node.inputs
         }
         self.period = max(ceil(block.cycles * self._per_frame(name) / self.tokens) for name, block in self.blocks.items())
-        self.blocks = {name: block.paced(self.cycles_per_frame // self.graph[name].tokens) for name, block in self.blocks.items()}
+        self.blocks = {name: block.paced(self.cycles_per_frame) for name, block in self.blocks.items()}
         source = self.graph.input.name
         reader = next(node for node in self.graph if source in node.inputs)
         self.input = list(self.blocks[reader.name].inputs.values())[reader.inputs.index(source)]

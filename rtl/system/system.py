@@ -51,6 +51,12 @@ class Options:
             raise SettingError(f"a stream of {self.bus_bits} bits is not possible; choose one of "
                                f"{', '.join(map(str, BUS_WIDTHS))}")
 
+    def check(self, schedule: Schedule) -> None:
+        """Refuses a schedule for which these options are not possible."""
+        if self.stateful and (whole := next((node for node in schedule.graph if node.operator.whole), None)):
+            raise DesignLimit(f"node '{whole.name}': a {whole.kind} needs whole sequences, so no state is kept between packets: "
+                              "build without it")
+
     @property
     def capabilities(self) -> set[str]:
         """Names of the fields of CAPABILITIES that are 1 by these options."""
@@ -78,9 +84,7 @@ class System(wiring.Component):
     def __init__(self, schedule: Schedule, options: Options = OPTIONS, artifact: Artifact | None = None):
         if len(schedule.blocks) > STAGE_LIMIT - 2:
             raise DesignLimit(f"the system counts at most {STAGE_LIMIT - 2} stages; this model has {len(schedule.blocks)}")
-        if options.stateful and (whole := next((node for node in schedule.graph if node.operator.whole), None)):
-            raise DesignLimit(f"node '{whole.name}': a {whole.kind} needs whole sequences, so no state is kept between packets: "
-                              "build without it")
+        options.check(schedule)
         self.schedule, self.options, self.artifact = schedule, options, artifact or schedule.artifact
         self.stages = ["input", *schedule.blocks, "output"]
         self.queues = [queue.name for queue in schedule.queues()] if options.counters else []
@@ -143,7 +147,7 @@ class System(wiring.Component):
         bank.tokens.reads(schedule.tokens)
         bank.input_width.reads(schedule.input.width)
         bank.output_width.reads(schedule.output.width)
-        bank.output_tokens.reads(1 if schedule.pooled else schedule.tokens)
+        bank.output_tokens.reads(schedule.graph.output.tokens)
         if not self.loads:
             bank.digest.reads(*loading.digest_words(self.artifact.digest))
             bank.structure.reads(*[0] * loading.DIGEST_WORDS)

@@ -15,6 +15,9 @@ def blocks(g: Builder, mixer: Mixer) -> str:
     c, x, backward = g.config, g.x, False
     for k in range(c.blocks):
         at, tensors = f"block{k}.", f"blocks.{k}."
+        if k in c.merge:
+            kernel = (1, 2) if g.grid(x)[0] == 1 else (2, 2)
+            x = g.convolve(f"{at}merge", x, c.d_model, kernel, stride=kernel, role="stem", tensors=f"{tensors}merge")
         if backward != (wanted := c.direction == "backward" or (c.direction == "alternating" and k % 2 == 1)):
             x, backward = g.reverse(f"{at}turn", x), wanted
         normed = g.norm(f"{at}norm", x, tensors=f"{tensors}norm")
@@ -45,6 +48,11 @@ def _mlp(g: Builder, at: str, tensors: str, x: str) -> str:
 
 def convolution(g: Builder, name: str, x: str, *, tensors: str) -> str:
     """What the configuration has before the scan."""
+    taps = g.config.d_conv
     if g.config.conv == "pointwise":
         return g.linear(name, x, g.width(x), tensors=tensors)
-    return g.conv(name, x, g.config.d_conv, tensors=tensors)
+    if g.config.conv == "causal":
+        return g.conv(name, x, taps, tensors=tensors)
+    if g.config.conv == "same":
+        return g.depthwise(name, x, (1, taps), grid=(1, g.nodes[x].tokens), tensors=tensors)
+    return g.depthwise(name, x, (taps, taps), tensors=tensors)
