@@ -1,7 +1,9 @@
 """Mamba-1 and Mamba-2 written down once more, straight from their equations, in the names of mamba_ssm or transformers: what
 tests import."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from math import ceil
 from types import SimpleNamespace
 
@@ -23,6 +25,7 @@ class Settings:
     fused_add_norm: bool = True
     pad_vocab_size_multiple: int = 8
     tie_embeddings: bool = True
+    d_intermediate: int = 0
 
     def shape(self) -> SimpleNamespace:
         inner = {"d_state": 16, "d_conv": 4, "expand": 2, "dt_rank": "auto", "bias": False, "conv_bias": True} | self.ssm_cfg
@@ -31,7 +34,7 @@ class Settings:
             rows=ceil(self.vocab_size / several) * several, d=self.d_model, layers=self.n_layer, n=inner["d_state"],
             taps=inner["d_conv"], expand=inner["expand"], rank=inner["dt_rank"], bias=inner["bias"],
             conv_bias=inner["conv_bias"], rms=self.rms_norm, epsilon=1e-5, tied=self.tie_embeddings,
-            second=inner.get("layer") == "Mamba2")
+            second=inner.get("layer") == "Mamba2", mlp=ceil(self.d_intermediate / 128) * 128)
 
 
 @dataclass
@@ -57,7 +60,7 @@ class Config:
         return SimpleNamespace(
             rows=self.vocab_size, d=self.hidden_size, layers=self.num_hidden_layers, n=self.state_size, taps=self.conv_kernel,
             expand=self.expand, rank=self.time_step_rank, bias=self.use_bias, conv_bias=self.use_conv_bias, rms=True,
-            epsilon=self.layer_norm_epsilon, tied=self.tie_word_embeddings, second=False)
+            epsilon=self.layer_norm_epsilon, tied=self.tie_word_embeddings, second=False, mlp=0)
 
     def to_dict(self) -> dict:
         return {"model_type": "mamba"} | asdict(self)
@@ -141,13 +144,26 @@ class Mixer2(nn.Module):
         return self.out_proj(self.norm(y) * gate if cfg["norm_before_gate"] else self.norm(y * gate))
 
 
-class Layer(nn.Module):
-    def __init__(self, norm: Norm, mixer: nn.Module):
+class GatedMLP(nn.Module):
+    def __init__(self, d: int, hidden: int):
         super().__init__()
-        self.norm, self.mixer = norm, mixer
+        self.fc1, self.fc2 = nn.Linear(d, 2 * hidden, bias=False), nn.Linear(hidden, d, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, gate = self.fc1(x).chunk(2, -1)
+        return self.fc2(y * F.silu(gate))
+
+
+class Layer(nn.Module):
+    def __init__(self, mixer: nn.Module, norm: Callable[[], Norm], d: int, hidden: int):
+        super().__init__()
+        self.norm, self.mixer = norm(), mixer
+        if hidden:
+            self.norm2, self.mlp = norm(), GatedMLP(d, hidden)
 
     def forward(self, r: Tensor) -> Tensor:
-        return r + self.mixer(self.norm(r))
+        r = r + self.mixer(self.norm(r))
+        return r + self.mlp(self.norm2(r)) if hasattr(self, "mlp") else r
 
 
 class Backbone(nn.Module):
@@ -162,8 +178,9 @@ class Backbone(nn.Module):
         rank = ceil(d / 16) if shape.rank == "auto" else shape.rank
         self.add_module("embeddings" if self.wrapped else "embedding", nn.Embedding(shape.rows, d))
         self.layers = nn.ModuleList(
-            Layer(Norm(d, shape.rms, shape.epsilon), Mixer2(d, e, settings.ssm_cfg) if shape.second else
-                  Mixer(d, e, shape.n, rank, shape.taps, shape.bias, shape.conv_bias)) for _ in range(shape.layers))
+            Layer(Mixer2(d, e, settings.ssm_cfg) if shape.second else
+                  Mixer(d, e, shape.n, rank, shape.taps, shape.bias, shape.conv_bias),
+                  partial(Norm, d, shape.rms, shape.epsilon), d, shape.mlp) for _ in range(shape.layers))
         self.norm_f = Norm(d, shape.rms, shape.epsilon)
 
     def forward(self, ids: Tensor):
@@ -198,6 +215,6 @@ def randomize(module: nn.Module, seed: int = 0) -> nn.Module:
         for name, value in module.named_parameters():
             matrix = value.ndim == 2 and not name.endswith("A_log")
             value.copy_(torch.randn(value.shape, generator=generator) * (value.shape[-1] ** -0.5 if matrix else 0.5))
-            if name.endswith(("mixer.D", "norm.weight", "norm_f.weight")):
+            if name.endswith(("mixer.D", "norm.weight", "norm2.weight", "norm_f.weight")):
                 value.add_(1.0)
     return module.eval()

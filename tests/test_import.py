@@ -76,6 +76,7 @@ MODELS = {
     "mamba_ssm": Settings(),
     "mamba_ssm-untied": Settings(tie_embeddings=False, pad_vocab_size_multiple=1),
     "mamba_ssm-layer-norm": Settings(d_model=5, n_layer=1, rms_norm=False, ssm_cfg={}),
+    "mamba_ssm-mlp": Settings(d_model=7, d_intermediate=100),
     "mamba_ssm-odd": Settings(d_model=6, n_layer=3, ssm_cfg={"layer": "Mamba1", **ODD}),
     "transformers": Config(),
     "transformers-untied": Config(tie_word_embeddings=False, layer_norm_epsilon=0.02),
@@ -327,7 +328,8 @@ def test_models_of_transformers_that_are_refused(change, sentence):
      "here: the setting headdim = 64 is unknown here, and may change what the model computes: remove it from the settings if it "
      "does not"),
     (say(attn_layer_idx=[3]), "here: attn_layer_idx is [3]; only [] can be imported"),
-    (say(d_intermediate=64), "here: d_intermediate is 64; only 0 can be imported"),
+    (say(d_intermediate=64), "here has no tensor 'backbone.layers.0.norm2.weight' of shape [17], which the model needs"),
+    (say(d_intermediate=-1), "here: d_intermediate must be a positive integer, not -1"),
     (say(rms_norm=False), "here has no tensor 'backbone.layers.0.norm.bias' of shape [17], which the model needs"),
     (say(pad_vocab_size_multiple=16),
      "here: tensor 'backbone.embedding.weight' has the shape [24, 17], the model needs [32, 17]"),
@@ -341,6 +343,16 @@ def test_models_of_mamba_ssm_that_are_refused(change, sentence):
     change(tensors, settings)
     with refuses(sentence):
         translate(tensors, settings, LENGTH, "here")
+
+
+def test_mlps_that_are_refused():
+    settings = Settings(d_model=7, d_intermediate=100)
+    with refuses("here: fused_add_norm is False beside MLPs, where versions of mamba_ssm differ in what they norm; only True can "
+                 "be imported"):
+        translate(tensors_of(settings), asdict(settings) | {"fused_add_norm": False}, LENGTH, "here")
+    with refuses("here has a tensor 'backbone.layers.0.mlp.fc1.weight' that a Mamba-1 model with these settings does not have: "
+                 "what it adds to the computation cannot be imported"):
+        translate(tensors_of(settings), asdict(settings) | {"d_intermediate": 0}, LENGTH, "here")
 
 
 def test_a_model_without_a_head_is_refused():

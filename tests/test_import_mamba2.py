@@ -40,6 +40,7 @@ def made(**cfg) -> Settings:
 MODELS = {
     "plain": made(), "one-channel-heads": made(headdim=1, d_state=1, d_conv=1), "one-head": made(headdim=12, bias=True),
     "wide-D": made(D_has_hdim=True, conv_bias=False), "before": made(norm_before_gate=True, dt_limit=(0.25, 1.5)),
+    "mlp": Settings(d_model=6, d_intermediate=128, ssm_cfg={"layer": "Mamba2", "d_state": 2, "headdim": 3}),
     "no-norm": made(rmsnorm=False, ngroups=3), "limited": made(dt_limit=(0.0, 0.5), d_conv=2),
 }
 

@@ -31,9 +31,9 @@ KEYS = {
     }),
     "mamba_ssm": Keys({
         "d_model": "d_model", "n_layer": "blocks", "vocab_size": "vocabulary", "pad_vocab_size_multiple": "padding",
-        "tie_embeddings": "tied", "rms_norm": "rms", "d_state": "d_state", "d_conv": "d_conv", "expand": "expand",
-        "dt_rank": "dt_rank", "bias": "bias", "conv_bias": "conv_bias", "d_inner": "d_inner",
-    }, {"layer": ("Mamba1",), "d_intermediate": (0,), "attn_layer_idx": ([],), "attn_cfg": ({},)}),
+        "d_intermediate": "mlp", "tie_embeddings": "tied", "rms_norm": "rms", "d_state": "d_state", "d_conv": "d_conv",
+        "expand": "expand", "dt_rank": "dt_rank", "bias": "bias", "conv_bias": "conv_bias", "d_inner": "d_inner",
+    }, {"layer": ("Mamba1",), "attn_layer_idx": ([],), "attn_cfg": ({},)}),
     "mamba.py": Keys({
         "d_model": "d_model", "n_layers": "blocks", "vocab_size": "vocabulary", "pad_vocab_size_multiple": "padding",
         "d_state": "d_state", "d_conv": "d_conv", "expand_factor": "expand", "d_inner": "d_inner", "dt_rank": "dt_rank",

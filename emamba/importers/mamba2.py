@@ -30,11 +30,10 @@ KEYS = {
         {"groups": 8, "tied": False}),
     "mamba_ssm": Keys({
         "d_model": "d_model", "n_layer": "blocks", "vocab_size": "vocabulary", "pad_vocab_size_multiple": "padding",
-        "tie_embeddings": "tied", "d_state": "d_state", "d_conv": "d_conv", "expand": "expand", "headdim": "head_dim",
-        "ngroups": "groups", "dt_limit": "limits", "D_has_hdim": "wide_D", "rmsnorm": "gated", "norm_before_gate": "before",
-        "bias": "bias", "conv_bias": "conv_bias",
-    }, {"layer": ("Mamba2",), "rms_norm": (True,), "attn_layer_idx": ([],), "attn_cfg": ({},), "d_intermediate": (0,),
-        "d_ssm": (None,)}, {"groups": 1}),
+        "d_intermediate": "mlp", "tie_embeddings": "tied", "d_state": "d_state", "d_conv": "d_conv", "expand": "expand",
+        "headdim": "head_dim", "ngroups": "groups", "dt_limit": "limits", "D_has_hdim": "wide_D", "rmsnorm": "gated",
+        "norm_before_gate": "before", "bias": "bias", "conv_bias": "conv_bias",
+    }, {"layer": ("Mamba2",), "rms_norm": (True,), "attn_layer_idx": ([],), "attn_cfg": ({},), "d_ssm": (None,)}, {"groups": 1}),
     "mamba.py": Keys({
         "d_model": "d_model", "n_layers": "blocks", "vocab_size": "vocabulary", "pad_vocab_size_multiple": "padding",
         "d_state": "d_state", "d_conv": "d_conv", "expand_factor": "expand", "d_inner": "d_inner", "d_head": "head_dim",

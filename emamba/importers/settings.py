@@ -105,7 +105,7 @@ def _typed(ours: str, key: str, value: Any, where: str) -> Any:
         right = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < inf
         wanted = "a positive number"
     else:
-        right = (type(value) is int and value > 0) or (ours == "dt_rank" and value == "auto")
+        right = (type(value) is int and value > -(ours == "mlp")) or (ours == "dt_rank" and value == "auto")
         wanted = "a positive integer"
     if not right:
         raise InputError(f"{where}: {key} must be {wanted}, not {value!r}")

@@ -5,6 +5,7 @@ The packages' names are known below any wrapper's (`wrappers`); what stands arou
     embedding.weight or embeddings.weight [vocabulary, d]  → embed
     layers.K.norm.weight [d], .bias with LayerNorm         → blocks.K.norm
     layers.K.mixer.…                                       → the family's own (`mamba1`, `mamba2`)
+    layers.K.norm2, .mlp.fc1.weight [2m, d], .fc2 [d, m]   → blocks.K.mlp_norm; mlp_up, mlp_gate; mlp_down
     norm_f.weight [d], .bias with LayerNorm                → norm
     lm_head.weight [vocabulary, d], or the embedding       → head
 
@@ -28,6 +29,8 @@ from .settings import read_settings
 
 PADDING = {"transformers": 1, "mamba_ssm": 8, "mamba.py": 1}
 """The vocabulary is a multiple of it, unless pad_vocab_size_multiple says otherwise."""
+MULTIPLE = 128
+"""Of the hidden channels of an MLP (mamba_ssm)."""
 
 
 def translate(tensors: dict[str, Any], settings: dict | None, length: int, where: str, head: Head | None = None) -> Imported:
@@ -47,6 +50,9 @@ def translate(tensors: dict[str, Any], settings: dict | None, length: int, where
     where = f"{where}, below '{place.root}'" if place.root else where
     said, ignored = read_settings(settings or {}, layout, family.keys[layout], where)
     sizes = _sizes(family, said, tensors, layout, place, where)
+    if sizes["mlp"] and (settings or {}).get("fused_add_norm") is False:
+        raise InputError(f"{where}: fused_add_norm is False beside MLPs, where versions of mamba_ssm differ in what they norm; "
+                         "only True can be imported")
     has_head = place.head in tensors
     if settings is None or layout == "mamba.py":
         sizes["tied"] = not has_head
@@ -103,11 +109,12 @@ def _sizes(family: Family, said: Sizes, tensors: dict, layout: str, place: Place
         return tuple(tensors[name].shape)
 
     vocabulary, d_model = shape(place.embedding, 2)
+    up = shape(f"{place.body}layers.0.mlp.fc1.weight", 0)
     told = family.told(lambda name, rank: shape(f"{mixer}.{name}", rank), {"d_model": d_model} | said)
     sizes = {
         "d_model": d_model, "epsilon": NORM_EPSILON, "tied": True,
         "rms": f"{place.body}layers.0.norm.bias" not in tensors, "bias": f"{mixer}.in_proj.bias" in tensors,
-        "conv_bias": f"{mixer}.conv1d.bias" in tensors,
+        "conv_bias": f"{mixer}.conv1d.bias" in tensors, "mlp": 0 if up is None else up[0] // 2,
         "blocks": 1 + max(_block_number(name, place.body) for name in tensors),
     } | told
     for key, name in (("d_model", place.embedding), ("d_state", f"{mixer}.{family.state}")):
@@ -116,6 +123,7 @@ def _sizes(family: Family, said: Sizes, tensors: dict, layout: str, place: Place
                               f"{list(tensors[name].shape)} makes it {sizes[key]}: put the config.json of these tensors beside "
                               "them")
     sizes |= {key: value for key, value in said.items() if key not in ("vocabulary", "expand") and value != "auto"}
+    sizes["mlp"] = -(-sizes["mlp"] // MULTIPLE) * MULTIPLE
     if layout == "transformers":
         sizes["rms"] = True
     sizes["words"] = said.get("vocabulary", vocabulary)
@@ -149,7 +157,9 @@ def _block_number(name: str, body: str) -> int:
 
 def _norms(sizes: Sizes, place: Place) -> dict[str, str]:
     """Their names of the norms → ours."""
-    return {f"{place.body}layers.{k}.norm": f"blocks.{k}.norm" for k in range(sizes["blocks"])} | {place.norm: "norm"}
+    pairs = [("norm", "norm"), ("norm2", "mlp_norm")] if sizes["mlp"] else [("norm", "norm")]
+    return {f"{place.body}layers.{k}.{theirs}": f"blocks.{k}.{ours}" for k in range(sizes["blocks"])
+            for theirs, ours in pairs} | {place.norm: "norm"}
 
 
 def _shapes(family: Family, sizes: Sizes, place: Place) -> dict[str, Shape]:
@@ -159,6 +169,9 @@ def _shapes(family: Family, sizes: Sizes, place: Place) -> dict[str, Shape]:
         shapes |= {f"{norm}.{kind}": (sizes["d_model"],) for kind in _kinds(sizes)}
     for k in range(sizes["blocks"]):
         shapes |= {f"{place.body}layers.{k}.mixer.{name}": shape for name, shape in family.shapes(sizes).items()}
+        if wide := sizes["mlp"]:
+            shapes |= {f"{place.body}layers.{k}.mlp.fc1.weight": (2 * wide, sizes["d_model"]),
+                       f"{place.body}layers.{k}.mlp.fc2.weight": (sizes["d_model"], wide)}
     return shapes
 
 
@@ -192,6 +205,7 @@ def _config(family: Family, sizes: Sizes, head: Head | None, length: int, where:
         "d_state": sizes["d_state"], **({"inner": sizes["d_inner"]} if rest else {"expand": expand}), "d_conv": sizes["d_conv"],
         "blocks": sizes["blocks"], "norm": "rms" if sizes["rms"] else "layer", "norm_epsilon": sizes["epsilon"],
         "pool": pool, "task": task, "outputs": sizes["vocabulary"] if head is None else len(head.weight),
+        **({"mlp": sizes["mlp"], "mlp_gated": True, "mlp_bias": False} if sizes["mlp"] else {}),
     } | family.config(sizes), where)
 
 
@@ -203,6 +217,10 @@ def _blocks(family: Family, arrays: dict[str, Array], place: Place, sizes: Sizes
         mixer = f"{place.body}layers.{k}.mixer."
         theirs = {name.removeprefix(mixer): value for name, value in arrays.items() if name.startswith(mixer)}
         weights |= {f"blocks.{k}.{name}": value for name, value in family.weights(theirs, sizes).items()}
+        if wide := sizes["mlp"]:
+            both, down = (arrays[f"{place.body}layers.{k}.mlp.{name}.weight"] for name in ("fc1", "fc2"))
+            weights |= {f"blocks.{k}.mlp_up.weight": both[:wide], f"blocks.{k}.mlp_gate.weight": both[wide:],
+                        f"blocks.{k}.mlp_down.weight": down}
     return weights
 
 
@@ -216,6 +234,8 @@ def _notes(family: Family, layout: str, place: Place, config: ModelConfig, sizes
         f"norms: {norm} with an epsilon of {config.norm_epsilon:g}, kept", *done]
     if place.root:
         notes.append(f"its tensors stand below '{place.root}'")
+    if sizes["mlp"]:
+        notes.append(f"mlp.fc1 became mlp_up and mlp_gate, of {sizes['mlp']} channels each")
     if own_head:
         notes.append("the head is the embedding, tied" if tied else "the head is lm_head, not tied")
     if not sizes["conv_bias"]:
