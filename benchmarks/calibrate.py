@@ -35,8 +35,8 @@ SMALL = ("constants|dyadic|delta_b|logic|range_norm-(20-1-|5-2)|activation-silu$
          "|add-|multiply-5|linear-(65|5-7|9-3|17-5-4-2$)|conv1d-(8-4-2-2|4-2)|lookup-11")
 """Of the blocks of the benches those that are fitted: kinds and shapes that the accelerators lack."""
 LIMITS = {"lut": 0.10, "nand2": 0.25, "ff": 0.05, "dsp": 0.0, "bram36": 0.0, "ebr": 0.0, "memory_bits": 0.0}
-LARGE = 100
-"""Lookup tables or flip-flops from which a component's relative error counts."""
+LARGE, SMALL_SIZE = 100, 30
+"""Lookup tables or flip-flops from which a component's relative error counts; the fit takes smaller ones for the second."""
 
 
 @dataclass
@@ -80,7 +80,7 @@ def measured(name: str, inventory: Inventory, text: str, family: str) -> Sample 
         return None
 
 
-def nonnegative(A: np.ndarray, b: np.ndarray, steps: int = 20000) -> np.ndarray:
+def nonnegative(A: np.ndarray, b: np.ndarray, steps: int = 40000) -> np.ndarray:
     """The x ≥ 0 with the least |A·x − b|², by coordinate descent."""
     gram, right, x = A.T @ A, A.T @ b, np.zeros(A.shape[1])
     for k in range(steps):
@@ -91,13 +91,13 @@ def nonnegative(A: np.ndarray, b: np.ndarray, steps: int = 20000) -> np.ndarray:
 
 
 def fit(found: list[Sample], family: str) -> dict[str, float]:
-    """Coefficients of the logic. A component counts by the root of its size, so that small and large ones do."""
+    """Coefficients of the logic, of the least squares of relative errors: small components count as much as large ones."""
     key = cost.RESOURCES[family][0]
     rows = [cost.mapped(sample.inventory, family) for sample in found]
     names = [name for name in cost.FITTED if name != "registers" or family == "gates"]
     A = np.array([[row.fitted[name] for name in names] for row in rows])
     b = np.array([sample.measured[key] - row.known[key] for sample, row in zip(found, rows, strict=True)])
-    weight = 1 / np.sqrt([max(10, sample.measured[key]) for sample in found])
+    weight = 1 / np.array([max(SMALL_SIZE, sample.measured[key]) for sample in found])
     coefficients = nonnegative(A * weight[:, None], b * weight).round(4).tolist()
     return dict.fromkeys(cost.FITTED, 0.0) | dict(zip(names, coefficients, strict=True))
 

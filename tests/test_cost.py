@@ -146,7 +146,7 @@ def test_rom_blocks(family, rom, blocks):
 
 def test_inventories():
     a, b = inventory.product(8, 12), inventory.register(7, 4)
-    assert (2 * a + b).products == {(12, 8): 2} and (a + 3 * b).delays == {(4, 7): 3}
+    assert (2 * a + b).products == {(12, 8, 1.0): 2} and (a + 3 * b).delays == {(4, 7): 3}
     assert inventory.columns([[0, 5], [0, 5], [0, 2]], 3) == (3, 2)  # constants, and two equal columns
 
 

@@ -20,8 +20,8 @@ class Inventory:
     two-to-one multiplexers; `operand_muxes`: of those before an adder; `selects`: of each input of wider ones; `partials`: of the
     partial products of multipliers made of logic; `registers`; `control`: components, each with its handshake; `delays`: (stages,
     bits) of delay lines without reset of LONG_DELAY stages or more; `products`: (bits, bits) of signed multipliers, the wider
-    first; `roms`: (words, bits without constant ones, style, different columns of bits); `rams`: (words, bits, whether a register
-    follows). No inventory is changed once it is made.
+    first, and the share of their partial products that is not constant; `roms`: (words, bits without constant ones, style,
+    different columns of bits); `rams`: (words, bits, whether a register follows). No inventory is changed once it is made.
     """
 
     adders: int = 0
@@ -86,9 +86,9 @@ def columns(rows: np.ndarray, bits: int) -> tuple[int, int]:
     return sum(mark not in constant for mark in sums), len(set(sums) - constant)
 
 
-def product(a: int, b: int) -> Inventory:
-    """A multiplier of two signed operands."""
-    return Inventory(products=Counter({(max(a, b), min(a, b)): 1}))
+def product(a: int, b: int, share: float = 1.0) -> Inventory:
+    """A multiplier of two signed operands, and the share of its partial products that is not constant."""
+    return Inventory(products=Counter({(max(a, b), min(a, b), share): 1}))
 
 
 def constants(values: Iterable[int], bits: int) -> Inventory:
@@ -100,5 +100,5 @@ def constants(values: Iterable[int], bits: int) -> Inventory:
             width, several = value.bit_length() + 1, value.bit_count() > 1
             registers += count * (width + bits - (not several) - (value & -value).bit_length() + 1)
             if several:
-                products[max(width, bits), min(width, bits)] += count
+                products[max(width, bits), min(width, bits), round((value.bit_count() - 1) / width, 2)] += count
     return Inventory(products=products, registers=registers)

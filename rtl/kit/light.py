@@ -147,13 +147,13 @@ class Number(Node):
 
 class Wire(Node):
     """A signal. `drivers`: its lowest bit that each drives, how many, with what, and the lowest bit of that; `rows`: the integers
-    of the memory of one row that gives it, where a wire stands for all lanes."""
+    of the memory of one row that gives it, where a wire stands for all lanes; `words`: those of a deeper memory."""
 
-    __slots__ = ("clocked", "conditions", "drivers", "readers", "reset_less", "rows")
+    __slots__ = ("clocked", "conditions", "drivers", "readers", "reset_less", "rows", "words")
 
     def __init__(self, width: int, signed: bool, reset_less: bool):
         super().__init__(width, signed)
-        self.reset_less, self.clocked, self.rows = reset_less, False, None
+        self.reset_less, self.clocked, self.rows, self.words = reset_less, False, None, 0
         self.drivers, self.conditions, self.readers = [], [], set()
 
 

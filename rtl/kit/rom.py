@@ -76,6 +76,7 @@ class Rom(Component):
         if self.count == 1:
             self.data.rows = self.rows[0]
             return
+        self.data.words = self.count
         bits, different = inv.columns(self.rows, self.element.bits) if trim else [len(self.data)] * 2
         m.note(rom_parts(self.count, bits, self.style, different), self.addr)
 

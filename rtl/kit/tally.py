@@ -13,6 +13,9 @@ from . import inventory as inv
 from .hdl import Component
 from .light import COMPARISONS, REDUCTIONS, Choice, Circuit, Concat, Node, Number, Operator, Part, Wire, counting
 
+FEW_WORDS = 8
+"""Words from which hardly a bit of a constant memory is the same in all: of n words 1 in 2^(n-1)."""
+
 BITWISE, LONE = ("u", "s", "~", "&", "|", "^"), ("u", "s")
 
 
@@ -64,6 +67,11 @@ def _term(value: Node) -> Node:
             value = value.parts[1]
         else:
             return value
+
+
+def _words(value: Node) -> int:
+    """Words of the memory that a value is of, 0 if of none."""
+    return getattr(_base(value), "words", 0)
 
 
 def _rows(value: Node) -> np.ndarray | None:
@@ -251,7 +259,9 @@ class _Tally:
                     width = max(operand.width for operand in value.operands)
                     found["partials"] += max(0, constant.value.bit_count() - 1) * width * weight
                 elif self._constants(value, weight) is None:
-                    self.made += inv.product(*map(_bits, value.operands)) * weight
+                    words = [words for words in map(_words, value.operands) if words]
+                    share = 1 - 2.0 ** (1 - min(words)) if words and min(words) < FEW_WORDS else 1.0
+                    self.made += inv.product(*map(_bits, value.operands), share) * weight
             elif value.operator in ("<<", ">>"):
                 found["muxes"] += value.need.bit_count() * value.operands[1].width * weight
             elif value.operator in COMPARISONS:

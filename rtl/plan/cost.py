@@ -23,7 +23,7 @@ COSTS = json.loads((Path(__file__).parent / "costs.json").read_text(encoding="ut
 TOOL = COSTS["tool"]
 
 COUNTED = ("adders", "increments", "compressors", "comparisons", "muxes", "operand_muxes", "selects", "partials", "control")
-FITTED = (*COUNTED, "rom_columns", "rom_bits", "registers")
+FITTED = (*COUNTED, "multiplied", "rom_columns", "rom_bits", "registers")
 """What the lookup tables are fitted to."""
 
 
@@ -31,7 +31,7 @@ FITTED = (*COUNTED, "rom_columns", "rom_bits", "registers")
 class Multiplier:
     """A multiplier block of `a` × `b` signed bits; operands wider than `a` are cut into pieces of `piece` bits, each with
     `headroom` for a sign. Operands below 2 bits, and products below `least`, become logic. The rules of Yosys' mul2dsp. With
-    `absorbs`, the register of a product that takes one block goes into it."""
+    `absorbs`, the register of a product that takes one block or two goes into them."""
 
     a: int
     b: int
@@ -121,15 +121,15 @@ class Mapped:
 def mapped(inventory: Inventory, family: str) -> Mapped:
     """The macros of an inventory, and what is left for lookup tables."""
     rules, known = FAMILIES[family], Counter()
-    fitted = {name: float(getattr(inventory, name)) for name in COUNTED} | {"rom_columns": 0.0, "rom_bits": 0.0}
+    fitted = dict.fromkeys(FITTED, 0.0) | {name: float(getattr(inventory, name)) for name in COUNTED}
     flipflops = float(inventory.registers)
-    for (a, b), count in inventory.products.items():
+    for (a, b, share), count in inventory.products.items():
         blocks, adders, logic = rules.multiplier.blocks(a, b) if rules.multiplier else (0, 0, a * b)
         known["dsp"] += count * blocks
-        if blocks == 1 and rules.multiplier.absorbs:
+        if 0 < blocks < 3 and rules.multiplier.absorbs:
             flipflops -= count * (a + b)
         fitted["adders"] += count * adders
-        fitted["partials"] += count * logic
+        fitted["multiplied"] += count * logic * share
     for (words, bits, style, columns), count in inventory.roms.items():
         blocks = rules.rom_blocks(words, bits, style)
         known[rules.block] += count * blocks * rules.block_share
