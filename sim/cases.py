@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import fields
 from functools import partial
+from itertools import product
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from emamba.ops import (
 from emamba.ops.attention import inverse_root
 from emamba.piecewise import Segments, codes, exact, fit
 from rtl.blocks import activation as rtl_activation
+from rtl.blocks import attention as rtl_attention
 from rtl.blocks import conv1d as rtl_conv1d
 from rtl.blocks import depthwise as rtl_depthwise
 from rtl.blocks import elementwise as rtl_elementwise
@@ -111,11 +113,13 @@ def add(channels) -> Add:
     return Add(channels=channels, a=I12, b=IntFormat(8, True, 3), o=IntFormat(12, True, 7))
 
 
-def attention(channels, heads, tokens, *, causal=False, rounding=Rounding.HALF_UP) -> Attention:
+def attention(channels, heads, tokens, *, causal=False, wide=False, rounding=Rounding.HALF_UP) -> Attention:
+    """With `wide`, factors have more bits than a narrow multiplier takes."""
     multiplier, extra = inverse_root(channels // heads)
     return Attention(channels=channels, heads=heads, causal=causal, tokens=tokens, q=I8, k=IntFormat(8, True, 4),
                      v=IntFormat(8, True, 6), multiplier=multiplier, shift=1 + extra, o=IntFormat(8, True, 7), rounding=rounding,
-                     exp=fit("exp", IntFormat(12, True, 8), IntFormat(8, False, 8), 11, rounding=rounding))
+                     exp=fit("exp", IntFormat(12, True, 8), IntFormat(8 + 4 * wide, False, 8), 11, rounding=rounding),
+                     entry_bits=12 + 4 * wide)
 
 
 def pool(channels, tokens, *, mean=True) -> Pool:
@@ -166,6 +170,10 @@ def scan_block(channels, states, lanes, state_lanes, *, table=False, narrow=Fals
 def head_scan_block(channels, heads, groups, states, lanes, state_lanes, *, table=False, **options) -> Spec:
     op = head_scan(rng(), channels, heads, groups, states, **options)
     return rtl_head_scan.HeadScan(op, lanes, state_lanes, table=table)
+
+
+def attention_block(channels, heads, lanes, pace=1, *, narrow=False, **options) -> Spec:
+    return rtl_attention.Attention(attention(channels, heads, TOKENS, **options), lanes, pace, narrow)
 
 
 def multiply_block(channels, lanes) -> Spec:
@@ -240,6 +248,10 @@ CASES = [
         (7, 1, 1, 3, 2, 3), (3, 3, 3, 2, 2, 2))),
     *((head_scan_block, shape, {"table": True}) for shape in ((12, 4, 2, 3, 3, 2), (15, 5, 1, 2, 6, 1), (12, 4, 2, 3, 12, 3))),
     (head_scan_block, (12, 4, 2, 3, 3, 2), {"delta_b": True}),
+    *((attention_block, shape, {}) for shape in ((4, 2, 2), (4, 2, 1), (1, 1, 1), (12, 4, 6), (15, 3, 15, 33), (6, 1, 2))),
+    *((attention_block, shape, {"causal": True}) for shape in ((6, 2, 3), (6, 2, 6, 17), (6, 1, 2))),
+    (attention_block, (6, 2, 6), {"narrow": True, "wide": True, "rounding": Rounding.TRUNCATE}),
+    (attention_block, (4, 1, 2), {"rounding": Rounding.HALF_EVEN}),
     *((make, shape, {}) for make in (multiply_block, add_block) for shape in ((6, 2), (5, 3), (1, 1))),
     *((pool_block, (*shape, mean), {}) for mean in (False, True) for shape in ((6, 2), (5, 3), (1, 1))),
     *((depthwise_block, shape, {}) for shape in (
@@ -307,6 +319,13 @@ def _special(op) -> Iterator[tuple[np.ndarray, ...]]:
             for k in range(op.i.bits):  # spreads next to powers of two
                 for value in (min(1 << k, op.i.max), max(-1 << k, op.i.min)):
                     yield (np.where(np.arange(op.channels) == 0, value, 0),)
+        case Attention():
+            places = np.arange(op.channels)
+            for q, k, v in product((op.q.min, 0, op.q.max), (op.k.min, op.k.max), (op.v.min, op.v.max)):
+                yield np.full(op.channels, q), np.full(op.channels, k), np.where(places % 3, v, ~v)
+            for step, t in product((3, 7, 12, 20, 33, 42), range(TOKENS)):  # arguments of every size
+                of_head = places % op.head_dim == 0
+                yield np.where(of_head, 5**t, 0), np.where(of_head, op.k.max - step * t, 0), (places + t) * 37 % 128
         case Activation(segments=Segments()):
             ends = _ends(op.segments)
             for k in range(0, len(ends), op.channels):

@@ -1,4 +1,4 @@
-"""Attention: its integers against a plain definition, models with it in every executor, refusals."""
+"""Attention: its integers against a plain definition, models with it in every executor, the folding of its block, refusals."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from blocks import check
 
 from emamba.artifact import Codec, load, save
 from emamba.base.errors import DesignLimit, EmambaError
@@ -22,6 +23,9 @@ from emamba.run.integer import IntegerModel
 from emamba.run.reference import Reference
 from emamba.training.network import Network
 from emamba.training.qat import IntegerNetwork
+from rtl.blocks.attention import Attention
+from rtl.kit.registry import Stage
+from sim.bench import random_tokens
 from sim.cases import attention
 
 
@@ -180,6 +184,24 @@ def test_training_computes_the_integers():
     y.square().sum().backward()
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for name, parameter in network.named_parameters()
                if name.endswith("weight"))
+
+
+# -- the block ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels, heads, tokens, lanes, pace, causal", [
+    (4, 2, 1, 2, 1, False), (4, 2, 1, 4, 5, True), (4, 4, 7, 2, 20, True), (3, 1, 9, 3, 1, False), (4, 1, 5, 1, 23, True)])
+def test_block_over_other_lengths(channels, heads, tokens, lanes, pace, causal):
+    block = Attention(attention(channels, heads, tokens, causal=causal), lanes, pace)
+    check(block, *(random_tokens(port, 4, tokens, seed=k) for k, port in enumerate(block.inputs.values())), stalls=(0.0, 0.5))
+
+
+@pytest.mark.parametrize("cycles, lanes", [(192, 1), (191, 2), (96, 2), (95, 4), (48, 4), (47, 8), (23, 12), (15, 24), (1, 24)])
+def test_fold_takes_the_fewest_lanes(cycles, lanes):
+    """Parts of a head, or whole heads that divide all; where none is fast enough, all of them."""
+    block = Attention.fold(attention(24, 6, 8), Stage(cycles=cycles))
+    assert (block.lanes, block.cycles) == (lanes, 8 * 24 // lanes)
+    assert block.multipliers == 3 * lanes + max(1, lanes // 4)
 
 
 def test_refusals():

@@ -16,6 +16,26 @@ from ..kit.rom import rom, rom_latency
 from ..kit.streams import Fifo
 
 
+def reciprocal(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, halved: bool = False) -> Value:
+    """The entry of `op`'s table for a spread, shifted left by the zeros above the spread's leading one, or where it is `halved`
+    by half of them; 2 steps and the table's later."""
+    bits, (table, _) = op.spread_bits, op.reciprocals
+    zeros = Signal(range(bits))
+    with m.Switch(spread):
+        for k in range(bits):
+            with m.Case("0" * k + "1" + "-" * (bits - 1 - k)):
+                m.d.comb += zeros.eq(k)
+    zeros_held, held = pipeline.register(zeros, "zeros"), pipeline.register(spread, "spread_held")
+    normalized = Signal(unsigned(bits))
+    m.d.comb += normalized.eq(held << zeros_held)
+    below = len(table).bit_length() - 1 - halved
+    address = Cat(normalized[bits - 1 - below:bits - 1], zeros_held[:int(halved)])
+    lookup = rom_latency(len(table))
+    entry, = rom(pipeline, "reciprocal", table.reshape(-1, 1), IntFormat(op.entry_bits, False), address, lookup)
+    shift = pipeline.register(zeros_held[int(halved):], "shift", lookup)
+    return pipeline.register(entry << shift, "factor", shape=unsigned(op.entry_bits + op.largest_shift))
+
+
 @dataclass(frozen=True)
 class Norm(Spec):
     """`lanes` channels a cycle, one multiplier each, or two `narrow` ones. A token is stored while its statistics form, `delay`
@@ -124,7 +144,7 @@ class Norm(Spec):
         with m.If(move):
             m.d.sync += beat.eq(Mux(end, 0, beat + 1))
 
-        factor = self._factor(m, pipeline, self.spread(pipeline, stats.o.payload))
+        factor = reciprocal(m, pipeline, op, self.spread(pipeline, stats.o.payload), self.halved)
         n_shape, product_shape = width_of(op.n_bound), width_of(op.shifted_bound << op.entry_bits)
 
         def result(own, x):
@@ -164,22 +184,3 @@ class Norm(Spec):
             m.d.sync += kept.eq(now)
         with m.If(taken):
             m.d.sync += beat.eq(Mux(end, 0, beat + 1))
-
-    def _factor(self, m: Module, pipeline: Pipeline, spread: Value) -> Value:
-        """The reciprocal, shifted."""
-        op, bits, halved = self.op, self.op.spread_bits, int(self.halved)
-        table, _ = op.reciprocals
-        zeros = Signal(range(bits))
-        with m.Switch(spread):
-            for k in range(bits):
-                with m.Case("0" * k + "1" + "-" * (bits - 1 - k)):
-                    m.d.comb += zeros.eq(k)
-        zeros_held, held = pipeline.register(zeros, "zeros"), pipeline.register(spread, "spread_held")
-        normalized = Signal(unsigned(bits))
-        m.d.comb += normalized.eq(held << zeros_held)
-        below = len(table).bit_length() - 1 - halved
-        address = Cat(normalized[bits - 1 - below:bits - 1], zeros_held[:halved])
-        element = IntFormat(op.entry_bits, False)
-        entry, = rom(pipeline, "reciprocal", table.reshape(-1, 1), element, address, self.lookup)
-        shift = pipeline.register(zeros_held[halved:], "shift", self.lookup)
-        return pipeline.register(entry << shift, "factor", shape=unsigned(op.entry_bits + op.largest_shift))
