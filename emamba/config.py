@@ -32,8 +32,8 @@ class ModelConfig(Config):
 
     `form` names the function that builds its blocks: `emamba` (SiLU on the gate only, ReLU on δ, x and z projections with bias;
     paper Eq. 4 and the authors' hardware), `standard` (Mamba-1: SiLU after the convolution, softplus on δ, projections without
-    bias unless `bias` is true), `mamba2` (one decay a head, B and C by groups, a gated norm), or one that a file of your own
-    registers (`emamba.graph.model`).
+    bias unless `bias` is true), `mamba2` (one decay a head, B and C by groups, a gated norm), `vit` (attention in every block),
+    or one that a file of your own registers (`emamba.graph.model`).
     """
 
     form: str = Field("emamba", pattern=r"^[A-Za-z]\w{0,39}$")
@@ -56,6 +56,9 @@ class ModelConfig(Config):
         "d_conv × d_conv around it on the grid of an image's patches; or a product with a matrix of all channels of the token "
         "alone (the authors' hardware)")
     blocks: int = Field(ge=1, le=256)
+    attention: int | None = Field(None, ge=1, le=256, description="every so many blocks, one has attention in place of its scan")
+    attention_heads: int = Field(1, ge=1, le=1 << 14, description="heads of attention; they share d_model channels")
+    attention_causal: bool = Field(False, description="attention sees no later token")
     mlp: int | None = Field(None, ge=1, le=1 << 16, description="hidden channels of an MLP after each mixer (default: no MLP)")
     mlp_bias: bool = Field(True, description="biases of the MLP")
     mlp_gated: bool = Field(False, description="the MLP multiplies its hidden channels by a gate, SiLU(linear)")
@@ -137,7 +140,7 @@ class ModelConfig(Config):
 
     def _check_blocks(self) -> None:
         for key in ("head_dim", "groups", "wide_D", "gated_norm"):
-            if self.form in ("emamba", "standard") and getattr(self, key) != type(self).model_fields[key].default:
+            if self.form in ("emamba", "standard", "vit") and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"the key '{key}' does not belong to form = '{self.form}'")
         if self.form == "mamba2":
             if self.head_dim is None:
@@ -145,6 +148,7 @@ class ModelConfig(Config):
             if self.d_inner % self.head_dim or self.heads % self.groups:
                 raise ValueError(f"{self.d_inner} inner channels do not divide into heads of {self.head_dim} in {self.groups} "
                                  "groups")
+        self._check_attention()
         if self.mlp_gated and self.mlp is None:
             raise ValueError("mlp_gated needs the key 'mlp'")
         if self.tied and (self.input != "tokens" or self.outputs != self.vocabulary):
@@ -155,6 +159,17 @@ class ModelConfig(Config):
             raise ValueError("delta_offset and delta_limits need delta = 'softplus'")
         if self.delta_limits is not None and not 0 <= self.delta_limits[0] < self.delta_limits[1] <= 1e30:
             raise ValueError("delta_limits must be two numbers of 0..1e30, the lower one first")
+
+    def _check_attention(self) -> None:
+        attends = self.form == "vit" or self.attention is not None
+        if self.form == "vit" and self.attention is not None:
+            raise ValueError("form = 'vit' has attention in every block: leave out the key 'attention'")
+        if self.attention is not None and self.attention > self.blocks:
+            raise ValueError(f"attention = {self.attention} reaches none of {self.blocks} blocks")
+        if self.form in ("emamba", "standard", "mamba2") and not attends and (self.attention_heads > 1 or self.attention_causal):
+            raise ValueError("attention_heads and attention_causal need the key 'attention'")
+        if attends and self.d_model % self.attention_heads:
+            raise ValueError(f"d_model = {self.d_model} does not divide into {self.attention_heads} heads of attention")
 
     @property
     def d_inner(self) -> int:

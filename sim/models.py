@@ -41,8 +41,13 @@ SHAPES: dict[str, dict] = {
                            "head_dim": 7, "wide_D": True, "gated_norm": "before", "norm": "rms", "d_state": 2, "d_conv": 2,
                            "bias": True, "delta_limits": (0.02, 0.5), "initial_state": True, "tied": True, "blocks": 2,
                            "pool": "none", "task": "next_token", "outputs": 7},
+    "hybrid-attention": {"input": "sequence", "features": 3, "length": 7, "d_model": 6, "d_state": 3, "dt_rank": 2, "blocks": 2,
+                         "attention": 2, "attention_heads": 2, "task": "classification", "outputs": 3},
+    "vit-causal": {"form": "vit", "input": "tokens", "vocabulary": 9, "length": 6, "d_model": 8, "d_conv": 2, "mlp": 5,
+                   "blocks": 1, "attention_heads": 2, "attention_causal": True, "norm": "layer", "pool": "none",
+                   "task": "next_token", "outputs": 9},
 }
-"""Shapes of all forms: odd sizes, one token, a thousand tokens, three blocks, one channel, every norm, no residual."""
+"""Shapes of all forms: odd sizes, one token, a thousand tokens, three blocks, one channel, every norm, no residual, attention."""
 
 
 def random_artifact(shape: str | ModelConfig, seed: int = 0, **settings) -> Artifact:

@@ -63,6 +63,13 @@ BAD = [
     (SEQUENCE, {"task": "clustering"}, "model.task: Input should be 'classification', 'regression' or 'next_token'"),
     *[(SEQUENCE, {key: 0}, f"model.{key}: Input should be greater than or equal to 1")
       for key in ("features", "length", "d_model", "expand", "d_state", "dt_rank", "d_conv", "blocks", "outputs")],
+    (SEQUENCE, {"attention": 3, "blocks": 2}, "model: attention = 3 reaches none of 2 blocks"),
+    (SEQUENCE, {"attention": 1, "d_model": 4, "attention_heads": 3},
+     "model: d_model = 4 does not divide into 3 heads of attention"),
+    (SEQUENCE, {"attention_causal": True}, "model: attention_heads and attention_causal need the key 'attention'"),
+    (SEQUENCE, {"form": "vit", "attention": 1},
+     "model: form = 'vit' has attention in every block: leave out the key 'attention'"),
+    (SEQUENCE, {"form": "vit", "head_dim": 2}, "model: the key 'head_dim' does not belong to form = 'vit'"),
     (TOKENS, {"vocabulary": 1}, "model.vocabulary: Input should be greater than or equal to 2"),
     (IMAGE, {"image": [8, 8]}, "model.image.2: Field required"),
     (IMAGE, {"patch": [2, 2, 2]}, "model.patch: Tuple should have at most 2 items after validation, not 3"),

@@ -70,11 +70,14 @@ def imported(settings: Settings | Config) -> Artifact:
 
 
 NO_NORM = ModelConfig(input="sequence", features=1, length=2, norm="none", pool="last", task="classification", outputs=1, **TINY)
+ATTENTION = ModelConfig(form="mamba2", input="sequence", features=1, length=2, head_dim=1, direction="backward", attention=2,
+                        smooth=1, task="regression", outputs=1, **TINY | {"blocks": 2})
 ARTIFACTS = {
     **{name: lambda config=config: random_artifact(tiny(config)) for name, config in shipped().items()},
     "no norm": lambda: random_artifact(NO_NORM),
     "both directions": lambda: random_artifact(ModelConfig(input="image", image=(2, 1, 1), patch=(1, 1), d_conv=2, conv="grid",
                                                            direction="both", task="regression", outputs=1, **TINY)),
+    "attention": lambda: random_artifact(ATTENTION),
     "mamba_ssm": lambda: imported(Settings(d_model=2, n_layer=1, vocab_size=2, rms_norm=False, pad_vocab_size_multiple=1,
                                            ssm_cfg={"d_state": 1, "expand": 1})),
     "transformers": lambda: imported(Config(hidden_size=2, num_hidden_layers=1, vocab_size=2, state_size=1, expand=1)),

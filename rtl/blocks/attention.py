@@ -57,7 +57,7 @@ class Attention(Spec):
         return cls(op, next(enough, op.width), narrow=stage.realization.narrow)
 
     def paced(self, cycles):
-        return replace(self, pace=cycles)
+        return replace(self, pace=max(1, cycles // self.op.tokens))
 
     @property
     def inputs(self):

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from ..builder import Builder
+from .attention import attention
 
 Mixer = Callable[[Builder, str, str, str], str]
 """Adds its nodes to a builder, given the prefixes of their names and of their tensors and the node that it reads; returns the
@@ -10,8 +11,9 @@ last of them."""
 
 
 def blocks(g: Builder, mixer: Mixer) -> str:
-    """norm → mixer → residual, in the configuration's direction. The stream itself is reversed between two blocks of different
-    directions, so that nothing beside it waits for a sequence; `both` reverses what one mixer reads, and gives."""
+    """norm → mixer → residual, in the configuration's direction; every so many blocks the mixer is attention. The stream itself
+    is reversed between two blocks of different directions, so that nothing beside it waits for a sequence; `both` reverses what
+    one mixer reads, and gives."""
     c, x, backward = g.config, g.x, False
     for k in range(c.blocks):
         at, tensors = f"block{k}.", f"blocks.{k}."
@@ -21,10 +23,11 @@ def blocks(g: Builder, mixer: Mixer) -> str:
         if backward != (wanted := c.direction == "backward" or (c.direction == "alternating" and k % 2 == 1)):
             x, backward = g.reverse(f"{at}turn", x), wanted
         normed = g.norm(f"{at}norm", x, tensors=f"{tensors}norm")
-        out = mixer(g, at, tensors, normed)
+        mix = attention if c.attention is not None and (k + 1) % c.attention == 0 else mixer
+        out = mix(g, at, tensors, normed)
         if c.direction == "both":
             shared = tensors if c.shared_directions else f"{tensors}back."
-            back = g.reverse(f"{at}return", mixer(g, f"{at}back.", shared, g.reverse(f"{at}turn", normed)))
+            back = g.reverse(f"{at}return", mix(g, f"{at}back.", shared, g.reverse(f"{at}turn", normed)))
             out = g.add("Add", f"{at}both", (out, back), g.width(out), role="branch")
         x = g.residual(f"{at}residual", x, out) if c.residual else out
         if c.mlp is not None:
