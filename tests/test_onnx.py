@@ -26,6 +26,10 @@ OTHERS = {
     "mamba2": {},
     "mamba2-groups": {"groups": 2, "wide_D": True, "gated_norm": "before", "norm": "rms"},
     "mamba2-one-head": {"head_dim": 12, "gated_norm": "none", "norm": "layer", "pool": "none"},
+    "gated-pool": {"pool": "gated", "norm": "rms", "form": "standard"},
+    "filter": {"pool": "none", "smooth": 2, "form": "emamba"},
+    "both-directions": {"direction": "both", "form": "standard", "norm": "layer"},
+    "mlp": {"mlp": 7, "mlp_gated": True, "conv": "pointwise"},
     "mamba2-limits": {"delta_offset": 0.1, "delta_limits": (0.2, 0.9), "head_dim": 1},
 }
 
@@ -33,7 +37,11 @@ OTHERS = {
 def artifact_of(name: str):
     if name in SHIPPED:
         return load(f"models/{name}")
-    return random_artifact(ModelConfig(**HEADS | OTHERS[name]) if name in OTHERS else name)
+    if name not in OTHERS:
+        return random_artifact(name)
+    config = HEADS | OTHERS[name]
+    return random_artifact(ModelConfig(**{key: value for key, value in config.items() if key != "head_dim"
+                                          or config["form"] == "mamba2"}))
 
 
 def refuses(sentence: str):

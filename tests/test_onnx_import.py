@@ -196,6 +196,7 @@ FORMS = {
     "range norm": lambda m, x: m("Div", centred(m, x), m("Sub", m("ReduceMax", x, np.array([-1])),
                                                          m("ReduceMin", x, np.array([-1])))),
     "softplus by log": lambda m, x: m("Log", m("Add", np.array(1.0), m("Exp", x))),
+    "sigmoid": lambda m, x: (lambda s: m("Add", m("Mul", s, m("Softplus", x)), s))(m("Sigmoid", x)),
     "silu": lambda m, x: m("Mul", m("Sigmoid", x), x),
     "norm read by a sum": lambda m, x: m("Add", x, m("LayerNormalization", x, normal(4), normal(4), axis=-1)),
     "norm read by two": lambda m, x: read_by_two(m, m("RMSNormalization", x, normal(4), axis=2)),
@@ -289,8 +290,8 @@ REFUSED = {
         lambda m, x: m("Add", x, normal(6, 4)),
     "node 'n0' (MatMul): its weight of [3, 5] does not fit 4 channels": lambda m, x: m("MatMul", x, normal(5, 3)),
     "node 'n1' (MatMul): it is no product of channels with a constant matrix": lambda m, x: m("MatMul", x, turned(m, x)),
-    "node 'n1' (Add): it reads the result of a Sigmoid, which is no operator of this project alone":
-        lambda m, x: m("Add", x, m("Sigmoid", x)),
+    "node 'n1' (Add): it reads the result of Exp, which is no operator of this project alone":
+        lambda m, x: m("Add", x, m("Exp", x)),
     "node 'n1' (Conv): its stride is 2; only 1 is read":
         lambda m, x: m("Conv", turned(m, x), normal(4, 1, 3), group=4, strides=[2]),
     "node 'n1' (Conv): it has 4 groups for 4 channels, 3 taps and 1 zeros before the first token; causal depthwise ones (as many "

@@ -163,20 +163,21 @@ def _readers(drafts: list[Draft]) -> dict[int, list[Draft]]:
 
 def _role(draft: Draft, readers: dict[int, list[Draft]], deltas: set[int], output: Draft) -> str:
     """As the builder gives it."""
-    if draft is output:
+    own = readers[id(draft)]
+    if draft is output or (output.kind in ("Smooth", "Pool") and own == [output]):
         return "head"
     if id(draft) in deltas:
         return "delta"
     if draft.kind == "Lookup" or (draft.kind == "Linear" and draft.inputs[0].draft.kind == "Input"):
         return "stem"
-    if draft.kind in RESIDUAL:
-        return "residual"
-    own = readers[id(draft)]
-    if draft.kind == "Linear" and len(own) == 1 and own[0].kind == "Add":
+    last = draft
+    while len(own) == 1 and own[0].kind == "Reverse":
+        last, own = own[0], readers[id(own[0])]
+    if draft.kind in ("Linear", "Add") and len(own) == 1 and own[0].kind == "Add":
         second = own[0].inputs[1].draft
-        if draft is second or second.kind != "Linear":
+        if last is second or (draft.kind == "Linear" and second.kind != "Linear"):
             return "branch"
-    return "inner"
+    return "residual" if draft.kind in RESIDUAL else "inner"
 
 
 def _names(drafts: list[Draft]) -> dict[int, str]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .values import filter_matrix
 from .writer import writes
 
 LEAST, MOST = -(1 << 63), (1 << 63) - 1
@@ -29,9 +30,13 @@ def lookup(w, node, parameter, ids):
     return w.op("Gather", parameter("weight"), ids, axis=0)
 
 
+FUNCTIONS = {"silu": lambda w, x: w.op("Mul", x, w.op("Sigmoid", x)), "softplus": lambda w, x: w.op("Softplus", x),
+             "sigmoid": lambda w, x: w.op("Sigmoid", x)}
+
+
 @writes("Activation")
 def activation(w, node, parameter, x):
-    y = w.op("Softplus", x) if node.function == "softplus" else w.op("Mul", x, w.op("Sigmoid", x))
+    y = FUNCTIONS[node.function](w, x)
     if node.offset is not None:
         y = w.op("Add", y, np.float32(node.offset))
     limits = ["" if limit is None else np.float32(limit) for limit in (node.low, node.high)]
@@ -95,6 +100,11 @@ def scan(w, node, parameter, u, dt, B, C):
 @writes("Reverse")
 def reverse(w, node, parameter, x):
     return w.op("Slice", x, np.array([-1]), np.array([LEAST]), np.array([1]), np.array([-1]))
+
+
+@writes("Smooth")
+def smooth(w, node, parameter, x):
+    return w.op("MatMul", filter_matrix(node.reads, node.shift), x)
 
 
 @writes("Attention")

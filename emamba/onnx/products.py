@@ -1,12 +1,14 @@
 """Operators of ONNX with weights, and what a convolution needs."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..base.errors import InputError
 from .file import Operation
 from .reader import listed, reads
 from .shapes import stream
-from .values import Array, Stream, Term, Value, channels, is_term, is_zero, moved, node, scaled
+from .values import MOST_FILTERED, Array, Stream, Term, Value, channels, filter_matrix, is_term, is_zero, moved, node, scaled
 
 MOST_TAPS = 64
 
@@ -38,7 +40,19 @@ def matmul(operation: Operation, a: Value, b: Value) -> Value:
         return linear(a, b.T)
     if isinstance(a, np.ndarray) and a.ndim == 2 and _last_axis(b, -2):
         return linear(b, a)
+    if isinstance(a, np.ndarray) and a.ndim == 2 and isinstance(b, Stream) and b.axes == ("B", "L", "C"):
+        return _filtered(a, b)
     raise InputError("it is no product of channels with a constant matrix")
+
+
+def _filtered(matrix: Array, x: Stream) -> Stream:
+    """A filter over the tokens."""
+    tokens = x.draft.tokens
+    for shift in range(1, 17) if matrix.shape == (tokens, tokens) and tokens <= MOST_FILTERED else ():
+        if np.abs(matrix - filter_matrix(tokens, shift)).max() < 1e-9:
+            made = node("Smooth", x.of(x.draft), shift=shift)
+            return replace(x, draft=made.draft)
+    raise InputError("it mixes tokens by constants, and not as a filter y ← y + (x − y)/2^k")
 
 
 def _last_axis(x: Value, place: int) -> bool:

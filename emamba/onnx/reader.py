@@ -46,8 +46,8 @@ def read(source: Source, length: int | None) -> Stream:
             found = _one(operation, given)
             for name, value in zip(operation.outputs, found, strict=False):
                 values[name] = value
-                if isinstance(value, Stream):
-                    value.draft.names.append(name)
+                if not isinstance(value, np.ndarray | None):
+                    (value.draft if isinstance(value, Stream) else value).names.append(name)
     if not isinstance(values.get(source.output), Stream):
         raise InputError(f"its output '{source.output[:60]}' is not computed from its input by operators that are read")
     return values[source.output]

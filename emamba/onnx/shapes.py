@@ -18,12 +18,22 @@ def stream(value: Value) -> Stream:
     if isinstance(value, Stream):
         return value
     if isinstance(value, Term):
-        if value.what == "square":
-            return node("Multiply", value.args[0], value.args[0])
-        if value.what == "pick":
-            return _picked(*value.args)
-        raise InputError(f"it reads the result of a {value.what}, which is no operator of this project alone")
+        if not value.made:
+            value.made.append(_alone(value))
+            value.made[0].draft.names += value.names
+        return value.made[0]
     raise InputError("it computes with a constant where the model's values are expected")
+
+
+def _alone(term: Term) -> Stream:
+    """The node that a term is by itself."""
+    if term.what == "square":
+        return node("Multiply", stream(term.args[0]), stream(term.args[0]))
+    if term.what == "Sigmoid":
+        return node("Activation", stream(term.args[0]), function="sigmoid")
+    if term.what == "pick":
+        return _picked(*term.args)
+    raise InputError(f"it reads the result of {term.what}, which is no operator of this project alone")
 
 
 def with_axes(x: Stream, axes: tuple[str, ...]) -> Stream:

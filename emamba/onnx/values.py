@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..base.errors import InputError
+from ..base.errors import DesignLimit, InputError
 from ..ops import OPERATORS
 
 Array = np.ndarray
@@ -17,6 +17,7 @@ BATCH = 1_000_003
 
 
 NUMBERS = count()
+MOST_FILTERED = 2048
 LARGEST_TERM = 64
 """Operators and values of a term, which no norm reaches."""
 
@@ -78,11 +79,13 @@ class Stream:
 
 @dataclass(frozen=True, eq=False)
 class Term:
-    """An operator of ONNX on values that is part of something larger."""
+    """An operator of ONNX on values that is part of something larger; `made` holds the node that it is alone, once asked for."""
 
     what: str
     args: tuple
     shape: tuple[int, ...]
+    names: list[str] = field(default_factory=list)
+    made: list[Stream] = field(default_factory=list)
 
     def __post_init__(self):
         if self.size > LARGEST_TERM:
@@ -98,6 +101,17 @@ class Term:
 
 
 Value = Array | Stream | Term
+
+
+def filter_matrix(tokens: int, shift: int) -> Array:
+    """[tokens, tokens] of y ← y + (x − y)/2^shift, whose first y is x."""
+    if tokens > MOST_FILTERED:
+        raise DesignLimit(f"a filter over {tokens} tokens is a matrix of as many rows and columns; at most {MOST_FILTERED} are "
+                          "possible in ONNX")
+    age, share = np.subtract.outer(np.arange(tokens), np.arange(tokens)), 2.0**-shift
+    found = np.where(age >= 0, share * (1 - share) ** np.maximum(age, 0), 0.0)
+    found[:, 0] = (1 - share) ** np.arange(tokens)
+    return found.astype(np.float32)
 
 
 def decimal(value: float) -> float:

@@ -18,8 +18,10 @@ OPSET = 27
 """The first with LinearAttention and CausalConvWithState."""
 LARGEST = (1 << 31) - (1 << 20)
 """Bytes of constants; a file of protobuf has less than 2 GiB."""
-TYPES = {(8, True): np.int8, (8, False): np.uint8, (16, True): np.int16, (16, False): np.uint16}
-"""By bits and sign, what QuantizeLinear gives."""
+TYPES = (np.int8, np.int16)
+"""What QuantizeLinear gives: signed, since runtimes fuse operators of equal types."""
+WIDE = ("Sigmoid",)
+"""Operators whose 8 bits stand in 16: onnxruntime 1.32 would fuse them with a zero point of another type, and fail."""
 WRITERS: dict[str, Write] = {}
 """By kind of node, the function of (writer, node, parameter, *names of its inputs) that writes it and names its value."""
 
@@ -90,8 +92,9 @@ class Writer:
         return self.op("DequantizeLinear", codes, np.asarray(step), **({"axis": axis} if step.ndim else {}))
 
     def rounded(self, value: str, o: IntFormat) -> str:
-        """A value at the steps of a format, by QuantizeLinear and DequantizeLinear; one of more than 16 bits as it is."""
-        kind = TYPES.get((8 if o.bits <= 8 else 16, o.signed)) if o.bits <= 16 else None
+        """A value at the steps of a format, by QuantizeLinear and DequantizeLinear; one beyond 16 bits as it is."""
+        types = TYPES[1:] if self.nodes and self.nodes[-1].op_type in WIDE else TYPES
+        kind = next((kind for kind in types if np.iinfo(kind).min <= o.min and o.max <= np.iinfo(kind).max), None)
         if kind is None:
             return value
         if (o.min, o.max) != (np.iinfo(kind).min, np.iinfo(kind).max):
