@@ -85,7 +85,7 @@ def reduce(operation: Operation, x: Value, axes: Value | None = None) -> Value:
     found, keep = listed(operation, "axes", axes, default), operation.attributes.get("keepdims", 1)
     gone = {axis % len(first.axes) for axis in found or range(len(first.axes))}
     labels = {first.axes[axis] for axis in gone} - {"1"}
-    if labels == {"L"} and operation.kind in ("ReduceMean", "GlobalAveragePool"):
+    if labels in ({"L"}, {"H", "W"}) and operation.kind in ("ReduceMean", "GlobalAveragePool"):
         x = stream(x)
         made = replace(x, draft=node("Pool", replace(x, scale=None, offset=None), mean=True).draft)
         return with_axes(made, tuple("1" if k in gone else axis for k, axis in enumerate(x.axes) if keep or k not in gone))

@@ -65,7 +65,7 @@ def _written(w: Writer, codec: Codec, task: str, write: Callable[[Node, list[str
     """Both kinds: the input in the user's unit, every node, the output in the user's unit, one row a sequence where pooled."""
     graph = w.graph
     source, result = graph.input, graph.output
-    values: dict[str, str] = {}
+    values = w.values
     for node in graph:
         if node.inputs:
             values[node.name] = write(node, [values[name] for name in node.inputs])

@@ -168,7 +168,7 @@ def _role(draft: Draft, readers: dict[int, list[Draft]], deltas: set[int], outpu
         return "head"
     if id(draft) in deltas:
         return "delta"
-    if draft.kind == "Lookup" or (draft.kind == "Linear" and draft.inputs[0].draft.kind == "Input"):
+    if _is_stem(draft):
         return "stem"
     last = draft
     while len(own) == 1 and own[0].kind == "Reverse":
@@ -180,9 +180,26 @@ def _role(draft: Draft, readers: dict[int, list[Draft]], deltas: set[int], outpu
     return "residual" if draft.kind in RESIDUAL else "inner"
 
 
+def _is_stem(draft: Draft) -> bool:
+    """The embedding, and convolutions before it with their functions."""
+    while draft.kind in ("Lookup", "Linear", "Depthwise", "Activation"):
+        source = draft.inputs[0].draft
+        under = source.inputs[0].draft if source.kind == "Window" else source
+        if under.kind == "Input":
+            return draft.kind != "Activation"
+        convolves = under.inputs[0].draft if under.kind == "Activation" else under
+        if convolves.kind not in ("Linear", "Depthwise") or convolves.inputs[0].draft.kind != "Window":
+            return False
+        draft = convolves
+    return False
+
+
 def _names(drafts: list[Draft]) -> dict[int, str]:
     """A name for every draft, from those of its values in the file: the first that can stay, else the first with other signs."""
     found, taken, counts = {}, set(), Counter()
+    for draft in drafts:
+        for source in (source.draft for source in draft.inputs if source.draft.kind == "Window"):
+            source.names = [re.sub(r"(_output_\d+)?$", "_window", name, count=1) for name in draft.names]
     for draft in drafts:
         clean = [name for name in draft.names if NAME.fullmatch(name)]
         name = (clean or [_word(name) for name in draft.names[:1]] or [""])[0]

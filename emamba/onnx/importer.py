@@ -53,10 +53,15 @@ def _config(graph: Graph, source: Source, task: str | None) -> ModelConfig:
     scans = [node for node in graph if node.kind in ("Scan", "HeadScan")]
     taps = [node.taps for node in graph if node.kind == "Conv1d"]
     norm = next((name for name, kind in NORMS.items() if kind in kinds), "none")
-    given = {"input": "tokens", "vocabulary": first.ids} if first.ids else {"input": "sequence", "features": first.width}
+    if first.ids:
+        given: dict = {"input": "tokens", "vocabulary": first.ids, "length": graph.length}
+    elif len(source.shape) == 4:
+        given = {"input": "image", "image": (*source.shape[2:], first.width), "patch": (1, 1)}
+    else:
+        given = {"input": "sequence", "features": first.width, "length": graph.length}
     sizes = {"inner": scans[0].width, "d_state": graph[scans[0].inputs[2]].width} if scans else {}
     return validate(ModelConfig, {
-        "form": "onnx", "length": graph.length, "d_model": graph.nodes[1].width if len(graph) > 1 else first.width,
+        "form": "onnx", "d_model": graph.nodes[1].width if len(graph) > 1 else first.width,
         "blocks": max(1, len(scans)), "norm": norm, "d_conv": taps[0] if taps else 1, "task": task,
         "pool": ("mean" if pools[0] else "last") if pools else "none", "outputs": graph.output.width,
     } | given | sizes, "its sizes")

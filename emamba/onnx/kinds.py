@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..ops.window import Grid
 from .values import filter_matrix
 from .writer import writes
 
@@ -11,10 +12,52 @@ LEAST, MOST = -(1 << 63), (1 << 63) - 1
 
 @writes("Linear")
 def linear(w, node, parameter, x):
-    y = w.op("MatMul", x, parameter("weight", np.transpose, 1))
-    if bias := parameter("bias"):
-        y = w.op("Add", y, bias)
+    source = w.graph[node.inputs[0]]
+    if source.kind == "Window":
+        y = _convolved(w, source, parameter, 1)
+    else:
+        y = w.op("MatMul", x, parameter("weight", np.transpose, 1))
+        if bias := parameter("bias"):
+            y = w.op("Add", y, bias)
     return w.op("Relu", y) if node.function == "relu" else y
+
+
+@writes("Depthwise")
+def depthwise(w, node, parameter, x):
+    source = w.graph[node.inputs[0]]
+    if source.kind == "Window":
+        return _convolved(w, source, parameter, node.width)
+    taps = w.op("Reshape", x, np.array([0, 0, node.taps, node.width]))
+    y = w.op("ReduceSum", w.op("Mul", taps, parameter("weight", np.transpose, 1)), np.array([2]), keepdims=0)
+    return w.op("Add", y, bias) if (bias := parameter("bias")) else y
+
+
+@writes("Window")
+def window(w, node, parameter, x):
+    """For readers that are no convolution with it: tokens chosen by their numbers, the last of which is all zeros."""
+    grid = Grid.of(node)
+    taken = w.op("Gather", w.op("Pad", x, np.array([0, 0, 0, 0, 1, 0])), grid.tokens, axis=1)
+    return w.op("Reshape", taken, np.array([0, len(grid.tokens), node.width]))
+
+
+def _convolved(w, window, parameter, groups: int) -> str:
+    """A Window and the product that reads it, as a Conv."""
+    grid, flat = Grid.of(window), window.rows == 1 == window.kernel_rows
+    kernel = (grid.kernel_columns,) if flat else (grid.kernel_rows, grid.kernel_columns)
+
+    def form(weight):
+        if groups > 1:
+            return weight.reshape(groups, 1, *kernel)
+        return np.moveaxis(weight.reshape(len(weight), *kernel, -1), -1, 1)
+
+    x = w.op("Transpose", w.values[window.inputs[0]], perm=(0, 2, 1))
+    x = x if flat else w.op("Reshape", x, np.array([0, 0, grid.rows, grid.columns]))
+    pads = (grid.pad_top, grid.pad_left, grid.pad_bottom, grid.pad_right)
+    strides = (grid.stride_rows, grid.stride_columns)
+    y = w.op("Conv", x, parameter("weight", form), *filter(None, [parameter("bias")]), group=groups, kernel_shape=kernel,
+             pads=pads[1::2] if flat else pads, strides=strides[1:] if flat else strides)
+    y = y if flat else w.op("Reshape", y, np.array([0, 0, -1]))
+    return w.op("Transpose", y, perm=(0, 2, 1))
 
 
 @writes("Conv1d")

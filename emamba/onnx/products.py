@@ -5,12 +5,28 @@ from dataclasses import replace
 import numpy as np
 
 from ..base.errors import InputError
+from ..ops.window import Grid
 from .file import Operation
 from .reader import listed, reads
 from .shapes import stream
-from .values import MOST_FILTERED, Array, Stream, Term, Value, channels, filter_matrix, is_term, is_zero, moved, node, scaled
+from .values import (
+    MOST_FILTERED,
+    Array,
+    Stream,
+    Term,
+    Value,
+    channels,
+    filter_matrix,
+    is_term,
+    is_zero,
+    moved,
+    node,
+    scaled,
+    windowed,
+)
 
-MOST_TAPS = 64
+MOST_TAPS, MOST_WINDOW = 64, 1 << 12
+"""Of a Conv1d, and tokens under a kernel."""
 
 
 @reads("Identity", "Dropout", "Cast", "CastLike")
@@ -72,34 +88,77 @@ def gemm(operation: Operation, x: Value, weight: Value, bias: Value | None = Non
 
 @reads("Conv")
 def conv(operation: Operation, x: Value, weight: Value, bias: Value | None = None) -> Value:
+    """One tap is a Linear, a causal depthwise one a Conv1d, any other a Window and a Linear or Depthwise."""
     told, before = operation.attributes, 0
     if is_term(x, "padding"):
         x, before = x.args
     x = stream(x)
-    given = isinstance(weight, np.ndarray) and weight.ndim == 3 and told.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
-    if x.axes != ("B", "C", "L") or not given:
-        raise InputError("it is no convolution over tokens [batch, channels, tokens] with constant weights and given pads")
-    group = told.get("group", 1)
-    stride, spread = (listed(operation, name, None, [1]) for name in ("strides", "dilations"))
-    first, last = listed(operation, "pads", None, [0, 0])
-    width, taps = x.draft.width, weight.shape[2]
-    reach, first = (taps - 1) * spread[0], first + before
-    if stride != [1]:
-        raise InputError(f"its stride is {stride[0]}; only 1 is read")
-    if taps == 1 and group == 1 and not first and not last:
-        return linear(x, weight[:, :, 0], None if bias is None else bias.reshape(-1))
-    if group != width or weight.shape[:2] != (width, 1) or first != reach or reach >= MOST_TAPS:
-        raise InputError(f"it has {group} groups for {width} channels, {taps} taps and {first} zeros before the first token; "
-                         "causal depthwise ones (as many groups as channels, taps − 1 zeros) and those of one tap are read")
-    y = _causal(x, weight, bias, spread[0])
-    return Term("longer", (y,), (*y.shape[:2], y.shape[2] + last)) if last else y
+    rank = len(x.axes) - 2
+    known = isinstance(weight, np.ndarray) and weight.ndim == rank + 2 and (bias is None or isinstance(bias, np.ndarray))
+    if x.axes not in (("B", "C", "L"), ("B", "C", "H", "W")) or not known or told.get("auto_pad", "NOTSET") not in (
+            "NOTSET", "VALID"):
+        raise InputError("it is no convolution of [batch, channels, tokens] or [batch, channels, rows, columns] with constant "
+                         "weights and given pads")
+    strides, spread = (listed(operation, name, None, [1] * rank) for name in ("strides", "dilations"))
+    pads, width, groups = listed(operation, "pads", None, [0] * 2 * rank), x.draft.width, told.get("group", 1)
+    bias = None if bias is None else bias.reshape(-1)
+    pads[0] += before
+    if weight.size == weight.shape[0] * weight.shape[1] and groups == 1 and set(strides) == {1} and not any(pads):
+        return linear(x, weight.reshape(weight.shape[:2]), bias)
+    if groups not in (1, width) or weight.shape[1] != width // groups or (groups > 1 and len(weight) != width):
+        raise InputError(f"its weight of {list(weight.shape)} in {groups} groups for {width} channels is neither dense nor one "
+                         "filter for each channel")
+    weight = _spread(weight, spread)
+    reach = weight.shape[2] - 1
+    if rank == 1 and groups == width and strides == [1] and pads[0] == reach < MOST_TAPS:
+        y = _causal(x, weight, bias)
+        return Term("longer", (y,), (*y.shape[:2], y.shape[2] + pads[1])) if pads[1] else y
+    return _windowed(x, weight, bias, strides, pads, groups)
 
 
-def _causal(x: Stream, weight: Array, bias: Array | None, spread: int = 1) -> Stream:
-    taps = np.zeros((len(weight), (weight.shape[2] - 1) * spread + 1))
-    taps[:, ::spread] = weight[:, 0]
+def _spread(weight: Array, by: list[int]) -> Array:
+    """A dilated kernel with zeros between its taps."""
+    sizes = [(size - 1) * step + 1 for size, step in zip(weight.shape[2:], by, strict=True)]
+    if min(by) < 1 or np.prod(sizes) > MOST_WINDOW:
+        raise InputError(f"its kernel reaches over {' × '.join(map(str, sizes))} tokens; at most {MOST_WINDOW} are possible")
+    wide = np.zeros((*weight.shape[:2], *sizes))
+    wide[(slice(None), slice(None), *(slice(None, None, step) for step in by))] = weight
+    return wide
+
+
+def _windowed(x: Stream, weight: Array, bias: Array | None, strides: list[int], pads: list[int], groups: int) -> Stream:
+    flat, kernel = len(strides) == 1, weight.shape[2:]
+    rows, columns = (1, x.draft.tokens) if flat else x.grid
+    kernel, (down, across) = ((1, *kernel), (1, *strides)) if flat else (kernel, strides)
+    top, left, bottom, right = (0, pads[0], 0, pads[1]) if flat else pads
+    grid = {"rows": rows, "columns": columns, "kernel_rows": kernel[0], "kernel_columns": kernel[1], "stride_rows": down,
+            "stride_columns": across, "pad_top": top, "pad_left": left, "pad_bottom": bottom, "pad_right": right}
+    window = windowed(x, grid)
+    under = x.of(window, grid=Grid(**grid).places)
+    more = {} if bias is None else {"bias": bias}
+    if groups > 1:
+        flat_weight = weight.reshape(len(weight), -1)
+        return node("Depthwise", under, width=len(weight), parameters={"weight": flat_weight} | more, taps=flat_weight.shape[1])
+    return node("Linear", under, width=len(weight), parameters={
+        "weight": np.moveaxis(weight, 1, -1).reshape(len(weight), -1)} | more)
+
+
+def _causal(x: Stream, weight: Array, bias: Array | None) -> Stream:
     more = {} if bias is None else {"bias": bias.reshape(-1)}
-    return node("Conv1d", x, parameters={"weight": taps} | more, taps=taps.shape[1])
+    return node("Conv1d", x, parameters={"weight": weight[:, 0]} | more, taps=weight.shape[2])
+
+
+@reads("AveragePool")
+def average(operation: Operation, x: Value) -> Value:
+    """A Depthwise of equal weights."""
+    x, kernel = stream(x), listed(operation, "kernel_shape", None)
+    pads, strides = listed(operation, "pads", None, [0] * 2 * len(kernel)), listed(operation, "strides", None, [1] * len(kernel))
+    if (any(pads) and not operation.attributes.get("count_include_pad")) or operation.attributes.get("ceil_mode"):
+        raise InputError("it divides by other numbers at the border")
+    if x.axes not in (("B", "C", "L"), ("B", "C", "H", "W")) or len(kernel) != len(x.axes) - 2:
+        raise InputError("it is no pool of [batch, channels, tokens] or [batch, channels, rows, columns]")
+    width = x.draft.width
+    return _windowed(x, np.full((width, 1, *kernel), 1 / np.prod(kernel)), None, strides, pads, width)
 
 
 @reads("CausalConvWithState")

@@ -65,12 +65,21 @@ def _needed(source: Source) -> list[Operation]:
 
 
 def _input(source: Source, length: int | None) -> Stream:
-    """The input as a node: token ids [batch, tokens], or numbers [batch, tokens, channels]."""
-    rank = 2 if source.whole else 3
+    """The input as a node: token ids [batch, tokens], numbers [batch, tokens, features], or pictures [batch, channels, rows,
+    columns], whose tokens are pixels."""
+    rank = len(source.shape)
     with located(f"its input '{source.input[:60]}'"):
-        if len(source.shape) != rank:
-            raise InputError(f"has {len(source.shape)} axes; token ids [batch, tokens] and numbers [batch, tokens, features] are "
-                             "read")
+        if rank not in ((2,) if source.whole else (3, 4)):
+            raise InputError(f"has {rank} axes; token ids [batch, tokens], numbers [batch, tokens, features] and pictures "
+                             "[batch, channels, rows, columns] are read")
+        if min(source.shape) < 0:
+            raise InputError(f"has the shape {list(source.shape)}")
+        if rank == 4:
+            if not all(source.shape[1:]):
+                raise InputError("does not say how large its pictures are: export it with these sizes fixed")
+            _, width, rows, columns = source.shape
+            return Stream(Draft("Input", [], width, rows * columns, names=["input"]), ("B", "C", "H", "W"),
+                          batch=source.shape[0] or BATCH, grid=(rows, columns))
         readers = {operation.kind for operation in source.operations if source.input in operation.inputs}
         axes = ("B", "L", "C")[:rank] if not readers & set(CHANNELS_FIRST) else ("B", "C", "L")
         sizes = dict(zip(axes, source.shape, strict=True))
@@ -80,8 +89,6 @@ def _input(source: Source, length: int | None) -> Stream:
             raise InputError("does not say how many tokens a sequence has: give --length, or --calibration")
         if not (width := sizes.get("C", 1)):
             raise InputError("does not say how many features a token has: export it with that size fixed")
-        if min(source.shape) < 0:
-            raise InputError(f"has the shape {list(source.shape)}")
         return Stream(Draft("Input", [], width, tokens, names=["input"]), axes, batch=sizes["B"] or BATCH)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from ..base.errors import InputError
 from .file import Operation
 from .reader import cut, listed, number, reads, target
-from .values import Array, Stream, Term, Value, is_zero, node, part
+from .values import Array, Stream, Term, Value, is_zero, node, part, tokenwise
 
 UNROLLED = ("it takes single tokens: a recurrence that was unrolled over the tokens is not read; write it as LinearAttention "
             "(opset 27)")
@@ -38,7 +38,7 @@ def _alone(term: Term) -> Stream:
 
 def with_axes(x: Stream, axes: tuple[str, ...]) -> Stream:
     """The same values with other axes; the only token of a sequence without its axis is a pooled one."""
-    if "L" in x.axes and not {"L", "BL"} & set(axes) and not x.draft.pooled:
+    if tokenwise(x.axes) and not tokenwise(axes) and not x.draft.pooled:
         pooled = node("Pool", replace(x, scale=None, offset=None), mean=False)
         x = replace(x, draft=pooled.draft)
     return replace(x, axes=axes)
@@ -99,19 +99,26 @@ def reshape(operation: Operation, x: Value, shape: Array | None = None) -> Value
         elif rest and (left[0][0], rest[0][0]) == ("B", "L") and size == left[0][1] * rest[0][1]:
             axes.append("BL")
             left = rest[1:]
+        elif rest and (left[0][0], rest[0][0]) == ("H", "W") and size == left[0][1] * rest[0][1]:
+            axes.append("L")
+            left = rest[1:]
+        elif left and left[0][0] == "L" and k + 1 < len(sizes) and size * sizes[k + 1] == left[0][1]:
+            x = replace(x, grid=(size, sizes[k + 1]))
+            axes += ["H", "W"]
+            left, k = rest, k + 1
         elif left and left[0][0] == "BL" and size == x.batch and sizes[k + 1:][:1] == [x.draft.tokens]:
             axes += ["B", "L"]
             left, k = rest, k + 1
         elif left == [("C", x.draft.width)] and sizes[k + 1:] == [x.draft.width // size] and axes == ["B", "L"]:
             return Term("split", (x, size), tuple(sizes))
-        elif left and left[0][1] == 1 and left[0][0] == "L":
+        elif left and left[0][1] == 1 and left[0][0] in ("L", "H", "W"):
             left.pop(0)
             continue
         else:
             raise InputError(f"it makes {sizes} of {list(x.shape)}, the axes {', '.join(x.axes)}: tokens, channels and sequences "
                              "are joined only where one of them is 1")
         k += 1
-    if any(axis != "L" or size != 1 for axis, size in left):
+    if any(axis not in ("L", "H", "W") or size != 1 for axis, size in left):
         raise InputError(f"it makes {sizes} of {list(x.shape)}, the axes {', '.join(x.axes)}, and loses some")
     return with_axes(x, tuple(axes))
 

@@ -1,5 +1,6 @@
 """What values of an ONNX graph are while it is read: constants (arrays), streams of tokens, and terms that are no node yet."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..base.errors import DesignLimit, InputError
 from ..ops import OPERATORS
+from ..ops.window import Grid
 
 Array = np.ndarray
 
@@ -49,18 +51,20 @@ class Draft:
 @dataclass(frozen=True, eq=False)
 class Stream:
     """scale · (values of a draft) + offset, both for each channel or None. Each axis is B (sequences), L (tokens), C (channels),
-    BL (both first in one) or 1."""
+    BL (both first in one), H and W (rows and columns of the `grid` that the tokens are) or 1."""
 
     draft: Draft
     axes: tuple[str, ...] = ("B", "L", "C")
     scale: Array | None = None
     offset: Array | None = None
     batch: int = BATCH
+    grid: tuple[int, int] = (1, 1)
 
     @property
     def shape(self) -> tuple[int, ...]:
         tokens = self.draft.tokens
-        sizes = {"B": self.batch, "L": tokens, "C": self.draft.width, "BL": self.batch * tokens, "1": 1}
+        sizes = {"B": self.batch, "L": tokens, "C": self.draft.width, "BL": self.batch * tokens, "1": 1,
+                 "H": self.grid[0], "W": self.grid[1]}
         return tuple(sizes[axis] for axis in self.axes)
 
     @property
@@ -119,6 +123,11 @@ def decimal(value: float) -> float:
     return float(f"{value:.7g}")
 
 
+def tokenwise(axes: Iterable[str]) -> set[str]:
+    """The axes that tokens lie along."""
+    return {"L", "BL", "H", "W"} & set(axes)
+
+
 def key_of(value: Value | int) -> Any:
     """What is equal for equal values."""
     if isinstance(value, np.ndarray):
@@ -146,7 +155,8 @@ def channels(x: Stream, constant: Array) -> Array:
 def scaled(x: Stream, factor: Array) -> Stream:
     """factor · x, by the weights where these are its last operator."""
     draft = x.draft
-    if draft.kind in ("Linear", "Conv1d", "Lookup") and "function" not in draft.attributes and x.scale is None is x.offset:
+    plain = "function" not in draft.attributes and x.scale is None is x.offset
+    if plain and draft.kind in ("Linear", "Conv1d", "Depthwise", "Lookup"):
         across = factor[None] if draft.kind == "Lookup" else factor[:, None]
         parts = {name: value * (factor if value.ndim == 1 else across) for name, value in draft.parameters.items()}
         base, scale, offset = draft.plain or (draft, np.ones(draft.width), np.zeros(draft.width))
@@ -157,7 +167,7 @@ def scaled(x: Stream, factor: Array) -> Stream:
 def moved(x: Stream, by: Array) -> Stream:
     """x + by, by the bias where that is its last operator."""
     draft = x.draft
-    if draft.kind in ("Linear", "Conv1d") and "function" not in draft.attributes and x.scale is None is x.offset:
+    if draft.kind in ("Linear", "Conv1d", "Depthwise") and "function" not in draft.attributes and x.scale is None is x.offset:
         plain = None
         if "bias" in draft.parameters or draft.plain:
             base, scale, offset = draft.plain or (draft, np.ones(draft.width), np.zeros(draft.width))
@@ -181,6 +191,9 @@ def part(x: Stream, low: int, high: int) -> Stream:
         return replace(x, draft=known, **cut)
     if draft.kind in ("Linear", "Lookup"):
         inputs = draft.inputs
+    elif draft.kind == "Depthwise":
+        window = part(draft.inputs[0].draft.inputs[0], low, high)
+        inputs = [replace(draft.inputs[0], draft=windowed(window, draft.inputs[0].draft.attributes))]
     elif draft.kind in ("Conv1d", "Activation", "Multiply", "Add", "Pool", "Reverse"):
         inputs = [part(source, low, high) for source in draft.inputs]
     else:
@@ -188,6 +201,13 @@ def part(x: Stream, low: int, high: int) -> Stream:
     parts = {name: value[:, own] if draft.kind == "Lookup" else value[own] for name, value in draft.parameters.items()}
     draft.parts[low, high] = made = draft.copy(inputs=inputs, width=high - low, parameters=parts)
     return replace(x, draft=made, **cut)
+
+
+def windowed(x: Stream, grid: dict[str, int]) -> Draft:
+    """The tokens of x under a kernel, which a `Grid` says."""
+    told = Grid(**grid)
+    tokens = told.places[0] * told.places[1]
+    return Draft("Window", [x], x.draft.width * told.taps, tokens, dict(grid), pooled=x.draft.pooled)
 
 
 def node(kind: str, *inputs: Stream, width: int = 0, parameters: dict[str, Array] | None = None, **attributes) -> Stream:

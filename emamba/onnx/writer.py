@@ -44,10 +44,11 @@ class Stored:
 
 
 class Writer:
-    """Collects the nodes and constants of one ONNX graph."""
+    """Collects the nodes and constants of one ONNX graph. `values` has, by node of ours, the name of its value."""
 
     def __init__(self, graph: Graph):
         self.graph = graph
+        self.values: dict[str, str] = {}
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, Array] = {}
         self.place = ""
@@ -117,6 +118,7 @@ class Writer:
 
     def model(self, graph_name: str, inputs: list, outputs: list, notes: dict[str, str]) -> ModelProto:
         """The finished model."""
+        self._prune({value.name for value in outputs})
         if (size := sum(value.nbytes for value in self.constants.values())) > LARGEST:
             raise DesignLimit(f"its constants take {size} bytes; a file of ONNX has at most {LARGEST}: give a smaller model")
         constants = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in self.constants.items()]
@@ -124,6 +126,17 @@ class Writer:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="emamba")
         helper.set_model_props(model, notes)
         return model
+
+
+    def _prune(self, needed: set[str]) -> None:
+        """Leaves out what no output is computed from."""
+        kept = []
+        for node in reversed(self.nodes):
+            if needed & set(node.output):
+                needed |= set(node.input)
+                kept.append(node)
+        self.nodes = kept[::-1]
+        self.constants = {name: value for name, value in self.constants.items() if name in needed}
 
 
 def stream(name: str, *shape: int | str, ids: bool = False):
