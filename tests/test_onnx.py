@@ -20,28 +20,30 @@ from flow import cli
 from sim.models import SHAPES, random_artifact, random_inputs
 
 SHIPPED = ("mars", "mars_layer", "mars_rms", "japanese_vowels", "wikitext2")
-HEADS = {"form": "mamba2", "input": "sequence", "features": 3, "length": 6, "d_model": 8, "inner": 12, "d_state": 4, "blocks": 2,
-         "task": "regression", "outputs": 2, "head_dim": 3}
+SEQUENCE = {"input": "sequence", "features": 3, "length": 6, "d_model": 8, "inner": 12, "d_state": 4, "dt_rank": 2, "blocks": 2,
+            "task": "regression", "outputs": 2}
+HEADS = {"form": "mamba2", "head_dim": 3} | SEQUENCE
+PICTURE = {"input": "image", "image": (6, 8, 2), "patch": (1, 1), "d_model": 5, "d_state": 2, "dt_rank": 1, "blocks": 2,
+           "task": "classification", "outputs": 3}
 OTHERS = {
-    "mamba2": {},
-    "mamba2-groups": {"groups": 2, "wide_D": True, "gated_norm": "before", "norm": "rms"},
-    "mamba2-one-head": {"head_dim": 12, "gated_norm": "none", "norm": "layer", "pool": "none"},
-    "gated-pool": {"pool": "gated", "norm": "rms", "form": "standard"},
-    "filter": {"pool": "none", "smooth": 2, "form": "emamba"},
-    "both-directions": {"direction": "both", "form": "standard", "norm": "layer"},
-    "mlp": {"mlp": 7, "mlp_gated": True, "conv": "pointwise"},
-    "mamba2-limits": {"delta_offset": 0.1, "delta_limits": (0.2, 0.9), "head_dim": 1},
+    "mamba2": HEADS,
+    "mamba2-groups": HEADS | {"groups": 2, "wide_D": True, "gated_norm": "before", "norm": "rms", "initial_state": True},
+    "mamba2-one-head": HEADS | {"head_dim": 12, "gated_norm": "none", "norm": "layer", "pool": "none"},
+    "gated-pool": SEQUENCE | {"pool": "gated", "norm": "rms", "form": "standard", "initial_state": True},
+    "filter": SEQUENCE | {"pool": "none", "smooth": 2},
+    "both-directions": SEQUENCE | {"direction": "both", "form": "standard", "norm": "layer", "conv": "same"},
+    "mlp": HEADS | {"mlp": 7, "mlp_gated": True, "conv": "pointwise"},
+    "stem": PICTURE | {"stem": [{"channels": 4, "kernel": 3, "stride": 2, "function": "silu"}], "conv": "grid"},
+    "merging": PICTURE | {"stem": [{"channels": 3, "kernel": 2, "stride": 1}], "merge": [1], "form": "standard"},
+    "strided": SEQUENCE | {"stem": [{"channels": 4, "kernel": 4, "stride": 3}], "conv": "same", "pool": "last"},
+    "mamba2-limits": HEADS | {"delta_offset": 0.1, "delta_limits": (0.2, 0.9), "head_dim": 1},
 }
 
 
 def artifact_of(name: str):
     if name in SHIPPED:
         return load(f"models/{name}")
-    if name not in OTHERS:
-        return random_artifact(name)
-    config = HEADS | OTHERS[name]
-    return random_artifact(ModelConfig(**{key: value for key, value in config.items() if key != "head_dim"
-                                          or config["form"] == "mamba2"}))
+    return random_artifact(ModelConfig(**OTHERS[name]) if name in OTHERS else name)
 
 
 def refuses(sentence: str):

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from emamba.artifact import load
 from emamba.base.errors import EmambaError
 from emamba.config import QuantizeConfig
+from emamba.datasets.tokens import executor_tokens
 from emamba.onnx.importer import read_onnx
 from emamba.quantization.quantize import quantize, read_checkpoint
 from emamba.run.integer import IntegerModel, answers
@@ -214,6 +215,11 @@ FORMS = {
                                                  np.array([0]), np.array([-2]), np.array([2]))),
     "pads by Pad": lambda m, x: turned(m, m("Conv", m("Pad", turned(m, x), np.array([0, 0, 2, 0, 0, 0])),
                                                 normal(4, 1, 3), normal(4), group=4)),
+    "strided": lambda m, x: turned(m, m("Conv", turned(m, x), normal(5, 4, 3), normal(5), strides=[2], pads=[1, 0])),
+    "centred and dilated": lambda m, x: turned(m, m("Conv", turned(m, x), normal(4, 1, 3), group=4, dilations=[2], pads=[2, 2])),
+    "average of tokens": lambda m, x: turned(m, m("AveragePool", turned(m, x), kernel_shape=[2], strides=[2])),
+    "a grid of tokens": lambda m, x: turned(m, m("Reshape", m("Conv", m("Reshape", turned(m, x), np.array([0, 0, 2, 3])), normal(
+        3, 4, 2, 2), pads=[1, 1, 0, 1]), np.array([0, 0, -1]))),
     "dilated": lambda m, x: turned(m, m("Conv", turned(m, x), normal(4, 1, 2), group=4, dilations=[3], pads=[3, 0])),
     "split and concatenation": heads_side_by_side,
     "channels chosen": lambda m, x: m("Softplus", m("Gather", m("MatMul", x, normal(4, 5)), np.array([4, 0, 2]), axis=2)),
@@ -277,6 +283,38 @@ def test_a_module_that_torch_exports(tmp_path):
     assert [node.name for node in found.graph][1:4] == ["embed.Add", "Mul", "Slice"]
 
 
+class Pictures(nn.Module):
+    """A stem with batch norm, a depthwise convolution, merged pixels, an average."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 6, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.depthwise, self.merge = nn.Conv2d(6, 6, 5, padding=2, groups=6), nn.Conv2d(6, 8, 2, stride=2)
+        self.head = nn.Linear(8, 3)
+        self.b.running_mean.normal_()
+        self.b.running_var.uniform_(0.5, 2)
+
+    def forward(self, x):
+        x = torch.relu(self.b(self.a(x)))
+        x = F.avg_pool2d(self.merge(x + F.silu(self.depthwise(x))), 2)
+        return self.head(x.flatten(2).transpose(1, 2).mean(1))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_pictures_that_torch_exports(tmp_path):
+    """Pixels are the tokens, row by row."""
+    torch.manual_seed(0)
+    module, x = Pictures().eval(), torch.randn(2, 3, 16, 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (x,), tmp_path / "m.onnx", dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"])
+    found = read_onnx(tmp_path / "m.onnx", task="classification")
+    pictures = x.numpy().transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(values(found, executor_tokens(pictures, found.config)), module(x).detach().numpy(), atol=1e-6)
+    assert found.config.image == (16, 20, 3) and found.notes[0].endswith(
+        "13 nodes: 1 Activation, 1 Add, 2 Depthwise, 1 Input, 3 Linear, 1 Pool, 4 Window")
+
+
 # -- refusals -----------------------------------------------------------------------------------------------------------------
 
 REFUSED = {
@@ -292,11 +330,16 @@ REFUSED = {
     "node 'n1' (MatMul): it is no product of channels with a constant matrix": lambda m, x: m("MatMul", x, turned(m, x)),
     "node 'n1' (Add): it reads the result of Exp, which is no operator of this project alone":
         lambda m, x: m("Add", x, m("Exp", x)),
-    "node 'n1' (Conv): its stride is 2; only 1 is read":
-        lambda m, x: m("Conv", turned(m, x), normal(4, 1, 3), group=4, strides=[2]),
-    "node 'n1' (Conv): it has 4 groups for 4 channels, 3 taps and 1 zeros before the first token; causal depthwise ones (as many "
-    "groups as channels, taps − 1 zeros) and those of one tap are read":
-        lambda m, x: m("Conv", turned(m, x), normal(4, 1, 3), group=4, pads=[1, 1]),
+    "node 'n1' (Conv): its weight of [4, 2, 3] in 2 groups for 4 channels is neither dense nor one filter for each channel":
+        lambda m, x: m("Conv", turned(m, x), normal(4, 2, 3), group=2),
+    "node 'n1' (Conv): its border of 3 zeros on the left is not narrower than its kernel of 3":
+        lambda m, x: m("Conv", turned(m, x), normal(4, 4, 3), pads=[3, 3]),
+    "node 'n1' (Conv): its kernel reaches over 5001 tokens; at most 4096 are possible":
+        lambda m, x: m("Conv", turned(m, x), normal(4, 4, 2), dilations=[5000]),
+    "node 'n1' (AveragePool): it divides by other numbers at the border":
+        lambda m, x: m("AveragePool", turned(m, x), kernel_shape=[3], pads=[1, 1]),
+    "node 'n0' (MatMul): it mixes tokens by constants, and not as a filter y ← y + (x − y)/2^k":
+        lambda m, x: m("MatMul", normal(6, 6), x),
     "node 'n0' (LinearAttention): its rule is delta with 2 heads of queries for 2; 'gated' with as many is read":
         lambda m, x: m("LinearAttention", x, x, x, "", x, outputs=2, q_num_heads=2, kv_num_heads=2, update_rule="delta"),
     "node 'n0' (Flatten): it makes […, 24] of […, 6, 4], the axes B, L, C: tokens, channels and sequences are joined only where "
@@ -359,7 +402,8 @@ FILES = {
     "its tensor 'c0': is damaged (ValueError): export the model again": lambda m: m.graph.initializer[0].dims.__setitem__(0, 5),
     "its tensor 'c0': holds values that are not finite: train again":
         lambda m: m.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((4, 3), np.nan, np.float32), "c0")),
-    "its input 'x': has 2 axes; token ids [batch, tokens] and numbers [batch, tokens, features] are read":
+    "its input 'x': has 2 axes; token ids [batch, tokens], numbers [batch, tokens, features] and pictures [batch, channels, "
+    "rows, columns] are read":
         lambda m: m.graph.input[0].type.tensor_type.shape.dim.pop(),
     "its input 'x': does not say how many tokens a sequence has: give --length, or --calibration":
         lambda m: m.graph.input[0].type.tensor_type.shape.dim[1].ClearField("dim_value"),

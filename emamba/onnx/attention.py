@@ -20,8 +20,7 @@ def linear_attention(operation: Operation, query: Value, key: Value, value: Valu
     if told.get("update_rule", "gated_delta") != "gated" or told.get("q_num_heads") != heads or decay is None:
         raise InputError(f"its rule is {told.get('update_rule', 'gated_delta')} with {told.get('q_num_heads')} heads of queries "
                          f"for {heads}; 'gated' with as many is read")
-    if not is_zero(past):
-        raise InputError("it begins with a state that is not zero")
+    start = {} if is_zero(past) else {"h0": _state(past)}
     states = query.shape[2] // heads
     B, C = (_of_heads(x, heads, states) for x in (key, query))
     if B[1] != C[1]:
@@ -35,7 +34,7 @@ def linear_attention(operation: Operation, query: Value, key: Value, value: Valu
     if is_term(value, "packed") and is_term(value.args[0], "product by heads") and A.shape[1] == 1:
         u, step = value.args[0].args
         _check_delta(step, delta)
-        return node("HeadScan", u, delta, B, C, parameters={"A_log": np.log(-A[:, 0]), "D": np.zeros(u.draft.width)},
+        return node("HeadScan", u, delta, B, C, parameters={"A_log": np.log(-A[:, 0]), "D": np.zeros(u.draft.width)} | start,
                     groups=groups, wide_D=True)
     made = stream(value)
     if made.draft.kind != "Multiply" or made.offset is not None:
@@ -46,12 +45,19 @@ def linear_attention(operation: Operation, query: Value, key: Value, value: Valu
     u = u if made.scale is None else scaled(u, made.scale)
     if u.draft.width != heads:
         raise InputError(f"its {u.draft.width} values are not one for each of {heads} heads")
-    parameters = {"A_log": np.log(-np.broadcast_to(A, (heads, states))), "D": np.zeros(heads)}
+    parameters = {"A_log": np.log(-np.broadcast_to(A, (heads, states))), "D": np.zeros(heads)} | start
     if groups == 1:
         return node("Scan", u, delta, B, C, parameters=parameters)
     if A.shape[1] > 1:
         raise InputError(f"it has {groups} groups of B and C and a decay for each state; one or the other is possible")
     return node("HeadScan", u, delta, B, C, parameters=parameters | {"A_log": np.log(-A[:, 0])}, groups=groups, wide_D=True)
+
+
+def _state(past: Value) -> Array:
+    """The same state before every sequence, [batch, heads, states, channels] → [heads · channels, states]."""
+    if not isinstance(past, np.ndarray) or past.ndim != 4 or (past.shape[0] > 1 and past.strides[0]):
+        raise InputError("it begins with a state that is computed, or that differs from sequence to sequence")
+    return past[0].swapaxes(1, 2).reshape(-1, past.shape[2])
 
 
 def _check_delta(step: Stream, delta: Stream) -> None:

@@ -54,7 +54,7 @@ def _stored(name: str, op: Operator) -> dict[str, Stored]:
     elif isinstance(op, Weighted):
         parts = {"weight": (op.weight, op.steps), "bias": (op.bias, op.steps * op.i.step)}
     elif isinstance(op, Scan):
-        parts = {"A": (op.A, op.a.step), "D": (op.D, op.d.step)}
+        parts = {"A": (op.A, op.a.step), "D": (op.D, op.d.step)} | ({} if op.h0 is None else {"h0": (op.h0, op.h.step)})
     else:
         parts = {}
     return {key: Stored(f"{name}.{key}", codes, np.atleast_1d(step)) for key, (codes, step) in parts.items()

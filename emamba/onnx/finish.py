@@ -181,11 +181,11 @@ def _role(draft: Draft, readers: dict[int, list[Draft]], deltas: set[int], outpu
 
 
 def _is_stem(draft: Draft) -> bool:
-    """The embedding, and convolutions before it with their functions."""
+    """The embedding, convolutions before it with their functions, and those of the residual stream."""
     while draft.kind in ("Lookup", "Linear", "Depthwise", "Activation"):
         source = draft.inputs[0].draft
         under = source.inputs[0].draft if source.kind == "Window" else source
-        if under.kind == "Input":
+        if under.kind == "Input" or (under is not source and under.kind == "Add"):
             return draft.kind != "Activation"
         convolves = under.inputs[0].draft if under.kind == "Activation" else under
         if convolves.kind not in ("Linear", "Depthwise") or convolves.inputs[0].draft.kind != "Window":

@@ -135,7 +135,13 @@ def scan(w, node, parameter, u, dt, B, C):
         index = np.arange(states).reshape(groups, -1).repeat(heads // groups, 0).reshape(-1)
         return w.op("Gather", x, index, axis=2)
 
-    y = w.op("LinearAttention", of_heads(C), of_heads(B), values, "", decays, also=1, q_num_heads=heads, kv_num_heads=heads,
+    def by_heads_first(values):
+        return values.reshape(heads, size, -1).swapaxes(1, 2)[None]
+
+    start = parameter("h0", by_heads_first) or ""
+    if start:
+        start = w.op("Expand", start, w.op("Concat", w.op("Shape", u, start=0, end=1), np.ones(3, np.int64), axis=0))
+    y = w.op("LinearAttention", of_heads(C), of_heads(B), values, start, decays, also=1, q_num_heads=heads, kv_num_heads=heads,
              scale=1.0, update_rule="gated")
     return w.op("Add", y, w.op("Mul", u, parameter("D", lambda values: values.repeat(node.width // len(values)))))
 

@@ -215,6 +215,7 @@ FOLDED: dict[str, Callable[..., Array]] = {
     "Unsqueeze": _unsqueezed, "Squeeze": _squeezed,
     "Shape": lambda o, x: np.array(x.shape[o.attributes.get("start", 0):o.attributes.get("end")], np.int64),
     "Concat": _joined, "Gather": _taken,
+    "Expand": lambda _, x, shape: np.broadcast_to(x, np.broadcast_shapes(x.shape, tuple(shape))),  # which takes no memory
 }
 """Operators on constants alone."""
 

@@ -75,6 +75,9 @@ def import_onnx(options: argparse.Namespace) -> int:
         write_imported(model, options.out)
         print(f"{options.out}: a checkpoint of {sum(value.size for value in model.weights.values())} weights")
         return 0
+    if model.config.image and data.shape[1:] != model.config.image and data.ndim == 4 and (
+            data.shape[2:], data.shape[1]) == (model.config.image[:2], model.config.image[2]):
+        data = data.transpose(0, 2, 3, 1)  # as the file itself reads them
     record = {"import": {"notes": list(model.notes)}}
     artifact = calibrated(options.out.name, model.config, model.weights, model.codec, data, wanted, record, model.graph)
     return save_artifact(artifact, options.out)
