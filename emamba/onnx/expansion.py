@@ -10,7 +10,7 @@ from .attention import linear_attention
 from .file import Operation, array
 from .reader import number, reads
 from .shapes import stream
-from .values import Array, Stream, Term, Value, is_term, is_zero
+from .values import Array, Stream, Term, Value, is_term
 
 STEP = ("Add", ("Mul", 0, ("Exp", 4, 1)), ("MatMul", (2, 1), (3, 2)))
 """The next state of (state, query, key, value, decay); 1 or 2 after a value is an Unsqueeze at its last axis, or before that."""
@@ -23,14 +23,14 @@ def scan(operation: Operation, *given: Value) -> tuple:
     factor = _factor(operation.body, constants) if len(inputs) == 5 and operation.attributes.get("num_scan_inputs") == 4 else None
     backwards = any(np.atleast_1d(operation.attributes.get(f"scan_{name}", 0)).any() for name in (
         "input_directions", "output_directions", "input_axes", "output_axes"))
-    if factor is None or backwards or not is_zero(inputs[0]):
+    if factor is None or backwards:
         raise InputError("a loop is not read, but for that of LinearAttention with the rule 'gated': write a recurrence over the "
                          "tokens as LinearAttention (opset 27)")
-    query, key, value, decay = inputs[1:]
+    past, query, key, value, decay = inputs
     heads = query.shape[2]
     told = {"q_num_heads": heads, "kv_num_heads": heads, "update_rule": "gated", "scale": factor}
     y = linear_attention(Operation(operation.name, "LinearAttention", (), (), told),
-                  *(_whole(x) for x in (query, key, value)), None, _whole(decay))
+                  *(_whole(x) for x in (query, key, value)), past, _whole(decay))
     shape = (y.draft.tokens, y.batch, heads, y.draft.width // heads)
     return None, Term("split by token", (y, heads), shape)
 

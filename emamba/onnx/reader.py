@@ -15,8 +15,10 @@ READERS: dict[str, Read] = {}
 """By operator of ONNX, the function of (operation, *values of its inputs, None for one that is not given) → its outputs."""
 UNKNOWN = {kind: "a loop is not read: write a recurrence over the tokens as LinearAttention (opset 27)"
            for kind in ("Loop", "If", "LSTM", "GRU", "RNN")}
-STATES = ("Concat", "Scan", "CausalConvWithState", "LinearAttention")
+STATES = ("Concat", "Scan", "CausalConvWithState", "LinearAttention", "Cast", "CastLike")
 """Operators that begin with zeros for any number of sequences, which take no memory."""
+COMPUTED = ("Exp", "Log", "Sqrt", "Reciprocal", "Add", "Sub", "Mul", "Div")
+"""Operators on constants whose result may not be finite."""
 CHANNELS_FIRST = ("Conv", "CausalConvWithState", "BatchNormalization", "GlobalAveragePool")
 """Operators whose input has its channels before its tokens."""
 
@@ -151,7 +153,7 @@ def target(shape: tuple[int, ...], wanted: list[int]) -> list[int]:
 def _fold(operation: Operation, given: list[Array | None]) -> Array:
     with np.errstate(all="ignore"):
         found = np.asarray(FOLDED[operation.kind](operation, *given))
-    if found.dtype.kind == "f" and not np.isfinite(found).all():
+    if operation.kind in COMPUTED and found.dtype.kind == "f" and not np.isfinite(found).all():
         raise InputError("its constant result is not finite")
     return found
 
@@ -166,6 +168,12 @@ def _slice(operation: Operation, x: Array, *rest: Array | None) -> Array:
 def _room(shape: Iterable[int]) -> None:
     if (size := np.prod(list(shape), dtype=object)) > MOST_VALUES:
         raise InputError(f"its constant result has {size} values; at most {MOST_VALUES} are possible")
+
+
+def _cast(x: Array, kind: type) -> Array:
+    if x.dtype != kind:
+        _room([x.size])
+    return np.asarray(x, kind)
 
 
 def _joined(operation: Operation, *parts: Array) -> Array:
@@ -205,8 +213,8 @@ def _squeezed(operation: Operation, x: Array, axes: Array | None = None) -> Arra
 
 
 FOLDED: dict[str, Callable[..., Array]] = {
-    "Identity": lambda _, x: x, "Cast": lambda o, x: x.astype(np.int64 if o.attributes["to"] in (6, 7) else np.float64),
-    "CastLike": lambda _, x, like: x.astype(like.dtype),
+    "Identity": lambda _, x: x, "Cast": lambda o, x: _cast(x, np.int64 if o.attributes["to"] in (6, 7) else np.float64),
+    "CastLike": lambda _, x, like: _cast(x, like.dtype),
     "Neg": lambda _, x: -x, "Exp": lambda _, x: np.exp(x), "Log": lambda _, x: np.log(x), "Sqrt": lambda _, x: np.sqrt(x),
     "Reciprocal": lambda _, x: 1 / x, "Abs": lambda _, x: np.abs(x),
     "Add": _pairwise(np.add), "Sub": _pairwise(np.subtract), "Mul": _pairwise(np.multiply), "Div": _pairwise(_divided),

@@ -223,10 +223,10 @@ def same(a: Value, b: Value) -> bool:
 
 
 def is_zero(value: Value | None) -> bool:
-    """Whether a state is zero at the start; one that repeats a value is not looked through."""
+    """Whether a state is zero at the start; what is repeated is looked at once."""
     if value is None:
         return True
-    return isinstance(value, np.ndarray) and not (value[:1].flat[0] if not any(value.strides) and value.size else value.any())
+    return isinstance(value, np.ndarray) and not value[tuple(slice(0, None if step else 1) for step in value.strides)].any()
 
 
 def is_number(value: Value, wanted: float) -> bool:
