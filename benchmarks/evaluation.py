@@ -25,6 +25,7 @@ from emamba.run.reference import Reference
 from rtl.plan.planner import CYCLES_PER_TOKEN
 from rtl.plan.schedule import Schedule
 
+from . import forms
 from .sections import write
 
 MODELS = Path("models")
@@ -322,7 +323,8 @@ def table_long(rows: list[dict]) -> list[str]:
 SECTIONS = {"shipped": (shipped, table_shipped), "steps": (steps, table_steps), "states": (states, table_states),
             "segments": (segments, table_segments), "units": (units, table_units), "norms": (norms, table_norms),
             "training": (training, table_training), "searched": (searched, table_searched), "lengths": (lengths, table_lengths),
-            "long": (long, table_long)}
+            "long": (long, table_long), "forms": (forms.forms, forms.table_forms),
+            "folded": (lambda: forms.folded((bench := Bench(BASE)).artifact, bench.data), forms.table_folded)}
 
 
 def _words(found: dict[str, float], unit: str) -> str:
