@@ -10,12 +10,12 @@ from emamba.artifact import load
 from emamba.base.door import guarded
 from emamba.datasets.tokens import executor_tokens
 
-from . import bitstream, cpu, growth, norms, resources, schedules, sections, simulation, system
+from . import authors, bitstream, cpu, growth, norms, resources, schedules, sections, simulation, system
 
 MODEL = Path("models/mars")
 FRAMES = 1000
 SECTIONS = {"schedules": schedules, "simulation": simulation, "system": system, "resources": resources,
-            "bitstream": bitstream, "norms": norms, "cpu": cpu, "growth": growth}
+            "authors": authors, "bitstream": bitstream, "norms": norms, "cpu": cpu, "growth": growth}
 WITH_DATA = (simulation, system, cpu)
 
 
