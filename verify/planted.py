@@ -64,7 +64,7 @@ def _multiply_loses() -> bool:
 
 
 def _scan_remembers() -> bool:
-    with mock.patch.object(Scan, "_recurrence", plant(Scan._recurrence, "Mux(first, 0, h)", "Mux(first, h, h)")):
+    with mock.patch.object(Scan, "_recurrence", plant(Scan._recurrence, "Mux(first, start, h)", "Mux(first, h, h)")):
         found = undefined(random_artifact(TINY, TINY_SEED), 2)
     return not found["right"]
 

@@ -68,7 +68,7 @@ class Builder:
     def _stem(self, x: str) -> str:
         """The convolutions before the embedding."""
         for k, layer in enumerate(self.config.stem):
-            relu = {"function": "relu"} if layer.function == "relu" else {}
+            relu: dict[str, Any] = {"function": "relu"} if layer.function == "relu" else {}
             kernel, stride = (((1, n) if self.grid(x)[0] == 1 else (n, n)) for n in (layer.kernel, layer.stride))
             x = self.convolve(f"stem{k}", x, layer.channels, kernel, stride=stride, role="stem", tensors=f"stem.{k}", **relu)
             if not relu:

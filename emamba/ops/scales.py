@@ -110,3 +110,22 @@ SCALES = {"power_of_two": power_of_two, "dyadic": dyadic}
 
 def _fixed(bias: Array, step: Array | float) -> Array:
     return rounded(bias / step, BIAS.min, BIAS.max)
+
+
+def rates_of(A: Array, a: IntFormat) -> Array:
+    """A rounded, at most −1: a state that never decays is no longer the model's."""
+    return rounded(A * 2.0**a.frac, a.min, -1)
+
+
+def decay_frac(A: Array, bits: int, dt: Array) -> int:
+    """Fraction bits of A with the least squared error of exp(δ·A) over the calibrated δ; clipping a fast decay is free."""
+    widest = bits - 1 - int(np.ceil(np.log2(np.clip(np.abs(A).max(), 2.0**-FINEST, 2.0**FINEST))))
+    dt = dt.reshape(-1, len(A))
+    dt = dt[:: max(1, len(dt) // 256), :, None]
+    exact = np.exp(dt * A)  # an A that is not finite is met by δ > 0 only, as its δ·A of 0 was no number
+
+    def error(frac: int) -> float:
+        a = IntFormat(bits, True, frac)
+        return float(((np.exp(dt * rates_of(A, a) * a.step) - exact) ** 2).sum())
+
+    return min((min(frac, FINEST) for frac in range(widest, widest + 8)), key=error)

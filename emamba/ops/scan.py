@@ -14,7 +14,7 @@ from ..piecewise import Segments, codes
 from .activation import TABLE_SIZE
 from .base import Array, Operator, check_bound, check_input, check_matrix, check_same, check_shift, inside, register, rounded
 from .certificate import certify
-from .scales import FINEST, best_frac, codes_of
+from .scales import FINEST, best_frac, codes_of, decay_frac, rates_of
 
 SLOWEST = 40
 """Fraction bits of δ·A, at most: finer ones change no exp that is rounded to decay_bits."""
@@ -284,8 +284,8 @@ class Scan(Operator):
         bits, fraction = settings.weight_bits, settings.decay_bits - 1
         a = q.given(f"{node.name}.A")
         if a is None:
-            a = IntFormat(settings.a_bits, True, min(_decay_frac(p["A"], settings.a_bits, step), SLOWEST - dt.frac))
-        A = _integer_a(p["A"], a)
+            a = IntFormat(settings.a_bits, True, min(decay_frac(p["A"], settings.a_bits, step), SLOWEST - dt.frac))
+        A = rates_of(p["A"], a)
         product = IntFormat(dt.bits + a.bits, True, dt.frac + a.frac)
         seen = piecewise.products(codes_of(step, dt), A, dt, product, hold=settings.hold)
         decay = q.fit("exp", product, IntFormat(settings.decay_bits, True, fraction), seen)
@@ -380,22 +380,3 @@ class Scan(Operator):
 
     def largest(self):
         return replace(self, A=np.full_like(self.A, self.a.min), D=np.full_like(self.D, self.d.max))
-
-
-def _integer_a(A: Array, a: IntFormat) -> Array:
-    """A rounded, at most −1: a state that never decays is no longer the model's."""
-    return rounded(A * 2.0**a.frac, a.min, -1)
-
-
-def _decay_frac(A: Array, bits: int, dt: Array) -> int:
-    """Fraction bits of A with the least squared error of exp(δ·A) over the calibrated δ; clipping a fast decay is free."""
-    widest = bits - 1 - int(np.ceil(np.log2(np.clip(np.abs(A).max(), 2.0**-FINEST, 2.0**FINEST))))
-    dt = dt.reshape(-1, len(A))
-    dt = dt[:: max(1, len(dt) // 256), :, None]
-    exact = np.exp(dt * A)  # an A that is not finite is met by δ > 0 only, as its δ·A of 0 was no number
-
-    def error(frac: int) -> float:
-        a = IntFormat(bits, True, frac)
-        return float(((np.exp(dt * _integer_a(A, a) * a.step) - exact) ** 2).sum())
-
-    return min((min(frac, FINEST) for frac in range(widest, widest + 8)), key=error)

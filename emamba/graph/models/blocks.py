@@ -31,17 +31,17 @@ def blocks(g: Builder, mixer: Mixer) -> str:
             out = g.add("Add", f"{at}both", (out, back), g.width(out), role="branch")
         x = g.residual(f"{at}residual", x, out) if c.residual else out
         if c.mlp is not None:
-            x = _mlp(g, f"{at}mlp_", f"{tensors}mlp_", x)
+            x = _mlp(g, f"{at}mlp_", f"{tensors}mlp_", x, c.mlp)
     return g.reverse("turn", x) if backward else x
 
 
-def _mlp(g: Builder, at: str, tensors: str, x: str) -> str:
+def _mlp(g: Builder, at: str, tensors: str, x: str, width: int) -> str:
     """norm → {up → SiLU}, or {up} ‖ {gate → SiLU} → product, → down, with the residual."""
     c = g.config
     normed = g.norm(f"{at}norm", x, tensors=f"{tensors}norm")
-    hidden = g.linear(f"{at}up", normed, c.mlp, bias=c.mlp_bias, tensors=f"{tensors}up")
+    hidden = g.linear(f"{at}up", normed, width, bias=c.mlp_bias, tensors=f"{tensors}up")
     if c.mlp_gated:
-        gate = g.linear(f"{at}gate", normed, c.mlp, bias=c.mlp_bias, tensors=f"{tensors}gate")
+        gate = g.linear(f"{at}gate", normed, width, bias=c.mlp_bias, tensors=f"{tensors}gate")
         hidden = g.multiply(f"{at}product", hidden, g.activation(f"{at}silu", gate, "silu"))
     else:
         hidden = g.activation(f"{at}silu", hidden, "silu")
