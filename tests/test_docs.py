@@ -35,7 +35,6 @@ RUN = {"docs/tutorial.md": "test_tutorial", "docs/mistakes.md": "test_mistakes",
 """Pages all of whose examples are run, and by which test."""
 NOT_RUN = {
     ("README.md", "make demo"): "it takes minutes; test_demo runs it with few frames",
-    ("docs/architecture.md", "all(edge.queue.depth"): "a condition on the page's words; `python -m verify depths` evaluates it",
     ("docs/search.md", "pip install 'emamba[search"): "hours, and MARS' training frames, which are not here",
     ("docs/search.md", "[space.model]"): "no program; test_space reads it",
     ("docs/search.md", "pip install 'psycopg"): "a database server",
