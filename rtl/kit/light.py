@@ -109,20 +109,13 @@ class Node:
         carries = operator in ("+", "-")
         return Operator(operator, (self, other), width + carries, signed or operator == "-")
 
-    def _reflected(self, other, operator: str) -> "Node":
-        return node(other)._two(self, operator)
-
-
-def _method(function: str, operator: str):
-    return lambda self, other: getattr(self, function)(other, operator)
-
 
 for _name, _operator in (("eq", "=="), ("ne", "!="), ("lt", "<"), ("le", "<="), ("gt", ">"), ("ge", ">="), ("lshift", "<<"),
                          ("rshift", ">>")):
-    setattr(Node, f"__{_name}__", _method("_two", _operator))
+    setattr(Node, f"__{_name}__", lambda self, other, operator=_operator: self._two(other, operator))
 for _name, _operator in (("add", "+"), ("sub", "-"), ("mul", "*"), ("and", "&"), ("or", "|"), ("xor", "^")):
-    setattr(Node, f"__{_name}__", _method("_two", _operator))
-    setattr(Node, f"__r{_name}__", _method("_reflected", _operator))
+    setattr(Node, f"__{_name}__", lambda self, other, operator=_operator: self._two(other, operator))
+    setattr(Node, f"__r{_name}__", lambda self, other, operator=_operator: node(other)._two(self, operator))
 for _name, _operator in (("__neg__", "-"), ("__invert__", "~"), ("as_signed", "s"), ("as_unsigned", "u"), ("any", "r|"),
                          ("all", "r&"), ("xor", "r^"), ("bool", "b")):
     setattr(Node, _name, lambda self, operator=_operator: self._one(operator))
@@ -296,8 +289,7 @@ class LightModule:
     def Else(self) -> "_Block":
         return _Block(self)
 
-    def Switch(self, test) -> "_Block":
-        return self.If(test)
+    Switch = If
 
     def Case(self, *patterns) -> "_Block":
         self.tests[-1] = []
@@ -388,8 +380,7 @@ class _Submodules:
     def __setattr__(self, name: str, part) -> None:
         self += part
 
-    def __setitem__(self, name: str, part) -> None:
-        self += part
+    __setitem__ = __setattr__
 
 
 class LightMemory:
