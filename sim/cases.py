@@ -172,8 +172,8 @@ def head_scan_block(channels, heads, groups, states, lanes, state_lanes, *, tabl
     return rtl_head_scan.HeadScan(op, lanes, state_lanes, table=table)
 
 
-def attention_block(channels, heads, lanes, pace=1, *, narrow=False, **options) -> Spec:
-    return rtl_attention.Attention(attention(channels, heads, TOKENS, **options), lanes, pace, narrow)
+def attention_block(channels, heads, lanes, pace=1, *, tokens=TOKENS, narrow=False, **options) -> Spec:
+    return rtl_attention.Attention(attention(channels, heads, tokens, **options), lanes, pace, narrow)
 
 
 def multiply_block(channels, lanes) -> Spec:
@@ -252,6 +252,7 @@ CASES = [
     *((attention_block, shape, {"causal": True}) for shape in ((6, 2, 3), (6, 2, 6, 17), (6, 1, 2))),
     (attention_block, (6, 2, 6), {"narrow": True, "wide": True, "rounding": Rounding.TRUNCATE}),
     (attention_block, (4, 1, 2), {"rounding": Rounding.HALF_EVEN}),
+    (attention_block, (4, 2, 2), {"tokens": 1}),
     *((make, shape, {}) for make in (multiply_block, add_block) for shape in ((6, 2), (5, 3), (1, 1))),
     *((pool_block, (*shape, mean), {}) for mean in (False, True) for shape in ((6, 2), (5, 3), (1, 1))),
     *((depthwise_block, shape, {}) for shape in (
@@ -288,7 +289,7 @@ BLOCKS: dict[str, Callable[[], Spec]] = {_name(*case): partial(case[0], *case[1]
 
 def _circuit(make, shape, options) -> tuple:
     """What tells circuits apart but for their sizes, formats and rounding."""
-    same = ("i", "o", "rounding", "epsilon", "relu", "pads", "stride")
+    same = ("i", "o", "rounding", "epsilon", "relu", "pads", "stride", "tokens")
     return make, *((key, value) for key, value in options.items() if key not in same)
 
 
@@ -323,7 +324,7 @@ def _special(op) -> Iterator[tuple[np.ndarray, ...]]:
             places = np.arange(op.channels)
             for q, k, v in product((op.q.min, 0, op.q.max), (op.k.min, op.k.max), (op.v.min, op.v.max)):
                 yield np.full(op.channels, q), np.full(op.channels, k), np.where(places % 3, v, ~v)
-            for step, t in product((3, 7, 12, 20, 33, 42), range(TOKENS)):  # arguments of every size
+            for step, t in product((3, 7, 12, 20, 33, 42), range(min(op.tokens, 4))):  # arguments of every size
                 of_head = places % op.head_dim == 0
                 yield np.where(of_head, 5**t, 0), np.where(of_head, op.k.max - step * t, 0), (places + t) * 37 % 128
         case Activation(segments=Segments()):

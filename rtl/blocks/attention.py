@@ -64,6 +64,10 @@ class Attention(Spec):
         return {name: Port(getattr(self.op, name), self.op.width, self.lanes) for name in "qkv"}
 
     @property
+    def tokens(self) -> int:
+        return self.op.tokens
+
+    @property
     def head_lanes(self) -> int:
         """Heads a cycle."""
         return max(1, self.lanes // self.op.head_dim)
