@@ -22,8 +22,9 @@ MODELS = Path("models")
 NAMES = sorted(path.parent.name for path in MODELS.glob("*/manifest.json"))
 NO_LICENCE = {"cifar10"}
 """Data sets that cannot ship: of their artifacts, only the golden sequences are known here."""
-ALIKE = {"mars", "mars_random", "mars_random_int8"}
-"""Of the shape of `mars` or `mars_int8`: their sample is not built again, and `mars` itself runs in full."""
+ALIKE = {"mars", "mars_random", "mars_random_int8", "mars_small", "mars_mamba2", "japanese_vowels"}
+"""Of the form of another one, such as `mars_int8`, `mars_best` or `japanese_vowels_mamba2`: their sample is not built again.
+`mars` itself runs in full."""
 MULTIPLIERS, LONG_MULTIPLIERS, LONG = 100, 300, 100
 """Of the sample's designs, which are built fast; more where sequences have more than LONG tokens, since these run for long."""
 SEQUENCES = 2
