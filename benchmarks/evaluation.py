@@ -337,7 +337,11 @@ def _number(key: str, value: float) -> str:
     return f"{value:.2%}" if key == "accuracy" else f"{value:.3f}" if value < 1000 else f"{value:,.0f}"
 
 
-if __name__ == "__main__":
-    sys.exit(guarded("evaluation", lambda: write("evaluation", [
+def main(names: list[str]) -> None:
+    write("evaluation", [
         "# Evaluation", "", "Written by `make evaluation`; the same figures are in `evaluation.json`. MARS feature maps are "
-        "rebuilt from its points;", "CIFAR-10 is a JPEG copy."], SECTIONS, sys.argv[1:], load(MODELS / BASE))))
+        "rebuilt from its points;", "CIFAR-10 is a JPEG copy."], SECTIONS, names, load(MODELS / BASE))
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("evaluation", lambda: main(sys.argv[1:])))
