@@ -171,6 +171,15 @@ def read_by_two(m, n):
     return m("Mul", m("MatMul", n, normal(4, 3)), m("Softplus", m("MatMul", n, normal(4, 3))))
 
 
+def keys_with_delta(m, x):
+    """Keys δ·B of two heads with three channels each."""
+    u, dt = m("MatMul", x, normal(4, 6)), m("Softplus", m("MatMul", x, normal(4, 2)))
+    B, C = (m("MatMul", x, normal(4, 3)) for _ in "BC")
+    key = m("Mul", m("Unsqueeze", dt, np.array([3])), m("Unsqueeze", B, np.array([2])))
+    return m("LinearAttention", m("Tile", C, np.array([1, 1, 2])), m("Reshape", key, np.array([0, 0, 6])), u, "",
+             m("Mul", dt, -np.exp(normal(2))), outputs=2, q_num_heads=2, kv_num_heads=2, update_rule="gated", scale=1.0)[0]
+
+
 def root_mean_square(m, x):
     return m("Sqrt", m("Add", m("ReduceMean", m("Mul", x, x), np.array([-1])), np.array(1e-5)))
 
@@ -228,6 +237,7 @@ FORMS = {
     "backwards": lambda m, x: m("Slice", x, np.array([-1]), np.array([-(1 << 63)]), np.array([1]), np.array([-1])),
     "linear attention": lambda m, x: heads(m, x, False),
     "linear attention by Expand": lambda m, x: heads(m, x, True),
+    "linear attention by keys": keys_with_delta,
     "attention": lambda m, x: m("Attention", x, m("MatMul", x, normal(4, 4)), x, q_num_heads=2, kv_num_heads=2, is_causal=1,
                                 scale=0.3),
     "own codec": lambda m, x: m("Add", m("Mul", m("Add", m("MatMul", standardized(m, x), normal(4, 2)), normal(2)), normal(2)),

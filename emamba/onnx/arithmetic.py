@@ -117,8 +117,9 @@ def multiply(operation: Operation, a: Value, b: Value) -> Value:
         if isinstance(step, Stream) and step.axes == ("B", "L", "C", "1"):
             if is_term(head, "split") and head.args[1] == step.draft.width:
                 return Term("product by heads", (head.args[0], step), head.shape)
-            if isinstance(head, Stream) and head.axes == ("B", "L", "1", "C") and step.draft.width == 1:
-                return Term("product by heads", (replace(head, axes=("B", "L", "C")), step), head.shape)
+            if isinstance(head, Stream) and head.axes == ("B", "L", "1", "C"):
+                what = "product by heads" if step.draft.width == 1 else "product across"
+                return Term(what, (replace(head, axes=("B", "L", "C")), step), (*step.shape[:3], head.shape[3]))
     return product(stream(a), stream(b))
 
 

@@ -22,35 +22,42 @@ def linear_attention(operation: Operation, query: Value, key: Value, value: Valu
                          f"for {heads}; 'gated' with as many is read")
     start = {} if is_zero(past) else {"h0": _state(past)}
     states = query.shape[2] // heads
-    B, C = (_of_heads(x, heads, states) for x in (key, query))
-    if B[1] != C[1]:
-        raise InputError(f"its keys have {B[1]} groups, its queries {C[1]}")
-    groups, B, C = B[1], B[0], C[0]
-    if (factor := told.get("scale", 0.0) or states**-0.5) != 1:
-        C = scaled(C, np.full(C.draft.width, factor))
     delta, A = _decays(decay, heads)
     if (A >= 0).any():
         raise InputError("a decay is not negative, so its state would never fade")
-    if is_term(value, "packed") and is_term(value.args[0], "product by heads") and A.shape[1] == 1:
+    u, B, groups = _driven(key, value, delta, heads, states)
+    C, of_queries = _of_heads(query, heads, states)
+    if groups != of_queries:
+        raise InputError(f"its keys have {groups} groups, its queries {of_queries}")
+    if (factor := told.get("scale", 0.0) or states**-0.5) != 1:
+        C = scaled(C, np.full(C.draft.width, factor))
+    parameters = {"A_log": np.log(-A[:, 0]), "D": np.zeros(u.draft.width)} | start
+    if u.draft.width == heads and groups == 1:
+        return node("Scan", u, delta, B, C, parameters=parameters | {"A_log": np.log(-np.broadcast_to(A, (heads, states)))})
+    if A.shape[1] > 1:
+        raise InputError(f"it has {groups} groups of B and C, {u.draft.width // heads} channels a head and a decay for each "
+                         "state; such a decay is possible with one group and one channel")
+    return node("HeadScan", u, delta, B, C, parameters=parameters, groups=groups, wide_D=True)
+
+
+def _driven(key: Value, value: Value, delta: Stream, heads: int, states: int) -> tuple[Stream, Stream, int]:
+    """u, B and the number of its groups, where keys are B and values δ·u, or keys δ·B and values u."""
+    if is_term(key, "packed") and key.args[0].what in ("product across", "product by heads"):
+        B, step = key.args[0].args
+        _check_delta(step, delta)
+        return stream(value), B, 1
+    B, groups = _of_heads(key, heads, states)
+    if is_term(value, "packed") and is_term(value.args[0], "product by heads"):
         u, step = value.args[0].args
         _check_delta(step, delta)
-        return node("HeadScan", u, delta, B, C, parameters={"A_log": np.log(-A[:, 0]), "D": np.zeros(u.draft.width)} | start,
-                    groups=groups, wide_D=True)
+        return u, B, groups
     made = stream(value)
     if made.draft.kind != "Multiply" or made.offset is not None:
-        raise InputError("its values are not the product of δ and u")
+        raise InputError("neither its values nor its keys are a product with δ")
     u, step = (replace(x, axes=delta.axes) for x in made.draft.inputs)
     u, step = (u, step) if same(step, delta) else (step, u)
     _check_delta(step, delta)
-    u = u if made.scale is None else scaled(u, made.scale)
-    if u.draft.width != heads:
-        raise InputError(f"its {u.draft.width} values are not one for each of {heads} heads")
-    parameters = {"A_log": np.log(-np.broadcast_to(A, (heads, states))), "D": np.zeros(heads)} | start
-    if groups == 1:
-        return node("Scan", u, delta, B, C, parameters=parameters)
-    if A.shape[1] > 1:
-        raise InputError(f"it has {groups} groups of B and C and a decay for each state; one or the other is possible")
-    return node("HeadScan", u, delta, B, C, parameters=parameters | {"A_log": np.log(-A[:, 0])}, groups=groups, wide_D=True)
+    return u if made.scale is None else scaled(u, made.scale), B, groups
 
 
 def _state(past: Value) -> Array:
