@@ -46,7 +46,7 @@ def plain(op, q, k, v):
             keys = range(t + 1 if op.causal else op.tokens)
             scores = [sum(int(q[t][n]) * int(k[j][n]) for n in own) for j in keys]
             below = [Fraction((score - max(scores)) * op.multiplier) / Fraction(2) ** op.shift for score in scores]
-            e = [int(op.exp(np.array(to_format(p, op.exp.i, op.rounding)))) for p in below]
+            e = op.exp(np.array([to_format(p, op.exp.i, op.rounding) for p in below])).tolist()
             spread, total = sum(e), sum(weight * int(v[j][c]) for weight, j in zip(e, keys, strict=True))
             zeros = op.spread_bits - spread.bit_length()
             entry = table[(spread << zeros >> op.spread_bits - 1 - index_bits) & ((1 << index_bits) - 1)]
