@@ -293,6 +293,41 @@ def test_a_module_that_torch_exports(tmp_path):
     assert [node.name for node in found.graph][1:4] == ["embed.Add", "Mul", "Slice"]
 
 
+class Attends(nn.Module):
+    """Attention by hand, or by torch's function."""
+
+    def __init__(self, causal: bool, by_hand: bool):
+        super().__init__()
+        self.all, self.out, self.causal, self.by_hand = nn.Linear(8, 24), nn.Linear(8, 8), causal, by_hand
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        q, k, v = (part.reshape(batch, length, 2, 4).transpose(1, 2) for part in self.all(x).chunk(3, -1))
+        if self.by_hand:
+            shares = q @ k.transpose(-2, -1) * 0.3
+            if self.causal:
+                later = torch.triu(torch.ones(length, length, dtype=torch.bool), 1)
+                shares = shares.masked_fill(later, float("-inf"))
+            y = shares.softmax(-1) @ v
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.out(y.transpose(1, 2).reshape(batch, length, width))
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("by_hand", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention_that_torch_exports(causal, by_hand, tmp_path):
+    torch.manual_seed(0)
+    module, x = Attends(causal, by_hand).eval(), torch.randn(2, 5, 8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(module, (x,), tmp_path / "m.onnx", dynamo=False, dynamic_axes={"x": {0: "n"}}, input_names=["x"])
+    found = read_onnx(tmp_path / "m.onnx")
+    np.testing.assert_allclose(values(found, x.numpy()), module(x).detach().numpy(), atol=1e-6)
+    assert found.notes[0].endswith("6 nodes: 1 Attention, 1 Input, 4 Linear")
+
+
 class Pictures(nn.Module):
     """A stem with batch norm, a depthwise convolution, merged pixels, an average."""
 
@@ -328,7 +363,8 @@ def test_pictures_that_torch_exports(tmp_path):
 # -- refusals -----------------------------------------------------------------------------------------------------------------
 
 REFUSED = {
-    "node 'n0' (Softmax): no operator of this project computes it": lambda m, x: m("Softmax", x),
+    "node 'n0' (Tanh): no operator of this project computes it": lambda m, x: m("Tanh", x),
+    "node 'n0' (Softmax): it is read in attention alone, of the products of queries and keys": lambda m, x: m("Softmax", x),
     "node 'n0' (Loop): a loop is not read: write a recurrence over the tokens as LinearAttention (opset 27)":
         lambda m, x: m("Loop", x),
     "node 'n0' (Gather): it takes single tokens: a recurrence that was unrolled over the tokens is not read; write it as "
@@ -410,7 +446,7 @@ FILES = {
     "its tensor 'c0': has the shape [1000000000, 3]; at most 268435456 values are read":
         lambda m: m.graph.initializer[0].dims.__setitem__(0, 10**9),
     "its tensor 'c0': is damaged (ValueError): export the model again": lambda m: m.graph.initializer[0].dims.__setitem__(0, 5),
-    "its tensor 'c0': holds values that are not finite: train again":
+    "its tensor 'c0': holds values that are no numbers: train again":
         lambda m: m.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.full((4, 3), np.nan, np.float32), "c0")),
     "its input 'x': has 2 axes; token ids [batch, tokens], numbers [batch, tokens, features] and pictures [batch, channels, "
     "rows, columns] are read":

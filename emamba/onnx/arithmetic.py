@@ -5,10 +5,15 @@ from dataclasses import replace
 import numpy as np
 
 from ..base.errors import InputError
+from .attention import factored, masked
 from .file import Operation
 from .reader import listed, number, reads
 from .shapes import stream, with_axes
 from .values import Array, Stream, Term, Value, channels, decimal, is_number, is_term, moved, node, same, scaled
+
+BY_HEADS = ("heads first", "heads turned", "scores")
+LEAST_SCORE = -1e4
+"""Below it a mask's values leave nothing of a share."""
 
 # -- norms, scalar functions --------------------------------------------------------------------------------------------------
 
@@ -44,7 +49,7 @@ def clip(operation: Operation, x: Value, low: Value | None = None, high: Value |
         return relu(operation, x)
     if x.draft.kind != "Activation" or x.scale is not None or x.offset is not None or min(low or 0, high or 0) < 0:
         raise InputError(f"it limits the kind {x.draft.kind}; limits of at least 0 of a Softplus or SiLU are read")
-    limits = {name: decimal(value) for name, value in (("low", low), ("high", high)) if value is not None}
+    limits = {name: decimal(value) for name, value in (("low", low), ("high", high)) if value is not None and value < np.inf}
     return x.of(x.draft.copy(attributes=x.draft.attributes | limits))
 
 
@@ -109,6 +114,8 @@ def multiply(operation: Operation, a: Value, b: Value) -> Value:
     if isinstance(b, np.ndarray):
         if isinstance(a, Stream) and a.axes[-2:] == ("C", "1") and b.ndim == 2 and b.shape[1] > 1 and len(b) == a.draft.width:
             return Term("product by states", (a, b), (*a.shape[:-1], b.shape[1]))
+        if isinstance(a, Term) and a.what in BY_HEADS and b.size == 1:
+            return factored(a, number(b))
         x = stream(a)
         return scaled(x, channels(x, b))
     if same(a, b):
@@ -150,6 +157,10 @@ def add(operation: Operation, a: Value, b: Value) -> Value:
     if isinstance(a, np.ndarray):
         a, b = b, a
     if isinstance(b, np.ndarray):
+        if is_term(a, "scores"):
+            if not np.isin(b[b > LEAST_SCORE], 0).all():
+                raise InputError("it adds something else than a mask to the products of queries and keys")
+            return masked(a, b > LEAST_SCORE)
         if isinstance(a, Term):
             return Term("sum", (a, b), a.shape)
         return moved(a, channels(a, b))
@@ -195,6 +206,8 @@ def subtract(operation: Operation, a: Value, b: Value) -> Value:
 @reads("Div")
 def divide(operation: Operation, a: Value, b: Value) -> Value:
     if isinstance(b, np.ndarray):
+        if isinstance(a, Term) and a.what in BY_HEADS and b.size == 1:
+            return factored(a, 1 / number(b))
         x = stream(a)
         return scaled(x, 1 / channels(x, b))
     if is_term(b, "Sqrt"):
@@ -226,6 +239,10 @@ def where(operation: Operation, condition: Value, a: Value, b: Value) -> Value:
         extent, x = condition.args[0], b.draft.inputs[0]
         if is_term(extent, "difference") and is_term(extent.args[0], "ReduceMax") and same(extent.args[0].args[0], x):
             return b
+    for x, other, keeps in ((a, b, True), (b, a, False)):
+        constant = isinstance(condition, np.ndarray) and isinstance(other, np.ndarray)
+        if is_term(x, "scores") and constant and other.max() < LEAST_SCORE:
+            return masked(x, condition.astype(bool) == keeps)
     return Term("choice", (condition, a, b), np.broadcast_shapes(*(value.shape for value in (condition, a, b))))
 
 

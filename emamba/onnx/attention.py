@@ -7,8 +7,8 @@ import numpy as np
 from ..base.errors import InputError
 from .file import Operation
 from .reader import reads
-from .shapes import stream
-from .values import Array, Stream, Value, is_term, is_zero, node, same, scaled
+from .shapes import attended, stream
+from .values import Array, Stream, Term, Value, is_term, is_zero, node, same, scaled
 
 
 @reads("LinearAttention")
@@ -102,7 +102,37 @@ def attention(operation: Operation, q: Value, k: Value, v: Value, *rest: Value |
         raise InputError("its inputs are not [batch, tokens, channels] with as many heads of keys as of queries")
     if any(x is not None for x in rest) or told.get("softcap") or told.get("qk_matmul_output_mode"):
         raise InputError("it has a mask, a state from before, or a limit of its scores")
-    size = inputs[0].draft.width // heads
-    if (factor := told.get("scale", size**-0.5) * size**0.5) != 1 and abs(factor - 1) > 1e-6:
-        inputs[0] = scaled(inputs[0], np.full(inputs[0].draft.width, factor))
-    return node("Attention", *inputs, heads=heads, causal=bool(told.get("is_causal", 0)))
+    factor = told.get("scale", (inputs[0].draft.width // heads) ** -0.5)
+    return attended(*inputs, heads, factor, bool(told.get("is_causal", 0)))
+
+
+# -- as it is expanded --------------------------------------------------------------------------------------------------------
+
+
+def scores(q: Term, k: Term) -> Term:
+    """q·kᵀ by heads, with the factor and the mask that it has so far."""
+    return Term("scores", (q.args[0], k.args[0], q.args[1], 1.0, False), (*q.shape[:3], k.shape[3]))
+
+
+def factored(x: Term, factor: float) -> Term:
+    """factor · x, of scores or of what they are made of."""
+    if x.what == "scores":
+        q, k, heads, before, causal = x.args
+        return Term("scores", (q, k, heads, before * factor, causal), x.shape)
+    return Term(x.what, (scaled(x.args[0], np.full(x.args[0].draft.width, factor)), x.args[1]), x.shape)
+
+
+def masked(x: Term, keeps: Array) -> Term:
+    """Scores of which a mask keeps some, [..., queries, keys]."""
+    tokens, (q, k, heads, factor, causal) = x.shape[2], x.args
+    kept = np.broadcast_to(keeps.reshape(keeps.shape[-2:]), (tokens, tokens))
+    if not np.array_equal(kept, np.tri(tokens, dtype=bool)) or causal:
+        raise InputError("its mask is not that of the tokens up to the query's own")
+    return Term("scores", (q, k, heads, factor, True), x.shape)
+
+
+@reads("Softmax")
+def softmax(operation: Operation, x: Value) -> Value:
+    if not is_term(x, "scores") or operation.attributes.get("axis", -1) not in (-1, 3):
+        raise InputError("it is read in attention alone, of the products of queries and keys")
+    return Term("shares", x.args, x.shape)

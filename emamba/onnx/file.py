@@ -107,8 +107,8 @@ def array(tensor: TensorProto) -> Array:
         except Exception as error:  # a damaged tensor raises nearly every kind of exception
             raise InputError(f"is damaged ({type(error).__name__}): export the model again") from None
         found = found.astype(np.float64 if tensor.data_type in FLOATS else np.int64)
-        if not np.isfinite(found).all():
-            raise InputError("holds values that are not finite: train again")
+        if np.isnan(found).any():
+            raise InputError("holds values that are no numbers: train again")
         return found
 
 

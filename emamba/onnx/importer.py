@@ -33,6 +33,9 @@ def read_onnx(path: Path, length: int | None = None, task: str | None = None) ->
             raise InputError(f"its output has the axes {', '.join(output.axes)}; [batch, tokens, outputs] and [batch, outputs] "
                              "are read")
         graph, tensors, codec = finish(output)
+        for key, value in codec.items():
+            if value is not None and not np.isfinite(value).all():
+                raise InputError(f"the {key} of its inputs or outputs is not finite")
         config = _config(graph, source, task)
         notes = (_count(source, graph), *_kept(codec))
         width, ids = graph.output.width, config.input == "tokens"

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..base.errors import InputError
 from ..ops.window import Grid
+from .attention import scores
 from .file import Operation
 from .reader import listed, reads
 from .shapes import stream
@@ -56,6 +57,10 @@ def matmul(operation: Operation, a: Value, b: Value) -> Value:
         return linear(a, b.T)
     if isinstance(a, np.ndarray) and a.ndim == 2 and _last_axis(b, -2):
         return linear(b, a)
+    if is_term(a, "heads first") and is_term(b, "heads turned") and a.args[1] == b.args[1]:
+        return scores(a, b)
+    if is_term(a, "shares") and is_term(b, "heads first") and a.args[2] == b.args[1]:
+        return Term("attended", (*a.args[:2], b.args[0], *a.args[2:]), (*a.shape[:3], b.shape[3]))
     if isinstance(a, np.ndarray) and a.ndim == 2 and isinstance(b, Stream) and b.axes == ("B", "L", "C"):
         return _filtered(a, b)
     raise InputError("it is no product of channels with a constant matrix")

@@ -203,6 +203,10 @@ def _filled(operation: Operation, shape: Array) -> Array:
     return np.broadcast_to(np.asarray(operation.attributes.get("value", 0.0)).reshape(-1)[0], sizes)
 
 
+def _triangle(operation: Operation, x: Array, k: Array | None = None) -> Array:
+    return (np.triu if operation.attributes.get("upper", 1) else np.tril)(x, int(number(k, 0)))
+
+
 def _unsqueezed(operation: Operation, x: Array, axes: Array | None = None) -> Array:
     return np.expand_dims(x, tuple(listed(operation, "axes", axes)))
 
@@ -215,6 +219,8 @@ def _squeezed(operation: Operation, x: Array, axes: Array | None = None) -> Arra
 FOLDED: dict[str, Callable[..., Array]] = {
     "Identity": lambda _, x: x, "Cast": lambda o, x: _cast(x, np.int64 if o.attributes["to"] in (6, 7) else np.float64),
     "CastLike": lambda _, x, like: _cast(x, like.dtype),
+    "Where": lambda _, a, b, c: np.where(a, b, c), "Equal": lambda _, a, b: (a == b).astype(np.int64),
+    "Not": lambda _, x: 1 - x, "Trilu": _triangle,
     "Neg": lambda _, x: -x, "Exp": lambda _, x: np.exp(x), "Log": lambda _, x: np.log(x), "Sqrt": lambda _, x: np.sqrt(x),
     "Reciprocal": lambda _, x: 1 / x, "Abs": lambda _, x: np.abs(x),
     "Add": _pairwise(np.add), "Sub": _pairwise(np.subtract), "Mul": _pairwise(np.multiply), "Div": _pairwise(_divided),

@@ -7,7 +7,7 @@ import numpy as np
 from ..base.errors import InputError
 from .file import Operation
 from .reader import cut, listed, number, reads, target
-from .values import Array, Stream, Term, Value, is_zero, node, part, tokenwise
+from .values import Array, Stream, Term, Value, is_zero, node, part, scaled, tokenwise
 
 UNROLLED = ("it takes single tokens: a recurrence that was unrolled over the tokens is not read; write it as LinearAttention "
             "(opset 27)")
@@ -44,15 +44,19 @@ def with_axes(x: Stream, axes: tuple[str, ...]) -> Stream:
     return replace(x, axes=axes)
 
 
-TURNS = {"split": "split by token", "split by token": "split"}
-"""What a value split into heads becomes where tokens come before sequences, and again."""
+TURNS = {
+    ("split", (1, 0, 2, 3)): "split by token", ("split by token", (1, 0, 2, 3)): "split",
+    ("split", (0, 2, 1, 3)): "heads first", ("heads first", (0, 2, 1, 3)): "split", ("split", (0, 2, 3, 1)): "heads turned",
+    ("heads first", (0, 1, 3, 2)): "heads turned", ("attended", (0, 2, 1, 3)): "attended by token",
+}
+"""What a value that is split into heads becomes by a Transpose."""
 
 
 @reads("Transpose")
 def transpose(operation: Operation, x: Value) -> Value:
     order = operation.attributes.get("perm") or list(range(len(x.shape)))[::-1]
-    if isinstance(x, Term) and x.what in TURNS and order == [1, 0, 2, 3]:
-        return Term(TURNS[x.what], x.args, (x.shape[1], x.shape[0], *x.shape[2:]))
+    if isinstance(x, Term) and (turned := TURNS.get((x.what, tuple(order)))):
+        return Term(turned, x.args, tuple(x.shape[k] for k in order))
     x = stream(x)
     return replace(x, axes=tuple(x.axes[k] for k in order))
 
@@ -123,11 +127,22 @@ def reshape(operation: Operation, x: Value, shape: Array | None = None) -> Value
     return with_axes(x, tuple(axes))
 
 
+def attended(q: Stream, k: Stream, v: Stream, heads: int, factor: float, causal: bool) -> Stream:
+    """softmax(factor · q·kᵀ)·v, which the node has with a factor of 1/√d."""
+    factor *= (q.draft.width // heads) ** 0.5
+    if abs(factor - 1) > 1e-6:
+        q = scaled(q, np.full(q.draft.width, factor))
+    return node("Attention", q, k, v, heads=heads, causal=causal)
+
+
 def _joined_heads(x: Term, sizes: list[int]) -> Value:
     if len(x.shape) != 4 or sizes != [*x.shape[:2], x.shape[2] * x.shape[3]]:
         raise InputError(f"it makes {sizes} of the {list(x.shape)} of a {x.what}, which is no operator of this project alone")
     if x.what == "split":
         return x.args[0]
+    if x.what == "attended by token":
+        q, k, v, heads, factor, causal = x.args
+        return attended(q, k, v, heads, factor, causal)
     if x.what == "expand":
         return Term("pick", (x.args[0], np.tile(np.arange(x.shape[3]), x.shape[2])), tuple(sizes))
     return Term("packed", (x,), tuple(sizes))
