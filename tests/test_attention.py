@@ -25,6 +25,8 @@ from emamba.training.network import Network
 from emamba.training.qat import IntegerNetwork
 from rtl.blocks.attention import Attention
 from rtl.kit.registry import Stage
+from rtl.plan.schedule import Schedule
+from rtl.system.system import Options
 from sim.bench import random_tokens
 from sim.cases import attention
 
@@ -208,6 +210,9 @@ def test_refusals():
     artifact, x = made(causal=False)
     with pytest.raises(DesignLimit, match=r"^an Attention needs whole sequences, so none goes on from a state: give each whole$"):
         IntegerModel(artifact).resume(artifact.codec.encode(x, artifact.input)[:, :3])
+    with pytest.raises(DesignLimit, match=r"^node 'mixed': an Attention needs whole sequences, so no state is kept between "
+                                          r"packets: build without it$"):
+        Options(stateful=True).check(Schedule(artifact, 12))
     with pytest.raises(EmambaError, match=r"^a sequence has 3 tokens, but this model's attention is over 6$"):
         IntegerModel(artifact).answer(artifact.codec.encode(x, artifact.input)[:, :3])
     with pytest.raises(DesignLimit, match=r"^an attention is possible over 1..256 tokens, not 257: shorten the sequences$"):

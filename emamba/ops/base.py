@@ -33,6 +33,11 @@ def register(cls: type["Operator"]) -> type["Operator"]:
     return cls
 
 
+def one_of(kind: type["Operator"]) -> str:
+    """An operator's name with its article."""
+    return f"{'an' if kind.__name__[0] in 'AEIO' else 'a'} {kind.__name__}"
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Operator:
     """Base of all operators. `o` is the format of the output.
@@ -140,9 +145,7 @@ class Operator:
     def resume(self, before: Array | None, *inputs: Array) -> tuple[Array, Array | None]:
         """Output and state after tokens that go on where the state `before` was left; None is the state of the start."""
         if self.whole:
-            name = type(self).__name__
-            raise DesignLimit(f"{'an' if name[0] in 'AEIO' else 'a'} {name} needs whole sequences, so none goes on from a state: "
-                              "give each whole")
+            raise DesignLimit(f"{one_of(type(self))} needs whole sequences, so none goes on from a state: give each whole")
         return self(*inputs), None
 
     # -- training -------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from emamba import ops as operators
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, SettingError
+from emamba.ops.base import one_of
 
 from ..kit.block import BlockOptions
 from ..kit.states import States, StateWindow
@@ -54,8 +55,8 @@ class Options:
     def check(self, schedule: Schedule) -> None:
         """Refuses a schedule for which these options are not possible."""
         if self.stateful and (whole := next((node for node in schedule.graph if node.operator.whole), None)):
-            raise DesignLimit(f"node '{whole.name}': a {whole.kind} needs whole sequences, so no state is kept between packets: "
-                              "build without it")
+            raise DesignLimit(f"node '{whole.name}': {one_of(whole.operator)} needs whole sequences, so no state is kept between "
+                              "packets: build without it")
 
     @property
     def capabilities(self) -> set[str]:
