@@ -17,9 +17,9 @@ def wire(component, port, outputs=("o",), schedule=None):
                  model=lambda tokens: tokens, schedule=schedule)
 
 
-def fifo(depth, through=True):
+def fifo(depth, through=True, deep=False):
     spacing = 2 if depth == 1 and not through else 1
-    return wire(Fifo(Beat(IntFormat(8), 3), depth, through=through), Port(IntFormat(8), 7, 3),
+    return wire(Fifo(Beat(IntFormat(8), 3), depth, through=through, deep=deep), Port(IntFormat(8), 7, 3),
                 schedule=lambda arrivals: (None, [(not through) + spacing * k for k in range(len(arrivals))]))
 
 
@@ -41,7 +41,7 @@ def pacer(width, lanes, period):
 
 
 CASES = [
-    *((fifo, depth, through) for depth in (1, 2, 5) for through in (True, False)),
+    *((fifo, depth, through, deep) for depth in (1, 2, 5) for through in (True, False) for deep in (False, True)),
     *((fork, outputs) for outputs in (2, 3)),
     *((gearbox, *shape) for shape in (
         (8, 40, 20, 1), (8, 40, 1, 20), (5, 17, 3, 5), (5, 17, 5, 3), (8, 20, 57, 4), (8, 57, 4, 57), (8, 57, 4, 20),

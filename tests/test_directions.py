@@ -6,6 +6,7 @@ import torch
 
 from emamba.artifact import Codec, load, save
 from emamba.base.errors import DesignLimit
+from emamba.base.formats import IntFormat
 from emamba.config import ModelConfig, QuantizeConfig
 from emamba.graph import MODELS, Builder, build_graph, model
 from emamba.quantization.quantize import quantize
@@ -14,6 +15,9 @@ from emamba.run.integer import IntegerModel
 from emamba.run.reference import Reference
 from emamba.training.network import Network
 from emamba.training.qat import IntegerNetwork
+from rtl.kit.block import Beat
+from rtl.kit.streams import DEEP_FIFO, Fifo
+from rtl.kit.tally import tally
 from rtl.plan.schedule import Schedule
 from rtl.system.system import Options
 from sim.executor import RtlExecutor
@@ -170,3 +174,9 @@ def test_state_between_packets_is_refused():
 def test_shared_weights_need_two_directions():
     with pytest.raises(ValueError, match="shared_directions needs direction = 'both'"):
         ModelConfig(**SHAPE, shared_directions=True)
+
+
+@pytest.mark.parametrize("depth", [DEEP_FIFO - 1, DEEP_FIFO])
+def test_long_fifos_have_the_register_of_block_ram(depth):
+    found = tally(lambda: Fifo(Beat(IntFormat(12), 3), depth)).rams
+    assert found == {(depth, 38, depth >= DEEP_FIFO): 1}

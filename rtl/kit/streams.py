@@ -18,8 +18,11 @@ from amaranth.lib import data, stream
 from emamba.base.formats import IntFormat
 
 from .block import Port, Spec, beats, shape_of
-from .hdl import Cat, Component, In, Memory, Module, Mux, Out, Shape, Signal, unsigned
+from .hdl import Cat, Component, In, Memory, Module, Mux, Out, Shape, Signal, Value, unsigned
 from .parity import decode, encode
+
+DEEP_FIFO = 1024
+"""Beats from which a FIFO is in block RAM."""
 
 
 class Fifo(Component):
@@ -28,11 +31,15 @@ class Fifo(Component):
 
     `peak`: the most beats held since a cycle in which `clear`, if there is one, was high: the high-water mark. It stands still
     while `hold` is high. With `parity`, `fault` is high as a beat leaves that is not as it came.
+
+    A `deep` one, by default one of DEEP_FIFO beats or more, holds the next beat in a register after the memory, so that the
+    memory can be block RAM. It acts alike in every cycle.
     """
 
     def __init__(self, layout: data.Layout, depth: int, *, through: bool = True, clear: Signal | None = None,
-                 hold: Signal | None = None, parity: bool = False):
+                 hold: Signal | None = None, parity: bool = False, deep: bool | None = None):
         self.depth, self.through, self.clear, self.hold, self.parity = depth, through, clear, hold, parity
+        self.deep = depth >= DEEP_FIFO if deep is None else deep
         side = stream.Signature(layout)
         super().__init__({"i": In(side), "o": Out(side), "peak": Out(range(depth + 1))} | ({"fault": Out(1)} if parity else {}))
 
@@ -43,10 +50,14 @@ class Fifo(Component):
         m.submodules.storage = storage = Memory(shape=unsigned(bits + self.parity), depth=self.depth, init=[])
         write, read = storage.write_port(), storage.read_port(domain="comb")
         level = Signal(range(self.depth + 1))
-        word = decode(read.data, self.parity)
         empty, full = Signal(init=1), Signal()  # registers, so that no path through `ready` and `valid` waits for a comparison
         push, pop = Signal(), Signal()
         passes = self.i.valid & self.o.ready & empty if self.through else 0
+        stored, next_read = read.data, pop
+        if self.deep:
+            alone, later = push & (empty | pop & (level == 1)), pop & (level != 1)
+            stored, next_read = self._front(m, write.data, read.data, alone, later), alone | later
+        word = decode(stored, self.parity)
 
         def advance(pointer):
             return pointer.eq(Mux(pointer == self.depth - 1, 0, pointer + 1))
@@ -61,7 +72,7 @@ class Fifo(Component):
             self.o.payload.eq(Mux(empty, self.i.payload.as_value(), word) if self.through else word),
         ]
         if self.parity:
-            m.d.comb += self.fault.eq(pop & read.data.xor())
+            m.d.comb += self.fault.eq(pop & stored.xor())
         with m.If(push ^ pop):
             m.d.sync += [
                 level.eq(level + Mux(push, 1, -1)),
@@ -71,7 +82,7 @@ class Fifo(Component):
         if self.depth > 1:
             with m.If(push):
                 m.d.sync += advance(write.addr)
-            with m.If(pop):
+            with m.If(next_read):
                 m.d.sync += advance(read.addr)
         rises = level > self.peak
         with m.If(rises if self.hold is None else rises & ~self.hold):
@@ -80,6 +91,17 @@ class Fifo(Component):
             with m.If(self.clear):
                 m.d.sync += self.peak.eq(0)
         return m
+
+    def _front(self, m: Module, given: Value, read: Value, alone: Value, later: Value) -> Value:
+        """The beat that leaves next: the one `given`, where it comes `alone`, else one `read` from the memory as the one before
+        it leaves and `later` ones are there."""
+        direct, fetched = (Signal(len(given), name=name, reset_less=True) for name in ("direct", "fetched"))
+        from_memory = Signal(name="from_memory")
+        with m.If(alone):
+            m.d.sync += [direct.eq(given), from_memory.eq(0)]
+        with m.If(later):
+            m.d.sync += [fetched.eq(read), from_memory.eq(1)]
+        return Mux(from_memory, fetched, direct)
 
     @staticmethod
     def needs(pushes: list[int], pops: list[int]) -> tuple[int, int]:
