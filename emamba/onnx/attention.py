@@ -100,7 +100,8 @@ def attention(operation: Operation, q: Value, k: Value, v: Value, *rest: Value |
     heads = told.get("q_num_heads")
     if any(x.axes != ("B", "L", "C") for x in inputs) or not heads or told.get("kv_num_heads") != heads:
         raise InputError("its inputs are not [batch, tokens, channels] with as many heads of keys as of queries")
-    if any(x is not None for x in rest) or told.get("softcap") or told.get("qk_matmul_output_mode"):
+    odd = told.get("softcap") or told.get("qk_matmul_output_mode") or told.get("is_causal", 0) not in (0, 1)
+    if any(x is not None for x in rest) or odd:
         raise InputError("it has a mask, a state from before, or a limit of its scores")
     factor = told.get("scale", (inputs[0].draft.width // heads) ** -0.5)
     return attended(*inputs, heads, factor, bool(told.get("is_causal", 0)))
