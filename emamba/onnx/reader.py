@@ -105,7 +105,7 @@ def _one(operation: Operation, given: list[Value | None]) -> Iterable[Value]:
             raise InputError(UNKNOWN.get(kind, "no operator of this project computes it"))
         found = READERS[kind](operation, *given)
         return found if isinstance(found, tuple) else (found,)
-    except (ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
+    except (ValueError, TypeError, IndexError, KeyError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
         raise InputError(f"its inputs or attributes are not those of a {kind} ({type(error).__name__})") from None
 
 
