@@ -119,12 +119,20 @@ class CopyRules(BlockRules):
 
 
 class ScanRules(CopyRules):
-    """Each beat of `u` and `dt` enters as it is taken; a token's last beat takes B's and C's."""
+    """Each beat of `u` enters as it is taken; the last beat of a head takes the one of `dt`, the last of a group B's and C's."""
 
     def copy(self, m: Module, end: Value) -> tuple[Value, Value]:
         block = self.block
-        u, dt, B, C = (port.valid & port.ready for port in (block.u, block.dt, block.B, block.C))
-        self.check(m, (dt == u) & ((u & end) == B) & ((u & end) == C))
+        u = block.u.valid & block.u.ready
+        for name in ("dt", "B", "C"):
+            port, rows = getattr(block, name), block.inputs["u"].beats // block.inputs[name].beats
+            last = end
+            if rows < block.inputs["u"].beats:
+                place = Signal(range(rows), name=f"place_{name}")
+                last = place == rows - 1
+                with m.If(u):
+                    m.d.sync += place.eq(Mux(last, 0, place + 1))
+            self.check(m, (u & last) == (port.valid & port.ready))
         return u, Value.cast(block.u.payload)[-2:]
 
 
@@ -157,4 +165,6 @@ class NormRules(CopyRules):
 def rules(block: Spec, fair: bool) -> StreamBench:
     if isinstance(block, Norm):
         return NormRules(block, fair)
-    return {Pool: PoolRules, Scan: ScanRules}.get(type(block), BlockRules)(block, fair)
+    if isinstance(block, Scan):
+        return ScanRules(block, fair)
+    return (PoolRules if isinstance(block, Pool) else BlockRules)(block, fair)
