@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from .base.errors import EmambaError, InputError, SettingError, brief
+from .base.errors import DesignLimit, InputError, SettingError, brief
 from .base.formats import IntFormat, Rounding
 from .io.files import read_text
 
@@ -334,7 +334,7 @@ class QuantizeConfig(Config):
         for text in formats.values():
             try:
                 IntFormat.parse(text)
-            except EmambaError as error:
+            except (SettingError, DesignLimit) as error:
                 raise ValueError(str(error)) from None
         return formats
 
