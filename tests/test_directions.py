@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from blocks import check
 
 from emamba.artifact import Codec, load, save
 from emamba.base.errors import DesignLimit
@@ -20,6 +21,7 @@ from rtl.kit.streams import DEEP_FIFO, Fifo
 from rtl.kit.tally import tally
 from rtl.plan.schedule import Schedule
 from rtl.system.system import Options
+from sim import cases
 from sim.executor import RtlExecutor
 from sim.models import random_artifact, random_inputs
 
@@ -180,3 +182,15 @@ def test_shared_weights_need_two_directions():
 def test_long_fifos_have_the_register_of_block_ram(depth):
     found = tally(lambda: Fifo(Beat(IntFormat(12), 3), depth)).rams
     assert found == {(depth, 38, depth >= DEEP_FIFO): 1}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("seed", range(10))
+def test_hardware_of_random_reversals(seed):
+    """Every beat in its cycle, at full speed and slower; one token and a thousand among them."""
+    rng = np.random.default_rng(seed)
+    channels, tokens = int(rng.integers(1, 8)), int({0: 1, 1: 1000}.get(seed, rng.integers(2, 14)))
+    lanes = channels if tokens == 1000 else int(rng.integers(1, channels + 1))
+    block = cases.reverse_block(channels, lanes, tokens)
+    block = block.paced(block.words + int(rng.integers(2)) * int(rng.integers(3 * tokens)))
+    check(block, *cases.tokens_of(block, batch=2 if tokens == 1000 else 5), stalls=(0.0, 0.5)[:1 + (tokens < 1000)])

@@ -106,6 +106,19 @@ def test_hardware_of_random_windows(seed):
     check(block, *cases.tokens_of(block, batch=4), stalls=(0.0, 0.5))
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("seed", range(10))
+def test_hardware_of_random_products(seed):
+    """The same of depthwise products, with channel groups of one tap, or several taps."""
+    rng = np.random.default_rng(seed)
+    channels, taps = int(rng.integers(1, 9)), int(rng.integers(1, 12))
+    lanes = int(rng.choice([n for n in range(1, channels + 1) if channels % n == 0]))
+    terms = int(rng.integers(1, taps + 1)) if lanes == channels else 1
+    rounding = list(cases.Rounding)[seed % 3]
+    block = cases.depthwise_block(channels, taps, lanes, terms, dyadic=bool(seed % 2), rounding=rounding)
+    check(block, *cases.tokens_of(block), stalls=(0.0, 0.5))
+
+
 @pytest.mark.parametrize("grid, kernel", [((9, 11), (3, 3)), ((1, 40), (1, 7)), ((8, 8), (2, 2)), ((6, 5), (5, 1))], ids=str)
 def test_ring_is_as_deep_as_it_must_be(grid, kernel):
     """From a window's first token to its last one, where a token comes every period and the windows are as many."""
