@@ -1,0 +1,107 @@
+"""The model of PyPI's typeseg 0.2.7 as integers: `python -m benchmarks.typeseg FOLDER [IDS | RTL_SEQUENCES CYCLES]`.
+
+FOLDER holds the unpacked wheel (`typeseg_layout` says how). The text is this repository's own files of many languages
+and some of WikiText-2, cut into sequences of LENGTH bytes, which the model reads apart. With a file IDS its token ids are written
+there, as `emamba import --calibration` reads them, and nothing is measured. Else it prints how far the float executor lies from
+the package's NumPy reference, how often the integer model labels a byte as the float model does, and what the hardware costs on a
+ZCU102; with RTL_SEQUENCES, how many of the RTL's integers differ from the integer model's.
+"""
+
+import lzma
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from emamba.api import calibrated, plain_codec, read_model_files
+from emamba.base.door import guarded
+from emamba.base.errors import InputError, Mismatch
+from emamba.config import QuantizeConfig
+from emamba.graph import build_graph, import_models
+from emamba.run.executors import make_executor
+from emamba.run.reference import Reference
+from rtl.kit.datapath import Products
+from rtl.plan.cost import estimate
+from rtl.plan.devices import find
+from rtl.plan.schedule import Realization, Schedule
+from sim.executor import RtlExecutor
+
+LENGTH = 256
+TEXT = 102_400
+KINDS = ("py", "md", "c", "cpp", "toml", "json", "ts", "sh", "cff", "svg", "j2")
+FOLDERS = ("asic", "benchmarks", "boards", "docs", "emamba", "flow", "models", "rtl", "sim", "tests", "tools", "verify")
+FILES, BYTES = 12, 1500
+"""Of each kind so many files, of each so many bytes; WikiText-2 fills up."""
+CALIBRATION, COMPARED = 24, 4
+"""Sequences that choose the scales, every n-th of the text; sequences of the slow reference."""
+LIMIT, SHARE = 1e-4, 0.96
+CYCLES = 4096
+SETTINGS = QuantizeConfig(
+    activation_bits=14, residual_bits=16, weight_bits=12, weight_scale="dyadic", a_bits=5, decay_bits=10, state_bits=40,
+    bits={"block*.dt": 14}, silu_segments=32, exp_segments=32, softplus_segments=32)
+"""δ lies in 1e-4..15 and A near -1: exp reads 18 bits at most, of which δ needs 13. A state of up to 300 needs 16 bits beside
+those that no input may overflow."""
+
+
+def sequences() -> np.ndarray:
+    """Token ids [n, LENGTH]: ASCII as it is, 128 for any other byte, as typeseg reads a text."""
+    root, text = Path(__file__).parents[1], b""
+    for kind in KINDS:
+        for path in sorted(path for folder in FOLDERS for path in (root / folder).rglob(f"*.{kind}"))[:FILES]:
+            text += path.read_bytes()[:BYTES]
+    text += lzma.decompress((root / "data/wikitext2/test.txt.xz").read_bytes())[:max(0, TEXT - len(text))]
+    ids = np.frombuffer(text[:TEXT - TEXT % LENGTH], np.uint8).astype(np.int64)
+    known = ((ids >= 32) & (ids < 127)) | np.isin(ids, (9, 10, 13))
+    return np.where(known, ids, 128).reshape(-1, LENGTH)
+
+
+def main(folder: Path, *words: str) -> None:
+    ids = sequences()
+    if len(words) == 1:
+        np.save(words[0], ids)
+        return
+    import_models(Path(__file__).with_name("typeseg_layout.py"))
+    weights = folder / "typeseg/data/mamba_al.npz"
+    model = read_model_files(weights, LENGTH, "typeseg")
+    reference = Reference(build_graph(model.config), model.weights)
+    float_answers = np.concatenate([reference.answer(ids[k:k + 16, :, None]) for k in range(0, len(ids), 16)])
+    theirs = _theirs(folder, weights, ids[:COMPARED])
+    difference = float(np.abs(theirs - float_answers[:COMPARED]).max())
+    print(f"float: {difference:.2g} from the package's reference, for outputs of up to {np.abs(theirs).max():.3g}", flush=True)
+
+    artifact = calibrated("typeseg", model.config, model.weights, plain_codec(model.config), ids[::len(ids) // CALIBRATION],
+                          SETTINGS, {"import": {"notes": list(model.notes)}})
+    labels, found = float_answers.argmax(-1), make_executor(artifact, "int")(ids[..., None], [artifact.graph.output.name])
+    same = float((found[artifact.graph.output.name].argmax(-1) == labels).mean())
+    print(f"integer: {same:.3%} of {labels.size} bytes have the float model's label, of {len(np.unique(labels))} classes",
+          flush=True)
+
+    cycles, device = int(words[1]) if words else CYCLES, find("zcu102")
+    schedule = Schedule(artifact, cycles, Realization(Products.PAIRS))
+    needed = estimate(schedule, device.family)
+    print(f"{device.name} at {cycles} cycles a token: {schedule.multipliers} multipliers, latency {schedule.latency} cycles; "
+          + ", ".join(f"{name} {needed[name]:,.0f} of {limit:,}" for name, limit in device.limits.items()), flush=True)
+    wrong = 0
+    if words:
+        tokens = artifact.codec.encode(ids[:int(words[0]), :, None], artifact.input)
+        output = RtlExecutor(artifact, cycles).run(tokens)[artifact.graph.output.name]
+        wrong = int((output != found[artifact.graph.output.name][:len(tokens)]).sum())
+        print(f"RTL: {wrong} of {output.size} integers of {tokens.size} bytes differ from the integer model's", flush=True)
+    if difference > LIMIT or same < SHARE or wrong:
+        raise Mismatch(f"the model of {folder} is not as documented")
+
+
+def _theirs(folder: Path, weights: Path, ids: np.ndarray) -> np.ndarray:
+    """What the package itself answers."""
+    sys.path.insert(0, str(folder))
+    try:
+        from typeseg._mamba_kernel import mamba_forward
+    except ImportError as error:
+        raise InputError(f"{folder} does not hold the unpacked wheel of typeseg ({error})") from None
+    with np.load(weights) as arrays:
+        named = {name.replace("__", "/"): arrays[name] for name in arrays}
+    return np.stack([mamba_forward(np, named, row) for row in ids])
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("typeseg", lambda: main(Path(sys.argv[1]), *sys.argv[2:])))
