@@ -1,7 +1,7 @@
 """A third-party model, brought in by one file: what PyPI's typeseg 0.2.7 labels the bytes of a text with.
 
     pip download typeseg==0.2.7 --no-deps && unzip -q typeseg-0.2.7-*.whl -d typeseg
-    python -m benchmarks.typeseg ids typeseg TEXT ids.npy
+    python -m benchmarks.typeseg typeseg ids.npy
     emamba --model benchmarks/typeseg_layout.py import typeseg/typeseg/data/mamba_al.npz --layout typeseg --calibration ids.npy \
         --out models/typeseg
 
