@@ -45,7 +45,8 @@ def tiny(config: ModelConfig) -> ModelConfig:
     """The same kind of model, small."""
     inputs = {"image": {"image": (2, 1, 1), "patch": (1, 1)}, "sequence": {"features": 1, "length": 2},
               "tokens": {"vocabulary": 2, "length": 2}}[config.input]
-    same = {key: getattr(config, key) for key in ("form", "input", "norm", "bias", "residual", "pool", "task")}
+    same = {key: getattr(config, key) for key in ("form", "input", "norm", "bias", "residual", "pool", "task", "conv", "delta")}
+    same |= {"head_dim": 1} if config.head_dim else {}
     return ModelConfig(**same | inputs | TINY, outputs=2 if config.input == "tokens" else 1)
 
 
