@@ -60,7 +60,8 @@ def table_forms(rows: list[dict]) -> list[str]:
         return f"{value:.2%}" if row["metric"] == "accuracy" else f"{value:.3f} {row['unit']}"
 
     return ["## The authors' shape, Mamba-1, Mamba-2", "",
-            f"Trained alike, quantized by default, hardware at {CYCLES_PER_TOKEN} cycles a token. `mars_paper` has the authors'",
+            f"Trained alike, but `mars_mamba2` in half the epochs; quantized by default. Hardware at {CYCLES_PER_TOKEN} cycles a",
+            "token. `mars_paper` has the authors'",
             "shape: a product with a matrix of all channels where `mars` has a convolution. `…_mamba2` have the same d_model and",
             "d_state: one Ā a head, computed once for all its channels and states. LUT and DSP are estimates for",
             "UltraScale+ by the cost model.", "",
