@@ -62,8 +62,8 @@ class NativeSimulation:
     def __init__(self, component: Component, build_dir: Path | None = None, *, fast: bool = True, verilog: str | None = None,
                  platform=None, options: tuple[str, ...] = ()):
         self.i, self.o = component.inputs["i"], component.output
-        schedule = getattr(component, "schedule", None)
-        self.growth = max(1, -(-schedule.graph.output.tokens // schedule.tokens)) if schedule else 1  # of a sequence, in tokens
+        graph = getattr(getattr(component, "schedule", None), "graph", None)
+        self.growth = max(1, -(-graph.output.tokens // graph.length)) if graph else 1  # of a sequence, in tokens
         self.trace: dict[str, Port] = dict(getattr(component, "trace", {}))
         self.peaks: list[str] = list(getattr(component, "peaks", []))
         files = {"top.v": verilog or to_verilog(component, platform=platform), "ports.h": self._ports(strap=verilog is not None),

@@ -30,7 +30,7 @@ def rom() -> LoadableRom:
 
 
 CASES: dict[str, tuple[Callable, str]] = {
-    "FIFO": (fifo, "rtl.kit.streams"), "scan": (lambda: block("scan-5-4-2-2"), "rtl.blocks.scan"),
+    "FIFO": (fifo, "rtl.kit.streams"), "scan": (lambda: block("scan-5-4-2-2"), "rtl.blocks.recurrence"),
     "convolution": (lambda: block("conv1d-5-3-2-3"), "rtl.blocks.conv1d"),
     "attention": (lambda: block("attention-4-2-2"), "rtl.blocks.attention"),
     "norm": (lambda: block("range_norm-5-2-12"), "rtl.kit.streams"),
