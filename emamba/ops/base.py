@@ -252,6 +252,33 @@ def rounded(x: Array, low: int, high: int) -> Array:
     return np.clip(np.floor(x + 0.5), low, high).astype(np.int64)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SameFormat(Operator):
+    """An operator whose output has the format of its only input, of `channels` a token."""
+
+    channels: int
+    i: IntFormat
+
+    refined: ClassVar[bool] = False
+
+    def __post_init__(self):
+        check_same("the output's format", str(self.o), str(self.i))
+
+    @property
+    def width(self) -> int:
+        return self.channels
+
+    @classmethod
+    def follows(cls, node):
+        return True
+
+    @classmethod
+    def kept(cls, node, q) -> dict:
+        """The fields that every such operator has; its output takes the input's format."""
+        q.formats[node.name] = i = q.formats[node.inputs[0]]
+        return {"i": i} | q.common(node)
+
+
 @register
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Input(Operator):

@@ -8,41 +8,29 @@ import numpy as np
 
 from ..base import arithmetic as arith
 from ..base.errors import DesignLimit
-from ..base.formats import IntFormat
-from .base import Array, Operator, check_bound, check_input, check_same, register
+from .base import Array, SameFormat, check_bound, check_input, check_same, register
 
 
 @register
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Smooth(Operator):
+class Smooth(SameFormat):
     """y ← y + (x − y)/2^shift, channel by channel; the first token is taken as it is. Our choice.
 
     The state s is y with `shift` more fraction bits: s = x·2^shift at the first token, then s ← s + x − round_shift(s, shift);
     y = round_shift(s, shift) in the input's format. |s| ≤ max|x|·2^shift, so nothing saturates. State: [batch, channels].
     """
 
-    channels: int
-    i: IntFormat
     shift: int
 
     attributes: ClassVar = {"shift": range(1, 17)}
     needed = ("shift",)
-    refined = False
     source = Path(__file__).with_suffix(".c")
 
     def __post_init__(self):
-        check_same("the output's format", str(self.o), str(self.i))
+        super().__post_init__()
         if self.shift not in self.attributes["shift"]:
             raise DesignLimit(f"shift = {self.shift} is out of range; a filter's must lie in 1..16")
         check_bound("the filter's state", self.sum_bound)
-
-    @property
-    def width(self) -> int:
-        return self.channels
-
-    @classmethod
-    def follows(cls, node):
-        return True
 
     @classmethod
     def real(cls, xp, node, parameters, x):
@@ -53,8 +41,7 @@ class Smooth(Operator):
 
     @classmethod
     def quantize(cls, node, q):
-        i = q.formats[node.name] = q.formats[node.inputs[0]]
-        return cls(channels=node.width, i=i, shift=node.shift, **q.common(node))
+        return cls(channels=node.width, shift=node.shift, **cls.kept(node, q))
 
     def check_node(self, node):
         check_same("the shift", self.shift, node.shift)

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..base.errors import InputError
-from ..base.formats import IntFormat
-from .base import Array, Operator, check_input, check_same, register
+from .base import Array, SameFormat, check_input, check_same, register
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +69,10 @@ class Grid:
 
 @register
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Window(Operator):
+class Window(SameFormat):
     """At every place of a kernel on the grid that a sequence's tokens are, the tokens under it as one, tap by tap; zeros where it
     reaches into the border. In the input's format. `channels` are those of the input, the others the fields of a `Grid`."""
 
-    channels: int
-    i: IntFormat
     rows: int
     columns: int
     kernel_rows: int
@@ -92,12 +89,11 @@ class Window(Operator):
         **dict.fromkeys(("kernel_rows", "kernel_columns", "stride_rows", "stride_columns"), range(1, 1 << 10)),
         **dict.fromkeys(("pad_top", "pad_left", "pad_bottom", "pad_right"), range(1 << 10))}
     needed = "rows", "columns", "kernel_rows", "kernel_columns"
-    refined = False
     whole = True
     source = Path(__file__).with_suffix(".c")
 
     def __post_init__(self):
-        check_same("the output's format", str(self.o), str(self.i))
+        super().__post_init__()
         _ = self.grid
 
     @cached_property
@@ -122,17 +118,12 @@ class Window(Operator):
         return grid.places[0] * grid.places[1]
 
     @classmethod
-    def follows(cls, node):
-        return True
-
-    @classmethod
     def real(cls, xp, node, parameters, x):
         return _gathered(xp, x, Grid.of(node))
 
     @classmethod
     def quantize(cls, node, q):
-        i = q.formats[node.name] = q.formats[node.inputs[0]]
-        return cls(channels=node.width // Grid.of(node).taps, i=i, **vars(Grid.of(node)), **q.common(node))
+        return cls(channels=node.width // Grid.of(node).taps, **vars(Grid.of(node)), **cls.kept(node, q))
 
     def check_node(self, node):
         check_same("its grid", self.grid, Grid.of(node))
