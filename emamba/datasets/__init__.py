@@ -11,7 +11,8 @@ import numpy as np
 
 from ..base.errors import SettingError
 
-MODULES = {name: name for name in ("mars", "fashion_mnist", "cifar10", "wikitext2", "japanese_vowels")}
+MODULES = {name: name for name in ("mars", "fashion_mnist", "cifar10", "wikitext2", "japanese_vowels",
+                                   "shakespeare")}
 """Data set name -> module of this package."""
 LONGEST = 255
 """Bytes that the name of a folder may have."""

@@ -12,11 +12,10 @@ All test on the official test text.
 import re
 from pathlib import Path
 
-import numpy as np
-
 from ..base.errors import InputError, SettingError
 from . import Dataset, bytepair, find_folder
 from .archives import unpack
+from .text import windows, words
 
 VOCABULARIES = {"bytes": 256, "bpe512": 512, "bpe1024": 1024}
 SPLIT = re.compile(rf"(official-)?({'|'.join(VOCABULARIES)})(?:-([1-9][0-9]{{0,5}}))?")
@@ -47,7 +46,7 @@ def load(split: str | None, directory: Path) -> Dataset:
         raise InputError(f"no WikiText-2 data in {folders[0]}, {folders[1]} or {directory}: {REMEDY}")
     texts = _texts(find_folder(folders, _names(form, "test")), form, official)
     pairs = bytepair.learn(texts[0], VOCABULARIES[kind])
-    arrays = [_windows(bytepair.encode(text, pairs), length, f"the {part} part of WikiText-2")
+    arrays = [windows(bytepair.encode(text, pairs), length, f"the {part} part of WikiText-2")
               for text, part in zip(texts, ("training", "validation", "test"), strict=True)]
     (x_train, y_train), (x_validate, y_validate), (x_test, y_test) = arrays
     return Dataset(
@@ -57,11 +56,6 @@ def load(split: str | None, directory: Path) -> Dataset:
         x_train=x_train, y_train=y_train, x_validate=x_validate, y_validate=y_validate, x_test=x_test, y_test=y_test,
         token_bytes=bytepair.lengths(pairs), bytes_per_word=len(texts[2]) / words(texts[2]),
     )
-
-
-def words(text: bytes) -> int:
-    """Words as the figures for WikiText count them: a line's end is one too."""
-    return len(text.split()) + text.count(b"\n")
 
 
 def _names(form: tuple[str, ...], part: str) -> tuple[str, ...]:
@@ -99,9 +93,3 @@ def _read(folder: Path, form: tuple[str, ...], part: str) -> bytes:
         raise InputError(f"{path} is empty: copy it again")
     return text
 
-
-def _windows(ids: np.ndarray, length: int, what: str) -> tuple[np.ndarray, np.ndarray]:
-    n = (len(ids) - 1) // length
-    if n < 1:
-        raise SettingError(f"{what} has {len(ids)} tokens, too few for a window of {length} and one more: take a smaller L")
-    return ids[:n * length].reshape(n, length), ids[1:n * length + 1].reshape(n, length)
