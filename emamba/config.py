@@ -218,16 +218,23 @@ class TrainConfig(Config):
     jitter: float = Field(0.0, ge=0, description="standard deviation of noise that is added to the standardized inputs")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the values of out that are dropped")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target that all classes get alike")
-    shift: int = Field(0, ge=0, description="images are shifted by up to so many pixels, reflected at the borders")
+    shift: int = Field(0, ge=0, description="images are shifted by up to so many pixels, sequences by so many tokens, reflected "
+                       "at the borders")
     flip: bool = Field(False, description="half of the images are mirrored, left to right")
-    cutout: int = Field(0, ge=0, description="side in pixels of a square that is cut out of each image")
+    cutout: int = Field(0, ge=0, description="side in pixels of a square that is cut out of each image, or tokens that are cut "
+                        "out of each sequence")
     thin: float = Field(0.0, ge=0, lt=1, description="share of an image's pixels that is left out, the others moving up: for "
                         "images that are lists of points and end with zeros, such as MARS")
+    scale: float = Field(0.0, ge=0, lt=1, description="each sequence is multiplied by a factor of 1 ± so much")
+    mask: float = Field(0.0, ge=0, lt=1, description="share of the features that are left out of each sequence")
+    mix: float = Field(0.0, ge=0, le=0.5, description="each input is mixed with up to this share of another one, and so is "
+                       "the loss")
     recut: bool = Field(False, description="a text's windows start at other tokens in each epoch")
 
     @property
-    def varies_images(self) -> bool:
-        return bool(self.shift or self.flip or self.cutout or self.thin)
+    def varies(self) -> bool:
+        """Whether inputs differ from epoch to epoch before they are cut into tokens."""
+        return bool(self.shift or self.flip or self.cutout or self.thin or self.scale or self.mask)
 
 
 class DataConfig(Config):
@@ -247,12 +254,20 @@ class Recipe(Config):
     @model_validator(mode="after")
     def _check(self):
         model, train = self.model, self.train
-        if train.varies_images and model.input != "image":
-            raise ValueError(f"train.shift, flip, cutout and thin are for images, not for input = '{model.input}'")
-        if model.image and train.varies_images and max(train.shift, train.cutout) >= min(model.image[:2]):
+        if (train.flip or train.thin) and model.input != "image":
+            raise ValueError(f"train.flip and thin are for images, not for input = '{model.input}'")
+        if (train.scale or train.mask) and model.input != "sequence":
+            raise ValueError(f"train.scale and mask are for sequences of numbers, not for input = '{model.input}'")
+        if (train.shift or train.cutout or train.jitter or train.mix) and model.input == "tokens":
+            raise ValueError("train.shift, cutout, jitter and mix are for images and sequences of numbers, not for "
+                             "input = 'tokens'")
+        if model.image and max(train.shift, train.cutout) >= min(model.image[:2]):
             raise ValueError(f"train.shift and cutout must be below the image's smaller side of {min(model.image[:2])} pixels")
-        if train.jitter and model.input == "tokens":
-            raise ValueError("train.jitter is for images and sequences of numbers, not for input = 'tokens'")
+        if model.input == "sequence" and max(train.shift, train.cutout) >= model.tokens:
+            raise ValueError(f"train.shift and cutout must be below the sequence's {model.tokens} tokens")
+        if (train.shift or train.cutout) and model.input == "sequence" and model.pool == "none":
+            raise ValueError("train.shift and cutout move what targets of every token belong to: leave them out for "
+                             "pool = 'none'")
         if train.recut and model.task != "next_token":
             raise ValueError(f"train.recut is for task = 'next_token', not for '{model.task}'")
         if train.label_smoothing and model.task == "regression":

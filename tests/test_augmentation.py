@@ -1,10 +1,10 @@
-"""Images and texts that vary from epoch to epoch."""
+"""Images, sequences and texts that vary from epoch to epoch."""
 
 import pytest
 import torch
 
 from emamba.config import TrainConfig
-from emamba.training.augmentation import jitter, recut, thin, vary_images
+from emamba.training.augmentation import jitter, mix, recut, thin, vary_images, vary_sequences
 
 IMAGES = torch.arange(2.0 * 6 * 7 * 3).reshape(2, 6, 7, 3).repeat(40, 1, 1, 1) + 1
 
@@ -45,6 +45,41 @@ def test_cutout():
         assert torch.equal(hole[..., 0], rows[:, None] & columns[None, :])
         assert 1 <= rows.sum() <= 3 and 1 <= columns.sum() <= 3
     assert {int(hole[..., 0].sum()) for hole in holes} >= {9, 3}
+
+
+SEQUENCES = (torch.arange(9.0 * 5).reshape(1, 9, 5) + 1).repeat(60, 1, 1)
+
+
+def varied_sequences(**settings):
+    return vary_sequences(SEQUENCES, TrainConfig(**settings), torch.Generator().manual_seed(0))
+
+
+def test_sequences_are_shifted_in_time():
+    shifts = {steps: SEQUENCES[0, [reflect(k + steps, 9) for k in range(9)]] for steps in range(-3, 4)}
+    seen = [[steps for steps, wanted in shifts.items() if torch.equal(found, wanted)] for found in varied_sequences(shift=3)]
+    assert all(len(found) == 1 for found in seen) and {found[0] for found in seen} == set(shifts)
+
+
+def test_sequences_are_multiplied():
+    factors = varied_sequences(scale=0.2) / SEQUENCES
+    assert torch.allclose(factors, factors[:, :1, :1].expand_as(factors))
+    assert 0.8 <= factors.min() < 0.85 and 1.15 < factors.max() <= 1.2
+
+
+def test_tokens_and_features_are_cut_out():
+    tokens = varied_sequences(cutout=4) == 0
+    assert torch.equal(tokens, tokens[..., :1].expand_as(tokens))
+    assert set(tokens[..., 0].sum(1).tolist()) == {1, 2, 3, 4}
+    assert all(set(row[row.nonzero().min():row.nonzero().max() + 1].tolist()) == {True} for row in tokens[..., 0])
+    features = varied_sequences(mask=0.3) == 0
+    assert torch.equal(features, features[:, :1].expand_as(features)) and 0.2 < features.float().mean() < 0.4
+
+
+def test_mix():
+    inputs = torch.randn(20, 3, 2)
+    mixed, others, share = mix(inputs, 0.4, torch.Generator().manual_seed(1))
+    assert 0 < share < 0.4 and sorted(others.tolist()) == list(range(20))
+    assert torch.allclose(mixed, (1 - share) * inputs + share * inputs[others])
 
 
 def test_thin():

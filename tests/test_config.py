@@ -128,10 +128,10 @@ def test_bad_models(tmp_path, shape, change, sentence):
     ("name = 'mars'", "shift = -1", "train.shift: Input should be greater than or equal to 0"),
     ("name = 'mars'", "cutout = 1.5", "train.cutout: Input should be a valid integer, got a number with a fractional part"),
     ("name = 'mars'", "flip = 2", "train.flip: Input should be a valid boolean, unable to interpret input"),
-    ("name = 'mars'", "flip = true", "the whole: train.shift, flip, cutout and thin are for images, not for input = 'sequence'"),
-    ("name = 'mars'", "shift = 1", "the whole: train.shift, flip, cutout and thin are for images, not for input = 'sequence'"),
+    ("name = 'mars'", "flip = true", "the whole: train.flip and thin are for images, not for input = 'sequence'"),
+    ("name = 'mars'", "mix = 0.6", "train.mix: Input should be less than or equal to 0.5"),
     ("name = 'mars'", "thin = 1.0", "train.thin: Input should be less than 1"),
-    ("name = 'mars'", "thin = 0.1", "the whole: train.shift, flip, cutout and thin are for images, not for input = 'sequence'"),
+    ("name = 'mars'", "thin = 0.1", "the whole: train.flip and thin are for images, not for input = 'sequence'"),
     ("name = 'mars'", "jitter = -0.1", "train.jitter: Input should be greater than or equal to 0"),
     ("name = 'mars'", "recut = true", "the whole: train.recut is for task = 'next_token', not for 'regression'"),
     ("name = 'mars'", "label_smoothing = 0.1",
@@ -143,9 +143,28 @@ def test_bad_data_and_training(tmp_path, data, train, sentence):
         load_toml(Recipe, path)
 
 
-def test_jitter_of_tokens(tmp_path):
-    path = recipe(tmp_path / "r.toml", TOKENS | REST | {"pool": "none", "task": "next_token", "outputs": 7}, train="jitter = 0.1")
-    with refuses(f"{path}: the whole: train.jitter is for images and sequences of numbers, not for input = 'tokens'"):
+@pytest.mark.parametrize("train", ["jitter = 0.1", "shift = 1", "cutout = 1", "mix = 0.1"])
+def test_noise_of_tokens(tmp_path, train):
+    path = recipe(tmp_path / "r.toml", TOKENS | REST | {"pool": "none", "task": "next_token", "outputs": 7}, train=train)
+    with refuses(f"{path}: the whole: train.shift, cutout, jitter and mix are for images and sequences of numbers, not for "
+                 "input = 'tokens'"):
+        load_toml(Recipe, path)
+
+
+@pytest.mark.parametrize("train", ["scale = 0.1", "mask = 0.1"])
+def test_what_only_sequences_have(tmp_path, train):
+    path = recipe(tmp_path / "r.toml", IMAGE | REST, train=train)
+    with refuses(f"{path}: the whole: train.scale and mask are for sequences of numbers, not for input = 'image'"):
+        load_toml(Recipe, path)
+
+
+def test_shifted_sequences(tmp_path):
+    path = recipe(tmp_path / "r.toml", SEQUENCE | REST, train=f"shift = {SEQUENCE['length']}")
+    with refuses(f"{path}: the whole: train.shift and cutout must be below the sequence's {SEQUENCE['length']} tokens"):
+        load_toml(Recipe, path)
+    path = recipe(tmp_path / "r.toml", SEQUENCE | REST | {"pool": "none"}, train="cutout = 1")
+    with refuses(f"{path}: the whole: train.shift and cutout move what targets of every token belong to: leave them out for "
+                 "pool = 'none'"):
         load_toml(Recipe, path)
 
 
@@ -154,7 +173,7 @@ def test_more_than_an_image(tmp_path, train):
     path = recipe(tmp_path / "r.toml", IMAGE | REST, train=train)
     with refuses(f"{path}: the whole: train.shift and cutout must be below the image's smaller side of 8 pixels"):
         load_toml(Recipe, path)
-    assert load_toml(Recipe, recipe(path, IMAGE | REST, train="shift = 7\ncutout = 7")).train.varies_images
+    assert load_toml(Recipe, recipe(path, IMAGE | REST, train="shift = 7\ncutout = 7")).train.varies
 
 
 def test_unknown_and_missing_tables(tmp_path):

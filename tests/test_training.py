@@ -184,6 +184,9 @@ IMAGES = CLASSES | {"input": "image", "features": None, "length": None, "image":
     ("next_token", NEXT, {"label_smoothing": 0.3}),
     ("regression", MODEL, {"dropout": 0.5}),
     ("regression", MODEL, {"jitter": 0.2}),
+    ("regression", MODEL, {"shift": 1, "cutout": 2}),
+    ("classification", CLASSES, {"scale": 0.2, "mask": 0.3, "mix": 0.4}),
+    ("regression", MODEL, {"mix": 0.4}),
 ])
 def test_options_change_training_and_repeat(use, tmp_path, task, model, options):
     data = make_data(task)

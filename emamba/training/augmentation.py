@@ -10,8 +10,10 @@ from ..datasets.tokens import patchify
 def augment(batch: Tensor, model: ModelConfig, settings: TrainConfig, empty: Tensor | None, generator: torch.Generator) -> Tensor:
     """What a model reads of standardized inputs: of images [b, height, width, c] where `settings` varies them, else of tokens
     [b, L, input width]. `empty` as in `vary_images`."""
-    if settings.varies_images:
+    if settings.varies and model.input == "image":
         batch = patchify(vary_images(batch, settings, empty, generator), model.patch, model.overlap)
+    elif settings.varies:
+        batch = vary_sequences(batch, settings, generator)
     return jitter(batch, settings.jitter, generator) if settings.jitter else batch
 
 
@@ -38,6 +40,31 @@ def vary_images(images: Tensor, settings: TrainConfig, empty: Tensor, generator:
                   for start, size in ((row, height), (column, width))]
         images = images.masked_fill((inside[0][:, :, None] & inside[1][:, None, :])[..., None], 0.0)
     return images
+
+
+def vary_sequences(sequences: Tensor, settings: TrainConfig, generator: torch.Generator) -> Tensor:
+    """Sequences [b, L, c] as `settings` says: shifted in time with reflection at the ends, multiplied, tokens and features cut
+    out, which leaves 0, their mean."""
+    b, length, width = sequences.shape
+    if settings.shift:
+        steps = torch.randint(-settings.shift, settings.shift + 1, (b, 1), generator=generator)
+        sequences = sequences[torch.arange(b)[:, None], _reflected(torch.arange(length) + steps, length)]
+    if settings.scale:
+        sequences = sequences * (1 + settings.scale * (2 * torch.rand((b, 1, 1), generator=generator) - 1))
+    if settings.cutout:
+        start = torch.randint(1 - settings.cutout, length, (b, 1), generator=generator)
+        inside = (start <= torch.arange(length)) & (torch.arange(length) < start + settings.cutout)
+        sequences = sequences.masked_fill(inside[..., None], 0.0)
+    if settings.mask:
+        sequences = sequences.masked_fill(torch.rand((b, 1, width), generator=generator) < settings.mask, 0.0)
+    return sequences
+
+
+def mix(inputs: Tensor, share: float, generator: torch.Generator) -> tuple[Tensor, Tensor, float]:
+    """Inputs of a batch, each with up to this share of another one; which one that is, and its share."""
+    others = torch.randperm(len(inputs), generator=generator)
+    share *= torch.rand((), generator=generator).item()
+    return torch.lerp(inputs, inputs[others], share), others, share
 
 
 def thin(points: Tensor, share: float, empty: Tensor, generator: torch.Generator) -> Tensor:

@@ -33,7 +33,7 @@ from ..datasets.tokens import to_tokens
 from ..graph import build_graph
 from ..io.files import alone, check_regular, write_file
 from ..quantization.quantize import CHECKPOINT_VERSION
-from .augmentation import augment, recut
+from .augmentation import augment, mix, recut
 from .network import Network
 
 GRADIENT_NORM = 1.0
@@ -167,9 +167,9 @@ def _fit(recipe: Recipe, model: Network, data: Dataset, scaling: Scaling, out: P
          watch: Callable[[list[dict]], None] | None) -> State:
     settings = recipe.train
     images = scaling.inputs(data.x_train)
-    tokens = to_tokens(images[:1] if settings.varies_images else images, recipe.model)
-    inputs = torch.from_numpy(images if settings.varies_images else tokens)
-    empty = torch.from_numpy(scaling.inputs(np.zeros(inputs.shape[-1:]))) if settings.varies_images else None
+    tokens = to_tokens(images[:1] if settings.varies else images, recipe.model)
+    inputs = torch.from_numpy(images if settings.varies else tokens)
+    empty = torch.from_numpy(scaling.inputs(np.zeros(inputs.shape[-1:]))) if settings.varies else None
     targets = torch.from_numpy(scaling.targets(data.y_train))
     steps = -(-len(inputs) // settings.batch)
     optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.peak_lr)
@@ -219,8 +219,13 @@ def _epoch(recipe: Recipe, model: Network, average: AveragedModel | None, optimi
     if settings.recut:
         inputs, targets = recut(inputs, targets, generator)
     for index in torch.randperm(len(inputs), generator=generator).split(settings.batch):
-        batch = augment(inputs[index], recipe.model, settings, empty, generator)
-        loss = loss_of(recipe.model.task, model(batch), targets[index], settings.label_smoothing)
+        batch, wanted = augment(inputs[index], recipe.model, settings, empty, generator), targets[index]
+        if settings.mix:
+            batch, others, share = mix(batch, settings.mix, generator)
+        output = model(batch)
+        loss = loss_of(recipe.model.task, output, wanted, settings.label_smoothing)
+        if settings.mix:
+            loss = loss.lerp(loss_of(recipe.model.task, output, wanted[others], settings.label_smoothing), share)
         value = loss.item()
         if not np.isfinite(value):
             kept = f"the state after epoch {epoch} is kept in {out / 'training.pt'}" if epoch else "nothing was written"

@@ -56,12 +56,12 @@ Vary = Callable[[Tensor, torch.Generator], Array]
 def varied(artifact: Artifact, x: Array, settings: TrainConfig) -> Vary | None:
     """The training inputs `x` of a data set, images or sequences of numbers, varied as in the training of the float model;
     None where that varied none."""
-    if not (settings.varies_images or settings.jitter):
+    if not (settings.varies or settings.jitter):
         return None
     config, codec = artifact.config, artifact.codec
     mean, std = (np.zeros(1), np.ones(1)) if codec.mean is None else (part[:x.shape[-1]] for part in (codec.mean, codec.std))
     inputs, empty = (((part - mean) / std).astype(np.float32) for part in (x, np.zeros(x.shape[-1])))
-    inputs = torch.from_numpy(inputs if settings.varies_images else to_tokens(inputs, config))
+    inputs = torch.from_numpy(inputs if settings.varies else to_tokens(inputs, config))
     standardized = replace(codec, mean=None, std=None)
 
     def vary(index: Tensor, generator: torch.Generator) -> Array:
