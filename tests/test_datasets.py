@@ -168,6 +168,7 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 3\n"
     ("fashion_mnist", "fashion-mnist/t10k-images-idx3-ubyte.gz"), ("cifar10", "cifar10/data_batch_1.bin"),
     ("cifar10", "cifar10/cifar10_jpeg.npz"), ("mars", "mars/mars_test.npz"), ("mars", "mars/featuremap_train.npy"),
     ("wikitext2", "wikitext2/test.txt.xz"), ("japanese_vowels", "japanese_vowels/JapaneseVowels_TRAIN.ts"),
+    ("radhar", "radhar/radhar_test.npz"),
 ])
 def test_what_stands_for_a_file(tmp_path, monkeypatch, data, name):
     monkeypatch.setattr(fashion_mnist, "SYSTEM", tmp_path / "system")

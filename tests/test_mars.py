@@ -144,8 +144,8 @@ def test_shipped_files():
 
 
 def test_wrong_names(points):
-    assert refusal("moon") == ("unknown data set 'moon'; known: cifar10, fashion_mnist, japanese_vowels, mars, wikitext2, and "
-                               "folders of arrays in data")
+    assert refusal("moon") == ("unknown data set 'moon'; known: cifar10, fashion_mnist, japanese_vowels, mars, radhar, "
+                               "shakespeare, wikitext2, and folders of arrays in data")
     assert refusal("mars", "third", points()) == "data set mars has no split 'third'; it has: official, random"
 
 

@@ -19,6 +19,16 @@ def mars() -> bytes:
     return file.getvalue()
 
 
+def radhar() -> bytes:
+    """Three recordings of 70 frames."""
+    rng, file = np.random.default_rng(0), io.BytesIO()
+    count = rng.integers(1, 4, 210)
+    points = {key: rng.normal(size=count.sum()).astype(np.float32) for key in "xyzv"}
+    recordings = {"act": np.array([0, 4, 2]), "split": np.array([True, False, True])}
+    np.savez(file, **points, **recordings, count=count, rec=np.repeat(np.arange(3), 70))
+    return file.getvalue()
+
+
 def vowels() -> bytes:
     """Fifty utterances."""
     rng = np.random.default_rng(0)

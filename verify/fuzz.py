@@ -80,6 +80,7 @@ class Fuzzer:
             "japanese_vowels": ("JapaneseVowels_TEST.ts", corpus.vowels()),
             "wikitext2": ("test.txt", b"The cat sat on the mat .\n" * 40),
             "cifar10": ("cifar10_jpeg.npz", corpus.cifar10()),
+            "radhar": ("radhar_points.npz", corpus.radhar()),
         }
 
     # -- artifacts ------------------------------------------------------------------------------------------------------------

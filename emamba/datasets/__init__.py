@@ -12,7 +12,7 @@ import numpy as np
 from ..base.errors import SettingError
 
 MODULES = {name: name for name in ("mars", "fashion_mnist", "cifar10", "wikitext2", "japanese_vowels",
-                                   "shakespeare")}
+                                   "shakespeare", "radhar")}
 """Data set name -> module of this package."""
 LONGEST = 255
 """Bytes that the name of a folder may have."""
@@ -37,6 +37,8 @@ class Dataset:
     y_test: np.ndarray
     test_subject: np.ndarray | None = None
     """Person in each test frame, where a data set tells."""
+    test_recording: np.ndarray | None = None
+    """Recording that each test frame is of, where a data set tells."""
     train_subjects: tuple[int, ...] = ()
     """Persons in the training part."""
     unit: str = ""
