@@ -219,6 +219,17 @@ def test_example_needs_no_more_than_its_folder(built, tmp_path):
     assert paths == {"emamba-registers", "emamba-dma"}
 
 
+def test_a_radar_needs_no_more_than_its_folder(built):
+    """Features and answers of a stream of frames, with NumPy alone."""
+    code = ("import sys, numpy as np\n"
+            "from boards.driver.radar import RadarStream\n"
+            "stream = RadarStream(lambda windows: windows[:, :, :4].sum(1, keepdims=True), 2)\n"
+            "print(stream.push(np.ones((3, 4))), stream.push(np.zeros((0, 4))), stream.vote())\n"
+            "print(*sorted({name.split('.')[0] for name in sys.modules} & {'torch', 'pydantic', 'rtl'}))")
+    process = subprocess.run([sys.executable, "-c", code], cwd=built[0] / "host", capture_output=True, text=True, check=True)
+    assert process.stdout.split("\n") == ["None [27 64  0 64] 1", "", ""]
+
+
 def test_device(tmp_path):
     for number, name in ((0, "axi-pmon"), (3, "emamba-dma")):
         (tmp_path / f"uio{number}").mkdir()

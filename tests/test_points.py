@@ -11,11 +11,12 @@ from programs import need
 from boards.driver.radar import RadarStream
 from emamba.base.errors import InputError
 from emamba.datasets import points
-from emamba.datasets.points import AXES, EDGES, FEATURES, MOST, NEAR, features, fixed
+from emamba.datasets.points import AXES, BOX, EDGES, FEATURES, MOST, NEAR, features, fixed
 
 SOURCE = points.__file__.replace(".py", ".c")
 RANDOM = np.random.default_rng(7)
-HOSTILE = (-32768, -32767, -1, 0, 1, 32767, *(edge + step for edges in EDGES for edge in edges for step in (-1, 0)))
+HOSTILE = (-32768, -32767, -1, 0, 1, 32767, *(int(edge) + step for edge in EDGES for step in (-1, 0)),
+           *(int(edge) * sign + step for edge in BOX for sign in (-1, 1) for step in (-1, 0, 1)))
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +41,19 @@ def in_c(library, frames):
 
 def in_python(frame):
     """The definition, in Python's integers."""
-    frame, result = [[int(value) for value in point] for point in frame[:MOST]], []
+    frame = [[max(-int(limit), min(int(limit), int(value))) for value, limit in zip(point, BOX, strict=True)]
+             for point in frame[:MOST]]
+    result = []
     for group in (lambda v: True, lambda v: v >= NEAR, lambda v: v <= -NEAR):
         chosen = [point for point in frame if group(point[3])]
         reciprocal = 65536 // len(chosen) if chosen else 0
-        result.append(len(chosen))
+        result.append(isqrt(256 * len(chosen)))
         for axis in range(AXES):
-            mean = sum(point[axis] for point in chosen) * reciprocal >> 16
-            result += [mean, sum(abs(point[axis] - mean) for point in chosen) * reciprocal >> 16]
-    for axis, edges in enumerate(EDGES):
-        bins = [sum(point[axis] >= edge for edge in edges) for point in frame]
-        result += [isqrt(256 * bins.count(k)) for k in range(len(edges) + 1)]
-    return result
+            mean = sum(point[axis] for point in chosen) * reciprocal + 32768 >> 16
+            deviation = sum(abs(point[axis] - mean) for point in chosen) * reciprocal + 32768 >> 16
+            result += [mean, isqrt(256 * deviation)]
+    bins = [sum(point[3] >= edge for edge in EDGES) for point in frame]
+    return result + [isqrt(256 * bins.count(k)) for k in range(len(EDGES) + 1)]
 
 
 def random_frame(count):

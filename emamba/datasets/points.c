@@ -2,14 +2,10 @@
 
 #include <stdint.h>
 
-enum { MOST = 64, NEAR = 20, AXES = 4, FEATURES = 84 };
+enum { MOST = 64, NEAR = 20, AXES = 4, EDGES = 8, FEATURES = 36 };
 
-static const int16_t edges[AXES][15] = {
-    {20, 40, 60, 80, 100, 120, 140, 160, 180, 200, 220, 240, 260, 280, 300},
-    {-56, -48, -40, -32, -24, -16, -8, 0, 8, 16, 24, 32, 40, 48, 56},
-    {-96, -80, -64, -48, -32, -16, 0, 16, 32, 48, 64, 80, 96, 112, 128},
-    {-138, -98, -59, -20, 20, 59, 98, 138}};
-static const int edges_of[AXES] = {15, 15, 15, 8};
+static const int32_t box[AXES] = {320, 160, 160, 160};
+static const int32_t edges[EDGES] = {-138, -98, -59, -20, 20, 59, 98, 138};
 
 /* metres, or metres a second, in 64ths; no number gives 0 */
 int16_t radar_fixed(float value) {
@@ -21,19 +17,27 @@ int16_t radar_fixed(float value) {
     return (int16_t)(whole - (whole > scaled));
 }
 
-/* floor(value / 2^16), whatever >> does with negative numbers */
-static int32_t shifted(int64_t value) {
-    return (int32_t)(value >= 0 ? value / 65536 : -((-value + 65535) / 65536));
+/* floor(value / 2^16 + 1/2), whatever >> does with negative numbers */
+static int32_t rounded(int32_t value) {
+    value += 32768;
+    return value >= 0 ? value / 65536 : -((65535 - value) / 65536);
 }
 
+/* floor(16·√value) */
 static int32_t root(int32_t value) {
     int32_t found = 0;
-    while ((found + 1) * (found + 1) <= value) found++;
+    for (int32_t bit = 256; bit; bit /= 2)
+        if ((found + bit) * (found + bit) <= value * 256) found += bit;
     return found;
 }
 
-static int belongs(int group, int16_t v) {
-    return group == 0 || (group == 1 ? v >= NEAR : v <= -NEAR);
+static int32_t within(const int16_t *point, int axis) {
+    int32_t value = point[axis], limit = box[axis];
+    return value > limit ? limit : value < -limit ? -limit : value;
+}
+
+static int belongs(const int16_t *point, int group) {
+    return group == 0 || (group == 1 ? point[3] >= NEAR : point[3] <= -NEAR);
 }
 
 /* `count` points of x, y, z, v -> FEATURES values */
@@ -41,28 +45,28 @@ void radar_features(const int16_t (*points)[AXES], long count, int32_t *features
     if (count > MOST) count = MOST;
     for (int group = 0; group < 3; group++) {
         int32_t number = 0;
-        for (long k = 0; k < count; k++) number += belongs(group, points[k][3]);
-        int64_t reciprocal = number ? 65536 / number : 0;
-        *features++ = number;
+        for (long k = 0; k < count; k++) number += belongs(points[k], group);
+        int32_t reciprocal = number ? 65536 / number : 0;
+        *features++ = root(number);
         for (int axis = 0; axis < AXES; axis++) {
-            int64_t sum = 0, away = 0;
+            int32_t sum = 0, away = 0;
             for (long k = 0; k < count; k++)
-                if (belongs(group, points[k][3])) sum += points[k][axis];
-            int32_t mean = shifted(sum * reciprocal);
+                if (belongs(points[k], group)) sum += within(points[k], axis);
+            int32_t mean = rounded(sum * reciprocal);
             for (long k = 0; k < count; k++)
-                if (belongs(group, points[k][3])) away += points[k][axis] < mean ? mean - points[k][axis] : points[k][axis] - mean;
+                if (belongs(points[k], group)) {
+                    int32_t difference = within(points[k], axis) - mean;
+                    away += difference < 0 ? -difference : difference;
+                }
             *features++ = mean;
-            *features++ = shifted(away * reciprocal);
+            *features++ = root(rounded(away * reciprocal));
         }
     }
-    for (int axis = 0; axis < AXES; axis++) {
-        for (int bin = 0; bin <= edges_of[axis]; bin++) features[bin] = 0;
-        for (long k = 0; k < count; k++) {
-            int bin = 0;
-            while (bin < edges_of[axis] && points[k][axis] >= edges[axis][bin]) bin++;
-            features[bin]++;
-        }
-        for (int bin = 0; bin <= edges_of[axis]; bin++) features[bin] = root(features[bin] << 8);
-        features += edges_of[axis] + 1;
+    for (int bin = 0; bin <= EDGES; bin++) features[bin] = 0;
+    for (long k = 0; k < count; k++) {
+        int bin = 0;
+        while (bin < EDGES && within(points[k], 3) >= edges[bin]) bin++;
+        features[bin]++;
     }
+    for (int bin = 0; bin <= EDGES; bin++) features[bin] = root(features[bin]);
 }

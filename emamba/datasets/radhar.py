@@ -1,6 +1,6 @@
 """RadHAR: what a person does, from millimetre-wave radar points (Singh et al., mmNets 2019; github.com/nesl/RadHAR, BSD-3).
 
-x [n, 60, 84]: windows of 60 frames, of which `points` makes 84 features each; a window begins every 10 frames of a recording and
+x [n, 60, 36]: windows of 60 frames, of which `points` makes 36 features each; a window begins every 10 frames of a recording and
 none reaches into another one. y [n]: boxing, jumping jacks, jumping, squats, walking. The test part is the official Test folder;
 every sixth recording of each activity in the Train folder validates, as a whole. Two sources, the first one found is taken:
     radhar_points.npz   the points of 186 of the 200 official recordings: x, y, z in metres, v in m/s, per frame `count` and
@@ -30,11 +30,7 @@ REMEDY = "get the recordings from https://github.com/nesl/RadHAR as radhar_point
 
 def load(split: str | None, directory: Path) -> Dataset:
     split = choose_split("radhar", split, ("official",))
-    folders = (directory / "radhar", directory)
-    path = next((folder / name for name in FILES for folder in folders if (folder / name).exists()), None)
-    if path is None:
-        raise InputError(f"no RadHAR data in {directory / 'radhar'} or {directory}: {REMEDY}")
-    frames, recording, activity, test = read_recordings(path)
+    frames, recording, activity, test = read_recordings(find(directory))
     number = np.zeros(len(activity), np.int64)  # of a recording among its activity's
     for k in range(len(ACTIVITIES)):
         mine = (activity == k) & ~test
@@ -47,6 +43,15 @@ def load(split: str | None, directory: Path) -> Dataset:
         x_train=x, y_train=activity[r], x_validate=x_validate, y_validate=activity[r_validate], x_test=x_test,
         y_test=activity[r_test], test_recording=r_test, train_remedy=REMEDY,
     )
+
+
+def find(directory: Path) -> Path:
+    """The file to read below the data directory."""
+    for name in FILES:
+        for folder in (directory / "radhar", directory):
+            if (folder / name).exists():
+                return folder / name
+    raise InputError(f"no RadHAR data in {directory / 'radhar'} or {directory}: {REMEDY}")
 
 
 def cut(frames: np.ndarray, recording: np.ndarray, wanted: np.ndarray, stride: int = STRIDE) -> tuple[np.ndarray, np.ndarray]:
