@@ -7,6 +7,7 @@ simulation, since most of a small block's time goes to starting compilers and si
 import json
 import os
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import reduce
 from pathlib import Path
 from unittest import mock
@@ -27,13 +28,16 @@ from rtl.kit.emit import to_verilog
 
 from . import tools
 
+STALLED = 3
+"""Sequences that play under stalls and after a reset, of however many play at full speed: stalls change no values."""
 VISIBLE = ("*__*", "*_clk", "*_rst")
 VERILATOR = ["--no-public-flat-rw", "--output-split", "0", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O0"]
 
 
 @dataclass
 class Bench:
-    """Beats as rows of words (`rtl.kit.packing`); `masks` are the bits compared; `cycles` count from the first offered beat."""
+    """Beats as rows of words (`rtl.kit.packing`); `masks` are the bits compared; `cycles` count from the first offered beat;
+    `share` of the beats of every port play under stalls."""
 
     component: Component
     stimulus: dict[str, np.ndarray]
@@ -42,6 +46,7 @@ class Bench:
     cycles: dict[str, list[int] | None]
     seed: int = 0
     idle_cycles: int = 5000
+    share: Fraction = Fraction(1)
 
     def run(self, name: str, simulators: tuple[str, ...], build_dir: Path, only: dict[str, str] | None = None) -> None:
         """Runs all tests on each simulator, of a simulator in `only` those that match; a failed one raises."""
@@ -58,6 +63,7 @@ class Bench:
             "name": name,
             "inputs": {name: _hex(words) for name, words in self.stimulus.items()},
             "outputs": outputs,
+            "stalled": {name: int(len(words) * self.share) for name, words in (*self.stimulus.items(), *self.expected.items())},
             "seed": self.seed,
             "idle_cycles": self.idle_cycles,
             "timeout_cycles": self.idle_cycles + 20 * (beats + longest),
@@ -160,7 +166,7 @@ def bench(component: Component | Spec, *tokens: np.ndarray, inputs: dict[str, Po
     for port, words in expected.items():
         if cycles[port] is not None and len(cycles[port]) != len(words):
             raise InputError(f"the schedule gives {len(cycles[port])} departures for the {len(words)} beats of {port}")
-    return Bench(component, stimulus, expected, masks, cycles)
+    return Bench(component, stimulus, expected, masks, cycles, share=Fraction(min(STALLED, len(answer)), len(answer)))
 
 
 def random_tokens(port: Port, batch: int = 3, length: int = 4, seed: int = 0) -> np.ndarray:

@@ -112,20 +112,21 @@ class Sink(Stream):
 
 
 class Run:
-    """Runs over the whole stimulus of a case."""
+    """Runs over the stimulus of a case: the whole one, or the part for stalls."""
 
-    def __init__(self, dut, case, name, source, sink):
+    def __init__(self, dut, case, name, source, sink, *, whole=False):
         self.dut, self.case, self.spec, self.rates = dut, case, CASES[case], (source, sink)
+        self.beats = dict.fromkeys(self.spec["stalled"]) if whole else self.spec["stalled"]
         self.rng = random.Random(f"{self.spec['seed']} {name} {source} {sink}")
         self.clk, self.rst = getattr(dut, f"{case}_clk"), getattr(dut, f"{case}_rst")
         self.connect()
 
     def connect(self):
         """Streams from their first beat on."""
-        self.sources = [Source(self.dut, self.case, name, beats, self.rates[0], self.rng)
+        self.sources = [Source(self.dut, self.case, name, beats[:self.beats[name]], self.rates[0], self.rng)
                         for name, beats in self.spec["inputs"].items()]
-        self.sinks = [Sink(self.dut, self.case, name, output, self.rates[1], self.rng)
-                      for name, output in self.spec["outputs"].items()]
+        self.sinks = [Sink(self.dut, self.case, name, {key: part and part[:self.beats[name]] for key, part in output.items()},
+                           self.rates[1], self.rng) for name, output in self.spec["outputs"].items()]
         self.streams = [*self.sources, *self.sinks]
         for stream in self.streams:
             stream.idle()
@@ -171,7 +172,7 @@ TIMEOUT = {"timeout_time": PERIOD * max(spec["timeout_cycles"] for spec in CASES
 @cocotb.parametrize(case=list(CASES))
 async def full_speed(dut, case):
     """No stalls: every beat is right and in its cycle."""
-    run = Run(dut, case, "full speed", 0, 0)
+    run = Run(dut, case, "full speed", 0, 0, whole=True)
     await run.begin()
     await run.play()
     run.check_cycles()
@@ -189,10 +190,10 @@ async def random_stalls(dut, case, rates):
 @cocotb.test(**TIMEOUT)
 @cocotb.parametrize(case=list(CASES), rates=[(0, 0), (25, 25), (25, 75)])
 async def reset_in_traffic(dut, case, rates):
-    """A reset of one cycle at a random point; the whole stimulus then gives the whole answer."""
+    """A reset of one cycle at a random point; the stimulus then gives its whole answer."""
     run = Run(dut, case, "reset", *rates)
     await run.begin()
-    await run.play(run.rng.randrange(2, 2 + max(len(beats) for beats in run.spec["inputs"].values())))
+    await run.play(run.rng.randrange(2, 2 + max(len(source.beats) for source in run.sources)))
     run.connect()
     await run.reset(1)
     await run.play()
