@@ -1,5 +1,6 @@
 """The RadHAR loader on small files, on the file that ships, and on every kind of bad file."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,13 @@ def test_the_file_that_ships():
     data = datasets.load("radhar", None, SHIPPED)
     assert data.x_test.shape == (2691, 60, FEATURES) and np.bincount(data.y_test).tolist() == [636, 440, 489, 441, 685]
     assert len(np.unique(data.test_recording)) == 55
+
+
+def test_the_example_of_the_page(capsys):
+    """A stream of the first recording that ships, from points to a vote."""
+    example, = re.findall(r"^```python\n(.*?)^```$", (SHIPPED.parent / "docs/radar.md").read_text(encoding="utf-8"), re.M | re.S)
+    exec(compile(example, "radar.md", "exec"), {})
+    assert capsys.readouterr().out == "[48  0  0  0  0] boxing\n"
 
 
 def test_no_files(tmp_path):
