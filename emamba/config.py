@@ -85,6 +85,8 @@ class ModelConfig(Config):
     residual: bool = True
     pool: Literal["mean", "gated", "last", "none"] = Field(
         "mean", description="gated: the mean of the tokens times sigmoid(linear); none: an output for each token")
+    carried: bool = Field(False, description="the state goes on from each sequence to the next: sequences follow each other in "
+                          "time, as the frames of a sensor do")
     smooth: int | None = Field(None, ge=1, le=16, description="filter of the outputs over time, y ← y + (x − y)/2^smooth, for "
                                "task = 'regression'")
     task: Literal["classification", "regression", "next_token"]
@@ -203,10 +205,20 @@ class ModelConfig(Config):
         return self.features or 1
 
 
+class Stage(Config):
+    """A part of a training that follows the one before, from its best weights, with a cycle of the learning rate of its own."""
+
+    window: int = Field(ge=2, le=1 << 16, description="sequences of a recording, one after another, that are trained as one, "
+                        "with the state carried from each to the next; in each epoch windows begin at other sequences")
+    epochs: int = Field(ge=1, le=1 << 20)
+    batch: int = Field(ge=1, description="windows at a time")
+    peak_lr: float = Field(gt=0)
+
+
 class TrainConfig(Config):
     """How a model is trained (our choice; the paper is silent)."""
 
-    epochs: int = Field(60, ge=1, le=1 << 20)
+    epochs: int = Field(60, ge=0, le=1 << 20, description="of single sequences; 0 with stages, which then begin at once")
     batch: int = Field(128, ge=1)
     peak_lr: float = Field(6e-3, gt=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -230,6 +242,14 @@ class TrainConfig(Config):
     mix: float = Field(0.0, ge=0, le=0.5, description="each input is mixed with up to this share of another one, and so is "
                        "the loss")
     recut: bool = Field(False, description="a text's windows start at other tokens in each epoch")
+    stages: list[Stage] = Field([], max_length=16, description="of model.carried: trainings over time, after that of single "
+                                "sequences, the first one first")
+
+    @property
+    def all_stages(self) -> list[Stage]:
+        """The training of single sequences, and what follows it."""
+        alone = Stage.model_construct(window=1, epochs=self.epochs, batch=self.batch, peak_lr=self.peak_lr)
+        return [*([alone] if self.epochs else []), *self.stages]
 
     @property
     def varies(self) -> bool:
@@ -268,6 +288,10 @@ class Recipe(Config):
         if (train.shift or train.cutout) and model.input == "sequence" and model.pool == "none":
             raise ValueError("train.shift and cutout move what targets of every token belong to: leave them out for "
                              "pool = 'none'")
+        if not train.all_stages:
+            raise ValueError("train.epochs must be 1 or more where there are no train.stages")
+        if train.stages and not model.carried:
+            raise ValueError("train.stages carry the state from sequence to sequence and need model.carried = true")
         if train.recut and model.task != "next_token":
             raise ValueError(f"train.recut is for task = 'next_token', not for '{model.task}'")
         if train.label_smoothing and model.task == "regression":
@@ -320,7 +344,8 @@ class QuantizeConfig(Config):
     weight_bits: int = Field(8, ge=2, le=12)
     weight_scale: Literal["power_of_two", "dyadic"] = Field(
         "power_of_two", description="one power of two per tensor (paper), or an integer multiplier and a shift per channel")
-    a_bits: int = Field(8, ge=4, le=12, description="bits of A")
+    a_bits: int | None = Field(None, ge=4, le=12, description="bits of A; if not given 8, or 10 of a model whose state is "
+                               "carried from sequence to sequence, since errors of a long memory add up")
     decay_bits: int = Field(8, ge=4, le=12, description="bits of Ā, which has decay_bits − 1 fraction bits (paper: 8), "
                             "and of the exponentials of an attention")
     state_bits: int = Field(24, ge=8, le=40, description="bits of the recurrent state that y reads (paper: 24)")

@@ -83,7 +83,7 @@ def calibration(data: datasets.Dataset, model: ModelConfig, settings: QuantizeCo
     """Tokens of the training part that `settings` ask for."""
     if not len(data.x_train):
         raise InputError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
-    return calibration_tokens(data.x_train, model, settings)
+    return calibration_tokens(data.x_train, model, settings, data.recordings.get("train"))
 
 
 def _trained(record: dict) -> dict:

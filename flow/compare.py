@@ -49,8 +49,9 @@ def compare(artifact: Artifact, backends: tuple[str, str], executors: tuple[Exec
     difference is not a mismatch."""
     exact = "float" not in backends
     result = Comparison(len(tokens), exact)
-    for start in range(0, len(tokens), BATCH):
-        batch = tokens[start:start + BATCH]
+    size = max(1, len(tokens)) if artifact.graph.carried else BATCH
+    for start in range(0, len(tokens), size):
+        batch = tokens[start:start + size]
         left, right = (executor(batch, None) for executor in executors)
         for name in left:
             if name in right:
@@ -59,7 +60,7 @@ def compare(artifact: Artifact, backends: tuple[str, str], executors: tuple[Exec
                         for backend, value in zip(backends, (left[name], right[name]), strict=True))
                 _count(result.keys.setdefault(name, KeyDifference()), a, b, start, exact, str(artifact.operators[name].o))
         if progress:
-            progress(min(start + BATCH, len(tokens)))
+            progress(min(start + size, len(tokens)))
     return result
 
 

@@ -28,7 +28,8 @@ class RtlExecutor:
 
     def run(self, tokens: Array, keep: Iterable[str] | None = None, **stalls) -> dict[str, Array]:
         """tokens [batch, L, input width] of integers → int64 arrays [batch, L', width] of the nodes visible and in `keep`."""
-        self.last = result = self.simulation.run(packing.pack(self.schedule.input, tokens), **stalls)
+        window = self.artifact.graph.window(len(tokens))
+        self.last = result = self.simulation.run(packing.pack(self.schedule.input, tokens, window), **stalls)
         beats = {self.artifact.graph.output.name: (self.schedule.output, result.output)}
         beats |= {name: (port, result.traces[name]) for name, port in self.simulation.trace.items()}
         return {

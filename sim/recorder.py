@@ -69,7 +69,7 @@ def record(schedule: Schedule, tokens: Array, cycles: int, stall_percent: int = 
     streams["o"] = schedule.output, design.o
     names = list(streams)
     pauses = np.random.default_rng(0).random((cycles, 2)) * 100 < stall_percent
-    waiting = packing.to_ints(packing.pack(schedule.input, tokens))[::-1]
+    waiting = packing.to_ints(packing.pack(schedule.input, tokens, schedule.graph.window(len(tokens))))[::-1]
     left = len(tokens) * schedule.output.beats * schedule.graph.output.tokens
     flags, payload = [], []
 

@@ -204,7 +204,7 @@ def graph_of(data: Any, config: ModelConfig) -> Graph:
     for what, got, want in (("channels at the input", source.width, config.input_width),
                             ("tokens at the input", source.tokens, config.tokens), ("outputs", result.width, config.outputs),
                             ("token ids", source.ids, config.vocabulary),
-                            ("pool", graph.pooled, config.pool != "none")):
+                            ("pool", graph.pooled, config.pool != "none"), ("carried", graph.carried, config.carried)):
         if got != want:
             raise InputError(f"graph: its {what} are {got}, but the configuration says {want}")
     return graph

@@ -2,8 +2,9 @@
 is that of a folder of arrays below the data directory (`folder`)."""
 
 import os
+from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
@@ -35,6 +36,8 @@ class Dataset:
     y_validate: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
+    recordings: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """By part, where a data set tells: the recording of each sequence [n]; those of one recording follow each other in time."""
     test_subject: np.ndarray | None = None
     """Person in each test frame, where a data set tells."""
     test_recording: np.ndarray | None = None

@@ -39,6 +39,19 @@ OFFICIAL_SHA256 = {
 }
 """Of the files whose hash is known; the other two are checked for shape only."""
 
+RECORDINGS = {
+    "train": (
+        598, 712, 731, 781, 582, 795, 720, 641, 758, 794, 602, 717, 746, 795, 795, 791, 795, 587, 596, 584, 530, 529,
+        529, 537, 533, 537, 535, 536, 537, 535, 500, 479, 518, 522, 536, 536, 534, 533, 450),
+    "validate": (
+        200, 238, 244, 261, 194, 265, 240, 214, 253, 265, 201, 239, 249, 265, 265, 264, 265, 196, 199, 195, 177, 177,
+        177, 179, 178, 179, 179, 179, 179, 179, 167, 160, 173, 174, 179, 179, 178, 178, 150),
+    "test": (
+        198, 236, 243, 259, 194, 264, 240, 212, 252, 264, 199, 239, 248, 265, 265, 262, 265, 194, 197, 193, 176, 175,
+        175, 179, 176, 178, 177, 177, 179, 177, 165, 158, 171, 174, 177, 178, 178, 176, 149),
+}
+"""Frames of each recording, a movement of a person, in the official files, which do not tell."""
+
 OFFICIAL_FILES = tuple(f"{kind}_{part}.npy" for kind in ("featuremap", "labels") for part in PARTS)
 REMEDY = (
     "get featuremap_{train,validate,test}.npy and labels_{train,validate,test}.npy from https://github.com/SizheAn/MARS, "
@@ -48,14 +61,15 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Frames:
-    """One part: x [n, 8, 8, 5], y [n, 57] (NaN: no label), subject [n] or None."""
+    """One part: x [n, 8, 8, 5], y [n, 57] (NaN: no label), subject [n] and recording [n], or None."""
 
     x: np.ndarray
     y: np.ndarray
-    subject: np.ndarray | None
+    subject: np.ndarray | None = None
+    recording: np.ndarray | None = None
 
     def __getitem__(self, index: np.ndarray) -> "Frames":
-        return Frames(self.x[index], self.y[index], None if self.subject is None else self.subject[index])
+        return Frames(*(None if part is None else part[index] for part in (self.x, self.y, self.subject, self.recording)))
 
 
 def load(split: str | None, directory: Path) -> Dataset:
@@ -68,6 +82,8 @@ def load(split: str | None, directory: Path) -> Dataset:
     return Dataset(
         name="mars", split=split, note=note,
         x_train=train.x, y_train=train.y, x_validate=validate.x, y_validate=validate.y, x_test=test.x, y_test=test.y,
+        recordings={} if split == "random" else {name: part.recording for name, part in zip(PARTS, parts, strict=True)
+                                                 if part.recording is not None},
         test_subject=test.subject,
         train_subjects=() if train.subject is None else tuple(np.unique(train.subject).tolist()),
         unit="cm", unit_scale=100.0, train_remedy=REMEDY,
@@ -105,7 +121,8 @@ def _read_official(folder: Path, part: str) -> Frames:
     y = _load_array(folder / f"labels_{part}.npy", (JOINT_VALUES,))
     if len(x) != len(y):
         raise InputError(f"{folder}: featuremap_{part}.npy has {len(x)} frames, labels_{part}.npy {len(y)}: download both again")
-    return Frames(x, y, None)
+    lengths = RECORDINGS[part]
+    return Frames(x, y, None, np.repeat(np.arange(len(lengths)), lengths) if sum(lengths) == len(x) else None)
 
 
 def _load_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -136,7 +153,7 @@ def _points_part(path: Path, arrays: dict[str, np.ndarray], part: str) -> Frames
     """Frames of `part`, None where a test-only file has no such part; refused where its arrays do not fit together."""
     if part != "test" and not any(key.startswith(f"{part}_") for key in arrays):
         return None
-    keys = ("x", "y", "z", "doppler", "intensity", "count", "subject", "labels")
+    keys = ("x", "y", "z", "doppler", "intensity", "count", "subject", "movement", "labels")
     for key in keys:
         if f"{part}_{key}" not in arrays:
             raise InputError(f"{path} has no array '{part}_{key}': copy it again")
@@ -153,10 +170,10 @@ def _points_part(path: Path, arrays: dict[str, np.ndarray], part: str) -> Frames
             raise InputError(f"{path}: {part}_{key} has {found} points, {part}_count adds up to {points}: copy it again")
         if not _finite(values[key]):
             raise InputError(f"{path}: {part}_{key} has values that are not finite: copy it again")
-    if labels.shape != (frames, JOINT_VALUES) or values["subject"].shape != (frames,):
+    if labels.shape != (frames, JOINT_VALUES) or not values["subject"].shape == values["movement"].shape == (frames,):
         raise InputError(
-            f"{path}: {part}_labels {labels.shape} and {part}_subject {values['subject'].shape} do not fit {frames} frames "
-            f"of {JOINT_VALUES} values: copy it again"
+            f"{path}: {part}_labels {labels.shape}, {part}_subject {values['subject'].shape} and {part}_movement "
+            f"{values['movement'].shape} do not fit {frames} frames of {JOINT_VALUES} values: copy it again"
         )
     bad = ~np.isfinite(labels)
     unlabelled = np.isnan(labels).all(1) if part == "train" else np.zeros(frames, bool)
@@ -164,7 +181,9 @@ def _points_part(path: Path, arrays: dict[str, np.ndarray], part: str) -> Frames
         frame = int(np.flatnonzero(bad.any(1) & ~unlabelled)[0])
         raise InputError(f"{path}: {part}_labels of frame {frame} has values that are not finite: copy it again")
     x = feature_maps(*(values[key] for key in keys[:5]), count)
-    return Frames(x, labels, values["subject"])
+    subject, movement = values["subject"], values["movement"]
+    new = (np.diff(subject, prepend=subject[:1]) != 0) | (np.diff(movement, prepend=movement[:1]) != 0)
+    return Frames(x, labels, subject, np.cumsum(new))
 
 
 def _finite(array: np.ndarray) -> bool:
@@ -172,7 +191,7 @@ def _finite(array: np.ndarray) -> bool:
 
 
 def _empty() -> Frames:
-    return Frames(np.zeros((0, 8, 8, 5), np.float32), np.zeros((0, JOINT_VALUES), np.float32), np.zeros(0, np.uint8))
+    return Frames(np.zeros((0, 8, 8, 5), np.float32), np.zeros((0, JOINT_VALUES), np.float32), *np.zeros((2, 0), np.int64))
 
 
 def _random_split(parts: list[Frames]) -> list[Frames]:

@@ -213,4 +213,4 @@ class Builder:
         head = self.linear("head", x, config.outputs, role="head", shared={"weight": "embed.weight"} if config.tied else {})
         if config.smooth is not None:
             head = self.add("Smooth", "smooth", (head,), config.outputs, role="head", shift=config.smooth)
-        return Graph(tuple(self.nodes.values()), (head,))
+        return Graph(tuple(self.nodes.values()), (head,), self.config.carried)

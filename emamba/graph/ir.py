@@ -8,6 +8,7 @@ from typing import Any
 
 from ..base.errors import DesignLimit, InputError, located
 from ..ops import OPERATORS, Input, Operator
+from ..ops.base import one_of
 from .own import import_named
 
 NAME = re.compile(r"[A-Za-z]\w{0,39}(\.[A-Za-z0-9]\w{0,39}){0,7}", re.ASCII)
@@ -57,11 +58,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """Nodes in an order in which every input comes before its readers; each name is the key of a trace. `outputs` are the
-    results."""
+    """Nodes in an order in which every input comes before its readers; each name is the key of a trace.
+
+    outputs: the results
+    carried: whether the sequences of a call follow each other in time, with the state carried from each to the next
+    """
 
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
+    carried: bool = False
 
     def __post_init__(self):
         _check(self)
@@ -114,6 +119,10 @@ class Graph:
             rates[node.name] = node.operator.pools or any(rates[name] for name in node.inputs)
         return rates[self.output.name]
 
+    def window(self, sequences: int) -> int:
+        """How many of the `sequences` of a call follow each other in time."""
+        return max(1, sequences) if self.carried else 1
+
     def unfolded(self, name: str) -> str:
         """The norm whose weight and bias a node's values still lack, or an empty string."""
         return unfolded(self._by_name, name)
@@ -147,7 +156,7 @@ class Graph:
             said = {key: getattr(node, key) for key in DEFAULTS}
             nodes.append(row | {key: dict(value) if isinstance(value, Mapping) else value for key, value in said.items()
                                 if value != DEFAULTS[key]})
-        return {"nodes": nodes, "outputs": list(self.outputs)}
+        return {"nodes": nodes, "outputs": list(self.outputs)} | ({"carried": True} if self.carried else {})
 
 
 def unfolded(nodes: Mapping[str, Node], name: str) -> str:
@@ -159,8 +168,9 @@ def unfolded(nodes: Mapping[str, Node], name: str) -> str:
 
 def graph_from_json(data: Any) -> Graph:
     """A graph from untrusted JSON."""
-    if not isinstance(data, dict) or set(data) != {"nodes", "outputs"} or not all(isinstance(data[key], list) for key in data):
-        raise InputError("graph: must be a table with the lists nodes and outputs")
+    if (not isinstance(data, dict) or {*data, "carried"} != {"nodes", "outputs", "carried"}
+            or not all(isinstance(data[key], list) for key in ("nodes", "outputs")) or data.get("carried", True) is not True):
+        raise InputError("graph: must be a table with the lists nodes and outputs, and perhaps carried = true")
     if len(data["nodes"]) > MOST_NODES:
         raise InputError(f"graph: {len(data['nodes'])} nodes are too many; at most {MOST_NODES} are possible")
     nodes: dict[str, Node] = {}
@@ -186,7 +196,7 @@ def graph_from_json(data: Any) -> Graph:
         nodes[row["name"]] = Node(**row | {"inputs": tuple(row["inputs"]), "reads": reads})
     if not all(isinstance(name, str) for name in data["outputs"]):
         raise InputError("graph: outputs must be names of nodes")
-    return Graph(tuple(nodes.values()), tuple(data["outputs"]))
+    return Graph(tuple(nodes.values()), tuple(data["outputs"]), "carried" in data)
 
 
 def _short(value: object) -> str:
@@ -216,6 +226,10 @@ def _check(graph: Graph) -> None:
     for name in known:
         if name not in read:
             raise InputError(f"node '{name}': nothing reads it, and it is not an output: remove it")
+    for node in graph.nodes:
+        if graph.carried and node.operator.whole:
+            raise DesignLimit(f"node '{node.name}': {one_of(node.operator)} needs whole sequences, so no state is carried from "
+                              "one to the next")
     _check_norms(graph)
     _ = graph.tensors
 

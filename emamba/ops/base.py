@@ -6,7 +6,7 @@ the same class (`rtl.blocks`).
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -66,6 +66,8 @@ class Operator:
     """Parameters of a norm, before the first input, that can be applied after the node instead of before it."""
     pools: ClassVar[bool] = False
     """Whether the output is one of a sequence."""
+    recurrent: ClassVar[bool] = False
+    """Whether an output reads what was kept of earlier tokens, so that a state can be carried into the next sequence."""
     whole: ClassVar[bool] = False
     """Whether it needs whole sequences, because an output reads tokens after its own."""
     folds: ClassVar[bool] = False
@@ -147,6 +149,15 @@ class Operator:
         if self.whole:
             raise DesignLimit(f"{one_of(type(self))} needs whole sequences, so none goes on from a state: give each whole")
         return self(*inputs), None
+
+    @classmethod
+    def carry(cls, compute: Callable[..., Any], window: int, *inputs):
+        """`compute` of inputs [n, L, width], NumPy or torch, of which every `window` follow each other in time."""
+        if window == 1 or not cls.recurrent:
+            return compute(*inputs)
+        n = len(inputs[0])
+        value = compute(*(x.reshape(n // window, window * x.shape[1], x.shape[2]) for x in inputs))
+        return value.reshape(n, value.shape[0] * value.shape[1] // n, *value.shape[2:])
 
     # -- training -------------------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,8 @@ static inline void head_scan(const node *n, int delta_b) {
     const value *u = n->x[0], *dt = n->x[1], *B = n->x[2], *C = n->x[3];
     value *restrict y = n->y;
     const format o = n->o, to_term = n->term, to_h = n->h, to_h_wide = n->h_wide;
-    memcpy(n->scratch, n->start, n->out * STATES * sizeof(state));
     for (long t = 0; t < n->tokens; t++, u += n->out, dt += heads, y += n->out, B += of_B, C += of_B) {
-        state *restrict h = n->scratch;
+        state *restrict h = n->kept;
         for (long k = 0; k < n->out; k++, h += STATES) {
             const long head = k / n->head, first = k / n->group * STATES;
             const state decay = table[(dt[head] - n->least) * heads + head];

@@ -1,4 +1,4 @@
-/* table [codes of δ from `least` on][out][STATES] of states: Ā; direct [out]: D at y's scale; scratch,
+/* table [codes of δ from `least` on][out][STATES] of states: Ā; direct [out]: D at y's scale; kept,
    start [out][STATES]: h, and h before the first token.
    δ·u (or δ for delta_b) is `factor`; `gain` is u at the state's scale. */
 static inline void scan(const node *n, int delta_b) {
@@ -6,9 +6,8 @@ static inline void scan(const node *n, int delta_b) {
     const value *u = n->x[0], *dt = n->x[1], *B = n->x[2], *C = n->x[3];
     value *restrict y = n->y;
     const format o = n->o, to_term = n->term, to_h = n->h, to_h_wide = n->h_wide;
-    memcpy(n->scratch, n->start, n->out * STATES * sizeof(state));
     for (long t = 0; t < n->tokens; t++, u += n->out, dt += n->out, y += n->out, B += STATES, C += STATES) {
-        state b[STATES], c[STATES], *restrict h = n->scratch;
+        state b[STATES], c[STATES], *restrict h = n->kept;
         for (int s = 0; s < STATES; s++) {
             b[s] = B[s];
             c[s] = C[s];

@@ -56,7 +56,7 @@ class Scan(Operator):
 
     inputs = 4  # u, dt, B, C
     unit = "decay"
-    loadable = True
+    recurrent = loadable = True
     optional = ("h0",)
     argument = 1
     source = Path(__file__).with_suffix(".c")
@@ -372,7 +372,7 @@ class Scan(Operator):
         return "scan_delta_b" if self.delta_b else "scan_delta_u", {
             "least": self.dt.min, "left": (self.a_bar.frac, 0), "table": loop.pointer(decays, "STATE"),
             "direct": loop.pointer(self.direct << self.d_shift, "int64"),
-            "scratch": loop.reserve((self.width, self.d_state), "STATE"),
+            **loop.keep((self.width, self.d_state), "STATE"),
             "start": loop.pointer(self.start(1), "STATE"), "o": loop.format(self, self.y_shift), "term": term,
             "h": loop.format(self, self.a_bar.frac, self.h), "h_wide": loop.format(self, 0, self.h_wide)}
 

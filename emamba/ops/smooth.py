@@ -24,6 +24,7 @@ class Smooth(SameFormat):
 
     attributes: ClassVar = {"shift": range(1, 17)}
     needed = ("shift",)
+    recurrent = True
     source = Path(__file__).with_suffix(".c")
 
     def __post_init__(self):
@@ -65,5 +66,5 @@ class Smooth(SameFormat):
         return (self.i.magnitude + 1) << self.shift
 
     def c(self, loop):
-        return "smooth", {"scratch": loop.reserve((self.width,), "SUM"), "left": (self.shift, 0),
+        return "smooth", {**loop.keep((self.width + 1,), "SUM"), "left": (self.shift, 0),
                           "o": loop.format(self, self.shift)}

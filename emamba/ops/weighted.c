@@ -24,21 +24,26 @@ void linear(const node *n) {
     }
 }
 
-/* weight [taps][out], the last tap on the current token; scratch [out] */
+/* weight [taps][out], the last tap on the current token; scratch [out]; kept [taps - 1][out]: the tokens before the first one */
 void conv1d(const node *n) {
     const long width = n->out;
     const value *x = n->x[0];
-    value *y = n->y;
+    value *y = n->y, *kept = n->kept;
     sum *restrict acc = n->scratch;
     const format o = n->o;
-    for (long t = 0; t < n->tokens; t++, x += width, y += width) {
+    const long before = n->taps - 1;
+    for (long t = 0; t < n->tokens; t++, y += width) {
         memcpy(acc, n->bias, width * sizeof *acc);
-        for (long age = 0; age < n->taps && age <= t; age++) {
-            const sum *weight = n->weight + (n->taps - 1 - age) * width;
+        for (long age = 0; age < n->taps; age++) {
+            const sum *weight = n->weight + (before - age) * width;
+            const value *token = age <= t ? x + (t - age) * width : kept + (before + t - age) * width;
             for (long k = 0; k < width; k++)
-                acc[k] += weight[k] * x[k - age * width];
+                acc[k] += weight[k] * token[k];
         }
         for (long k = 0; k < width; k++)
             y[k] = requantize_sum(acc[k] * n->multiplier[k], o);
     }
+    const long old = n->tokens < before ? before - n->tokens : 0;
+    memmove(kept, kept + (before - old) * width, old * width * sizeof *kept);
+    memcpy(kept + old * width, x + (n->tokens - before + old) * width, (before - old) * width * sizeof *kept);
 }

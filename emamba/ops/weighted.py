@@ -232,6 +232,7 @@ class Conv1d(Weighted):
 
     attributes: ClassVar = {"taps": range(1, 65)}
     needed = ("taps",)
+    recurrent = True
 
     @classmethod
     def shapes(cls, node, widths):
@@ -259,4 +260,5 @@ class Conv1d(Weighted):
     def c(self, loop):
         return "conv1d", {"taps": self.weight.shape[1], "weight": loop.pointer(self.weight.T, "SUM"),
                           "bias": loop.pointer(self.bias, "SUM"), "multiplier": loop.pointer(self.multiplier, "SUM"),
-                          "scratch": loop.reserve((self.width,), "SUM"), "o": loop.format(self, self.shift)}
+                          "scratch": loop.reserve((self.width,), "SUM"), "o": loop.format(self, self.shift),
+                          **loop.keep((max(1, self.weight.shape[1] - 1), self.width), "VALUE")}

@@ -45,7 +45,7 @@ def fold(graph: Graph, weights: Mapping[str, Array]) -> tuple[Graph, dict[str, A
         del nodes[first.name]
         nodes[second.name] = replace(second, inputs=first.inputs, norm=first.norm, parameters=parameters,
                                      order=order_after(nodes[first.inputs[0]]))
-    return Graph(tuple(nodes.values()), graph.outputs), tensors
+    return replace(graph, nodes=tuple(nodes.values())), tensors
 
 
 def _foldable(graph: Graph, first: Node, second: Node) -> bool:

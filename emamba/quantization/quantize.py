@@ -19,6 +19,7 @@ from ..artifact import Artifact, Codec, check_operators, graph_of, load
 from ..base.errors import DesignLimit, Diverged, InputError, SettingError, brief, located
 from ..base.formats import IntFormat
 from ..config import ModelConfig, QuantizeConfig, Recipe, validate
+from ..datasets.recordings import window_starts
 from ..datasets.tokens import executor_tokens
 from ..graph import Graph, Node, build_graph
 from ..io.disguises import check_pointer
@@ -33,6 +34,9 @@ Array = np.ndarray
 
 CHECKPOINT_VERSION = 1
 CALIBRATION_SEED = 0
+CALIBRATION_WINDOW = 125
+"""Sequences that follow each other, of a model whose state is carried; longer than such a state remembers (our choice)."""
+A_BITS, A_BITS_CARRIED = 8, 10
 GAIN = 1e-3
 """Share of the outputs' squared error by which a scale must lower it, for scales = 'output' (our choice)."""
 
@@ -126,10 +130,23 @@ class Traces:
         return self.known[key]
 
 
-def calibration_tokens(x: Array, config: ModelConfig, settings: QuantizeConfig) -> Array:
-    """What `quantize` needs of the training inputs `x` of a data set: sequences at random, always the same."""
-    order = np.random.default_rng(CALIBRATION_SEED).permutation(len(x))[:settings.calibration_frames(config.tokens)]
-    return executor_tokens(x[order], config)
+def calibration_tokens(x: Array, config: ModelConfig, settings: QuantizeConfig, recordings: Array | None = None) -> Array:
+    """What `quantize` needs of the training inputs of a data set: sequences at random, always the same. Where the state is
+    carried, windows of sequences that follow each other, one window after another.
+
+    Parameters
+        x: the inputs [n, ...]
+        recordings: the recording of each of them [n]; by default they are one
+    """
+    count = settings.calibration_frames(config.tokens)
+    rng = np.random.default_rng(CALIBRATION_SEED)
+    if not config.carried:
+        return executor_tokens(x[rng.permutation(len(x))[:count]], config)
+    known = np.zeros(len(x), np.int64) if recordings is None else recordings
+    longest = int(np.unique(known, return_counts=True)[1].max()) if len(x) else 1
+    window = min(CALIBRATION_WINDOW, count, longest)
+    starts = rng.permutation(window_starts(known, window))[:max(1, count // window)]
+    return executor_tokens(x[(starts[:, None] + np.arange(window)).reshape(-1)], config)
 
 
 def quantize(name: str, config: ModelConfig, weights: dict[str, Array], codec: Codec, tokens: Array | Traces,
@@ -141,6 +158,8 @@ def quantize(name: str, config: ModelConfig, weights: dict[str, Array], codec: C
     graph: the model's, by default the one that its configuration builds
     """
     frames = settings.calibration_frames(config.tokens)
+    if settings.a_bits is None:
+        settings = settings.model_copy(update={"a_bits": A_BITS_CARRIED if config.carried else A_BITS})
     if not isinstance(tokens, Traces):
         tokens = Traces.record(graph or build_graph(config), weights, codec, tokens[:frames])
     traces, graph = tokens, tokens.reference.graph

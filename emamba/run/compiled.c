@@ -42,17 +42,28 @@ typedef struct node {
     value *y;
     int64_t tokens, in, out, taps, rows, least, bits, index_bits, head, group, left[2];
     const sum *weight, *bias, *multiplier;
-    const void *table, *start;
+    const void *table, *start; /* start: the state `kept` before the first token, or 0 for zeros */
     const wide *direct;
-    void *scratch;
+    void *scratch, *kept;
+    int64_t kept_bytes;
     format o, term, h, h_wide;
 } node;
 
-/* nodes [count] in the order of the graph, the input first, the head last; in, out [sequences][tokens][out] of these two */
-void run(const node *nodes, int64_t count, const value *in, value *out, int64_t sequences) {
+static void begin(const node *n) {
+    if (n->start)
+        memcpy(n->kept, n->start, n->kept_bytes);
+    else if (n->kept_bytes)
+        memset(n->kept, 0, n->kept_bytes);
+}
+
+/* nodes [count] in the order of the graph, the input first, the head last; in, out [sequences][tokens][out] of these two. Every
+   `window` sequences follow each other in time. */
+void run(const node *nodes, int64_t count, const value *in, value *out, int64_t sequences, int64_t window) {
     const node *head = nodes + count - 1;
     const size_t read = nodes->tokens * nodes->out, written = head->tokens * head->out;
-    for (; sequences; sequences--, in += read, out += written) {
+    for (int64_t k = 0; k < sequences; k++, in += read, out += written) {
+        for (const node *n = nodes + 1; k % window == 0 && n <= head; n++)
+            begin(n);
         memcpy(nodes->y, in, read * sizeof *in);
         for (const node *n = nodes + 1; n <= head; n++)
             n->compute(n);

@@ -55,7 +55,7 @@ class Node(ctypes.Structure):
                                               "group")),
         ("left", ctypes.c_int64 * 2),
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "multiplier", "table", "start", "direct")),
-        ("scratch", ctypes.c_size_t),
+        ("scratch", ctypes.c_size_t), ("kept", ctypes.c_size_t), ("kept_bytes", ctypes.c_int64),
         *((name, Format) for name in ("o", "term", "h", "h_wide")),
     ]
 
@@ -101,7 +101,8 @@ class IntegerLoop:
                               f"{first.out}]")
         i = np.ascontiguousarray(tokens, self.types["VALUE"])
         o = np.empty((len(i), head.tokens, head.out), i.dtype)
-        size = -(-len(i) // (PIECES * threads if threads > 1 else 1)) or 1
+        carried = self.artifact.graph.carried
+        size = -(-len(i) // (PIECES * threads if threads > 1 and not carried else 1)) or 1
         pieces = [(_address(i[k:k + size]), _address(o[k:k + size]), ctypes.c_int64(min(size, len(i) - k)))
                   for k in range(0, len(i), size)]
 
@@ -121,7 +122,8 @@ class IntegerLoop:
             nodes, memory = self._idle.pop()
         except IndexError:
             nodes, memory = self._allocate()
-        self._library.run(nodes, ctypes.c_int64(len(nodes)), i, o, sequences)  # Python's lock is free meanwhile
+        window = ctypes.c_int64(self.artifact.graph.window(sequences.value))
+        self._library.run(nodes, ctypes.c_int64(len(nodes)), i, o, sequences, window)  # Python's lock is free meanwhile
         self._idle.append((nodes, memory))
 
     def _allocate(self) -> tuple[ctypes.Array, Array]:
@@ -133,10 +135,11 @@ class IntegerLoop:
             node.x = tuple(base + x for x in node.x)
             node.y += base
             node.scratch += base
+            node.kept += base
         return nodes, memory
 
     def _make_nodes(self) -> ctypes.Array:
-        """The nodes, with places in a thread's memory instead of addresses in `x`, `y` and `scratch`."""
+        """The nodes, with places in a thread's memory instead of addresses in `x`, `y`, `scratch` and `kept`."""
         nodes: dict[str, Node] = {}
         for entry in self.artifact.graph:
             op, inputs = self.artifact.operators[entry.name], [nodes[name] for name in entry.inputs]
@@ -160,6 +163,10 @@ class IntegerLoop:
         memory[start:start + content.size] = content
         self._constants.append(memory)
         return memory.ctypes.data + start
+
+    def keep(self, shape: tuple[int, ...], kind: str) -> dict[str, int]:
+        """Fields of what an operator keeps from token to token."""
+        return {"kept": self.reserve(shape, kind), "kept_bytes": prod(shape) * np.dtype(self.types[kind]).itemsize}
 
     def reserve(self, shape: tuple[int, ...], kind: str) -> int:
         """Place of an array of the C type `kind` in a thread's memory, aligned."""

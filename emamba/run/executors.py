@@ -75,10 +75,10 @@ def predict(artifact: Artifact, backend: str, executor: Executor, tokens: Array,
         raise InputError(f"the input has the shape {list(tokens.shape)}; the model reads [sequences, tokens, "
                          f"{graph.input.width}]")
     length, widest = max((1, *tokens.shape[1:2])), max(op.width for op in artifact.operators.values())
-    batch = max(1, min(BATCH, BATCH_VALUES // (length * widest)))
+    batch = len(tokens) if graph.carried else max(1, min(BATCH, BATCH_VALUES // (length * widest)))
     given = 1 if graph.pooled else length * graph.output.tokens // graph.length
     values = np.empty((len(tokens), given, graph.output.width))
-    for start in range(0, len(tokens), batch):
+    for start in range(0, len(tokens), batch or 1):
         answer = executor(tokens[start:start + batch], graph.outputs)[graph.output.name]
         part = artifact.codec.values(answer) if backend == "float" else artifact.codec.decode(answer, artifact.output)
         values[start:start + batch] = part

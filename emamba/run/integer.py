@@ -20,15 +20,31 @@ BLOCK, THREADS = 256, min(4, os.cpu_count() or 1)
 
 
 class IntegerModel:
-    """Runs an artifact's operators, node by node."""
+    """Runs an artifact's operators, node by node.
+
+    The sequences of a call follow each other in time where the artifact's state is carried (`Graph.carried`): each goes on
+    with the state that the one before left. Every call begins with the state of the start.
+    """
 
     def __init__(self, artifact: Artifact):
         self.artifact, self.graph = artifact, artifact.graph
 
-    def run(self, tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:
-        """tokens [batch, L, input width] of integers → int64 arrays [batch, L', width] of the nodes in `keep` (all for None)."""
+    def run(self, tokens: Array, keep: Iterable[str] | None = None, window: int | None = None) -> dict[str, Array]:
+        """Runs the model.
+
+        Parameters
+            tokens: integers [batch, L, input width]
+            keep: nodes to return; all of them for None
+            window: sequences that follow each other in time, in place of all or none of them
+
+        Returns
+            int64 arrays [batch, L', width] by node
+        """
         check_tokens(self.artifact, tokens)
         keep = {node.name for node in self.graph} if keep is None else set(keep)
+        window = window or self.graph.window(len(tokens))
+        if window > 1:
+            return self._run(tokens, keep, window)
         blocks = [tokens[k:k + BLOCK] for k in range(0, len(tokens), BLOCK)] or [tokens]
         with ThreadPoolExecutor(THREADS) as pool:
             parts = list(pool.map(lambda block: self._run(block, keep), blocks))
@@ -38,13 +54,14 @@ class IntegerModel:
         """The output's integers alone."""
         return self.run(tokens, self.graph.outputs)[self.graph.output.name]
 
-    def _run(self, tokens: Array, keep: set[str]) -> dict[str, Array]:
+    def _run(self, tokens: Array, keep: set[str], window: int = 1) -> dict[str, Array]:
         last = self.graph.last_reader()
         values: dict[str, Array] = {}
         end = max((k for k, node in enumerate(self.graph) if node.name in keep), default=-1) + 1
         for k, node in enumerate(self.graph.nodes[:end]):
             inputs = [values[name] for name in node.inputs]
-            value = self.artifact.operators[node.name](*inputs) if inputs else tokens.astype(np.int64)
+            op = self.artifact.operators[node.name]
+            value = op.carry(op, window, *inputs) if inputs else tokens.astype(np.int64)
             values[node.name] = _batch_innermost(value)
             for name in node.inputs:
                 if name not in keep and last[name] == k:
@@ -72,14 +89,17 @@ class IntegerModel:
 
     def states(self, name: str, values: dict[str, Array]) -> Array:
         """The state h_wide of scan `name` after every token, [batch, L, d_inner, d_state], from its input nodes' values."""
-        u, dt, B, C = (values[key] for key in self.graph[name].inputs)
-        op = self.artifact.operators[name]
+        op, inputs = self.artifact.operators[name], [values[key] for key in self.graph[name].inputs]
         assert isinstance(op, Scan)
-        h, trace = op.start(len(u)), []
-        for t in range(u.shape[1]):
-            _, h, h_wide = op.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
-            trace.append(h_wide)
-        return np.stack(trace, 1, dtype=np.int64)
+
+        def trace(u: Array, dt: Array, B: Array, C: Array) -> Array:
+            h, states = op.start(len(u)), []
+            for t in range(u.shape[1]):
+                _, h, h_wide = op.step(h, u[:, t], dt[:, t], B[:, t], C[:, t])
+                states.append(h_wide)
+            return np.stack(states, 1, dtype=np.int64)
+
+        return op.carry(trace, self.graph.window(len(inputs[0])), *inputs)
 
 
 def answers(artifact: Artifact, tokens: Array) -> str:

@@ -1,6 +1,7 @@
 """The float executor: the trained model on NumPy float64, node by node, with exact functions. No torch."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -69,15 +70,25 @@ class Reference:
         exact = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
         self.parameters = {node.name: parameters(NUMPY, graph, node, exact) for node in graph}
 
-    def run(self, tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:
-        """tokens [batch, L, input width] (standardized values, or ids) → arrays [batch, L', width] of the nodes in `keep`,
-        all of them for None."""
+    def run(self, tokens: Array, keep: Iterable[str] | None = None, window: int | None = None) -> dict[str, Array]:
+        """Runs the model.
+
+        Parameters
+            tokens: [batch, L, input width], standardized values, or ids
+            keep: nodes to return; all of them for None
+            window: sequences that follow each other in time, in place of all of the batch or none (`Graph.carried`)
+
+        Returns
+            arrays [batch, L', width] by node
+        """
+        window = window or self.graph.window(len(tokens))
         keep = {node.name for node in self.graph} if keep is None else set(keep)
         values: dict[str, Array] = {}
         last = self.graph.last_reader()
         for k, node in enumerate(self.graph):
             inputs = [values[name] for name in node.inputs]
-            values[node.name] = node.operator.real(NUMPY, node, self.parameters[node.name], *inputs) if inputs else tokens
+            compute = partial(node.operator.real, NUMPY, node, self.parameters[node.name])
+            values[node.name] = node.operator.carry(compute, window, *inputs) if inputs else tokens
             for name in node.inputs:
                 if name not in keep and last[name] == k:
                     values.pop(name, None)
@@ -91,5 +102,10 @@ class Reference:
         """The states of scan `name` after every token, [batch, L, d_inner, d_state], from the values of its input nodes."""
         node = self.graph[name]
         assert issubclass(node.operator, Scan)
-        parts = node.operator.parts(NUMPY, node, self.parameters[name], *(values[key] for key in node.inputs))
-        return np.concatenate([np.stack(list(states(u, dt, B, A, h0)), 1) for u, dt, B, _, A, _, h0 in parts], 2)
+
+        def trace(*inputs: Array) -> Array:
+            parts = node.operator.parts(NUMPY, node, self.parameters[name], *inputs)
+            return np.concatenate([np.stack(list(states(u, dt, B, A, h0)), 1) for u, dt, B, _, A, _, h0 in parts], 2)
+
+        inputs = [values[key] for key in node.inputs]
+        return node.operator.carry(trace, self.graph.window(len(inputs[0])), *inputs)

@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,8 @@ from .. import datasets
 from ..base.errors import Diverged, InputError, OutputError, SettingError
 from ..config import Recipe
 from ..datasets import Dataset
-from ..datasets.metrics import BETTER, data_figures
+from ..datasets.metrics import BETTER, data_figures, log_likelihood
+from ..datasets.recordings import window_starts
 from ..datasets.tokens import to_tokens
 from ..graph import build_graph
 from ..io.files import alone, check_regular, write_file
@@ -89,13 +90,16 @@ class Scaling:
 
 @dataclass
 class State:
-    """What an interrupted training goes on from. The order of the frames follows from seed and epoch."""
+    """What an interrupted training goes on from. The order of the sequences follows from seed, stage and epoch."""
 
-    epoch: int
-    seconds: float
-    history: list[dict]
-    best_epoch: int
-    best_weights: dict[str, Tensor]
+    stage: int = 0
+    epoch: int = 0
+    """Of the stage."""
+    seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)
+    best: int = -1
+    """Place in the history of the stage's best epoch; −1 before its first."""
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
 
 
 def train(
@@ -132,7 +136,7 @@ def train(
         model.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in start.items()})
     model.noise_bits, model.dropout = recipe.train.noise_bits, recipe.train.dropout
     with alone(out, "a training"):
-        state = _fit(recipe, model, data, scaling, out, progress, watch)
+        state = _Training(recipe, model, data, scaling, out).run(progress, watch)
         model.load_state_dict(state.best_weights)
         return _write_checkpoint(recipe, model, data, scaling, state, out)
 
@@ -158,46 +162,144 @@ def _check(recipe: Recipe, data: Dataset):
     values = data.y_train.shape[-1] if model.task == "regression" else max(int(y.max()) for _, y in parts) + 1
     if values > model.outputs or (model.task == "regression" and values != model.outputs):
         raise SettingError(f"model.outputs is {model.outputs}, data set {data.name} needs {values}")
+    for stage in recipe.train.stages:
+        for part in ("train", "validate"):
+            if data.recordings.get(part) is None:
+                raise SettingError(f"data set {data.name} does not tell which sequences of its {part} part follow each other, so "
+                                   "train.stages is not possible")
+        if not len(window_starts(data.recordings["train"], stage.window)):
+            raise SettingError(f"train.stages: no recording of data set {data.name} has {stage.window} sequences to train on: "
+                               "take a smaller window")
     if recipe.train.recut and (data.x_train.shape != data.y_train.shape
                                or not np.array_equal(data.x_train[1:, 0], data.y_train[:-1, -1])):
         raise SettingError(f"train.recut needs windows that follow each other in a text; those of data set {data.name} do not")
 
 
-def _fit(recipe: Recipe, model: Network, data: Dataset, scaling: Scaling, out: Path, progress: bool,
-         watch: Callable[[list[dict]], None] | None) -> State:
-    settings = recipe.train
-    images = scaling.inputs(data.x_train)
-    tokens = to_tokens(images[:1] if settings.varies else images, recipe.model)
-    inputs = torch.from_numpy(images if settings.varies else tokens)
-    empty = torch.from_numpy(scaling.inputs(np.zeros(inputs.shape[-1:]))) if settings.varies else None
-    targets = torch.from_numpy(scaling.targets(data.y_train))
-    steps = -(-len(inputs) // settings.batch)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, settings.weight_decay), lr=settings.peak_lr)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.peak_lr, total_steps=settings.epochs * steps)
-    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average)) if settings.average else None
-    moving = {"model": model, "optimizer": optimizer, "schedule": schedule} | ({"average": average} if average else {})
-    kept = average.module if average else model
-    state = _resume(recipe, moving, out)
-    figure, sign = BETTER[recipe.model.task]
+class _Training:
+    """A training's parts, which move, and what it reads."""
 
-    hidden = not (progress and sys.stderr.isatty())
-    with tqdm(total=settings.epochs * steps, initial=state.epoch * steps, unit="step", disable=hidden) as bar:
-        while state.epoch < settings.epochs:
-            start = time.monotonic()
-            loss = _epoch(recipe, model, average, optimizer, schedule, inputs, empty, targets, state.epoch, bar, out)
-            validation = evaluate(kept, data.x_validate, data.y_validate, scaling, data)
-            state.epoch += 1
-            state.seconds += time.monotonic() - start
-            best = not state.history or sign * validation[figure] > sign * state.history[state.best_epoch - 1][figure]
-            state.history.append({"epoch": state.epoch, "loss": loss, **validation})
-            if best:
-                state.best_epoch = state.epoch
-                state.best_weights = {key: value.clone() for key, value in kept.state_dict().items()}
-            _save_state(recipe, moving, state, out)
-            bar.set_postfix({figure: f"{validation[figure]:.4g}"})
-            if watch:
-                watch(state.history)
-    return state
+    def __init__(self, recipe: Recipe, model: Network, data: Dataset, scaling: Scaling, out: Path):
+        self.recipe, self.model, self.data, self.scaling, self.out = recipe, model, data, scaling, out
+        settings = recipe.train
+        images = scaling.inputs(data.x_train)
+        tokens = to_tokens(images[:1] if settings.varies else images, recipe.model)
+        self.inputs = torch.from_numpy(images if settings.varies else tokens)
+        self.empty = torch.from_numpy(scaling.inputs(np.zeros(self.inputs.shape[-1:]))) if settings.varies else None
+        self.targets = torch.from_numpy(scaling.targets(data.y_train))
+        self.state = State()
+
+    def run(self, progress: bool, watch: Callable[[list[dict]], None] | None) -> State:
+        stages, saved = self.recipe.train.all_stages, _read_state(self.recipe, self.out)
+        self.state = State(**saved["state"]) if saved else State()
+        hidden = not (progress and sys.stderr.isatty())
+        with tqdm(total=sum(stage.epochs for stage in stages), initial=len(self.state.history), unit="epoch",
+                  disable=hidden) as bar:
+            for number in range(self.state.stage, len(stages)):
+                self._begin(number, saved)
+                while self.state.epoch < self.stage.epochs:
+                    self._epoch()
+                    bar.update()
+                    bar.set_postfix({self.figure: f"{self.state.history[-1][self.figure]:.4g}"})
+                    if watch:
+                        watch(self.state.history)
+                saved = None
+        return self.state
+
+    def _begin(self, number: int, saved: dict | None) -> None:
+        """Makes optimizer, learning rates and running mean of a stage, as they were `saved` in its middle, if they were."""
+        settings, self.stage = self.recipe.train, self.recipe.train.all_stages[number]
+        if saved is None and number:
+            self.model.load_state_dict(self.state.best_weights)
+            self.state = replace(self.state, stage=number, epoch=0, best=-1)
+        done = len(self.state.history) - self.state.epoch
+        steps = sum(-(-len(self._starts(done + k)) // self.stage.batch) for k in range(self.stage.epochs))
+        self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, settings.weight_decay), lr=self.stage.peak_lr)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, self.stage.peak_lr,
+                                                            total_steps=steps)
+        self.average = (AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.average)) if settings.average
+                        else None)
+        self.kept = self.average.module if self.average else self.model
+        self.moving = {"model": self.model, "optimizer": self.optimizer, "schedule": self.schedule}
+        self.moving |= {"average": self.average} if self.average else {}
+        for name, part in self.moving.items() if saved else ():
+            part.load_state_dict(saved[name])
+        self.figure, self.sign = BETTER[self.recipe.model.task]
+
+    def _epoch(self) -> None:
+        """An epoch, its validation, and what is written of both."""
+        state, start = self.state, time.monotonic()
+        loss = self._pass()
+        state.epoch += 1
+        state.history.append({"epoch": len(state.history) + 1, "loss": loss, **self._validation()})
+        state.seconds += time.monotonic() - start
+        if state.best < 0 or self._rank(state.history[-1]) > self._rank(state.history[state.best]):
+            state.best = len(state.history) - 1
+            state.best_weights = {key: value.clone() for key, value in self.kept.state_dict().items()}
+        saved = {"recipe": self.recipe.model_dump_json(), "state": vars(state)}
+        saved |= {name: part.state_dict() for name, part in self.moving.items()}
+        write_file(self.out / "training.pt", lambda path: torch.save(saved, path))
+        _write_json(self.out / "history.json", state.history)
+
+    def _validation(self) -> dict[str, float]:
+        """Figures on the validation part, with the state carried through it where the stage carries it; of classes also the loss,
+        since epochs often tie in accuracy."""
+        data, task = self.data, self.recipe.model.task
+        window = 1 if self.stage.window == 1 else len(data.x_validate)
+        values = predict(self.kept, data.x_validate, self.scaling, window)
+        found = data_figures(task, values, data.y_validate, data)
+        if task == "classification":
+            found["cross_entropy"] = float(-log_likelihood(values, data.y_validate).mean())
+        return found
+
+    def _rank(self, entry: dict) -> tuple[float, float]:
+        return self.sign * entry[self.figure], -entry.get("cross_entropy", 0.0)
+
+    def _starts(self, done: int) -> Tensor:
+        """First sequences of the windows that the epoch after `done` ones trains on."""
+        if self.stage.window == 1:
+            return torch.arange(len(self.inputs))
+        shift = int(np.random.default_rng((self.recipe.train.seed, done)).integers(self.stage.window))
+        return torch.from_numpy(window_starts(self.data.recordings["train"], self.stage.window, shift))
+
+    def _pass(self) -> float:
+        """One pass over the training part; returns the mean loss."""
+        self.model.train()
+        settings, stage, done = self.recipe.train, self.stage, len(self.state.history)
+        generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + done)
+        total = count = 0.0
+        inputs, targets = self.inputs, self.targets
+        if settings.recut:
+            inputs, targets = recut(inputs, targets, generator)
+        order = self._starts(done)
+        order = order[torch.randperm(len(order), generator=generator)]
+        for starts in order.split(stage.batch):
+            index = (starts[:, None] + torch.arange(stage.window)).flatten()
+            loss = self._loss(inputs[index], targets[index], generator)
+            value = loss.item()
+            if not np.isfinite(value):
+                kept = f"the state after epoch {done} is kept in {self.out / 'training.pt'}" if done else "nothing was written"
+                raise Diverged(f"the training diverged in epoch {done + 1}: its loss is {value}; {kept}; "
+                               f"lower the peak_lr ({stage.peak_lr}) and train into another folder")
+            self.optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
+            self.optimizer.step()
+            self.schedule.step()
+            if self.average:
+                self.average.update_parameters(self.model)
+            total, count = total + value * len(index), count + len(index)
+        return total / count
+
+    def _loss(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
+        settings, task = self.recipe.train, self.recipe.model.task
+        batch, mixed = augment(inputs, self.recipe.model, settings, self.empty, generator), settings.mix and self.stage.window == 1
+        if mixed:
+            batch, others, share = mix(batch, settings.mix, generator)
+        output = self.model(batch, window=self.stage.window)
+        loss = loss_of(task, output, targets, settings.label_smoothing)
+        if mixed:
+            loss = loss.lerp(loss_of(task, output, targets[others], settings.label_smoothing), share)
+        return loss
 
 
 def _parameter_groups(model: Network, weight_decay: float) -> list[dict]:
@@ -209,42 +311,6 @@ def _parameter_groups(model: Network, weight_decay: float) -> list[dict]:
     return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]
 
 
-def _epoch(recipe: Recipe, model: Network, average: AveragedModel | None, optimizer, schedule, inputs: Tensor,
-           empty: Tensor | None, targets: Tensor, epoch: int, bar: tqdm, out: Path) -> float:
-    """One pass over the training part; returns the mean loss."""
-    model.train()
-    settings = recipe.train
-    generator = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch)
-    total = 0.0
-    if settings.recut:
-        inputs, targets = recut(inputs, targets, generator)
-    for index in torch.randperm(len(inputs), generator=generator).split(settings.batch):
-        batch, wanted = augment(inputs[index], recipe.model, settings, empty, generator), targets[index]
-        if settings.mix:
-            batch, others, share = mix(batch, settings.mix, generator)
-        output = model(batch)
-        loss = loss_of(recipe.model.task, output, wanted, settings.label_smoothing)
-        if settings.mix:
-            loss = loss.lerp(loss_of(recipe.model.task, output, wanted[others], settings.label_smoothing), share)
-        value = loss.item()
-        if not np.isfinite(value):
-            kept = f"the state after epoch {epoch} is kept in {out / 'training.pt'}" if epoch else "nothing was written"
-            raise Diverged(
-                f"the training diverged in epoch {epoch + 1}: its loss is {value}; {kept}; "
-                f"lower train.peak_lr ({settings.peak_lr}) and train into another folder"
-            )
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
-        optimizer.step()
-        schedule.step()
-        if average:
-            average.update_parameters(model)
-        total += value * len(index)
-        bar.update()
-    return total / len(inputs)
-
-
 def loss_of(task: str, output: Tensor, target: Tensor, smoothing: float = 0.0) -> Tensor:
     if task == "regression":
         return F.smooth_l1_loss(output, target)
@@ -252,23 +318,24 @@ def loss_of(task: str, output: Tensor, target: Tensor, smoothing: float = 0.0) -
 
 
 @torch.no_grad()
-def predict(model: Network, x: np.ndarray, scaling: Scaling) -> np.ndarray:
-    """Predicted values (regression) or logits of data set inputs `x`."""
+def predict(model: Network, x: np.ndarray, scaling: Scaling, window: int = 1) -> np.ndarray:
+    """Predicted values (regression) or logits of data set inputs `x`, every `window` of which follow each other in time."""
     model.eval()
     tokens = torch.from_numpy(to_tokens(scaling.inputs(x), model.config))
-    batch = min(512, max(1, TOKENS // model.config.tokens))
-    return scaling.values(torch.cat([model(part) for part in tokens.split(batch)]).numpy())
+    batch = max(window, min(512, max(1, TOKENS // model.config.tokens)) // window * window)
+    return scaling.values(torch.cat([model(part, window=window) for part in tokens.split(batch)]).numpy())
 
 
 def evaluate(model: Network, x: np.ndarray, y: np.ndarray, scaling: Scaling, data: Dataset) -> dict[str, float]:
-    """Figures of `model` on inputs `x` and targets `y` of `data`."""
-    return data_figures(model.config.task, predict(model, x, scaling), y, data)
+    """Figures of `model` on inputs `x` and targets `y` of `data`, with the state carried through them where the model's is."""
+    return data_figures(model.config.task, predict(model, x, scaling, len(x) if model.config.carried else 1), y, data)
 
 
-def _resume(recipe: Recipe, moving: dict, out: Path) -> State:
+def _read_state(recipe: Recipe, out: Path) -> dict | None:
+    """What an interrupted training saved, if anything."""
     path = out / "training.pt"
     if not path.exists():
-        return State(epoch=0, seconds=0.0, history=[], best_epoch=0, best_weights={})
+        return None
     check_regular(path)
     try:
         saved = torch.load(path, weights_only=True)
@@ -277,16 +344,7 @@ def _resume(recipe: Recipe, moving: dict, out: Path) -> State:
         raise InputError(f"{path} cannot be read ({type(error).__name__}): delete it to train from the start") from None
     if not same:
         raise OutputError(f"{path} belongs to another recipe: train into another folder, or delete it to train from the start")
-    for name, part in moving.items():
-        part.load_state_dict(saved[name])
-    return State(**saved["state"])
-
-
-def _save_state(recipe: Recipe, moving: dict, state: State, out: Path):
-    saved = {"recipe": recipe.model_dump_json(), "state": vars(state)}
-    saved |= {name: part.state_dict() for name, part in moving.items()}
-    write_file(out / "training.pt", lambda path: torch.save(saved, path))
-    _write_json(out / "history.json", state.history)
+    return saved
 
 
 def _write_checkpoint(recipe: Recipe, model: Network, data: Dataset, scaling: Scaling, state: State, out: Path) -> dict:
@@ -310,7 +368,8 @@ def _write_checkpoint(recipe: Recipe, model: Network, data: Dataset, scaling: Sc
         "input": None if scaling.mean is None else {"mean": scaling.mean.tolist(), "std": scaling.std.tolist()},
         "output": {"scale": scaling.scale.tolist(), "offset": scaling.offset.tolist()},
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "epoch": state.best_epoch,
+        "epoch": state.best + 1,
+        "history": state.history,
         "figures": results,
         "seconds": round(state.seconds, 1),
         "torch": torch.__version__,

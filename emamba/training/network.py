@@ -9,6 +9,7 @@ Symbols, as in the Mamba paper (arXiv 2312.00752) and in ours:
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -89,18 +90,20 @@ class Network(nn.Module):
         if leaf not in module._parameters:  # a tensor may have several readers
             module.register_parameter(leaf, value)
 
-    def forward(self, tokens: Tensor, trace: dict | None = None) -> Tensor:
+    def forward(self, tokens: Tensor, trace: dict | None = None, window: int = 1) -> Tensor:
+        """`window`: sequences of the batch that follow each other in time, with the state carried from each to the next."""
         tensors, values = dict(self.named_parameters()), {}
         for node in self.graph:
             inputs = [values[name] for name in node.inputs]
-            values[node.name] = self._value(node, tensors, *inputs) if inputs else tokens
+            values[node.name] = self._value(node, tensors, window, *inputs) if inputs else tokens
             if trace is not None:
                 trace[node.name] = values[node.name].detach()
         found = values[self.graph.output.name]
         return found[:, 0] if self.graph.pooled else found
 
-    def _value(self, node: Node, tensors: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
-        value = node.operator.real(self.xp, node, parameters(self.xp, self.graph, node, tensors), *inputs)
+    def _value(self, node: Node, tensors: Mapping[str, Tensor], window: int, *inputs: Tensor) -> Tensor:
+        compute = partial(node.operator.real, self.xp, node, parameters(self.xp, self.graph, node, tensors))
+        value = node.operator.carry(compute, window, *inputs)
         if node.role == "branch":
             value = F.dropout(value, self.dropout, self.training)
         if self.training and self.noise_bits and node.role in NOISY:

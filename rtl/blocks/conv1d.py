@@ -158,12 +158,13 @@ class Conv1d(Weighted):
         """`past` are the taps before the token, 0 before the first; `kept` those before the next one."""
         taken = block.i.valid & block.i.ready
         first = block.i.payload.first
-        if self.output.beats == 1 and block.window:
+        if self.output.beats == 1 and block.carries:
             row = Signal.like(past, name="row")
-            with m.If(block.window.write):
-                m.d.sync += row.eq(block.window.connect(m, row))
-            with m.Elif(taken):
+            with m.If(taken):
                 m.d.sync += row.eq(kept)
+            if block.window:
+                with m.If(block.window.write):
+                    m.d.sync += row.eq(block.window.connect(m, row))
             m.d.comb += past.eq(Mux(first, 0, row))
             return
         if self.output.beats == 1:  # registers, cleared behind the last token: clearing costs nothing there

@@ -45,11 +45,11 @@ class Pool(Spec):
         m.d.comb += block.i.ready.eq(pipeline.advance)
         values, began = list(block.i.payload.data), Const(1)
         taken, beat = block.i.valid & pipeline.advance, Signal(range(count))
-        if op.mean or block.options.stateful:
+        if op.mean or block.carries:
             with m.If(taken):
                 m.d.sync += beat.eq(Mux(beat == count - 1, 0, beat + 1))
         first = block.i.payload.first
-        if block.options.stateful:
+        if block.carries:
             first = self._first(m, block, taken & (beat == count - 1))
             began = self._began(m, block, taken, first)
         if op.mean:

@@ -22,7 +22,7 @@ class Recurrence:
             first = pipeline.register(first, "first_read")
             if op.h0 is not None:
                 origin = pipeline.each(lambda own, h: own.register(h, "origin"), origin)
-        if self.cycles > 1 or block.window or op.h0 is not None:
+        if self.cycles > 1 or block.carries or op.h0 is not None:
             states = pipeline.each(lambda own, start, h: Mux(first, start, h).as_signed(), origin, states)
 
         def state(own, k, h, a, term):
@@ -55,14 +55,14 @@ class Recurrence:
         op, advance, bits = self.op, pipeline.advance, self.op.h.bits
         if self.cycles == 1:  # registers, cleared behind the last token: clearing costs nothing there
             states = [Signal(shape_of(op.h), name="state") for _ in stored]
+            with m.If(advance & live):
+                m.d.sync += [h.eq(value) for h, value in zip(states, stored, strict=True)]
             if block.window:
                 with m.If(block.window.write):
                     m.d.sync += Cat(states).eq(block.window.connect(m, Cat(states)))
-            else:
+            elif not block.carries and op.h0 is None:
                 with m.If(advance & live & last):
-                    m.d.sync += [h.eq(0 if op.h0 is None else value) for h, value in zip(states, stored, strict=True)]
-            with m.Elif(advance & live):
-                m.d.sync += [h.eq(value) for h, value in zip(states, stored, strict=True)]
+                    m.d.sync += [h.eq(0) for h in states]
             return states
         width, parity = bits * len(stored), block.fault is not None
         m.submodules.states = memory = Memory(shape=unsigned(width + parity), depth=self.cycles, init=[])

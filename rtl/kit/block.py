@@ -60,11 +60,13 @@ def _stream(format: IntFormat, lanes: int) -> stream.Signature:
 class BlockOptions:
     """What a block has beside its streams.
 
-    `count`: flags of clipped values; `stateful`: a window onto its state, with which a packet may go on; `parity` of its
-    memories; `loads`: by name, makers of memories that stand for constant ones (`rtl.plan.loads`).
+    `count`: flags of clipped values; `carried`: a packet without `first` goes on with the state of the one before; `stateful`:
+    that, and a window onto the state; `parity` of its memories; `loads`: by name, makers of memories that stand for constant
+    ones (`rtl.plan.loads`).
     """
 
     count: bool = False
+    carried: bool = False
     stateful: bool = False
     parity: bool = False
     loads: Mapping[str, Callable[[], wiring.Component]] = field(default_factory=dict)
@@ -119,7 +121,7 @@ class Spec:
 
     def inventory(self, options: BlockOptions = PLAIN) -> inv.Inventory:
         """What its circuit is made of."""
-        return tally(lambda: self.build(options)) if options.loads else _made(self)
+        return _made(self) if options == PLAIN else tally(lambda: self.build(options))
 
     def circuit(self, m: Module, block: "Block", platform) -> None:
         """Writes the circuit between the streams of `block` into `m`."""
@@ -138,7 +140,7 @@ class Block(Component):
     """
 
     def __init__(self, spec: Spec, options: BlockOptions = PLAIN, name: str = "", *, src_loc_at: int = 0):
-        self.spec, self.options = spec, options
+        self.spec, self.options, self.carries = spec, options, options.carried or options.stateful
         super().__init__({name: In(port.signature) for name, port in spec.inputs.items()} | {"o": Out(spec.output.signature)})
         self.loads = {part: make() for part, make in options.loads.items()}
         self.clips = Signal(spec.output.lanes, name="clips") if options.count else None

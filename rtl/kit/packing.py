@@ -21,8 +21,16 @@ def payload_words(port: Port) -> int:
     return -(-payload_bits(port) // WORD)
 
 
-def pack(port: Port, tokens: np.ndarray) -> np.ndarray:
-    """Beats [batch·L·beats, words] of sequences [batch, L, width]; lanes beyond the width are 0."""
+def pack(port: Port, tokens: np.ndarray, window: int = 1) -> np.ndarray:
+    """Beats of sequences.
+
+    Parameters
+        tokens: [batch, L, width] of integers
+        window: sequences that follow each other in time: only the first of them has `first`, which clears the state
+
+    Returns
+        words [batch·L·beats, words]; lanes beyond the width are 0
+    """
     tokens = np.asarray(tokens, np.int64)
     if tokens.ndim != 3 or tokens.shape[2] != port.width:
         raise InputError(f"a port of {port.width} channels packs arrays [batch, L, {port.width}], not {list(tokens.shape)}")
@@ -33,7 +41,7 @@ def pack(port: Port, tokens: np.ndarray) -> np.ndarray:
     padded[..., :width] = tokens
     lanes = padded.reshape(-1, port.lanes)
     first, last = np.zeros((2, batch, length, port.beats), np.int64)
-    first[:, :1], last[:, -1:] = 1, 1
+    first[::window, :1], last[:, -1:] = 1, 1
     words = np.zeros((payload_words(port), len(lanes)), np.uint32)
     for lane in range(port.lanes):
         _insert(words, lanes[:, lane], lane * port.format.bits, port.format.bits)

@@ -25,6 +25,7 @@ class Accelerator(wiring.Component):
     def __init__(self, schedule: Schedule, options: BlockOptions = PLAIN, *, trace: bool = False,
                  loads: Mapping[str, dict] | None = None):
         self.schedule, self.parity = schedule, options.parity
+        options = replace(options, carried=schedule.graph.carried)
         self.blocks = {name: spec.build(replace(options, loads=(loads or {}).get(name, {})), _identifier(name))
                        for name, spec in schedule.blocks.items()}
         self.inputs, self.output = {"i": schedule.input}, schedule.output

@@ -170,7 +170,7 @@ def resources(inventory: Inventory, family: str) -> dict[str, float]:
 def components(schedule: Schedule, loads: Mapping[str, dict] | None = None) -> dict[str, tuple[str, Inventory]]:
     """Every instance in `Accelerator`, by name: its node, or "streams" before the first one, and what it is made of."""
     found = {"pacer": ("streams", Pacer(schedule.input, schedule.period).inventory())}
-    found |= {name: (name, block.inventory(BlockOptions(loads=(loads or {}).get(name, {}))))
+    found |= {name: (name, block.inventory(BlockOptions(carried=schedule.graph.carried, loads=(loads or {}).get(name, {}))))
               for name, block in schedule.blocks.items()}
     for name, output in schedule.outputs.items():
         node = name if name in schedule.blocks else "streams"

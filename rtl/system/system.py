@@ -107,7 +107,8 @@ class System(wiring.Component):
             ours, its = getattr(self, f"s_axil_{name}"), getattr(lite, name)
             m.d.comb += ours.eq(its) if port.flow is Out else its.eq(ours)
         options, loads = self.options, self.loads
-        accelerator = Accelerator(self.schedule, BlockOptions(options.counters, options.stateful, options.parity),
+        blocks = BlockOptions(count=options.counters, stateful=options.stateful, parity=options.parity)
+        accelerator = Accelerator(self.schedule, blocks,
                                   loads=loads.memories if loads else None)
         bank, core = Bank(m, lite, options.capabilities), Core(self.schedule, accelerator, options.bus_bits // 8)
         words, guard = core.connect(m, bank)

@@ -1,0 +1,118 @@
+"""A state that is carried from sequence to sequence: every executor goes on as one long sequence would."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from emamba.artifact import load, save
+from emamba.base.errors import DesignLimit, EmambaError, InputError
+from emamba.config import ModelConfig, QuantizeConfig, Recipe, validate
+from emamba.datasets.recordings import window_starts
+from emamba.graph import build_graph, graph_from_json
+from emamba.quantization.quantize import calibration_tokens
+from emamba.run.compiled import IntegerLoop
+from emamba.run.executors import make_executor
+from emamba.run.integer import IntegerModel
+from emamba.run.reference import NUMPY, Reference
+from flow.compare import compare
+from flow.simulate import simulate
+from sim.executor import RtlExecutor
+from sim.models import SHAPES, random_artifact, random_inputs
+
+SEQUENCES = 9
+CASES = ("emamba-image", "emamba-odd", "emamba-one-token", "standard-tokens", "mamba2-norm-before",
+         "mamba2-groups", "pointwise-gated-pool")
+
+
+def carried(shape: str, **settings):
+    return random_artifact(ModelConfig(**SHAPES[shape], carried=True), **settings)
+
+
+@pytest.mark.parametrize("shape", CASES)
+def test_integers_go_on(shape):
+    """The integer model, its packets, the C loop, and the float model as one long sequence; the first sequence is that of a
+    model whose state is not carried."""
+    artifact = carried(shape)
+    model, x = IntegerModel(artifact), random_inputs(artifact.config, SEQUENCES)
+    tokens = artifact.codec.encode(x, artifact.input)
+    values = model.run(tokens)
+    answer, state, parts = values[artifact.graph.output.name], None, []
+    for sequence in tokens:
+        part, state = model.resume(sequence[None], state)
+        parts.append(part)
+    assert np.array_equal(np.concatenate(parts), answer)
+    assert np.array_equal(IntegerLoop(artifact).run(tokens, 2), answer)
+    alone = IntegerModel(replace(artifact, graph=replace(artifact.graph, carried=False)))
+    assert np.array_equal(alone.answer(tokens)[0], answer[0]) and not np.array_equal(alone.answer(tokens), answer)
+    assert np.array_equal(np.concatenate([alone.run(tokens, window=3)[artifact.graph.output.name][k:k + 3] for k in (0, 3, 6)]),
+                          np.concatenate([model.answer(tokens[k:k + 3]) for k in (0, 3, 6)]))
+    scan = next(node.name for node in artifact.graph if node.kind in ("Scan", "HeadScan"))
+    assert model.states(scan, values).shape[:2] == tokens.shape[:2]
+    reference = Reference(artifact.graph, artifact.weights)
+    real = reference.run(artifact.codec.standardize(x))
+    node = artifact.graph[scan]
+    joined = (real[name].reshape(1, -1, real[name].shape[-1]) for name in node.inputs)
+    whole = node.operator.real(NUMPY, node, reference.parameters[scan], *joined)
+    np.testing.assert_allclose(real[scan].reshape(whole.shape), whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("shape", "cycles"), [("emamba-image", 3), ("emamba-odd", 1), ("mamba2-norm-before", 2),
+                                               ("pointwise-gated-pool", 1)])
+def test_hardware_goes_on(shape, cycles, tmp_path):
+    artifact = carried(shape)
+    x = random_inputs(artifact.config, SEQUENCES)
+    rtl = RtlExecutor(artifact, cycles, tmp_path, trace=True, fast=False)
+    result = compare(artifact, ("int", "rtl"), (make_executor(artifact, "int"),
+                                                lambda x, keep: rtl.run(artifact.codec.encode(x, artifact.input), keep)), x)
+    assert result.mismatches == 0 and len(result.keys) == len(artifact.graph) - 1
+    _, found = simulate(artifact, x[:3], cycles, 1000, stall_percent=30)
+    assert found["beats"]["different"] == 0 and found["beats"]["left"] == found["beats"]["expected"]
+
+
+def test_artifact(tmp_path):
+    artifact = carried("emamba-image")
+    save(artifact, tmp_path / "a")
+    assert load(tmp_path / "a").graph.carried and graph_from_json(artifact.graph.to_json()).carried
+    with pytest.raises(InputError, match="perhaps carried = true"):
+        graph_from_json(artifact.graph.to_json() | {"carried": False})
+
+
+def test_widths():
+    """A has 10 bits where a state is carried, 8 else, and those that are given."""
+    def bits(artifact):
+        return artifact.operators["block0.y"].a.bits
+
+    assert bits(carried("emamba-image")) == 10 and bits(random_artifact("emamba-image")) == 8
+    assert bits(carried("emamba-image", a_bits=7)) == 7
+
+
+def test_what_needs_whole_sequences_is_refused():
+    with pytest.raises(DesignLimit, match=r"node 'block\d.\w+': a Reverse needs whole sequences, so no state is carried"):
+        build_graph(ModelConfig(**SHAPES["emamba-image"], direction="backward", carried=True))
+
+
+def test_windows():
+    recordings = np.repeat([3, 1, 2], [5, 2, 4])
+    assert window_starts(recordings, 2).tolist() == [0, 2, 5, 7, 9]
+    assert window_starts(recordings, 2, 1).tolist() == [1, 3, 5, 8]  # the second recording is too short to shift
+    assert window_starts(recordings, 4).tolist() == [0, 7] and window_starts(recordings, 6).tolist() == []
+
+
+def test_calibration_follows_recordings():
+    config, settings = ModelConfig(**SHAPES["emamba-odd"], carried=True), QuantizeConfig(frames=12)
+    x = np.broadcast_to(np.arange(40.0)[:, None, None], (40, 7, 3))
+    recordings = np.repeat([0, 1, 2], [13, 14, 13])
+    found = calibration_tokens(x, config, settings, recordings)[:, 0, 0].astype(int)
+    assert len(found) == 12 and (np.diff(found) == 1).all() and len(set(recordings[found])) == 1
+    assert (np.diff(calibration_tokens(x, config, settings)[:, 0, 0]) == 1).all()
+    assert len(calibration_tokens(x[:5], config, settings)) == 5
+
+
+def test_stages_need_a_carried_state():
+    recipe = {"data": {"name": "mars"}, "model": SHAPES["emamba-image"],
+              "train": {"stages": [{"window": 4, "epochs": 1, "batch": 1, "peak_lr": 0.001}]}}
+    with pytest.raises(EmambaError, match=r"need model\.carried = true"):
+        validate(Recipe, recipe, "recipe")
+    with pytest.raises(EmambaError, match=r"train\.epochs must be 1 or more"):
+        validate(Recipe, recipe | {"train": {"epochs": 0}}, "recipe")
