@@ -88,4 +88,4 @@ def calibration(data: datasets.Dataset, model: ModelConfig, settings: QuantizeCo
 
 def _trained(record: dict) -> dict:
     """What an artifact keeps of a checkpoint's record."""
-    return {key: record[key] for key in ("recipe", "parameters", "epoch", "seed", "torch") if key in record}
+    return {key: record[key] for key in ("recipe", "parameters", "epoch", "history", "seed", "torch") if key in record}

@@ -114,7 +114,7 @@ def test_bad_models(tmp_path, shape, change, sentence):
     ("split = 'x'", "", "data.name: Field required"),
     ("name = 3", "", "data.name: Input should be a valid string"),
     ("name = 'mars'\nfolder = 'x'", "", "data.folder: unknown key"),
-    ("name = 'mars'", "epochs = 0", "train.epochs: Input should be greater than or equal to 1"),
+    ("name = 'mars'", "epochs = 0", "the whole: train.epochs must be 1 or more where there are no train.stages"),
     ("name = 'mars'", "batch = 0", "train.batch: Input should be greater than or equal to 1"),
     ("name = 'mars'", "peak_lr = 0.0", "train.peak_lr: Input should be greater than 0"),
     ("name = 'mars'", "peak_lr = 'fast'", "train.peak_lr: Input should be a valid number, unable to parse string as a number"),

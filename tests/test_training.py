@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from emamba import datasets
-from emamba.base.errors import EmambaError
+from emamba.base.errors import EmambaError, SettingError
 from emamba.config import Recipe
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import figures
@@ -85,29 +85,72 @@ def test_other_tasks(use, tmp_path, model, figure, limit):
     assert record["output"]["scale"] == [1.0] * model["outputs"]
 
 
-@pytest.mark.parametrize("average", [0.0, 0.9])
-def test_same_seed_same_weights_and_resuming_changes_nothing(use, tmp_path, monkeypatch, average):
-    use(make_data())
-    recipe = make_recipe(average=average)
+def stage(window: int, epochs: int) -> dict:
+    return {"window": window, "epochs": epochs, "batch": 2, "peak_lr": 0.01}
+
+
+RECORDINGS = {part: np.repeat(np.arange(4), n // 4 + 2)[:n] for part, n in (("train", 150), ("validate", 40), ("test", 40))}
+
+
+@pytest.mark.parametrize(("settings", "stops"), [({}, (2,)), ({"average": 0.9}, (2,)), (
+    {"epochs": 2, "stages": [stage(4, 2), stage(9, 2)]}, (1, 2, 3, 5))])
+def test_same_seed_same_weights_and_resuming_changes_nothing(use, tmp_path, monkeypatch, settings, stops):
+    use(make_data(recordings=RECORDINGS))
+    recipe = make_recipe(MODEL | {"carried": "stages" in settings}, **settings)
     training.train(recipe, tmp_path / "whole", progress=False)
 
-    epoch = training._epoch
+    one_pass = training._Training._pass
+    for stop in stops:
+        def interrupted(self, stop=stop):
+            if len(self.state.history) == stop:
+                raise KeyboardInterrupt
+            return one_pass(self)
 
-    def interrupted(*arguments):
-        if arguments[8] == 2:
-            raise KeyboardInterrupt
-        return epoch(*arguments)
-
-    monkeypatch.setattr(training, "_epoch", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        training.train(recipe, tmp_path / "parts", progress=False)
-    assert not (tmp_path / "parts/checkpoint.json").exists()
-    monkeypatch.setattr(training, "_epoch", epoch)
+        monkeypatch.setattr(training._Training, "_pass", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(recipe, tmp_path / "parts", progress=False)
+        assert not (tmp_path / "parts/checkpoint.json").exists()
+    monkeypatch.setattr(training._Training, "_pass", one_pass)
     training.train(recipe, tmp_path / "parts", progress=False)
 
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert whole.keys() == parts.keys() and all(torch.equal(whole[key], parts[key]) for key in whole)
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_stages_learn_over_time(use, tmp_path):
+    """Targets that are the mean of the last two sequences' inputs: only a carried state knows the one before."""
+    def part(n, seed):
+        x = np.random.default_rng(seed).normal(0, 1, (n, 2, 3)).astype(np.float32)
+        mean = x.mean(1)[:, :2]
+        return x, (mean + np.concatenate([mean[:1], mean[:-1]])).astype(np.float32)
+
+    arrays = {f"{axis}_{name}": value for name, n, seed in (("train", 160, 0), ("validate", 60, 1), ("test", 60, 2))
+              for axis, value in zip("xy", part(n, seed), strict=True)}
+    one = {name: np.zeros(len(arrays[f"x_{name}"]), np.int64) for name in ("train", "validate", "test")}
+    use(make_data(recordings=one, **arrays))
+    model = MODEL | {"length": 2, "carried": True}
+    after = training.train(make_recipe(model, epochs=0, stages=[stage(8, 16)]), tmp_path / "over", progress=False)
+    alone = training.train(make_recipe(model | {"carried": False}, epochs=16, peak_lr=0.01, batch=16), tmp_path / "alone", progress=False)
+    assert after["figures"]["test"]["rmse"] < 0.7 * alone["figures"]["test"]["rmse"]
+
+
+def test_stages_need_recordings(use, tmp_path):
+    recipe = make_recipe(MODEL | {"carried": True}, stages=[stage(40, 1)])
+    use(make_data())
+    with pytest.raises(SettingError, match="does not tell which sequences of its train part follow each other"):
+        training.train(recipe, tmp_path / "a", progress=False)
+    use(make_data(recordings=RECORDINGS))
+    with pytest.raises(SettingError, match="no recording of data set made has 40 sequences to train on"):
+        training.train(recipe, tmp_path / "b", progress=False)
+
+
+def test_ties_in_accuracy_are_broken_by_the_loss(use, tmp_path):
+    use(make_data("classification"))
+    record = training.train(make_recipe(CLASSES, epochs=12, peak_lr=3e-2, seed=1), tmp_path, progress=False)
+    best = max(record["history"], key=lambda entry: (entry["accuracy"], -entry["cross_entropy"]))
+    assert record["epoch"] == best["epoch"]
+    assert len({entry["accuracy"] for entry in record["history"]}) < len(record["history"])
 
 
 def test_test_frames_of_seen_subjects(use, tmp_path):

@@ -32,6 +32,7 @@ from ..datasets.metrics import BETTER, data_figures, log_likelihood
 from ..datasets.recordings import window_starts
 from ..datasets.tokens import to_tokens
 from ..graph import build_graph
+from ..graph.parameters import check_tensors
 from ..io.files import alone, check_regular, write_file
 from ..quantization.quantize import CHECKPOINT_VERSION
 from .augmentation import augment, mix, recut
@@ -133,6 +134,7 @@ def train(
     torch.manual_seed(recipe.train.seed)
     model = Network(recipe.model)
     if start is not None:
+        check_tensors(model.graph, start, "the model to start from")
         model.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in start.items()})
     model.noise_bits, model.dropout = recipe.train.noise_bits, recipe.train.dropout
     with alone(out, "a training"):
@@ -271,6 +273,7 @@ class _Training:
         if settings.recut:
             inputs, targets = recut(inputs, targets, generator)
         order = self._starts(done)
+        order = order[order + stage.window <= len(inputs)]
         order = order[torch.randperm(len(order), generator=generator)]
         for starts in order.split(stage.batch):
             index = (starts[:, None] + torch.arange(stage.window)).flatten()
@@ -279,7 +282,8 @@ class _Training:
             if not np.isfinite(value):
                 kept = f"the state after epoch {done} is kept in {self.out / 'training.pt'}" if done else "nothing was written"
                 raise Diverged(f"the training diverged in epoch {done + 1}: its loss is {value}; {kept}; "
-                               f"lower the peak_lr ({stage.peak_lr}) and train into another folder")
+                               f"lower {'train.' if stage.window == 1 else 'the stage\'s '}peak_lr ({stage.peak_lr}) and train into "
+                               "another folder")
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)

@@ -12,6 +12,7 @@ from emamba.config import FinetuneConfig, Recipe, TrainConfig, load_toml, valida
 from emamba.datasets.metrics import words
 from emamba.datasets.tokens import executor_tokens
 from emamba.io.files import check_replaceable
+from emamba.quantization.quantize import read_model
 
 from .arguments import LARGE, Commands, check_artifact_folder, command
 from .output import measure_and_save
@@ -22,6 +23,9 @@ def add(commands: Commands) -> None:
                   "emamba train models/recipes/mars.toml --out runs/mars")
     sub.add_argument("recipe", type=Path, help="TOML file with [data], [model] and [train]")
     sub.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an interrupted training in it goes on")
+    sub.add_argument("--start", type=Path, metavar="FOLDER", help="artifact or checkpoint whose weights it starts from, instead of "
+                     "random ones")
+    sub.add_argument("--test", action="store_true", help="print the figures of the test part too")
     sub.add_argument("--threads", **at_least(1, 1024), help="processor threads (default: all)")
 
     sub = command(commands, "prepare", _prepare, "turn a CSV time series, or folders of WAV files, into a data set of your own",
@@ -57,8 +61,9 @@ def _train(options: argparse.Namespace) -> int:
     except ImportError as error:
         raise _lacks_training(error) from None
     recipe = load_toml(Recipe, options.recipe)
-    record = train(recipe, options.out, options.data, threads=options.threads)
-    for part in ("validate", "test"):
+    start = None if options.start is None else read_model(options.start).weights
+    record = train(recipe, options.out, options.data, threads=options.threads, start=start)
+    for part in ("validate", "test")[:1 + options.test]:
         print(f"{part}: {words(record['figures'][part], record['figures']['unit'])}")
     return 0
 
