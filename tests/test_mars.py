@@ -178,10 +178,12 @@ def with_value(position, value):
         ("test_labels", with_value((2, 3), np.nan), r"test_labels of frame 2 has values that are not finite: copy it again"),
         ("test_labels", with_value((5, 0), np.inf), r"test_labels of frame 5 has values that are not finite: copy it again"),
         ("train_labels", with_value((20, 3), np.nan), r"train_labels of frame 20 has values that are not finite: copy it again"),
-        ("test_labels", lambda a: a[:, :56], r"test_labels \(8, 56\), test_subject \(8,\) and test_movement \(8,\) do not fit 8 frames of 57 values"),
+        ("test_labels", lambda a: a[:, :56], r"test_labels \(8, 56\), test_subject \(8,\) and test_movement \(8,\) do not fit 8 "
+                                            "frames of 57 values"),
         ("train_labels", lambda a: a.astype(str), "train_labels is no list of numbers: copy it again"),
         ("test_count", lambda a: np.zeros((3, 0), np.uint8), "test_count is no list of numbers: copy it again"),
-        ("test_subject", lambda a: a[1:], r"test_labels \(8, 57\), test_subject \(7,\) and test_movement \(8,\) do not fit 8 frames of 57 values"),
+        ("test_subject", lambda a: a[1:], r"test_labels \(8, 57\), test_subject \(7,\) and test_movement \(8,\) do not fit 8 "
+                                            "frames of 57 values"),
     ],
 )
 def test_wrong_points(points, key, change, message):

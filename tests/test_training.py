@@ -119,20 +119,19 @@ def test_same_seed_same_weights_and_resuming_changes_nothing(use, tmp_path, monk
 
 
 def test_stages_learn_over_time(use, tmp_path):
-    """Targets that are the mean of the last two sequences' inputs: only a carried state knows the one before."""
+    """Targets add the mean of the sequence before, whose deviation is 1/√2: no model that knows one sequence comes below that."""
     def part(n, seed):
         x = np.random.default_rng(seed).normal(0, 1, (n, 2, 3)).astype(np.float32)
         mean = x.mean(1)[:, :2]
         return x, (mean + np.concatenate([mean[:1], mean[:-1]])).astype(np.float32)
 
-    arrays = {f"{axis}_{name}": value for name, n, seed in (("train", 160, 0), ("validate", 60, 1), ("test", 60, 2))
+    arrays = {f"{axis}_{name}": value for name, n, seed in (("train", 240, 0), ("validate", 60, 1), ("test", 60, 2))
               for axis, value in zip("xy", part(n, seed), strict=True)}
     one = {name: np.zeros(len(arrays[f"x_{name}"]), np.int64) for name in ("train", "validate", "test")}
     use(make_data(recordings=one, **arrays))
-    model = MODEL | {"length": 2, "carried": True}
-    after = training.train(make_recipe(model, epochs=0, stages=[stage(8, 16)]), tmp_path / "over", progress=False)
-    alone = training.train(make_recipe(model | {"carried": False}, epochs=16, peak_lr=0.01, batch=16), tmp_path / "alone", progress=False)
-    assert after["figures"]["test"]["rmse"] < 0.7 * alone["figures"]["test"]["rmse"]
+    recipe = make_recipe(MODEL | {"length": 2, "carried": True}, epochs=0, stages=[stage(8, 20) | {"peak_lr": 0.03}])
+    record = training.train(recipe, tmp_path, progress=False)
+    assert record["figures"]["test"]["rmse"] < 0.55 < np.sqrt(0.5)
 
 
 def test_stages_need_recordings(use, tmp_path):

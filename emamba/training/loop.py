@@ -216,8 +216,7 @@ class _Training:
         done = len(self.state.history) - self.state.epoch
         steps = sum(-(-len(self._starts(done + k)) // self.stage.batch) for k in range(self.stage.epochs))
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, settings.weight_decay), lr=self.stage.peak_lr)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, self.stage.peak_lr,
-                                                            total_steps=steps)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, self.stage.peak_lr, total_steps=steps)
         self.average = (AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.average)) if settings.average
                         else None)
         self.kept = self.average.module if self.average else self.model
@@ -281,9 +280,9 @@ class _Training:
             value = loss.item()
             if not np.isfinite(value):
                 kept = f"the state after epoch {done} is kept in {self.out / 'training.pt'}" if done else "nothing was written"
-                raise Diverged(f"the training diverged in epoch {done + 1}: its loss is {value}; {kept}; "
-                               f"lower {'train.' if stage.window == 1 else 'the stage\'s '}peak_lr ({stage.peak_lr}) and train into "
-                               "another folder")
+                key = "train.peak_lr" if stage.window == 1 else "the stage's peak_lr"
+                raise Diverged(f"the training diverged in epoch {done + 1}: its loss is {value}; {kept}; lower {key} "
+                               f"({stage.peak_lr}) and train into another folder")
             self.optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_NORM)
@@ -296,7 +295,8 @@ class _Training:
 
     def _loss(self, inputs: Tensor, targets: Tensor, generator: torch.Generator) -> Tensor:
         settings, task = self.recipe.train, self.recipe.model.task
-        batch, mixed = augment(inputs, self.recipe.model, settings, self.empty, generator), settings.mix and self.stage.window == 1
+        batch = augment(inputs, self.recipe.model, settings, self.empty, generator)
+        mixed = settings.mix and self.stage.window == 1
         if mixed:
             batch, others, share = mix(batch, settings.mix, generator)
         output = self.model(batch, window=self.stage.window)

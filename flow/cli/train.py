@@ -23,8 +23,8 @@ def add(commands: Commands) -> None:
                   "emamba train models/recipes/mars.toml --out runs/mars")
     sub.add_argument("recipe", type=Path, help="TOML file with [data], [model] and [train]")
     sub.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an interrupted training in it goes on")
-    sub.add_argument("--start", type=Path, metavar="FOLDER", help="artifact or checkpoint whose weights it starts from, instead of "
-                     "random ones")
+    sub.add_argument("--start", type=Path, metavar="FOLDER", help="artifact or checkpoint whose weights it starts from, instead "
+                     "of random ones")
     sub.add_argument("--test", action="store_true", help="print the figures of the test part too")
     sub.add_argument("--threads", **at_least(1, 1024), help="processor threads (default: all)")
 
