@@ -57,7 +57,7 @@ def test_integers_go_on(shape):
     np.testing.assert_allclose(real[scan].reshape(whole.shape), whole, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("shape", "cycles"), [("emamba-image", 3), ("emamba-odd", 1), ("mamba2-norm-before", 2),
+@pytest.mark.parametrize(("shape", "cycles"), [("emamba-image", 3), ("emamba-three-blocks", 1), ("mamba2-norm-before", 2),
                                                ("pointwise-gated-pool", 1)])
 def test_hardware_goes_on(shape, cycles, tmp_path):
     artifact = carried(shape)
