@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 ONLY = {"icarus": r"full_speed|random_stalls/.*rates=1|reset_in_traffic/.*rates=2"}
 """One test of each kind: Icarus takes ten times as long as Verilator, and runs all tests of every block."""
-CASES = [("emamba-image", 3), ("standard-sequence", 8), ("emamba-per-token", 1), ("standard-one-channel", 2),
+CASES = [("emamba-image", 9), ("standard-sequence", 8), ("emamba-per-token", 4), ("standard-one-channel", 2),
          ("hybrid-attention", 16)]
 
 

@@ -13,7 +13,7 @@ from .bench import bench, failed, random_tokens, run_together
 
 def wire(component, port, outputs=("o",), schedule=None):
     """The bench of a component that passes one port's beats on."""
-    return bench(component, random_tokens(port, length=8), inputs={"i": port}, outputs=dict.fromkeys(outputs, port),
+    return bench(component, random_tokens(port, length=5), inputs={"i": port}, outputs=dict.fromkeys(outputs, port),
                  model=lambda tokens: tokens, schedule=schedule)
 
 
@@ -31,7 +31,7 @@ def fork(outputs):
 def gearbox(bits, width, in_lanes, out_lanes):
     format = IntFormat(bits, signed=bits == 8)
     i, o = Port(format, width, in_lanes), Port(format, width, out_lanes)
-    return bench(Gearbox(format, width, in_lanes, out_lanes), random_tokens(i, length=7), inputs={"i": i}, outputs={"o": o},
+    return bench(Gearbox(format, width, in_lanes, out_lanes), random_tokens(i, length=4), inputs={"i": i}, outputs={"o": o},
                  model=lambda tokens: tokens)
 
 

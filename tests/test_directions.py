@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from blocks import check
+from blocks import check, check_model
 
 from emamba.artifact import Codec, load, save
 from emamba.base.errors import DesignLimit
@@ -22,8 +22,7 @@ from rtl.kit.tally import tally
 from rtl.plan.schedule import Schedule
 from rtl.system.system import Options
 from sim import cases
-from sim.executor import RtlExecutor
-from sim.models import random_artifact, random_inputs
+from sim.models import random_artifact
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,20 +137,7 @@ CASES = [("alternating", 20, {}), ("both", 1, {"blocks": 1}), ("backward", 3, {"
 @pytest.mark.slow
 @pytest.mark.parametrize("direction, cycles, changes", CASES, ids=[case[0] for case in CASES])
 def test_hardware(direction, cycles, changes, tmp_path):
-    """Values of every node, every beat in its cycle, high-water marks, stalls. A sequence more of latency for each reversal, and
-    no cycle more of a sequence."""
-    artifact = random_artifact(ModelConfig(**SHAPE | changes, direction=direction))
-    rtl = RtlExecutor(artifact, cycles, tmp_path, trace=True, fast=False)
-    schedule = rtl.schedule
-    until_full = schedule.latency // schedule.cycles_per_frame + 3
-    integers = artifact.codec.encode(random_inputs(artifact.config, until_full), artifact.input)
-    expected = IntegerModel(artifact).run(integers)
-    assert all(np.array_equal(value, expected[name]) for name, value in rtl.run(integers).items())
-    result = rtl.last
-    assert (result.output_cycles - result.first_input).tolist() == schedule.timetable(until_full)
-    assert result.peaks == {queue.name: queue.peak for queue in schedule.queues()}
-    for seed, percent in ((1, 30), (2, 75)):
-        assert np.array_equal(rtl.answer(integers, stall_seed=seed, stall_percent=percent), expected["head"])
+    check_model(random_artifact(ModelConfig(**SHAPE | changes, direction=direction)), cycles, tmp_path)
 
 
 def test_reversals_cost_latency_alone():

@@ -42,13 +42,18 @@ def test_a_group_ends_with_the_block():
     assert ended(child) and process.returncode
 
 
+def heeding():
+    """Ends by SIGINT, which a shell's background jobs are told to ignore."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_group_ends_with_its_owner(number):
     """The signal goes to the owner alone, as a development environment's stop button sends it."""
     code = (f"import subprocess, sys\nfrom emamba.base import door, processes\n"
             "sys.exit(door.guarded('owner', lambda: processes.run("
             f"['sh', '-c', {TREE!r}], stderr=None).returncode))")
-    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) as owner:
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, preexec_fn=heeding) as owner:
         child = int(owner.stderr.readline())
         os.kill(owner.pid, number)
         status, said = owner.wait(), owner.stderr.read()
