@@ -210,8 +210,10 @@ class Stage(Config):
 
     window: int = Field(ge=2, le=1 << 16, description="sequences of a recording, one after another, that are trained as one, "
                         "with the state carried from each to the next; in each epoch windows begin at other sequences")
+    join: int = Field(1, ge=1, le=1 << 10, description="windows of any recordings that are trained as one, with the state "
+                      "carried from each to the next: so it learns to follow a change of what is seen")
     epochs: int = Field(ge=1, le=1 << 20)
-    batch: int = Field(ge=1, description="windows at a time")
+    batch: int = Field(ge=1, description="windows, or joined windows, at a time")
     peak_lr: float = Field(gt=0)
 
 
@@ -248,7 +250,7 @@ class TrainConfig(Config):
     @property
     def all_stages(self) -> list[Stage]:
         """The training of single sequences, and what follows it."""
-        alone = Stage.model_construct(window=1, epochs=self.epochs, batch=self.batch, peak_lr=self.peak_lr)
+        alone = Stage.model_construct(window=1, join=1, epochs=self.epochs, batch=self.batch, peak_lr=self.peak_lr)
         return [*([alone] if self.epochs else []), *self.stages]
 
     @property

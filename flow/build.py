@@ -132,8 +132,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                                                  if target.CLOCK_MHZ) + ")")
     parser.add_argument("--weights", choices=["constant", "loadable"], default="constant",
                         help=f"{', '.join(SYSTEMS)}: weights built in, or in twice the memory to be loaded while the design runs")
-    parser.add_argument("--state", choices=["cleared", "kept"], default="cleared",
-                        help=f"{', '.join(SYSTEMS)}: a sequence begins with zeros, or its state can be kept, read and written")
+    parser.add_argument("--state", choices=["cleared", "kept"],
+                        help=f"{', '.join(SYSTEMS)}: a sequence begins with zeros, or its state can be kept, read and written "
+                        "(default: as the artifact's model says)")
     parser.add_argument("--counters", choices=["yes", "no"], default="yes",
                         help=f"{', '.join(SYSTEMS)}: what stages and FIFOs do is counted, in five 32-bit counters a stage")
     parser.add_argument("--parity", choices=["no", "yes"], default="no",
@@ -162,23 +163,24 @@ def build(options: argparse.Namespace) -> int:
     check_replaceable(out, RECORD, RECORD)
     artifact = load(options.artifact)
     live = options.weights == "loadable"
-    choice = Options(options.bus_bits, options.counters == "yes", live, options.state == "kept",
-                     options.parity == "yes")
-    if options.target not in SYSTEMS and choice != Options():
+    system = options.target in SYSTEMS
+    state = options.state or ("kept" if system and artifact.graph.carried else "cleared")
+    choice = Options(options.bus_bits, options.counters == "yes", live, state == "kept", options.parity == "yes")
+    if not system and choice != Options():
         raise SettingError(f"--weights, --state, --counters, --parity and --bus-bits are for {', '.join(SYSTEMS)}, not for the "
                            f"target {options.target}")
     default = getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
     asked = request(options, target.DEVICE, default, getattr(target, "PRODUCTS", None))
     planned = plan(envelope(artifact) if live else artifact, asked)
     schedule = planned.schedule
-    design = System(schedule, choice, artifact) if options.target in SYSTEMS else schedule
+    design = System(schedule, choice, artifact) if system else schedule
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
     certificates = {name: certify(op) for name, op in artifact.operators.items() if isinstance(op, Scan)}
     caveats = [f"{name}: no certificate excludes that the state saturates"
                for name, certificate in certificates.items() if not certificate.holds]
     with write_folder(out, RECORD, RECORD) as temporary:
         resources, notes = target.write(temporary, design, clock_mhz)
-        caveats += [ESTIMATED] * bool(planned.device and options.target in SYSTEMS)
+        caveats += [ESTIMATED] * bool(planned.device and system)
         report = schedule.report() | {
             "target": options.target, "artifact": {"name": artifact.name, "digest": artifact.digest}, "clock_mhz": clock_mhz,
             "certificate": {name: asdict(certificate) for name, certificate in certificates.items()},

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from boards.describe import describe
+from boards.driver.accelerator import Accelerator
 from emamba.artifact import load, save
-from emamba.base.errors import DesignLimit, EmambaError, InputError
+from emamba.base.errors import DesignLimit, EmambaError, InputError, SettingError
 from emamba.config import ModelConfig, QuantizeConfig, Recipe, validate
 from emamba.datasets.recordings import window_starts
 from emamba.graph import build_graph, graph_from_json
@@ -17,8 +19,12 @@ from emamba.run.integer import IntegerModel
 from emamba.run.reference import NUMPY, Reference
 from flow.compare import compare
 from flow.simulate import simulate
+from rtl.plan.schedule import Schedule
+from rtl.system.system import Options, System
 from sim.executor import RtlExecutor
 from sim.models import SHAPES, random_artifact, random_inputs
+from sim.native_system import NativeTransport
+from sim.small import artifact_of, frames_of
 
 SEQUENCES = 9
 CASES = ("emamba-image", "emamba-odd", "emamba-one-token", "standard-tokens", "mamba2-norm-before",
@@ -68,6 +74,26 @@ def test_hardware_goes_on(shape, cycles, tmp_path):
     assert result.mismatches == 0 and len(result.keys) == len(artifact.graph) - 1
     _, found = simulate(artifact, x[:3], cycles, 1000, stall_percent=30)
     assert found["beats"]["different"] == 0 and found["beats"]["left"] == found["beats"]["expected"]
+
+
+def test_driver_goes_on(tmp_path):
+    """From call to call, around a self-test, and not after a reset; a design without a state is refused."""
+    artifact = artifact_of(features=2, d_model=2, d_state=1, norm="none", outputs=2, carried=True)
+    schedule, frames = Schedule(artifact, 6), frames_of(artifact, 8)
+    with pytest.raises(SettingError, match="is carried from sequence to sequence, so it must be kept: build with --state kept"):
+        System(schedule)
+    system = System(schedule, Options(counters=False, stateful=True))
+    answer = IntegerModel(artifact).answer(frames)
+    with NativeTransport(system, tmp_path, cycles=100_000, fast=False) as transport:
+        driver = Accelerator(describe(system, frames_of(artifact, 3, 1)), transport)
+        assert driver.self_test() == 3 and np.array_equal(driver.run(frames[:3]), answer[:3])
+        assert driver.self_test() == 3 and np.array_equal(driver.run(frames[3:]), answer[3:])
+        driver.reset()
+        assert np.array_equal(driver.run(frames), answer)
+        driver.keep_state(False)
+        with pytest.raises(EmambaError, match=r"call keep_state\(True\) before the self-test"):
+            driver.self_test()
+        assert not np.array_equal(driver.run(frames), answer)
 
 
 def test_artifact(tmp_path):

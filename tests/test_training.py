@@ -93,7 +93,7 @@ RECORDINGS = {part: np.repeat(np.arange(4), n // 4 + 2)[:n] for part, n in (("tr
 
 
 @pytest.mark.parametrize(("settings", "stops"), [({}, (2,)), ({"average": 0.9}, (2,)), (
-    {"epochs": 2, "stages": [stage(4, 2), stage(9, 2)]}, (1, 2, 3, 5))])
+    {"epochs": 2, "stages": [stage(4, 2), stage(9, 2) | {"join": 2}]}, (1, 2, 3, 5))])
 def test_same_seed_same_weights_and_resuming_changes_nothing(use, tmp_path, monkeypatch, settings, stops):
     use(make_data(recordings=RECORDINGS))
     recipe = make_recipe(MODEL | {"carried": "stages" in settings}, **settings)
@@ -140,7 +140,7 @@ def test_stages_need_recordings(use, tmp_path):
     with pytest.raises(SettingError, match="does not tell which sequences of its train part follow each other"):
         training.train(recipe, tmp_path / "a", progress=False)
     use(make_data(recordings=RECORDINGS))
-    with pytest.raises(SettingError, match="no recording of data set made has 40 sequences to train on"):
+    with pytest.raises(SettingError, match="have 0 windows of 40 sequences to train on, fewer than 1"):
         training.train(recipe, tmp_path / "b", progress=False)
 
 

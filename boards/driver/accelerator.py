@@ -28,8 +28,8 @@ class Accelerator(Device):
 
     `predict` takes and gives values in the user's unit, `run` integers. `timeout` in seconds is the longest wait for one answer
     of the design: for a result, or until it rests. Where the design can load weights and holds others, those of the description
-    are loaded. It begins from nothing: no results, a state of zeros that is not kept. Where a call ends in its middle, by Ctrl-C
-    too, the next ones are refused until `reset`. Threads take turns.
+    are loaded. It begins from nothing: no results, a state of zeros, which is kept from packet to packet where the model's state
+    is carried. Where a call ends in its middle, by Ctrl-C too, the next ones are refused until `reset`. Threads take turns.
     """
 
     def __init__(self, description: Description | dict | str | Path, transport: Transport, *, timeout: float = 1.0):
@@ -74,20 +74,29 @@ class Accelerator(Device):
         return [frame.astype(own.input.dtype).tobytes() for frame in tokens]
 
     def self_test(self) -> int:
-        """Runs the golden frames; returns how many."""
-        self._needs_zeros()
+        """Runs the golden frames; returns how many. A state that is carried is the same after it."""
+        self._needs_mode()
         frames, answers = self.description.golden
+        if self.description.carried:
+            state = self.save_state()
+            self.clear_state()
         wrong = (self.run(frames) != answers).any(axis=(1, 2))
+        if self.description.carried:
+            self.restore_state(state)
         if wrong.any():
             raise DeviceError(f"the self-test fails: {wrong.sum()} of {len(frames)} golden frames are wrong, frame "
                               f"{int(wrong.argmax())} first; check the clock's timing report and program the FPGA again")
         return len(frames)
 
     @transaction("a self-test")
-    def _needs_zeros(self) -> None:
-        if self._read("CONTROL") & mask("CONTROL", "KEEP"):
+    def _needs_mode(self) -> None:
+        kept = bool(self._read("CONTROL") & mask("CONTROL", "KEEP"))
+        if kept and not self.description.carried:
             raise Unchanged("the golden frames begin with a state of zeros, and the state is kept: call keep_state(False) before "
                             "the self-test")
+        if not kept and self.description.carried:
+            raise Unchanged("the golden frames go on with the state of the frame before, and the state is not kept: call "
+                            "keep_state(True) before the self-test")
 
     @transaction("a look at the errors")
     def check(self) -> None:
@@ -96,8 +105,8 @@ class Accelerator(Device):
 
     @transaction("a reset", anew=True)
     def reset(self) -> None:
-        """Empties the design and forgets what was sent, received and noticed; the state becomes zero and is not kept, the
-        counters stay. After a load that was broken off, `description` is of the weights that answer."""
+        """Empties the design and forgets what was sent, received and noticed; the state becomes zero and is kept as at the start,
+        the counters stay. After a load that was broken off, `description` is of the weights that answer."""
         self._begin()
 
     # Counters
@@ -231,7 +240,9 @@ class Accelerator(Device):
         self.transport.abort()  # of what the design gave in between
         if self._can("LOADABLE"):
             self._write("LOAD_COMMAND", ABORT=1)
-        self._write32("CONTROL", mask("CONTROL", "ENABLE"))
+        if self.description.carried:
+            self._needs("STATEFUL", "cannot keep its state, and the model's is carried from frame to frame", "state")
+        self._write32("CONTROL", mask("CONTROL", "ENABLE") | (mask("CONTROL", "KEEP") if self.description.carried else 0))
         self._write("COMMAND", CLEAR_STATE=1)
         if not self._waits(lambda status: not status & mask("STATUS", "COMMITTING")):
             raise DeviceError("the design does not end a load after a reset: program the FPGA again")

@@ -41,7 +41,8 @@ class Format:
 class Description:
     """`tokens` [L, input width] go in and [L', outputs] come out. `codec` is between a user's values and the integers; `golden`
     has frames and answers; `structure` is all that loading cannot change, `image` the words of a load, None where none is
-    possible; `state_words` the words of the state, None where it is not known."""
+    possible; `state_words` the words of the state, None where it is not known; `carried` whether each packet goes on with the
+    state of the one before."""
 
     name: str
     digest: str
@@ -60,6 +61,7 @@ class Description:
     structure_digest: str
     image: np.ndarray | None
     state_words: int | None = None
+    carried: bool = False
 
     @classmethod
     def read(cls, source: "Description | dict | str | Path") -> "Description":
@@ -138,7 +140,7 @@ def _checked(source: dict) -> dict:
 
     known = {field.name for field in fields(Description)}
     values = {key: value for key, value in source.items() if key not in ("format", "version")}
-    for key in sorted(known - {"state_words"} - values.keys()):
+    for key in sorted(known - {"state_words", "carried"} - values.keys()):
         raise InputError(f"the description is damaged: {key} is missing; build it again")
     for key in sorted(values.keys() - known, key=str):
         raise InputError(f"the description is damaged: {brief(key)!a} is unknown; build it again")
@@ -157,6 +159,7 @@ def _checked(source: dict) -> dict:
              "a list of at most 1024 different names")
     words = values.get("state_words")
     need(words is None or _whole(words, 0, WORD_LIMIT), "state_words", f"a number in 0..{WORD_LIMIT}")
+    need(type(values.get("carried", False)) is bool, "carried", "true or false")
     for key, shape in (("input", ("tokens", "input_width")), ("output", ("output_tokens", "output_width"))):
         values[key] = _format(values[key], key, need)
         need(values[key].size * prod(values[name] for name in shape) <= PACKET_LIMIT, f"the size of an {key} packet",

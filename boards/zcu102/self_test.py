@@ -50,7 +50,7 @@ class SelfTest(wiring.Component):
     def golden_rows(self, layout: data.StructLayout) -> list[int]:
         """One row a beat: the beat, the bits of it that count, whether it ends a frame, whether it ends the last frame."""
         port = self.schedule.output
-        beats = packing.to_ints(packing.pack(port, self.answers))
+        beats = packing.to_ints(packing.pack(port, self.answers, self.schedule.graph.window(len(self.answers))))
         masks = packing.to_ints(packing.mask(port))
         per_frame = len(beats) // len(self.answers)
         return [layout.const({
@@ -63,7 +63,7 @@ class SelfTest(wiring.Component):
         beat = packing.payload_bits(self.schedule.output)
         layout = data.StructLayout({"beat": beat, "mask": beat, "end": 1, "final": 1})
         port = self.schedule.input
-        questions = packing.to_ints(packing.pack(port, self.frames))
+        questions = packing.to_ints(packing.pack(port, self.frames, self.schedule.graph.window(len(self.frames))))
         m.submodules.questions = source = Player(Beat(port.format, port.lanes), questions)
         m.submodules.golden = golden = Player(layout, self.golden_rows(layout))
         wiring.connect(m, source.o, accelerator.i)

@@ -169,9 +169,9 @@ def _check(recipe: Recipe, data: Dataset):
             if data.recordings.get(part) is None:
                 raise SettingError(f"data set {data.name} does not tell which sequences of its {part} part follow each other, so "
                                    "train.stages is not possible")
-        if not len(window_starts(data.recordings["train"], stage.window)):
-            raise SettingError(f"train.stages: no recording of data set {data.name} has {stage.window} sequences to train on: "
-                               "take a smaller window")
+        if (found := len(window_starts(data.recordings["train"], stage.window))) < stage.join:
+            raise SettingError(f"train.stages: the recordings of data set {data.name} have {found} windows of {stage.window} "
+                               f"sequences to train on, fewer than {stage.join}: take smaller windows, or join fewer")
     if recipe.train.recut and (data.x_train.shape != data.y_train.shape
                                or not np.array_equal(data.x_train[1:, 0], data.y_train[:-1, -1])):
         raise SettingError(f"train.recut needs windows that follow each other in a text; those of data set {data.name} do not")
@@ -214,7 +214,8 @@ class _Training:
             self.model.load_state_dict(self.state.best_weights)
             self.state = replace(self.state, stage=number, epoch=0, best=-1)
         done = len(self.state.history) - self.state.epoch
-        steps = sum(-(-len(self._starts(done + k)) // self.stage.batch) for k in range(self.stage.epochs))
+        windows = (len(self._starts(done + k)) // self.stage.join for k in range(self.stage.epochs))
+        steps = sum(-(-count // self.stage.batch) for count in windows)
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, settings.weight_decay), lr=self.stage.peak_lr)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, self.stage.peak_lr, total_steps=steps)
         self.average = (AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.average)) if settings.average
@@ -274,8 +275,9 @@ class _Training:
         order = self._starts(done)
         order = order[order + stage.window <= len(inputs)]
         order = order[torch.randperm(len(order), generator=generator)]
+        order = order[:len(order) // stage.join * stage.join].view(-1, stage.join)
         for starts in order.split(stage.batch):
-            index = (starts[:, None] + torch.arange(stage.window)).flatten()
+            index = (starts[..., None] + torch.arange(stage.window)).flatten()
             loss = self._loss(inputs[index], targets[index], generator)
             value = loss.item()
             if not np.isfinite(value):
@@ -299,7 +301,7 @@ class _Training:
         mixed = settings.mix and self.stage.window == 1
         if mixed:
             batch, others, share = mix(batch, settings.mix, generator)
-        output = self.model(batch, window=self.stage.window)
+        output = self.model(batch, window=self.stage.window * self.stage.join)
         loss = loss_of(task, output, targets, settings.label_smoothing)
         if mixed:
             loss = loss.lerp(loss_of(task, output, targets[others], settings.label_smoothing), share)

@@ -54,6 +54,9 @@ class Options:
 
     def check(self, schedule: Schedule) -> None:
         """Refuses a schedule for which these options are not possible."""
+        if schedule.graph.carried and not self.stateful:
+            raise SettingError(f"the state of {schedule.artifact.name} is carried from sequence to sequence, so it must be kept: "
+                               "build with --state kept")
         if self.stateful and (whole := next((node for node in schedule.graph if node.operator.whole), None)):
             raise DesignLimit(f"node '{whole.name}': {one_of(whole.operator)} needs whole sequences, so no state is kept between "
                               "packets: build without it")
