@@ -9,6 +9,8 @@
 .PHONY: setup demo test quick lint bench verify evaluation asic docs clean
 .DEFAULT_GOAL := demo
 PYTHON_BIN := .venv/bin/python
+# Tests start hundreds of programs: none compiles all modules anew.
+test quick: export PYTHONDONTWRITEBYTECODE :=
 
 setup: .venv/ready
 

@@ -9,6 +9,7 @@ from emamba.artifact import Artifact
 from emamba.run.integer import IntegerModel
 from rtl.kit.block import Block, Port, Spec
 from rtl.plan.schedule import Schedule
+from sim.bench import STALLED
 from sim.executor import RtlExecutor
 from sim.models import random_inputs
 
@@ -74,9 +75,11 @@ def simulate(block: Block, inputs: list[list], beats: int, rng, stall: float):
 
 def check(block: Spec, *tokens: np.ndarray, seed: int = 0, stalls=(0.0, 0.3, 0.7)) -> None:
     """The block equals its model under stalls, and its schedule at full speed, beat by beat."""
-    expected = beats_of(block.output, block.model(*tokens))
-    inputs = [beats_of(port, x) for port, x in zip(block.inputs.values(), tokens, strict=True)]
+    answer = block.model(*tokens)
     for stall in stalls:
+        some = STALLED if stall else len(answer)
+        expected = beats_of(block.output, answer[:some])
+        inputs = [beats_of(port, x[:some]) for port, x in zip(block.inputs.values(), tokens, strict=True)]
         received, taken, cycles = simulate(block.build(), inputs, len(expected), np.random.default_rng(seed), stall)
         for (lanes, first, last), (want, want_first, want_last) in zip(received, expected, strict=True):
             assert lanes[:len(want)] == want
