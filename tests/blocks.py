@@ -85,7 +85,7 @@ def check(block: Spec, *tokens: np.ndarray, seed: int = 0, stalls=(0.0, 0.3, 0.7
             assert lanes[:len(want)] == want
             assert (first, last) == (want_first, want_last)
         if stall == 0.0:
-            *transfers, departures = block.schedule(*[[0] * len(items) for items in inputs])
+            *transfers, departures = (cycles.tolist() for cycles in block.schedule(*[[0] * len(items) for items in inputs]))
             origin = taken[0][0] - transfers[0][0]
             for port, cycles_taken in zip(taken, transfers, strict=True):  # beats that nothing waits for may come later
                 assert [cycle - origin for cycle in port] == cycles_taken[:len(port)]

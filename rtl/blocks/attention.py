@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from emamba.base.formats import IntFormat
 from emamba.ops import Attention as Operator
 
@@ -131,13 +133,14 @@ class Attention(Spec):
 
     def schedule(self, q, k, v):
         op, count, chunks = self.op, self.output.beats, self.chunks
+        came = np.maximum.reduce((q, k, v)).tolist()
         taken, departures, freed, released = [], [], [], []
         scored = weighed = 0
         start = -self.pace
-        for begin in range(0, len(q), self.words):
+        for begin in range(0, len(came), self.words):
             room = released[-2] if len(released) > 1 else 0
             for n in range(begin, begin + self.words):
-                taken.append(max(q[n], k[n], v[n], taken[-1] + 1 if taken else 0, room))
+                taken.append(max(came[n], taken[-1] + 1 if taken else 0, room))
             for query in range(op.tokens):
                 keys = query + 1 if op.causal else op.tokens
                 there = taken[begin + (query + 1 if op.causal else op.tokens) * count - 1] + 1
@@ -151,7 +154,7 @@ class Attention(Spec):
                     weighed = first + keys * chunks
                     freed.append(weighed)
             released.append(weighed + WEIGHT - 1)
-        return taken, taken, taken, departures
+        return *([np.array(taken)] * 3), np.array(departures)
 
     # -- circuit --------------------------------------------------------------------------------------------------------------
 

@@ -85,7 +85,7 @@ class Conv1d(Weighted):
 
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)
-        return taken, [t + self.latency for t in taken]
+        return taken, taken + self.latency
 
     def _weight_rows(self, op: Operator) -> np.ndarray:
         """[cycles, lanes·tap_lanes]."""

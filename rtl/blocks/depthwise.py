@@ -60,7 +60,7 @@ class Depthwise(Linear):
 
     def schedule(self, arrivals):
         taken = transfers(arrivals)
-        return taken, [t + self.latency for k, t in enumerate(taken) if k // self.groups % self.chunks == self.chunks - 1]
+        return taken, taken.reshape(-1, self.chunks, self.groups)[:, -1].reshape(-1) + self.latency
 
     def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
         op = op or self.op

@@ -94,7 +94,7 @@ class Linear(Weighted):
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)
         final = taken[self.chunks - 1::self.chunks]
-        return taken, [t - self.groups + 1 + g + self.latency for t in final for g in range(self.groups)]
+        return taken, (final[:, None] + np.arange(self.latency + 1 - self.groups, self.latency + 1)).reshape(-1)
 
     def weight_rows(self, op: Operator) -> np.ndarray:
         """ROM rows, one per step: [chunks·groups, out_lanes·in_lanes]."""

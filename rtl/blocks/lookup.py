@@ -40,7 +40,7 @@ class Lookup(Spec):
     def schedule(self, arrivals):
         count = self.output.beats
         taken = transfers(arrivals, count)
-        return taken, [t - count + 1 + k + self.latency for t in taken for k in range(count)]
+        return taken, (taken[:, None] + np.arange(self.latency + 1 - count, self.latency + 1)).reshape(-1)
 
     def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
         """By name, the rows of every constant memory and their format; of another operator, where one is given."""

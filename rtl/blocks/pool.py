@@ -36,7 +36,7 @@ class Pool(Spec):
     def schedule(self, arrivals):
         taken = transfers(arrivals)
         count = self.output.beats
-        return taken, [t + self.latency for k, t in enumerate(taken) if k // count % self.tokens == self.tokens - 1]
+        return taken, taken.reshape(-1, self.tokens, count)[:, -1].reshape(-1) + self.latency
 
     def circuit(self, m, block, platform):
         op, lanes, count = self.op, self.lanes, self.output.beats

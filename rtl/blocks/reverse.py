@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from emamba.ops import Reverse as Operator
 
-from ..kit.block import Spec
+from ..kit.block import Spec, transfers
 from ..kit.datapath import Pipeline
 from ..kit.hdl import Cat, Memory, Module, Mux, Signal, Value, unsigned
 from ..kit.parity import decode, encode
@@ -44,17 +46,21 @@ class Reverse(Spec):
         return self.tokens * self.output.beats
 
     def schedule(self, arrivals):
-        count, words = self.output.beats, self.words
-        taken, steps, start = [], [], -self.pace
-        for begin in range(0, len(arrivals), words):
-            for k in range(begin, begin + words):
-                taken.append(max(arrivals[k], taken[-1] + 1 if k else 0, steps[k - words] if begin else 0))
-            for k in range(words):
-                step = max(steps[-1] + 1 if steps else 0, taken[begin + words - count + k] + 1 if k < count else 0)
-                if k % count == 0:
-                    start = step = max(step, start + self.pace)
-                steps.append(step)
-        return taken, [step + self.latency for step in steps]
+        count, tokens = self.output.beats, self.tokens
+        taken, steps, freed = [], [], 0
+        free, step, start = 0, 0, -self.pace
+        for came in np.reshape(arrivals, (-1, self.words)):
+            taken.append(transfers(np.maximum(came, freed), 1, free))
+            free = taken[-1][-1] + 1
+            ready = taken[-1][-count:] + 1
+            ready[0] = max(ready[0], start + self.pace)
+            first = transfers(ready, 1, step)
+            second = max(first[-1] + 1, first[0] + self.pace)
+            starts = second + max(count, self.pace) * np.arange(tokens - 1)
+            freed = np.append(first, starts[:, None] + np.arange(count))
+            step, start = freed[-1] + 1, freed[-count]
+            steps.append(freed)
+        return np.concatenate(taken), np.concatenate(steps) + self.latency
 
     def circuit(self, m, block, platform):
         tokens, words, parity = self.tokens, self.words, block.fault is not None

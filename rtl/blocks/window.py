@@ -8,7 +8,7 @@ import numpy as np
 
 from emamba.ops import Window as Operator
 
-from ..kit.block import Port, Spec
+from ..kit.block import Cycles, Port, Spec, transfers
 from ..kit.datapath import Pipeline
 from ..kit.hdl import Cat, Const, Memory, Module, Mux, Signal, Value, unsigned
 from ..kit.parity import decode, encode
@@ -87,10 +87,10 @@ class Window(Spec):
     def depth(self) -> int:
         """Tokens of the ring: so many that none waits, if they come evenly."""
         tokens, sequences = self.tokens, 3
-        arrivals = [k * self.frame // tokens + word for k in range(sequences * tokens) for word in range(self.words)]
+        arrivals = (np.arange(sequences * tokens) * self.frame // tokens)[:, None] + np.arange(self.words)
         taken, steps = self._follow(arrivals, sequences * tokens)
         free = np.concatenate([self.released + k * tokens for k in range(sequences)] + [[sequences * tokens]])
-        done = np.array(steps[self.output.beats - 1::self.output.beats])
+        done = steps[self.output.beats - 1::self.output.beats]
         current = np.searchsorted(done, taken[::self.words])
         return int((np.arange(sequences * tokens) - free[current]).max()) + 1
 
@@ -116,46 +116,45 @@ class Window(Spec):
         row, column = (np.clip(last, 0, size - 1) for last, size in zip(places, (op.rows, op.columns), strict=True))
         return (row[:, None, :, None] * op.columns + column[None, :, None, :]).reshape(self.windows, -1)
 
-    def _follow(self, arrivals: list[int], depth: int) -> tuple[list[int], list[int]]:
+    def _follow(self, arrivals: Cycles, depth: int) -> tuple[Cycles, Cycles]:
         """Cycles in which words are taken, and in which the steps of windows are made, with a ring of `depth` tokens."""
         words, windows, tokens, pace = self.words, self.windows, self.tokens, self.pace
         needed = self.needed.tolist()
         last_reader = (np.searchsorted(self.released, np.arange(tokens), side="right") - 1).tolist()
-        taken: list[int] = []
-        steps: list[int] = []
+        tokens_come = np.reshape(arrivals, (-1, words))
+        taken: list[Cycles] = []
+        ends: list[int] = []
+        starts: list[int] = []
         done: list[int] = []
 
         def take(until: int) -> None:
             """Tokens up to number `until`."""
-            while len(taken) <= until * words:
-                token = len(taken) // words
+            while len(taken) <= until:
+                token = len(taken)
                 sequence, place = divmod(token - depth, tokens)
                 freed = done[sequence * windows + last_reader[place]] + 1 if token >= depth else 0
-                at = max(freed, taken[-1] + 1 if taken else 0)
-                for arrival in arrivals[token * words:(token + 1) * words]:
-                    at = max(at, arrival)
-                    taken.append(at)
-                    at += 1
+                taken.append(transfers(tokens_come[token], 1, max(freed, ends[-1] + 1 if ends else 0)))
+                ends.append(int(taken[-1][-1]))
 
         at, start = 0, -pace
-        for sequence in range(len(arrivals) // (words * tokens)):
+        for sequence in range(len(tokens_come) // tokens):
             for groups in needed:
                 at = start = max(at, start + pace)
                 for k, last in enumerate(groups):
                     last += sequence * tokens
                     take(last)
-                    at = max(at, taken[last * words + words - 1] + 1)
+                    at = max(at, ends[last] + 1)
                     if k == 0:
                         start = at
-                    steps += range(at, at + words)
+                    starts.append(at)
                     at += words
                 done.append(at - 1)
-        take(len(arrivals) // words - 1)
-        return taken, steps
+        take(len(tokens_come) - 1)
+        return np.concatenate(taken), (np.array(starts)[:, None] + np.arange(words)).reshape(-1)
 
     def schedule(self, arrivals):
         taken, steps = self._follow(arrivals, self.depth)
-        return taken, [step + self.latency for step in steps]
+        return taken, steps + self.latency
 
     def circuit(self, m, block, platform):
         pipeline = Pipeline(m, block.o)

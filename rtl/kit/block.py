@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
+import numpy as np
 from amaranth.lib import data, stream, wiring
 
 from emamba.base.formats import IntFormat
@@ -12,6 +13,9 @@ from . import inventory as inv
 from .hdl import Component, In, Module, Out, Shape, Signal, signed, unsigned
 from .states import StateWindow
 from .tally import tally
+
+Cycles = np.ndarray
+"""Of every beat of a stream, the cycle in which it comes, is taken, or leaves."""
 
 
 def shape_of(o: IntFormat) -> Shape:
@@ -78,9 +82,10 @@ PLAIN = BlockOptions()
 class Spec:
     """A block as a plain value: an operator, its lanes, its realization. Subclasses are frozen dataclasses.
 
-    `inputs` by name and `output` are its streams: of `lanes` channels of `op`, unless a block says otherwise. `model(*tokens)` is
-    the integer definition, on arrays [batch, L, width]; `schedule(*arrivals)` the exact timing; `multipliers` the number of
-    multiplier circuits, `multiplies` how many multiplications a token takes, and `cycles` the cycles that it occupies the block.
+    `inputs` by name and `output` are its streams: of `lanes` channels of `op`, unless a block says otherwise. `model(*tokens)`
+    is the integer definition, on arrays [batch, L, width]; `schedule(*arrivals)` the exact timing, on arrays of cycles;
+    `multipliers` the number of multiplier circuits, `multiplies` how many multiplications a token takes, and `cycles` the cycles
+    that it occupies the block.
     `circuit` writes the block into a module.
     """
 
@@ -165,13 +170,11 @@ def _made(spec: Spec) -> inv.Inventory:
     return tally(spec.build)
 
 
-def transfers(arrivals: list[int], hold: int = 1) -> list[int]:
-    """Cycle in which each beat is taken by a consumer that needs `hold` cycles a beat and takes it in the last of them."""
-    taken, free = [], 0
-    for arrival in arrivals:
-        free = max(arrival, free) + hold
-        taken.append(free - 1)
-    return taken
+def transfers(arrivals: Cycles, hold: int = 1, free: int = 0) -> Cycles:
+    """Cycle in which each beat is taken by a consumer that needs `hold` cycles a beat, takes it in the last of them, and is busy
+    until cycle `free`."""
+    before = hold * np.arange(len(arrivals))
+    return np.maximum(np.maximum.accumulate(arrivals - before), free) + before + (hold - 1)
 
 
 class Elementwise(Spec):
@@ -181,5 +184,5 @@ class Elementwise(Spec):
     latency: int
 
     def schedule(self, *arrivals):
-        taken = transfers([max(beat) for beat in zip(*arrivals, strict=True)])
-        return *([taken] * len(arrivals)), [t + self.latency for t in taken]
+        taken = transfers(np.maximum.reduce(arrivals))
+        return *([taken] * len(arrivals)), taken + self.latency

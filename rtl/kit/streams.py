@@ -13,11 +13,12 @@ from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from amaranth.lib import data, stream
 
 from emamba.base.formats import IntFormat
 
-from .block import Port, Spec, beats, shape_of
+from .block import Cycles, Port, Spec, beats, shape_of, transfers
 from .hdl import Cat, Component, In, Memory, Module, Mux, Out, Shape, Signal, Value, unsigned
 from .parity import decode, encode
 
@@ -104,16 +105,12 @@ class Fifo(Component):
         return Mux(from_memory, fetched, direct)
 
     @staticmethod
-    def needs(pushes: list[int], pops: list[int]) -> tuple[int, int]:
+    def needs(pushes: Cycles, pops: Cycles) -> tuple[int, int]:
         """Of a FIFO with `through`: least depth at which a push never waits, and the most beats ever held. The depth counts a
         beat that leaves in the cycle of a push, since `ready` does not look at it."""
-        depth, peak, before, gone = 1, 0, 0, 0
-        for pushed, push in enumerate(pushes, 1):
-            while before < len(pops) and pops[before] < push:
-                before += 1
-            gone = before + (before < len(pops) and pops[before] == push)
-            depth, peak = max(depth, pushed - before), max(peak, pushed - gone)
-        return depth, peak
+        pushed = np.arange(1, len(pushes) + 1)
+        before, gone = (np.searchsorted(pops, pushes, side) for side in ("left", "right"))
+        return max(1, int((pushed - before).max())), max(0, int((pushed - gone).max()))
 
 
 class Fork(Component):
@@ -234,7 +231,26 @@ class Gearbox(Spec):
                 todo += [(base + count, (beat + 1) % self.in_beats) for base in after]
         return sorted(found)
 
-    def schedule(self, arrivals: list[int]) -> tuple[list[int], list[int]]:
+    def schedule(self, arrivals: Cycles) -> tuple[Cycles, Cycles]:
+        tokens, known = np.reshape(arrivals, (-1, self.in_beats)), {}
+        pushes, departures, k = [], [], 0
+        while k < len(tokens):
+            start, count = tokens[k, 0], 1
+            while True:  # tokens that no later one meets in here
+                came = tokens[k:k + count].reshape(-1) - start
+                if came.tobytes() not in known:
+                    known[came.tobytes()] = self._follow(came.tolist())
+                taken, left = known[came.tobytes()]
+                if k + count >= len(tokens) or tokens[k + count, 0] - start > left[-1]:
+                    break
+                count *= 2
+            pushes.append(taken + start)
+            departures.append(left + start)
+            k += count
+        return np.concatenate(pushes), np.concatenate(departures)
+
+    def _follow(self, arrivals: list[int]) -> tuple[Cycles, Cycles]:
+        """Cycles of beats that come and go, from an empty gearbox to an empty one."""
         pushes, departures = [], []
         cycle = level = 0
         taken = 0
@@ -251,7 +267,7 @@ class Gearbox(Spec):
                 departures.append(cycle)
                 level -= self.out_lanes
             cycle += 1
-        return pushes, departures
+        return np.array(pushes), np.array(departures)
 
 
 @dataclass(frozen=True)
@@ -290,12 +306,9 @@ class Pacer(Spec):
             with m.If(beat == 0):
                 m.d.sync += wait.eq(self.period - 1)
 
-    def schedule(self, arrivals: list[int]) -> tuple[list[int], list[int]]:
-        taken, free, start = [], 0, -self.period
-        for k, arrival in enumerate(arrivals):
-            cycle = max(arrival, free, start + self.period if k % self.token_beats == 0 else 0)
-            if k % self.token_beats == 0:
-                start = cycle
-            taken.append(cycle)
-            free = cycle + 1
-        return taken, taken
+    def schedule(self, arrivals: Cycles) -> tuple[Cycles, Cycles]:
+        taken, free = [], 0
+        for came in np.reshape(arrivals, (-1, self.token_beats)):
+            taken.append(transfers(came, 1, free))
+            free = max(taken[-1][0] + self.period, taken[-1][-1] + 1)
+        return (found := np.concatenate(taken)), found

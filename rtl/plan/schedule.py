@@ -17,7 +17,7 @@ from emamba.base.errors import DesignLimit, SettingError
 from emamba.graph import Node
 
 from .. import blocks  # noqa: F401  registers the block of every operator
-from ..kit.block import Port, Spec
+from ..kit.block import Cycles, Port, Spec
 from ..kit.datapath import Products
 from ..kit.registry import Realization, Stage, block_of
 from ..kit.streams import Fifo, Gearbox, Pacer
@@ -58,7 +58,7 @@ class Queue:
     depth: int = 0
     peak: int = 0
 
-    def require(self, pushes: list[int], pops: list[int]) -> None:
+    def require(self, pushes: Cycles, pops: Cycles) -> None:
         """Makes the FIFO deep enough for beats that come and go in these cycles."""
         depth, peak = Fifo.needs(pushes, pops)
         self.depth, self.peak = max(self.depth, depth), max(self.peak, peak)
@@ -136,24 +136,24 @@ class Schedule:
         regular = all((node.tokens == node.reads and not node.operator.whole) or node.operator.pools for node in self.graph)
         window = min(self.tokens, WINDOW) if regular else self.tokens
         entered, departures = self._follow(1, window)
-        self.latency = departures[-1] - entered[0] + (self.tokens - window) * self.period
+        self.latency = int(departures[-1] - entered[0]) + (self.tokens - window) * self.period
         self._follow(ceil((departures[-1] - entered[0]) / (window * self.period)) + 2, window)
 
     def timetable(self, sequences: int) -> list[int]:
         """Cycle of every output beat, counted from the first input beat, of sequences that follow each other at once."""
         entered, departures = self._follow(sequences, self.tokens)
-        return [cycle - entered[0] for cycle in departures]
+        return (departures - entered[0]).tolist()
 
-    def _follow(self, sequences: int, tokens: int) -> tuple[list[int], list[int]]:
+    def _follow(self, sequences: int, tokens: int) -> tuple[Cycles, Cycles]:
         """Cycles in which the input beats of sequences of `tokens` tokens enter and their output beats leave; on the way,
         raises each FIFO's depth to what this timetable needs."""
-        offered = [0] * (sequences * tokens * self.input.beats)
+        offered = np.zeros(sequences * tokens * self.input.beats, int)
         entered, departures = Pacer(self.input, self.period).schedule(offered)
-        arrivals: dict[str, list[list[int]]] = {node.name: [[]] * len(node.inputs) for node in self.graph}
+        arrivals: dict[str, list] = {node.name: [None] * len(node.inputs) for node in self.graph}
         for node in self.graph:
             if node.inputs:
                 block = self.blocks[node.name].over(tokens * node.reads // self.tokens)
-                *taken, departures = block.schedule(*arrivals[node.name])
+                *taken, departures = map(np.asarray, block.schedule(*arrivals[node.name]))
                 for source in dict.fromkeys(node.inputs):
                     for edge in self.outputs[source].edges:
                         if edge.sink == node.name:
@@ -165,12 +165,12 @@ class Schedule:
         return entered, departures
 
     @staticmethod
-    def _through(gearbox: Gearbox | None, before: Queue | None, pushes: list[int]) -> list[int]:
+    def _through(gearbox: Gearbox | None, before: Queue | None, pushes: Cycles) -> Cycles:
         """Beats behind a gearbox; the FIFO before it is as deep as the gearbox makes beats wait."""
         if gearbox is None:
             return pushes
         taken, departures = gearbox.schedule(pushes)
-        if taken != pushes:
+        if not np.array_equal(taken, pushes):
             before.require(pushes, taken)
         return departures
 
