@@ -85,6 +85,17 @@ def test_wide(shape, settings, kind):
     assert loop.types[kind] == "int64"
 
 
+@pytest.mark.parametrize("shape", ["standard-sequence", "emamba-three-blocks", "mamba2-groups"])
+def test_exp_of_its_argument(shape, monkeypatch):
+    """Where Ā of every δ would be too large a table, of δ·A that exp reads whole or rounded."""
+    monkeypatch.setattr("emamba.ops.decay.TABLE_SIZE", 0)
+    for settings in ({}, {"activation_bits": 12, "bits": {"block*.dt": 14}, "hold": False, "state_scale": "calibrated"}):
+        artifact = random_artifact(shape, **SETTINGS.get(shape, {}) | settings)
+        op = artifact.operators["block0.y"]
+        assert (op.decay.i.bits < op.p.bits) == bool(settings) and not op.tabulated
+        check(artifact, random_inputs(artifact.config, 12, seed=5))
+
+
 def test_mars():
     artifact = load("models/mars")
     frames = executor_tokens(datasets.load("mars", "official").x_test[:20], artifact.config)

@@ -210,11 +210,15 @@ def test_weights_out_of_range():
         made_of(change=lambda w: w["head.bias"].__setitem__(0, np.nan))
 
 
-def test_a_decay_that_would_need_too_many_bits():
-    """δ·A has the bits of both; an exp of more than 18 bits is not built."""
-    assert made_of(activation_bits=12).operators["block0.y"].p.bits == 18
-    with refuses("node 'block0.y': the input of exp must have 2 to 18 bits, not 19; requantize to a narrower format"):
-        made_of(activation_bits=12, bits={"*.dt": 12})
+def test_exp_reads_18_bits_of_a_wider_product():
+    """Beyond them δ·A is rounded, and clipped where Ā is 0."""
+    op = made_of(activation_bits=12).operators["block0.y"]
+    assert op.p.bits == 18 and op.decay.i == op.p
+    op = made_of(activation_bits=12, bits={"*.dt": 15}).operators["block0.y"]
+    assert op.p.bits == 22 and op.decay.i.bits == 18 and op.decay.i.min * op.decay.i.step <= -8 * np.log(2)
+    delta = np.arange(1, op.dt.max + 1)[:, None].repeat(op.width, 1)
+    exact = np.exp(delta[..., None] * op.A * op.p.step)
+    assert np.abs(op.decays(delta) - np.minimum(exact / op.a_bar.step, op.a_bar.max)).max() <= 1.6
 
 
 def test_a_state_without_a_certificate():

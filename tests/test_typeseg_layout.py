@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks import typeseg
 from emamba.api import calibrated, plain_codec, read_model_files
 from emamba.config import QuantizeConfig
 from emamba.graph import build_graph, import_models
+from emamba.run.compiled import IntegerLoop
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import Reference
 from sim.executor import RtlExecutor
@@ -85,10 +87,30 @@ def test_float_outputs_are_those_of_the_equations(model):
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+IDS = np.random.default_rng(1).integers(0, ROWS, (20, LENGTH))
+
+
+def quantized(model, settings: QuantizeConfig):
+    return calibrated("small", model.config, model.weights, plain_codec(model.config), IDS, settings, {})
+
+
+def test_c_reads_delta_times_a_in_fewer_bits(model, monkeypatch):
+    artifact = quantized(model, typeseg.SETTINGS)
+    op = artifact.operators["block0.y"]
+    assert op.decay.i.bits == 18 < op.p.bits
+    tokens = artifact.codec.encode(IDS[..., None], artifact.input)
+    expected = IntegerModel(artifact).answer(tokens)
+    assert np.array_equal(IntegerLoop(artifact).run(tokens), expected)
+    monkeypatch.setattr("emamba.ops.decay.TABLE_SIZE", 0)
+    again = quantized(model, typeseg.SETTINGS)
+    for executor in (IntegerModel(again).answer, IntegerLoop(again).run):
+        assert np.array_equal(executor(tokens), expected)
+
+
 @pytest.mark.slow
-def test_the_rtl_equals_the_integer_model(model):
-    ids = np.random.default_rng(1).integers(0, ROWS, (20, LENGTH))
-    artifact = calibrated("small", model.config, model.weights, plain_codec(model.config), ids, QuantizeConfig(), {})
+@pytest.mark.parametrize("settings", [QuantizeConfig(), typeseg.SETTINGS], ids=["INT8", "wide"])
+def test_the_rtl_equals_the_integer_model(model, settings):
+    ids, artifact = IDS, quantized(model, settings)
     tokens = artifact.codec.encode(ids[:3, :, None], artifact.input)
     expected, found = IntegerModel(artifact).run(tokens), RtlExecutor(artifact, 64, trace=True, fast=False).run(tokens)
     assert set(found) == set(expected) - {"input"}

@@ -170,7 +170,7 @@ def activations(artifact: Artifact) -> dict[str, ActivationOp]:
     found = {name: op for name, op in artifact.operators.items() if isinstance(op, ActivationOp) and op.segments}
     for name, op in artifact.operators.items():
         if isinstance(op, ScanOp):
-            found[f"{name} exp"] = ActivationOp(channels=1, i=op.p, o=op.a_bar, segments=op.decay)
+            found[f"{name} exp"] = ActivationOp(channels=1, i=op.decay.i, o=op.a_bar, segments=op.decay)
     return found
 
 

@@ -43,7 +43,7 @@ def input_terms(op, codes: np.ndarray) -> np.ndarray:
 def certify(op) -> Certificate:
     """Bounds the state of the Scan `op` over all its A and every code of δ."""
     codes = np.arange(op.dt.min, op.dt.max + 1, dtype=np.int64)
-    decay = np.abs(op.decay(codes[:, None] * np.unique(op.A))).max(1)  # the slowest decay bounds the others
+    decay = np.abs(op.exp_of(codes[:, None] * np.unique(op.A))).max(1)  # the slowest decay bounds the others
     terms = input_terms(op, codes)
     one = 1 << op.a_bar.frac
     moving = codes != 0 if op.hold else np.full(len(codes), True)

@@ -1,7 +1,7 @@
 /* As `scan`, but: heads of `head` channels share a δ and an Ā, `group` channels a B and a C.
-   table [codes of δ from `least` on][heads] of states: Ā */
+   table [codes of δ from `least` on][heads] of states: Ā, or with `rates` [heads] as in `scan` */
 static inline void head_scan(const node *n, int delta_b) {
-    const state *table = n->table;
+    const state *table = n->table, *rates = n->rates;
     const long heads = n->out / n->head, of_B = n->out / n->group * STATES;
     const value *u = n->x[0], *dt = n->x[1], *B = n->x[2], *C = n->x[3];
     value *restrict y = n->y;
@@ -10,7 +10,8 @@ static inline void head_scan(const node *n, int delta_b) {
         state *restrict h = n->kept;
         for (long k = 0; k < n->out; k++, h += STATES) {
             const long head = k / n->head, first = k / n->group * STATES;
-            const state decay = table[(dt[head] - n->least) * heads + head];
+            const state decay = !rates ? table[(dt[head] - n->least) * heads + head]
+                : dt[head] ? table[requantize_state(dt[head] * rates[head], n->argument) - n->least] : n->held;
             const state factor = delta_b ? dt[head] : (state)dt[head] * u[k], gain = (state)u[k] << n->left[0];
             wide acc = n->direct[k] * u[k];
             LANE_LOOP

@@ -1,8 +1,9 @@
-/* table [codes of δ from `least` on][out][STATES] of states: Ā; direct [out]: D at y's scale; kept,
+/* table [codes of δ from `least` on][out][STATES] of states: Ā; or where there are `rates` [out][STATES], A, it is Ā of every
+   `argument`, δ·A in its format, and `held` the Ā of δ = 0; direct [out]: D at y's scale; kept,
    start [out][STATES]: h, and h before the first token.
    δ·u (or δ for delta_b) is `factor`; `gain` is u at the state's scale. */
 static inline void scan(const node *n, int delta_b) {
-    const state *table = n->table;
+    const state *table = n->table, *rates = n->rates;
     const value *u = n->x[0], *dt = n->x[1], *B = n->x[2], *C = n->x[3];
     value *restrict y = n->y;
     const format o = n->o, to_term = n->term, to_h = n->h, to_h_wide = n->h_wide;
@@ -13,7 +14,13 @@ static inline void scan(const node *n, int delta_b) {
             c[s] = C[s];
         }
         for (long k = 0; k < n->out; k++, h += STATES) {
-            const state *restrict decay = table + ((dt[k] - n->least) * n->out + k) * STATES;
+            state computed[STATES];
+            const state *restrict decay = computed;
+            if (rates)
+                for (int s = 0; s < STATES; s++)
+                    computed[s] = dt[k] ? table[requantize_state(dt[k] * rates[k * STATES + s], n->argument) - n->least] : n->held;
+            else
+                decay = table + ((dt[k] - n->least) * n->out + k) * STATES;
             const state factor = delta_b ? dt[k] : (state)dt[k] * u[k], gain = (state)u[k] << n->left[0];
             wide acc = n->direct[k] * u[k];
             LANE_LOOP

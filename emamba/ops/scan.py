@@ -10,28 +10,26 @@ from .. import piecewise
 from ..base import arithmetic as arith
 from ..base.errors import DesignLimit, SettingError
 from ..base.formats import IntFormat
-from ..piecewise import Segments, codes
-from .activation import TABLE_SIZE
+from ..piecewise import Segments
 from .base import Array, Operator, check_bound, check_input, check_matrix, check_same, check_shift, inside, register, rounded
 from .certificate import certify
+from .decay import SLOWEST, Decays, argument_format
 from .scales import FINEST, best_frac, codes_of, decay_frac, rates_of
 
-SLOWEST = 40
-"""Fraction bits of δ·A, at most: finer ones change no exp that is rounded to decay_bits."""
 STATE_SLACK = 1.25
 """Room above the largest state seen in calibration, for state_scale = 'calibrated' (our choice)."""
 
 
 @register
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scan(Operator):
+class Scan(Decays, Operator):
     """The selective scan of d_inner channels with d_state states each.
 
-    p = δ·A; Ā = exp(p) by `decay`, and exactly 1 where δ = 0 if `hold` (our choice: the float state then keeps its value, while
-    the paper's INT8 Ā cannot exceed 127/128); h_wide = saturate(Ā·h + b); y = requantize(C·h_wide + D·u);
-    h = saturate(h_wide >> Ā's fraction bits). The input term b is (δ·u)·B rounded to h_wide's scale (`delta_b` false, our
-    choice: one multiplier and one rounding fewer), or the paper's (requantize(δ·B)·u) << Ā's fraction bits (`delta_b` true;
-    then `b_bar` is its format).
+    p = δ·A, rounded and clipped to what `decay` reads; Ā = exp(p) by `decay`, and exactly 1 where δ = 0 if `hold` (our choice:
+    the float state then keeps its value, while the paper's INT8 Ā cannot exceed 127/128); h_wide = saturate(Ā·h + b);
+    y = requantize(C·h_wide + D·u); h = saturate(h_wide >> Ā's fraction bits). The input term b is (δ·u)·B rounded to h_wide's
+    scale (`delta_b` false, our choice: one multiplier and one rounding fewer), or the paper's (requantize(δ·B)·u) << Ā's
+    fraction bits (`delta_b` true; then `b_bar` is its format).
 
     A [d_inner, d_state] in format `a` (A ≤ 0), D [d_inner] in format `d`; h0 [d_inner, d_state] in format `h`, the state before
     the first token, or None for 0. `h` is the stored state (paper: INT17), `h_wide` the
@@ -71,7 +69,8 @@ class Scan(Operator):
         if self.h0 is not None:
             check_same("the shape of h0", self.h0.shape, (self.width, self.d_state))
             arith.check_range("h0", self.h0, self.h)
-        check_same("the decay's input format", str(self.decay.i), str(self.p))
+        if not self.decay.i.signed or self.decay.i.bits > self.p.bits or self.argument_shift < 0:
+            raise DesignLimit(f"the decay reads {self.decay.i}: it must read δ·A, {self.p}, or fewer bits of it")
         check_same("the fraction bits of h_wide", self.h_wide.frac, self.h.frac + self.a_bar.frac)
         if self.delta_b:
             check_same("the fraction bits of h", self.h.frac, self.b_bar.frac + self.u.frac)
@@ -110,15 +109,6 @@ class Scan(Operator):
     def direct(self) -> Array:
         """D of every channel."""
         return self.D
-
-    @property
-    def p(self) -> IntFormat:
-        """δ·A, exact."""
-        return IntFormat(self.dt.bits + self.a.bits, True, self.dt.frac + self.a.frac)
-
-    @property
-    def a_bar(self) -> IntFormat:
-        return self.decay.o
 
     @property
     def term_shift(self) -> int:
@@ -166,25 +156,6 @@ class Scan(Operator):
             term = arith.word(self.dt.magnitude * self.u.magnitude * self.B.magnitude, self.term_shift)
         state = arith.word((self.h.magnitude << self.a_bar.bits) + self.term_bound, self.a_bar.frac, self.h_wide)
         return np.promote_types(term, state)
-
-    def decays(self, dt: Array) -> Array:
-        """Ā [..., *A's shape] for δ [..., A's rows]."""
-        a_bar = self.decay(dt[..., None] * self.A)
-        return np.where(dt[..., None] == 0, 1 << self.a_bar.frac, a_bar) if self.hold else a_bar
-
-    @cached_property
-    def decay_table(self) -> Array | None:
-        """Ā of every channel and code of δ, [A's columns, A's rows · codes]; None where there are too many."""
-        if self.A.size << self.dt.bits > TABLE_SIZE:
-            return None
-        return self.decays(codes(self.dt)[:, None]).T.astype(self.word).reshape(self.A.shape[1], -1)
-
-    def _look_up_decays(self, dt: Array) -> Array:
-        """Ā [A's columns, A's rows, batch] for δ [A's rows, batch]."""
-        if self.decay_table is None:
-            return self.decays(dt.T).T
-        index = dt - self.dt.min + (np.arange(self.heads) << self.dt.bits)[:, None]
-        return self.decay_table.take(index, 1, mode="wrap")  # the fastest mode; nothing wraps
 
     def step(self, h: Array, u: Array, dt: Array, B: Array, C: Array) -> tuple[Array, Array, Array]:
         """One token: h, state [batch, d_inner, d_state]; u [batch, d_inner]; dt [batch, heads]; B, C [batch, groups · d_state] →
@@ -287,8 +258,10 @@ class Scan(Operator):
             a = IntFormat(settings.a_bits, True, min(decay_frac(p["A"], settings.a_bits, step), SLOWEST - dt.frac))
         A = rates_of(p["A"], a)
         product = IntFormat(dt.bits + a.bits, True, dt.frac + a.frac)
-        seen = piecewise.products(codes_of(step, dt), A, dt, product, hold=settings.hold)
-        decay = q.fit("exp", product, IntFormat(settings.decay_bits, True, fraction), seen)
+        argument = argument_format(product, -int(A.min()) * dt.max, settings.decay_bits)
+        seen = piecewise.products(codes_of(step, dt), A, dt, argument, hold=settings.hold, shift=product.frac - argument.frac,
+                                  rounding=settings.rounding)
+        decay = q.fit("exp", argument, IntFormat(settings.decay_bits, True, fraction), seen)
         d_frac, wide_bits = best_frac(p["D"], bits, tiny=True), settings.state_bits
         given_d, state = q.given(f"{node.name}.D"), q.given(f"{node.name}.state")
         o, states, seen_y = q.formats[node.name], q.largest_state(node), float(np.abs(q.values[node.name]).max())
@@ -350,10 +323,6 @@ class Scan(Operator):
     def unit_function(self, node) -> str:
         return "exp"
 
-    def density(self, dt: Array) -> Array:
-        """How often each code of δ·A occurs, for δ [..., d_inner]."""
-        return piecewise.products(dt, self.A, self.dt, self.p, hold=self.hold)
-
     # -- C --------------------------------------------------------------------------------------------------------------------
 
     @property
@@ -362,16 +331,14 @@ class Scan(Operator):
         factor = self.dt.magnitude * (1 if self.delta_b else self.u.magnitude)
         term = inside(factor * self.B.magnitude, self.b_bar_shift if self.delta_b else self.term_shift)
         state = (self.h.magnitude << self.a_bar.bits) + self.term_bound
-        return max(term, state, inside(self.h_wide.magnitude, self.a_bar.frac), self.C.magnitude)
+        return max(term, state, inside(self.p.magnitude, self.argument_shift), inside(self.h_wide.magnitude, self.a_bar.frac),
+                   self.C.magnitude)
 
     def c(self, loop):
-        loop.check_table("Ā", self.A.size << self.dt.bits)
-        decays = self.decays(np.broadcast_to(codes(self.dt)[:, None], (1 << self.dt.bits, self.heads)))
         term = (loop.format(self, self.b_bar_shift, self.b_bar) if self.delta_b
                 else loop.format(self, self.term_shift, self.h_wide))
         return "scan_delta_b" if self.delta_b else "scan_delta_u", {
-            "least": self.dt.min, "left": (self.a_bar.frac, 0), "table": loop.pointer(decays, "STATE"),
-            "direct": loop.pointer(self.direct << self.d_shift, "int64"),
+            **self.c_decays(loop), "left": (self.a_bar.frac, 0), "direct": loop.pointer(self.direct << self.d_shift, "int64"),
             **loop.keep((self.width, self.d_state), "STATE"),
             "start": loop.pointer(self.start(1), "STATE"), "o": loop.format(self, self.y_shift), "term": term,
             "h": loop.format(self, self.a_bar.frac, self.h), "h_wide": loop.format(self, 0, self.h_wide)}

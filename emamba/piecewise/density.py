@@ -5,8 +5,9 @@ A density is an array of weights ≥ 0 in any unit, one for each code of the inp
 
 import numpy as np
 
+from ..base.arithmetic import requantize
 from ..base.errors import InputError
-from ..base.formats import IntFormat
+from ..base.formats import IntFormat, Rounding
 from .segments import codes
 
 Array = np.ndarray
@@ -17,16 +18,17 @@ def histogram(x: Array, i: IntFormat) -> Array:
     return np.bincount((x - i.min).ravel(), minlength=1 << i.bits)
 
 
-def products(dt: Array, A: Array, i: IntFormat, p: IntFormat, *, hold: bool) -> Array:
-    """How often each code of `p` is δ·A, exp's argument: dt [..., d_inner] of format `i`, A [d_inner, d_state], all integers.
-    With `hold`, δ = 0 never reaches exp."""
+def products(dt: Array, A: Array, i: IntFormat, p: IntFormat, *, hold: bool, shift: int = 0,
+             rounding: Rounding = Rounding.HALF_UP) -> Array:
+    """How often each code of `p`, exp's argument, is δ·A requantized by `shift`: dt [..., d_inner] of format `i`,
+    A [d_inner, d_state], all integers. With `hold`, δ = 0 never reaches exp."""
     counts = np.zeros(1 << p.bits, np.int64)
     delta = codes(i)
     for channel, rates in enumerate(A):
         seen = histogram(dt[..., channel], i)
         if hold:
             seen[-i.min] = 0
-        np.add.at(counts, delta[:, None] * rates - p.min, seen[:, None])
+        np.add.at(counts, requantize(delta[:, None] * rates, shift, p, rounding) - p.min, seen[:, None])
     return counts
 
 

@@ -42,11 +42,12 @@ typedef struct node {
     value *y;
     int64_t tokens, in, out, taps, rows, least, bits, index_bits, head, group, left[2];
     const sum *weight, *bias, *multiplier;
-    const void *table, *start; /* start: the state `kept` before the first token, or 0 for zeros */
+    const void *table, *start, *rates; /* start: the state `kept` before the first token, or 0 for zeros */
     const wide *direct;
     void *scratch, *kept;
     int64_t kept_bytes;
-    format o, term, h, h_wide;
+    format o, term, h, h_wide, argument;
+    int64_t held;
 } node;
 
 static void begin(const node *n) {

@@ -54,9 +54,10 @@ class Node(ctypes.Structure):
         *((name, ctypes.c_int64) for name in ("tokens", "input", "out", "taps", "rows", "least", "bits", "index_bits", "head",
                                               "group")),
         ("left", ctypes.c_int64 * 2),
-        *((name, ctypes.c_void_p) for name in ("weight", "bias", "multiplier", "table", "start", "direct")),
+        *((name, ctypes.c_void_p) for name in ("weight", "bias", "multiplier", "table", "start", "rates", "direct")),
         ("scratch", ctypes.c_size_t), ("kept", ctypes.c_size_t), ("kept_bytes", ctypes.c_int64),
-        *((name, Format) for name in ("o", "term", "h", "h_wide")),
+        *((name, Format) for name in ("o", "term", "h", "h_wide", "argument")),
+        ("held", ctypes.c_int64),
     ]
 
 

@@ -6,12 +6,10 @@ import numpy as np
 
 from emamba.ops import HeadScan as Operator
 
-from ..kit.block import shape_of
 from ..kit.datapath import fold
 from ..kit.hdl import Mux
 from ..kit.registry import realizes
 from ..kit.rom import rom
-from .activation import piecewise_linear
 from .scan import Scan
 
 
@@ -57,7 +55,7 @@ class HeadScan(Scan):
         A = rom(pipeline, "A", *self.constants()["A"], group, self.operands)
 
         def decay(own, head, delta, a, lane):
-            found = piecewise_linear(head.m, head, head.register(delta * a, "p", shape=shape_of(op.p)), op.decay)
+            found = self._decay(head, head, delta * a)
             return Mux(own.register(lane == 0, "held", self.lead), 1 << op.a_bar.frac, found) if op.hold else found
 
         decays = pipeline.each(decay, pipeline.modules("head", self.head_lanes), dt, A, block.dt.payload.data)

@@ -10,7 +10,7 @@ from emamba.base.formats import IntFormat
 from emamba.ops import Scan as Operator
 from emamba.ops.certificate import certify
 
-from ..kit.block import BlockOptions, Port, Spec, beats, shape_of
+from ..kit.block import BlockOptions, Port, Spec, beats, shape_of, transfers
 from ..kit.datapath import (
     NARROW_BITS,
     Pipeline,
@@ -105,7 +105,12 @@ class Scan(Recurrence, Spec):
     @property
     def lead(self) -> int:
         """Steps to the recurrence."""
-        return self.operands + (TABLE_LEAD + self.shared if self.table else SEGMENTS_LEAD)
+        return self.operands + (TABLE_LEAD + self.shared if self.table else SEGMENTS_LEAD + self.narrowed)
+
+    @property
+    def narrowed(self) -> bool:
+        """Whether exp reads fewer bits than δ·A has, which takes a step."""
+        return self.op.decay.i != self.op.p
 
     @property
     def multipliers(self) -> int:
@@ -176,16 +181,10 @@ class Scan(Recurrence, Spec):
         return tree_stages(self.state_lanes * (1 + split))
 
     def schedule(self, u, dt, B, C):
-        taken = {name: [] for name in self.inputs}
-        departures, free = [], 0
-        rows = {name: self._rows(name) for name in self.inputs}
-        for k in range(len(u)):
-            free = max(free, u[k], dt[k // rows["dt"]], B[k // rows["B"]], C[k // rows["C"]]) + self.state_groups
-            departures.append(free - 1 + self.latency)
-            for name, count in rows.items():
-                if (k + 1) % count == 0:
-                    taken[name].append(free - 1)
-        return *taken.values(), departures
+        rows = [self._rows(name) for name in self.inputs]
+        taken = transfers(np.maximum.reduce([np.repeat(x, count) for x, count in zip((u, dt, B, C), rows, strict=True)]),
+                          self.state_groups)
+        return *(taken[count - 1::count] for count in rows), taken + self.latency
 
     def _rows(self, name: str) -> int:
         """Beats of u during which a beat of an input stays."""
@@ -341,8 +340,7 @@ class Scan(Recurrence, Spec):
         A = rom(pipeline, "A", *self.constants()["A"], step, self.operands)
 
         def decay(own, k, a, state):
-            p = own.register(dt[k // self.state_lanes] * a, "p", shape=shape_of(op.p))
-            return piecewise_linear(state.m, state, p, op.decay)
+            return self._decay(own, state, dt[k // self.state_lanes] * a)
 
         decays = pipeline.each(decay, range(len(inner)), A, inner)
         if op.hold:
@@ -350,6 +348,14 @@ class Scan(Recurrence, Spec):
             decays = pipeline.each(lambda own, k, decay: Mux(held[k // self.state_lanes], 1 << op.a_bar.frac, decay),
                                    range(len(inner)), decays)
         return decays
+
+    def _decay(self, own, part, product: Value) -> Value:
+        """exp of δ·A by segments; the product's register stands in `own`, the rest in `part`."""
+        op = self.op
+        p = own.register(product, "p", shape=shape_of(op.p))
+        if self.narrowed:
+            p = own.register(requantize(own.m, p, op.argument_shift, op.decay.i, op.rounding), "argument")
+        return piecewise_linear(part.m, part, p, op.decay)
 
     def _table(self, block, pipeline, step, group):
         """The same by tables, each addressed by δ and the number of the row."""
