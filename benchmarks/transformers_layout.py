@@ -36,6 +36,8 @@ CASES = {
     "mamba2-odd": {"hidden_size": 6, "state_size": 3, "num_hidden_layers": 3, "vocab_size": 11, "expand": 3, "num_heads": 6,
                    "head_dim": 3, "n_groups": 1, "conv_kernel": 3, "use_bias": True, "use_conv_bias": False,
                    "layer_norm_epsilon": 1e-3, "time_step_limit": (0.25, 1.5), "chunk_size": 4},
+    "mamba2-groups": {"hidden_size": 6, "state_size": 3, "num_hidden_layers": 2, "vocab_size": 11, "expand": 3, "num_heads": 6,
+                      "head_dim": 3, "n_groups": 2, "chunk_size": 4},
 }
 SEQUENCES, LENGTH = 24, 12
 LIMIT = 1e-4

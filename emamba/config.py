@@ -76,6 +76,7 @@ class ModelConfig(Config):
     wide_D: bool = Field(False, description="a D for each channel, not for each head, form = 'mamba2'")
     gated_norm: Literal["after", "before", "none"] = Field(
         "after", description="the norm inside a block of form = 'mamba2': after the gate, before it, or none")
+    norm_groups: int = Field(1, ge=1, le=1 << 11, description="parts of the channels that the gated norm norms apart")
     stem: list[StemLayer] = Field([], max_length=16, description="convolutions before the embedding, the first one first")
     merge: list[int] = Field([], description="blocks before which 2×2 tokens of an image, or 2 of a sequence, become one")
     direction: Literal["forward", "backward", "alternating", "both"] = Field(
@@ -141,7 +142,7 @@ class ModelConfig(Config):
         return self
 
     def _check_blocks(self) -> None:
-        for key in ("head_dim", "groups", "wide_D", "gated_norm"):
+        for key in ("head_dim", "groups", "wide_D", "gated_norm", "norm_groups"):
             if self.form in ("emamba", "standard", "vit") and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"the key '{key}' does not belong to form = '{self.form}'")
         if self.form == "mamba2":
@@ -150,6 +151,8 @@ class ModelConfig(Config):
             if self.d_inner % self.head_dim or self.heads % self.groups:
                 raise ValueError(f"{self.d_inner} inner channels do not divide into heads of {self.head_dim} in {self.groups} "
                                  "groups")
+            if self.d_inner % self.norm_groups:
+                raise ValueError(f"{self.d_inner} inner channels do not divide into norm_groups = {self.norm_groups} parts")
         self._check_attention()
         if self.mlp_gated and self.mlp is None:
             raise ValueError("mlp_gated needs the key 'mlp'")

@@ -72,13 +72,13 @@ def depthwise(rng, channels, taps, *, dyadic=False, rounding=Rounding.HALF_UP) -
     return Depthwise(o=I8, rounding=rounding, i=I8, **_weights(rng, channels, taps, dyadic))
 
 
-def range_norm(channels, i=I12, *, index_bits=8) -> RangeNorm:
-    return RangeNorm(channels=channels, i=i, o=IntFormat(8, True, 7), index_bits=index_bits)
+def range_norm(channels, i=I12, *, index_bits=8, groups=1) -> RangeNorm:
+    return RangeNorm(channels=channels, groups=groups, i=i, o=IntFormat(8, True, 7), index_bits=index_bits)
 
 
-def layer_norm(channels, i=I12, *, rms=False, epsilon=1, rounding=Rounding.HALF_UP) -> LayerNorm:
+def layer_norm(channels, i=I12, *, rms=False, epsilon=1, groups=1, rounding=Rounding.HALF_UP) -> LayerNorm:
     kind = RMSNorm if rms else LayerNorm
-    return kind(channels=channels, i=i, o=IntFormat(8, True, 5), epsilon=epsilon, rounding=rounding)
+    return kind(channels=channels, groups=groups, i=i, o=IntFormat(8, True, 5), epsilon=epsilon, rounding=rounding)
 
 
 def activation(name, channels, *, i=I8, o=I8, table=False, segments=17) -> Activation:
@@ -87,12 +87,13 @@ def activation(name, channels, *, i=I8, o=I8, table=False, segments=17) -> Activ
     return Activation(channels=channels, i=i, o=o, segments=fit(name, i, o, segments))
 
 
-def scan(rng, channels, states, *, delta_b=False, certified=False, start=False, o=I12, rounding=Rounding.HALF_UP) -> Scan:
-    """With `certified`, the state is wide enough never to saturate."""
+def scan(rng, channels, states, *, delta_b=False, certified=False, start=False, rounded=False, o=I12,
+         rounding=Rounding.HALF_UP) -> Scan:
+    """With `certified`, the state is wide enough never to saturate; with `rounded`, exp reads fewer bits than δ·A has."""
     dt, a, u, b = IntFormat(8, True, 8), IntFormat(8, True, 3), IntFormat(8, True, 5), IntFormat(8, True, 5)
     b_bar = IntFormat(8, True, 8) if delta_b else None
     h = IntFormat(30 if certified else 17, True, b_bar.frac + u.frac if delta_b else 11)
-    decay = fit("exp", IntFormat(16, True, dt.frac + a.frac), IntFormat(8, True, 7), 11)
+    decay = fit("exp", IntFormat(9, True, 6) if rounded else IntFormat(16, True, dt.frac + a.frac), IntFormat(8, True, 7), 11)
     return Scan(
         o=o, rounding=rounding, A=-rng.integers(0, 128, (channels, states)), D=rng.integers(-127, 128, channels), u=u, dt=dt, B=b,
         C=IntFormat(8, True, 5), a=a, d=IntFormat(8, True, 6), decay=decay, h=h, h_wide=IntFormat(h.bits + 7, True, h.frac + 7),
@@ -151,8 +152,8 @@ def depthwise_block(channels, taps, lanes, terms, *, products=Products.MULTIPLIE
     return rtl_depthwise.Depthwise(depthwise(rng(), channels, taps, **options), lanes * terms, lanes, products)
 
 
-def range_norm_block(channels, lanes, bits, *, narrow=False) -> Spec:
-    return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3)), lanes, narrow=narrow)
+def range_norm_block(channels, lanes, bits, *, narrow=False, **options) -> Spec:
+    return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3), **options), lanes, narrow=narrow)
 
 
 def layer_norm_block(channels, lanes, bits, *, narrow=False, **options) -> Spec:
@@ -229,6 +230,9 @@ CASES = [
     *((layer_norm_block, shape, {"rms": rms}) for rms in (False, True) for shape in (
         (20, 1, 12), (20, 20, 12), (17, 4, 12), (1, 1, 12), (5, 2, 12), (17, 4, 8), (2, 2, 8))),
     (layer_norm_block, (17, 4, 12), {"narrow": True}),
+    *((layer_norm_block, (6, 3, 12), {"rms": rms, "groups": 3}) for rms in (False, True)),
+    (layer_norm_block, (1, 1, 12), {"rms": True, "groups": 4}),
+    (range_norm_block, (5, 1, 12), {"groups": 2}),
     *((layer_norm_block, (6, 3, 12), {"rms": rms, "epsilon": 0, "rounding": rounding})
       for rms, rounding in ((False, Rounding.HALF_EVEN), (True, Rounding.TRUNCATE))),
     *((activation_block, (name,), {"o": o} | options) for options in ({}, {"entries": True}, {"table": True}) for name, o in (
@@ -239,6 +243,9 @@ CASES = [
     *((scan_block, shape, {"delta_b": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
     (scan_block, (5, 4, 2, 2), {"delta_b": True, "table": True}),
     (scan_block, (4, 3, 1, 3), {"narrow": True}),
+    *((scan_block, shape, {"rounded": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (3, 3, 1, 1))),
+    *((scan_block, (4, 3, 1, 3), {"rounded": True, "rounding": kind}) for kind in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),
+    (scan_block, (2, 3, 2, 3), {"rounded": True, "table": True}),
     (range_norm_block, (17, 4, 12), {"narrow": True}),
     *((scan_block, shape, {"start": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (20, 2, 1, 1))),
     *((scan_block, shape, {"certified": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
@@ -248,6 +255,7 @@ CASES = [
         (7, 1, 1, 3, 2, 3), (3, 3, 3, 2, 2, 2))),
     *((head_scan_block, shape, {"table": True}) for shape in ((12, 4, 2, 3, 3, 2), (15, 5, 1, 2, 6, 1), (12, 4, 2, 3, 12, 3))),
     (head_scan_block, (12, 4, 2, 3, 3, 2), {"delta_b": True}),
+    (head_scan_block, (12, 4, 2, 3, 3, 2), {"rounded": True}),
     *((attention_block, shape, {}) for shape in ((4, 2, 2), (4, 2, 1), (1, 1, 1), (12, 4, 6), (15, 3, 15, 33), (6, 1, 2))),
     *((attention_block, shape, {"causal": True}) for shape in ((6, 2, 3), (6, 2, 6, 17), (6, 1, 2))),
     (attention_block, (6, 2, 6), {"narrow": True, "wide": True, "rounding": Rounding.TRUNCATE}),
@@ -314,12 +322,13 @@ def _special(op) -> Iterator[tuple[np.ndarray, ...]]:
     """Tokens of every input: of norms R = 0, powers of two and the largest R, of functions both ends of every segment."""
     match op:
         case RangeNorm() | LayerNorm():
+            places = np.arange(op.width)
             for value in (op.i.min, 0, op.i.max):
-                yield (np.full(op.channels, value),)
-            yield (np.where(np.arange(op.channels) % 2, op.i.max, op.i.min),)
+                yield (np.full(op.width, value),)
+            yield (np.where(places % 2, op.i.max, op.i.min),)
             for k in range(op.i.bits):  # spreads next to powers of two
                 for value in (min(1 << k, op.i.max), max(-1 << k, op.i.min)):
-                    yield (np.where(np.arange(op.channels) == 0, value, 0),)
+                    yield (np.where(places % op.channels == 0, value, 0),)
         case Attention():
             places = np.arange(op.channels)
             for q, k, v in product((op.q.min, 0, op.q.max), (op.k.min, op.k.max), (op.v.min, op.v.max)):
@@ -333,7 +342,7 @@ def _special(op) -> Iterator[tuple[np.ndarray, ...]]:
                 yield (np.resize(ends[k:k + op.channels], op.channels),)
         case Scan():
             every, states = codes(op.dt), op.groups * op.d_state
-            pieces = np.searchsorted(op.decay.knots, every[:, None, None] * op.A, side="right")
+            pieces = np.searchsorted(op.decay.knots, op.read(every[:, None, None] * op.A), side="right")
             left = set(np.unique(pieces).tolist())
             while left:
                 dt = np.zeros(op.heads, np.int64)

@@ -33,7 +33,7 @@ SHAPES: dict[str, dict] = {
     "standard-rms-norm": {"form": "standard", "input": "sequence", "features": 2, "length": 3, "d_model": 4, "d_state": 2,
                           "dt_rank": 1, "blocks": 1, "norm": "rms", "pool": "last", "task": "classification", "outputs": 3},
     "mamba2-groups": {"form": "mamba2", "input": "sequence", "features": 3, "length": 7, "d_model": 9, "head_dim": 3, "groups": 2,
-                      "d_state": 3, "blocks": 1, "task": "regression", "outputs": 2},
+                      "norm": "rms", "norm_groups": 2, "d_state": 3, "blocks": 1, "task": "regression", "outputs": 2},
     "pointwise-gated-pool": {"input": "sequence", "features": 2, "length": 6, "d_model": 5, "d_state": 2, "dt_rank": 2,
                              "conv": "pointwise", "blocks": 1, "mlp": 7, "mlp_gated": True, "pool": "gated", "smooth": 2,
                              "task": "regression", "outputs": 3},

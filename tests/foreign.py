@@ -141,7 +141,11 @@ class Mixer2(nn.Module):
         y, gate = torch.cat(heads, -1), F.silu(z)
         if not cfg["rmsnorm"]:
             return self.out_proj(y * gate)
-        return self.out_proj(self.norm(y) * gate if cfg["norm_before_gate"] else self.norm(y * gate))
+        return self.out_proj(self.by_group(y) * gate if cfg["norm_before_gate"] else self.by_group(y * gate))
+
+    def by_group(self, y: Tensor) -> Tensor:
+        found = [part * torch.rsqrt((part * part).mean(-1, keepdim=True) + 1e-5) for part in y.chunk(self.cfg["ngroups"], -1)]
+        return torch.cat(found, -1) * self.norm.weight
 
 
 class GatedMLP(nn.Module):

@@ -41,7 +41,8 @@ MODELS = {
     "plain": made(), "one-channel-heads": made(headdim=1, d_state=1, d_conv=1), "one-head": made(headdim=12, bias=True),
     "wide-D": made(D_has_hdim=True, conv_bias=False), "before": made(norm_before_gate=True, dt_limit=(0.25, 1.5)),
     "mlp": Settings(d_model=6, d_intermediate=128, ssm_cfg={"layer": "Mamba2", "d_state": 2, "headdim": 3}),
-    "no-norm": made(rmsnorm=False, ngroups=3), "limited": made(dt_limit=(0.0, 0.5), d_conv=2),
+    "no-norm": made(rmsnorm=False, ngroups=3), "groups": made(ngroups=3), "groups-before": made(
+        ngroups=2, headdim=3, norm_before_gate=True), "limited": made(dt_limit=(0.0, 0.5), d_conv=2),
 }
 
 
@@ -61,7 +62,7 @@ def test_float_outputs_are_those_of_the_equations(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["before", "no-norm"])
+@pytest.mark.parametrize("name", ["before", "no-norm", "groups"])
 def test_the_rtl_equals_the_integer_model(name):
     module, ids = randomize(LanguageModel(MODELS[name])), np.random.default_rng(1).integers(0, 24, (12, LENGTH))
     artifact = emamba.compile(module, ids)
@@ -130,10 +131,12 @@ def test_models_that_are_refused(changes, sentence):
 
 
 def test_groups_attention_layers_and_a_missing_config_are_refused():
-    grouped, tensors = made(ngroups=3), dict(randomize(LanguageModel(made())).state_dict())
-    with refuses("here: with 3 groups of B and C, mamba_ssm norms the channels of each group apart before out_proj; only one "
-                 "group, or a model without that norm, can be imported"):
-        translate(dict(LanguageModel(grouped).state_dict()), asdict(grouped), LENGTH, "here")
+    tensors = dict(randomize(LanguageModel(made())).state_dict())
+    grouped = {"d_model": 6, "n_layers": 2, "d_head": 4, "d_state": 5, "n_groups": 3}
+    with refuses("here: with 3 groups of B and C, mamba.py norms the channels before out_proj together or by groups, as the "
+                 "kernel is that it finds; only one group can be imported"):
+        translate({re.sub(r"^backbone\.(?=layers)", "mamba.", name).replace("backbone.", ""): value
+                   for name, value in LanguageModel(made(ngroups=3)).state_dict().items()}, grouped, LENGTH, "here")
     with refuses("here: attn_layer_idx is [1]; only [] can be imported"):
         translate(tensors, asdict(made()) | {"attn_layer_idx": [1]}, LENGTH, "here")
     with refuses("here has a Mamba-2 but no config.json, which says its groups and where its gated norm stands: put it beside "

@@ -27,7 +27,8 @@ PICTURE = {"input": "image", "image": (6, 8, 2), "patch": (1, 1), "d_model": 5, 
            "task": "classification", "outputs": 3}
 OTHERS = {
     "mamba2": HEADS,
-    "mamba2-groups": HEADS | {"groups": 2, "wide_D": True, "gated_norm": "before", "norm": "rms", "initial_state": True},
+    "mamba2-groups": HEADS | {"groups": 2, "wide_D": True, "gated_norm": "before", "norm": "rms", "initial_state": True,
+                              "norm_groups": 2},
     "mamba2-one-head": HEADS | {"head_dim": 12, "gated_norm": "none", "norm": "layer", "pool": "none"},
     "gated-pool": SEQUENCE | {"pool": "gated", "norm": "rms", "form": "standard", "initial_state": True},
     "filter": SEQUENCE | {"pool": "none", "smooth": 2},

@@ -124,7 +124,7 @@ BAD = [
     ]],
     ("Lookup", {"table": ones(3)}, "table has 1 dimensions, but the node needs 2"),
     ("Lookup", {"table": ones(3, 2) * -129}, "table holds -129, outside -128..127 of its format INT8·2^-5"),
-    *[(kind, {"channels": 0}, "channels of a norm must be at least 1, not 0") for kind in NORMS],
+    *[(kind, {"channels": 0}, "channels and groups of a norm must be at least 1, not 0 and 1") for kind in NORMS],
     *[(kind, {"index_bits": i, "entry_bits": e},
        f"a norm's table of {i} index bits and {e} entry bits is out of range; 1..12 and 4..16 are possible")
       for kind in NORMS for i, e in ((0, 12), (13, 12), (8, 3), (8, 17))],
@@ -149,7 +149,9 @@ BAD = [
     ("Scan", {"A": np.array([[-1, -1, 1], [-1, -1, -1]])}, POSITIVE),
     ("Scan", {"D": ones(2) * 128}, "D holds 128, outside -128..127 of its format INT8·2^-6"),
     ("Scan", {"decay": fit("exp", IntFormat(16, True, 7), IntFormat(8, True, 7), 11)},
-     "the decay's input format is INT16·2^-7, but the node needs INT15·2^-7"),
+     "the decay reads INT16·2^-7: it must read δ·A, INT15·2^-7, or fewer bits of it"),
+    ("Scan", {"decay": fit("exp", IntFormat(12, True, 8), IntFormat(8, True, 7), 11)},
+     "the decay reads INT12·2^-8: it must read δ·A, INT15·2^-7, or fewer bits of it"),
     ("Scan", {"h0": ones(3, 2)}, "the shape of h0 is (3, 2), but the node needs (2, 3)"),
     ("Scan", {"h0": ones(2, 3) << 20}, "h0 holds 1048576, outside -65536..65535 of its format INT17·2^-9"),
     ("Scan", {"h_wide": IntFormat(24, True, 15)}, "the fraction bits of h_wide is 15, but the node needs 16"),
@@ -504,7 +506,7 @@ def test_the_table_of_decays_changes_nothing(dt, hold, monkeypatch):
     x = [rng.integers(f.min, f.max + 1, (3, 200, width)) for f, width in ((op.u, 2), (dt, 2), (op.B, 3), (op.C, 3))]
     x[1][:, :3] = [[dt.min], [dt.max], [0]]
     y = op(*x)
-    monkeypatch.setattr("emamba.ops.scan.TABLE_SIZE", 0)
+    monkeypatch.setattr("emamba.ops.decay.TABLE_SIZE", 0)
     direct = Scan(**parts)
     assert direct.decay_table is None
     assert np.array_equal(direct(*x), y)

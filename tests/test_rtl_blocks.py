@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from blocks import beats_of, check, simulate
 
-from emamba.base.formats import IntFormat
+from emamba.base.formats import IntFormat, Rounding
 from emamba.ops import Activation as Op
 from emamba.piecewise import codes, fit
 from rtl.blocks.activation import Activation
+from rtl.blocks.head_scan import HeadScan
 from rtl.blocks.layer_norm import LayerNorm
 from rtl.blocks.linear import Linear
 from rtl.blocks.range_norm import RangeNorm
@@ -24,6 +25,32 @@ from sim.bench import random_tokens
 def test_block(name):
     block = cases.BLOCKS[name]()
     check(block, *cases.tokens_of(block))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("seed", range(10))
+def test_random_head_scans(seed):
+    """Heads, groups and lanes of odd numbers, with segments or tables, of δ·A whole or rounded."""
+    rng = np.random.default_rng(seed)
+    groups, states, size = (int(n) for n in rng.integers(1, (4, 5, 6)))
+    heads = groups * int(rng.integers(1, 4))
+    op = cases.head_scan(rng, heads * size, heads, groups, states)
+    lanes = HeadScan.possible_lanes(op, int(rng.integers(1, op.width + 1)))
+    block = cases.head_scan_block(heads * size, heads, groups, states, lanes, int(rng.integers(1, states + 1)),
+                                  table=bool(seed % 2), rounded=seed % 3 == 0, rounding=list(Rounding)[seed % 3])
+    check(block, *cases.tokens_of(block), stalls=(0.0, 0.5))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("seed", range(10))
+def test_random_attention(seed):
+    """Heads, lanes, tokens and paces of odd numbers."""
+    rng = np.random.default_rng(seed)
+    heads, size, tokens, pace = (int(n) for n in rng.integers(1, (4, 6, 7, 30)))
+    lanes = [n for n in range(1, size) if size % n == 0] + [size * n for n in range(1, heads + 1) if heads % n == 0]
+    block = cases.attention_block(heads * size, heads, int(rng.choice(lanes)), pace, tokens=tokens, causal=bool(seed % 2),
+                                  wide=seed % 3 == 0, narrow=seed % 4 == 0, rounding=list(Rounding)[seed % 3])
+    check(block, *cases.tokens_of(block, length=tokens), stalls=(0.0, 0.5))
 
 
 def test_linear_cycles():

@@ -119,12 +119,16 @@ class Builder:
         return self.add("Linear", name, (x,), width, parameters=("weight", "bias") if bias else ("weight",), tensors=tensors,
                         role=role, order=order_after(self.nodes[x]), norm=unfolded(self.nodes, x), **attributes)
 
-    def norm(self, name: str, x: str, *, kind: str | None = None, tensors: str | None = None, bias: bool = True) -> str:
-        """A norm, `range`, `layer` or `rms`, by default the configuration's; `none` adds no node. `bias` is none of `rms`."""
+    def norm(self, name: str, x: str, *, kind: str | None = None, tensors: str | None = None, bias: bool = True,
+             groups: int = 1) -> str:
+        """A norm, `range`, `layer` or `rms`, by default the configuration's; `none` adds no node. `bias` is none of `rms`.
+        `groups` of channels are normed apart."""
         kind = kind or self.config.norm
         if kind == "none":
             return x
         attributes: dict[str, Any] = {} if kind == "range" else {"epsilon": float(self.config.norm_epsilon)}
+        if groups > 1:
+            attributes["groups"] = groups
         return self.add(NORMS[kind], name, (x,), self.width(x), tensors=tensors, parameters=None if bias else ("weight",),
                         **attributes)
 

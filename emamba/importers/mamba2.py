@@ -55,9 +55,9 @@ def _check(sizes: Sizes, layout: str, where: str) -> None:
     if sizes["heads"] * sizes["head_dim"] != sizes["d_inner"] or sizes["heads"] % sizes["groups"]:
         raise InputError(f"{where}: {sizes['heads']} heads of {sizes['head_dim']} channels in {sizes['groups']} groups are not "
                          f"the {sizes['d_inner']} channels inside a block: make the settings agree with the tensors")
-    if sizes["groups"] > 1 and sizes["gated"]:
-        raise InputError(f"{where}: with {sizes['groups']} groups of B and C, {layout} norms the channels of each group apart "
-                         "before out_proj; only one group, or a model without that norm, can be imported")
+    if sizes["groups"] > 1 and sizes["gated"] and layout == "mamba.py":
+        raise InputError(f"{where}: with {sizes['groups']} groups of B and C, {layout} norms the channels before out_proj "
+                         "together or by groups, as the kernel is that it finds; only one group can be imported")
 
 
 def _shapes(sizes: Sizes) -> dict[str, Shape]:
@@ -77,6 +77,7 @@ def _shapes(sizes: Sizes) -> dict[str, Shape]:
 def _config(sizes: Sizes) -> dict:
     low, high = sizes["limits"] or (0.0, inf)
     return {"form": "mamba2", "head_dim": sizes["head_dim"], "groups": sizes["groups"], "wide_D": sizes["wide_D"],
+            "norm_groups": sizes["groups"] if sizes["gated"] else 1,
             "gated_norm": ("before" if sizes["before"] else "after") if sizes["gated"] else "none",
             "delta_limits": None if (low, high) == (0.0, inf) else (low, min(high, 1e30)), "bias": sizes["bias"] or None}
 

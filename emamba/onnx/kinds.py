@@ -88,22 +88,42 @@ def activation(w, node, parameter, x):
 
 @writes("LayerNorm")
 def layer_norm(w, node, parameter, x):
+    if node.groups:
+        return _by_group(w, node, parameter, x, lambda x, one: w.op("LayerNormalization", x, one, axis=-1, epsilon=node.epsilon))
     weight = parameter("weight") or np.ones(node.width, np.float32)
     return w.op("LayerNormalization", x, weight, *filter(None, [parameter("bias")]), axis=-1, epsilon=node.epsilon)
 
 
 @writes("RMSNorm")
 def rms_norm(w, node, parameter, x):
+    if node.groups:
+        return _by_group(w, node, parameter, x, lambda x, one: w.op("RMSNormalization", x, one, axis=-1, epsilon=node.epsilon))
     return w.op("RMSNormalization", x, parameter("weight") or np.ones(node.width, np.float32), axis=-1, epsilon=node.epsilon)
+
+
+def _by_group(w, node, parameter, x, normed):
+    """The norm of each group of channels, then weight and bias."""
+    size = node.width // node.groups
+    y = normed(w.op("Reshape", x, np.array([0, 0, node.groups, size])), np.ones(size, np.float32))
+    return _scaled(w, parameter, w.op("Reshape", y, np.array([0, 0, node.width])))
 
 
 @writes("RangeNorm")
 def range_norm(w, node, parameter, x):
+    if node.groups:
+        return _by_group(w, node, parameter, x, lambda x, _: _ranged(w, x))
+    return _scaled(w, parameter, _ranged(w, x))
+
+
+def _ranged(w, x):
     last, nothing = np.array([-1]), np.zeros((), np.float32)
     extent = w.op("Sub", w.op("ReduceMax", x, last), w.op("ReduceMin", x, last))
     flat = w.op("Equal", extent, nothing)
     centred = w.op("Sub", x, w.op("ReduceMean", x, last))
-    y = w.op("Where", flat, nothing, w.op("Div", centred, w.op("Where", flat, np.ones((), np.float32), extent)))
+    return w.op("Where", flat, nothing, w.op("Div", centred, w.op("Where", flat, np.ones((), np.float32), extent)))
+
+
+def _scaled(w, parameter, y):
     if weight := parameter("weight"):
         y = w.op("Mul", y, weight)
     if bias := parameter("bias"):

@@ -1,11 +1,11 @@
-/* table [2^index_bits] of sums: reciprocals of a range of `bits` bits */
+/* Each token has `group` parts that are normed apart. table [2^index_bits] of sums: reciprocals of a range of `bits` bits */
 void range_norm(const node *n) {
     const sum *table = n->table;
-    const long width = n->out;
+    const long width = n->out / n->group;
     const value *x = n->x[0];
     value *restrict y = n->y;
     const format o = n->o;
-    for (long t = 0; t < n->tokens; t++, x += width, y += width) {
+    for (long t = 0; t < n->tokens * n->group; t++, x += width, y += width) {
         sum total = 0, low = x[0], high = x[0];
         for (long k = 0; k < width; k++) {
             total += x[k];
@@ -24,11 +24,11 @@ void range_norm(const node *n) {
 /* The same of squares: table [2][2^index_bits] of the square root of a reciprocal; `least` is epsilon. */
 static inline void root_norm(const node *n, int centered) {
     const sum *table = n->table;
-    const long width = n->out;
+    const long width = n->out / n->group;
     const value *x = n->x[0];
     value *restrict y = n->y;
     const format o = n->o;
-    for (long t = 0; t < n->tokens; t++, x += width, y += width) {
+    for (long t = 0; t < n->tokens * n->group; t++, x += width, y += width) {
         wide total = 0, spread = n->least;
         for (long k = 0; k < width; k++) {
             total += x[k];

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from ..base import arithmetic as arith
-from ..base.errors import DesignLimit
+from ..base.errors import DesignLimit, InputError
 from ..base.formats import IntFormat
-from .base import Array, Operator, check_bound, check_input, check_shift, inside, register
+from .base import Array, Operator, check_bound, check_input, check_same, check_shift, inside, register
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,7 +19,7 @@ class Norm(Operator):
     """What the norms share: n_i of each channel times a reciprocal from a table of 2^index_bits entries, chosen by the token's
     spread, which is shifted until its leading one is at the top. Weight and bias are folded into the Linear that follows (our
     choice: exact in float, and one multiplier fewer per channel). `shift` is the table's exponent less the output's fraction
-    bits.
+    bits. A token has `groups` of `channels` each, normed apart.
 
     Each has `reciprocals`, the table's entries and exponent; `spread_bits` of the unsigned spread; and for the hardware
     `n_bound`, the largest |n|, `shifted_bound`, the largest after its shift, and `largest_shift` of an n that is not 0.
@@ -29,7 +29,9 @@ class Norm(Operator):
     i: IntFormat
     index_bits: int = 8
     entry_bits: int = 12
+    groups: int = 1
 
+    attributes: ClassVar = {"groups": range(1, 1 << 12)}
     normalizes = True
     streams = False
     start = 1.0
@@ -37,15 +39,15 @@ class Norm(Operator):
     source = Path(__file__).with_suffix(".c")
 
     def __post_init__(self):
-        if self.channels < 1:
-            raise DesignLimit(f"channels of a norm must be at least 1, not {self.channels}")
+        if self.channels < 1 or self.groups < 1:
+            raise DesignLimit(f"channels and groups of a norm must be at least 1, not {self.channels} and {self.groups}")
         if not 1 <= self.index_bits <= 12 or not 4 <= self.entry_bits <= 16:
             raise DesignLimit(f"a norm's table of {self.index_bits} index bits and {self.entry_bits} entry bits is out of range; "
                               "1..12 and 4..16 are possible")
 
     @property
     def width(self) -> int:
-        return self.channels
+        return self.channels * self.groups
 
     @property
     def shift(self) -> int:
@@ -53,6 +55,8 @@ class Norm(Operator):
 
     @classmethod
     def shapes(cls, node, widths):
+        if node.width % (node.groups or 1):
+            raise InputError(f"{node.width} channels do not divide into {node.groups} groups")
         return {"weight": (node.width,), "bias": (node.width,)}
 
     @classmethod
@@ -60,9 +64,32 @@ class Norm(Operator):
         return xp.full(shapes[name], cls.start if name == "weight" else 0.0)
 
     @classmethod
+    def real(cls, xp, node, parameters, x):
+        if not node.groups:
+            return cls.normed(xp, node, x)
+        return cls.normed(xp, node, x.reshape(*x.shape[:-1], node.groups, -1)).reshape(x.shape)
+
+    @classmethod
+    def normed(cls, xp, node, x):
+        """`real` of a group."""
+        raise NotImplementedError
+
+    def __call__(self, x: Array) -> Array:
+        if self.groups == 1:
+            return self.norm(x)
+        return self.norm(x.reshape(*x.shape[:-1], self.groups, self.channels)).reshape(x.shape)
+
+    def norm(self, x: Array) -> Array:
+        """Integers of a group."""
+        raise NotImplementedError
+
+    def check_node(self, node):
+        check_same("the number of groups", self.groups, node.groups or 1)
+
+    @classmethod
     def quantize(cls, node, q, **more):
-        bits = q.formats[node.name].bits
-        return cls(channels=node.width, i=q.formats[node.inputs[0]], index_bits=min(12, max(8, bits)),
+        bits, groups = q.formats[node.name].bits, node.groups or 1
+        return cls(channels=node.width // groups, groups=groups, i=q.formats[node.inputs[0]], index_bits=min(12, max(8, bits)),
                    entry_bits=min(16, bits + 4), **more, **q.common(node))
 
     def _check_product(self) -> None:
@@ -71,7 +98,7 @@ class Norm(Operator):
         check_bound("a norm's product", self.shifted_bound << self.entry_bits, self.shift)
 
     def check_inputs(self, producers):
-        check_input("norm", producers[0], self.channels, self.i)
+        check_input("norm", producers[0], self.width, self.i)
 
 
 @register
@@ -88,7 +115,7 @@ class RangeNorm(Norm):
         self._check_product()
 
     @classmethod
-    def real(cls, xp, node, parameters, x):
+    def normed(cls, xp, node, x):
         extent = xp.amax(x, -1, keepdims=True) - xp.amin(x, -1, keepdims=True)
         flat = extent == 0
         return xp.where(flat, 0.0, (x - x.mean(-1, keepdims=True)) / xp.where(flat, 1.0, extent))
@@ -117,7 +144,7 @@ class RangeNorm(Norm):
     def reciprocals(self) -> tuple[Array, int]:
         return arith.reciprocal_table(self.channels, self.i.bits, self.index_bits, self.entry_bits)
 
-    def __call__(self, x: Array) -> Array:
+    def norm(self, x: Array) -> Array:
         return arith.range_norm(x, self.i.bits, self.reciprocals[0], self.shift, self.o, self.rounding)
 
     @property
@@ -126,7 +153,7 @@ class RangeNorm(Norm):
 
     def c(self, loop):
         entries, _ = self.reciprocals
-        return "range_norm", {"bits": self.i.bits, "index_bits": len(entries).bit_length() - 1,
+        return "range_norm", {"group": self.groups, "bits": self.i.bits, "index_bits": len(entries).bit_length() - 1,
                               "table": loop.pointer(entries, "SUM"), "o": loop.format(self, self.shift)}
 
 
@@ -138,7 +165,7 @@ class LayerNorm(Norm):
 
     epsilon: int
 
-    attributes: ClassVar = {"epsilon": float}
+    attributes: ClassVar = Norm.attributes | {"epsilon": float}
     needed = ("epsilon",)
     centered = True
 
@@ -150,14 +177,14 @@ class LayerNorm(Norm):
         self._check_product()
 
     @classmethod
-    def real(cls, xp, node, parameters, x):
+    def normed(cls, xp, node, x):
         centred = x - x.mean(-1, keepdims=True) if cls.centered else x
         return centred / xp.sqrt((centred * centred).mean(-1, keepdims=True) + node.epsilon)
 
     @classmethod
     def quantize(cls, node, q, **more):
         source = node.inputs[0]
-        epsilon = int(np.floor(node.epsilon * node.width * 4.0 ** q.formats[source].frac + 0.5))
+        epsilon = int(np.floor(node.epsilon * (node.width // (node.groups or 1)) * 4.0 ** q.formats[source].frac + 0.5))
         try:
             return super().quantize(node, q, epsilon=epsilon)
         except DesignLimit as error:
@@ -202,7 +229,7 @@ class LayerNorm(Norm):
         """Type of V, which is shifted to its top bit, and of the products."""
         return arith.word(max(1 << self.spread_bits, self.shifted_bound << self.entry_bits), self.shift, self.o)
 
-    def __call__(self, x: Array) -> Array:
+    def norm(self, x: Array) -> Array:
         return arith.layer_norm(x, self.spread_bits, self.reciprocals[0].astype(self.word), self.shift, self.o, self.rounding,
                                 epsilon=self.epsilon, centered=self.centered)
 
@@ -214,7 +241,7 @@ class LayerNorm(Norm):
     def c(self, loop):
         entries, _ = self.reciprocals
         return "layer_norm" if self.centered else "rms_norm", {
-            "bits": self.spread_bits, "index_bits": len(entries).bit_length() - 2, "least": self.epsilon,
+            "group": self.groups, "bits": self.spread_bits, "index_bits": len(entries).bit_length() - 2, "least": self.epsilon,
             "table": loop.pointer(entries, "SUM"), "o": loop.format(self, self.shift)}
 
 
@@ -227,4 +254,4 @@ class RMSNorm(LayerNorm):
 
     @classmethod
     def shapes(cls, node, widths):
-        return {"weight": (node.width,)}
+        return {"weight": super().shapes(node, widths)["weight"]}

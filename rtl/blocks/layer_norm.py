@@ -40,7 +40,7 @@ class LayerNorm(Norm):
 
     @property
     def multiplies(self) -> int:
-        return 2 * self.op.channels + self.op.centered
+        return 2 * self.op.width + self.op.groups * self.op.centered
 
     def collect(self, m, free, padded, start, kept):
         lanes = padded(0)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from amaranth.lib import data
 
 from emamba import ops
@@ -42,6 +43,7 @@ class Norm(Spec):
     steps behind it; then it is read back as n and multiplied by a table's reciprocal of the token's spread, which alone is
     shifted left for the zeros above the spread's leading one: by as many, or where it is `halved` by half of them.
 
+    Groups of channels pass like tokens, one after another; `lanes` divide a group, where there are several.
     A subclass gives the layout of the `statistics` and `spread_steps` from these to the spread; `collect`, `spread` and
     `deviation`.
     """
@@ -68,7 +70,11 @@ class Norm(Spec):
 
     @property
     def multiplies(self) -> int:
-        return self.op.channels
+        return self.op.width
+
+    @property
+    def group_beats(self) -> int:
+        return self.output.beats // self.op.groups
 
     @property
     def split(self) -> bool:
@@ -81,17 +87,20 @@ class Norm(Spec):
 
     @classmethod
     def fold(cls, op: ops.Norm, stage: Stage) -> "Norm":
-        return cls(op, stage.quick_lanes(op.width), stage.realization.narrow)
+        lanes = stage.quick_lanes(op.width)
+        if op.groups > 1:
+            lanes = next((n for n in range(lanes, op.channels) if op.channels % n == 0), op.channels)
+        return cls(op, lanes, stage.realization.narrow)
 
     @property
     def depth(self) -> int:
-        """Beats stored: a token, what follows it until its statistics are there, and two."""
-        return self.output.beats + self.delay + 2
+        """Beats stored: a group, what follows it until its statistics are there, and two."""
+        return self.group_beats + self.delay + 2
 
     @property
     def tokens(self) -> int:
-        """Tokens that may end in the store, so that their statistics always find room."""
-        return 1 + (self.depth - 1) // self.output.beats
+        """Groups that may end in the store, so that their statistics always find room."""
+        return 1 + (self.depth - 1) // self.group_beats
 
     @property
     def factor_step(self) -> int:
@@ -104,14 +113,10 @@ class Norm(Spec):
         return self.factor_step + 2 + self.split
 
     def schedule(self, arrivals):
-        count = self.output.beats
+        count = self.group_beats
         taken = transfers(arrivals)
-        steps, free = [], 0
-        for t in range(0, len(taken), count):
-            start = max(taken[t + count - 1] + 1 + self.delay, free)
-            steps += range(start, start + count)
-            free = start + count
-        return taken, [step + self.latency for step in steps]
+        ends = transfers(taken[count - 1::count] + 1 + self.delay, count)
+        return taken, (ends[:, None] + np.arange(self.latency + 1 - count, self.latency + 1)).reshape(-1)
 
     def collect(self, m: Module, free: Pipeline, padded, start: Value, kept) -> dict[str, Value]:
         """The statistics with a beat, by name, and at its `start` without those `kept`; `padded` gives the beat's channels, with
@@ -127,7 +132,7 @@ class Norm(Spec):
         raise NotImplementedError
 
     def circuit(self, m, block, platform):
-        op, lanes, count, parity = self.op, self.lanes, self.output.beats, block.fault is not None
+        op, lanes, count, parity = self.op, self.lanes, self.group_beats, block.fault is not None
         m.submodules.tokens = tokens = Fifo(Beat(op.i, lanes), self.depth, through=False, parity=parity)
         m.submodules.statistics = stats = Fifo(self.statistics, self.tokens, through=False, parity=parity)
         if parity:
@@ -157,7 +162,7 @@ class Norm(Spec):
         pipeline.finish(results, tokens.o.payload.first, tokens.o.payload.last, step, self.latency)
 
     def _store(self, m: Module, block, platform, tokens: Fifo, stats: Fifo) -> None:
-        lanes, count = self.lanes, self.output.beats
+        lanes, count = self.lanes, self.group_beats
         beat = Signal(range(count))
         start, end, taken = beat == 0, beat == count - 1, block.i.valid & block.i.ready
         padding = count * lanes - self.op.channels

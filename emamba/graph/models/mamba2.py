@@ -27,8 +27,8 @@ def mixer(g: Builder, at: str, tensors: str, normed: str) -> str:
     y = g.head_scan(f"{at}y", inner["x"], delta, inner["B"], inner["C"], groups=c.groups, tensors=tensors.removesuffix("."))
     gate = g.activation(f"{at}silu", z, "silu")
     if c.gated_norm == "before":
-        y = g.norm(f"{at}gated_norm", y, tensors=f"{tensors}gated_norm", bias=False)
+        y = g.norm(f"{at}gated_norm", y, tensors=f"{tensors}gated_norm", bias=False, groups=c.norm_groups)
     y = g.multiply(f"{at}gate", y, gate)
     if c.gated_norm == "after":
-        y = g.norm(f"{at}gated_norm", y, tensors=f"{tensors}gated_norm")
+        y = g.norm(f"{at}gated_norm", y, tensors=f"{tensors}gated_norm", groups=c.norm_groups)
     return g.linear(f"{at}out", y, c.d_model, bias=bool(c.bias), role="branch", tensors=f"{tensors}out")
