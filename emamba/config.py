@@ -351,7 +351,7 @@ class QuantizeConfig(Config):
         "power_of_two", description="one power of two per tensor (paper), or an integer multiplier and a shift per channel")
     a_bits: int | None = Field(None, ge=4, le=12, description="bits of A; if not given 8, or 10 of a model whose state is "
                                "carried from sequence to sequence, since errors of a long memory add up")
-    decay_bits: int = Field(8, ge=4, le=12, description="bits of Ā, which has decay_bits − 1 fraction bits (paper: 8), "
+    decay_bits: int = Field(8, ge=4, le=16, description="bits of Ā, which has decay_bits − 1 fraction bits (paper: 8), "
                             "and of the exponentials of an attention")
     state_bits: int = Field(24, ge=8, le=40, description="bits of the recurrent state that y reads (paper: 24)")
     hold: bool = Field(True, description="δ = 0 keeps the state exactly; false is the paper's INT8 Ā ≤ 127/128")

@@ -207,7 +207,7 @@ def test_files_that_are_missing_or_not_toml(tmp_path):
 
 
 LIMITS = {"activation_bits": (2, 16), "residual_bits": (2, 16), "output_bits": (2, 24), "weight_bits": (2, 12), "a_bits": (4, 12),
-          "decay_bits": (4, 12), "state_bits": (8, 40), "silu_segments": (1, 64), "exp_segments": (1, 64),
+          "decay_bits": (4, 16), "state_bits": (8, 40), "silu_segments": (1, 64), "exp_segments": (1, 64),
           "softplus_segments": (1, 64), "sigmoid_segments": (1, 64)}
 
 

@@ -62,7 +62,7 @@ OPTIONS = [
     {"residual_bits": 2}, {"residual_bits": 8},
     {"output_bits": 2}, {"output_bits": 24}, {"bits": {"block*.z": 6, "head": 10, "embed": 9}}, {"weight_bits": 2},
     {"weight_bits": 12}, {"weight_scale": "dyadic"}, {"weight_scale": "dyadic", "weight_bits": 4}, {"a_bits": 4}, {"a_bits": 11},
-    {"decay_bits": 4}, {"decay_bits": 12}, {"state_bits": 16}, {"state_bits": 40}, {"state_scale": "calibrated"},
+    {"decay_bits": 4}, {"decay_bits": 16}, {"state_bits": 16}, {"state_bits": 40}, {"state_scale": "calibrated"},
     {"state_scale": "calibrated", "state_bits": 12}, {"input_term": "delta_b"},
     {"input_term": "delta_b", "state_scale": "calibrated"}, {"rule": "chord"}, {"rule": "authors"}, {"rule": "exact"},
     {"silu_segments": 1, "exp_segments": 1, "softplus_segments": 1},
