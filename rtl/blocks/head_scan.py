@@ -66,4 +66,4 @@ class HeadScan(Scan):
         return self._of_states(self._looked_up(block, pipeline, entries, group))
 
     def _of_states(self, decays: list) -> list:
-        return [decay for decay in self._of_channels(decays) for _ in range(self.state_lanes)]
+        return [decay for decay in self._spread(decays) for _ in range(self.state_lanes)]

@@ -229,7 +229,7 @@ class Scan(Recurrence, Spec):
         inner = pipeline.modules("state", self.lanes * state_lanes)
         start = register(state_group == 0, "start", self.operands)
         products = pipeline.each(lambda own, *operands: self._channel_products(own.m, own, *operands, start),
-                                 u, self._of_channels(dt), D)
+                                 u, self._spread(dt), D)
         terms = self._terms(pipeline, inner, u, dt, B, [du for du, _ in products])
         first, last = (register(flag, "flag", self.lead) for flag in (block.u.payload.first, block.u.payload.last))
         live = pipeline.flag(valid, "live", self.lead)
@@ -244,7 +244,7 @@ class Scan(Recurrence, Spec):
 
         # y = C·h + D·u.
         wait = self.lead + self.loop
-        C_held = self._of_channels([pipeline.each(lambda own, c: own.register(c, "C_held", wait - self.operands), values)
+        C_held = self._spread([pipeline.each(lambda own, c: own.register(c, "C_held", wait - self.operands), values)
                                     for values in C])
         before = wait + 1 + self._tree_stages
         y_start, y_live = register(start, "y_start", before - self.operands), pipeline.flag(valid, "y_live", before)
@@ -271,7 +271,7 @@ class Scan(Recurrence, Spec):
             m.d.sync += place.eq(Mux(place == count - 1, 0, place + 1))
         return place == count - 1
 
-    def _of_channels(self, values: list) -> list:
+    def _spread(self, values: list) -> list:
         """By channel of a beat, its own of fewer values."""
         return [values[lane * len(values) // self.lanes] for lane in range(self.lanes)]
 
@@ -314,16 +314,16 @@ class Scan(Recurrence, Spec):
     def _terms(self, pipeline, inner, u, dt, B, du):
         """The input terms b at h_wide's scale, from the operands and δ·u, ready at step `lead`."""
         op, rest = self.op, self.lead - self.operands - 2 - self.shared
-        dt, places = self._of_channels(dt), [divmod(n, self.state_lanes) for n in range(len(inner))]
+        dt, places = self._spread(dt), [divmod(n, self.state_lanes) for n in range(len(inner))]
         if op.delta_b:
-            held, B = pipeline.each(lambda own, value: own.register(value, "u_held", 2), u), self._of_channels(B)
+            held, B = pipeline.each(lambda own, value: own.register(value, "u_held", 2), u), self._spread(B)
             operands = [(dt[lane], B[lane][k], held[lane]) for lane, k in places]
 
             def term(own, delta, b, u):
                 b_bar = requantize(own.m, own.register(delta * b, "db"), op.b_bar_shift, op.b_bar, op.rounding)
                 return own.register(own.register(b_bar, "b_bar") * u, "bu", rest).shift_left(op.a_bar.frac)
         else:
-            held = self._of_channels([pipeline.each(lambda own, value: own.register(value, "B_held", 1 + self.shared), values)
+            held = self._spread([pipeline.each(lambda own, value: own.register(value, "B_held", 1 + self.shared), values)
                                       for values in B])
             operands = [(du[lane], held[lane][k]) for lane, k in places]
 
