@@ -9,7 +9,7 @@ from boards.describe import describe
 from boards.driver.accelerator import Accelerator
 from emamba.artifact import load, save
 from emamba.base.errors import DesignLimit, EmambaError, InputError, SettingError
-from emamba.config import ModelConfig, QuantizeConfig, Recipe, validate
+from emamba.config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, validate
 from emamba.datasets.recordings import window_starts
 from emamba.graph import build_graph, graph_from_json
 from emamba.quantization.quantize import calibration_tokens
@@ -17,6 +17,7 @@ from emamba.run.compiled import IntegerLoop
 from emamba.run.executors import make_executor
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import NUMPY, Reference
+from emamba.training.qat import IntegerNetwork, Part, finetune
 from flow.compare import compare
 from flow.simulate import simulate
 from rtl.plan.schedule import Schedule
@@ -94,6 +95,25 @@ def test_driver_goes_on(tmp_path):
         with pytest.raises(EmambaError, match=r"call keep_state\(True\) before the self-test"):
             driver.self_test()
         assert not np.array_equal(driver.run(frames), answer)
+
+
+def test_finetuning_goes_on(tmp_path):
+    """The forward pass is the integer model over windows; each window begins with the state of the start."""
+    artifact = carried("emamba-image")
+    x = random_inputs(artifact.config, 12)
+    tokens = artifact.codec.encode(x, artifact.input)
+    answer = IntegerNetwork(artifact)(tokens, 4).detach().numpy()
+    whole = np.concatenate([IntegerModel(artifact).answer(tokens[k:k + 4]) for k in (0, 4, 8)])[:, 0]
+    assert np.array_equal(answer, (whole * artifact.output.step).astype(np.float32))
+    targets = np.random.default_rng(0).normal(0, 1, (12, 7))
+    part = Part(x, targets, np.repeat([0, 1], 6))
+    settings = FinetuneConfig(epochs=2, window=3, batch=6)
+    result = finetune(artifact, part, part, settings, tmp_path, progress=False)
+    assert len(result.record["finetuning"]["history"]) == 3 and result.graph.carried
+    for changed, settings, sentence in ((artifact, FinetuneConfig(window=7), "no recording has 7 sequences"), (
+            random_artifact("emamba-image"), FinetuneConfig(window=2), "this one's is not")):
+        with pytest.raises(SettingError, match=sentence):
+            finetune(changed, part, part, settings, tmp_path / "other", progress=False)
 
 
 def test_artifact(tmp_path):

@@ -95,13 +95,13 @@ class Network(nn.Module):
         tensors, values = dict(self.named_parameters()), {}
         for node in self.graph:
             inputs = [values[name] for name in node.inputs]
-            values[node.name] = self._value(node, tensors, window, *inputs) if inputs else tokens
+            values[node.name] = self._value(node, tensors, *inputs, window=window) if inputs else tokens
             if trace is not None:
                 trace[node.name] = values[node.name].detach()
         found = values[self.graph.output.name]
         return found[:, 0] if self.graph.pooled else found
 
-    def _value(self, node: Node, tensors: Mapping[str, Tensor], window: int, *inputs: Tensor) -> Tensor:
+    def _value(self, node: Node, tensors: Mapping[str, Tensor], *inputs: Tensor, window: int = 1) -> Tensor:
         compute = partial(node.operator.real, self.xp, node, parameters(self.xp, self.graph, node, tensors))
         value = node.operator.carry(compute, window, *inputs)
         if node.role == "branch":

@@ -10,8 +10,9 @@ The folder `out` receives training.pt after each epoch, from which an interrupte
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..artifact import Artifact
-from ..base.errors import Diverged, InputError, OutputError
+from ..base.errors import Diverged, InputError, OutputError, SettingError
 from ..config import FinetuneConfig, TrainConfig
 from ..datasets.metrics import BETTER, figures
+from ..datasets.recordings import window_starts
 from ..datasets.tokens import to_tokens
 from ..graph import Node
 from ..graph.parameters import parameters
@@ -37,16 +39,19 @@ from .loop import GRADIENT_NORM, loss_of
 from .network import TORCH, Network, Torch
 
 Array = np.ndarray
+WINDOW = 64
+"""Sequences that follow each other, of an artifact whose state is carried."""
 LARGEST = 1e9
 """Weights beyond it have diverged; their products are still finite."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """tokens [n, L, input width] in the user's unit; targets in the task's."""
+    """tokens [n, L, input width] in the user's unit; targets in the task's; the recording of each sequence [n], where known."""
 
     tokens: Array
     targets: Array
+    recordings: Array | None = None
 
 
 Vary = Callable[[Tensor, torch.Generator], Array]
@@ -84,9 +89,10 @@ class IntegerNetwork(nn.Module):
         units = {name: getattr(op, op.unit) for name, op in artifact.operators.items() if op.unit}
         self.lines = nn.ParameterDict({_key(name): _lines(unit) for name, unit in units.items() if unit} if segments else {})
 
-    def forward(self, tokens: Array) -> Tensor:
+    def forward(self, tokens: Array, window: int = 1) -> Tensor:
+        """`window`: sequences of the batch that follow each other in time, with the state carried from each to the next."""
         current = self.current()
-        exact = IntegerModel(current).run(tokens)
+        exact = IntegerModel(current).run(tokens, window=window)
         tensors, values = dict(self.network.named_parameters()), {}
         for node in self.graph:
             op = current.operators[node.name]
@@ -94,7 +100,7 @@ class IntegerNetwork(nn.Module):
             if not node.inputs:
                 values[node.name] = torch.from_numpy(tokens[..., 0]) if node.ids else found
                 continue
-            value = self._value(node, op, tensors, *(values[name] for name in node.inputs))
+            value = self._value(node, op, tensors, *(values[name] for name in node.inputs), window=window)
             values[node.name] = _straight_through(value.clamp(op.o.min * op.o.step, op.o.max * op.o.step), found)
         found = values[self.graph.output.name]
         return found[:, 0] if self.graph.pooled else found
@@ -123,13 +129,13 @@ class IntegerNetwork(nn.Module):
         both[1][trained] = np.floor(offsets + 0.5)[trained]
         return replace(unit, slopes=both[0], offsets=both[1])
 
-    def _value(self, node: Node, op: Operator, tensors: Mapping[str, Tensor], *inputs: Tensor) -> Tensor:
+    def _value(self, node: Node, op: Operator, tensors: Mapping[str, Tensor], *inputs: Tensor, window: int = 1) -> Tensor:
         """The float network's value of a node, from inputs and weights that carry the integers."""
         found = parameters(TORCH, self.graph, node, tensors)
         for name, value in op.values().items():
             found[name] = _straight_through(found[name], torch.from_numpy(value).float())
         xp = TrainedUnit(op, self.lines[_key(node.name)]) if _key(node.name) in self.lines else TORCH
-        return node.operator.real(xp, node, found, *inputs)
+        return node.operator.carry(partial(node.operator.real, xp, node, found), window, *inputs)
 
 
 class TrainedUnit(Torch):
@@ -172,10 +178,11 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
     """
     torch.manual_seed(settings.seed)
     model = IntegerNetwork(artifact, settings.segments)
-    steps = -(-len(train.tokens) // settings.batch)
+    order = _Order(artifact, train, settings)
+    steps = sum(order.batches(epoch + 1) for epoch in range(settings.epochs))
     groups = [{"params": list(model.network.parameters())}, {"params": list(model.lines.parameters())}]
     optimizer = torch.optim.Adam([group for group in groups if group["params"]], lr=settings.peak_lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs * steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     key, sign = BETTER[artifact.config.task]
 
     def measure(candidate: Artifact) -> dict[str, float]:
@@ -190,9 +197,10 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
         integers = artifact.codec.encode(train.tokens, artifact.input)
         vary = vary or (lambda index, generator: integers[index.numpy()])
         targets = torch.from_numpy(_targets(artifact, train.targets))
-        with tqdm(total=settings.epochs * steps, initial=(len(state["history"]) - 1) * steps, unit="step", disable=hidden) as bar:
+        with tqdm(total=settings.epochs, initial=len(state["history"]) - 1, unit="epoch", disable=hidden) as bar:
             for epoch in range(len(state["history"]), settings.epochs + 1):
-                total = _epoch(model, optimizer, schedule, vary, targets, settings, epoch, bar.update)
+                total = _epoch(model, optimizer, schedule, vary, targets, settings, epoch, order)
+                bar.update()
                 now = {"epoch": epoch, "loss": total, **measure(model.current())}
                 state["history"].append(now)
                 if sign * now[key] > sign * state["history"][state["best"]][key]:
@@ -209,12 +217,12 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
 
 
 def _epoch(model: IntegerNetwork, optimizer, schedule, vary: Vary, targets: Tensor, settings: FinetuneConfig, epoch: int,
-           step: Callable[[], object]) -> float:
+           order: "_Order") -> float:
     """One pass over the training part; returns the mean loss."""
     model.train()
-    generator, total = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch), 0.0
-    for index in torch.randperm(len(targets), generator=generator).split(settings.batch):
-        loss = loss_of(model.artifact.config.task, model(vary(index, generator)), targets[index])
+    generator, total, count = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch), 0.0, 0
+    for index in order.shuffled(epoch, generator):
+        loss = loss_of(model.artifact.config.task, model(vary(index, generator), order.window), targets[index])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_NORM)
@@ -223,9 +231,40 @@ def _epoch(model: IntegerNetwork, optimizer, schedule, vary: Vary, targets: Tens
             raise Diverged(f"the training diverged in epoch {epoch}: a weight is beyond {LARGEST:g}; the state after epoch "
                               f"{epoch - 1} is kept; lower peak_lr ({settings.peak_lr}) and train into another folder")
         schedule.step()
-        total += loss.item() * len(index)
-        step()
-    return total / len(targets)
+        total, count = total + loss.item() * len(index), count + len(index)
+    return total / count
+
+
+class _Order:
+    """The sequences that an epoch trains on, in batches: alone, or in windows of a recording."""
+
+    def __init__(self, artifact: Artifact, train: Part, settings: FinetuneConfig):
+        self.settings, self.count = settings, len(train.tokens)
+        self.window = (settings.window or WINDOW) if artifact.graph.carried else 1
+        if settings.window and not artifact.graph.carried:
+            raise SettingError("window is of an artifact whose state is carried from sequence to sequence; this one's is not")
+        self.recordings = np.zeros(self.count, np.int64) if train.recordings is None else train.recordings
+        if not len(window_starts(self.recordings, self.window)):
+            raise SettingError(f"no recording has {self.window} sequences to train on: take a smaller window")
+
+    def _starts(self, epoch: int) -> Tensor:
+        if self.window == 1:
+            return torch.arange(self.count)
+        shift = int(np.random.default_rng((self.settings.seed, epoch)).integers(self.window))
+        return torch.from_numpy(window_starts(self.recordings, self.window, shift))
+
+    @property
+    def _size(self) -> int:
+        return max(1, self.settings.batch // self.window)
+
+    def batches(self, epoch: int) -> int:
+        return -(-len(self._starts(epoch)) // self._size)
+
+    def shuffled(self, epoch: int, generator: torch.Generator) -> Iterator[Tensor]:
+        """Indices of sequences, those of a window one after another."""
+        starts = self._starts(epoch)
+        for part in starts[torch.randperm(len(starts), generator=generator)].split(self._size):
+            yield (part[:, None] + torch.arange(self.window)).flatten()
 
 
 def _resume(model: IntegerNetwork, optimizer, schedule, artifact: Artifact, settings: FinetuneConfig, out: Path) -> dict:

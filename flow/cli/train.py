@@ -109,8 +109,8 @@ def _finetune(options: argparse.Namespace) -> int:
     data = datasets.load(artifact.data["name"], artifact.data["split"], options.data, options.data is not None)
     if not len(data.x_train):
         raise InputError(f"data set {data.name} has no training part: {data.train_remedy}")
-    train, validate_on = (Part(executor_tokens(x, artifact.config), y) for x, y in ((data.x_train, data.y_train),
-                                                                                    (data.x_validate, data.y_validate)))
+    train, validate_on = (Part(executor_tokens(getattr(data, f"x_{part}"), artifact.config), getattr(data, f"y_{part}"),
+                               data.recordings.get(part)) for part in ("train", "validate"))
     recipe = artifact.record.get("training", {}).get("recipe", {}).get("train", {})
     trained = validate(TrainConfig, recipe, f"{options.artifact}/manifest.json: record.training.recipe.train")
     artifact = finetune(artifact, train, validate_on, settings, options.run_folder, data.unit_scale,

@@ -189,12 +189,15 @@ def _span(values: Array) -> tuple[float, float]:
 
 
 def _drift(artifact: Artifact, traced: dict[str, Array], integers: dict[str, Array], about: str) -> dict:
-    """RMS of the integer state's distance from the float state's, by the float state's RMS, token by token."""
+    """RMS of the integer state's distance from the float state's, by the float state's RMS, token by token; of a state that is
+    carried, token by token of all sequences."""
     reference, model, scans = Reference(artifact.graph, artifact.weights), IntegerModel(artifact), {}
     for name, op in artifact.operators.items():
         if isinstance(op, Scan):
             real = reference.states(name, traced)
             error = model.states(name, integers) * op.h_wide.step - real
+            if artifact.graph.carried:
+                real, error = (values.reshape(1, -1, *values.shape[2:]) for values in (real, error))
             rms = [np.sqrt((values**2).mean((0, 2, 3))) for values in (error, real)]
             scans[name] = np.divide(*rms, out=np.zeros_like(rms[0]), where=rms[1] > 0).tolist()
     return {"how": f"states of float and integer model after every token; {about}", "scans": scans}
