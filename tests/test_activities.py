@@ -22,7 +22,7 @@ def test_interval_is_of_recordings():
 def test_votes():
     recording = np.repeat([0, 1], 45)
     found = np.where(np.arange(90) % 45 < 6, 1, recording)
-    assert votes(found, recording, np.array([0, 1]), 10) == {"60": 1, "100": 1, "200": 2, "300": 2, "500": 2, "all": 2}
+    assert votes(found, recording, np.array([0, 1]), 60, 10) == {"60": 1, "100": 1, "200": 2, "300": 2, "500": 2, "all": 2}
 
 
 def test_confusion():

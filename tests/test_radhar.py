@@ -6,10 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from boards.driver.radar import RadarStream
 from emamba import datasets
+from emamba.artifact import load
 from emamba.base.errors import EmambaError
 from emamba.datasets import radhar
 from emamba.datasets.points import FEATURES, features, fixed
+from emamba.run.executors import make_executor, predict
+from emamba.run.integer import IntegerModel
 
 SHIPPED = Path(__file__).parents[1] / "data"
 TRAIN, TEST = 13, 2
@@ -64,7 +68,7 @@ def test_parts(folder):
     for part, (x, y, _) in expected.items():
         np.testing.assert_array_equal(getattr(data, f"x_{part}"), x)
         assert getattr(data, f"y_{part}").tolist() == y and getattr(data, f"x_{part}").dtype == np.float32
-    assert data.test_recording.tolist() == expected["test"][2] and 0 not in data.test_recording
+    assert 0 not in expected["test"][2] and data.recordings == {}
     assert (data.split, data.note) == ("official", "186 of 200 recordings")
 
 
@@ -85,7 +89,24 @@ def test_points_that_are_fixed_already(folder):
 def test_the_file_that_ships():
     data = datasets.load("radhar", None, SHIPPED)
     assert data.x_test.shape == (2691, 60, FEATURES) and np.bincount(data.y_test).tolist() == [636, 440, 489, 441, 685]
-    assert len(np.unique(data.test_recording)) == 55
+    stream = datasets.load("radhar", "stream", SHIPPED)
+    assert stream.x_test.shape == (29775, 1, FEATURES) and np.count_nonzero(np.diff(stream.y_test)) > 40
+
+
+def test_stream(folder):
+    """Every frame once, the recordings whole and shuffled."""
+    arrays, data = make_arrays(), datasets.load("radhar", "stream", folder())
+    frames = features(np.stack([fixed(arrays[key]) for key in "xyzv"], -1), arrays["count"].astype(int))
+    number = np.concatenate([np.repeat(np.arange(TEST), 5), np.repeat(np.arange(TRAIN), 5)])
+    held = ~arrays["split"] & np.isin(number, (5, 11))
+    for part, mine in (("test", arrays["split"]), ("validate", held), ("train", ~arrays["split"] & ~held)):
+        chosen = np.flatnonzero(mine)[np.argsort(np.random.RandomState(0).permutation(mine.sum()))].tolist()
+        assert chosen != sorted(chosen)
+        np.testing.assert_array_equal(getattr(data, f"x_{part}")[:, 0],
+                                      np.concatenate([frames[arrays["rec"] == recording] for recording in chosen]))
+        y = getattr(data, f"y_{part}")
+        assert y.tolist() == [activity for k in chosen for activity in [arrays["act"][k]] * (arrays["rec"] == k).sum()]
+        assert data.recordings[part].tolist() == [k for k in chosen for _ in range((arrays["rec"] == k).sum())]
 
 
 def test_the_example_of_the_page(capsys):
@@ -95,9 +116,26 @@ def test_the_example_of_the_page(capsys):
     assert capsys.readouterr().out == "[48  0  0  0  0] boxing\n"
 
 
+def test_a_stream_that_keeps_its_state():
+    """Points of one frame at a time, the state between them in the caller's hand, as on a board: the answers are those of all."""
+    artifact, file, state = load("models/radhar_stream"), np.load(SHIPPED / "radhar/radhar_test.npz"), None
+    model = IntegerModel(artifact)
+
+    def predict_next(windows):
+        nonlocal state
+        answer, state = model.resume(artifact.codec.encode(windows, artifact.input), state)
+        return artifact.codec.decode(answer, artifact.output)
+
+    stream, ends = RadarStream(predict_next, 1), np.cumsum(file["count"])[:60]
+    points = np.stack([file[key] / 64 for key in "xyzv"], -1)
+    found = [stream.push(points[end - count:end]) for end, count in zip(ends, file["count"], strict=False)]
+    frames = radhar.read_recordings(SHIPPED / "radhar/radhar_test.npz")[0][:60, None].astype(np.float64)
+    np.testing.assert_array_equal(found, predict(artifact, "int", make_executor(artifact, "int"), frames))
+
+
 def test_no_files(tmp_path):
     assert refusal("radhar", None, tmp_path) == f"no RadHAR data in {tmp_path / 'radhar'} or {tmp_path}: {radhar.REMEDY}"
-    assert refusal("radhar", "random", tmp_path) == "data set radhar has no split 'random'; it has: official"
+    assert refusal("radhar", "random", tmp_path) == "data set radhar has no split 'random'; it has: official, stream"
 
 
 def without(key):

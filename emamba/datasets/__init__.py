@@ -40,8 +40,6 @@ class Dataset:
     """By part, where a data set tells: the recording of each sequence [n]; those of one recording follow each other in time."""
     test_subject: np.ndarray | None = None
     """Person in each test frame, where a data set tells."""
-    test_recording: np.ndarray | None = None
-    """Recording that each test frame is of, where a data set tells."""
     train_subjects: tuple[int, ...] = ()
     """Persons in the training part."""
     unit: str = ""

@@ -1,8 +1,10 @@
 """RadHAR: what a person does, from millimetre-wave radar points (Singh et al., mmNets 2019; github.com/nesl/RadHAR, BSD-3).
 
-x [n, 60, 36]: windows of 60 frames, of which `points` makes 36 features each; a window begins every 10 frames of a recording and
-none reaches into another one. y [n]: boxing, jumping jacks, jumping, squats, walking. The test part is the official Test folder;
-every sixth recording of each activity in the Train folder validates, as a whole. Two sources, the first one found is taken:
+`points` makes 36 features of each frame. y [n]: boxing, jumping jacks, jumping, squats, walking. Splits:
+    official   x [n, 60, 36]: windows of 60 frames, one every 10 frames of a recording; none reaches into another one
+    stream     x [n, 1, 36]: all frames, the recordings one after another in a random order, always the same
+The test part is the official Test folder; every sixth recording of each activity in the Train folder validates, as a whole. Two
+sources, the first one found is taken:
     radhar_points.npz   the points of 186 of the 200 official recordings: x, y, z in metres, v in m/s, per frame `count` and
                         `rec`, per recording `act` and `split` (official test)
     radhar_test.npz     the same of the test recordings, x, y, z, v as `points.fixed` makes them; it ships with the project
@@ -29,19 +31,24 @@ REMEDY = "get the recordings from https://github.com/nesl/RadHAR as radhar_point
 
 
 def load(split: str | None, directory: Path) -> Dataset:
-    split = choose_split("radhar", split, ("official",))
+    split = choose_split("radhar", split, ("official", "stream"))
     frames, recording, activity, test = read_recordings(find(directory))
     number = np.zeros(len(activity), np.int64)  # of a recording among its activity's
     for k in range(len(ACTIVITIES)):
         mine = (activity == k) & ~test
         number[mine] = np.arange(mine.sum())
     validate = ~test & (number % VALIDATION == VALIDATION - 1)
-    windows = [cut(frames, recording, part) for part in (~test & ~validate, validate, test)]
+    parts = (~test & ~validate, validate, test)
+    if split == "official":
+        windows = [cut(frames, recording, part) for part in parts]
+    else:
+        windows = [stream(frames, recording, part) for part in parts]
     (x, r), (x_validate, r_validate), (x_test, r_test) = windows
     return Dataset(
         name="radhar", split=split, note="186 of 200 recordings" if len(x) else "55 of 58 test recordings",
         x_train=x, y_train=activity[r], x_validate=x_validate, y_validate=activity[r_validate], x_test=x_test,
-        y_test=activity[r_test], test_recording=r_test, train_remedy=REMEDY,
+        y_test=activity[r_test], train_remedy=REMEDY,
+        recordings={} if split == "official" else {"train": r, "validate": r_validate, "test": r_test},
     )
 
 
@@ -54,14 +61,24 @@ def find(directory: Path) -> Path:
     raise InputError(f"no RadHAR data in {directory / 'radhar'} or {directory}: {REMEDY}")
 
 
-def cut(frames: np.ndarray, recording: np.ndarray, wanted: np.ndarray, stride: int = STRIDE) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of the `wanted` recordings, one every `stride` frames, and each window's recording."""
+def cut(frames: np.ndarray, recording: np.ndarray, wanted: np.ndarray, stride: int = STRIDE,
+        length: int = WINDOW) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of `length` frames of the `wanted` recordings, one every `stride` frames, and each window's recording."""
     starts = np.flatnonzero(np.diff(recording, prepend=-1))
     ends = np.append(starts[1:], len(recording))
-    places = [np.arange(start, end - WINDOW + 1, stride) for start, end in zip(starts, ends, strict=True)
+    places = [np.arange(start, end - length + 1, stride) for start, end in zip(starts, ends, strict=True)
               if wanted[recording[start]]]
     first = np.concatenate([np.zeros(0, np.int64), *places])
-    return frames[first[:, None] + np.arange(WINDOW)].astype(np.float32), recording[first]
+    return frames[first[:, None] + np.arange(length)].astype(np.float32), recording[first]
+
+
+def stream(frames: np.ndarray, recording: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """All frames of the `wanted` recordings, which are shuffled, and each frame's recording."""
+    x, r = cut(frames, recording, wanted, 1, 1)
+    rank = np.zeros(len(wanted), np.int64)
+    rank[wanted] = np.random.RandomState(0).permutation(wanted.sum())  # RandomState: numpy promises its stream never changes
+    order = np.argsort(rank[r], kind="stable")
+    return x[order], r[order]
 
 
 def read_recordings(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
