@@ -196,13 +196,26 @@ def _empty() -> Frames:
 
 def _random_split(parts: list[Frames]) -> list[Frames]:
     """64 / 16 / 20 % of all labelled frames, always the same (our choice of frames; the paper's are not published)."""
-    subjects = [part.subject for part in parts]
-    everything = Frames(
-        np.concatenate([part.x for part in parts]),
-        np.concatenate([part.y for part in parts]),
-        None if subjects[0] is None else np.concatenate(subjects),
-    )
-    n = len(everything.x)
+    everything = _joined(parts)
+    return [everything[index] for index in random_order(len(everything.x))]
+
+
+def random_order(n: int) -> list[np.ndarray]:
+    """Training, validation and test part of `n` labelled frames."""
     order = np.random.RandomState(0).permutation(n)  # RandomState: numpy promises its stream never changes
     train, validate = round(RANDOM_SHARES[0] * n), round(RANDOM_SHARES[1] * n)
-    return [everything[index] for index in np.split(order, [train, train + validate])]
+    return np.split(order, [train, train + validate])
+
+
+def labelled(directory: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Labels [n, 57] of all labelled frames, as the random split draws from them, and the recording of each [n]; each official
+    part of a recording counts as one."""
+    parts = [part[~np.isnan(part.y[:, 0])] for part in _read(directory, TEST_FILES["official"])[0]]
+    new = np.concatenate([np.diff(part.recording, prepend=-1) != 0 for part in parts])
+    return _joined(parts).y, np.cumsum(new)
+
+
+def _joined(parts: list[Frames]) -> Frames:
+    subjects = [part.subject for part in parts]
+    return Frames(np.concatenate([part.x for part in parts]), np.concatenate([part.y for part in parts]),
+                  None if subjects[0] is None else np.concatenate(subjects))
