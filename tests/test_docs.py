@@ -39,6 +39,7 @@ NOT_RUN = {
     ("docs/search.md", "pip install 'emamba[search"): "hours, and MARS' training frames, which are not here",
     ("docs/search.md", "[space.model]"): "no program; test_space reads it",
     ("docs/search.md", "pip install 'psycopg"): "a database server",
+    ("docs/data.md", "[[train.stages]]"): "no program; test_stage_of_the_page reads it",
 }
 """Examples that no test runs, by their first words, and why."""
 FENCE = re.compile(r"^```(sh|python|toml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -118,6 +119,13 @@ def test_every_example_is_run_or_listed():
     assert listed == set(NOT_RUN)
     tests = "".join(path.read_text(encoding="utf-8") for path in Path("tests").glob("test_*.py"))
     assert all(f"def {name}(" in tests for name in RUN.values())
+
+
+def test_stage_of_the_page():
+    """The page's stage is one of the recipe that ships."""
+    text = next(text for kind, text in FENCE.findall(Path("docs/data.md").read_text(encoding="utf-8")) if kind == "toml")
+    recipe = tomllib.loads(Path("models/recipes/mars_stream.toml").read_text(encoding="utf-8"))
+    assert tomllib.loads(text)["train"]["stages"][0] in recipe["train"]["stages"]
 
 
 def spans(pattern: str) -> list[str]:
