@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
-from optuna.exceptions import UpdateFinishedTrialError
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -175,7 +176,9 @@ def work(search: Search, trials: int, bench: Callable, worker: int = 0) -> None:
 
 def _take(search: Search, study: optuna.Study, trials: int, random: np.random.Generator) -> tuple[Trial | None, Point]:
     """A trial and its point, from the queue or from the sampler; None where another has the point, or enough are under way."""
-    study.sampler = TPESampler(seed=int(random.integers(1 << 31)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # of `multivariate`
+        study.sampler = TPESampler(seed=int(random.integers(1 << 31)), multivariate=True)
     trial = study.ask()
     try:
         trial.set_user_attr("beat", 0)
