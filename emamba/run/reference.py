@@ -101,11 +101,12 @@ class Reference:
     def states(self, name: str, values: dict[str, Array]) -> Array:
         """The states of scan `name` after every token, [batch, L, d_inner, d_state], from the values of its input nodes."""
         node = self.graph[name]
-        assert issubclass(node.operator, Scan)
+        operator = node.operator
+        assert issubclass(operator, Scan)
 
         def trace(*inputs: Array) -> Array:
-            parts = node.operator.parts(NUMPY, node, self.parameters[name], *inputs)
+            parts = operator.parts(NUMPY, node, self.parameters[name], *inputs)
             return np.concatenate([np.stack(list(states(u, dt, B, A, h0)), 1) for u, dt, B, _, A, _, h0 in parts], 2)
 
         inputs = [values[key] for key in node.inputs]
-        return node.operator.carry(trace, self.graph.window(len(inputs[0])), *inputs)
+        return operator.carry(trace, self.graph.window(len(inputs[0])), *inputs)
