@@ -10,8 +10,9 @@ from boards.driver.accelerator import Accelerator
 from emamba.artifact import load, save
 from emamba.base.errors import DesignLimit, EmambaError, InputError, SettingError
 from emamba.config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, validate
-from emamba.datasets.recordings import window_starts
+from emamba.datasets.recordings import whole_recordings, window_starts
 from emamba.graph import build_graph, graph_from_json
+from emamba.onnx.export import export_integer
 from emamba.quantization.quantize import calibration_tokens
 from emamba.run.compiled import IntegerLoop
 from emamba.run.executors import make_executor
@@ -143,6 +144,22 @@ def test_windows():
     assert window_starts(recordings, 2).tolist() == [0, 2, 5, 7, 9]
     assert window_starts(recordings, 2, 1).tolist() == [1, 3, 5, 8]  # the second recording is too short to shift
     assert window_starts(recordings, 4).tolist() == [0, 7] and window_starts(recordings, 6).tolist() == []
+
+
+def test_a_search_draws_whole_recordings():
+    recordings = np.repeat([4, 0, 2, 9], [5, 7, 3, 6])
+    for count in (1, 6, 12, 21):
+        kept = whole_recordings(recordings, count, np.random.default_rng(count))
+        drawn = np.unique(recordings[kept])
+        assert np.array_equal(kept, np.flatnonzero(np.isin(recordings, drawn))) and len(kept) >= count
+        smallest = min((recordings == number).sum() for number in drawn)
+        assert len(kept) - count < 7 and (len(drawn) == 1 or smallest <= len(kept))
+
+
+def test_onnx_is_refused():
+    """A file of ONNX has no state that goes on, so its answers would be others after the first sequence."""
+    with pytest.raises(DesignLimit, match="the state is carried from sequence to sequence, which ONNX files here do not"):
+        export_integer(carried("emamba-image"))
 
 
 def test_calibration_follows_recordings():

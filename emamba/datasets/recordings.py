@@ -17,3 +17,11 @@ def window_starts(recordings: np.ndarray, window: int, shift: int = 0) -> np.nda
         begin = start + (shift if end - start >= shift + window else 0)
         found.append(np.arange(begin, end - window + 1, window))
     return np.concatenate(found)
+
+
+def whole_recordings(recordings: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    """Indices, in order, of the sequences of recordings drawn at random, as wholes, until there are `count` or more."""
+    numbers, place, sizes = np.unique(recordings, return_inverse=True, return_counts=True)
+    order = random.permutation(len(numbers))
+    drawn = order[:np.searchsorted(np.cumsum(sizes[order]), count) + 1]
+    return np.flatnonzero(np.isin(place, drawn))

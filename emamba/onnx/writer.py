@@ -47,6 +47,9 @@ class Writer:
     """Collects the nodes and constants of one ONNX graph. `values` has, by node of ours, the name of its value."""
 
     def __init__(self, graph: Graph):
+        if graph.carried:
+            raise DesignLimit("the state is carried from sequence to sequence, which ONNX files here do not: export the model "
+                              "that it was trained from, or set carried = false for sequences that stand alone")
         self.graph = graph
         self.values: dict[str, str] = {}
         self.nodes: list[NodeProto] = []

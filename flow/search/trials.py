@@ -20,6 +20,7 @@ from emamba.base.errors import DesignLimit, Diverged, InputError, OutputError, S
 from emamba.config import QuantizeConfig, Recipe
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import error_of, figures
+from emamba.datasets.recordings import whole_recordings
 from emamba.datasets.tokens import executor_tokens
 from emamba.quantization.quantize import quantize, read_checkpoint
 from emamba.run.executors import make_executor, predict
@@ -112,12 +113,19 @@ def proxy_data(space: Space, directory: Path | None) -> Dataset:
     if not len(data.x_validate):
         raise InputError(f"data set {data.name} has no validation part, by which a search judges its points")
     count = max(1, round(settings.share * len(data.x_train)))
-    keep = np.random.default_rng(settings.seed).permutation(len(data.x_train))[:count]
-    if space.model.task == "next_token":
+    random, recordings = np.random.default_rng(settings.seed), data.recordings.get("train")
+    if space.model.task == "next_token" or (space.model.carried and recordings is None):
         keep = np.arange(count)  # a text stays a text
+    elif space.model.carried:
+        keep = whole_recordings(recordings, count, random)
+    else:
+        keep = random.permutation(len(data.x_train))[:count]
+    kept = {"train": keep, "validate": slice(settings.validate_frames), "test": slice(settings.validate_frames)}
+    of_part = {part: data.recordings.get("train" if part == "train" else "validate") for part in kept}
     x, y = data.x_validate[:settings.validate_frames], data.y_validate[:settings.validate_frames]
-    return replace(data, note=f"{data.note}, search: {count} training sequences, validation part as test part",
+    return replace(data, note=f"{data.note}, search: {len(keep)} training sequences, validation part as test part",
                    x_train=data.x_train[keep], y_train=data.y_train[keep], x_validate=x, y_validate=y, x_test=x, y_test=y,
+                   recordings={part: found[kept[part]] for part, found in of_part.items() if found is not None},
                    test_subject=None)
 
 
