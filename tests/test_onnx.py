@@ -87,6 +87,11 @@ def test_values_are_named_by_the_trace_keys():
     assert set(artifact.graph.tensors) <= constants
 
 
+def test_a_tied_weight_is_written_once():
+    names = [constant.name for constant in exported(random_artifact("mamba2-norm-before")).graph.initializer]
+    assert [name for name in names if name.startswith("embed.weight")] == ["embed.weight"]
+
+
 def test_every_operator_has_a_form():
     assert set(OPERATORS) == {*writer.WRITERS, "Input"}
 

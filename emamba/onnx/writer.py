@@ -87,7 +87,10 @@ class Writer:
     def parameter(self, stored: Stored, form: Callable[[Array], Array] = np.asarray, axis: int = 0) -> str:
         """A parameter in another `form`, whose `axis` was its first; integers with the DequantizeLinear that scales them."""
         if stored.step is None:
-            return self.constant(stored.name, form(stored.values).astype(np.float32))
+            values, known = form(stored.values).astype(np.float32), self.constants.get(stored.name)
+            if known is not None and known.ndim == 2 and np.array_equal(known.T, values):  # a tied weight is there once
+                return self.op("Transpose", stored.name, perm=[1, 0])
+            return self.constant(stored.name, values)
         step = np.asarray(stored.step, np.float32)
         step = step.reshape(-1)[0] if (step == step.flat[0]).all() else step
         largest = np.abs(stored.values).max(initial=0)
