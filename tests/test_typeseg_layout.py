@@ -87,6 +87,7 @@ def test_float_outputs_are_those_of_the_equations(model):
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
+WIDE = typeseg.SETTINGS.model_copy(update={"formats": {}, "bits": {"block*.dt": 18}})
 IDS = np.random.default_rng(1).integers(0, ROWS, (20, LENGTH))
 
 
@@ -95,20 +96,20 @@ def quantized(model, settings: QuantizeConfig):
 
 
 def test_c_reads_delta_times_a_in_fewer_bits(model, monkeypatch):
-    artifact = quantized(model, typeseg.SETTINGS)
+    artifact = quantized(model, WIDE)
     op = artifact.operators["block0.y"]
     assert op.decay.i.bits == 18 < op.p.bits
     tokens = artifact.codec.encode(IDS[..., None], artifact.input)
     expected = IntegerModel(artifact).answer(tokens)
     assert np.array_equal(IntegerLoop(artifact).run(tokens), expected)
     monkeypatch.setattr("emamba.ops.decay.TABLE_SIZE", 0)
-    again = quantized(model, typeseg.SETTINGS)
+    again = quantized(model, WIDE)
     for executor in (IntegerModel(again).answer, IntegerLoop(again).run):
         assert np.array_equal(executor(tokens), expected)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [QuantizeConfig(), typeseg.SETTINGS], ids=["INT8", "wide"])
+@pytest.mark.parametrize("settings", [QuantizeConfig(), WIDE], ids=["INT8", "wide"])
 def test_the_rtl_equals_the_integer_model(model, settings):
     ids, artifact = IDS, quantized(model, settings)
     tokens = artifact.codec.encode(ids[:3, :, None], artifact.input)

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..base import arithmetic as arith
 from ..base.formats import Rounding
+from ..piecewise import MAX_BITS
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,19 @@ def input_terms(op, codes: np.ndarray) -> np.ndarray:
     return np.abs(arith.round_shift(codes[:, None] * products, op.term_shift, op.rounding)).max(1)
 
 
+def _slowest(op) -> np.ndarray:
+    """Rates whose decays bound the others: the one nearest 0 where exp's segments never fall."""
+    rates, i = np.unique(op.A), op.decay.i
+    if op.dt.min < 0 or i.bits > MAX_BITS:
+        return rates
+    rising = op.decay(np.arange(i.min, 1))
+    return rates[-1:] if rising[0] >= 0 and (np.diff(rising) >= 0).all() else rates
+
+
 def certify(op) -> Certificate:
     """Bounds the state of the Scan `op` over all its A and every code of δ."""
     codes = np.arange(op.dt.min, op.dt.max + 1, dtype=np.int64)
-    decay = np.abs(op.exp_of(codes[:, None] * np.unique(op.A))).max(1)  # the slowest decay bounds the others
+    decay = np.abs(op.exp_of(codes[:, None] * _slowest(op))).max(1)
     terms = input_terms(op, codes)
     one = 1 << op.a_bar.frac
     moving = codes != 0 if op.hold else np.full(len(codes), True)
