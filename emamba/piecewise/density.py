@@ -28,7 +28,8 @@ def products(dt: Array, A: Array, i: IntFormat, p: IntFormat, *, hold: bool, shi
         seen = histogram(dt[..., channel], i)
         if hold:
             seen[-i.min] = 0
-        np.add.at(counts, requantize(delta[:, None] * rates, shift, p, rounding) - p.min, seen[:, None])
+        used = np.flatnonzero(seen)
+        np.add.at(counts, requantize(delta[used, None] * rates, shift, p, rounding) - p.min, seen[used, None])
     return counts
 
 
