@@ -383,6 +383,10 @@ class QuantizeConfig(Config):
                 raise ValueError(str(error)) from None
         return formats
 
+    def for_model(self, model: ModelConfig) -> "QuantizeConfig":
+        """With the width that a model's A needs, where none is given."""
+        return self if self.a_bits else self.model_copy(update={"a_bits": 10 if model.carried else 8})
+
     def calibration_frames(self, tokens: int) -> int:
         """Sequences of so many tokens to calibrate on."""
         return self.frames or max(1, min(1500, (1 << 15) // tokens))

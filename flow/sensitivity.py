@@ -115,6 +115,7 @@ class Row:
 def sensitivity(bench: Bench, settings: QuantizeConfig, widths: tuple[int, ...],
                 progress: Progress = None) -> tuple[float, list[Row]]:
     """The error with `settings`, and a row for each tensor, the most sensitive first, and for each of SETTINGS."""
+    settings = settings.for_model(bench.config)
     artifact = bench.quantize(settings)
     base, rows = bench.error(artifact), []
     for name in (*bench.names, *SETTINGS):

@@ -78,7 +78,7 @@ def test_every_option_gives_a_valid_artifact(shape, settings, tmp_path):
     check_operators(artifact.graph, artifact.operators)
     digest = save(artifact, tmp_path / "a")
     read = load(tmp_path / "a")
-    assert read.digest == digest and read.record["quantize"] == QuantizeConfig(**settings).model_dump(mode="json")
+    assert read.digest == digest and read.record["quantize"] == QuantizeConfig(**{"a_bits": 8} | settings).model_dump(mode="json")
     tokens = artifact.codec.encode(random_inputs(artifact.config, 4, seed=9), artifact.input)
     values, same = IntegerModel(artifact).run(tokens), IntegerModel(read).run(tokens)
     for name, operator in artifact.operators.items():
@@ -90,7 +90,7 @@ def test_every_option_gives_a_valid_artifact(shape, settings, tmp_path):
     assert head.o.bits == wanted.bits.get("head", wanted.output_bits)
     assert z.o.bits == wanted.bits.get("block*.z", wanted.activation_bits)
     assert embed.o.bits == wanted.bits.get("embed", wanted.residual_bits)
-    assert (z.w.bits, scan.a.bits, scan.d.bits) == (wanted.weight_bits, wanted.a_bits, wanted.weight_bits)
+    assert (z.w.bits, scan.a.bits, scan.d.bits) == (wanted.weight_bits, wanted.a_bits or 8, wanted.weight_bits)
     assert (scan.a_bar.bits, scan.a_bar.frac) == (wanted.decay_bits, wanted.decay_bits - 1)
     assert scan.h_wide.bits == wanted.state_bits and scan.h.bits == wanted.state_bits - wanted.decay_bits + 1
     assert scan.delta_b == (wanted.input_term == "delta_b")

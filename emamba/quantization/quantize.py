@@ -36,7 +36,6 @@ CHECKPOINT_VERSION = 1
 CALIBRATION_SEED = 0
 CALIBRATION_WINDOW = 125
 """Sequences that follow each other, of a model whose state is carried; longer than such a state remembers (our choice)."""
-A_BITS, A_BITS_CARRIED = 8, 10
 GAIN = 1e-3
 """Share of the outputs' squared error by which a scale must lower it, for scales = 'output' (our choice)."""
 
@@ -158,8 +157,7 @@ def quantize(name: str, config: ModelConfig, weights: dict[str, Array], codec: C
     graph: the model's, by default the one that its configuration builds
     """
     frames = settings.calibration_frames(config.tokens)
-    if settings.a_bits is None:
-        settings = settings.model_copy(update={"a_bits": A_BITS_CARRIED if config.carried else A_BITS})
+    settings = settings.for_model(config)
     if not isinstance(tokens, Traces):
         tokens = Traces.record(graph or build_graph(config), weights, codec, tokens[:frames])
     traces, graph = tokens, tokens.reference.graph
