@@ -153,7 +153,7 @@ def test_start(form):
 
 
 def range_normalize(x: torch.Tensor) -> torch.Tensor:
-    return RangeNorm.real(TORCH, None, {}, x)
+    return RangeNorm.normed(TORCH, None, x)
 
 
 def test_range_norm_of_equal_values_is_zero():

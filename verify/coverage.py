@@ -130,7 +130,7 @@ def _count(found: Counter, op, tokens: list[np.ndarray], y: np.ndarray) -> None:
             found["scan: δ > 0"] += int((dt > 0).sum())
             found["scan: δ < 0"] += int((dt < 0).sum())
             every = codes(op.dt)
-            _segments(found, "scan's exp", op.decay, dt[..., None] * op.A, every[:, None, None] * op.A)
+            _segments(found, "scan's exp", op.decay, op.read(dt[..., None] * op.A), op.read(every[:, None, None] * op.A))
 
 
 def _segments(found: Counter, what: str, segments: Segments, x: np.ndarray, every: np.ndarray) -> None:

@@ -20,11 +20,16 @@ LEAST_SCORE = -1e4
 
 @reads("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization")
 def norm(operation: Operation, x: Value, scale: Array | None = None, bias: Array | None = None) -> Value:
-    x, axis = stream(x), operation.attributes.get("axis", -1)
+    kind = "LayerNorm" if operation.kind == "LayerNormalization" else "RMSNorm"
+    axis, epsilon = operation.attributes.get("axis", -1), operation.attributes.get("epsilon", 1e-5)
+    if is_term(x, "split") and axis in (-1, 3):
+        if bias is not None or (scale is not None and not (np.asarray(scale) == 1).all()):
+            raise InputError("it scales or moves what it normalizes by group: do that to the channels, after joining the groups")
+        return Term("normed by group", (kind, *x.args, epsilon), x.shape)
+    x = stream(x)
     if x.axes[-1] != "C" or axis not in (-1, len(x.axes) - 1):
         raise InputError("it does not normalize the channels of each token")
-    return _normed("LayerNorm" if operation.kind == "LayerNormalization" else "RMSNorm", x,
-                   operation.attributes.get("epsilon", 1e-5), scale, bias)
+    return _normed(kind, x, epsilon, scale, bias)
 
 
 def _normed(kind: str, x: Stream, epsilon: float, scale: Array | None = None, bias: Array | None = None) -> Stream:

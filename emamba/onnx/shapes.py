@@ -7,7 +7,7 @@ import numpy as np
 from ..base.errors import InputError
 from .file import Operation
 from .reader import cut, listed, number, reads, target
-from .values import Array, Stream, Term, Value, is_zero, node, part, scaled, tokenwise
+from .values import Array, Stream, Term, Value, decimal, is_zero, node, part, scaled, tokenwise
 
 UNROLLED = ("it takes single tokens: a recurrence that was unrolled over the tokens is not read; write it as LinearAttention "
             "(opset 27)")
@@ -140,6 +140,9 @@ def _joined_heads(x: Term, sizes: list[int]) -> Value:
         raise InputError(f"it makes {sizes} of the {list(x.shape)} of a {x.what}, which is no operator of this project alone")
     if x.what == "split":
         return x.args[0]
+    if x.what == "normed by group":
+        kind, y, groups, epsilon = x.args
+        return node(kind, y, epsilon=decimal(epsilon), groups=groups)
     if x.what == "attended by token":
         q, k, v, heads, factor, causal = x.args
         return attended(q, k, v, heads, factor, causal)
