@@ -22,7 +22,7 @@ MODELS = Path("models")
 NAMES = sorted(path.parent.name for path in MODELS.glob("*/manifest.json"))
 NO_LICENCE = {"cifar10"}
 """Data sets that cannot ship: of their artifacts, only the golden sequences are known here."""
-ALIKE = {"mars", "mars_random", "mars_random_int8", "mars_small", "mars_mamba2", "japanese_vowels"}
+ALIKE = {"mars", "mars_random", "mars_random_int8", "mars_small", "mars_mamba2", "japanese_vowels", "radhar"}
 """Of the form of another one, such as `mars_int8`, `mars_best` or `japanese_vowels_mamba2`: their sample is not built again.
 `mars` itself runs in full."""
 MULTIPLIERS, LONG_MULTIPLIERS, LONG = 100, 300, 100
