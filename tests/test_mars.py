@@ -247,3 +247,11 @@ def test_truncated_official_file(official):
     path.write_bytes(path.read_bytes()[:1000])
     text = refusal("mars", None, official)
     assert text.startswith(f"{path} cannot be read (") and text.endswith("): download it again")
+
+
+def test_recordings_of_the_official_files():
+    """The shipped points tell the recordings of the test part; the official files' are in a table, which is the same."""
+    data = datasets.load("mars", "official", "data")
+    assert np.bincount(data.recordings["test"]).tolist() == list(mars.RECORDINGS["test"])
+    assert (np.diff(data.recordings["test"]) >= 0).all() and not datasets.load("mars", "random", "data").recordings
+    assert {part: sum(lengths) for part, lengths in mars.RECORDINGS.items()} == {"train": 24066, "validate": 8033, "test": 7984}
