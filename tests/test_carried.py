@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from boards.describe import describe
 from boards.driver.accelerator import Accelerator
@@ -19,6 +20,7 @@ from emamba.run.executors import make_executor
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import NUMPY, Reference
 from emamba.training.qat import IntegerNetwork, Part, finetune
+from emamba.training.windows import Order
 from flow.compare import compare
 from flow.simulate import simulate
 from rtl.plan.schedule import Schedule
@@ -83,7 +85,7 @@ def test_driver_goes_on(tmp_path):
     artifact = artifact_of(features=2, d_model=2, d_state=1, norm="none", outputs=2, carried=True)
     schedule, frames = Schedule(artifact, 6), frames_of(artifact, 8)
     with pytest.raises(SettingError, match="is carried from sequence to sequence, so it must be kept: build with --state kept"):
-        System(schedule)
+        Options().check(schedule)  # as a system does; one that is refused would be an unused part to Amaranth
     system = System(schedule, Options(counters=False, stateful=True))
     answer = IntegerModel(artifact).answer(frames)
     with NativeTransport(system, tmp_path, cycles=100_000, fast=False) as transport:
@@ -144,6 +146,21 @@ def test_windows():
     assert window_starts(recordings, 2).tolist() == [0, 2, 5, 7, 9]
     assert window_starts(recordings, 2, 1).tolist() == [1, 3, 5, 8]  # the second recording is too short to shift
     assert window_starts(recordings, 4).tolist() == [0, 7] and window_starts(recordings, 6).tolist() == []
+
+
+def test_order_of_windows():
+    """Every epoch has batches of whole windows, of as many as are joined, also where a shift would leave too few of them."""
+    recordings = np.repeat([0, 1], [9, 8])
+    order = Order(17, recordings, 4, 4, 1, 0)
+    for epoch in range(8):
+        batch, = order.batches(epoch, torch.Generator().manual_seed(epoch))
+        windows = batch.view(4, 4)
+        assert (windows.diff() == 1).all() and all(len(set(recordings[window])) == 1 for window in windows)
+    assert order.steps(0, 8) == 8
+    alone = Order(5, None, 1, 1, 2, 0)
+    found = [index.tolist() for index in alone.batches(0, torch.Generator())]
+    assert [len(index) for index in found] == [2, 2, 1] and sorted(np.concatenate(found)) == list(range(5))
+    assert alone.steps(3, 2) == 6
 
 
 def test_a_search_draws_whole_recordings():

@@ -37,6 +37,7 @@ from ..io.files import alone, check_regular, write_file
 from ..quantization.quantize import CHECKPOINT_VERSION
 from .augmentation import augment, mix, recut
 from .network import Network
+from .windows import Order
 
 GRADIENT_NORM = 1.0
 """Gradients are scaled down to this norm."""
@@ -189,6 +190,7 @@ class _Training:
         self.empty = torch.from_numpy(scaling.inputs(np.zeros(self.inputs.shape[-1:]))) if settings.varies else None
         self.targets = torch.from_numpy(scaling.targets(data.y_train))
         self.state = State()
+        self.figure, self.sign = BETTER[recipe.model.task]
 
     def run(self, progress: bool, watch: Callable[[list[dict]], None] | None) -> State:
         stages, saved = self.recipe.train.all_stages, _read_state(self.recipe, self.out)
@@ -213,9 +215,9 @@ class _Training:
         if saved is None and number:
             self.model.load_state_dict(self.state.best_weights)
             self.state = replace(self.state, stage=number, epoch=0, best=-1)
-        done = len(self.state.history) - self.state.epoch
-        windows = (len(self._starts(done + k)) // self.stage.join for k in range(self.stage.epochs))
-        steps = sum(-(-count // self.stage.batch) for count in windows)
+        self.order = Order(len(self.inputs), self.data.recordings.get("train"), self.stage.window, self.stage.join,
+                           self.stage.batch, settings.seed)
+        steps = self.order.steps(len(self.state.history) - self.state.epoch, self.stage.epochs)
         self.optimizer = torch.optim.AdamW(_parameter_groups(self.model, settings.weight_decay), lr=self.stage.peak_lr)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, self.stage.peak_lr, total_steps=steps)
         self.average = (AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(settings.average)) if settings.average
@@ -225,7 +227,6 @@ class _Training:
         self.moving |= {"average": self.average} if self.average else {}
         for name, part in self.moving.items() if saved else ():
             part.load_state_dict(saved[name])
-        self.figure, self.sign = BETTER[self.recipe.model.task]
 
     def _epoch(self) -> None:
         """An epoch, its validation, and what is written of both."""
@@ -256,13 +257,6 @@ class _Training:
     def _rank(self, entry: dict) -> tuple[float, float]:
         return self.sign * entry[self.figure], -entry.get("cross_entropy", 0.0)
 
-    def _starts(self, done: int) -> Tensor:
-        """First sequences of the windows that the epoch after `done` ones trains on."""
-        if self.stage.window == 1:
-            return torch.arange(len(self.inputs))
-        shift = int(np.random.default_rng((self.recipe.train.seed, done)).integers(self.stage.window))
-        return torch.from_numpy(window_starts(self.data.recordings["train"], self.stage.window, shift))
-
     def _pass(self) -> float:
         """One pass over the training part; returns the mean loss."""
         self.model.train()
@@ -272,12 +266,7 @@ class _Training:
         inputs, targets = self.inputs, self.targets
         if settings.recut:
             inputs, targets = recut(inputs, targets, generator)
-        order = self._starts(done)
-        order = order[order + stage.window <= len(inputs)]
-        order = order[torch.randperm(len(order), generator=generator)]
-        order = order[:len(order) // stage.join * stage.join].view(-1, stage.join)
-        for starts in order.split(stage.batch):
-            index = (starts[..., None] + torch.arange(stage.window)).flatten()
+        for index in self.order.batches(done, generator, len(inputs)):
             loss = self._loss(inputs[index], targets[index], generator)
             value = loss.item()
             if not np.isfinite(value):

@@ -10,7 +10,7 @@ The folder `out` receives training.pt after each epoch, from which an interrupte
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,6 @@ from ..artifact import Artifact
 from ..base.errors import Diverged, InputError, OutputError, SettingError
 from ..config import FinetuneConfig, TrainConfig
 from ..datasets.metrics import BETTER, figures
-from ..datasets.recordings import window_starts
 from ..datasets.tokens import to_tokens
 from ..graph import Node
 from ..graph.parameters import parameters
@@ -37,6 +36,7 @@ from ..run.integer import IntegerModel
 from .augmentation import augment
 from .loop import GRADIENT_NORM, loss_of
 from .network import TORCH, Network, Torch
+from .windows import Order
 
 Array = np.ndarray
 WINDOW = 64
@@ -178,11 +178,10 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
     """
     torch.manual_seed(settings.seed)
     model = IntegerNetwork(artifact, settings.segments)
-    order = _Order(artifact, train, settings)
-    steps = sum(order.batches(epoch + 1) for epoch in range(settings.epochs))
+    order = _order(artifact, train, settings)
     groups = [{"params": list(model.network.parameters())}, {"params": list(model.lines.parameters())}]
     optimizer = torch.optim.Adam([group for group in groups if group["params"]], lr=settings.peak_lr)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, order.steps(1, settings.epochs))
     key, sign = BETTER[artifact.config.task]
 
     def measure(candidate: Artifact) -> dict[str, float]:
@@ -217,11 +216,11 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
 
 
 def _epoch(model: IntegerNetwork, optimizer, schedule, vary: Vary, targets: Tensor, settings: FinetuneConfig, epoch: int,
-           order: "_Order") -> float:
+           order: Order) -> float:
     """One pass over the training part; returns the mean loss."""
     model.train()
     generator, total, count = torch.Generator().manual_seed(settings.seed * 1_000_003 + epoch), 0.0, 0
-    for index in order.shuffled(epoch, generator):
+    for index in order.batches(epoch, generator):
         loss = loss_of(model.artifact.config.task, model(vary(index, generator), order.window), targets[index])
         optimizer.zero_grad()
         loss.backward()
@@ -235,36 +234,16 @@ def _epoch(model: IntegerNetwork, optimizer, schedule, vary: Vary, targets: Tens
     return total / count
 
 
-class _Order:
-    """The sequences that an epoch trains on, in batches: alone, or in windows of a recording."""
-
-    def __init__(self, artifact: Artifact, train: Part, settings: FinetuneConfig):
-        self.settings, self.count = settings, len(train.tokens)
-        self.window = (settings.window or WINDOW) if artifact.graph.carried else 1
-        if settings.window and not artifact.graph.carried:
-            raise SettingError("window is of an artifact whose state is carried from sequence to sequence; this one's is not")
-        self.recordings = np.zeros(self.count, np.int64) if train.recordings is None else train.recordings
-        if not len(window_starts(self.recordings, self.window)):
-            raise SettingError(f"no recording has {self.window} sequences to train on: take a smaller window")
-
-    def _starts(self, epoch: int) -> Tensor:
-        if self.window == 1:
-            return torch.arange(self.count)
-        shift = int(np.random.default_rng((self.settings.seed, epoch)).integers(self.window))
-        return torch.from_numpy(window_starts(self.recordings, self.window, shift))
-
-    @property
-    def _size(self) -> int:
-        return max(1, self.settings.batch // self.window)
-
-    def batches(self, epoch: int) -> int:
-        return -(-len(self._starts(epoch)) // self._size)
-
-    def shuffled(self, epoch: int, generator: torch.Generator) -> Iterator[Tensor]:
-        """Indices of sequences, those of a window one after another."""
-        starts = self._starts(epoch)
-        for part in starts[torch.randperm(len(starts), generator=generator)].split(self._size):
-            yield (part[:, None] + torch.arange(self.window)).flatten()
+def _order(artifact: Artifact, train: Part, settings: FinetuneConfig) -> Order:
+    """Of an epoch's sequences; those of an artifact whose state is carried come in windows of a recording."""
+    if settings.window and not artifact.graph.carried:
+        raise SettingError("window is of an artifact whose state is carried from sequence to sequence; this one's is not")
+    count, window = len(train.tokens), (settings.window or WINDOW) if artifact.graph.carried else 1
+    recordings = np.zeros(count, np.int64) if train.recordings is None else train.recordings
+    order = Order(count, recordings, window, 1, max(1, settings.batch // window), settings.seed)
+    if not len(order.starts(1)):
+        raise SettingError(f"no recording has {window} sequences to train on: take a smaller window")
+    return order
 
 
 def _resume(model: IntegerNetwork, optimizer, schedule, artifact: Artifact, settings: FinetuneConfig, out: Path) -> dict:
