@@ -120,13 +120,13 @@ def proxy_data(space: Space, directory: Path | None) -> Dataset:
         keep = whole_recordings(recordings, count, random)
     else:
         keep = random.permutation(len(data.x_train))[:count]
-    kept = {"train": keep, "validate": slice(settings.validate_frames), "test": slice(settings.validate_frames)}
-    of_part = {part: data.recordings.get("train" if part == "train" else "validate") for part in kept}
+    judged = data.recordings.get("validate")
+    kept = {} if recordings is None else {"train": recordings[keep]}
+    kept |= {} if judged is None else dict.fromkeys(("validate", "test"), judged[:settings.validate_frames])
     x, y = data.x_validate[:settings.validate_frames], data.y_validate[:settings.validate_frames]
     return replace(data, note=f"{data.note}, search: {len(keep)} training sequences, validation part as test part",
                    x_train=data.x_train[keep], y_train=data.y_train[keep], x_validate=x, y_validate=y, x_test=x, y_test=y,
-                   recordings={part: found[kept[part]] for part, found in of_part.items() if found is not None},
-                   test_subject=None)
+                   recordings=kept, test_subject=None)
 
 
 def rivals(space: Space, curve: list[float], costs: dict[str, float], others: list[FrozenTrial]) -> list[int]:
