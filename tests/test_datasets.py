@@ -16,7 +16,7 @@ from PIL import Image
 
 from emamba import datasets
 from emamba.base.errors import EmambaError
-from emamba.datasets import archives, bytepair, cifar10, fashion_mnist, japanese_vowels, wikitext2
+from emamba.datasets import archives, bytepair, cifar10, fashion_mnist, japanese_vowels, shakespeare, wikitext2
 from emamba.datasets.metrics import data_figures, figures, log_likelihood, text_figures
 
 RANDOM = np.random.default_rng(7)
@@ -590,3 +590,21 @@ def test_a_folder_that_is_asked_for_is_not_passed_over(fashion, tmp_path):
     assert len(datasets.load("fashion_mnist", None, tmp_path).x_test) == 8
     with pytest.raises(EmambaError, match=r"^no Fashion-MNIST data in "):
         datasets.load("fashion_mnist", None, tmp_path, True)
+
+
+def test_shakespeare(tmp_path):
+    """Characters and back; windows that follow each other; the first 85 % train, the next 5 % validate, the last 10 % test."""
+    text = (shakespeare.CHARACTERS * 20).encode()
+    (tmp_path / "shakespeare").mkdir()
+    (tmp_path / "shakespeare/input.txt").write_bytes(text)
+    data = datasets.load("shakespeare", "characters-8", tmp_path)
+    assert shakespeare.decode(shakespeare.encode(text)).encode() == text
+    assert [len(getattr(data, f"x_{part}")) for part in ("train", "validate", "test")] == [138, 8, 16]
+    assert np.array_equal(data.x_train[1:, 0], data.y_train[:-1, -1])
+    assert shakespeare.decode(data.x_test[0]).encode() == text[1170:1178]
+    assert (data.token_bytes == 1).all() and len(data.token_bytes) == 65
+    assert refusal("shakespeare", "words", tmp_path).startswith("data set shakespeare has no split 'words'; write characters[-L]")
+    assert refusal("shakespeare", "characters-100", tmp_path).startswith("the validation part of Shakespeare has 65 tokens")
+    (tmp_path / "shakespeare/input.txt").write_bytes(text + b"\x80")
+    assert "has the byte 0x80 at 1300" in refusal("shakespeare", None, tmp_path)
+    assert refusal("shakespeare", None, tmp_path / "nothing").startswith("no Shakespeare in ")

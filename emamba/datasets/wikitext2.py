@@ -92,4 +92,3 @@ def _read(folder: Path, form: tuple[str, ...], part: str) -> bytes:
     if not text.strip():
         raise InputError(f"{path} is empty: copy it again")
     return text
-
