@@ -121,7 +121,7 @@ def test_twenty_kills_of_eight_workers_in_postgresql(tmp_path):
                 time.sleep(chance.uniform(0, 0.2))
                 os.kill(new, signal.SIGKILL)
             assert (parent.wait(), parent.stderr.read()) == (0, "")
-        assert not crew(parent.pid, False)
+        until(lambda: not crew(parent.pid, False))
         check(wanted, study, len(points))
         assert {tuple(trial.values) for trial in search.best(study)} == front(points)
         assert any("resumes" in trial.user_attrs for trial in search.finished(study))
