@@ -1,5 +1,4 @@
-"""Adder graphs: their product, their hardware, and what stands in for the library."""
-
+"""Adder graphs: their product and their hardware."""
 
 import numpy as np
 import pytest
@@ -11,7 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from emamba.artifact import load
 from emamba.base.errors import EmambaError
 from emamba.base.formats import IntFormat
-from rtl.kit.adder_graph import SOLVERS, Adder, Graph, Term, hardware, solve, stages
+from rtl.kit.adder_graph import Adder, Graph, Term, hardware, solve, stages
 from rtl.kit.block import Elementwise, Port
 from rtl.kit.datapath import Pipeline, signed_digits
 from rtl.kit.packing import pack, sequences
@@ -40,23 +39,21 @@ MATRICES = {
 }
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", MATRICES)
-def test_product_and_shapes(name, solver):
+def test_product_and_shapes(name):
     matrix = MATRICES[name]
     for i in FORMATS:
-        graph = solve(matrix, i, solver=solver)
+        graph = solve(matrix, i)
         x = random_tokens(Port(i, matrix.shape[1], 1), 3, 20)
         assert np.array_equal(graph.evaluate(x), x @ matrix.T)
         worst = np.concatenate([np.where(matrix > 0, i.max, i.min), np.where(matrix > 0, i.min, i.max)])
         assert np.array_equal(graph.evaluate(worst), worst @ matrix.T)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
 @settings(max_examples=60, deadline=None)
 @given(matrix=arrays(np.int64, array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.integers(-300, 300)))
-def test_any_small_matrix(matrix, solver):
-    graph = solve(matrix, I8, solver=solver)
+def test_any_small_matrix(matrix):
+    graph = solve(matrix, I8)
     assert np.array_equal(graph.evaluate(np.eye(matrix.shape[1])).T, matrix)
     shapes = graph.shapes(I8)
     assert all(shape.width > 0 for shape in shapes)
@@ -68,7 +65,7 @@ def test_any_small_matrix(matrix, solver):
 
 
 def test_counts():
-    graph = solve(np.array([[7, 0], [7, 1], [0, -2]]), I8, solver="csd")  # 7 = 8 − 1
+    graph = solve(np.array([[7, 0], [7, 1], [0, -2]]), I8)  # 7 = 8 − 1
     assert graph.nodes == (Adder(0, 0, 3, True), Adder(1, 2, 0, True))
     assert graph.outputs == (Term(2, 0, True), Term(3), Term(1, 1, True))
     assert (graph.adders, graph.depth, graph.levels) == (2, 2, [0, 0, 1, 2])
@@ -91,7 +88,7 @@ def test_registers_early_and_late():
 
 def test_sharing_pays():
     matrix = np.random.default_rng(1).integers(-127, 128, (40, 20))
-    graph = solve(matrix, I8, solver="csd")
+    graph = solve(matrix, I8)
     digits = sum(1 for weight in matrix.ravel() for _ in signed_digits(int(weight)))
     assert graph.adders < 0.75 * (digits - len(matrix))
 
@@ -99,8 +96,8 @@ def test_sharing_pays():
 class Product(Elementwise):
     """A graph behind one register: all lanes in, all lanes out."""
 
-    def __init__(self, matrix: np.ndarray, i: IntFormat, solver: str, levels: int, graph: Graph | None = None):
-        self.matrix, self.levels, self.graph = matrix, levels, graph or solve(matrix, i, solver=solver)
+    def __init__(self, matrix: np.ndarray, i: IntFormat, levels: int):
+        self.matrix, self.levels, self.graph = matrix, levels, solve(matrix, i)
         bound = int(np.abs(matrix).sum(axis=1).max()) * i.magnitude
         self.inputs = {"i": Port(i, matrix.shape[1], matrix.shape[1])}
         self.output = Port(IntFormat(bound.bit_length() + 1), len(matrix), len(matrix))
@@ -120,28 +117,17 @@ class Product(Elementwise):
         pipeline.finish(lanes, block.i.payload.first, block.i.payload.last, block.i.valid, self.latency)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", MATRICES)
-def test_hardware(name, solver):
+def test_hardware(name):
     for levels, i in ((2, I8), (1, IntFormat(5, False)), (3, IntFormat(1))):
-        block = Product(MATRICES[name], i, solver, levels)
+        block = Product(MATRICES[name], i, levels)
         check(block, random_tokens(block.inputs["i"], 3, 4), stalls=(0.0, 0.4))
 
 
-def test_negative_shift():
-    """An output may be half of an even node: x = ((x + y) + (x − y)) / 2."""
-    graph = Graph(2, (Adder(0, 1, 0, False), Adder(0, 1, 0, True), Adder(2, 3, 0, False)), (Term(4, -1), Term(4, -1, True)))
-    block = Product(np.array([[1, 0], [-1, 0]]), I8, "csd", 2, graph)
-    tokens = random_tokens(block.inputs["i"])
-    assert np.array_equal(graph.evaluate(tokens), block.model(tokens))
-    check(block, tokens, stalls=(0.0,))
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_hardware_of_a_model(solver, tmp_path):
+def test_hardware_of_a_model(tmp_path):
     """Its Verilog, on random tokens and on those with the greatest and the least value of each output."""
     op = load("models/mars").operators["block0.x"]
-    block = Product(op.weight, op.i, solver, 2)
+    block = Product(op.weight, op.i, 2)
     port, greatest = block.inputs["i"], np.where(op.weight > 0, op.i.max, op.i.min)
     tokens = np.concatenate([random_tokens(port, 30, 40), greatest[None], ~greatest[None]])
     simulation = NativeSimulation(block, tmp_path, fast=False)
@@ -154,24 +140,12 @@ def test_hardware_of_a_model(solver, tmp_path):
 
 def test_solved_once():
     matrix = MATRICES["random"]
-    assert solve(matrix, I8, solver="csd") is solve(matrix.astype(np.int8).copy(), I8, solver="csd")
-
-
-def test_solver_by_default(monkeypatch):
-    matrix = MATRICES["random"]
-    assert solve(matrix, I8) is solve(matrix, I8, solver="csd")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EmambaError, match=r"needs the library da4ml: .*emamba\[constants\]"):
-        solve(matrix + 1, I8, solver="da4ml")
+    assert solve(matrix, I8) is solve(matrix.astype(np.int8).copy(), I8)
 
 
 def test_wrong_answers_are_refused(monkeypatch):
-    with pytest.raises(EmambaError, match="gives another product than that of its matrix of 1 x 2 weights"):
-        solve(np.array([[2**25 + 1, 3]]), I8, solver="da4ml")  # beyond its float32
-    monkeypatch.setitem(SOLVERS, "odd", lambda matrix, i: Graph(2, (), (Term(0), Term(0))))
-    with pytest.raises(EmambaError, match="'odd' gives another product than that of its matrix of 2 x 2 weights"):
-        solve(np.eye(2), I8, solver="odd")
-    with pytest.raises(EmambaError, match="'best' of an adder graph is unknown; there are da4ml, csd, odd"):
-        solve(np.eye(2), I8, solver="best")
+    monkeypatch.setattr("rtl.kit.adder_graph._csd", lambda matrix, i: Graph(2, (), (Term(0), Term(0))))
+    with pytest.raises(EmambaError, match="an adder graph gives another product than that of its matrix of 2 x 2 weights"):
+        solve(np.eye(2), I8)
     with pytest.raises(EmambaError, match="at least one weight"):
         solve(np.zeros((3, 0)), I8)

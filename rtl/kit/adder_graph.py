@@ -1,6 +1,5 @@
 """Products of a vector and a constant integer matrix as one graph of shared adders: no multiplier, no weight memory."""
 
-import importlib.util
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -10,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emamba.base.errors import InputError, Mismatch, SettingError, ToolMissing
+from emamba.base.errors import InputError, Mismatch
 from emamba.base.formats import IntFormat
 
 from . import inventory as inv
@@ -19,7 +18,7 @@ from .hdl import Const, Shape, Signal, Value, counted
 
 
 class Term(NamedTuple):
-    """±(value of `node`)·2^shift; `shift` may be negative where all values of the node are even."""
+    """±(value of `node`)·2^shift, shift ≥ 0."""
 
     node: int
     shift: int = 0
@@ -112,8 +111,7 @@ class Graph:
 
 def _at(values: list, term: Term):
     value = values[term.node]
-    shifted = value << term.shift if term.shift >= 0 else value >> -term.shift
-    return -shifted if term.negate else shifted
+    return -(value << term.shift) if term.negate else value << term.shift
 
 
 def stages(graph: Graph, levels: int = 2) -> int:
@@ -152,25 +150,20 @@ def hardware(pipeline: Pipeline, graph: Graph, inputs: list[Value], i: IntFormat
     return [output(term) for term in graph.outputs]
 
 
-def solve(matrix: np.ndarray, i: IntFormat, *, solver: str = "csd") -> Graph:
-    """The adder graph of an integer matrix [outputs, inputs] for inputs of format `i`; the same at every call.
-
-    `solver`: "csd", our own, or "da4ml", the library of that name, which finds graphs of about the same size.
-    """
-    if solver not in SOLVERS:
-        raise SettingError(f"solver {solver!r} of an adder graph is unknown; there are {', '.join(SOLVERS)}")
+def solve(matrix: np.ndarray, i: IntFormat) -> Graph:
+    """The adder graph of an integer matrix [outputs, inputs] for inputs of format `i`; the same at every call."""
     matrix = np.ascontiguousarray(matrix, np.int64)
     if matrix.ndim != 2 or not matrix.size:
         raise InputError(f"an adder graph needs a matrix with at least one weight, not one of shape {matrix.shape}")
-    return _solve(matrix.tobytes(), matrix.shape, i, solver)
+    return _solve(matrix.tobytes(), matrix.shape, i)
 
 
 @lru_cache(maxsize=256)
-def _solve(content: bytes, shape: tuple[int, int], i: IntFormat, solver: str) -> Graph:
+def _solve(content: bytes, shape: tuple[int, int], i: IntFormat) -> Graph:
     matrix = np.frombuffer(content, np.int64).reshape(shape)
-    graph = SOLVERS[solver](matrix, i)
+    graph = _csd(matrix, i)
     if not np.array_equal(graph.evaluate(np.eye(shape[1], dtype=np.int64)).T, matrix):
-        raise Mismatch(f"solver {solver!r} gives another product than that of its matrix of {shape[0]} x {shape[1]} weights")
+        raise Mismatch(f"an adder graph gives another product than that of its matrix of {shape[0]} x {shape[1]} weights")
     return graph
 
 
@@ -259,33 +252,3 @@ def _pattern(a, b) -> tuple[int, int, int, int]:
     """What two digits ((shift, node), sign) have without their common shift and sign: two nodes, shift and sign between them."""
     ((low, left), sign), ((high, right), other) = (a, b) if a < b else (b, a)
     return left, right, high - low, sign * other
-
-
-def _da4ml(matrix: np.ndarray, i: IntFormat) -> Graph:
-    """By da4ml, as two graphs in a row. One more level than a balanced tree (`hard_dc`): more save few adders, and cost many
-    registers."""
-    if importlib.util.find_spec("da4ml") is None:
-        raise ToolMissing("solver 'da4ml' needs the library da4ml: pip install 'emamba[constants]'")
-    from da4ml.cmvm import solve
-
-    kernel = np.ascontiguousarray(matrix.T, np.float32)
-    solution = solve(kernel, method0="mc", hard_dc=1, qintervals=[(i.min, i.max, 1)] * len(kernel))
-    builder = _Builder(len(kernel))
-    terms: list[Term | None] = [Term(node) for node in range(len(kernel))]
-
-    def scaled(term: Term | None, shift: int, negate: bool) -> Term | None:
-        return term and Term(term.node, term.shift + shift, term.negate != negate)
-
-    for part in solution.solutions:
-        values = []
-        for op in part.ops:
-            if op.opcode == -1:
-                values.append(scaled(terms[op.id0], part.inp_shifts[op.id0], False))
-            else:  # 0 adds, 1 subtracts: the only others in a product
-                values.append(builder.add(values[op.id0], scaled(values[op.id1], op.data, op.opcode == 1)))
-        terms = [None if index < 0 else scaled(values[index], shift, bool(negate))
-                 for index, shift, negate in zip(part.out_idxs, part.out_shifts, part.out_negs, strict=True)]
-    return builder.graph(terms)
-
-
-SOLVERS = {"da4ml": _da4ml, "csd": _csd}
