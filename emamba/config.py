@@ -14,6 +14,10 @@ NORM_EPSILON = 1e-5
 """Under the square root of LayerNorm and RMSNorm, where nothing else is said. RangeNorm has none (paper)."""
 
 
+HEADLESS = ("emamba", "standard", "vit", "mobilenet")
+"""Forms of this package whose scan, if they have one, has no heads."""
+
+
 class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,7 +37,7 @@ class ModelConfig(Config):
     `form` names the function that builds its blocks: `emamba` (SiLU on the gate only, ReLU on δ, x and z projections with bias;
     paper Eq. 4 and the authors' hardware), `standard` (Mamba-1: SiLU after the convolution, softplus on δ, projections without
     bias unless `bias` is true), `mamba2` (one decay a head, B and C by groups, a gated norm), `vit` (attention in every block),
-    or one that a file of your own registers (`emamba.graph.model`).
+    `mobilenet` (convolutions alone), or one that a file of your own registers (`emamba.graph.model`).
     """
 
     form: str = Field("emamba", pattern=r"^[A-Za-z]\w{0,39}$")
@@ -143,7 +147,7 @@ class ModelConfig(Config):
 
     def _check_blocks(self) -> None:
         for key in ("head_dim", "groups", "wide_D", "gated_norm", "norm_groups"):
-            if self.form in ("emamba", "standard", "vit") and getattr(self, key) != type(self).model_fields[key].default:
+            if self.form in HEADLESS and getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"the key '{key}' does not belong to form = '{self.form}'")
         if self.form == "mamba2":
             if self.head_dim is None:
@@ -171,7 +175,7 @@ class ModelConfig(Config):
             raise ValueError("form = 'vit' has attention in every block: leave out the key 'attention'")
         if self.attention is not None and self.attention > self.blocks:
             raise ValueError(f"attention = {self.attention} reaches none of {self.blocks} blocks")
-        if self.form in ("emamba", "standard", "mamba2") and not attends and (self.attention_heads > 1 or self.attention_causal):
+        if self.form in (*HEADLESS, "mamba2") and not attends and (self.attention_heads > 1 or self.attention_causal):
             raise ValueError("attention_heads and attention_causal need the key 'attention'")
         if attends and self.d_model % self.attention_heads:
             raise ValueError(f"d_model = {self.d_model} does not divide into {self.attention_heads} heads of attention")
