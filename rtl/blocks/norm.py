@@ -17,9 +17,9 @@ from ..kit.rom import rom, rom_latency
 from ..kit.streams import Fifo
 
 
-def reciprocal(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, halved: bool = False) -> Value:
-    """The entry of `op`'s table for a spread, shifted left by the zeros above the spread's leading one, or where it is `halved`
-    by half of them; 2 steps and the table's later."""
+def normalized(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, halved: bool) -> tuple[Value, Value]:
+    """The entry of `op`'s table for a spread, 1 step and the table's later, and how far it is to be shifted left: by the zeros
+    above the spread's leading one, or where it is `halved` by half of them."""
     bits, (table, _) = op.spread_bits, op.reciprocals
     zeros = Signal(range(bits))
     with m.Switch(spread):
@@ -33,7 +33,12 @@ def reciprocal(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, h
     address = Cat(normalized[bits - 1 - below:bits - 1], zeros_held[:int(halved)])
     lookup = rom_latency(len(table))
     entry, = rom(pipeline, "reciprocal", table.reshape(-1, 1), IntFormat(op.entry_bits, False), address, lookup)
-    shift = pipeline.register(zeros_held[int(halved):], "shift", lookup)
+    return entry, pipeline.register(zeros_held[int(halved):], "shift", lookup)
+
+
+def reciprocal(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, halved: bool = False) -> Value:
+    """The entry, shifted; 2 steps and the table's later."""
+    entry, shift = normalized(m, pipeline, op, spread, halved)
     return pipeline.register(entry << shift, "factor", shape=unsigned(op.entry_bits + op.largest_shift))
 
 

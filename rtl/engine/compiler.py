@@ -1,0 +1,237 @@
+"""An artifact becomes a program: every node its instructions, then a place for every value and gaps that make it safe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from emamba.artifact import Artifact
+from emamba.base.errors import DesignLimit, located
+from emamba.base.formats import IntFormat
+from emamba.graph import Node
+from emamba.ops import Operator
+
+from . import operators  # noqa: F401  registers the executors
+from .decays import Decay
+from .machine import Machine
+from .memory_map import allocate
+from .micro import B, Buffer, Instruction, MicroOp, Operand, Stat, To, Walk, When, Zero, bits_of, idle
+from .micro import A as First
+from .micro import Body as Repeat
+from .registry import executor_of
+from .timing import SKIPPED, TURN, check, lane_faults, settle
+
+
+class Compiler:
+    """What executors emit instructions with."""
+
+    def __init__(self, artifact: Artifact, machine: Machine, tile: int):
+        self.artifact, self.machine, self.tile = artifact, machine, tile
+        self.graph, self.instructions = artifact.graph, []
+        self.tiles = self.graph.length // tile
+        self.buffers: dict[str, Buffer] = {}
+        self.states = 0
+        self.histories: dict[str, int] = {}
+        for node in self.graph:
+            kept = executor_of(node, artifact.operators[node.name]).history(node, artifact.operators[node.name])
+            for name in node.inputs:
+                self.histories[name] = max(kept, self.histories.get(name, 0))
+        for node in self.graph:
+            with located(f"node '{node.name}'"):
+                op = artifact.operators[node.name]
+                executor_of(node, op).compile(self, node, op)
+        self._carry()
+
+    # -- what executors ask ---------------------------------------------------------------------------------------------------
+
+    def rate(self, node: Node) -> tuple[int, When]:
+        """Tokens of a tile, and the tiles."""
+        pooled = node.tokens == 1 and self.graph.length > 1
+        return (1, When.LAST) if pooled else (self.tile, When.ALWAYS)
+
+    def store(self, node: Node, kept: bool = False) -> Operand:
+        """The buffer of a node's values."""
+        history, (tokens, _) = self.histories.get(node.name, 0), self.rate(node)
+        carried = history and (self.tiles > 1 or self.graph.carried)
+        buffer = Buffer(node.name, self.machine.groups(node.width), history + tokens, history, bool(carried) or kept)
+        self.buffers[node.name] = buffer
+        return Operand(buffer, history, True)
+
+    def load(self, name: str, walk: Walk = Walk.STAY, back: int = 0) -> Operand:
+        """A node's values as an operand, `back` tokens before the current one; a row a group, where it does not walk."""
+        buffer = self.buffers[name]
+        return Operand(buffer, buffer.history - back, walk in (Walk.STAY, Walk.TOKEN), walk)
+
+    def rows(self, values: np.ndarray) -> np.ndarray:
+        """[width, k] → rows [groups · k, lanes]: of each group, k rows; zero beyond the width."""
+        groups, lanes = self.machine.groups(len(values)), self.machine.lanes
+        padded = np.zeros((groups * lanes, *values.shape[1:]), np.int64)
+        padded[:len(values)] = values
+        return np.moveaxis(padded.reshape(groups, lanes, -1), 2, 1).reshape(-1, lanes)
+
+    def narrow(self, bits: int) -> bool:
+        """Whether a multiplier cannot take a factor of so many bits at once."""
+        return self.machine.factor_bits is not None and bits > self.machine.factor_bits
+
+    def emit(self, node: Node, op: Operator | None, chain: Sequence[Repeat], **fields) -> Instruction:
+        """Adds an instruction of `node`'s width and rate, by default with its format and rounding, into its buffer."""
+        tokens, when = self.rate(node)
+        width, lanes = node.width, self.machine.lanes
+        groups = fields.pop("groups", self.machine.groups(width))
+        fields = {"tokens": tokens, "when": when, "groups": groups, "lanes": width - (self.machine.groups(width) - 1) * lanes,
+                  "traces": (node.name, "")} | fields
+        if op is not None:
+            fields = {"format": op.o, "rounding": op.rounding} | fields
+        if "dest" not in fields:
+            fields["dest"] = self.store(node)
+        if fields["dest"] is not None and node.name in self.graph.outputs:
+            fields |= {"dest": None, "out": True}
+        chain = list(chain)
+        cycles = sum(body.cycles for body in chain)
+        if any(micro.to is To.DRAIN for body in chain for micro in body.ops):
+            chain += idle(self.machine.beats - cycles)
+        instruction = Instruction(name=fields.pop("name", node.name), chain=chain, **fields)
+        self.instructions.append(instruction)
+        return instruction
+
+    def producer(self, name: str) -> Instruction | None:
+        """The instruction that writes a node's final values, token by token."""
+        return next((found for found in reversed(self.instructions) if name in found.traces and not found.takes_input), None)
+
+    def only_reader(self, name: str) -> bool:
+        return sum(name in node.inputs for node in self.graph) == 1 and name not in self.graph.outputs
+
+    def state(self, rows: int) -> int:
+        """Rows of the state that nobody else has."""
+        self.states += rows
+        return self.states - rows
+
+    def gather(self, name: str, stat: Stat) -> None:
+        """Has the statistics of a node's tokens gathered before what is emitted next."""
+        maker = self.producer(name)
+        later = self.instructions[self.instructions.index(maker):] if maker else []
+        if stat is Stat.RANGE and maker and maker.stat is Stat.NONE and not any(i.stat or i.norm for i in later):
+            maker.stat = stat
+            return
+        node = self.graph[name]
+        square = stat is Stat.SQUARES
+        ops = [MicroOp(x=0, to=To.ROW)] if square else []
+        ops.append(MicroOp(x=0, a=First.KEPT if square else First.CONSTANT, constant=1, b=B.ROW, to=To.DRAIN))
+        o = self.artifact.operators[name].o
+        self.emit(node, None, [Repeat(tuple(ops))], name=f"{name}.statistics", operands=[self.load(name)], dest=None, stat=stat,
+                  format=o, traces=("", ""), bound=o.magnitude**2 if square else o.magnitude, kept=o.magnitude,
+                  work=node.width * square)
+
+    # -- the rest -------------------------------------------------------------------------------------------------------------
+
+    def _carry(self) -> None:
+        """Keeps the last tokens of every tile that the next one reads."""
+        for name, buffer in self.buffers.items():
+            if not (buffer.history and buffer.kept):
+                continue
+            node, o = self.graph[name], self.artifact.operators[name].o
+            source = Operand(buffer, self.tile, True)
+            copy = MicroOp(x=0, a=First.CONSTANT, constant=1, b=B.ROW, zero=Zero.BEFORE, to=To.DRAIN)
+            self.emit(node, None, [Repeat((copy,))], name=f"{name}.history", operands=[source], tokens=buffer.history,
+                      dest=Operand(buffer, 0, True), format=o, bound=o.magnitude, traces=("", ""),
+                      before=max(0, buffer.history - self.tile))
+
+
+@dataclass
+class Program:
+    """A program with all that its engine must hold."""
+
+    artifact: Artifact
+    machine: Machine
+    tile: int
+    instructions: list[Instruction]
+    rows: int
+    states: int
+    cycles: dict[bool, int] = field(default_factory=dict)
+
+    @property
+    def tiles(self) -> int:
+        return self.artifact.graph.length // self.tile
+
+    def __post_init__(self):
+        self._place()
+
+    def _place(self) -> None:
+        """Lays out weights, biases and tables."""
+        weights, biases, self.weight_base, self.bias_base = [], [], [], []
+        posts, lanes = self.machine.posts, self.machine.lanes
+        for instruction in self.instructions:
+            self.weight_base.append(sum(map(len, weights)))
+            self.bias_base.append(sum(map(len, biases)))
+            if instruction.weights is not None:
+                weights.append(instruction.weights)
+            if instruction.bias is not None:
+                padded = np.zeros((-(-len(instruction.bias) // lanes)) * lanes, np.int64)
+                padded[:len(instruction.bias)] = instruction.bias
+                biases.append(padded.reshape(-1, posts)[:-(-len(instruction.bias) // posts)])
+        self.weights = np.concatenate(weights) if weights else np.zeros((1, lanes), np.int64)
+        self.biases = np.concatenate(biases) if biases else np.zeros((1, posts), np.int64)
+
+    @cached_property
+    def weight_bits(self) -> int:
+        return bits_of([int(self.weights.min()), int(self.weights.max())])
+
+    @cached_property
+    def value_bits(self) -> int:
+        """Signed bits of a value in memory."""
+        stored = [i.table_format if i.table is not None else i.format for i in self.instructions if i.dest]
+        return max(o.bits + (not o.signed) for o in stored)
+
+    def used(self, name: str) -> set:
+        """What micro-operations say in a field."""
+        return {getattr(op, name) for instruction in self.instructions for body in instruction.chain for op in body.ops}
+
+    @cached_property
+    def decays(self) -> list[Decay]:
+        """The scans' decays that differ."""
+        return list(dict.fromkeys(Decay.of(i.scan) for i in self.instructions if i.scan is not None))
+
+    @property
+    def cycles_per_tile(self) -> tuple[int, int]:
+        """Cycles of a tile that is not the last of a sequence, and of the last."""
+        both = sum(i.cycles + i.gap + TURN for i in self.instructions if i.when is When.ALWAYS)
+        late = [i for i in self.instructions if i.when is When.LAST]
+        return both + SKIPPED * len(late), both + sum(i.cycles + i.gap + TURN for i in late)
+
+    @property
+    def cycles_per_frame(self) -> int:
+        usual, last = self.cycles_per_tile
+        return (self.tiles - 1) * usual + last
+
+    @property
+    def multiplies_per_frame(self) -> int:
+        return sum(i.work * i.tokens * (1 if i.when is When.LAST else self.tiles) for i in self.instructions)
+
+
+def compile_program(artifact: Artifact, machine: Machine) -> Program:
+    """The program of an artifact, in the largest tiles that the machine's rows hold; refuses what cannot be."""
+    graph = artifact.graph
+    _ = graph.input, graph.output
+    tiles = [n for n in range(min(machine.tile, graph.length), 0, -1) if graph.length % n == 0]
+    for tile in tiles:
+        compiled = Compiler(artifact, machine, tile)
+        rows = allocate(compiled.instructions)
+        if rows <= machine.rows:
+            break
+    else:
+        raise DesignLimit(f"a token of {artifact.name} needs {rows} rows of {machine.lanes} values; the engine has {machine.rows}: "
+                          "take more lanes or more rows")
+    program = Program(artifact, machine, tile, compiled.instructions, rows, compiled.states)
+    settle(program.instructions, machine, rows, compiled.states)
+    verify(program)
+    return program
+
+
+def verify(program: Program) -> None:
+    """Proves that a program needs no interlock."""
+    for instruction in program.instructions:
+        latency = Decay.of(instruction.scan).latency if instruction.scan is not None else 0
+        for fault in lane_faults(instruction, program.machine, latency)[:1]:
+            raise DesignLimit(f"instruction '{instruction.name}': {fault}")
+    check(program.instructions, program.machine, program.rows, program.states)

@@ -1,0 +1,160 @@
+"""The engine: a sequencer, lanes, post-processors and their memories; the streams of an accelerator around them."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from ..kit.block import Beat, Port
+from ..kit.streams import Fifo
+from .lanes import Lane
+from .micro import A, Acc, B, To
+from .norm_unit import NormUnit
+from .post import Post
+from .schedule import EngineSchedule
+from .sequencer import Sequencer
+
+
+class Engine(wiring.Component):
+    """Tokens in at `i`, results out at `o`, as `rtl.plan.accelerator.Accelerator`; with `trace` the values of every node that has
+    instructions."""
+
+    def __init__(self, schedule: EngineSchedule, *, trace: bool = False):
+        self.schedule, self.encoded = schedule, schedule.encoded
+        self.inputs, self.output, self.peaks = {"i": schedule.input}, schedule.output, []
+        self.trace = self._traced() if trace else {}
+        members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature)}
+        for k, port in enumerate(self.trace.values()):
+            members[f"trace_{k}"] = Out(wiring.Signature({"payload": Out(Beat(port.format, port.lanes)), "fire": Out(1)}))
+        super().__init__(members)
+
+    def _traced(self) -> dict[str, Port]:
+        artifact = self.schedule.artifact
+        names = [name for i in self.encoded.program.instructions for name in i.traces if name]
+        return {name: Port(artifact.operators[name].o, artifact.graph[name].width, self.encoded.machine.posts) for name in names}
+
+    def elaborate(self, platform):
+        m = Module()
+        e, machine, program = self.encoded, self.encoded.machine, self.encoded.program
+        lanes, posts, beats, bits = machine.lanes, machine.posts, machine.beats, e.value_bits
+        m.submodules.sequencer = sequencer = Sequencer(e)
+        m.submodules.post = post = Post(e)
+        issue, i = sequencer.issue, sequencer.instruction
+
+        # Memories: values, weights, state.
+        m.submodules.values = values = Memory(shape=unsigned(lanes * bits), depth=sequencer.rows, init=[])
+        read, write = values.read_port(), values.write_port(granularity=bits)
+        mask = (1 << e.program.weight_bits) - 1
+        words = [sum((int(value) & mask) << (program.weight_bits * k) for k, value in enumerate(row)) for row in program.weights]
+        m.submodules.weights = weights = Memory(shape=unsigned(lanes * program.weight_bits), depth=max(2, len(words)), init=words)
+        fetch = weights.read_port()
+        m.submodules.states = states = Memory(shape=unsigned(lanes * e.state_bits), depth=sequencer.states, init=[])
+        recall, store = states.read_port(), states.write_port()
+        m.d.comb += [read.addr.eq(sequencer.x), fetch.addr.eq(sequencer.weight), recall.addr.eq(sequencer.state)]
+
+        # The pipeline: factors, product, sum, capture.
+        factors, products, adding, captured = (Signal(issue.shape(), name=f"issue_{n}") for n in range(1, 5))
+        m.d.sync += [factors.eq(issue), products.eq(factors), adding.eq(products), captured.eq(adding)]
+        state_rows = [sequencer.state]
+        for n in range(4):
+            held = Signal.like(sequencer.state, name=f"state_row_{n}")
+            m.d.sync += held.eq(state_rows[-1])
+            state_rows.append(held)
+        row = [read.data[k * bits:(k + 1) * bits].as_signed() for k in range(lanes)]
+        channel = Signal(signed(bits))
+        m.d.comb += channel.eq(Array(row)[factors.lane])
+        norm = self._norm(m, sequencer, post)
+        a_shared, b_shared = self._shared(m, factors, channel, norm)
+        for k in range(lanes):
+            m.submodules[f"lane_{k}"] = lane = Lane(e)
+            m.d.comb += [
+                lane.a.eq(factors.a), lane.b.eq(factors.b), lane.zero.eq(factors.zero), lane.row_kept.eq(factors.to == To.ROW),
+                lane.adds.eq(adding.works), lane.acc.eq(adding.acc), lane.decays.eq(adding.to == To.DECAY),
+                lane.to.eq(captured.to), lane.scan.eq(i.scan), lane.row.eq(row[k]), lane.a_shared.eq(a_shared),
+                lane.b_shared.eq(b_shared), lane.weight.eq(fetch.data[k * program.weight_bits:(k + 1) * program.weight_bits]),
+                lane.state.eq(recall.data[k * e.state_bits:(k + 1) * e.state_bits]), post.sums[k].eq(lane.sum),
+                store.data[k * e.state_bits:(k + 1) * e.state_bits].eq(lane.new_state),
+            ]
+        m.d.comb += [
+            store.addr.eq(state_rows[4]), store.en.eq(captured.to == To.STATE), post.capture.eq(captured.to == To.DRAIN),
+            *(getattr(post, name).eq(getattr(captured, name)) for name in ("first_group", "first_token", "last_group", "last_token")),
+            *(getattr(post, name).eq(getattr(sequencer, name)) for name in ("first_tile", "last_tile", "started", "instruction")),
+            post.instruction_number.eq(sequencer.number), post.zeros.eq(norm.zeros if norm else 0),
+        ]
+
+        # Writes of values: results, or a beat of input.
+        takes = self.i.valid & sequencer.take
+        beat = Mux(takes, sequencer.input_beat, post.beat)
+        m.d.comb += [sequencer.given.eq(self.i.valid), sequencer.first.eq(self.i.payload.first), self.i.ready.eq(sequencer.take),
+                     write.addr.eq(Mux(takes, sequencer.input_row, post.row))]
+        for k in range(lanes):
+            value = Signal(signed(bits), name=f"written_{k}")
+            m.d.comb += [value.eq(Mux(takes, self.i.payload.data[k % posts], post.results[k % posts])),
+                         write.data[k * bits:(k + 1) * bits].eq(value), write.en[k].eq((takes | post.write) & (beat == k // posts))]
+        self._give(m, sequencer, post)
+        self._show(m, post)
+        return m
+
+    def _norm(self, m: Module, sequencer, post) -> NormUnit | None:
+        """The norms' scalars, where the program has norms."""
+        if not self.encoded.norms:
+            return None
+        m.submodules.norm = norm = NormUnit(self.encoded)
+        m.d.comb += [
+            norm.token.eq(sequencer.token), norm.norm.eq(sequencer.instruction.norm),
+            norm.ranged.eq(post.ranged), norm.range_begins.eq(post.begins), norm.range_ends.eq(post.ends),
+            norm.range_valid.eq(post.counts), norm.range_token.eq(post.token), norm.squared.eq(post.squared),
+            norm.square_begins.eq(post.square_begins), norm.square_ends.eq(post.square_ends),
+            norm.square_valid.eq(post.square_counts), norm.square_token.eq(post.square_token),
+            *(a.eq(b) for a, b in zip(norm.results, post.results, strict=True)),
+            *(a.eq(b) for a, b in zip(norm.sums, post.raw, strict=True)),
+        ]
+        return norm
+
+    def _shared(self, m: Module, factors, channel, norm: NormUnit | None):
+        """What all lanes get alike, as first and as second factor."""
+        e = self.encoded
+        a, b = Signal(signed(e.a_bits), name="a_shared"), Signal(signed(e.b_bits), name="b_shared")
+        m.d.comb += [a.eq(Mux(factors.a == A.CHANNEL, channel, factors.constant)),
+                     b.eq(Mux(factors.b == B.CHANNEL, channel, factors.constant))]
+        if norm is None:
+            return a, b
+        used = {micro.b for micro in e.micros}
+        parts = {B.TOTAL: norm.total, B.TOTAL_LOW: norm.total[:8], B.TOTAL_HIGH: norm.total[8:].as_signed()}
+        with m.If(factors.a == A.ENTRY):
+            m.d.comb += a.eq(norm.entry)
+        with m.Switch(factors.b):
+            for key in sorted(used & set(parts)):
+                with m.Case(key):
+                    m.d.comb += b.eq(parts[key])
+        return a, b
+
+    def _give(self, m: Module, sequencer, post) -> None:
+        """Results that leave: a group begins where they find room."""
+        machine, output = self.encoded.machine, self.output
+        depth = 8 * machine.beats
+        m.submodules.results = fifo = Fifo(Beat(output.format, output.lanes), depth, through=False, deep=True)
+        wiring.connect(m, fifo.o, wiring.flipped(self.o))
+        taken = Signal(range(depth + machine.beats + 1))  # beats that are in the queue, or will be
+        spare = sequencer.instruction.last_beat
+        left = self.o.valid & self.o.ready
+        short = Signal(range(machine.beats + 1))
+        m.d.comb += [
+            sequencer.room.eq(taken <= depth - machine.beats), fifo.i.valid.eq(post.give), fifo.i.payload.first.eq(post.first),
+            fifo.i.payload.last.eq(post.last), short.eq(Mux(sequencer.issue.last_group, spare + 1, machine.beats)),
+            *(a.eq(b) for a, b in zip(fifo.i.payload.data, post.results, strict=True)),
+        ]
+        m.d.sync += taken.eq(taken + Mux(sequencer.reserve, short, 0) - left)
+
+    def _show(self, m: Module, post) -> None:
+        """Traces."""
+        for k, (name, port) in enumerate(self.trace.items()):
+            tap = getattr(self, f"trace_{k}")
+            number, source = next((n, post.plain if place == 0 and i.table is not None else post.results)
+                                  for n, i in enumerate(self.encoded.program.instructions)
+                                  for place, traced in enumerate(i.traces) if traced == name)
+            m.d.comb += [tap.fire.eq(post.valid & (post.number == number)),
+                         *(lane.eq(value) for lane, value in zip(tap.payload.data, source, strict=True))]
+
+
+__all__ = ["Acc", "Cat", "Engine"]

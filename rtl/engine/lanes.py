@@ -1,0 +1,109 @@
+"""The lanes: each a multiplier, a sum, what it holds and keeps, and its decay of a state."""
+
+from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from ..blocks.activation import PIECEWISE_LATENCY, piecewise_linear
+from ..kit.block import shape_of
+from ..kit.datapath import Pipeline, bounded, requantize
+from .decays import Decay
+from .encode import Encoded
+from .micro import PIECE, A, Acc, B, To
+
+
+class Lane(wiring.Component):
+    """Factors in the cycle after the issue, then product, sum, capture. `factors`, `adds` and `captures` say what a
+    micro-operation asks for in these cycles; `a_shared` and `b_shared` are what all lanes get alike.
+
+    With `write`, `new_state` is the sum as a state. `sum` may drain.
+    """
+
+    def __init__(self, encoded: Encoded):
+        e = self.encoded = encoded
+        self.shared = {"a": {A.CHANNEL, A.CONSTANT, A.ENTRY},
+                       "b": {B.CHANNEL, B.CONSTANT, B.TOTAL, B.TOTAL_LOW, B.TOTAL_HIGH}}
+        super().__init__({
+            "a": In(3), "b": In(4), "zero": In(1), "row_kept": In(1), "adds": In(1), "acc": In(2), "decays": In(1),
+            "to": In(3), "scan": In(range(max(2, len(e.decays)))),
+            "weight": In(signed(e.program.weight_bits)), "row": In(signed(e.value_bits)),
+            "a_shared": In(signed(e.a_bits)), "b_shared": In(signed(e.b_bits)), "state": In(signed(e.state_bits)),
+            "sum": Out(signed(e.sum_bits)), "new_state": Out(signed(e.state_bits)),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        e, micros = self.encoded, [micro for micro in self.encoded.micros if micro.works]
+        held, kept, product = Signal(signed(e.held_bits)), Signal(signed(e.kept_bits)), Signal(signed(e.a_bits + e.b_bits))
+        decay = self._by_scan(m, "decay", signed(e.decay_bits), [self._decay(m, k, d, product) for k, d in enumerate(e.decays)])
+        rounded = self._by_scan(m, "rounded", signed(e.rounded_bits), [
+            requantize(m, self.state, d.op.a_bar.frac, d.op.h, d.op.rounding, fits=d.certified) for d in e.decays])
+        split = e.split
+        a_choices = {A.WEIGHT: self.weight, A.KEPT: kept, A.DECAY: decay, A.DECAY_UP: decay.shift_left(split)}
+        b_choices = {B.ROW: self.row, B.HELD: held, B.HELD_LOW: held[:PIECE], B.HELD_HIGH: held[PIECE:].as_signed(),
+                     B.STATE: rounded, B.STATE_LOW: rounded[:split] if split else Const(0),
+                     B.STATE_HIGH: rounded[split:].as_signed(), B.WIDE: self.state, B.WIDE_LOW: self.state[:PIECE],
+                     B.WIDE_HIGH: self.state[PIECE:].as_signed()}
+        a, b = Signal(signed(e.a_bits)), Signal(signed(e.b_bits))
+        for name, factor, choices, shared in (("a", a, a_choices, self.a_shared), ("b", b, b_choices, self.b_shared)):
+            chosen = Signal.like(factor, name=f"{name}_chosen")
+            m.d.comb += chosen.eq(shared)
+            with m.Switch(getattr(self, name)):
+                for key in sorted({getattr(micro, name) for micro in micros} - self.shared[name]):
+                    with m.Case(key):
+                        m.d.comb += chosen.eq(choices[key])
+            m.d.sync += factor.eq(Mux(self.zero, 0, chosen) if name == "b" else chosen)
+
+        m.d.sync += product.eq(a * b)
+        base = Signal(signed(e.sum_bits))
+        term = self._by_scan(m, "term", signed(e.sum_bits), [
+            requantize(m, self.sum, d.op.term_shift, bounded(d.op.term_bound), d.op.rounding, fits=True) for d in e.decays])
+        with m.Switch(self.acc):
+            with m.Case(Acc.ADD):
+                m.d.comb += base.eq(self.sum)
+            with m.Case(Acc.RAISE):
+                m.d.comb += base.eq(self.sum << PIECE)
+            with m.Case(Acc.TERM):
+                m.d.comb += base.eq(term)
+        with m.If(self.adds):
+            m.d.sync += self.sum.eq(product + base)
+        with m.If(self.to == To.HELD):
+            m.d.sync += held.eq(self.sum)
+        with m.If(self.to == To.KEPT):
+            m.d.sync += kept.eq(self.sum)
+        with m.Elif(self.row_kept):
+            m.d.sync += kept.eq(self.row)
+        m.d.comb += self.new_state.eq(self._by_scan(m, "stored", signed(e.state_bits), [
+            requantize(m, self.sum, 0, d.op.h_wide, d.op.rounding, fits=d.certified) for d in e.decays]))
+        return m
+
+    def _by_scan(self, m: Module, name: str, shape, values: list) -> Signal:
+        """The value of the scan that runs."""
+        found = Signal(shape, name=name)
+        with m.Switch(self.scan):
+            for k, value in enumerate(values):
+                with m.Case(k) if k < len(values) - 1 else m.Default():
+                    m.d.comb += found.eq(value)
+        return found
+
+    def _decay(self, m: Module, number: int, decay: Decay, product: Signal):
+        """Ā of the last product δ·A that `decays`, by a table or by segments."""
+        op, pipeline = decay.op, Pipeline(m)
+        p = Signal(shape_of(op.p), name=f"p_{number}")
+        read, x = Signal(shape_of(op.decay.i), name=f"read_{number}"), Signal(shape_of(op.decay.i), name=f"argument_{number}")
+        m.d.comb += [p.eq(product), read.eq(p if op.decay.i == op.p else
+                                            requantize(m, p, op.argument_shift, op.decay.i, op.rounding))]
+        with m.If(self.decays):
+            m.d.sync += x.eq(read)
+        if not decay.tabled:
+            found = piecewise_linear(m, pipeline, x, op.decay)
+            return Mux(pipeline.register(x == 0, "held", PIECEWISE_LATENCY), 1 << op.a_bar.frac, found) if op.hold else found
+        near, bits = Signal(name=f"near_{number}"), decay.bits
+        with m.If(self.decays):
+            m.d.sync += near.eq((read == 0) | read[bits:].all() & read[:bits].any())
+        m.submodules[f"decay_{number}"] = memory = Memory(shape=signed(self.encoded.decay_bits), depth=1 << bits,
+                                                          init=decay.table.tolist())
+        port = memory.read_port()
+        m.d.comb += port.addr.eq(x[:bits])
+        return Mux(pipeline.register(near, "near_read"), port.data, decay.tail)

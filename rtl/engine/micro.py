@@ -1,0 +1,226 @@
+"""The words of the engine's program: micro-operations, bodies that repeat, instructions, and what holds them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+
+import numpy as np
+
+from emamba.base.formats import IntFormat, Rounding
+
+
+class A(IntEnum):
+    """First factor of a lane: its weight; what all lanes get alike, a channel's value, a constant or a norm's entry; what it
+    keeps; a decay, and that times 2^k, as many bits as a narrow multiplier lacks for the state."""
+
+    WEIGHT, CHANNEL, CONSTANT, ENTRY, KEPT, DECAY, DECAY_UP = range(7)
+
+
+class B(IntEnum):
+    """Second factor of a lane: its value of a row; a channel's value, a constant, or the sum of a token, which all lanes get; what
+    it holds; its state, rounded, or as wide as it is. LOW and HIGH are parts for narrow multipliers."""
+
+    ROW, CHANNEL, CONSTANT, TOTAL, TOTAL_LOW, TOTAL_HIGH, HELD, HELD_LOW, HELD_HIGH, STATE, STATE_LOW, STATE_HIGH, WIDE, WIDE_LOW, \
+        WIDE_HIGH = range(15)
+
+
+class Acc(IntEnum):
+    """What a product is added to: nothing, the sum, the sum times 2^8, the sum as an input term of the state."""
+
+    START, ADD, RAISE, TERM = range(4)
+
+
+class To(IntEnum):
+    """Where a sum goes: nowhere, to the post-processors, into a lane's HELD or KEPT, into the state, to the decays; ROW puts the
+    row that is read into KEPT, without a product."""
+
+    NONE, DRAIN, HELD, KEPT, STATE, DECAY, ROW = range(7)
+
+
+class Zero(IntEnum):
+    """When the second factor is zero: never, before a sequence's first token, of the first token's state, in the first tile."""
+
+    NEVER, BEFORE, STATE, TILE = range(4)
+
+
+class Walk(IntEnum):
+    """How an operand moves from step to step of a body: not, to the next channel, to the next token."""
+
+    STAY, CHANNEL, TOKEN = range(3)
+
+
+class When(IntEnum):
+    """The tiles in which an instruction runs."""
+
+    ALWAYS, LAST = range(2)
+
+
+class Stat(IntEnum):
+    """What is gathered of a token while it is written: nothing; sum, maximum and minimum; the sum before the requantization."""
+
+    NONE, RANGE, SQUARES = range(3)
+
+
+PIECE = 8
+"""Bits of a LOW part, but of the state's."""
+
+
+@dataclass(frozen=True)
+class MicroOp:
+    """One cycle of all lanes. `x`: the operand that is read, or None; `weight`: whether a row of weights is; `state`: "read" or
+    "last" (then the next row comes). `first` is what the product of a body's first step is added to, `acc` those of the others.
+    With `at_last` the sum goes `to` in the last step alone; with `skip` the last step is idle."""
+
+    x: int | None = None
+    weight: bool = False
+    state: str = ""
+    a: A = A.WEIGHT
+    b: B = B.ROW
+    constant: int = 0
+    first: Acc = Acc.START
+    acc: Acc = Acc.START
+    to: To = To.NONE
+    at_last: bool = False
+    skip: bool = False
+    zero: Zero = Zero.NEVER
+
+    @property
+    def works(self) -> bool:
+        """Whether it multiplies."""
+        return self != IDLE and self.to is not To.ROW
+
+
+IDLE = MicroOp()
+
+
+@dataclass(frozen=True)
+class Body:
+    """Micro-operations that run `steps` times; with `rewind` the state begins at the group's first row again."""
+
+    ops: tuple[MicroOp, ...]
+    steps: int = 1
+    rewind: bool = False
+
+    @property
+    def cycles(self) -> int:
+        return len(self.ops) * self.steps
+
+
+@dataclass(eq=False)
+class Buffer:
+    """Rows of the memory of values: `rows` a token, for `tokens` tokens of which the first `history` are of the tile before.
+    `kept`: it lives from tile to tile. `base` is where the memory map puts it."""
+
+    name: str
+    rows: int
+    tokens: int
+    history: int = 0
+    kept: bool = False
+    base: int = -1
+
+    @property
+    def size(self) -> int:
+        return self.rows * self.tokens
+
+
+@dataclass
+class Operand:
+    """Rows that an instruction reads: of `buffer`, from its token number `token` on; `grouped`: a row a group."""
+
+    buffer: Buffer
+    token: int = 0
+    grouped: bool = False
+    walk: Walk = Walk.STAY
+
+    @property
+    def base(self) -> int:
+        return self.buffer.base + self.token * self.buffer.rows
+
+    @property
+    def stride(self) -> int:
+        return self.buffer.rows
+
+
+@dataclass
+class Instruction:
+    """`tokens` × `groups` × the bodies of `chain`; a group is a row of results. Before each token `lead` cycles pass.
+
+    lanes: results of the last group
+    operands: what micro-operations read by number
+    weights: rows [.., lanes], read in order and from the start again with each token
+    bias: of every result, or None
+    state: first row of the state, or None
+    dest: where results go; None: to no memory
+    format, low: of the results, and their lower limit; table: then a function of them
+    before: tokens that lie before the sequence, of Zero.BEFORE
+    bounds: largest |sum|, |HELD| and |KEPT|
+    samples: cycle of a token in which a norm's scalars are read at the latest
+    work: multiplications of a token
+    traces: nodes whose values are the results before and after the table
+    """
+
+    name: str
+    chain: list[Body]
+    tokens: int
+    groups: int = 1
+    lanes: int = 0
+    operands: list[Operand] = field(default_factory=list)
+    weights: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    state: int | None = None
+    dest: Operand | None = None
+    format: IntFormat = IntFormat(8)
+    low: int | None = None
+    shift: int = 0
+    rounding: Rounding = Rounding.HALF_UP
+    table: np.ndarray | None = None
+    table_format: IntFormat | None = None
+    stat: Stat = Stat.NONE
+    out: bool = False
+    when: When = When.ALWAYS
+    before: int = 0
+    norm: object | None = None
+    scan: object | None = None
+    lead: int = 0
+    samples: int = 0
+    takes_input: bool = False
+    bound: int = 0
+    held: int = 0
+    kept: int = 0
+    work: int = 0
+    traces: tuple[str, str] = ("", "")
+    gap: int = 0
+
+    @property
+    def group_cycles(self) -> int:
+        return sum(body.cycles for body in self.chain)
+
+    @property
+    def token_cycles(self) -> int:
+        return self.lead + self.groups * self.group_cycles
+
+    @property
+    def cycles(self) -> int:
+        """From its first issue to the one after its last."""
+        return self.tokens * self.token_cycles
+
+    @property
+    def drains(self) -> bool:
+        """Whether it gives results."""
+        return any(op.to is To.DRAIN for body in self.chain for op in body.ops)
+
+
+def idle(cycles: int) -> list[Body]:
+    """Cycles in which nothing is issued."""
+    return [Body((IDLE,), cycles)] if cycles > 0 else []
+
+
+def inner(**fields) -> MicroOp:
+    """A step of an inner product, whose sum drains with the last step."""
+    return replace(MicroOp(acc=Acc.ADD, to=To.DRAIN, at_last=True), **fields)
+
+
+def bits_of(values: Sequence[int]) -> int:
+    """Signed bits that hold all of `values`."""
+    low, high = min((0, *values)), max((0, *values))
+    return 1 + max(high.bit_length(), (-low - 1).bit_length() if low < 0 else 0)

@@ -1,0 +1,101 @@
+"""The scalars of a norm: of a token's statistics its sum, the entry of the table, and how far n is to be shifted."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from emamba.base.formats import IntFormat
+from emamba.ops import LayerNorm, RangeNorm
+
+from ..blocks.norm import normalized
+from ..kit.datapath import Pipeline, times
+from .encode import Encoded
+
+
+class NormUnit(wiring.Component):
+    """Follows `token` at once: `total` two cycles after it, `entry` and `zeros` `operators.norms.LEAD` cycles.
+
+    The statistics are gathered of values as they are written: `ranged` with the results of a beat, `squared` with its sums before
+    the requantization; `begins` at a token's first beat, `ends` with its last. `valid` says which values of a beat count.
+    """
+
+    def __init__(self, encoded: Encoded):
+        e = self.encoded = encoded
+        posts = e.machine.posts
+        self.range = data.StructLayout({"total": signed(e.total_bits), "high": signed(e.value_bits), "low": signed(e.value_bits)})
+        self.square_bits = max((key.op.squares_bound.bit_length() for key in e.norms if not isinstance(key.op, RangeNorm)), default=1)
+        zeros = max((key.op.largest_shift for key in e.norms), default=1)
+        super().__init__({
+            "token": In(range(max(2, e.program.tile))), "norm": In(range(max(2, len(e.norms)))),
+            "total": Out(signed(e.total_bits)), "entry": Out(unsigned(max((k.op.entry_bits for k in e.norms), default=1))),
+            "zeros": Out(range(zeros + 1)),
+            "ranged": In(1), "range_begins": In(1), "range_ends": In(1), "range_valid": In(posts),
+            "results": In(signed(e.final_bits)).array(posts), "range_token": In(range(max(2, e.program.tile))),
+            "squared": In(1), "square_begins": In(1), "square_ends": In(1), "square_valid": In(posts),
+            "sums": In(signed(e.drained_bits)).array(posts), "square_token": In(range(max(2, e.program.tile))),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        statistics, squares = self._range(m), self._squares(m)
+        m.d.comb += self.total.eq(statistics.total)
+        pipeline, found = Pipeline(m), []
+        for key in self.encoded.norms:
+            op = key.op
+            spread = pipeline.register(self._spread(pipeline, op, statistics, squares), "spread", shape=unsigned(op.spread_bits))
+            found.append(normalized(m, pipeline, op, spread, isinstance(op, LayerNorm)))
+        with m.Switch(self.norm):
+            for k, (entry, shift) in enumerate(found):
+                with m.Case(k) if k < len(found) - 1 else m.Default():
+                    m.d.comb += [self.entry.eq(entry), self.zeros.eq(shift)]
+        return m
+
+    @staticmethod
+    def _spread(pipeline: Pipeline, op, statistics, squares):
+        if isinstance(op, RangeNorm):
+            return (statistics.high - statistics.low)[:op.spread_bits]
+        if not op.centered:
+            return squares + op.epsilon
+        total = pipeline.register(statistics.total * statistics.total, "total_squared")
+        return pipeline.register(times(squares + op.epsilon, op.channels), "squares_scaled") - total
+
+    def _memory(self, m: Module, name: str, layout, ends, token, value):
+        depth = max(2, self.encoded.program.tile)
+        m.submodules[name] = memory = Memory(shape=layout, depth=depth, init=[])
+        write, read = memory.write_port(), memory.read_port()
+        m.d.comb += [write.en.eq(ends), write.addr.eq(token), write.data.eq(value), read.addr.eq(self.token)]
+        return read.data
+
+    def _range(self, m: Module):
+        """Sum, maximum and minimum of a token."""
+        kept, now = Signal(self.range, name="range_kept"), Signal(self.range, name="range_now")
+        total, high, low = Mux(self.range_begins, 0, kept.total), kept.high, kept.low
+        start = self.range_begins
+        for k, value in enumerate(self.results):
+            x = Signal(signed(self.encoded.value_bits), name=f"x_{k}")
+            m.d.comb += x.eq(value)
+            counts = self.range_valid[k]
+            total = total + Mux(counts, x, 0)
+            if k == 0:
+                high, low = Mux(start | (x > high), x, high), Mux(start | (x < low), x, low)
+            else:
+                high, low = Mux(counts & (x > high), x, high), Mux(counts & (x < low), x, low)
+        m.d.comb += [now.total.eq(total), now.high.eq(high), now.low.eq(low)]
+        with m.If(self.ranged):
+            m.d.sync += kept.eq(now)
+        return self._memory(m, "ranges", self.range, self.ranged & self.range_ends, self.range_token, now)
+
+    def _squares(self, m: Module):
+        """Sum of squares."""
+        kept, now = Signal(self.square_bits, name="squares_kept"), Signal(self.square_bits, name="squares_now")
+        total = Mux(self.square_begins, 0, kept)
+        for k, value in enumerate(self.sums):
+            total = total + Mux(self.square_valid[k], value[:self.square_bits], 0)
+        m.d.comb += now.eq(total)
+        with m.If(self.squared):
+            m.d.sync += kept.eq(now)
+        return self._memory(m, "squares", unsigned(self.square_bits), self.squared & self.square_ends, self.square_token, now)
+
+
+__all__ = ["Cat", "IntFormat", "NormUnit"]

@@ -1,0 +1,33 @@
+"""Products and sums of two streams, a row at a time."""
+
+from emamba.base.errors import DesignLimit
+from emamba.ops import Add as AddOperator
+from emamba.ops import Multiply as MultiplyOperator
+
+from ..micro import A, Acc, B, Body, MicroOp, To
+from ..registry import Executor, executes
+
+MOST_SHIFT = 14
+"""Of a term of a sum, which is a product with a power of two."""
+
+
+@executes(MultiplyOperator)
+class Multiply(Executor):
+    def compile(self, c, node, op):
+        ops = MicroOp(x=0, to=To.ROW), MicroOp(x=1, a=A.KEPT, b=B.ROW, to=To.DRAIN)
+        c.emit(node, op, [Body(ops)], operands=[c.load(name) for name in node.inputs], shift=op.shift, bound=op.bound,
+               kept=op.a.magnitude, work=node.width)
+
+
+@executes(AddOperator)
+class Add(Executor):
+    """Each term times a power of two, exactly."""
+
+    def compile(self, c, node, op):
+        shifts = [op.frac - term.frac for term in (op.a, op.b)]
+        if max(shifts) > MOST_SHIFT:
+            raise DesignLimit(f"the engine adds terms whose steps differ by at most 2^{MOST_SHIFT}, not by 2^{max(shifts)}: build "
+                              "it with --organization pipeline")
+        ops = [MicroOp(x=k, a=A.CONSTANT, constant=1 << shift, b=B.ROW, first=Acc.ADD if k else Acc.START,
+                       to=To.DRAIN if k else To.NONE) for k, shift in enumerate(shifts)]
+        c.emit(node, op, [Body(tuple(ops))], operands=[c.load(name) for name in node.inputs], shift=op.shift, bound=op.bound)

@@ -1,0 +1,70 @@
+"""Norms: n·entry a channel, where the statistics of a token choose the entry of a table."""
+
+from emamba.base.errors import DesignLimit
+from emamba.base.formats import bits_for
+from emamba.ops import LayerNorm as LayerOperator
+from emamba.ops import RangeNorm as RangeOperator
+from emamba.ops import RMSNorm as RMSOperator
+
+from ...kit.rom import rom_latency
+from ..micro import PIECE, A, Acc, B, Body, MicroOp, Stat, To, idle
+from ..registry import Executor, executes
+from ..timing import SUM
+
+def entry_latency(op) -> int:
+    """Cycles from a token's number to its entry: statistics, spread, its leading one, table."""
+    return 3 + bool(getattr(op, "centered", False)) + rom_latency(len(op.reciprocals[0]))
+
+
+class Norm(Executor):
+    """The lanes hold n for its product with the entry; where n is to be shifted left, the product is shifted right by less."""
+
+    stats: tuple[Stat, ...]
+
+    def deviation(self, c, op) -> list[MicroOp]:
+        """n = D·x − Σx into HELD; nothing where n is the value itself."""
+        total = bits_for(op.channels * op.i.magnitude)
+        parts = [(B.TOTAL, -1)] if not c.narrow(total) else [(B.TOTAL_HIGH, -(1 << PIECE)), (B.TOTAL_LOW, -1)]
+        minus = [MicroOp(a=A.CONSTANT, constant=constant, b=part, first=Acc.ADD) for part, constant in parts[:-1]]
+        part, constant = parts[-1]
+        return [MicroOp(x=0, a=A.CONSTANT, constant=op.channels, b=B.ROW), *minus,
+                MicroOp(a=A.CONSTANT, constant=constant, b=part, first=Acc.ADD, to=To.HELD)]
+
+    def compile(self, c, node, op):
+        if op.groups > 1:
+            raise DesignLimit(f"the engine norms whole tokens, but this one has {op.groups} groups: build it with --organization "
+                              "pipeline")
+        for stat in self.stats:
+            c.gather(node.inputs[0], stat)
+        deviation = self.deviation(c, op)
+        if not deviation:
+            scaled = [MicroOp(x=0, a=A.ENTRY, b=B.ROW, to=To.DRAIN)]
+        elif c.narrow(bits_for(op.n_bound)):
+            scaled = [MicroOp(a=A.ENTRY, b=B.HELD_HIGH), MicroOp(a=A.ENTRY, b=B.HELD_LOW, first=Acc.RAISE, to=To.DRAIN)]
+        else:
+            scaled = [MicroOp(a=A.ENTRY, b=B.HELD, to=To.DRAIN)]
+        chain = [Body(tuple(deviation)), *idle(SUM - 1), Body(tuple(scaled))] if deviation else [Body(tuple(scaled))]
+        before = sum(body.cycles for body in chain[:-1]) + 1  # from the first issue to the use of the entry
+        entry = entry_latency(op)
+        lead = max(0, entry - before)
+        c.emit(node, op, chain, operands=[c.load(node.inputs[0])], shift=op.shift, norm=op, lead=lead,
+               samples=min(lead + before - entry, lead + 1), held=op.n_bound,
+               bound=op.n_bound << op.entry_bits, work=node.width)
+
+
+@executes(RangeOperator)
+class RangeNorm(Norm):
+    stats = (Stat.RANGE,)
+
+
+@executes(LayerOperator)
+class LayerNorm(Norm):
+    stats = (Stat.SQUARES, Stat.RANGE)
+
+
+@executes(RMSOperator)
+class RMSNorm(Norm):
+    stats = (Stat.SQUARES,)
+
+    def deviation(self, c, op):
+        return []

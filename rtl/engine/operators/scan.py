@@ -1,0 +1,72 @@
+"""The selective scan: the states of a row of channels one after the other, then the row's outputs."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from emamba.base.errors import DesignLimit
+from emamba.ops import Scan as Operator
+
+from ..decays import Decay
+from ..micro import IDLE, PIECE, A, Acc, B, Body, MicroOp, To, Walk, Zero, idle
+from ..registry import Executor, executes
+from ..timing import SUM
+
+U, DELTA, DRIVE, READ = range(4)
+"""The operands: u and δ by rows, B and C by channels."""
+
+
+@executes(Operator)
+class Scan(Executor):
+    """Of a row of channels: δ·u is held, D·u kept. For every state δ·A, whose decay comes while the state before is worked on,
+    (δ·u)·B and Ā·h; then D·u, aligned, and C·h over all states."""
+
+    def compile(self, c, node, op):
+        self._refuse(op)
+        decay, states = Decay.of(op), op.d_state
+        head = [MicroOp(x=DELTA, to=To.ROW), MicroOp(x=U, a=A.KEPT, b=B.ROW, to=To.HELD),
+                MicroOp(x=DELTA, weight=True, a=A.WEIGHT, b=B.ROW, to=To.DECAY),
+                MicroOp(x=U, weight=True, a=A.WEIGHT, b=B.ROW, to=To.KEPT)]
+        ahead = MicroOp(x=DELTA, weight=True, a=A.WEIGHT, b=B.ROW, to=To.DECAY, skip=True)
+        term = MicroOp(x=DRIVE, a=A.CHANNEL, b=B.HELD)
+        if c.narrow(op.h.bits):
+            recur = [MicroOp(state="read", a=A.DECAY, b=B.STATE_LOW, zero=Zero.STATE, first=Acc.TERM, acc=Acc.TERM),
+                     MicroOp(state="last", a=A.DECAY_UP, b=B.STATE_HIGH, zero=Zero.STATE, first=Acc.ADD, acc=Acc.ADD, to=To.STATE)]
+        else:
+            recur = [MicroOp(state="last", a=A.DECAY, b=B.STATE, zero=Zero.STATE, first=Acc.TERM, acc=Acc.TERM, to=To.STATE)]
+        step = [ahead, term, *recur]
+        step += [IDLE] * (decay.latency - 2 - len(step))  # the decay of the next state must come in time
+        wait = idle(decay.latency + 2 - len(head) - 2)  # and the first one
+        settled = idle(SUM + 1 - states)  # the last state is written before it is read
+        chain = [Body(tuple(head)), *wait, Body(tuple(step), states), *settled, *self._output(c, op)]
+        groups, held = c.machine.groups(node.width), op.dt.magnitude * op.u.magnitude
+        c.emit(node, op, chain, operands=[c.load(node.inputs[U]), c.load(node.inputs[DELTA]), c.load(node.inputs[2], Walk.CHANNEL),
+                                          c.load(node.inputs[3], Walk.CHANNEL)],
+               weights=c.rows(np.concatenate([op.A[:, :1], op.D[:, None], op.A[:, 1:]], 1)), state=c.state(groups * states), shift=op.y_shift, scan=op,
+               bound=max(op.y_bound, (op.h.magnitude << op.a_bar.bits) + op.term_bound, held * op.B.magnitude), held=held,
+               kept=max(op.dt.magnitude, op.d.magnitude * op.u.magnitude),
+               work=node.width * (4 * states + 2))
+
+    def _refuse(self, op) -> None:
+        if op.delta_b:
+            raise DesignLimit("the engine has the input term (δ·u)·B, not the paper's: quantize with input_term = 'delta_u', or "
+                              "build it with --organization pipeline")
+        if op.h0 is not None:
+            raise DesignLimit("the engine begins with states of zeros, but this scan has others: build it with --organization "
+                              "pipeline")
+        if op.dt.signed or (op.hold and (op.A == 0).any()):
+            raise DesignLimit("the engine needs a δ without a sign and an A below 0: quantize the checkpoint again")
+
+    def _output(self, c, op) -> list[Body]:
+        """D·u · 2^d_shift, which steps to the left bring to its place, and C·h."""
+        parts = [B.WIDE_HIGH, B.WIDE_LOW] if c.narrow(op.h_wide.bits) else [B.WIDE]
+        raises, rest = divmod(op.d_shift, PIECE)
+        direct = MicroOp(a=A.KEPT, b=B.CONSTANT, constant=1 << rest)
+        reads = [MicroOp(x=READ, state="last", a=A.CHANNEL, b=part, first=Acc.RAISE, acc=Acc.ADD) for part in parts]
+        reads[-1] = replace(reads[-1], to=To.DRAIN, at_last=True)
+        if raises < len(parts) - 1:  # after the upper part
+            reads = [replace(reads[0], first=Acc.START), replace(direct, first=Acc.RAISE), replace(reads[1], first=Acc.ADD)]
+        else:
+            higher = MicroOp(a=A.CONSTANT, b=B.CONSTANT, first=Acc.RAISE, acc=Acc.RAISE)
+            reads = [direct, *[higher] * (raises - len(parts) + 1), replace(reads[0], first=Acc.ADD), *reads[1:]]
+        return [Body((micro,), op.d_state, rewind=True) if micro.x == READ else Body((micro,)) for micro in reads]

@@ -1,0 +1,170 @@
+"""Issues a micro-operation a cycle: instructions of tokens × groups × bodies × steps, and the addresses that go with them."""
+
+from amaranth.hdl import Array, Module, Mux, Signal
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .encode import OPERANDS, Encoded, pack
+from .micro import To, Walk, Zero
+
+
+class Issue(data.StructLayout):
+    """What goes down the lanes' pipeline with a micro-operation."""
+
+    def __init__(self, encoded: Encoded):
+        micro, lanes = encoded.micro, encoded.machine.lanes
+        super().__init__({
+            "a": micro["a"].shape, "b": micro["b"].shape, "constant": micro["constant"].shape, "acc": 2, "to": 3, "zero": 1,
+            "lane": max(1, (lanes - 1).bit_length()), "works": 1,
+            "first_group": 1, "first_token": 1, "last_group": 1, "last_token": 1,
+        })
+
+
+def constants(m: Module, index, layout: data.StructLayout, words: list[dict], name: str):
+    """A word of a small constant memory, at once."""
+    found = Signal(layout, name=name)
+    with m.Switch(index):
+        for k, value in enumerate(pack(layout, words)):
+            with m.Case(k) if k < len(words) - 1 else m.Default():
+                m.d.comb += found.as_value().eq(value)
+    return found
+
+
+class Sequencer(wiring.Component):
+    """`issue` with its addresses, every cycle. `instruction` is the one that runs; it stays until its last sum is captured.
+
+    `take`: a beat of input may be written to `input_row`, as beat `input_beat` of it; `given`: there is one; `first`: its flag.
+    `room`: results of a group find room at the output.
+    """
+
+    def __init__(self, encoded: Encoded):
+        self.encoded = encoded
+        program, machine = encoded.program, encoded.machine
+        self.rows, self.states = max(2, program.rows), max(2, program.states)
+        super().__init__({
+            "instruction": Out(encoded.instruction), "number": Out(range(max(2, len(encoded.words)))), "issue": Out(Issue(encoded)),
+            "x": Out(range(self.rows)), "weight": Out(range(max(2, len(program.weights)))), "state": Out(range(self.states)),
+            "token": Out(range(max(2, program.tile))), "take": Out(1), "given": In(1), "first": In(1),
+            "input_row": Out(range(self.rows)), "input_beat": Out(range(max(2, machine.beats))),
+            "room": In(1), "reserve": Out(1), "first_tile": Out(1), "last_tile": Out(1), "fresh": Out(1), "started": Out(1),
+        })
+
+    def elaborate(self, platform):
+        m = Module()
+        encoded, program, machine = self.encoded, self.encoded.program, self.encoded.machine
+        m.submodules.program = memory = Memory(shape=encoded.instruction.size, depth=len(encoded.words),
+                                               init=pack(encoded.instruction, encoded.words))
+        port, i = memory.read_port(), self.instruction
+        fetched = Signal.like(self.number)
+        m.d.comb += [port.addr.eq(fetched), i.as_value().eq(port.data)]
+        m.d.sync += self.number.eq(fetched)  # of what is read
+
+        tile = Signal(range(max(2, program.tiles)))
+        m.d.comb += [self.first_tile.eq(tile == 0), self.last_tile.eq(tile == program.tiles - 1)]
+        body, index, micro_index = Signal(encoded.body), Signal(range(len(encoded.bodies) + 1)), Signal(range(len(encoded.micros) + 1))
+        u = Signal(encoded.micro)
+        at, k = Signal(encoded.body["length"].shape), Signal(encoded.body["steps"].shape)
+        group, wait = Signal(i.groups.shape()), Signal(range(max(w["lead"] + w["gap"] for w in encoded.words) + 1))
+        lane, row, walked = Signal(range(max(2, machine.lanes))), Signal(range(self.rows)), Signal(range(self.rows))
+        bases = Array(Signal(range(self.rows), name=f"base_{n}") for n in range(OPERANDS))
+        weight, state, group_state = Signal.like(self.weight), Signal.like(self.state), Signal.like(self.state)
+
+        # Where the next micro-operation is.
+        end_ops, end_steps = at == body.length, k == body.steps
+        end_chain = end_ops & end_steps & body.final
+        end_token = end_chain & (group == i.groups)
+        end = end_token & (self.token == i.tokens)
+        next_index, next_micro = Signal.like(index), Signal.like(micro_index)
+        m.d.comb += [
+            next_index.eq(Mux(end_ops & end_steps, Mux(body.final, i.body, index + 1), index)),
+            next_micro.eq(Mux(end_ops, Mux(end_steps, Mux(body.final, i.micro, micro_index + 1), body.first), micro_index + 1)),
+        ]
+        decode = Signal()
+        found_body = constants(m, Mux(decode, i.body, next_index), encoded.body, encoded.bodies, "found_body")
+        found_micro = constants(m, Mux(decode, i.micro, next_micro), encoded.micro, encoded.micro_words, "found_micro")
+
+        run, go = Signal(), Signal()
+        group_start = (at == 0) & (k == 0) & (index == i.body)
+        waits = (wait != 0) | i.takes & ~self.given | i.out & group_start & ~self.room
+        m.d.comb += [go.eq(run & ~waits), self.take.eq(run & i.takes & (wait == 0)), self.reserve.eq(go & i.out & group_start)]
+
+        # Addresses.
+        m.d.comb += [self.input_row.eq(bases[0] + row), self.input_beat.eq(lane)]
+        grouped = Array(i[f"x{n}_grouped"] for n in range(OPERANDS))[u.x]
+        walk = Array(i[f"x{n}_walk"] for n in range(OPERANDS))[u.x]
+        move = Mux(walk == Walk.CHANNEL, row, Mux(walk == Walk.TOKEN, walked, 0))
+        m.d.comb += [self.x.eq(bases[u.x] + Mux(grouped, group, 0) + move), self.weight.eq(weight), self.state.eq(state)]
+
+        # What goes down.
+        last, first = k == body.steps, k == 0
+        skipped = u.skip & last
+        capture = go & ~skipped & (last | ~u.at_last)
+        before = self.fresh & (self.token + k < i.before)
+        m.d.comb += [
+            self.issue.a.eq(u.a), self.issue.b.eq(u.b), self.issue.constant.eq(u.constant), self.issue.lane.eq(lane),
+            self.issue.acc.eq(Mux(first, u.first, u.acc)), self.issue.to.eq(Mux(capture, u.to, To.NONE)),
+            self.issue.works.eq(go & ~skipped),
+            self.issue.zero.eq((u.zero == Zero.BEFORE) & before | (u.zero == Zero.STATE) & self.fresh & (self.token == 0)
+                               | (u.zero == Zero.TILE) & self.first_tile),
+            self.issue.first_group.eq(group == 0), self.issue.first_token.eq(self.token == 0),
+            self.issue.last_group.eq(group == i.groups), self.issue.last_token.eq(self.token == i.tokens),
+        ]
+
+        with m.If(run & (wait != 0)):
+            m.d.sync += wait.eq(wait - 1)
+        with m.If(go):
+            m.d.sync += [u.eq(found_micro), micro_index.eq(next_micro), at.eq(Mux(end_ops, 0, at + 1))]
+            with m.If(u.weight & ~skipped):
+                m.d.sync += weight.eq(weight + 1)
+            with m.If(u.next_state):
+                m.d.sync += state.eq(state + 1)
+            with m.If(end_ops):
+                wrap = lane == Mux(i.takes, machine.beats - 1, machine.lanes - 1)  # of a row: beats of input, or channels
+                m.d.sync += [k.eq(Mux(end_steps, 0, k + 1)), lane.eq(Mux(end_steps | wrap, 0, lane + 1)),
+                             row.eq(Mux(end_steps, 0, row + wrap)), walked.eq(Mux(end_steps, 0, walked + i.x0_stride))]
+                with m.If(end_steps):
+                    m.d.sync += [body.eq(found_body), index.eq(next_index)]
+                    with m.If(found_body.rewind & ~body.final):
+                        m.d.sync += state.eq(group_state)
+            with m.If(end_chain):
+                m.d.sync += [group.eq(Mux(end_token, 0, group + 1)), group_state.eq(state + u.next_state)]
+            with m.If(end_token):
+                m.d.sync += [self.token.eq(self.token + 1), wait.eq(i.lead), weight.eq(i.weight), state.eq(i.state),
+                             group_state.eq(i.state)]
+                m.d.sync += [base.eq(base + i[f"x{n}_stride"]) for n, base in enumerate(bases)]
+
+        # From instruction to instruction.
+        turn = Signal(2)
+
+        def advance():
+            m.next = "fetch"
+            m.d.sync += fetched.eq(Mux(i.final, 0, fetched + 1))
+            with m.If(i.final):
+                m.d.sync += [tile.eq(Mux(self.last_tile, 0, tile + 1)), self.fresh.eq(0)]
+
+        with m.FSM():
+            with m.State("fetch"):
+                m.next = "decode"
+            with m.State("decode"):
+                m.d.comb += decode.eq(1)
+                m.d.sync += [
+                    body.eq(found_body), u.eq(found_micro), index.eq(i.body), micro_index.eq(i.micro), at.eq(0), k.eq(0),
+                    group.eq(0), self.token.eq(0), lane.eq(0), row.eq(0), walked.eq(0), wait.eq(i.lead + i.gap),
+                    weight.eq(i.weight), state.eq(i.state), group_state.eq(i.state),
+                    *(base.eq(i[f"x{n}"]) for n, base in enumerate(bases)),
+                ]
+                m.next = "run"
+                with m.If(i.late & ~self.last_tile):
+                    advance()
+            with m.State("run"):
+                m.d.comb += run.eq(1)
+                with m.If(go & i.takes & (self.token == 0) & (at == 0) & self.first_tile):
+                    m.d.sync += [self.fresh.eq(self.first), self.started.eq(self.first)]
+                with m.If(go & end):
+                    m.next = "turn"
+            with m.State("turn"):
+                m.d.sync += turn.eq(Mux(turn == 2, 0, turn + 1))
+                with m.If(turn == 2):
+                    advance()
+        return m
