@@ -1,17 +1,17 @@
 """A program as words: what its read-only memories hold, and the widths of all that its engine has."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
+from amaranth.hdl import signed as signed_shape
 from amaranth.lib import data
 
 from emamba.base.errors import DesignLimit
-from emamba.base.formats import IntFormat, Rounding, bits_for
+from emamba.base.formats import Rounding, bits_for
 
 from .compiler import Program
-from .micro import PIECE, A, B, Instruction, MicroOp, Stat, To, When, bits_of
+from .micro import PIECE, A, B, Instruction, MicroOp, To, When, bits_of
 
 OPERANDS = 4
 
@@ -139,6 +139,12 @@ class Encoded:
         return bits_for(max((i.held for i in self.program.instructions), default=0))
 
     @cached_property
+    def whole_held_bits(self) -> int:
+        """Of what a multiplier takes at once."""
+        return bits_for(max((i.held for i in self.program.instructions
+                             if any(op.b is B.HELD for body in i.chain for op in body.ops)), default=0))
+
+    @cached_property
     def kept_bits(self) -> int:
         kept = bits_for(max((i.kept for i in self.program.instructions), default=0))
         return max(kept, self.value_bits) if any(m.to is To.ROW for m in self.micros) else kept
@@ -181,7 +187,7 @@ class Encoded:
     def b_bits(self) -> int:
         found = {B.ROW: self.value_bits, B.CHANNEL: self.value_bits, B.CONSTANT: self.constant_bits,
                  B.TOTAL: self.total_bits, B.TOTAL_LOW: PIECE + 1, B.TOTAL_HIGH: self.total_bits - PIECE,
-                 B.HELD: self.held_bits, B.HELD_LOW: PIECE + 1, B.HELD_HIGH: self.held_bits - PIECE, B.STATE: self.rounded_bits,
+                 B.HELD: self.whole_held_bits, B.HELD_LOW: PIECE + 1, B.HELD_HIGH: self.held_bits - PIECE, B.STATE: self.rounded_bits,
                  B.STATE_LOW: self.split + 1, B.STATE_HIGH: self.rounded_bits - self.split, B.WIDE: self.state_bits,
                  B.WIDE_LOW: PIECE + 1, B.WIDE_HIGH: self.state_bits - PIECE}
         return self._factor(found, {micro.b for micro in self.micros if micro.works})
@@ -217,8 +223,6 @@ class _NormKey:
 
 def _layout(words: list[dict], signed: set[str] = frozenset()) -> data.StructLayout:
     """The narrowest fields that hold every word."""
-    from amaranth.hdl import signed as signed_shape
-
     return data.StructLayout({
         key: signed_shape(bits_of([word[key] for word in words])) if key in signed else _unsigned(word[key] for word in words)
         for key in words[0]})
@@ -227,6 +231,3 @@ def _layout(words: list[dict], signed: set[str] = frozenset()) -> data.StructLay
 def pack(layout: data.StructLayout, words: list[dict]) -> list[int]:
     """The words as integers."""
     return [int(layout.const(word).as_value().value) for word in words]
-
-
-__all__ = ["Encoded", "IntFormat", "Stat", "fields", "np", "pack"]

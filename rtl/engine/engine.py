@@ -1,6 +1,6 @@
 """The engine: a sequencer, lanes, post-processors and their memories; the streams of an accelerator around them."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..kit.block import Beat, Port
 from ..kit.streams import Fifo
 from .lanes import Lane
-from .micro import A, Acc, B, To
+from .micro import A, B, To
 from .norm_unit import NormUnit
 from .post import Post
 from .schedule import EngineSchedule
@@ -78,7 +78,7 @@ class Engine(wiring.Component):
         m.d.comb += [
             store.addr.eq(state_rows[4]), store.en.eq(captured.to == To.STATE), post.capture.eq(captured.to == To.DRAIN),
             *(getattr(post, name).eq(getattr(captured, name)) for name in ("first_group", "first_token", "last_group", "last_token")),
-            *(getattr(post, name).eq(getattr(sequencer, name)) for name in ("first_tile", "last_tile", "started", "instruction")),
+            *(getattr(post, name).eq(getattr(sequencer, name)) for name in ("tile_begins", "tile_ends", "started", "instruction")),
             post.instruction_number.eq(sequencer.number), post.zeros.eq(norm.zeros if norm else 0),
         ]
 
@@ -155,6 +155,3 @@ class Engine(wiring.Component):
                                   for place, traced in enumerate(i.traces) if traced == name)
             m.d.comb += [tap.fire.eq(post.valid & (post.number == number)),
                          *(lane.eq(value) for lane, value in zip(tap.payload.data, source, strict=True))]
-
-
-__all__ = ["Acc", "Cat", "Engine"]

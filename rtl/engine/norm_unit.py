@@ -1,11 +1,10 @@
 """The scalars of a norm: of a token's statistics its sum, the entry of the table, and how far n is to be shifted."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from emamba.base.formats import IntFormat
 from emamba.ops import LayerNorm, RangeNorm
 
 from ..blocks.norm import normalized
@@ -14,7 +13,7 @@ from .encode import Encoded
 
 
 class NormUnit(wiring.Component):
-    """Follows `token` at once: `total` two cycles after it, `entry` and `zeros` `operators.norms.LEAD` cycles.
+    """Follows `token` at once: `total` two cycles after it, `entry` and `zeros` `operators.norms.entry_latency`.
 
     The statistics are gathered of values as they are written: `ranged` with the results of a beat, `squared` with its sums before
     the requantization; `begins` at a token's first beat, `ends` with its last. `valid` says which values of a beat count.
@@ -40,11 +39,12 @@ class NormUnit(wiring.Component):
         m = Module()
         statistics, squares = self._range(m), self._squares(m)
         m.d.comb += self.total.eq(statistics.total)
-        pipeline, found = Pipeline(m), []
-        for key in self.encoded.norms:
-            op = key.op
+        found = []
+        for k, key in enumerate(self.encoded.norms):
+            op, inner = key.op, Module()
+            m.submodules[f"norm_{k}"], pipeline = inner, Pipeline(inner)
             spread = pipeline.register(self._spread(pipeline, op, statistics, squares), "spread", shape=unsigned(op.spread_bits))
-            found.append(normalized(m, pipeline, op, spread, isinstance(op, LayerNorm)))
+            found.append(normalized(inner, pipeline, op, spread, isinstance(op, LayerNorm)))
         with m.Switch(self.norm):
             for k, (entry, shift) in enumerate(found):
                 with m.Case(k) if k < len(found) - 1 else m.Default():
@@ -96,6 +96,3 @@ class NormUnit(wiring.Component):
         with m.If(self.squared):
             m.d.sync += kept.eq(now)
         return self._memory(m, "squares", unsigned(self.square_bits), self.squared & self.square_ends, self.square_token, now)
-
-
-__all__ = ["Cat", "IntFormat", "NormUnit"]

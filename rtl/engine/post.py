@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from emamba.base.formats import Rounding
 
-from .encode import Clip, Encoded
+from .encode import Encoded
 from .micro import Stat, bits_of
 
 
@@ -48,7 +48,7 @@ class Post(wiring.Component):
         })
         super().__init__({
             "capture": In(1), "first_group": In(1), "first_token": In(1), "last_group": In(1), "last_token": In(1),
-            "first_tile": In(1), "last_tile": In(1), "started": In(1), "zeros": In(range(zeros + 1)),
+            "tile_begins": In(1), "tile_ends": In(1), "started": In(1), "zeros": In(range(zeros + 1)),
             "instruction": In(e.instruction), "instruction_number": In(range(max(2, len(e.words)))),
             "sums": In(signed(e.sum_bits)).array(machine.lanes),
             "write": Out(1), "row": Out(range(self.rows)), "beat": Out(range(max(2, machine.beats))),
@@ -86,8 +86,8 @@ class Post(wiring.Component):
                 now.number.eq(self.instruction_number), now.first_group.eq(self.first_group), now.last_group.eq(self.last_group),
                 now.last_beat.eq(Mux(self.last_group, i.last_beat, beats - 1)), now.tail.eq(i.tail), now.token.eq(new_token),
                 now.row.eq(new_row), row.eq(new_row), token.eq(new_token), draining.eq(1), beat.eq(0),
-                now.first.eq(self.first_token & (self.first_tile | i.late) & self.started),
-                now.last.eq(self.last_token & self.last_tile),
+                now.first.eq(self.first_token & (self.tile_begins | i.late) & self.started),
+                now.last.eq(self.last_token & self.tile_ends),
             ]
             with m.If(self.first_group):
                 m.d.sync += token_row.eq(new_row)
@@ -177,6 +177,3 @@ def _spread(table, size: int) -> list:
     """A table of a narrower code at the places of a wider one, whose upper bits repeat its sign or are zero."""
     codes = len(table)
     return [table[k % codes] for k in range(size)]
-
-
-__all__ = ["Clip", "Post", "shifted"]

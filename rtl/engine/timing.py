@@ -84,7 +84,7 @@ class Walker:
         self.instructions, self.machine = instructions, machine
         self.rows, self.tile = rows, max((instruction.tokens for instruction in instructions), default=1)
         self.written = np.full(rows + 2 * self.tile, -1, np.int64)  # of every row, and after them the statistics of every token
-        self.now, self.drained = -1, -1
+        self.now, self.draining = -1, 0
 
     def run(self, last: bool) -> Iterator[tuple[Instruction, int]]:
         """Every instruction of a tile, which is the `last` of a sequence or not, and by how many cycles it begins too early; its
@@ -96,14 +96,18 @@ class Walker:
             looked, made = self._values(instruction)
             start = self.now + 1 + TURN + instruction.gap
             early = int((self.written[looked[:, 1]] + 1 - start - looked[:, 0]).max(initial=0))
-            if instruction.takes_input or instruction.out:
-                early = max(early, self.drained + 1 - start)
+            drains = [step.at for step in steps(instruction) if step.to is To.DRAIN]
+            if drains:
+                early = max(early, self.draining - start - instruction.lead - drains[0])
+            if instruction.takes_input:
+                early = max(early, self.draining + WRITTEN + 1 - start)
             yield instruction, max(0, early)
             start = self.now + 1 + TURN + instruction.gap
             np.maximum.at(self.written, made[:, 1], made[:, 0] + start)
             self._states(instruction, start)
             self.now = start + instruction.cycles - 1
-            self.drained = max(self.drained, self.now + WRITTEN + self.machine.beats)
+            if drains:
+                self.draining = self.now + 1 - instruction.group_cycles + drains[-1] + self.machine.beats
 
     def _values(self, instruction: Instruction) -> tuple[np.ndarray, np.ndarray]:
         """(cycle, row) of every read, and of every row's last write."""
