@@ -16,7 +16,7 @@ from boards.ulx3s import target as ulx3s
 from boards.zcu102 import target as zcu102
 from boards.zynqmp.presets import PRESETS
 from boards.zynqmp.target import Target
-from emamba.artifact import SHIPPED, load
+from emamba.artifact import SHIPPED, Artifact, load
 from emamba.base.door import guarded
 from emamba.base.errors import SettingError
 from emamba.base.options import at_least, check, cycles, real
@@ -24,12 +24,16 @@ from emamba.graph import import_models
 from emamba.io.files import change_record, check_replaceable, foreign, write_folder
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
+from flow.organization import add_engine, machine_of
+from rtl.engine.listing import listing
+from rtl.engine.machine import Machine
+from rtl.engine.schedule import EngineSchedule
 from rtl.kit.datapath import Products
 from rtl.kit.emit import to_verilog
 from rtl.plan import devices
-from rtl.plan.accelerator import Accelerator
+from rtl.plan.accelerator import accelerator
 from rtl.plan.loads import envelope
-from rtl.plan.planner import CYCLES_PER_TOKEN, FILL, Request, plan
+from rtl.plan.planner import CYCLES_PER_TOKEN, FILL, Plan, Request, plan
 from rtl.plan.schedule import Schedule
 from rtl.system import exports
 from rtl.system.system import Options, System
@@ -39,7 +43,9 @@ ESTIMATED = "the estimate is the accelerator's with its memories: packets, regis
 
 
 def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> tuple[dict, list[str]]:
-    (folder / "top.v").write_text(to_verilog(Accelerator(schedule)), encoding="utf-8")
+    (folder / "top.v").write_text(to_verilog(accelerator(schedule)), encoding="utf-8")
+    if isinstance(schedule, EngineSchedule):
+        (folder / "program.txt").write_text(listing(schedule.program), encoding="utf-8")
     return {}, [NO_TOOL]
 
 
@@ -66,6 +72,8 @@ FASTEST = 1e5
 """MHz; above it, a period is not a whole picosecond, and no chip reaches it."""
 RECORD = "report.json"
 """The report of an output, by which what was written is known."""
+ENGINES = ("verilog", "axi")
+"""Targets that an engine can be built for."""
 SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""
 
@@ -104,6 +112,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--artifact", type=Path, default=SHIPPED, help="the artifact's folder (default: the shipped MARS model)")
     parser.add_argument("--out", type=Path, help="folder to write (default: build/TARGET)")
+    add_engine(parser)
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument("--cycles-per-token", **cycles(), metavar="T",
                       help=f"cycles a token may take: few are fast, many are small (default: {CYCLES_PER_TOKEN}, "
@@ -171,7 +180,8 @@ def build(options: argparse.Namespace) -> int:
                            f"target {options.target}")
     default = getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
     asked = request(options, target.DEVICE, default, getattr(target, "PRODUCTS", None))
-    planned = plan(envelope(artifact) if live else artifact, asked)
+    machine = machine_of(options)
+    planned = plan(envelope(artifact) if live else artifact, asked) if machine is None else _engine(options, artifact, machine)
     schedule = planned.schedule
     design = System(schedule, choice, artifact) if system else schedule
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
@@ -200,6 +210,16 @@ def build(options: argparse.Namespace) -> int:
     if kept:
         print(f"kept, since it was not written here, and perhaps of an earlier design: {', '.join(kept)}")
     return 0
+
+
+def _engine(options: argparse.Namespace, artifact: Artifact, machine: Machine) -> Plan:
+    """An engine, whose lanes decide its rate."""
+    if options.target not in ENGINES:
+        raise SettingError(f"--organization engine is for {', '.join(ENGINES)}, not for the target {options.target}")
+    for name in ("cycles_per_token", "multipliers", "frames_per_second", "device", "products", "decays", "activations"):
+        if getattr(options, name) is not None:
+            raise SettingError(f"--{name.replace('_', '-')} is of a pipeline; an engine's rate comes from its --lanes")
+    return Plan(EngineSchedule(artifact, machine))
 
 
 def request(options: argparse.Namespace, device: str | None, default: int, products: Products | None = None) -> Request:

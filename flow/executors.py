@@ -6,21 +6,25 @@ from emamba.artifact import Artifact
 from emamba.base.errors import SettingError
 from emamba.run import executors
 from emamba.run.executors import Executor
+from rtl.engine.machine import Machine
+from rtl.engine.schedule import EngineSchedule
 from sim.executor import RtlExecutor
 
 BACKENDS = (*executors.BACKENDS, "rtl")
 
 
-def make_executor(artifact: Artifact, backend: str, *, cycles_per_token: int = 20, build: Path | None = None,
+def make_executor(artifact: Artifact, backend: str, *, cycles_per_token: int | Machine = 20, build: Path | None = None,
                   trace: bool = False) -> Executor:
     """A function of (tokens [batch, L, input width] in the user's unit, keys to keep or None) → node values.
 
     Values of `float` are real; `int` and `rtl` give integers of each node's format. `rtl` is the Verilated
-    design at `cycles_per_token`, built in the user's cache or in `build`; with `trace` it shows every node, else the head only.
+    design at `cycles_per_token`, or the engine of a machine, built in the user's cache or in `build`; with `trace` it shows every
+    node, else the head only.
     """
     if backend not in BACKENDS:
         raise SettingError(f"there is no backend '{backend}'; choose one of {', '.join(BACKENDS)}")
     if backend != "rtl":
         return executors.make_executor(artifact, backend)
-    rtl = RtlExecutor(artifact, cycles_per_token, build, trace=trace)
+    design = cycles_per_token if isinstance(cycles_per_token, int) else EngineSchedule(artifact, cycles_per_token)
+    rtl = RtlExecutor(artifact, design, build, trace=trace)
     return lambda tokens, keep=None: rtl.run(artifact.codec.encode(tokens, artifact.input), keep)

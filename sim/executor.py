@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from emamba.artifact import Artifact
+from rtl.engine.schedule import EngineSchedule
 from rtl.kit import packing
-from rtl.plan.accelerator import Accelerator
+from rtl.plan.accelerator import accelerator
 from rtl.plan.schedule import Schedule
 
 from .native import NativeSimulation, Result
@@ -16,14 +17,14 @@ Array = np.ndarray
 
 
 class RtlExecutor:
-    """Builds the design, or finds it built. `last` is the simulation's latest result: cycles, high-water marks; `fast`: see
-    `NativeSimulation`."""
+    """Builds the design at `cycles_per_token`, or of a schedule, or finds it built. `last` is the simulation's latest result:
+    cycles, high-water marks; `fast`: see `NativeSimulation`."""
 
-    def __init__(self, artifact: Artifact, cycles_per_token: int, build: Path | None = None, *, trace: bool = False,
-                 fast: bool = True):
+    def __init__(self, artifact: Artifact, cycles_per_token: int | EngineSchedule, build: Path | None = None, *,
+                 trace: bool = False, fast: bool = True):
         self.artifact = artifact
-        self.schedule = Schedule(artifact, cycles_per_token)
-        self.simulation = NativeSimulation(Accelerator(self.schedule, trace=trace), build, fast=fast)
+        self.schedule = Schedule(artifact, cycles_per_token) if isinstance(cycles_per_token, int) else cycles_per_token
+        self.simulation = NativeSimulation(accelerator(self.schedule, trace=trace), build, fast=fast)
         self.last: Result | None = None
 
     def run(self, tokens: Array, keep: Iterable[str] | None = None, **stalls) -> dict[str, Array]:

@@ -9,6 +9,9 @@ from emamba.artifact import SHIPPED
 from emamba.base.errors import OutputError, SettingError
 from emamba.base.options import at_least, cycles
 from emamba.io.files import check_replaceable
+from rtl.engine.machine import Machine
+
+from ..organization import add_engine, machine_of
 
 PARTS = ("test", "validate", "train")
 OUTPUTS = ("out", "json", "vcd", "plot")
@@ -56,6 +59,17 @@ def add_sequences(parser: argparse.ArgumentParser, given: bool = True) -> None:
 def add_cycles(parser: argparse.ArgumentParser) -> None:
     """The folding of the design."""
     parser.add_argument("--cycles-per-token", **cycles(), default=20, help="of the rtl backend (default: 20)")
+
+
+def add_design(parser: argparse.ArgumentParser) -> None:
+    """The folding of the design, or its engine."""
+    add_cycles(parser)
+    add_engine(parser)
+
+
+def design_of(options: argparse.Namespace) -> int | Machine:
+    """Cycles a token of a pipeline, or the machine of an engine."""
+    return machine_of(options) or options.cycles_per_token
 
 
 def check_artifact_folder(folder: Path, marker: str | None = "manifest.json") -> None:

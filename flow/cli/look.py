@@ -13,7 +13,7 @@ from emamba.io.files import write_file
 from emamba.run.executors import predict
 
 from ..executors import BACKENDS, make_executor
-from .arguments import Commands, add_cycles, add_sequences, command
+from .arguments import Commands, add_cycles, add_design, add_sequences, command, design_of
 from .inputs import sequences, source_of
 from .output import progress, step, write_json
 
@@ -22,17 +22,17 @@ def add(commands: Commands) -> None:
     sub = command(commands, "evaluate", _evaluate, "the task's figures on real data",
                   "emamba evaluate models/mars --backend int")
     add_sequences(sub, given=False)
-    add_cycles(sub)
+    add_design(sub)
     sub.add_argument("--backend", choices=BACKENDS, default="int")
     sub = command(commands, "compare", _compare, "compare two executors at every trace key",
                   "emamba compare models/mars --backends int,rtl")
     add_sequences(sub)
-    add_cycles(sub)
+    add_design(sub)
     sub.add_argument("--backends", default="int,rtl", help="two of float, int, rtl (default: int,rtl)")
     sub = command(commands, "trace", _trace, "write the values of any nodes: [sequences, tokens, channels], an array each",
                   "emamba trace models/mars --keys block0.y,block0.dt --limit 10 --out build/trace.npz")
     add_sequences(sub)
-    add_cycles(sub)
+    add_design(sub)
     sub.add_argument("--backend", choices=BACKENDS, default="int")
     sub.add_argument("--keys", metavar="NAMES", help="nodes, separated by commas (default: all)")
     sub.add_argument("--out", type=Path, required=True, help=".npz file")
@@ -55,7 +55,7 @@ def add(commands: Commands) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     artifact = load(options.artifact)
     tokens, targets, data = sequences(options, artifact)
-    executor = make_executor(artifact, options.backend, cycles_per_token=options.cycles_per_token)
+    executor = make_executor(artifact, options.backend, cycles_per_token=design_of(options))
     start = time.monotonic()
     values = predict(artifact, options.backend, executor, tokens, progress(len(tokens)))
     seconds = time.monotonic() - start
@@ -76,7 +76,7 @@ def _compare(options: argparse.Namespace) -> int:
         raise SettingError(f"--backends {options.backends}: name two of {', '.join(BACKENDS)}, separated by a comma")
     artifact = load(options.artifact)
     tokens, _, data = sequences(options, artifact)
-    executors = tuple(make_executor(artifact, backend, cycles_per_token=options.cycles_per_token, trace=True)
+    executors = tuple(make_executor(artifact, backend, cycles_per_token=design_of(options), trace=True)
                       for backend in backends)
     result = compare(artifact, backends, executors, tokens, progress(len(tokens)))
     print(f"{' against '.join(backends)}, {result.frames} sequences ({source_of(data)})")
@@ -98,7 +98,7 @@ def _trace(options: argparse.Namespace) -> int:
     if options.backend == "rtl" and options.keys and (inputs := [key for key in keys if key in artifact.graph.inputs]):
         raise SettingError(f"--keys {inputs[0]}: the design shows what its blocks give; take the backend int for its input")
     tokens, _, data = sequences(options, artifact)
-    executor = make_executor(artifact, options.backend, cycles_per_token=options.cycles_per_token, trace=True)
+    executor = make_executor(artifact, options.backend, cycles_per_token=design_of(options), trace=True)
     values = executor(tokens, keys)
     forms = {key: str(artifact.operators[key].o) for key in values}
     write_file(options.out, lambda temporary: _save_arrays(temporary, values))

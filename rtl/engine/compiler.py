@@ -1,14 +1,13 @@
 """An artifact becomes a program: every node its instructions, then a place for every value and gaps that make it safe."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, located
-from emamba.base.formats import IntFormat
 from emamba.graph import Node
 from emamba.ops import Operator
 
@@ -16,11 +15,11 @@ from . import operators  # noqa: F401  registers the executors
 from .decays import Decay
 from .machine import Machine
 from .memory_map import allocate
-from .micro import B, Buffer, Instruction, MicroOp, Operand, Stat, To, Walk, When, Zero, bits_of, idle
 from .micro import A as First
+from .micro import B, Buffer, Instruction, MicroOp, Operand, Stat, To, Walk, When, Zero, bits_of, idle
 from .micro import Body as Repeat
 from .registry import executor_of
-from .timing import SKIPPED, TURN, check, lane_faults, settle
+from .timing import check, lane_faults, settle
 
 
 class Compiler:
@@ -148,11 +147,15 @@ class Program:
     instructions: list[Instruction]
     rows: int
     states: int
-    cycles: dict[bool, int] = field(default_factory=dict)
 
     @property
     def tiles(self) -> int:
         return self.artifact.graph.length // self.tile
+
+    @property
+    def most_tokens(self) -> int:
+        """Of an instruction."""
+        return max(i.tokens for i in self.instructions)
 
     def __post_init__(self):
         self._place()
@@ -192,22 +195,6 @@ class Program:
         """The scans' decays that differ."""
         return list(dict.fromkeys(Decay.of(i.scan) for i in self.instructions if i.scan is not None))
 
-    @property
-    def cycles_per_tile(self) -> tuple[int, int]:
-        """Cycles of a tile that is not the last of a sequence, and of the last."""
-        both = sum(i.cycles + i.gap + TURN for i in self.instructions if i.when is When.ALWAYS)
-        late = [i for i in self.instructions if i.when is When.LAST]
-        return both + SKIPPED * len(late), both + sum(i.cycles + i.gap + TURN for i in late)
-
-    @property
-    def cycles_per_frame(self) -> int:
-        usual, last = self.cycles_per_tile
-        return (self.tiles - 1) * usual + last
-
-    @property
-    def multiplies_per_frame(self) -> int:
-        return sum(i.work * i.tokens * (1 if i.when is When.LAST else self.tiles) for i in self.instructions)
-
 
 def compile_program(artifact: Artifact, machine: Machine) -> Program:
     """The program of an artifact, in the largest tiles that the machine's rows hold; refuses what cannot be."""
@@ -220,8 +207,8 @@ def compile_program(artifact: Artifact, machine: Machine) -> Program:
         if rows <= machine.rows:
             break
     else:
-        raise DesignLimit(f"a token of {artifact.name} needs {rows} rows of {machine.lanes} values; the engine has {machine.rows}: "
-                          "take more lanes or more rows")
+        raise DesignLimit(f"a token of {artifact.name} needs {rows} rows of {machine.lanes} values, but the engine has "
+                          f"{machine.rows}: take more lanes")
     program = Program(artifact, machine, tile, compiled.instructions, rows, compiled.states)
     settle(program.instructions, machine, rows, compiled.states)
     verify(program)

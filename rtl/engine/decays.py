@@ -31,8 +31,8 @@ class Decay:
     def of(cls, op: Scan) -> "Decay":
         unit = op.decay
         reach = op.dt.max * int(op.A.min())
-        key = (reach, str(unit.i), str(unit.o), unit.shift, unit.knots.tobytes(), unit.slopes.tobytes(), unit.offsets.tobytes(), op.p,
-               op.hold, op.rounding, op.term_shift, op.h, op.h_wide, certify(op).holds)
+        key = (reach, str(unit.i), str(unit.o), unit.shift, unit.knots.tobytes(), unit.slopes.tobytes(), unit.offsets.tobytes(),
+               op.p, op.hold, op.rounding, op.term_shift, op.h, op.h_wide, certify(op).holds)
         return cls(op, key)
 
     @cached_property

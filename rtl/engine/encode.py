@@ -51,7 +51,8 @@ class Encoded:
         program, posts = self.program, self.machine.posts
         body, micro = self._chain(i)
         word = {"body": body, "micro": micro, "tokens": i.tokens - 1, "groups": i.groups - 1, "lead": i.lead, "gap": i.gap,
-                "weight": program.weight_base[k], "state": i.state or 0, "bias": program.bias_base[k], "biased": i.bias is not None,
+                "weight": program.weight_base[k], "state": i.state or 0, "bias": program.bias_base[k],
+                "biased": i.bias is not None,
                 "shift": self.left + i.shift, "clip": self._number(self.clips, self._clip(i)), "tabled": i.table is not None,
                 "table": self._table(i), "stat": int(i.stat), "stores": i.dest is not None, "out": i.out,
                 "late": i.when is When.LAST, "before": i.before, "normed": i.norm is not None,
@@ -107,8 +108,8 @@ class Encoded:
     def shifts(self) -> tuple[int, int]:
         """Least and largest shift to the right of a sum."""
         found = [i.shift for i in self.program.instructions if i.drains]
-        normed = [i.shift - (i.norm.largest_shift if i.norm is not None else 0) for i in self.program.instructions if i.drains]
-        return min((0, *normed)), max((0, *found))
+        least = [i.shift - (0 if i.norm is None else i.norm.largest_shift) for i in self.program.instructions if i.drains]
+        return min((0, *least)), max((0, *found))
 
     @property
     def left(self) -> int:
@@ -187,8 +188,9 @@ class Encoded:
     def b_bits(self) -> int:
         found = {B.ROW: self.value_bits, B.CHANNEL: self.value_bits, B.CONSTANT: self.constant_bits,
                  B.TOTAL: self.total_bits, B.TOTAL_LOW: PIECE + 1, B.TOTAL_HIGH: self.total_bits - PIECE,
-                 B.HELD: self.whole_held_bits, B.HELD_LOW: PIECE + 1, B.HELD_HIGH: self.held_bits - PIECE, B.STATE: self.rounded_bits,
-                 B.STATE_LOW: self.split + 1, B.STATE_HIGH: self.rounded_bits - self.split, B.WIDE: self.state_bits,
+                 B.HELD: self.whole_held_bits, B.HELD_LOW: PIECE + 1, B.HELD_HIGH: self.held_bits - PIECE,
+                 B.STATE: self.rounded_bits, B.STATE_LOW: self.split + 1, B.STATE_HIGH: self.rounded_bits - self.split,
+                 B.WIDE: self.state_bits,
                  B.WIDE_LOW: PIECE + 1, B.WIDE_HIGH: self.state_bits - PIECE}
         return self._factor(found, {micro.b for micro in self.micros if micro.works})
 

@@ -11,19 +11,21 @@ from .lanes import Lane
 from .micro import A, B, To
 from .norm_unit import NormUnit
 from .post import Post
-from .schedule import EngineSchedule
 from .sequencer import Sequencer
 
 
 class Engine(wiring.Component):
-    """Tokens in at `i`, results out at `o`, as `rtl.plan.accelerator.Accelerator`; with `trace` the values of every node that has
-    instructions."""
+    """Tokens in at `i`, results out at `o`, as of a pipeline's accelerator, for an `EngineSchedule`; with `trace` the values of
+    every node that has instructions."""
 
-    def __init__(self, schedule: EngineSchedule, *, trace: bool = False):
+    def __init__(self, schedule, *, trace: bool = False):
         self.schedule, self.encoded = schedule, schedule.encoded
-        self.inputs, self.output, self.peaks = {"i": schedule.input}, schedule.output, []
+        self.inputs, self.output, self.blocks = {"i": schedule.input}, schedule.output, {}
+        self.queue, = schedule.queues()
+        self.peaks = [self.queue.name]
         self.trace = self._traced() if trace else {}
-        members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature)}
+        members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature), "clear_peaks": In(1),
+                   "hold_peaks": In(1), "peak_0": Out(range(self.queue.depth + 1))}
         for k, port in enumerate(self.trace.values()):
             members[f"trace_{k}"] = Out(wiring.Signature({"payload": Out(Beat(port.format, port.lanes)), "fire": Out(1)}))
         super().__init__(members)
@@ -36,7 +38,7 @@ class Engine(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         e, machine, program = self.encoded, self.encoded.machine, self.encoded.program
-        lanes, posts, beats, bits = machine.lanes, machine.posts, machine.beats, e.value_bits
+        lanes, posts, bits = machine.lanes, machine.posts, e.value_bits
         m.submodules.sequencer = sequencer = Sequencer(e)
         m.submodules.post = post = Post(e)
         issue, i = sequencer.issue, sequencer.instruction
@@ -60,7 +62,7 @@ class Engine(wiring.Component):
             held = Signal.like(sequencer.state, name=f"state_row_{n}")
             m.d.sync += held.eq(state_rows[-1])
             state_rows.append(held)
-        row = [read.data[k * bits:(k + 1) * bits].as_signed() for k in range(lanes)]
+        row = [read.data.word_select(k, bits).as_signed() for k in range(lanes)]
         channel = Signal(signed(bits))
         m.d.comb += channel.eq(Array(row)[factors.lane])
         norm = self._norm(m, sequencer, post)
@@ -71,14 +73,16 @@ class Engine(wiring.Component):
                 lane.a.eq(factors.a), lane.b.eq(factors.b), lane.zero.eq(factors.zero), lane.row_kept.eq(factors.to == To.ROW),
                 lane.adds.eq(adding.works), lane.acc.eq(adding.acc), lane.decays.eq(adding.to == To.DECAY),
                 lane.to.eq(captured.to), lane.scan.eq(i.scan), lane.row.eq(row[k]), lane.a_shared.eq(a_shared),
-                lane.b_shared.eq(b_shared), lane.weight.eq(fetch.data[k * program.weight_bits:(k + 1) * program.weight_bits]),
-                lane.state.eq(recall.data[k * e.state_bits:(k + 1) * e.state_bits]), post.sums[k].eq(lane.sum),
-                store.data[k * e.state_bits:(k + 1) * e.state_bits].eq(lane.new_state),
+                lane.b_shared.eq(b_shared), lane.weight.eq(fetch.data.word_select(k, program.weight_bits)),
+                lane.state.eq(recall.data.word_select(k, e.state_bits)), post.sums[k].eq(lane.sum),
+                store.data.word_select(k, e.state_bits).eq(lane.new_state),
             ]
         m.d.comb += [
             store.addr.eq(state_rows[4]), store.en.eq(captured.to == To.STATE), post.capture.eq(captured.to == To.DRAIN),
-            *(getattr(post, name).eq(getattr(captured, name)) for name in ("first_group", "first_token", "last_group", "last_token")),
-            *(getattr(post, name).eq(getattr(sequencer, name)) for name in ("tile_begins", "tile_ends", "started", "instruction")),
+            *(getattr(post, f"{end}_{what}").eq(getattr(captured, f"{end}_{what}"))
+              for end in ("first", "last") for what in ("group", "token")),
+            *(getattr(post, name).eq(getattr(sequencer, name))
+              for name in ("tile_begins", "tile_ends", "started", "instruction")),
             post.instruction_number.eq(sequencer.number), post.zeros.eq(norm.zeros if norm else 0),
         ]
 
@@ -90,7 +94,8 @@ class Engine(wiring.Component):
         for k in range(lanes):
             value = Signal(signed(bits), name=f"written_{k}")
             m.d.comb += [value.eq(Mux(takes, self.i.payload.data[k % posts], post.results[k % posts])),
-                         write.data[k * bits:(k + 1) * bits].eq(value), write.en[k].eq((takes | post.write) & (beat == k // posts))]
+                         write.data.word_select(k, bits).eq(value),
+                         write.en[k].eq((takes | post.write) & (beat == k // posts))]
         self._give(m, sequencer, post)
         self._show(m, post)
         return m
@@ -132,8 +137,10 @@ class Engine(wiring.Component):
     def _give(self, m: Module, sequencer, post) -> None:
         """Results that leave: a group begins where they find room."""
         machine, output = self.encoded.machine, self.output
-        depth = 8 * machine.beats
-        m.submodules.results = fifo = Fifo(Beat(output.format, output.lanes), depth, through=False, deep=True)
+        depth = self.queue.depth
+        m.submodules.results = fifo = Fifo(Beat(output.format, output.lanes), depth, through=False, deep=True,
+                                           clear=self.clear_peaks, hold=self.hold_peaks)
+        m.d.comb += self.peak_0.eq(fifo.peak)
         wiring.connect(m, fifo.o, wiring.flipped(self.o))
         taken = Signal(range(depth + machine.beats + 1))  # beats that are in the queue, or will be
         spare = sequencer.instruction.last_beat
@@ -148,7 +155,7 @@ class Engine(wiring.Component):
 
     def _show(self, m: Module, post) -> None:
         """Traces."""
-        for k, (name, port) in enumerate(self.trace.items()):
+        for k, name in enumerate(self.trace):
             tap = getattr(self, f"trace_{k}")
             number, source = next((n, post.plain if place == 0 and i.table is not None else post.results)
                                   for n, i in enumerate(self.encoded.program.instructions)

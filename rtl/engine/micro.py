@@ -11,17 +11,17 @@ from emamba.base.formats import IntFormat, Rounding
 
 class A(IntEnum):
     """First factor of a lane: its weight; what all lanes get alike, a channel's value, a constant or a norm's entry; what it
-    keeps; a decay, and that times 2^k, as many bits as a narrow multiplier lacks for the state."""
+    keeps; a decay, and that shifted left by as many bits as a narrow multiplier lacks for the state."""
 
     WEIGHT, CHANNEL, CONSTANT, ENTRY, KEPT, DECAY, DECAY_UP = range(7)
 
 
 class B(IntEnum):
-    """Second factor of a lane: its value of a row; a channel's value, a constant, or the sum of a token, which all lanes get; what
-    it holds; its state, rounded, or as wide as it is. LOW and HIGH are parts for narrow multipliers."""
+    """Second factor of a lane: its value of a row; a channel's value, a constant or the sum of a token, which all lanes get; what
+    it holds; its state, rounded or as wide as it is. LOW and HIGH are parts for narrow multipliers."""
 
-    ROW, CHANNEL, CONSTANT, TOTAL, TOTAL_LOW, TOTAL_HIGH, HELD, HELD_LOW, HELD_HIGH, STATE, STATE_LOW, STATE_HIGH, WIDE, WIDE_LOW, \
-        WIDE_HIGH = range(15)
+    (ROW, CHANNEL, CONSTANT, TOTAL, TOTAL_LOW, TOTAL_HIGH, HELD, HELD_LOW, HELD_HIGH, STATE, STATE_LOW, STATE_HIGH, WIDE,
+     WIDE_LOW, WIDE_HIGH) = range(15)
 
 
 class Acc(IntEnum):
@@ -169,7 +169,7 @@ class Instruction:
     bias: np.ndarray | None = None
     state: int | None = None
     dest: Operand | None = None
-    format: IntFormat = IntFormat(8)
+    format: IntFormat = field(default_factory=lambda: IntFormat(8))
     low: int | None = None
     shift: int = 0
     rounding: Rounding = Rounding.HALF_UP

@@ -23,16 +23,16 @@ class NormUnit(wiring.Component):
         e = self.encoded = encoded
         posts = e.machine.posts
         self.range = data.StructLayout({"total": signed(e.total_bits), "high": signed(e.value_bits), "low": signed(e.value_bits)})
-        self.square_bits = max((key.op.squares_bound.bit_length() for key in e.norms if not isinstance(key.op, RangeNorm)), default=1)
+        self.square_bits = max((key.op.squares_bound.bit_length() for key in e.norms if isinstance(key.op, LayerNorm)), default=1)
         zeros = max((key.op.largest_shift for key in e.norms), default=1)
         super().__init__({
-            "token": In(range(max(2, e.program.tile))), "norm": In(range(max(2, len(e.norms)))),
+            "token": In(range(max(2, e.program.most_tokens))), "norm": In(range(max(2, len(e.norms)))),
             "total": Out(signed(e.total_bits)), "entry": Out(unsigned(max((k.op.entry_bits for k in e.norms), default=1))),
             "zeros": Out(range(zeros + 1)),
             "ranged": In(1), "range_begins": In(1), "range_ends": In(1), "range_valid": In(posts),
-            "results": In(signed(e.final_bits)).array(posts), "range_token": In(range(max(2, e.program.tile))),
+            "results": In(signed(e.final_bits)).array(posts), "range_token": In(range(max(2, e.program.most_tokens))),
             "squared": In(1), "square_begins": In(1), "square_ends": In(1), "square_valid": In(posts),
-            "sums": In(signed(e.drained_bits)).array(posts), "square_token": In(range(max(2, e.program.tile))),
+            "sums": In(signed(e.drained_bits)).array(posts), "square_token": In(range(max(2, e.program.most_tokens))),
         })
 
     def elaborate(self, platform):
@@ -61,7 +61,7 @@ class NormUnit(wiring.Component):
         return pipeline.register(times(squares + op.epsilon, op.channels), "squares_scaled") - total
 
     def _memory(self, m: Module, name: str, layout, ends, token, value):
-        depth = max(2, self.encoded.program.tile)
+        depth = max(2, self.encoded.program.most_tokens)
         m.submodules[name] = memory = Memory(shape=layout, depth=depth, init=[])
         write, read = memory.write_port(), memory.read_port()
         m.d.comb += [write.en.eq(ends), write.addr.eq(token), write.data.eq(value), read.addr.eq(self.token)]

@@ -39,7 +39,7 @@ class Post(wiring.Component):
         machine, program = e.machine, e.program
         zeros = max((key.op.largest_shift for key in e.norms), default=0)
         self.rows = max(2, program.rows)
-        token = range(max(2, program.tile))
+        token = range(max(2, program.most_tokens))
         self.settings = data.StructLayout({
             "shift": range(e.shifts[1] + e.left + 1), "clip": range(max(2, len(e.clips))), "tabled": 1,
             "table": range(max(2, len(e.tables))), "stat": 2, "stores": 1, "out": 1, "biased": 1,
@@ -54,7 +54,8 @@ class Post(wiring.Component):
             "write": Out(1), "row": Out(range(self.rows)), "beat": Out(range(max(2, machine.beats))),
             "results": Out(signed(e.final_bits)).array(machine.posts), "plain": Out(signed(e.result_bits)).array(machine.posts),
             "valid": Out(1), "number": Out(range(max(2, len(e.words)))), "give": Out(1), "first": Out(1), "last": Out(1),
-            "ranged": Out(1), "squared": Out(1), "begins": Out(1), "ends": Out(1), "counts": Out(machine.posts), "token": Out(token),
+            "ranged": Out(1), "squared": Out(1), "begins": Out(1), "ends": Out(1), "counts": Out(machine.posts),
+            "token": Out(token),
             "raw": Out(signed(e.drained_bits)).array(machine.posts), "square_begins": Out(1), "square_ends": Out(1),
             "square_counts": Out(machine.posts), "square_token": Out(token),
         })
@@ -145,7 +146,8 @@ class Post(wiring.Component):
         m.d.comb += wide.eq(raw << e.left)
         floor, up = shifted(m, wide, s0.shift, choice, kinds)
         bits = e.result_bits
-        value, over, negative = Signal(signed(bits + 1), name=f"value_{p}"), Signal(name=f"over_{p}"), Signal(name=f"negative_{p}")
+        value, over, negative = (Signal(shape, name=f"{name}_{p}") for name, shape in (
+            ("value", signed(bits + 1)), ("over", 1), ("negative", 1)))
         above = floor[bits - 1:]
         m.d.sync += [value.eq(floor[:bits].as_signed() + up), over.eq(above.any() & ~above.all()), negative.eq(floor[-1])]
         low, high = Signal(signed(bits + 1), name=f"low_{p}"), Signal(signed(bits + 1), name=f"high_{p}")

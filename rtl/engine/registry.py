@@ -1,16 +1,12 @@
 """Which executor turns which operator into instructions."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from emamba.base.errors import DesignLimit
 from emamba.graph import Node
 from emamba.graph.own import import_named
 from emamba.ops import Operator
 from emamba.ops.base import one_of
-
-if TYPE_CHECKING:
-    from .compiler import Compiler
 
 
 class Executor:
@@ -19,8 +15,8 @@ class Executor:
     def history(self, node: Node, op: Operator) -> int:
         return 0
 
-    def compile(self, c: "Compiler", node: Node, op: Operator) -> None:
-        """Emits the node's instructions, or refuses it."""
+    def compile(self, c, node: Node, op: Operator) -> None:
+        """Emits the node's instructions by the compiler `c` (`rtl.engine.compiler.Compiler`), or refuses it."""
         raise NotImplementedError
 
 

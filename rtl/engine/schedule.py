@@ -1,13 +1,27 @@
 """What the rest of the project asks a schedule: ports, exact cycles, the report."""
 
+from collections import Counter
 from functools import cached_property
+from typing import NamedTuple
 
 from emamba.artifact import Artifact
 
 from ..kit.block import Port
-from .compiler import compile_program
+from .compiler import Program, compile_program
 from .encode import Encoded
+from .listing import listing
 from .machine import Machine
+from .micro import Instruction, To, When
+from .timing import SKIPPED, TURN, WRITTEN, steps
+
+
+class Results(NamedTuple):
+    """The queue of results, which holds what may be on its way, so that none waits for room at an output that takes all."""
+
+    port: Port
+    depth: int
+    peak: int = 1
+    name: str = "results"
 
 
 class EngineSchedule:
@@ -15,13 +29,11 @@ class EngineSchedule:
 
     def __init__(self, artifact: Artifact, machine: Machine):
         self.artifact, self.machine, self.graph = artifact, machine, artifact.graph
-        self.program = compile_program(artifact, machine)
-        self.tokens = self.graph.length
-        self.blocks: dict = {}
-        posts = machine.posts
+        self.program: Program = compile_program(artifact, machine)
+        self.tokens, self.blocks = self.graph.length, {}
         source, result = self.graph.input, self.graph.output
-        self.input = Port(artifact.operators[source.name].o, source.width, posts)
-        self.output = Port(artifact.operators[result.name].o, result.width, posts)
+        self.input = Port(artifact.operators[source.name].o, source.width, machine.posts)
+        self.output = Port(artifact.operators[result.name].o, result.width, machine.posts)
 
     @cached_property
     def encoded(self) -> Encoded:
@@ -29,12 +41,100 @@ class EngineSchedule:
 
     @property
     def cycles_per_frame(self) -> int:
-        return self.program.cycles_per_frame
+        """Steady state, from the last output beat of one sequence to that of the next."""
+        usual, last = self.cycles_per_tile
+        return (self.program.tiles - 1) * usual + last
+
+    @cached_property
+    def cycles_per_tile(self) -> tuple[int, int]:
+        """Of a tile that is not the last of a sequence, and of the last."""
+        every, late = (sum(i.cycles + i.gap + TURN for i in self.program.instructions if i.when is when) for when in When)
+        return every + SKIPPED * sum(i.when is When.LAST for i in self.program.instructions), every + late
 
     @property
     def period(self) -> int:
         """Cycles a token, rounded up."""
         return -(-self.cycles_per_frame // self.tokens)
 
-    def queues(self) -> list:
-        return []
+    @cached_property
+    def latency(self) -> int:
+        """From a sequence's first input beat to its last output beat."""
+        return self.timetable(1)[-1]
+
+    def timetable(self, sequences: int) -> list[int]:
+        """Cycle of every output beat, counted from the first input beat, of sequences that follow each other at once."""
+        found, begun, now = [], None, 0
+        for tile in range(sequences * self.program.tiles):
+            last = (tile + 1) % self.program.tiles == 0
+            for instruction in self.program.instructions:
+                if instruction.when is When.LAST and not last:
+                    now += SKIPPED
+                    continue
+                now += TURN + instruction.gap
+                if begun is None and instruction.takes_input:
+                    begun = now
+                if instruction.out:
+                    found += [now + cycle for cycle in self._beats(instruction)]
+                now += instruction.cycles
+        return [cycle - begun for cycle in found]
+
+    def _beats(self, i: Instruction) -> list[int]:
+        """Cycles from an instruction's start to its output beats, each a cycle in the queue of the results."""
+        drain, = (step.at for step in steps(i) if step.to is To.DRAIN)
+        short = -(-i.lanes // self.machine.posts)
+        return [i.lead + token * i.token_cycles + group * i.group_cycles + drain + WRITTEN + 1 + beat for token in range(i.tokens)
+                for group in range(i.groups) for beat in range(short if group == i.groups - 1 else self.machine.beats)]
+
+    def queues(self) -> list[Results]:
+        return [Results(self.output, 8 * self.machine.beats + 16)]
+
+    @property
+    def multipliers(self) -> int:
+        return self.machine.lanes
+
+    @property
+    def multiplies_per_frame(self) -> int:
+        return sum(i.work * i.tokens * self._times(i) for i in self.program.instructions)
+
+    def _times(self, i: Instruction) -> int:
+        """Tiles of a sequence in which an instruction runs."""
+        return 1 if i.when is When.LAST else self.program.tiles
+
+    @property
+    def utilization(self) -> float:
+        """Share of the multipliers' cycles that do a multiplication of an operator."""
+        return round(self.multiplies_per_frame / (self.multipliers * self.cycles_per_frame), 4)
+
+    def memories(self) -> dict[str, int]:
+        """Bits of every memory."""
+        e, program, machine = self.encoded, self.program, self.machine
+        tables = sum(decay.op.decay.o.bits + 1 << decay.bits for decay in e.decays if decay.tabled)
+        functions = len(e.tables) * max((len(table) for table in e.tables), default=0) * e.final_bits
+        found = {
+            "values": program.rows * machine.lanes * e.value_bits, "weights": program.weights.size * e.program.weight_bits,
+            "states": program.states * machine.lanes * e.state_bits, "biases": program.biases.size * e.bias_bits,
+            "functions": functions * machine.posts, "decays": tables * machine.lanes,
+            "reciprocals": sum(len(key.op.reciprocals[0]) * key.op.entry_bits for key in e.norms),
+            "program": len(e.words) * e.instruction.size,
+        }
+        return {name: bits for name, bits in found.items() if bits}
+
+    def report(self) -> dict:
+        """The keys of report.json that the schedule knows."""
+        stages, shares = [], Counter()
+        for i in self.program.instructions:
+            cycles, times = i.cycles + i.gap + TURN, self._times(i)
+            work = i.work * i.tokens * times
+            shares["multiplying"] += sum(step.op.works for step in steps(i) if step.issues) * i.groups * i.tokens * times
+            stages.append({"name": i.name, "tokens": i.tokens, "groups": i.groups, "cycles_per_frame": cycles * times,
+                           "multiplies_per_frame": work, "utilization": round(work / (self.multipliers * cycles * times), 4)})
+        return {
+            "organization": "engine", "lanes": self.machine.lanes, "post_processors": self.machine.posts,
+            "tile": self.program.tile, "cycles_per_token": self.period, "cycles_per_frame": self.cycles_per_frame,
+            "latency_cycles": self.latency, "tokens": self.tokens, "multipliers": self.multipliers,
+            "multiplies_per_frame": self.multiplies_per_frame, "utilization": self.utilization,
+            "issued": round(shares["multiplying"] / self.cycles_per_frame, 4), "memories": self.memories(), "stages": stages,
+            "fifo": [{"name": q.name, "depth": q.depth, "high_water": q.peak, "bits": q.depth * q.port.lanes * q.port.format.bits}
+                     for q in self.queues()],
+            "program": listing(self.program).splitlines(),
+        }

@@ -43,11 +43,14 @@ class Sequencer(wiring.Component):
         program, machine = encoded.program, encoded.machine
         self.rows, self.states = max(2, program.rows), max(2, program.states)
         super().__init__({
-            "instruction": Out(encoded.instruction), "number": Out(range(max(2, len(encoded.words)))), "issue": Out(Issue(encoded)),
+            "instruction": Out(encoded.instruction), "number": Out(range(max(2, len(encoded.words)))),
+            "issue": Out(Issue(encoded)),
             "x": Out(range(self.rows)), "weight": Out(range(max(2, len(program.weights)))), "state": Out(range(self.states)),
-            "token": Out(range(max(2, program.tile))), "take": Out(1), "given": In(1), "first": In(1),
+            "token": Out(range(max(2, program.most_tokens))), "take": Out(1), "given": In(1), "first": In(1),
             "input_row": Out(range(self.rows)), "input_beat": Out(range(max(2, machine.beats))),
-            "room": In(1), "reserve": Out(1), "first_tile": Out(1), "last_tile": Out(1), "tile_begins": Out(1), "tile_ends": Out(1), "fresh": Out(1), "started": Out(1),
+            "room": In(1), "reserve": Out(1),
+            "first_tile": Out(1), "last_tile": Out(1), "tile_begins": Out(1), "tile_ends": Out(1), "fresh": Out(1),
+            "started": Out(1),
         })
 
     def elaborate(self, platform):
@@ -63,8 +66,8 @@ class Sequencer(wiring.Component):
         tile = Signal(range(max(2, program.tiles)))
         m.d.comb += [self.first_tile.eq(tile == 0), self.last_tile.eq(tile == program.tiles - 1)]
         m.d.sync += [self.tile_begins.eq(self.first_tile), self.tile_ends.eq(self.last_tile)]  # as a sum is captured
-        body, index, micro_index = Signal(encoded.body), Signal(range(len(encoded.bodies) + 1)), Signal(range(len(encoded.micros) + 1))
-        u = Signal(encoded.micro)
+        body, index = Signal(encoded.body), Signal(range(len(encoded.bodies) + 1))
+        u, micro_index = Signal(encoded.micro), Signal(range(len(encoded.micros) + 1))
         at, k = Signal(encoded.body["length"].shape), Signal(encoded.body["steps"].shape)
         group, wait = Signal(i.groups.shape()), Signal(range(max(w["lead"] + w["gap"] for w in encoded.words) + 1))
         lane, row, walked = Signal(range(max(2, machine.lanes))), Signal(range(self.rows)), Signal(range(self.rows))

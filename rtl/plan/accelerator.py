@@ -7,9 +7,19 @@ from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..engine.engine import Engine
+from ..engine.schedule import EngineSchedule
 from ..kit.block import PLAIN, Beat, BlockOptions
 from ..kit.streams import Fifo, Fork, Gearbox, Pacer
 from .schedule import Queue, Schedule
+
+
+def accelerator(schedule: Schedule | EngineSchedule, options: BlockOptions = PLAIN, *, trace: bool = False,
+                loads: Mapping[str, dict] | None = None) -> "Accelerator | Engine":
+    """The component of a schedule, by its organization; an engine has no options and no loads."""
+    if isinstance(schedule, EngineSchedule):
+        return Engine(schedule, trace=trace)
+    return Accelerator(schedule, options, trace=trace, loads=loads)
 
 
 class Accelerator(wiring.Component):

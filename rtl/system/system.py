@@ -11,9 +11,10 @@ from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, SettingError
 from emamba.ops.base import one_of
 
+from ..engine.schedule import EngineSchedule
 from ..kit.block import BlockOptions
 from ..kit.states import States, StateWindow
-from ..plan.accelerator import Accelerator
+from ..plan.accelerator import accelerator
 from ..plan.loads import Loads
 from ..plan.schedule import Schedule
 from . import counters, loading, state
@@ -54,6 +55,9 @@ class Options:
 
     def check(self, schedule: Schedule) -> None:
         """Refuses a schedule for which these options are not possible."""
+        if isinstance(schedule, EngineSchedule) and (self.loadable or self.stateful or self.parity):
+            raise SettingError("an engine has no loadable weights, no state that is kept from packet to packet and no parity; "
+                               "--weights loadable, --state kept and --parity yes need --organization pipeline")
         if schedule.graph.carried and not self.stateful:
             raise SettingError(f"the state of {schedule.artifact.name} is carried from sequence to sequence, so it must be kept: "
                                "build with --state kept")
@@ -111,9 +115,8 @@ class System(wiring.Component):
             m.d.comb += ours.eq(its) if port.flow is Out else its.eq(ours)
         options, loads = self.options, self.loads
         blocks = BlockOptions(count=options.counters, stateful=options.stateful, parity=options.parity)
-        accelerator = Accelerator(self.schedule, blocks,
-                                  loads=loads.memories if loads else None)
-        bank, core = Bank(m, lite, options.capabilities), Core(self.schedule, accelerator, options.bus_bits // 8)
+        design = accelerator(self.schedule, blocks, loads=loads.memories if loads else None)
+        bank, core = Bank(m, lite, options.capabilities), Core(self.schedule, design, options.bus_bits // 8)
         words, guard = core.connect(m, bank)
         taken, given = words.i.payload, guard.o.payload
         m.d.comb += [
@@ -126,7 +129,7 @@ class System(wiring.Component):
         if loads:
             loading.connect(m, bank, core, loads)
         if options.stateful:
-            windows = [block.window for block in accelerator.blocks.values() if block.window is not None]
+            windows = [block.window for block in design.blocks.values() if block.window is not None]
             state.connect(m, bank, core, States(windows))
         if options.counters:
             counters.stages(m, bank, core, words.i, guard.o)

@@ -14,22 +14,26 @@ TABLE_BITS = 13
 
 @executes(Operator)
 class Activation(Executor):
-    """On the way of its input to memory, where nothing else reads that; else on a copy."""
-
     def compile(self, c, node, op):
-        if op.i.bits > TABLE_BITS:
-            raise DesignLimit(f"the engine has functions of at most {TABLE_BITS} bits, not of {op.i.bits}: lower the bits of "
-                              f"'{node.inputs[0]}', or build it with --organization pipeline")
-        codes = np.arange(1 << op.i.bits)  # two's complement
-        table = op(np.where(codes > op.i.max, codes - (1 << op.i.bits), codes)).astype(np.int64)
-        source, maker = node.inputs[0], c.producer(node.inputs[0])
-        if maker and c.only_reader(source) and maker.table is None and maker.stat is Stat.NONE and not c.histories.get(source):
-            del c.buffers[source]
-            maker.table, maker.table_format, maker.traces = table, op.o, (source, node.name)
-            maker.dest = c.store(node)
-            if node.name in c.graph.outputs:
-                maker.dest, maker.out = None, True
-            return
-        copy = MicroOp(x=0, a=A.CONSTANT, constant=1, b=B.ROW, to=To.DRAIN)
-        c.emit(node, None, [Body((copy,))], operands=[c.load(source)], format=op.i, bound=op.i.magnitude, table=table,
-               table_format=op.o, traces=("", node.name))
+        emit_table(c, node, op)
+
+
+def emit_table(c, node, op) -> None:
+    """A function `op` of every value, from codes of `op.i` to codes of `op.o`: on the way of its input to memory, where nothing
+    else reads that; else on a copy."""
+    if op.i.bits > TABLE_BITS:
+        raise DesignLimit(f"the engine has functions of at most {TABLE_BITS} bits, not of {op.i.bits}: lower the bits of "
+                          f"'{node.inputs[0]}', or build it with --organization pipeline")
+    codes = np.arange(1 << op.i.bits)  # two's complement
+    table = op(np.where(codes > op.i.max, codes - (1 << op.i.bits), codes)).astype(np.int64)
+    source, maker = node.inputs[0], c.producer(node.inputs[0])
+    if maker and c.only_reader(source) and maker.table is None and maker.stat is Stat.NONE and not c.histories.get(source):
+        del c.buffers[source]
+        maker.table, maker.table_format, maker.traces = table, op.o, (source, node.name)
+        maker.dest = c.store(node)
+        if node.name in c.graph.outputs:
+            maker.dest, maker.out = None, True
+        return
+    copy = MicroOp(x=0, a=A.CONSTANT, constant=1, b=B.ROW, to=To.DRAIN)
+    c.emit(node, None, [Body((copy,))], operands=[c.load(source)], format=op.i, bound=op.i.magnitude, table=table,
+           table_format=op.o, traces=("", node.name))

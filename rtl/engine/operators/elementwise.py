@@ -1,5 +1,7 @@
 """Products and sums of two streams, a row at a time."""
 
+from dataclasses import replace
+
 from emamba.base.errors import DesignLimit
 from emamba.ops import Add as AddOperator
 from emamba.ops import Multiply as MultiplyOperator
@@ -26,8 +28,8 @@ class Add(Executor):
     def compile(self, c, node, op):
         shifts = [op.frac - term.frac for term in (op.a, op.b)]
         if max(shifts) > MOST_SHIFT:
-            raise DesignLimit(f"the engine adds terms whose steps differ by at most 2^{MOST_SHIFT}, not by 2^{max(shifts)}: build "
-                              "it with --organization pipeline")
-        ops = [MicroOp(x=k, a=A.CONSTANT, constant=1 << shift, b=B.ROW, first=Acc.ADD if k else Acc.START,
-                       to=To.DRAIN if k else To.NONE) for k, shift in enumerate(shifts)]
-        c.emit(node, op, [Body(tuple(ops))], operands=[c.load(name) for name in node.inputs], shift=op.shift, bound=op.bound)
+            raise DesignLimit(f"the engine adds terms whose steps differ by at most 2^{MOST_SHIFT}, not by 2^{max(shifts)}: "
+                              "build it with --organization pipeline")
+        first, second = (MicroOp(x=k, a=A.CONSTANT, constant=1 << shift, b=B.ROW) for k, shift in enumerate(shifts))
+        c.emit(node, op, [Body((first, replace(second, first=Acc.ADD, to=To.DRAIN)))],
+               operands=[c.load(name) for name in node.inputs], shift=op.shift, bound=op.bound)

@@ -11,6 +11,7 @@ from ..micro import PIECE, A, Acc, B, Body, MicroOp, Stat, To, idle
 from ..registry import Executor, executes
 from ..timing import SUM
 
+
 def entry_latency(op) -> int:
     """Cycles from a token's number to its entry: statistics, spread, its leading one, table."""
     return 3 + bool(getattr(op, "centered", False)) + rom_latency(len(op.reciprocals[0]))

@@ -21,8 +21,8 @@ class Pool(Executor):
             c.emit(node, op, [Body((copy,))], operands=[last], bound=op.i.magnitude)
             return
         if c.narrow(bits_for(op.multiplier)) or c.narrow(bits_for(op.bound)):
-            raise DesignLimit(f"a sum of {op.tokens} tokens does not fit the engine's multipliers of {c.machine.factor_bits} bits: "
-                              "build it with --organization pipeline")
+            raise DesignLimit(f"a sum of {op.tokens} tokens does not fit the engine's multipliers of {c.machine.factor_bits} "
+                              "bits: build it with --organization pipeline")
         factor = {"a": A.CONSTANT}
         term = inner(x=0, **factor, constant=op.multiplier, b=B.ROW)
         tokens = c.load(source, Walk.TOKEN)
@@ -33,7 +33,7 @@ class Pool(Executor):
         total = Operand(Buffer(f"{node.name}.sum", c.machine.groups(node.width), 1, kept=True), 0, True)
         before = MicroOp(x=1, **factor, constant=1, b=B.ROW, zero=Zero.TILE)
         more = inner(x=0, **factor, constant=1, b=B.ROW, first=Acc.ADD)
-        c.emit(node, None, [Body((before,)), Body((more,), c.tile)], name=f"{node.name}.sum", operands=[tokens, total], dest=total,
-               format=IntFormat(bits_for(op.bound)), bound=op.bound, when=When.ALWAYS, traces=("", ""))
+        c.emit(node, None, [Body((before,)), Body((more,), c.tile)], name=f"{node.name}.sum", operands=[tokens, total],
+               dest=total, format=IntFormat(bits_for(op.bound)), bound=op.bound, when=When.ALWAYS, traces=("", ""))
         last = MicroOp(x=0, **factor, constant=op.multiplier, b=B.ROW, to=To.DRAIN)
         c.emit(node, op, [Body((last,))], operands=[total], **final)

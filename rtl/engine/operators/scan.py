@@ -13,6 +13,7 @@ from ..registry import Executor, executes
 from ..timing import SUM
 
 U, DELTA, DRIVE, READ = range(4)
+WALKS = Walk.STAY, Walk.STAY, Walk.CHANNEL, Walk.CHANNEL
 """The operands: u and δ by rows, B and C by channels."""
 
 
@@ -29,23 +30,23 @@ class Scan(Executor):
                 MicroOp(x=U, weight=True, a=A.WEIGHT, b=B.ROW, to=To.KEPT)]
         ahead = MicroOp(x=DELTA, weight=True, a=A.WEIGHT, b=B.ROW, to=To.DECAY, skip=True)
         term = MicroOp(x=DRIVE, a=A.CHANNEL, b=B.HELD)
+        recur = {"zero": Zero.STATE, "b": B.STATE, "first": Acc.TERM, "acc": Acc.TERM}
         if c.narrow(op.h.bits):
-            recur = [MicroOp(state="read", a=A.DECAY, b=B.STATE_LOW, zero=Zero.STATE, first=Acc.TERM, acc=Acc.TERM),
-                     MicroOp(state="last", a=A.DECAY_UP, b=B.STATE_HIGH, zero=Zero.STATE, first=Acc.ADD, acc=Acc.ADD, to=To.STATE)]
+            low = MicroOp(state="read", a=A.DECAY, **recur | {"b": B.STATE_LOW})
+            high = MicroOp(state="last", a=A.DECAY_UP, b=B.STATE_HIGH, zero=Zero.STATE, first=Acc.ADD, acc=Acc.ADD, to=To.STATE)
+            step = [ahead, term, low, high]
         else:
-            recur = [MicroOp(state="last", a=A.DECAY, b=B.STATE, zero=Zero.STATE, first=Acc.TERM, acc=Acc.TERM, to=To.STATE)]
-        step = [ahead, term, *recur]
+            step = [ahead, term, MicroOp(state="last", a=A.DECAY, **recur, to=To.STATE)]
         step += [IDLE] * (decay.latency - 2 - len(step))  # the decay of the next state must come in time
-        wait = idle(decay.latency + 2 - len(head) - 2)  # and the first one
+        wait = idle(decay.latency - len(head))  # and the first one
         settled = idle(SUM + 1 - states)  # the last state is written before it is read
         chain = [Body(tuple(head)), *wait, Body(tuple(step), states), *settled, *self._output(c, op)]
-        groups, held = c.machine.groups(node.width), op.dt.magnitude * op.u.magnitude
-        c.emit(node, op, chain, operands=[c.load(node.inputs[U]), c.load(node.inputs[DELTA]), c.load(node.inputs[2], Walk.CHANNEL),
-                                          c.load(node.inputs[3], Walk.CHANNEL)],
-               weights=c.rows(np.concatenate([op.A[:, :1], op.D[:, None], op.A[:, 1:]], 1)), state=c.state(groups * states), shift=op.y_shift, scan=op,
-               bound=max(op.y_bound, (op.h.magnitude << op.a_bar.bits) + op.term_bound, held * op.B.magnitude), held=held,
-               kept=max(op.dt.magnitude, op.d.magnitude * op.u.magnitude),
-               work=node.width * (4 * states + 2))
+        du = op.dt.magnitude * op.u.magnitude
+        c.emit(node, op, chain, operands=[c.load(name, walk) for name, walk in zip(node.inputs, WALKS, strict=True)],
+               weights=c.rows(np.concatenate([op.A[:, :1], op.D[:, None], op.A[:, 1:]], 1)),
+               state=c.state(c.machine.groups(node.width) * states), shift=op.y_shift, scan=op, held=du,
+               kept=max(op.dt.magnitude, op.d.magnitude * op.u.magnitude), work=node.width * (4 * states + 2),
+               bound=max(op.y_bound, (op.h.magnitude << op.a_bar.bits) + op.term_bound, du * op.B.magnitude))
 
     def _refuse(self, op) -> None:
         if op.delta_b:

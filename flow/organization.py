@@ -1,0 +1,28 @@
+"""The options that choose a design's organization."""
+
+import argparse
+
+from emamba.base.errors import SettingError
+from emamba.base.options import at_least
+from rtl.engine.machine import Machine
+
+ORGANIZATIONS = ("pipeline", "engine")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Options of the organization."""
+    parser.add_argument("--organization", choices=ORGANIZATIONS, default="pipeline",
+                        help="hardware of its own for every layer, or one array of lanes that runs a program (default: pipeline)")
+    parser.add_argument("--lanes", **at_least(1), metavar="N", help="multipliers of an engine (default: 8)")
+    parser.add_argument("--posts", **at_least(1), metavar="P", help="values that an engine requantizes a cycle, a divisor of its "
+                        "lanes (default: a fifth of them, or the next divisor)")
+
+
+def machine_of(options: argparse.Namespace) -> Machine | None:
+    """The engine that the options ask for, or None."""
+    if options.organization == "engine":
+        return Machine(options.lanes or Machine.lanes, options.posts or 0)
+    for name in ("lanes", "posts"):
+        if getattr(options, name) is not None:
+            raise SettingError(f"--{name} is of an engine: add --organization engine")
+    return None

@@ -1,0 +1,54 @@
+"""A program that a person can read."""
+
+from .compiler import Program
+from .micro import IDLE, A, B, Body, Instruction, MicroOp, Operand, Stat, To, When, Zero
+
+
+def listing(program: Program) -> str:
+    """A line an instruction, and below it a line a body: how often it runs, and its micro-operations."""
+    machine = program.machine
+    lines = [f"{machine.lanes} lanes, {machine.posts} post-processors; {program.tiles} tiles of {program.tile} tokens; "
+             f"{program.rows} rows of values, {len(program.weights)} of weights, {program.states} of states"]
+    for number, i in enumerate(program.instructions):
+        lines.append(f"{number:3} {i.name}: {_head(i, program.weight_base[number])}")
+        lines += [f"      {_body(body)}" for body in i.chain if not i.takes_input]
+    return "\n".join([*lines, ""])
+
+
+def _head(i: Instruction, weights: int) -> str:
+    words = [f"{i.tokens} tokens × {i.groups} rows × {i.group_cycles} cycles"]
+    words += [f"x{k} = {_operand(operand)}" for k, operand in enumerate(i.operands) if not i.takes_input]
+    if i.weights is not None:
+        words.append(f"weights {weights}..{weights + len(i.weights) - 1}")
+    if i.dest is not None:
+        words.append(f"to {_operand(i.dest)}")
+    if i.drains:
+        words.append(f">> {i.shift} to {i.format}" + (" with bias" if i.bias is not None else ""))
+    words += ["then a table"] * (i.table is not None) + [f"statistics: {i.stat.name.lower()}"] * (i.stat is not Stat.NONE)
+    words += ["to the output"] * i.out + ["in the last tile"] * (i.when is When.LAST) + [f"after {i.gap} idle"] * bool(i.gap)
+    return ", ".join(words)
+
+
+def _operand(operand: Operand) -> str:
+    buffer = operand.buffer
+    return f"{buffer.name}[{operand.base}..+{buffer.rows}]" + f" {operand.walk.name.lower()}" * bool(operand.walk)
+
+
+def _body(body: Body) -> str:
+    times = f"{body.steps} × " if body.steps > 1 else ""
+    if body.ops == (IDLE,):
+        return f"{times}idle"
+    return times + "; ".join(map(_micro, body.ops)) + (", from the first state" if body.rewind else "")
+
+
+def _micro(op: MicroOp) -> str:
+    if op == IDLE:
+        return "idle"
+    if op.to is To.ROW:
+        return f"kept = x{op.x}"
+    names = {A.WEIGHT: "w", A.CONSTANT: str(op.constant), A.CHANNEL: f"x{op.x}.c", A.ENTRY: "entry"}
+    others = {B.ROW: f"x{op.x}", B.CHANNEL: f"x{op.x}.c", B.CONSTANT: str(op.constant)}
+    product = f"{names.get(op.a, op.a.name.lower())}·{others.get(op.b, op.b.name.lower())}"
+    start = op.first.name.lower() + (f"/{op.acc.name.lower()}" if op.acc is not op.first else "")
+    to = f" → {op.to.name.lower()}" + " at last" * op.at_last if op.to else ""
+    return f"{start} {product}{to}" + f" (0 {op.zero.name.lower()})" * (op.zero is not Zero.NEVER) + " but last" * op.skip

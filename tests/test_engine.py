@@ -1,0 +1,184 @@
+"""The engine: random models equal the integer model at every key, in exactly the cycles of the formula; a program that reads too
+early is refused."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from boards.describe import describe
+from boards.driver.accelerator import Accelerator
+from emamba import artifact as artifacts
+from emamba.artifact import SHIPPED, load
+from emamba.base.errors import EmambaError
+from emamba.config import ModelConfig
+from emamba.ops import Activation
+from emamba.run.integer import IntegerModel
+from flow.build import main
+from flow.compare import compare
+from rtl.engine.compiler import compile_program, verify
+from rtl.engine.listing import listing
+from rtl.engine.machine import Machine
+from rtl.engine.micro import IDLE, Acc
+from rtl.engine.schedule import EngineSchedule
+from rtl.kit import packing
+from rtl.system.system import Options, System
+from sim.executor import RtlExecutor
+from sim.models import SHAPES, random_artifact, random_inputs
+from sim.native_system import NativeTransport
+from sim.small import artifact_of, frames_of
+
+CASES = {
+    "odd": ("emamba-odd", {}, Machine(8, 2), {}),
+    "one token, no multiplier beside": ("emamba-one-token", {}, Machine(1, 1), {"rounding": "truncate"}),
+    "three lanes, carried, tiles": ("emamba-three-blocks", {"carried": True, "blocks": 1, "length": 6}, Machine(3, 1, tile=2),
+                                    {}),
+    "standard, narrow multipliers": ("standard-sequence", {"blocks": 1, "length": 4}, Machine(8, 4, 16),
+                                     {"rounding": "half_even"}),
+    "per token, no residual": ("standard-image", {"pool": "none", "norm": "layer"}, Machine(3, 3), {}),
+    "tiles and means": ("standard-thousand", {"length": 12, "norm": "rms"}, Machine(4, 2, tile=4), {}),
+}
+
+
+def case(name):
+    shape, changes, machine, settings = CASES[name]
+    artifact = random_artifact(ModelConfig(**SHAPES[shape] | changes), 3, **settings)
+    return artifact, EngineSchedule(artifact, machine)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_the_integer_model(name, tmp_path):
+    """At every key; in the cycles of the formula; under stalls; and after a reset in the middle."""
+    artifact, schedule = case(name)
+    rtl, x = RtlExecutor(artifact, schedule, tmp_path, trace=True, fast=False), random_inputs(artifact.config, 4)
+    tokens = artifact.codec.encode(x, artifact.input)
+    expected = IntegerModel(artifact).run(tokens)
+    found = rtl.run(tokens)
+    assert {key for key in expected if key != artifact.graph.input.name} == set(found)
+    for key, value in found.items():
+        np.testing.assert_array_equal(value, expected[key], key)
+    result = rtl.last
+    assert (result.output_cycles - result.first_input).tolist() == schedule.timetable(len(x))
+    assert schedule.timetable(2)[-1] - schedule.latency == schedule.cycles_per_frame
+    assert result.peaks["results"] == 1
+    output = artifact.graph.output.name
+    np.testing.assert_array_equal(rtl.answer(tokens, stall_seed=5, stall_percent=40), expected[output])
+
+    words = packing.pack(schedule.input, tokens, artifact.graph.window(len(x)))
+    resumed = rtl.simulation.run(words, reset_at=result.output_cycles[len(result.output_cycles) // 2] + 9, stall_percent=20)
+    answer = packing.unpack(schedule.output, resumed.output).reshape(expected[output].shape)
+    np.testing.assert_array_equal(answer, expected[output])
+
+
+def test_a_planted_fault_is_found(tmp_path):
+    """A sum that is not begun anew."""
+    artifact, schedule = case("odd")
+    conv = next(i for i in schedule.program.instructions if i.name.endswith("conv"))
+    conv.chain[0] = replace(conv.chain[0], ops=(replace(conv.chain[0].ops[0], first=Acc.ADD),))
+    rtl = RtlExecutor(artifact, schedule, tmp_path, trace=True, fast=False)
+    x, model = random_inputs(artifact.config, 2), IntegerModel(artifact)
+    executors = [lambda x, keep, run=run: run(artifact.codec.encode(x, artifact.input)) for run in (model.run, rtl.run)]
+    result = compare(artifact, ("int", "rtl"), tuple(executors), x)
+    first = next(key for key, found in result.keys.items() if found.mismatches)
+    assert first == "block0.conv"
+
+
+def test_hazards_are_refused():
+    """Every gap is the shortest: one cycle less, and a row is read before it is written; or a lane's register is."""
+    program = compile_program(random_artifact("emamba-one-token"), Machine(8, 1))
+    late = [i for i in program.instructions if i.gap]
+    assert len(late) > 10
+    for instruction in late:
+        instruction.gap -= 1
+        with pytest.raises(EmambaError, match=f"'{instruction.name}' reads a row 1 cycles before it is written"):
+            verify(program)
+        instruction.gap += 1
+    verify(program)
+    for ending, sentence in (("norm", "HELD is read in cycle"), ("y", "the decay that is read in cycle"),
+                             ("gate", "a row drains in cycle")):
+        instruction = next(i for i in program.instructions if i.name.endswith(ending))
+        chain, instruction.chain = instruction.chain, [
+            replace(body, ops=tuple(op for op in body.ops if op != IDLE)) for body in instruction.chain if body.ops != (IDLE,)]
+        with pytest.raises(EmambaError, match=f"instruction '{instruction.name}': {sentence}"):
+            verify(program)
+        instruction.chain = chain
+
+
+@pytest.mark.parametrize(("lanes", "posts", "least"), [(8, 2, 0.89), (20, 4, 0.75), (40, 8, 0.56)])
+def test_utilization_of_mars(lanes, posts, least):
+    schedule = EngineSchedule(load(SHIPPED), Machine(lanes, posts))
+    report = schedule.report()
+    assert report["utilization"] >= least and sum(stage["cycles_per_frame"] for stage in report["stages"]) == (
+        schedule.cycles_per_frame)
+    assert sum(stage["multiplies_per_frame"] for stage in report["stages"]) == report["multiplies_per_frame"]
+
+
+@pytest.mark.parametrize(("shape", "settings", "sentence"), [
+    ("mamba2-groups", {}, "node 'block0.y': the engine has no instructions for a HeadScan; build it with --organization "
+     "pipeline"),
+    ("emamba-odd", {"input_term": "delta_b"}, "node 'block0.y': the engine has the input term"),
+    ("emamba-odd", {"weight_scale": "dyadic"}, "the engine has power-of-two scales alone"),
+])
+def test_refusals(shape, settings, sentence):
+    with pytest.raises(EmambaError, match=sentence):
+        compile_program(random_artifact(shape, **settings), Machine())
+
+
+def test_an_operator_of_ones_own(monkeypatch):
+    """The page's example: refused, and with its executor a table like any other."""
+    class Clip(Activation):
+        pass
+
+    artifact = random_artifact("emamba-odd")
+    silu = artifact.operators["block0.silu"]
+    own = replace(artifact, operators=artifact.operators | {"block0.silu": Clip(**vars(silu))})
+    with pytest.raises(EmambaError, match=r"node 'block0.silu': the engine has no instructions for a Clip"):
+        compile_program(own, Machine())
+    monkeypatch.setitem(sys.modules, "clip", SimpleNamespace(Clip=Clip))
+    page = Path("docs/engine.md").read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], {})
+    assert listing(compile_program(own, Machine())) == listing(compile_program(artifact, Machine()))
+
+
+def test_machines_are_refused():
+    for lanes, posts, sentence in ((0, 0, "an engine has 1 to 512 lanes"), (8, 3, "must divide the 8 lanes")):
+        with pytest.raises(EmambaError, match=sentence):
+            Machine(lanes, posts)
+    assert [Machine(n).posts for n in (1, 3, 8, 20, 40)] == [1, 1, 2, 4, 8]
+    with pytest.raises(EmambaError, match="rows of 1 values, but the engine has 9"):
+        compile_program(random_artifact("emamba-one-token"), Machine(1, rows=9))
+
+
+def test_driver(tmp_path):
+    """The AXI system and the driver, unchanged, in front of an engine; a build says what was made."""
+    artifact = artifact_of()
+    system = System(EngineSchedule(artifact, Machine(4, 2)), Options(counters=False))
+    with NativeTransport(system, tmp_path, cycles=100_000, fast=False) as transport:
+        driver, frames = Accelerator(describe(system, frames_of(artifact, 2)), transport), frames_of(artifact, 3, 5)
+        assert driver.self_test() == 2
+        np.testing.assert_array_equal(driver.run(frames), IntegerModel(artifact).answer(frames))
+        driver.reset()
+        assert driver.self_test() == 2
+    for options in (Options(loadable=True), Options(stateful=True), Options(parity=True)):
+        with pytest.raises(EmambaError, match="need --organization pipeline"):
+            options.check(system.schedule)
+
+
+def test_build(tmp_path, capsys):
+    """Options, report and listing."""
+    artifacts.save(random_artifact("emamba-one-token"), tmp_path / "artifact")
+    engine = ["--artifact", str(tmp_path / "artifact"), "--organization", "engine"]
+    assert main(["verilog", *engine, "--lanes", "3", "--out", str(tmp_path / "out")]) == 0, capsys.readouterr().err
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["organization"] == "engine" and report["lanes"] == 3 and report["memories"]["weights"] > 1000
+    listed = (tmp_path / "out" / "program.txt").read_text()
+    assert "block0.conv: 1 tokens × 4 rows" in listed and report["program"] == listed.splitlines()
+    for options, sentence in ((["ulx3s", *engine], "--organization engine is for verilog, axi"),
+                              (["verilog", *engine, "--multipliers", "9"], "--multipliers is of a pipeline"),
+                              (["verilog", "--lanes", "9"], "--lanes is of an engine: add --organization engine")):
+        assert main([*options, "--out", str(tmp_path / "no")]) == 1 and sentence in capsys.readouterr().err
