@@ -28,6 +28,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.pool import NullPool
 
 from emamba.base.errors import EmambaError, brief
 from emamba.io.files import check_regular
@@ -128,7 +129,7 @@ def _database(place: Place) -> BaseStorage:
             socket.create_connection((url.host, port), ANSWER_SECONDS).close()
         except (OverflowError, UnicodeError) as error:
             raise place.silent(place.words(error)) from None
-    options = {"pool_pre_ping": True}
+    options: dict = {"poolclass": NullPool}  # a call is rare: no connection is left open for a server to lose
     if url.get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": ANSWER_SECONDS}
     for attempt in range(5):
