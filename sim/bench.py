@@ -28,7 +28,7 @@ from rtl.kit.emit import to_verilog
 
 from . import tools
 
-STALLED = 3
+STALLED = 2
 """Sequences that play under stalls and after a reset, of however many play at full speed: stalls change no values."""
 VISIBLE = ("*__*", "*_clk", "*_rst")
 VERILATOR = ["--no-public-flat-rw", "--output-split", "0", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O0"]

@@ -188,7 +188,7 @@ async def random_stalls(dut, case, rates):
 
 
 @cocotb.test(**TIMEOUT)
-@cocotb.parametrize(case=list(CASES), rates=[(0, 0), (25, 25), (25, 75)])
+@cocotb.parametrize(case=list(CASES), rates=[(0, 0), (25, 75)])
 async def reset_in_traffic(dut, case, rates):
     """A reset of one cycle at a random point; the stimulus then gives its whole answer."""
     run = Run(dut, case, "reset", *rates)

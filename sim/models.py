@@ -46,8 +46,6 @@ SHAPES: dict[str, dict] = {
     "vit-causal": {"form": "vit", "input": "tokens", "vocabulary": 9, "length": 6, "d_model": 8, "d_conv": 2, "mlp": 5,
                    "blocks": 1, "attention_heads": 2, "attention_causal": True, "norm": "layer", "pool": "none",
                    "task": "next_token", "outputs": 9},
-    "mobilenet": {"form": "mobilenet", "input": "image", "image": [4, 6, 2], "patch": [1, 2], "d_model": 5, "inner": 7,
-                  "conv": "grid", "d_conv": 3, "blocks": 2, "merge": [1], "task": "regression", "outputs": 3},
 }
 """Shapes of all forms: odd sizes, one token, a thousand tokens, three blocks, one channel, every norm, no residual, attention."""
 

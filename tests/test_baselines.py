@@ -15,7 +15,7 @@ from rtl.plan.schedule import Schedule
 PATH = Path(__file__).with_name("baselines.json")
 MODEL = Path("models/mars")
 SWEEP = (1, 4, 8, 16, 20, 32, 64, 128, 800)
-BLOCKS = {"xcup": (20, ("block0.x", "block0.conv", "block0.gate", "norm")), "ecp5": (128, ("block0.B", "block0.conv", "norm"))}
+BLOCKS = {"xcup": (20, ("block0.x",)), "ecp5": (128, ("block0.B", "block0.conv", "norm"))}
 
 
 def cycles() -> dict:

@@ -67,8 +67,7 @@ def test_integers_go_on(shape):
     np.testing.assert_allclose(real[scan].reshape(whole.shape), whole, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("shape", "cycles"),
-                         [("emamba-three-blocks", 1), ("mamba2-norm-before", 2), ("pointwise-gated-pool", 3)])
+@pytest.mark.parametrize(("shape", "cycles"), [("mamba2-norm-before", 2), ("pointwise-gated-pool", 9)])
 def test_hardware_goes_on(shape, cycles, tmp_path):
     artifact = random_artifact(ModelConfig(**SHAPES[shape] | {"blocks": 1}, carried=True))
     x = random_inputs(artifact.config, SEQUENCES)

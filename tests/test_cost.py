@@ -98,7 +98,7 @@ def test_foreign_values(monkeypatch):
 
 def test_components():
     """Every instance of the accelerator, and no other."""
-    schedule = Schedule(random_artifact("emamba-image"), 4)
+    schedule = Schedule(random_artifact("standard-one-channel"), 4)
     top = re.search(r"^module top\(.*?^endmodule", to_verilog(Accelerator(schedule)), re.M | re.S)[0]
     instances = [name for _, name in re.findall(r"^  (\\\S+|\w+)\s+(\w+) \($", top, re.M)]
     assert sorted(instances) == sorted(name.replace(".", "_") for name in components(schedule))

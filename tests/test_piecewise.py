@@ -158,7 +158,7 @@ def test_few_codes_take_few_segments():
 def test_any_formats_fit_or_are_refused():
     rng = np.random.default_rng(0)
     fitted = 0
-    for _ in range(300):
+    for _ in range(150):
         name, rule = rng.choice(list(FUNCTIONS)), rng.choice(RULES)
         i, o = (IntFormat(int(b := rng.integers(2, 19)), bool(rng.integers(2)), int(rng.integers(-2, b + 4))) for _ in range(2))
         slope_bits = int(rng.integers(4, 19))
@@ -171,7 +171,7 @@ def test_any_formats_fit_or_are_refused():
         assert table.shift >= 0 and abs(table.slopes).max() < 1 << (slope_bits - 1)
         y = table(codes(i))
         assert o.min <= y.min() and y.max() <= o.max
-    assert fitted > 150
+    assert fitted > 75
 
 
 def test_chord_rule_gives_the_papers_segments():

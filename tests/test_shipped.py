@@ -22,10 +22,11 @@ MODELS = Path("models")
 NAMES = sorted(path.parent.name for path in MODELS.glob("*/manifest.json"))
 NO_LICENCE = {"cifar10"}
 """Data sets that cannot ship: of their artifacts, only the golden sequences are known here."""
-ALIKE = {"mars", "mars_random", "mars_random_int8", "mars_small", "mars_mamba2", "japanese_vowels", "radhar"}
-"""Of the form of another one, such as `mars_int8`, `mars_best` or `japanese_vowels_mamba2`: their sample is not built again.
+ALIKE = {"mars", "mars_int8", "mars_layer", "mars_mamba2", "mars_random", "mars_random_int8", "mars_rms", "mars_small",
+         "japanese_vowels", "radhar"}
+"""Of the form of another one, such as `mars_best` or `japanese_vowels_mamba2`, or with a norm that `test_models` has: their sample is not built again.
 `mars` itself runs in full."""
-MULTIPLIERS, LONG_MULTIPLIERS, LONG = 100, 300, 100
+MULTIPLIERS, LONG_MULTIPLIERS, LONG = 60, 300, 100
 """Of the sample's designs, which are built fast; more where sequences have more than LONG tokens, since these run for long."""
 SEQUENCES, LONG_SEQUENCES = 2, 1
 """Of a sample in hardware: the second begins where the first has left its state."""

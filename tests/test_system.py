@@ -88,7 +88,7 @@ def test_what_cannot_be_loaded(desk):
         describe(system, frames_of(first, 1), wide)
 
 
-TRAFFIC = 2500
+TRAFFIC = 1200
 """Random operations on each of two designs."""
 
 
