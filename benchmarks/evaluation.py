@@ -25,7 +25,7 @@ from emamba.run.reference import Reference
 from rtl.plan.planner import CYCLES_PER_TOKEN
 from rtl.plan.schedule import Schedule
 
-from . import activities, forms, streams
+from . import activities, baselines, forms, streams
 from .sections import write
 
 MODELS = Path("models")
@@ -324,6 +324,7 @@ SECTIONS = {"shipped": (shipped, table_shipped), "steps": (steps, table_steps), 
             "segments": (segments, table_segments), "units": (units, table_units), "norms": (norms, table_norms),
             "training": (training, table_training), "searched": (searched, table_searched), "lengths": (lengths, table_lengths),
             "long": (long, table_long), "forms": (forms.forms, forms.table_forms),
+            "baselines": (baselines.baselines, baselines.table_baselines),
             "activities": (activities.activities, activities.table_activities),
             "streams": (streams.streams, streams.table_streams), "neighbours": (streams.neighbours, streams.table_neighbours),
             "folded": (lambda: forms.folded((bench := Bench(BASE)).artifact, bench.data), forms.table_folded)}
