@@ -39,12 +39,7 @@ def load(split: str | None, directory: Path) -> Dataset:
         raise SettingError(f"data set wikitext2 has no split '{split}'; write [official-]{'|'.join(VOCABULARIES)}[-L] with "
                            "L, the tokens of a window, up to 999999, such as bpe512-256")
     official, kind, length = bool(found[1]), found[2], int(found[3] or LENGTH)
-    folders = (*(directory / name for name in FOLDERS), directory)
-    form = next((form for form in (WORDS, RAW) if find_folder(folders, _names(form, "test"))), None)
-    if form is None:
-        _refuse_parquet(folders)
-        raise InputError(f"no WikiText-2 data in {folders[0]}, {folders[1]} or {directory}: {REMEDY}")
-    texts = _texts(find_folder(folders, _names(form, "test")), form, official)
+    texts, form = _find(directory, official)
     pairs = bytepair.learn(texts[0], VOCABULARIES[kind])
     arrays = [windows(bytepair.encode(text, pairs), length, f"the {part} part of WikiText-2")
               for text, part in zip(texts, ("training", "validation", "test"), strict=True)]
@@ -56,6 +51,21 @@ def load(split: str | None, directory: Path) -> Dataset:
         x_train=x_train, y_train=y_train, x_validate=x_validate, y_validate=y_validate, x_test=x_test, y_test=y_test,
         token_bytes=bytepair.lengths(pairs), bytes_per_word=len(texts[2]) / words(texts[2]),
     )
+
+
+def plain_texts(directory: Path, official: bool = False) -> tuple[bytes, bytes, bytes]:
+    """Training, validation and test text of the splits that are or are not `official`."""
+    return _find(directory, official)[0]
+
+
+def _find(directory: Path, official: bool) -> tuple[tuple[bytes, bytes, bytes], tuple[str, ...]]:
+    """The texts, and how their files are named."""
+    folders = (*(directory / name for name in FOLDERS), directory)
+    form = next((form for form in (WORDS, RAW) if find_folder(folders, _names(form, "test"))), None)
+    if form is None:
+        _refuse_parquet(folders)
+        raise InputError(f"no WikiText-2 data in {folders[0]}, {folders[1]} or {directory}: {REMEDY}")
+    return _texts(find_folder(folders, _names(form, "test")), form, official), form
 
 
 def _names(form: tuple[str, ...], part: str) -> tuple[str, ...]:
