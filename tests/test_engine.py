@@ -36,12 +36,14 @@ from sim.small import artifact_of, frames_of
 CASES = {
     "odd": ("emamba-odd", {}, Machine(8, 2), {}),
     "one token, no multiplier beside": ("emamba-one-token", {}, Machine(1, 1), {"rounding": "truncate"}),
-    "three lanes, carried, tiles": ("emamba-three-blocks", {"carried": True, "blocks": 1, "length": 6}, Machine(3, 1, tile=2),
-                                    {}),
+    "carried, tiles, a filter": ("emamba-three-blocks", {"carried": True, "blocks": 1, "length": 6, "task": "regression",
+                                                         "smooth": 2}, Machine(3, 1, tile=2), {}),
     "standard, narrow multipliers": ("standard-sequence", {"blocks": 1, "length": 4}, Machine(8, 4, 16),
                                      {"rounding": "half_even"}),
     "per token, no residual": ("standard-image", {"pool": "none", "norm": "layer"}, Machine(3, 3), {}),
     "tiles and means": ("standard-thousand", {"length": 12, "norm": "rms"}, Machine(4, 2, tile=4), {}),
+    "heads, ids": ("mamba2-norm-before", {"initial_state": False, "blocks": 1, "norm": "range"}, Machine(5, 1), {}),
+    "both directions, pairs": ("emamba-odd", {"direction": "both", "d_model": 5, "length": 4}, Machine(16, 4), {}),
 }
 
 
@@ -109,7 +111,7 @@ def test_hazards_are_refused():
         instruction.chain = chain
 
 
-@pytest.mark.parametrize(("lanes", "posts", "least"), [(8, 2, 0.89), (20, 4, 0.75), (40, 8, 0.56)])
+@pytest.mark.parametrize(("lanes", "posts", "least"), [(8, 2, 0.898), (20, 4, 0.858), (40, 8, 0.683)])
 def test_utilization_of_mars(lanes, posts, least):
     schedule = EngineSchedule(load(SHIPPED), Machine(lanes, posts))
     report = schedule.report()
@@ -119,8 +121,10 @@ def test_utilization_of_mars(lanes, posts, least):
 
 
 @pytest.mark.parametrize(("shape", "settings", "sentence"), [
-    ("mamba2-groups", {}, "node 'block0.y': the engine has no instructions for a HeadScan; build it with --organization "
-     "pipeline"),
+    ("hybrid-attention", {}, "node 'block1.attention': the engine has no instructions for an Attention; build it with "
+     "--organization pipeline"),
+    ("mamba2-groups", {}, "node 'block0.y': the engine has one B and one C for all channels"),
+    ("mamba2-norm-before", {}, "node 'block0.y': the engine begins with states of zeros"),
     ("emamba-odd", {"input_term": "delta_b"}, "node 'block0.y': the engine has the input term"),
     ("emamba-odd", {"weight_scale": "dyadic"}, "the engine has power-of-two scales alone"),
 ])

@@ -18,6 +18,7 @@ from .memory_map import allocate
 from .micro import A as First
 from .micro import B, Buffer, Instruction, MicroOp, Operand, Stat, To, Walk, When, Zero, bits_of, idle
 from .micro import Body as Repeat
+from .pairs import pair
 from .registry import executor_of
 from .timing import check, lane_faults, settle
 
@@ -41,6 +42,7 @@ class Compiler:
                 op = artifact.operators[node.name]
                 executor_of(node, op).compile(self, node, op)
         self._carry()
+        self.instructions = pair(self.instructions, machine)
 
     # -- what executors ask ---------------------------------------------------------------------------------------------------
 
@@ -84,7 +86,8 @@ class Compiler:
             fields = {"format": op.o, "rounding": op.rounding} | fields
         if "dest" not in fields:
             fields["dest"] = self.store(node)
-        if fields["dest"] is not None and node.name in self.graph.outputs:
+        results = node.name in self.graph.outputs and node.name in fields["traces"]
+        if results and "out" not in fields and fields["dest"] is not None:
             fields |= {"dest": None, "out": True}
         chain = list(chain)
         cycles = sum(body.cycles for body in chain)
@@ -183,7 +186,8 @@ class Program:
     @cached_property
     def value_bits(self) -> int:
         """Signed bits of a value in memory."""
-        stored = [i.table_format if i.table is not None else i.format for i in self.instructions if i.dest]
+        results = [result for i in self.instructions for result in i.results if result.dest]
+        stored = [i.table_format if i.table is not None else i.format for i in results]
         return max(o.bits + (not o.signed) for o in stored)
 
     def used(self, name: str) -> set:
@@ -200,7 +204,9 @@ def compile_program(artifact: Artifact, machine: Machine) -> Program:
     """The program of an artifact, in the largest tiles that the machine's rows hold; refuses what cannot be."""
     graph = artifact.graph
     _ = graph.input, graph.output
+    whole = any(node.operator.whole for node in graph)
     tiles = [n for n in range(min(machine.tile, graph.length), 0, -1) if graph.length % n == 0]
+    tiles = [graph.length] if whole else tiles
     for tile in tiles:
         compiled = Compiler(artifact, machine, tile)
         rows = allocate(compiled.instructions)

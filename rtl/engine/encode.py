@@ -61,9 +61,13 @@ class Encoded:
                 "takes": i.takes_input, "last_beat": -(-i.lanes // posts) - 1, "tail": (i.lanes - 1) % posts,
                 "final": i is program.instructions[-1], "dest": i.dest.base if i.dest else 0,
                 "dest_stride": i.dest.stride if i.dest else 0}
+        other = i.second or i
+        word |= {"double": i.second is not None, "shift_2": self.left + other.shift,
+                 "clip_2": self._number(self.clips, self._clip(other)), "dest_2": other.dest.base if other.dest else 0,
+                 "dest_2_stride": other.dest.stride if other.dest else 0, "last_beat_2": -(-other.lanes // posts) - 1}
         for n in range(OPERANDS):
             operand = i.operands[n] if n < len(i.operands) else None
-            word |= {f"x{n}": operand.base if operand else 0, f"x{n}_stride": operand.stride if operand else 0,
+            word |= {f"x{n}": operand.base if operand else 0, f"x{n}_stride": operand.stride & self.row_mask if operand else 0,
                      f"x{n}_grouped": bool(operand and operand.grouped), f"x{n}_walk": int(operand.walk) if operand else 0}
         return {key: int(value) for key, value in word.items()}
 
@@ -79,7 +83,7 @@ class Encoded:
         return self._chains[key]
 
     def _micro(self, m: MicroOp) -> dict:
-        return {"x": m.x or 0, "weight": int(m.weight),
+        return {"x": m.x or 0, "weight": int(m.weight), "indexed": int(m.indexed),
                 "next_state": int(m.state == "last"), "a": int(m.a), "b": int(m.b), "constant": m.constant,
                 "first": int(m.first), "acc": int(m.acc), "to": int(m.to), "at_last": int(m.at_last), "skip": int(m.skip),
                 "zero": int(m.zero)}
@@ -91,7 +95,7 @@ class Encoded:
         return found.index(value)
 
     def _clip(self, i: Instruction) -> Clip:
-        return Clip(i.format.min if i.low is None else i.low, i.format.max, i.rounding)
+        return Clip(i.format.min if i.low is None else i.low, i.format.max if i.high is None else i.high, i.rounding)
 
     def _table(self, i: Instruction) -> int:
         if i.table is None:
@@ -104,11 +108,17 @@ class Encoded:
 
     # -- widths ---------------------------------------------------------------------------------------------------------------
 
+    @property
+    def row_mask(self) -> int:
+        """Addresses of rows wrap at it."""
+        return (1 << (max(2, self.program.rows) - 1).bit_length()) - 1
+
     @cached_property
     def shifts(self) -> tuple[int, int]:
         """Least and largest shift to the right of a sum."""
-        found = [i.shift for i in self.program.instructions if i.drains]
-        least = [i.shift - (0 if i.norm is None else i.norm.largest_shift) for i in self.program.instructions if i.drains]
+        results = [result for i in self.program.instructions if i.drains for result in i.results]
+        found = [i.shift for i in results]
+        least = [i.shift - (0 if i.norm is None else i.norm.largest_shift) for i in results]
         return min((0, *least)), max((0, *found))
 
     @property

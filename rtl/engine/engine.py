@@ -32,7 +32,7 @@ class Engine(wiring.Component):
 
     def _traced(self) -> dict[str, Port]:
         artifact = self.schedule.artifact
-        names = [name for i in self.encoded.program.instructions for name in i.traces if name]
+        names = [name for each in self.encoded.program.instructions for i in each.results for name in i.traces if name]
         return {name: Port(artifact.operators[name].o, artifact.graph[name].width, self.encoded.machine.posts) for name in names}
 
     def elaborate(self, platform):
@@ -65,6 +65,9 @@ class Engine(wiring.Component):
         row = [read.data.word_select(k, bits).as_signed() for k in range(lanes)]
         channel = Signal(signed(bits))
         m.d.comb += channel.eq(Array(row)[factors.lane])
+        if any(micro.to is To.INDEX for micro in e.micros):
+            with m.If(factors.to == To.INDEX):
+                m.d.sync += sequencer.index.eq(channel)
         norm = self._norm(m, sequencer, post)
         a_shared, b_shared = self._shared(m, factors, channel, norm)
         for k in range(lanes):
@@ -157,8 +160,9 @@ class Engine(wiring.Component):
         """Traces."""
         for k, name in enumerate(self.trace):
             tap = getattr(self, f"trace_{k}")
-            number, source = next((n, post.plain if place == 0 and i.table is not None else post.results)
-                                  for n, i in enumerate(self.encoded.program.instructions)
-                                  for place, traced in enumerate(i.traces) if traced == name)
-            m.d.comb += [tap.fire.eq(post.valid & (post.number == number)),
+            number, second, source = next((n, second, post.plain if place == 0 and i.table is not None else post.results)
+                                          for n, each in enumerate(self.encoded.program.instructions)
+                                          for second, i in enumerate(each.results)
+                                          for place, traced in enumerate(i.traces) if traced == name)
+            m.d.comb += [tap.fire.eq(post.valid & (post.number == number) & (post.second == second)),
                          *(lane.eq(value) for lane, value in zip(tap.payload.data, source, strict=True))]

@@ -1,5 +1,7 @@
 """A program that a person can read."""
 
+from dataclasses import replace
+
 from .compiler import Program
 from .micro import IDLE, A, B, Body, Instruction, MicroOp, Operand, Stat, To, When, Zero
 
@@ -11,6 +13,8 @@ def listing(program: Program) -> str:
              f"{program.rows} rows of values, {len(program.weights)} of weights, {program.states} of states"]
     for number, i in enumerate(program.instructions):
         lines.append(f"{number:3} {i.name}: {_head(i, program.weight_base[number])}")
+        if i.second is not None:
+            lines.append(f"    {i.second.name} in its other lanes: {_head(replace(i.second, weights=None), 0)}")
         lines += [f"      {_body(body)}" for body in i.chain if not i.takes_input]
     return "\n".join([*lines, ""])
 

@@ -10,7 +10,7 @@ def lifetimes(instructions: Sequence[Instruction]) -> dict[Buffer, tuple[int, in
     found: dict[Buffer, tuple[int, int]] = {}
     for k, instruction in enumerate(instructions):
         touched = [operand.buffer for operand in instruction.operands]
-        touched += [instruction.dest.buffer] if instruction.dest else []
+        touched += [result.dest.buffer for result in instruction.results if result.dest]
         for buffer in touched:
             first, _ = found.get(buffer, (k, k))
             found[buffer] = (0, len(instructions)) if buffer.kept else (first, k)

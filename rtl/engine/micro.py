@@ -31,16 +31,17 @@ class Acc(IntEnum):
 
 
 class To(IntEnum):
-    """Where a sum goes: nowhere, to the post-processors, into a lane's HELD or KEPT, into the state, to the decays; ROW puts the
-    row that is read into KEPT, without a product."""
+    """Where a sum goes: nowhere, to the post-processors, into a lane's HELD or KEPT, into the state, to the decays; without a
+    product, ROW puts the row that is read into KEPT, and INDEX a channel of it before the addresses of weights."""
 
-    NONE, DRAIN, HELD, KEPT, STATE, DECAY, ROW = range(7)
+    NONE, DRAIN, HELD, KEPT, STATE, DECAY, ROW, INDEX = range(8)
 
 
 class Zero(IntEnum):
-    """When the second factor is zero: never, before a sequence's first token, of the first token's state, in the first tile."""
+    """When the second factor is zero: never; before a sequence's first token; of the first token's state; in the first tile; in a
+    sequence that begins anew; in one that goes on."""
 
-    NEVER, BEFORE, STATE, TILE = range(4)
+    NEVER, BEFORE, STATE, TILE, NEW, OLD = range(6)
 
 
 class Walk(IntEnum):
@@ -67,12 +68,14 @@ PIECE = 8
 
 @dataclass(frozen=True)
 class MicroOp:
-    """One cycle of all lanes. `x`: the operand that is read, or None; `weight`: whether a row of weights is; `state`: "read" or
+    """One cycle of all lanes. `x`: the operand that is read, or None; `weight`: whether a row of weights is, `indexed`: the one
+    that the index chooses; `state`: "read" or
     "last" (then the next row comes). `first` is what the product of a body's first step is added to, `acc` those of the others.
     With `at_last` the sum goes `to` in the last step alone; with `skip` the last step is idle."""
 
     x: int | None = None
     weight: bool = False
+    indexed: bool = False
     state: str = ""
     a: A = A.WEIGHT
     b: B = B.ROW
@@ -87,7 +90,7 @@ class MicroOp:
     @property
     def works(self) -> bool:
         """Whether it multiplies."""
-        return self != IDLE and self.to is not To.ROW
+        return self != IDLE and self.to not in (To.ROW, To.INDEX)
 
 
 IDLE = MicroOp()
@@ -125,12 +128,13 @@ class Buffer:
 
 @dataclass
 class Operand:
-    """Rows that an instruction reads: of `buffer`, from its token number `token` on; `grouped`: a row a group."""
+    """Rows that an instruction reads: of `buffer`, from its token number `token` on, or `backwards`; `grouped`: a row a group."""
 
     buffer: Buffer
     token: int = 0
     grouped: bool = False
     walk: Walk = Walk.STAY
+    backwards: bool = False
 
     @property
     def base(self) -> int:
@@ -138,7 +142,7 @@ class Operand:
 
     @property
     def stride(self) -> int:
-        return self.buffer.rows
+        return -self.buffer.rows if self.backwards else self.buffer.rows
 
 
 @dataclass
@@ -151,12 +155,13 @@ class Instruction:
     bias: of every result, or None
     state: first row of the state, or None
     dest: where results go; None: to no memory
-    format, low: of the results, and their lower limit; table: then a function of them
+    format, low, high: of the results, and their limits where others; table: then a function of them
     before: tokens that lie before the sequence, of Zero.BEFORE
     bounds: largest |sum|, |HELD| and |KEPT|
     samples: cycle of a token in which a norm's scalars are read at the latest
     work: multiplications of a token
     traces: nodes whose values are the results before and after the table
+    second: another one, whose results follow in the same row (`rtl.engine.pairs`)
     """
 
     name: str
@@ -171,6 +176,7 @@ class Instruction:
     dest: Operand | None = None
     format: IntFormat = field(default_factory=lambda: IntFormat(8))
     low: int | None = None
+    high: int | None = None
     shift: int = 0
     rounding: Rounding = Rounding.HALF_UP
     table: np.ndarray | None = None
@@ -190,6 +196,12 @@ class Instruction:
     work: int = 0
     traces: tuple[str, str] = ("", "")
     gap: int = 0
+    second: "Instruction | None" = None
+
+    @property
+    def results(self) -> "list[Instruction]":
+        """Itself, and the one whose results share its lanes."""
+        return [self] if self.second is None else [self, self.second]
 
     @property
     def group_cycles(self) -> int:

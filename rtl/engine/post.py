@@ -31,7 +31,7 @@ class Post(wiring.Component):
     """A row drains from `sums` in the cycles after `capture`, as many values a cycle as there are post-processors.
 
     `write`: `results` go to `row`, beat `beat` of it. `give`: they leave, with `first` and `last`. `plain` are those before the
-    table; `number` is their instruction's.
+    table; `number` is their instruction's, `second` says that they are its second ones.
     """
 
     def __init__(self, encoded: Encoded):
@@ -44,7 +44,7 @@ class Post(wiring.Component):
             "shift": range(e.shifts[1] + e.left + 1), "clip": range(max(2, len(e.clips))), "tabled": 1,
             "table": range(max(2, len(e.tables))), "stat": 2, "stores": 1, "out": 1, "biased": 1,
             "number": range(max(2, len(e.words))), "first_group": 1, "last_group": 1, "last_beat": range(max(2, machine.beats)),
-            "tail": range(max(2, machine.posts)), "token": token, "row": range(self.rows), "first": 1, "last": 1,
+            "tail": range(max(2, machine.posts)), "token": token, "row": range(self.rows), "first": 1, "last": 1, "second": 1,
         })
         super().__init__({
             "capture": In(1), "first_group": In(1), "first_token": In(1), "last_group": In(1), "last_token": In(1),
@@ -53,7 +53,8 @@ class Post(wiring.Component):
             "sums": In(signed(e.sum_bits)).array(machine.lanes),
             "write": Out(1), "row": Out(range(self.rows)), "beat": Out(range(max(2, machine.beats))),
             "results": Out(signed(e.final_bits)).array(machine.posts), "plain": Out(signed(e.result_bits)).array(machine.posts),
-            "valid": Out(1), "number": Out(range(max(2, len(e.words)))), "give": Out(1), "first": Out(1), "last": Out(1),
+            "valid": Out(1), "number": Out(range(max(2, len(e.words)))), "second": Out(1), "give": Out(1), "first": Out(1),
+            "last": Out(1),
             "ranged": Out(1), "squared": Out(1), "begins": Out(1), "ends": Out(1), "counts": Out(machine.posts),
             "token": Out(token),
             "raw": Out(signed(e.drained_bits)).array(machine.posts), "square_begins": Out(1), "square_ends": Out(1),
@@ -66,6 +67,7 @@ class Post(wiring.Component):
         posts, beats = e.machine.posts, e.machine.beats
         drained = [Signal(signed(e.sum_bits), name=f"drained_{k}") for k in range(e.machine.lanes)]
         now, draining, beat = Signal(self.settings, name="now"), Signal(), Signal(range(max(2, beats)))
+        then, double, second_row = Signal(self.settings, name="then"), Signal(), Signal(range(self.rows))
         row, token_row, token = Signal(range(self.rows)), Signal(range(self.rows)), Signal(now.token.shape())
         end = beat == now.last_beat
 
@@ -88,13 +90,19 @@ class Post(wiring.Component):
                 now.last_beat.eq(Mux(self.last_group, i.last_beat, beats - 1)), now.tail.eq(i.tail), now.token.eq(new_token),
                 now.row.eq(new_row), row.eq(new_row), token.eq(new_token), draining.eq(1), beat.eq(0),
                 now.first.eq(self.first_token & (self.tile_begins | i.late) & self.started),
-                now.last.eq(self.last_token & self.tile_ends),
+                now.last.eq(self.last_token & self.tile_ends), now.second.eq(0), double.eq(i.double),
             ]
+            new_second = Mux(self.first_token, i.dest_2, second_row + i.dest_2_stride)
+            m.d.sync += [then.shift.eq(i.shift_2), then.clip.eq(i.clip_2), then.stores.eq(1), then.biased.eq(i.biased),
+                         then.number.eq(self.instruction_number), then.last_beat.eq(i.last_beat_2), then.row.eq(new_second),
+                         then.second.eq(1), second_row.eq(new_second)]
             with m.If(self.first_group):
                 m.d.sync += token_row.eq(new_row)
+        with m.Elif(draining & end & double):  # the row's second results
+            m.d.sync += [now.eq(then), beat.eq(0), double.eq(0)]
         with m.Elif(draining):
             m.d.sync += [beat.eq(beat + 1), draining.eq(~end)]
-        biases = self._biases(m, now, draining & ~end)
+        biases = self._biases(m, now, draining & (~end | double))
 
         # Sum with bias; rounded; clipped.
         stages = [(now, beat, draining)]
@@ -109,6 +117,7 @@ class Post(wiring.Component):
         last0, last2 = (s.last_group & (b == s.last_beat) for s, b in ((s0, b0), (s2, b2)))
         m.d.comb += [
             self.valid.eq(l2), self.write.eq(l2 & s2.stores), self.row.eq(s2.row), self.beat.eq(b2), self.number.eq(s2.number),
+            self.second.eq(s2.second),
             self.give.eq(l2 & s2.out), self.first.eq(s2.first), self.last.eq(s2.last),
             self.ranged.eq(l2 & (s2.stat == Stat.RANGE)), self.begins.eq(s2.first_group & (b2 == 0)), self.ends.eq(last2),
             self.token.eq(s2.token), self.counts.eq(Cat(~last2 | (s2.tail >= p) if p else Const(1) for p in range(posts))),

@@ -50,7 +50,7 @@ class Sequencer(wiring.Component):
             "input_row": Out(range(self.rows)), "input_beat": Out(range(max(2, machine.beats))),
             "room": In(1), "reserve": Out(1),
             "first_tile": Out(1), "last_tile": Out(1), "tile_begins": Out(1), "tile_ends": Out(1), "fresh": Out(1),
-            "started": Out(1),
+            "started": Out(1), "index": In(range(max(2, len(program.weights)))),
         })
 
     def elaborate(self, platform):
@@ -98,19 +98,21 @@ class Sequencer(wiring.Component):
         grouped = Array(i[f"x{n}_grouped"] for n in range(OPERANDS))[u.x]
         walk = Array(i[f"x{n}_walk"] for n in range(OPERANDS))[u.x]
         move = Mux(walk == Walk.CHANNEL, row, Mux(walk == Walk.TOKEN, walked, 0))
-        m.d.comb += [self.x.eq(bases[u.x] + Mux(grouped, group, 0) + move), self.weight.eq(weight), self.state.eq(state)]
+        m.d.comb += [self.x.eq(bases[u.x] + Mux(grouped, group, 0) + move), self.state.eq(state),
+                     self.weight.eq(weight + Mux(u.indexed, self.index, 0))]
 
         # What goes down.
         last, first = k == body.steps, k == 0
         skipped = u.skip & last
         capture = go & ~skipped & (last | ~u.at_last)
-        before = self.fresh & (self.token + k < i.before)
+        before, new = self.fresh & (self.token + k < i.before), Mux(i.late, self.started, self.fresh)
         m.d.comb += [
             self.issue.a.eq(u.a), self.issue.b.eq(u.b), self.issue.constant.eq(u.constant), self.issue.lane.eq(lane),
             self.issue.acc.eq(Mux(first, u.first, u.acc)), self.issue.to.eq(Mux(capture, u.to, To.NONE)),
             self.issue.works.eq(go & ~skipped),
             self.issue.zero.eq((u.zero == Zero.BEFORE) & before | (u.zero == Zero.STATE) & self.fresh & (self.token == 0)
-                               | (u.zero == Zero.TILE) & self.first_tile),
+                               | (u.zero == Zero.TILE) & self.first_tile | (u.zero == Zero.NEW) & new
+                               | (u.zero == Zero.OLD) & ~new),
             self.issue.first_group.eq(group == 0), self.issue.first_token.eq(self.token == 0),
             self.issue.last_group.eq(group == i.groups), self.issue.last_token.eq(self.token == i.tokens),
         ]

@@ -16,6 +16,8 @@ from .machine import Machine
 from .micro import A, B, Instruction, MicroOp, Stat, To, Walk, When
 
 SUM, WRITTEN = 4, 8
+INDEXED = 2
+"""Cycles from the issue that chooses an index to the one that uses it."""
 TURN = 5
 """Cycles between an instruction's last issue and the next one's first, beside that one's gap."""
 SKIPPED = 2
@@ -54,18 +56,21 @@ def steps(instruction: Instruction) -> Iterator[Step]:
 def lane_faults(instruction: Instruction, machine: Machine, decay: int) -> list[str]:
     """What a lane would read at the wrong time, over three groups that follow each other. `decay`: cycles from a product δ·A to
     the first micro-operation that may use its decay."""
-    faults, ready, decays, drained = [], {"HELD": 0, "KEPT": 0}, [], -machine.beats
+    faults, ready, decays, drained = [], {"HELD": 0, "KEPT": 0, "INDEX": 0}, [], -machine.beats
     found = [step for step in steps(instruction) if step.issues]
     states = sum(step.to is To.DECAY for step in found)
     for group in range(3):
         for step in found:
             at, op = step.at + group * instruction.group_cycles, step.op
             wanted = ["HELD"] * (B.HELD <= op.b <= B.HELD_HIGH) + ["KEPT"] * (op.a is A.KEPT)
+            wanted += ["INDEX"] * op.indexed
             faults += [f"{name} is read in cycle {at} and comes in {ready[name]}" for name in wanted
                        if op.works and at < ready[name]]
             if op.works and op.a in (A.DECAY, A.DECAY_UP) and sum(come <= at for come in decays) != group * states + step.k + 1:
                 faults.append(f"the decay that is read in cycle {at} is another state's")
-            if step.to is To.ROW:
+            if step.to is To.INDEX:
+                ready["INDEX"] = at + INDEXED
+            elif step.to is To.ROW:
                 ready["KEPT"] = at + 1
             elif step.to in (To.HELD, To.KEPT):
                 ready[step.to.name] = at + SUM
@@ -118,8 +123,9 @@ class Walker:
                 moved = {Walk.STAY: 0, Walk.CHANNEL: step.k // self.machine.lanes,
                          Walk.TOKEN: step.k * operand.buffer.rows}[operand.walk]
                 looked.append((step.at, operand.base + moved, operand.grouped, operand.stride))
-            if step.to is To.DRAIN and dest:
-                made.append((step.at + WRITTEN + self.machine.beats - 1, dest.base, 1, dest.stride))
+            if step.to is To.DRAIN:
+                made += [(step.at + WRITTEN + self.machine.beats - 1, result.dest.base, 1, result.dest.stride)
+                         for result in instruction.results if result.dest]
         if instruction.norm is not None:
             looked += [(instruction.samples - instruction.lead, self.rows + kind * self.tile, 0, 1) for kind in range(2)]
         if instruction.stat is not Stat.NONE:

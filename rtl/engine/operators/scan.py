@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from emamba.base.errors import DesignLimit
+from emamba.ops import HeadScan as HeadOperator
 from emamba.ops import Scan as Operator
 
 from ..decays import Decay
-from ..micro import IDLE, PIECE, A, Acc, B, Body, MicroOp, To, Walk, Zero, idle
+from ..micro import IDLE, PIECE, A, Acc, B, Body, Buffer, MicroOp, Operand, To, Walk, Zero, idle, inner
 from ..registry import Executor, executes
 from ..timing import SUM
 
@@ -42,8 +43,10 @@ class Scan(Executor):
         settled = idle(SUM + 1 - states)  # the last state is written before it is read
         chain = [Body(tuple(head)), *wait, Body(tuple(step), states), *settled, *self._output(c, op)]
         du = op.dt.magnitude * op.u.magnitude
-        c.emit(node, op, chain, operands=[c.load(name, walk) for name, walk in zip(node.inputs, WALKS, strict=True)],
-               weights=c.rows(np.concatenate([op.A[:, :1], op.D[:, None], op.A[:, 1:]], 1)),
+        operands = [c.load(name, walk) for name, walk in zip(node.inputs, WALKS, strict=True)]
+        rates = self._rates(c, node, op, operands)
+        c.emit(node, op, chain, operands=operands,
+               weights=c.rows(np.concatenate([rates[:, :1], op.direct[:, None], rates[:, 1:]], 1)),
                state=c.state(c.machine.groups(node.width) * states), shift=op.y_shift, scan=op, held=du,
                kept=max(op.dt.magnitude, op.d.magnitude * op.u.magnitude), work=node.width * (4 * states + 2),
                bound=max(op.y_bound, (op.h.magnitude << op.a_bar.bits) + op.term_bound, du * op.B.magnitude))
@@ -58,6 +61,10 @@ class Scan(Executor):
         if op.dt.signed or (op.hold and (op.A == 0).any()):
             raise DesignLimit("the engine needs a δ without a sign and an A below 0: quantize the checkpoint again")
 
+    def _rates(self, c, node, op, operands):
+        """A of every channel and state; `operands` gets a δ for every channel."""
+        return op.A
+
     def _output(self, c, op) -> list[Body]:
         """D·u · 2^d_shift, which steps to the left bring to its place, and C·h."""
         parts = [B.WIDE_HIGH, B.WIDE_LOW] if c.narrow(op.h_wide.bits) else [B.WIDE]
@@ -71,3 +78,24 @@ class Scan(Executor):
             higher = MicroOp(a=A.CONSTANT, b=B.CONSTANT, first=Acc.RAISE, acc=Acc.RAISE)
             reads = [direct, *[higher] * (raises - len(parts) + 1), replace(reads[0], first=Acc.ADD), *reads[1:]]
         return [Body((micro,), op.d_state, rewind=True) if micro.x == READ else Body((micro,)) for micro in reads]
+
+
+@executes(HeadOperator)
+class HeadScan(Scan):
+    """δ of a head goes to all its channels first, as a product with ones."""
+
+    def _refuse(self, op):
+        super()._refuse(op)
+        if op.groups > 1:
+            raise DesignLimit(f"the engine has one B and one C for all channels, but this scan has {op.groups}: build it with "
+                              "--organization pipeline")
+
+    def _rates(self, c, node, op, operands):
+        ones = np.kron(np.eye(op.heads, dtype=np.int64), np.ones((op.head_dim, 1), np.int64))
+        tokens, _ = c.rate(node)
+        spread = Operand(Buffer(f"{node.name}.delta", c.machine.groups(node.width), tokens), 0, True)
+        heads = c.load(node.inputs[DELTA], Walk.CHANNEL)
+        c.emit(node, None, [Body((inner(x=0, weight=True, b=B.CHANNEL),), op.heads)], name=f"{node.name}.delta", operands=[heads],
+               weights=c.rows(ones), dest=spread, format=op.dt, bound=op.dt.magnitude, traces=("", ""))
+        operands[DELTA] = spread
+        return np.repeat(np.repeat(op.A, op.head_dim, 0), op.d_state, 1)
