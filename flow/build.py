@@ -18,7 +18,7 @@ from boards.zynqmp.presets import PRESETS
 from boards.zynqmp.target import Target
 from emamba.artifact import SHIPPED, Artifact, load
 from emamba.base.door import guarded
-from emamba.base.errors import SettingError
+from emamba.base.errors import DesignLimit, SettingError
 from emamba.base.options import at_least, check, cycles, real
 from emamba.graph import import_models
 from emamba.io.files import change_record, check_replaceable, foreign, write_folder
@@ -26,7 +26,7 @@ from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from flow.organization import add_engine, machine_of
 from rtl.engine.listing import listing
-from rtl.engine.machine import Machine
+from rtl.engine.machine import MOST_LANES, Machine
 from rtl.engine.schedule import EngineSchedule
 from rtl.kit.datapath import Products
 from rtl.kit.emit import to_verilog
@@ -72,7 +72,7 @@ FASTEST = 1e5
 """MHz; above it, a period is not a whole picosecond, and no chip reaches it."""
 RECORD = "report.json"
 """The report of an output, by which what was written is known."""
-ENGINES = ("verilog", "axi")
+ENGINES = ("verilog", "axi", "ulx3s", "zcu104", "kv260")
 """Targets that an engine can be built for."""
 SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""
@@ -112,7 +112,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--artifact", type=Path, default=SHIPPED, help="the artifact's folder (default: the shipped MARS model)")
     parser.add_argument("--out", type=Path, help="folder to write (default: build/TARGET)")
-    add_engine(parser)
+    add_engine(parser, auto=True)
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument("--cycles-per-token", **cycles(), metavar="T",
                       help=f"cycles a token may take: few are fast, many are small (default: {CYCLES_PER_TOKEN}, "
@@ -180,8 +180,7 @@ def build(options: argparse.Namespace) -> int:
                            f"target {options.target}")
     default = getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
     asked = request(options, target.DEVICE, default, getattr(target, "PRODUCTS", None))
-    machine = machine_of(options)
-    planned = plan(envelope(artifact) if live else artifact, asked) if machine is None else _engine(options, artifact, machine)
+    planned = _organized(options, artifact, asked)
     schedule = planned.schedule
     design = System(schedule, choice, artifact) if system else schedule
     _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
@@ -212,14 +211,36 @@ def build(options: argparse.Namespace) -> int:
     return 0
 
 
+def _organized(options: argparse.Namespace, artifact: Artifact, asked: Request) -> Plan:
+    """The design in the organization that is asked for; of both, the faster one."""
+    machine, special = machine_of(options), options.state == "kept" or options.parity == "yes"
+    if machine is not None:
+        return _engine(options, artifact, machine)
+    artifact = envelope(artifact) if options.weights == "loadable" else artifact
+    if options.organization == "pipeline" or special or options.target not in ENGINES:
+        return plan(artifact, asked)
+    if options.multipliers is None:
+        raise SettingError("--organization auto compares designs of as many multipliers: add --multipliers N")
+    found, refusals = [], []
+    for make in (lambda: plan(artifact, asked),
+                 lambda: Plan(EngineSchedule(artifact, Machine(min(options.multipliers, MOST_LANES))))):
+        try:
+            found.append(make())
+        except DesignLimit as error:
+            refusals.append(error)
+    if not found:
+        raise refusals[0]
+    return min(found, key=lambda planned: planned.schedule.cycles_per_frame)
+
+
 def _engine(options: argparse.Namespace, artifact: Artifact, machine: Machine) -> Plan:
     """An engine, whose lanes decide its rate."""
     if options.target not in ENGINES:
         raise SettingError(f"--organization engine is for {', '.join(ENGINES)}, not for the target {options.target}")
-    for name in ("cycles_per_token", "multipliers", "frames_per_second", "device", "products", "decays", "activations"):
+    for name in ("cycles_per_token", "multipliers", "frames_per_second", "products", "decays", "activations"):
         if getattr(options, name) is not None:
             raise SettingError(f"--{name.replace('_', '-')} is of a pipeline; an engine's rate comes from its --lanes")
-    return Plan(EngineSchedule(artifact, machine))
+    return Plan(EngineSchedule(envelope(artifact) if options.weights == "loadable" else artifact, machine))
 
 
 def request(options: argparse.Namespace, device: str | None, default: int, products: Products | None = None) -> Request:

@@ -9,10 +9,11 @@ from rtl.engine.machine import Machine
 ORGANIZATIONS = ("pipeline", "engine")
 
 
-def add_engine(parser: argparse.ArgumentParser) -> None:
-    """Options of the organization."""
-    parser.add_argument("--organization", choices=ORGANIZATIONS, default="pipeline",
-                        help="hardware of its own for every layer, or one array of lanes that runs a program (default: pipeline)")
+def add_engine(parser: argparse.ArgumentParser, auto: bool = False) -> None:
+    """Options of the organization; `auto` is one where both can be compared."""
+    parser.add_argument("--organization", choices=[*ORGANIZATIONS, *["auto"] * auto], default="pipeline",
+                        help="hardware of its own for every layer, or one array of lanes that runs a program (default: pipeline)"
+                        + "; auto: the faster one with --multipliers N" * auto)
     parser.add_argument("--lanes", **at_least(1), metavar="N", help="multipliers of an engine (default: 8)")
     parser.add_argument("--posts", **at_least(1), metavar="P", help="values that an engine requantizes a cycle, a divisor of its "
                         "lanes (default: a fifth of them, or the next divisor)")

@@ -27,11 +27,12 @@ from rtl.engine.machine import Machine
 from rtl.engine.micro import IDLE, Acc
 from rtl.engine.schedule import EngineSchedule
 from rtl.kit import packing
+from rtl.plan.loads import envelope
 from rtl.system.system import Options, System
 from sim.executor import RtlExecutor
 from sim.models import SHAPES, random_artifact, random_inputs
 from sim.native_system import NativeTransport
-from sim.small import artifact_of, frames_of
+from sim.small import artifact_of, frames_of, other
 
 CASES = {
     "odd": ("emamba-odd", {}, Machine(8, 2), {}),
@@ -43,7 +44,7 @@ CASES = {
     "per token, no residual": ("standard-image", {"pool": "none", "norm": "layer"}, Machine(3, 3), {}),
     "tiles and means": ("standard-thousand", {"length": 12, "norm": "rms"}, Machine(4, 2, tile=4), {}),
     "heads, ids": ("mamba2-norm-before", {"initial_state": False, "blocks": 1, "norm": "range"}, Machine(5, 1), {}),
-    "both directions, pairs": ("emamba-odd", {"direction": "both", "d_model": 5, "length": 4}, Machine(16, 4), {}),
+    "both directions, pairs": ("emamba-odd", {"direction": "both", "d_model": 5, "length": 4}, Machine(10, 5), {}),
 }
 
 
@@ -159,16 +160,19 @@ def test_machines_are_refused():
 
 
 def test_driver(tmp_path):
-    """The AXI system and the driver, unchanged, in front of an engine; a build says what was made."""
+    """The AXI system and the driver, unchanged, in front of an engine; other weights are loaded."""
     artifact = artifact_of()
-    system = System(EngineSchedule(artifact, Machine(4, 2)), Options(counters=False))
+    system = System(EngineSchedule(envelope(artifact), Machine(4, 2)), Options(counters=False, loadable=True), artifact)
+    golden, frames = frames_of(artifact, 2), frames_of(artifact, 3, 5)
     with NativeTransport(system, tmp_path, cycles=100_000, fast=False) as transport:
-        driver, frames = Accelerator(describe(system, frames_of(artifact, 2)), transport), frames_of(artifact, 3, 5)
-        assert driver.self_test() == 2
-        np.testing.assert_array_equal(driver.run(frames), IntegerModel(artifact).answer(frames))
+        driver = Accelerator(describe(system, golden), transport)
+        for own in (artifact, other(artifact), artifact):
+            driver.load(describe(system, golden, own))
+            assert driver.self_test() == 2
+            np.testing.assert_array_equal(driver.run(frames), IntegerModel(own).answer(frames))
         driver.reset()
         assert driver.self_test() == 2
-    for options in (Options(loadable=True), Options(stateful=True), Options(parity=True)):
+    for options in (Options(stateful=True), Options(parity=True)):
         with pytest.raises(EmambaError, match="need --organization pipeline"):
             options.check(system.schedule)
 
@@ -182,7 +186,13 @@ def test_build(tmp_path, capsys):
     assert report["organization"] == "engine" and report["lanes"] == 3 and report["memories"]["weights"] > 1000
     listed = (tmp_path / "out" / "program.txt").read_text()
     assert "block0.conv: 1 tokens × 4 rows" in listed and report["program"] == listed.splitlines()
-    for options, sentence in ((["ulx3s", *engine], "--organization engine is for verilog, axi"),
+    artifacts.save(random_artifact("standard-one-channel"), tmp_path / "small")
+    for multipliers, organization in ((2, "engine"), (24, None)):
+        asked = ["--organization", "auto", "--multipliers", str(multipliers), "--out", str(tmp_path / "auto")]
+        assert main(["verilog", "--artifact", str(tmp_path / "small"), *asked]) == 0, capsys.readouterr().err
+        assert json.loads((tmp_path / "auto" / "report.json").read_text()).get("organization") == organization
+    for options, sentence in ((["zcu102", *engine], "--organization engine is for verilog, axi"),
+                              (["verilog", "--organization", "auto"], "add --multipliers N"),
                               (["verilog", *engine, "--multipliers", "9"], "--multipliers is of a pipeline"),
                               (["verilog", "--lanes", "9"], "--lanes is of an engine: add --organization engine")):
         assert main([*options, "--out", str(tmp_path / "no")]) == 1 and sentence in capsys.readouterr().err

@@ -164,20 +164,27 @@ class Program:
         self._place()
 
     def _place(self) -> None:
-        """Lays out weights, biases and tables."""
-        weights, biases, self.weight_base, self.bias_base = [], [], [], []
-        posts, lanes = self.machine.posts, self.machine.lanes
+        """Lays out weights and biases."""
+        self.weights, self.weight_base = self._rows(self.artifact, "weights")
+        self.biases, self.bias_base = self._rows(self.artifact, "bias")
+
+    def _rows(self, artifact: Artifact, kind: str) -> tuple[np.ndarray, list[int]]:
+        """The rows of a memory of weights or biases, and where each instruction's begin."""
+        rows, bases, lanes = [], [], self.machine.posts if kind == "bias" else self.machine.lanes
         for instruction in self.instructions:
-            self.weight_base.append(sum(map(len, weights)))
-            self.bias_base.append(sum(map(len, biases)))
-            if instruction.weights is not None:
-                weights.append(instruction.weights)
-            if instruction.bias is not None:
-                padded = np.zeros((-(-len(instruction.bias) // lanes)) * lanes, np.int64)
-                padded[:len(instruction.bias)] = instruction.bias
-                biases.append(padded.reshape(-1, posts)[:-(-len(instruction.bias) // posts)])
-        self.weights = np.concatenate(weights) if weights else np.zeros((1, lanes), np.int64)
-        self.biases = np.concatenate(biases) if biases else np.zeros((1, posts), np.int64)
+            bases.append(sum(map(len, rows)))
+            if (of := getattr(instruction, kind)) is not None:
+                values = of(artifact.operators)
+                if kind == "bias":  # by beats of a row of results
+                    padded = np.zeros(-(-len(values) // self.machine.posts) * self.machine.posts, np.int64)
+                    padded[:len(values)] = values
+                    values = padded.reshape(-1, self.machine.posts)
+                rows.append(values)
+        return np.concatenate(rows) if rows else np.zeros((1, lanes), np.int64), bases
+
+    def constants(self, artifact: Artifact) -> dict[str, np.ndarray]:
+        """Rows of weights and biases of another artifact of the same structure."""
+        return {"weights": self._rows(artifact, "weights")[0], "biases": self._rows(artifact, "bias")[0]}
 
     @cached_property
     def weight_bits(self) -> int:

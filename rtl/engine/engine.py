@@ -1,9 +1,13 @@
 """The engine: a sequencer, lanes, post-processors and their memories; the streams of an accelerator around them."""
 
+from collections.abc import Callable, Mapping
+
 from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
+from emamba.base.formats import IntFormat
 
 from ..kit.block import Beat, Port
 from ..kit.streams import Fifo
@@ -12,15 +16,17 @@ from .micro import A, B, To
 from .norm_unit import NormUnit
 from .post import Post
 from .sequencer import Sequencer
+from .store import Store
 
 
 class Engine(wiring.Component):
     """Tokens in at `i`, results out at `o`, as of a pipeline's accelerator, for an `EngineSchedule`; with `trace` the values of
-    every node that has instructions."""
+    every node that has instructions. `loads` makes the memories of weights and biases that can be loaded."""
 
-    def __init__(self, schedule, *, trace: bool = False):
+    def __init__(self, schedule, *, trace: bool = False, loads: Mapping[str, Callable] | None = None):
         self.schedule, self.encoded = schedule, schedule.encoded
         self.inputs, self.output, self.blocks = {"i": schedule.input}, schedule.output, {}
+        self.loads = loads or {}
         self.queue, = schedule.queues()
         self.peaks = [self.queue.name]
         self.trace = self._traced() if trace else {}
@@ -40,19 +46,17 @@ class Engine(wiring.Component):
         e, machine, program = self.encoded, self.encoded.machine, self.encoded.program
         lanes, posts, bits = machine.lanes, machine.posts, e.value_bits
         m.submodules.sequencer = sequencer = Sequencer(e)
-        m.submodules.post = post = Post(e)
+        m.submodules.post = post = Post(e, self.loads)
         issue, i = sequencer.issue, sequencer.instruction
 
         # Memories: values, weights, state.
         m.submodules.values = values = Memory(shape=unsigned(lanes * bits), depth=sequencer.rows, init=[])
         read, write = values.read_port(), values.write_port(granularity=bits)
-        mask = (1 << e.program.weight_bits) - 1
-        words = [sum((int(value) & mask) << (program.weight_bits * k) for k, value in enumerate(row)) for row in program.weights]
-        m.submodules.weights = weights = Memory(shape=unsigned(lanes * program.weight_bits), depth=max(2, len(words)), init=words)
-        fetch = weights.read_port()
+        fetch = self.loads["weights"]() if self.loads else Store(program.weights, IntFormat(program.weight_bits))
+        m.submodules.weights = fetch
         m.submodules.states = states = Memory(shape=unsigned(lanes * e.state_bits), depth=sequencer.states, init=[])
         recall, store = states.read_port(), states.write_port()
-        m.d.comb += [read.addr.eq(sequencer.x), fetch.addr.eq(sequencer.weight), recall.addr.eq(sequencer.state)]
+        m.d.comb += [read.addr.eq(sequencer.x), fetch.en.eq(1), fetch.addr.eq(sequencer.weight), recall.addr.eq(sequencer.state)]
 
         # The pipeline: factors, product, sum, capture.
         factors, products, adding, captured = (Signal(issue.shape(), name=f"issue_{n}") for n in range(1, 5))

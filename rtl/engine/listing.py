@@ -12,18 +12,18 @@ def listing(program: Program) -> str:
     lines = [f"{machine.lanes} lanes, {machine.posts} post-processors; {program.tiles} tiles of {program.tile} tokens; "
              f"{program.rows} rows of values, {len(program.weights)} of weights, {program.states} of states"]
     for number, i in enumerate(program.instructions):
-        lines.append(f"{number:3} {i.name}: {_head(i, program.weight_base[number])}")
+        lines.append(f"{number:3} {i.name}: {_head(i, program, number)}")
         if i.second is not None:
-            lines.append(f"    {i.second.name} in its other lanes: {_head(replace(i.second, weights=None), 0)}")
+            lines.append(f"    {i.second.name} in its other lanes: {_head(replace(i.second, weights=None), program, number)}")
         lines += [f"      {_body(body)}" for body in i.chain if not i.takes_input]
     return "\n".join([*lines, ""])
 
 
-def _head(i: Instruction, weights: int) -> str:
+def _head(i: Instruction, program: Program, number: int) -> str:
     words = [f"{i.tokens} tokens × {i.groups} rows × {i.group_cycles} cycles"]
     words += [f"x{k} = {_operand(operand)}" for k, operand in enumerate(i.operands) if not i.takes_input]
     if i.weights is not None:
-        words.append(f"weights {weights}..{weights + len(i.weights) - 1}")
+        words.append(f"weights from {program.weight_base[number]}")
     if i.dest is not None:
         words.append(f"to {_operand(i.dest)}")
     if i.drains:

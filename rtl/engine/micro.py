@@ -1,12 +1,13 @@
 """The words of the engine's program: micro-operations, bodies that repeat, instructions, and what holds them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 import numpy as np
 
 from emamba.base.formats import IntFormat, Rounding
+from emamba.ops import Operator
 
 
 class A(IntEnum):
@@ -151,8 +152,8 @@ class Instruction:
 
     lanes: results of the last group
     operands: what micro-operations read by number
-    weights: rows [.., lanes], read in order and from the start again with each token
-    bias: of every result, or None
+    weights: of an artifact's operators, rows [.., lanes], read in order and from the start again with each token
+    bias: of an artifact's operators, that of every result; or None
     state: first row of the state, or None
     dest: where results go; None: to no memory
     format, low, high: of the results, and their limits where others; table: then a function of them
@@ -170,8 +171,8 @@ class Instruction:
     groups: int = 1
     lanes: int = 0
     operands: list[Operand] = field(default_factory=list)
-    weights: np.ndarray | None = None
-    bias: np.ndarray | None = None
+    weights: Callable[[Mapping[str, Operator]], np.ndarray] | None = None
+    bias: Callable[[Mapping[str, Operator]], np.ndarray] | None = None
     state: int | None = None
     dest: Operand | None = None
     format: IntFormat = field(default_factory=lambda: IntFormat(8))

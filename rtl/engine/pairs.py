@@ -32,12 +32,20 @@ def _fits(first: Instruction, second: Instruction, machine: Machine) -> bool:
 
 def _joined(first: Instruction, second: Instruction, machine: Machine) -> Instruction:
     place = _offset(first, machine)
-    first.weights = np.concatenate([first.weights[:, :place], second.weights[:, :machine.lanes - place]], 1)
-    if first.bias is not None or second.bias is not None:
-        bias = np.zeros(place + second.lanes, np.int64)
-        for start, i in ((0, first), (place, second)):
-            if i.bias is not None:
-                bias[start:start + i.lanes] = i.bias
-        first.bias = bias
+    weights, biases = (first.weights, second.weights), (first.bias, second.bias)
+
+    def both(operators):
+        ours, theirs = (of(operators) for of in weights)
+        return np.concatenate([ours[:, :place], theirs[:, :machine.lanes - place]], 1)
+
+    def bias(operators):
+        found = np.zeros(place + second.lanes, np.int64)
+        for start, of in zip((0, place), biases, strict=True):
+            if of is not None:
+                values = of(operators)
+                found[start:start + len(values)] = values
+        return found
+
+    first.weights, first.bias = both, bias if any(biases) else None
     first.second, first.bound, first.work = second, max(first.bound, second.bound), first.work + second.work
     return first

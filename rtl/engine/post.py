@@ -1,14 +1,17 @@
 """The post-processors: bias, requantization by any shift, table, and the way to memory and to the output."""
 
+from collections.abc import Callable, Mapping
+
 from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from emamba.base.formats import Rounding
+from emamba.base.formats import IntFormat, Rounding
 
 from .encode import Encoded
 from .micro import Stat, bits_of
+from .store import Store
 
 
 def shifted(m: Module, value, shift, rounding: Signal, kinds: list[Rounding]):
@@ -34,8 +37,9 @@ class Post(wiring.Component):
     table; `number` is their instruction's, `second` says that they are its second ones.
     """
 
-    def __init__(self, encoded: Encoded):
+    def __init__(self, encoded: Encoded, loads: Mapping[str, Callable]):
         e = self.encoded = encoded
+        self.loads = loads
         machine, program = e.machine, e.program
         zeros = max((key.op.largest_shift for key in e.norms), default=0)
         self.rows = max(2, program.rows)
@@ -131,17 +135,14 @@ class Post(wiring.Component):
         """Those of the beat that drains: the next row is read as a row is captured, or while one drains."""
         e, i = self.encoded, self.instruction
         biases = e.program.biases
-        if not biases.any():
+        if not biases.any() and not self.loads:
             return [0] * e.machine.posts
-        mask = (1 << e.bias_bits) - 1
-        words = [sum((int(value) & mask) << (e.bias_bits * k) for k, value in enumerate(row)) for row in biases]
-        m.submodules.biases = memory = Memory(shape=e.bias_bits * e.machine.posts, depth=max(2, len(words)), init=words)
-        port, pointer = memory.read_port(), Signal(range(len(words) + 1))
-        m.d.comb += port.addr.eq(Mux(self.capture & self.first_group, i.bias, pointer))
+        m.submodules.biases = memory = self.loads["biases"]() if self.loads else Store(biases, IntFormat(e.bias_bits))
+        pointer = Signal(range(len(biases) + 1))
+        m.d.comb += [memory.en.eq(1), memory.addr.eq(Mux(self.capture & self.first_group, i.bias, pointer))]
         with m.If(self.capture & i.biased | more & now.biased & ~self.capture):
-            m.d.sync += pointer.eq(port.addr + 1)
-        return [Mux(now.biased, port.data[k * e.bias_bits:(k + 1) * e.bias_bits].as_signed(), 0)
-                for k in range(e.machine.posts)]
+            m.d.sync += pointer.eq(memory.addr + 1)
+        return [Mux(now.biased, memory.data.word_select(k, e.bias_bits).as_signed(), 0) for k in range(e.machine.posts)]
 
     def _post(self, m: Module, p: int, total, s0, s1, s2) -> None:
         """One of the post-processors."""

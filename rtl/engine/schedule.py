@@ -85,6 +85,10 @@ class EngineSchedule:
         return [i.lead + token * i.token_cycles + group * i.group_cycles + drain + WRITTEN + 1 + beat for token in range(i.tokens)
                 for group in range(i.groups) for beat in range(short if group == i.groups - 1 else self.machine.beats)]
 
+    def structure(self) -> dict:
+        """What a load cannot change beside the nodes."""
+        return {"engine": [self.machine.lanes, self.machine.posts, self.program.tile]}
+
     def queues(self) -> list[Results]:
         return [Results(self.output, 8 * self.machine.beats + 16)]
 

@@ -58,11 +58,13 @@ class Column:
 
 
 class LoadableRom(Component):
-    """A `Rom` of the same timing, in two banks. `rows` are there from the start. With `parity`, `fault` is high as a memory
-    gives a word that is not as it was loaded."""
+    """A `Rom` of the same timing, or of `steps`, in two banks. `rows` are there from the start. With `parity`, `fault` is high
+    as a memory gives a word that is not as it was loaded."""
 
-    def __init__(self, rows: np.ndarray, element: IntFormat, columns: list[Column], bus: LoadBus, parity: bool = False):
+    def __init__(self, rows: np.ndarray, element: IntFormat, columns: list[Column], bus: LoadBus, parity: bool = False,
+                 steps: int | None = None):
         self.element, self.columns, self.parity = element, columns, parity
+        self.steps = rom_latency(len(rows)) if steps is None else steps
         self.bus = LoadBus(bus.words) if counted() else bus
         self.count, self.lanes = rows.shape
         self.words = encode(rows, element)
@@ -98,7 +100,7 @@ class LoadableRom(Component):
             value = decode(port.data, self.parity)
             if self.parity:
                 faults.append(port.data.xor())
-            for _ in range(rom_latency(self.count) - 1):
+            for _ in range(self.steps - 1):
                 held = Signal.like(value, name=f"held_{k}", reset_less=True)
                 with m.If(self.en):
                     m.d.sync += held.eq(value)
@@ -125,8 +127,7 @@ class Loads:
                for block in schedule.blocks.values()):
             raise SettingError("weights cannot be loaded where adder graphs or tables of decays are built of them: "
                                "take --products multipliers or pairs, and --decays segments")
-        self.elements = {f"{name}.{part}": _widened(part, element) for name, block in schedule.blocks.items()
-                         if block.op.loadable for part, (_, element) in block.constants().items()}
+        self.elements = self._elements()
         rows = self._rows(artifact)
         self.columns = _placed([Column(DIGEST, 0, WORD, 8)] + [
             Column(name, low, min(WORD, values.shape[1] * self.elements[name].bits - low), len(values))
@@ -136,12 +137,21 @@ class Loads:
         self.bus = LoadBus(self.words)
         self.structure = structure(schedule, artifact, self.elements)
         self.structure_digest = hashlib.sha256(json.dumps(self.structure, sort_keys=True).encode()).hexdigest()
-        self.memories = {}
-        for name in schedule.blocks:
-            own = {key.removeprefix(f"{name}."): values for key, values in rows.items() if key.startswith(f"{name}.")}
-            self.memories[name] = {part: partial(LoadableRom, values, self.elements[f"{name}.{part}"], self.of(f"{name}.{part}"),
-                                                 self.bus, parity) for part, values in own.items()}
+        self.memories = self._makers(rows, parity)
         """Of every node, by part, what makes its memory."""
+
+    def _elements(self) -> dict[str, IntFormat]:
+        """The format of every memory."""
+        return {f"{name}.{part}": _widened(part, element) for name, block in self.schedule.blocks.items()
+                if block.op.loadable for part, (_, element) in block.constants().items()}
+
+    def _makers(self, rows: dict[str, np.ndarray], parity: bool) -> dict[str, dict]:
+        memories = {}
+        for name in self.schedule.blocks:
+            own = {key.removeprefix(f"{name}."): values for key, values in rows.items() if key.startswith(f"{name}.")}
+            memories[name] = {part: partial(LoadableRom, values, self.elements[f"{name}.{part}"], self.of(f"{name}.{part}"),
+                                            self.bus, parity) for part, values in own.items()}
+        return memories
 
     def of(self, memory: str) -> list[Column]:
         return sorted((column for column in self.columns if column.memory == memory), key=lambda column: column.low)
@@ -209,7 +219,7 @@ def structure(schedule: Schedule, artifact: Artifact, elements: dict[str, IntFor
         "lanes": {name: [port.lanes for port in (*block.inputs.values(), block.output)]
                   for name, block in schedule.blocks.items()},
         "memories": {name: [element.bits, element.signed] for name, element in elements.items()},
-    }
+    } | schedule.structure()
 
 
 def crc_step(state: Signal, data: Signal) -> list:

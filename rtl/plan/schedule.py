@@ -174,6 +174,10 @@ class Schedule:
             before.require(pushes, taken)
         return departures
 
+    def structure(self) -> dict:
+        """What a load cannot change beside the blocks."""
+        return {}
+
     def queues(self) -> list[Queue]:
         """Every FIFO of the design."""
         result = []

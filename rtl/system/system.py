@@ -15,7 +15,7 @@ from ..engine.schedule import EngineSchedule
 from ..kit.block import BlockOptions
 from ..kit.states import States, StateWindow
 from ..plan.accelerator import accelerator
-from ..plan.loads import Loads
+from ..plan.engine_loads import loads_of
 from ..plan.schedule import Schedule
 from . import counters, loading, state
 from .axi import BUS_WIDTHS, AxiLite, element_bytes, lite_ports
@@ -55,9 +55,9 @@ class Options:
 
     def check(self, schedule: Schedule) -> None:
         """Refuses a schedule for which these options are not possible."""
-        if isinstance(schedule, EngineSchedule) and (self.loadable or self.stateful or self.parity):
-            raise SettingError("an engine has no loadable weights, no state that is kept from packet to packet and no parity; "
-                               "--weights loadable, --state kept and --parity yes need --organization pipeline")
+        if isinstance(schedule, EngineSchedule) and (self.stateful or self.parity):
+            raise SettingError("an engine has no state that is kept from packet to packet and no parity; --state kept and "
+                               "--parity yes need --organization pipeline")
         if schedule.graph.carried and not self.stateful:
             raise SettingError(f"the state of {schedule.artifact.name} is carried from sequence to sequence, so it must be kept: "
                                "build with --state kept")
@@ -97,7 +97,7 @@ class System(wiring.Component):
         self.stages = ["input", *schedule.blocks, "output"]
         self.queues = [queue.name for queue in schedule.queues()] if options.counters else []
         self.input_bytes, self.output_bytes = (element_bytes(port.format) for port in (schedule.input, schedule.output))
-        self.loads = Loads(schedule, self.artifact, options.parity) if options.loadable else None
+        self.loads = loads_of(schedule, self.artifact, options.parity) if options.loadable else None
         windows = [StateWindow(name, *spec.state) for name, spec in schedule.blocks.items() if spec.state[1]]
         self.state_words = States(windows).words if options.stateful else 0
         size = options.bus_bits // 8

@@ -22,7 +22,11 @@ class Lookup(Executor):
                bound=op.i.magnitude * groups, traces=("", ""))
         choose = MicroOp(x=0, to=To.INDEX)
         row = MicroOp(weight=True, indexed=True, a=A.WEIGHT, b=B.CONSTANT, constant=1, to=To.DRAIN)
-        rows = c.rows(op.table.T).reshape(groups, last + 1, c.machine.lanes)  # of every row of results, one an id
+
+        def weights(operators):
+            rows = c.rows(operators[node.name].table.T).reshape(groups, last + 1, c.machine.lanes)
+            return rows.swapaxes(0, 1).reshape(-1, c.machine.lanes)  # by id, then by row of results
+
         c.emit(node, op, [Body((choose,)), *idle(INDEXED - 1), Body((row,))],
                operands=[Operand(place.buffer, 0, False, Walk.CHANNEL)],
-               weights=rows.swapaxes(0, 1).reshape(-1, c.machine.lanes), bound=op.o.magnitude)
+               weights=weights, bound=op.o.magnitude)

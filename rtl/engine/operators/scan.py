@@ -44,9 +44,15 @@ class Scan(Executor):
         chain = [Body(tuple(head)), *wait, Body(tuple(step), states), *settled, *self._output(c, op)]
         du = op.dt.magnitude * op.u.magnitude
         operands = [c.load(name, walk) for name, walk in zip(node.inputs, WALKS, strict=True)]
-        rates = self._rates(c, node, op, operands)
+        self._spread(c, node, op, operands)
+
+        def weights(operators):  # of a row of channels: A of the first state, D, A of the others
+            own = operators[node.name]
+            rates = self._rates(own)
+            return c.rows(np.concatenate([rates[:, :1], own.direct[:, None], rates[:, 1:]], 1))
+
         c.emit(node, op, chain, operands=operands,
-               weights=c.rows(np.concatenate([rates[:, :1], op.direct[:, None], rates[:, 1:]], 1)),
+               weights=weights,
                state=c.state(c.machine.groups(node.width) * states), shift=op.y_shift, scan=op, held=du,
                kept=max(op.dt.magnitude, op.d.magnitude * op.u.magnitude), work=node.width * (4 * states + 2),
                bound=max(op.y_bound, (op.h.magnitude << op.a_bar.bits) + op.term_bound, du * op.B.magnitude))
@@ -61,8 +67,11 @@ class Scan(Executor):
         if op.dt.signed or (op.hold and (op.A == 0).any()):
             raise DesignLimit("the engine needs a δ without a sign and an A below 0: quantize the checkpoint again")
 
-    def _rates(self, c, node, op, operands):
-        """A of every channel and state; `operands` gets a δ for every channel."""
+    def _spread(self, c, node, op, operands) -> None:
+        """Gives `operands` a δ for every channel."""
+
+    def _rates(self, op) -> np.ndarray:
+        """A of every channel and state."""
         return op.A
 
     def _output(self, c, op) -> list[Body]:
@@ -90,12 +99,14 @@ class HeadScan(Scan):
             raise DesignLimit(f"the engine has one B and one C for all channels, but this scan has {op.groups}: build it with "
                               "--organization pipeline")
 
-    def _rates(self, c, node, op, operands):
+    def _rates(self, op):
+        return np.repeat(np.repeat(op.A, op.head_dim, 0), op.d_state, 1)
+
+    def _spread(self, c, node, op, operands):
         ones = np.kron(np.eye(op.heads, dtype=np.int64), np.ones((op.head_dim, 1), np.int64))
         tokens, _ = c.rate(node)
         spread = Operand(Buffer(f"{node.name}.delta", c.machine.groups(node.width), tokens), 0, True)
         heads = c.load(node.inputs[DELTA], Walk.CHANNEL)
         c.emit(node, None, [Body((inner(x=0, weight=True, b=B.CHANNEL),), op.heads)], name=f"{node.name}.delta", operands=[heads],
-               weights=c.rows(ones), dest=spread, format=op.dt, bound=op.dt.magnitude, traces=("", ""))
+               weights=lambda operators: c.rows(ones), dest=spread, format=op.dt, bound=op.dt.magnitude, traces=("", ""))
         operands[DELTA] = spread
-        return np.repeat(np.repeat(op.A, op.head_dim, 0), op.d_state, 1)

@@ -13,8 +13,10 @@ def emit_weighted(c, node, op, micro, operand, steps: int, low: int | None = Non
     if op.dyadic:
         raise DesignLimit("the engine has power-of-two scales alone, but its weights are dyadic: quantize with "
                           "weight_scale = 'power_of_two', or build it with --organization pipeline")
-    c.emit(node, op, [Body((micro,), steps)], operands=[operand], weights=c.rows(op.weight), shift=op.shift, low=low,
-           bias=op.bias if op.bias.any() else None, bound=op.bound, before=steps - 1, work=op.multiplies)
+    c.emit(node, op, [Body((micro,), steps)], operands=[operand], shift=op.shift, low=low,
+           weights=lambda operators: c.rows(operators[node.name].weight),
+           bias=(lambda operators: operators[node.name].bias) if op.bias.any() else None,
+           bound=op.bound, before=steps - 1, work=op.multiplies)
 
 
 @executes(LinearOperator)
