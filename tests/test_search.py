@@ -217,6 +217,20 @@ def test_pick(begin, tmp_path, capsys, options):
     assert artifact.record["training"]["recipe"]["train"]["epochs"] == (2 if options else 1)
 
 
+def test_the_whole_front(begin, tmp_path, capsys):
+    """Into a folder for each trial; one that is there stays."""
+    wanted = begin()
+    front = search.best(search.run(wanted, trials=3))
+    arguments = ("pick", tmp_path / "tiny.toml", "--front", "--search", wanted.out, "--out", tmp_path / "front", "--threads", 1)
+    assert words(capsys, *arguments)[0] == 0
+    assert {int(path.name): load(path).config for path in (tmp_path / "front").iterdir()} == {
+        trial.number: wanted.space.at(trial.params)[0].model for trial in front}
+    assert words(capsys, *arguments) == (0, "")
+    for both in ([], ["0", "--front"]):
+        assert words(capsys, "pick", tmp_path / "tiny.toml", *both, *arguments[3:]) == (
+            1, "emamba: give the number of a trial, or --front\n")
+
+
 def test_pick_refuses(begin, tmp_path, capsys):
     wanted = begin()
     search.run(wanted, trials=1)

@@ -38,6 +38,8 @@ class Number(argparse.Action):
         self.least, self.above, self.most, self.words = least, above, most, words
 
     def __call__(self, parser, namespace, value, option_string=None):
+        if value is None:  # what the parser calls with, where an argument of nargs="?" is not there
+            return
         name = option_string or self.metavar or self.dest.upper()
         enough = value >= self.least if self.above is None else value > self.above
         if not (enough and value <= self.most and math.isfinite(value)):

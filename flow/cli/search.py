@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from emamba.base.errors import DesignLimit, ToolMissing
+from emamba.base.errors import DesignLimit, SettingError, ToolMissing
 from emamba.base.options import at_least
 from emamba.config import load_toml
 
@@ -20,12 +20,15 @@ def add(commands: Commands) -> None:
     sub.add_argument("--trials", **at_least(1, LARGE), help="finished trials at which it ends (default: those of the file)")
     sub.add_argument("--workers", **at_least(1, 256), default=1, help="processes, each with one thread (default: 1)")
     sub.add_argument("--show", action="store_true", help="show what was found so far, and search no further")
-    sub = command(commands, "pick", _pick, "turn a trial of a search into an artifact",
+    sub = command(commands, "pick", _pick, "turn a trial of a search, or its whole front, into artifacts",
                   "emamba pick models/searches/mars.toml 17 --search runs/search_mars --epochs 120 --out models/mars_small")
     _add_space(sub)
-    sub.add_argument("trial", **at_least(0, LARGE), help="number of the trial")
+    sub.add_argument("trial", **at_least(0, LARGE), nargs="?", help="number of the trial")
+    sub.add_argument("--front", action="store_true", help="all trials that none is better than in every objective; one that is "
+                     "in --out already stays")
     sub.add_argument("--search", type=Path, required=True, help="folder of the search")
-    sub.add_argument("--out", type=Path, required=True, help="folder of the artifact")
+    sub.add_argument("--out", type=Path, required=True, help="folder of the artifact; with --front, of a folder for each trial, "
+                     "called by its number")
     sub.add_argument("--epochs", **at_least(1, LARGE), help="train on all frames so long first (default: take the trial's proxy)")
     sub.add_argument("--threads", **at_least(1, 1024), help="processor threads of the training (default: all)")
     add_settings(sub)
@@ -55,13 +58,21 @@ def _search(options: argparse.Namespace) -> int:
 
 
 def _pick(options: argparse.Namespace) -> int:
-    check_artifact_folder(options.out)
+    if options.front == (options.trial is not None):
+        raise SettingError("give the number of a trial, or --front")
+    check_artifact_folder(options.out, None if options.front else "manifest.json")
     wanted = _open_search(options, options.search)
     from ..artifacts import quantized
-    from ..search.search import checkpoint
+    from ..search.search import best, checkpoint, open_study
 
-    folder, base = checkpoint(wanted, options.trial, options.epochs, options.threads)
-    return measure_and_save(*quantized(options.out.name, folder, settings(options, base), options.data), options.out)
+    out = {options.trial: options.out}
+    if options.front:
+        out = {trial.number: options.out / str(trial.number) for trial in best(open_study(wanted))}
+        out = {number: folder for number, folder in out.items() if not (folder / "manifest.json").exists()}
+    for number, folder in out.items():
+        trained, base = checkpoint(wanted, number, options.epochs, options.threads)
+        measure_and_save(*quantized(folder.name, trained, settings(options, base), options.data), folder)
+    return 0
 
 
 def _open_search(options: argparse.Namespace, folder: Path):
