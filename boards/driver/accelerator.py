@@ -33,7 +33,7 @@ class Accelerator(Device):
     """
 
     def __init__(self, description: Description | dict | str | Path, transport: Transport, *, timeout: float = 1.0):
-        self._pending = None  # the description whose load is under way
+        self._pending: Description | None = None  # the description whose load is under way
         super().__init__(description, transport, timeout)
         self._start()
 
@@ -124,7 +124,7 @@ class Accelerator(Device):
         control = self._read("CONTROL")
         self._write32("CONTROL", control | mask("CONTROL", "FREEZE"))
         cycles = self._read("CYCLES")
-        result = {"cycles": cycles | self._read("CYCLES_HIGH") << 32, "in": self._read("FRAMES_IN"),
+        result: dict = {"cycles": cycles | self._read("CYCLES_HIGH") << 32, "in": self._read("FRAMES_IN"),
                   "out": self._read("FRAMES_OUT"), "bad": self._read("FRAMES_BAD"), "parity": self._read("PARITY_FAULTS")}
         result["stages"] = {stage: {name.lower(): self._read(name, k) for name in TABLES}
                             for k, stage in enumerate(self.description.stages)}
@@ -258,7 +258,7 @@ class Accelerator(Device):
 def checksum(description: Description) -> int:
     """CRC-32 of a load, which begins with the structure."""
     structure = np.array([int(description.structure_digest[k:k + 8], 16) for k in range(0, 64, 8)], "<u4")
-    return zlib.crc32(description.image.tobytes(), zlib.crc32(structure.tobytes()))
+    return zlib.crc32(b"" if description.image is None else description.image.tobytes(), zlib.crc32(structure.tobytes()))
 
 
 def difference(ours, its, path: str = "") -> str:

@@ -45,19 +45,20 @@ class Device(Transactions):
     """A design that is to be what `description` says. `timeout` in seconds is the longest wait for one answer."""
 
     def __init__(self, description: Description | dict | str | Path, transport: Transport, timeout: float):
-        self.description, self.timeout = Description.read(description), timeout
+        self.description = Description.read(description)
+        self.timeout = timeout
         self._clock = getattr(transport, "clock", time.monotonic)
         super().__init__(transport)
 
     @property
     def timeout(self) -> float:
-        return self._timeout
+        return self._seconds
 
     @timeout.setter
     def timeout(self, seconds: float) -> None:
         if isinstance(seconds, bool) or not isinstance(seconds, numbers.Real) or not 0 < seconds <= TIMEOUT_LIMIT:
             raise SettingError(f"the time-out is {brief(seconds)}: give seconds above 0, at most {TIMEOUT_LIMIT}")
-        self._timeout = float(seconds)
+        self._seconds: float = float(seconds)
 
     def _identify(self) -> None:
         own = self.description
@@ -147,7 +148,7 @@ class Device(Transactions):
     def _rest(self) -> None:
         """Waits until no packet is on its way, and admits none."""
         self._control(ENABLE=0)
-        if self._waits(lambda status: status & mask("STATUS", "IDLE")):
+        if self._waits(lambda status: bool(status & mask("STATUS", "IDLE"))):
             return
         self._control(ENABLE=1)
         raise Unchanged("the design does not come to rest: receive all results first, or reset it")

@@ -24,7 +24,7 @@ class PynqTransport:
 
     def __init__(self, overlay, registers: str = "accelerator", dma: str = "dma"):
         try:
-            from pynq import allocate
+            from pynq import allocate  # type: ignore[import-not-found]
         except ImportError:
             raise ToolMissing("the PYNQ transport needs the package pynq, which is not installed; elsewhere take the UIO "
                               "transport") from None
@@ -35,8 +35,11 @@ class PynqTransport:
             raise DeviceError(f"the overlay has no such part: {error}") from None
         place = getattr(self.registers, "base_addr", None)
         self.claim = None if place is None else claim_name(f"pynq-{place:x}", f"the accelerator at {place:#x}")
-        self.packets, self.results = ([None, None] for _ in range(2))  # buffers that take turns
+        self.packets: list = [None, None]  # buffers that take turns
+        self.results: list = [None, None]
         self.queue: deque[bytes] = deque()
+        self.sending = False
+        self.staged = self.sent_from = self.expected = self.armed = self.received_at = 0
         try:
             self.abort()
         except BaseException:
@@ -85,8 +88,8 @@ class PynqTransport:
     def abort(self) -> None:
         self._own()
         self.queue.clear()
-        self.sending, self.staged, self.sent_from = False, 0, 0
-        self.expected, self.armed, self.received_at = 0, 0, 0
+        self.sending = False
+        self.staged = self.sent_from = self.expected = self.armed = self.received_at = 0
         mmio = self.dma.mmio
         mmio.write(CONTROL, RESET)  # of both channels, as PG021 says
         end = time.monotonic() + RESET_SECONDS

@@ -20,7 +20,7 @@ class RadarStream:
 
     def __init__(self, predict: Callable[[np.ndarray], np.ndarray], frames: int, every: int = 1):
         self.predict, self.every = predict, every
-        self.window = deque(maxlen=frames)
+        self.window: deque[np.ndarray] = deque(maxlen=frames)
         self.votes: np.ndarray | None = None
         self._wait = frames
 

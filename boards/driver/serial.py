@@ -37,7 +37,8 @@ class SerialTransport:
     end. An answer of a register may take `seconds`, and the time on the line."""
 
     def __init__(self, line: int | str | Path, baud: int = 1_000_000, *, seconds: float = 1.0):
-        self.baud, self.seconds, self.claim = baud, seconds, None
+        self.baud, self.seconds = baud, seconds
+        self.claim: Claim | None = None
         if type(baud) is not int or baud <= 0 or not 0 < seconds <= 3600:
             raise SettingError(f"{baud} baud and {seconds} s: give a speed above 0, and at most 3600 seconds")
         self.line = line if isinstance(line, int) else self._open(line)
@@ -56,26 +57,27 @@ class SerialTransport:
         import termios
         import tty
         line = opened(path, os.O_RDWR, "is the board connected, and no other program on it?")
+        claimed = False
         try:
             speed = getattr(termios, f"B{self.baud}", None)
             if speed is None:
                 raise DeviceError(f"this system has no serial speed of {self.baud} baud; build the design for another one")
             if not os.isatty(line):
                 raise DeviceError(f"{path} is no serial line: name a device such as /dev/ttyUSB0")
-            file, line = line, None
-            self.claim = Claim(path, file)
-            fcntl.ioctl(self.claim.file, termios.TIOCEXCL)
-            tty.setraw(self.claim.file)
-            settings = termios.tcgetattr(self.claim.file)
+            claimed = True  # the claim closes it from here on
+            self.claim = Claim(path, line)
+            fcntl.ioctl(line, termios.TIOCEXCL)
+            tty.setraw(line)
+            settings = termios.tcgetattr(line)
             settings[2] |= termios.CLOCAL | termios.CREAD
             settings[4] = settings[5] = speed
-            termios.tcsetattr(self.claim.file, termios.TCSANOW, settings)
+            termios.tcsetattr(line, termios.TCSANOW, settings)
         except (OSError, termios.error) as error:
             raise DeviceError(f"{path} cannot be set to {self.baud} baud: {error}; is it a serial line?") from None
         finally:
-            if line is not None:
+            if not claimed:
                 os.close(line)
-        return self.claim.file
+        return line
 
     def close(self) -> None:
         """Gives a device that was opened here back; another transport may have it."""
@@ -126,10 +128,13 @@ class SerialTransport:
             termios.tcflush(self.line, termios.TCIOFLUSH)
         self.fault = ""
         self.received, self.wire = bytearray(), bytearray([END] * ENDS)
-        self.queue, self.results, self.packet = deque(), deque(), bytearray()
+        self.queue: deque[tuple[int, bytes]] = deque()
+        self.results: deque[bytes] = deque()
+        self.packet = bytearray()
         self.asked: deque[tuple[int, int]] = deque()
         """Kind and bytes on the line of every message without an answer."""
-        self.sent, self.answered, self.taken, self.answer, self.nonce = 0, 0, 0, None, os.urandom(4)
+        self.sent = self.answered = self.taken = 0
+        self.answer, self.nonce = (0, 0), os.urandom(4)
         self._message(HELLO, self.nonce)
         self._until(lambda: not self.nonce, seconds)
         if self.answer[0] != VERSION:
@@ -204,7 +209,7 @@ class SerialTransport:
             except BlockingIOError:
                 pass
             except OSError as error:
-                self._fail(f"the line fails ({errno.errorcode.get(error.errno, error)}): is the board still connected?")
+                self._fail(f"the line fails ({errno.errorcode.get(error.errno or 0, error)}): is the board still connected?")
 
     def _append(self, data: bytes) -> None:
         self.received += data

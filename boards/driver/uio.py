@@ -126,8 +126,9 @@ class UioTransport:
 
     def close(self) -> None:
         """Gives the devices back; another transport may have them."""
-        if getattr(self, "interrupt", None):
-            os.close(self.interrupt.file)
+        interrupt: Interrupt | None = getattr(self, "interrupt", None)
+        if interrupt:
+            os.close(interrupt.file)
             self.interrupt = None
         self.claim.close()
 
@@ -197,7 +198,7 @@ class UioTransport:
 
     def _sleep(self) -> None:
         self.registers[address("INTERRUPT_ENABLE")] = mask("INTERRUPT_ENABLE", "RESULT")
-        if not self.interrupt.wait(NAP_SECONDS):
+        if self.interrupt and not self.interrupt.wait(NAP_SECONDS):
             self.interrupt = None
         self.registers[address("INTERRUPT")] = mask("INTERRUPT", "RESULT")
 

@@ -74,7 +74,7 @@ def located(where: str) -> Iterator[None]:
         raise error.within(where) from None
 
 
-def brief(error: Exception | str) -> str:
-    """The beginning of a library's message, which may quote all of a file."""
+def brief(error: object) -> str:
+    """The beginning of a value's text, such as a library's message, which may quote all of a file."""
     text = str(error)
     return text if len(text) <= 200 else f"{text[:200]}…"
