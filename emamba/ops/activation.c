@@ -1,6 +1,8 @@
 /* table of values, one for each input code from `least` on */
-void activation(const node *n) {
+OPERATOR void activation(const node *n) {
     const value *table = n->table;
-    for (long k = 0; k < n->tokens * n->out; k++)
-        n->y[k] = table[n->x[0][k] - n->least];
+    const in0 *x = n->x[0];
+    value *y = n->y;
+    for (place k = 0; k < n->tokens * n->out; k++)
+        y[k] = table[x[k] - n->least];
 }

@@ -1,36 +1,42 @@
-/* table [codes of p from `least` to 0] of sums: e; weight [2^index_bits]: reciprocals of a Z of `bits` bits; multiplier [1];
-   term: p's format; heads of `head` channels; scratch [tokens + head] of sums */
-static inline void attend(const node *n, int causal) {
-    const sum *exponentials = n->table;
-    const long width = n->out, size = n->head;
+/* table [codes of p from `least` to 0]: e; weight [2^index_bits]: reciprocals of a Z of `bits` bits; multiplier [1]; term: p's
+   format; heads of `head` channels; scratch [rows + head] of sums; inputs [rows][out] */
+INLINE void attend(const node *n, int causal) {
+    const entry *exponentials = n->table;
+    const weight_t *reciprocals = n->weight;
+    const sum multiplier = *(const multiplier_t *)n->multiplier;
+    const place width = n->out, size = n->head;
     const format to_p = n->term, o = n->o;
-    sum *restrict weight = n->scratch, *restrict acc = weight + n->tokens;
-    for (long t = 0; t < n->tokens; t++)
-        for (long at = 0; at < width; at += size) {
-            const long keys = causal ? t + 1 : n->tokens;
-            const value *q = n->x[0] + t * width + at, *k = n->x[1] + at, *v = n->x[2] + at;
+    value *y = n->y;
+    sum *restrict weight = n->scratch, *restrict acc = weight + n->rows;
+    for (place t = n->at; t < n->at + n->tokens; t++, y += width)
+        for (place first = 0; first < width; first += size) {
+            const place keys = causal ? t + 1 : n->rows;
+            const in0 *q = (const in0 *)n->x[0] + t * width + first;
+            const in1 *k = (const in1 *)n->x[1] + first;
+            const in2 *v = (const in2 *)n->x[2] + first;
             sum top = 0, total = 0;
-            for (long j = 0; j < keys; j++, k += width) {
+            for (place j = 0; j < keys; j++, k += width) {
                 sum score = 0;
-                for (long c = 0; c < size; c++)
+                for (place c = 0; c < size; c++)
                     score += (sum)q[c] * k[c];
                 weight[j] = score;
                 top = !j || score > top ? score : top;
             }
-            memset(acc, 0, size * sizeof *acc);
-            for (long j = 0; j < keys; j++, v += width) {
-                const sum e = exponentials[requantize_sum((weight[j] - top) * n->multiplier[0], to_p) - n->least];
+            for (place c = 0; c < size; c++)
+                acc[c] = 0;
+            for (place j = 0; j < keys; j++, v += width) {
+                const sum e = exponentials[requantize_sum((weight[j] - top) * multiplier, to_p) - n->least];
                 total += e;
-                for (long c = 0; c < size; c++)
+                for (place c = 0; c < size; c++)
                     acc[c] += e * v[c];
             }
-            const int zeros = total ? (int)n->bits - (64 - __builtin_clzll(total)) : 0;
-            const int64_t index = (((int64_t)total << zeros) >> (n->bits - 1 - n->index_bits)) & ((1 << n->index_bits) - 1);
-            const sum factor = n->weight[index] << zeros;
-            for (long c = 0; c < size; c++)
-                n->y[t * width + at + c] = requantize_sum(acc[c] * factor, o);
+            const int zeros = total ? (int)n->bits - length_of((uint64_t)total) : 0;
+            const int64_t index = (((int64_t)total << zeros) >> (n->bits - 1 - n->index_bits)) & (((int64_t)1 << n->index_bits) - 1);
+            const sum factor = left_sum(reciprocals[index], zeros);
+            for (place c = 0; c < size; c++)
+                y[first + c] = (value)requantize_sum(acc[c] * factor, o);
         }
 }
 
-void attention(const node *n) { attend(n, 0); }
-void attention_causal(const node *n) { attend(n, 1); }
+OPERATOR void attention(const node *n) { attend(n, 0); }
+OPERATOR void attention_causal(const node *n) { attend(n, 1); }

@@ -11,6 +11,8 @@ from ..piecewise import codes
 from .activation import TABLE_SIZE
 from .base import Array
 
+HIGHEST = (1 << 31) - 1
+"""A limit that no argument of a table reaches."""
 SLOWEST = 40
 """Fraction bits of δ·A, at most: finer ones change no exp that is rounded to decay_bits."""
 
@@ -86,10 +88,19 @@ class Decays:
 
     def c_decays(self, loop) -> dict:
         """What the C of a scan knows of Ā."""
-        if self.tabulated:
+        if self.tabulated and self.A.size << self.dt.bits <= loop.decay_entries:
             every = self.decays(codes(self.dt)[:, None].repeat(self.heads, 1))
             return {"least": self.dt.min, "table": loop.pointer(every, "STATE")}
         i = self.decay.i
         loop.check_table("Ā", 1 << i.bits)
-        return {"least": i.min, "table": loop.pointer(self.decay(codes(i)), "STATE"), "rates": loop.pointer(self.A, "STATE"),
-                "argument": loop.format(self, self.argument_shift, i), "held": int(self.decays(np.zeros(self.heads, int)).max())}
+        ends = self.read(np.array([self.dt.min, self.dt.max])[:, None] * np.array([self.A.min(), self.A.max()]))
+        first, last = int(ends.min()), int(ends.max())
+        every = self.decay(np.arange(first, last + 1))
+        changes = np.flatnonzero(np.diff(every))
+        least = int(changes[0]) if len(changes) else len(every) - 1  # below it, all are alike
+        held = int(self.decays(np.zeros(self.heads, int)).max())
+        table = np.append(every[least:], held)  # with it, so that the table's type holds it
+        limits = first + least, last if self.dt.min < 0 else HIGHEST
+        return {"least": first + least, "table": loop.pointer(table, "STATE"), "rates": loop.pointer(self.A, "STATE"),
+                "argument": loop.format(self, self.argument_shift, i, limits=limits),
+                "held": held}

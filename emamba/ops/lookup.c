@@ -1,8 +1,10 @@
 /* table [rows][out] of values */
-void lookup(const node *n) {
+OPERATOR void lookup(const node *n) {
     const value *table = n->table;
-    for (long t = 0; t < n->tokens; t++) {
-        int64_t id = n->x[0][t];
-        memcpy(n->y + t * n->out, table + (id < n->rows ? id : n->rows - 1) * n->out, n->out * sizeof *table);
+    const in0 *x = n->x[0];
+    value *y = n->y;
+    for (place t = 0; t < n->tokens; t++, y += n->out) {
+        const place row = x[t] < n->rows ? (place)x[t] : n->rows - 1;
+        memcpy(y, table + row * n->out, (size_t)n->out * sizeof *y);
     }
 }

@@ -241,7 +241,7 @@ class LayerNorm(Norm):
     def c(self, loop):
         entries, _ = self.reciprocals
         return "layer_norm" if self.centered else "rms_norm", {
-            "group": self.groups, "bits": self.spread_bits, "index_bits": len(entries).bit_length() - 2, "least": self.epsilon,
+            "group": self.groups, "bits": self.spread_bits, "index_bits": len(entries).bit_length() - 2, "epsilon": self.epsilon,
             "table": loop.pointer(entries, "SUM"), "o": loop.format(self, self.shift)}
 
 

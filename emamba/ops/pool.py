@@ -93,5 +93,5 @@ class Pool(Operator):
 
     def c(self, loop):
         return "pool_mean" if self.mean else "pool_last", {
-            "multiplier": loop.pointer(np.array([self.multiplier]), "SUM"), "scratch": loop.reserve((self.width,), "SUM"),
-            "o": loop.format(self, self.shift)}
+            "multiplier": loop.pointer(np.array([self.multiplier]), "SUM"), "o": loop.format(self, self.shift),
+            **(loop.keep((self.width + 1,), "SUM") if self.mean else {})}

@@ -26,8 +26,6 @@ from .base import (
 )
 from .scales import FINEST, SCALES, SLACK, in_format, whole_steps
 
-LANES = 8
-"""Outputs of a Linear that the C loop sums at a time, so that they stay in registers."""
 DELTA = (1e-3, 1e-1)
 """Range of δ at the start of a training, uniform in its logarithm (Mamba; for ReLU our choice)."""
 
@@ -211,17 +209,14 @@ class Linear(Weighted):
         return np.maximum(y, 0) if self.relu else y
 
     def c(self, loop):
-        weight, bias, multiplier = (_blocks(x) for x in (self.weight, self.bias, self.multiplier))
-        return "linear", {"input": self.weight.shape[1], "weight": loop.pointer(weight.swapaxes(1, -1), "SUM"),
+        (out, read), lanes, depth = self.weight.shape, loop.lanes, loop.depth
+        blocks = np.zeros((-(-out // lanes) * lanes, -(-read // depth) * depth), np.int64)
+        blocks[:out, :read] = self.weight
+        weight = blocks.reshape(-1, lanes, blocks.shape[1] // depth, depth).swapaxes(1, 2)
+        bias, multiplier = (np.pad(x, (0, len(blocks) - out)) for x in (self.bias, self.multiplier))
+        return "linear", {"input": read, "weight": loop.pointer(weight, "SUM"),
                           "bias": loop.pointer(bias, "SUM"), "multiplier": loop.pointer(multiplier, "SUM"),
                           "o": loop.format(self, self.shift, relu=self.relu)}
-
-
-def _blocks(x: Array) -> Array:
-    """x [out, ...] → [blocks, LANES, ...], filled up with zeros."""
-    padded = np.zeros((-(-len(x) // LANES) * LANES, *x.shape[1:]), np.int64)
-    padded[:len(x)] = x
-    return padded.reshape(-1, LANES, *x.shape[1:])
 
 
 @register

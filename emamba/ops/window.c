@@ -1,11 +1,11 @@
-/* table [tokens][taps] of int64_t: the input's token under each tap; beyond the last one it is zeros */
-void window(const node *n) {
-    const int64_t *table = n->table;
+/* x [rows][in]; table [...][taps]: the input's token under each tap of every output; beyond the last one it is zeros */
+OPERATOR void window(const node *n) {
+    const place_t *table = (const place_t *)n->table + n->at * n->taps;
     value *y = n->y;
-    for (long k = 0; k < n->tokens * n->taps; k++, y += n->in) {
+    for (place k = 0; k < n->tokens * n->taps; k++, y += n->in) {
         if (table[k] < n->rows)
-            memcpy(y, n->x[0] + table[k] * n->in, n->in * sizeof(value));
+            memcpy(y, (const in0 *)n->x[0] + table[k] * n->in, (size_t)n->in * sizeof *y);
         else
-            memset(y, 0, n->in * sizeof(value));
+            memset(y, 0, (size_t)n->in * sizeof *y);
     }
 }

@@ -21,12 +21,12 @@ from ..base import processes
 from ..base.errors import DesignLimit, InputError, ToolFailed, ToolMissing
 from ..base.formats import IntFormat, Rounding
 from ..ops import Operator, Scan
-from ..ops.weighted import LANES
 from .integer import check_tokens
 
 Array = np.ndarray
 
 SOURCE = Path(__file__).with_name("compiled.c")
+ARITHMETIC = Path(__file__).parents[1] / "ops" / "arithmetic.c"
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
 TOKENS = 8
 """Tokens of a Linear at a time, at most: their sums stay in registers."""
@@ -36,6 +36,8 @@ LARGEST_TABLE = 1 << 24
 """Entries that a table of Ā or of an activation may have."""
 LARGEST_MEMORY = 1 << 28
 """Scratch limit of a thread, in bytes: the values of all nodes of one sequence."""
+LANES = 8
+"""Outputs of a Linear that are summed at a time, so that they stay in registers."""
 PIECES = 4
 """Of a call for each thread, so that one which finds a free core computes more."""
 
@@ -47,23 +49,28 @@ class Format(ctypes.Structure):
 
 
 class Node(ctypes.Structure):
-    """`node` of compiled.c, where `input` is `in`"""
+    """`step` of compiled.c: a function, and a `node` of arithmetic.c, where `input` is `in`"""
 
     _fields_ = [
         ("compute", ctypes.c_void_p), ("x", ctypes.c_size_t * 4), ("y", ctypes.c_size_t),
-        *((name, ctypes.c_int64) for name in ("tokens", "input", "out", "taps", "rows", "least", "bits", "index_bits", "head",
-                                              "group")),
+        *((name, ctypes.c_int64) for name in ("tokens", "input", "out", "taps", "rows", "given", "at", "least", "bits",
+                                              "index_bits", "head", "group", "block")),
         ("left", ctypes.c_int64 * 2),
         *((name, ctypes.c_void_p) for name in ("weight", "bias", "multiplier", "table", "start", "rates", "direct")),
         ("scratch", ctypes.c_size_t), ("kept", ctypes.c_size_t), ("kept_bytes", ctypes.c_int64),
         *((name, Format) for name in ("o", "term", "h", "h_wide", "argument")),
-        ("held", ctypes.c_int64),
+        ("held", ctypes.c_int64), ("epsilon", ctypes.c_int64),
     ]
 
 
 class IntegerLoop:
     """The integer model in C, for sequences of the artifact's own length. Raises EmambaError without a compiler, and for an
     artifact whose tables, values or sums are too large."""
+
+    lanes, depth = LANES, 1
+    """Outputs and inputs of a Linear that are next to each other in its weights."""
+    decay_entries = LARGEST_TABLE
+    """Of a table of Ā by channel and δ, at most."""
 
     def __init__(self, artifact: Artifact):
         self.artifact, operators = artifact, artifact.operators.values()
@@ -82,7 +89,9 @@ class IntegerLoop:
             "STATE": _type(op.state_bound for op in scans),
         }
         macros = {name: f"{kind}_t" for name, kind in self.types.items()} | {
-            "STATES": scans[0].d_state if scans else 1, "TOKENS": min(TOKENS, artifact.graph.length), "LANES": LANES}
+            **{f"UNSIGNED_{name}": f"u{self.types[name]}_t" for name in ("SUM", "STATE")}, "PLACE": "int64_t",
+            "DEPTH": self.depth, "STATES": scans[0].d_state if scans else 1, "LANES": self.lanes,
+            "TOKENS": min(TOKENS, artifact.graph.length)}
         self._library = _compile(sources, **macros)
         self._constants: list[Array] = []  # what the nodes of all threads point to
         self._size = 0  # bytes of what each thread has for itself
@@ -145,7 +154,8 @@ class IntegerLoop:
         for entry in self.artifact.graph:
             op, inputs = self.artifact.operators[entry.name], [nodes[name] for name in entry.inputs]
             y = self.reserve((entry.tokens + TOKENS, op.width), "VALUE")
-            node = Node(x=tuple(node.y for node in inputs), y=y, tokens=entry.tokens, rows=entry.reads, out=op.width)
+            node = Node(x=tuple(node.y for node in inputs), y=y, tokens=entry.tokens, rows=entry.reads,
+                        given=entry.reads, out=op.width, block=op.width)
             if inputs:
                 function, fields = op.c(self)
                 node.compute = ctypes.cast(self._library[function], ctypes.c_void_p)
@@ -186,13 +196,15 @@ class IntegerLoop:
                               "for its input")
 
     @staticmethod
-    def format(op: Operator, shift: int, o: IntFormat | None = None, relu: bool = False) -> Format:
-        """Rounding by `shift` as `op` rounds, and saturation to `o`, by default the output's format; `relu` raises its lower
-        end."""
+    def format(op: Operator, shift: int, o: IntFormat | None = None, relu: bool = False,
+               limits: tuple[int, int] | None = None) -> Format:
+        """Rounding by `shift` as `op` rounds, and saturation to `o`, by default the output's format, or to `limits`; `relu`
+        raises the lower end."""
         o, right = o or op.o, max(shift, 0)
         half = 0 if not right or op.rounding is Rounding.TRUNCATE else 1 << (right - 1)
         even = int(bool(right) and op.rounding is Rounding.HALF_EVEN)
-        return Format(left=max(-shift, 0), half=half - even, even=even, right=right, low=0 if relu else o.min, high=o.max)
+        low, high = limits or (0 if relu else o.min, o.max)
+        return Format(left=max(-shift, 0), half=half - even, even=even, right=right, low=low, high=high)
 
 
 def compiler() -> list[str]:
@@ -213,7 +225,8 @@ def _compile(sources: tuple[Path, ...], **macros: str | int) -> ctypes.CDLL:
     """compiled.c and the operators' `sources` with these types and sizes, for this machine. No file stays."""
     with tempfile.TemporaryDirectory() as folder:
         program, library = Path(folder) / "compiled.c", Path(folder) / "compiled.so"
-        program.write_text("\n".join(path.read_text(encoding="utf-8") for path in (SOURCE, *sources)), encoding="utf-8")
+        texts = [path.read_text(encoding="utf-8") for path in (ARITHMETIC, SOURCE, *sources)]
+        program.write_text("\n".join(texts), encoding="utf-8")
         command = [*compiler(), *FLAGS, *(f"-D{name}={value}" for name, value in macros.items()), str(program), "-o"]
         done = processes.run([*command, library])
         if done.returncode:
