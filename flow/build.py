@@ -24,6 +24,7 @@ from emamba.graph import import_models
 from emamba.io.files import change_record, check_replaceable, foreign, write_folder
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
+from flow import micro
 from flow.organization import add_engine, machine_of
 from rtl.engine.listing import listing
 from rtl.engine.machine import MOST_LANES, Machine
@@ -109,7 +110,7 @@ def add_own(parser: argparse.ArgumentParser) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What a build can be asked for."""
-    parser.add_argument("target", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("target", metavar="TARGET", help=", ".join((*TARGETS, micro.TARGET)))
     parser.add_argument("--artifact", type=Path, default=SHIPPED, help="the artifact's folder (default: the shipped MARS model)")
     parser.add_argument("--out", type=Path, help="folder to write (default: build/TARGET)")
     add_engine(parser, auto=True)
@@ -156,8 +157,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def build(options: argparse.Namespace) -> int:
     """Builds what the options ask for, and says what was built."""
     Elaboratable._MustUse__silence = True  # a refusal leaves a design unused, which Amaranth would tell
+    if options.target == micro.TARGET:
+        return micro.build(options)
     if options.target not in TARGETS:
-        raise SettingError(f"there is no target '{options.target}'; choose one of {', '.join(TARGETS)}")
+        raise SettingError(f"there is no target '{options.target}'; choose one of {', '.join((*TARGETS, micro.TARGET))}")
     target = TARGETS[options.target]
     if options.pdk:
         if target is not asic:

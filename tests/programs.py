@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-PACKAGES = {"iverilog": "iverilog", "vvp": "iverilog", "tclsh": "tcl", "dtc": "device-tree-compiler", "sta": "opensta"}
+PACKAGES = {"iverilog": "iverilog", "vvp": "iverilog", "tclsh": "tcl", "dtc": "device-tree-compiler", "sta": "opensta",
+            "arm-none-eabi-gcc": "gcc-arm-none-eabi", "qemu-system-arm": "qemu-system-arm"}
 
 
 def need(*commands: str) -> None:

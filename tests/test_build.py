@@ -195,7 +195,7 @@ def test_refused_rates(refuse):
 
 def test_refused_arguments(refuse):
     assert refuse("icebreaker") == \
-        "there is no target 'icebreaker'; choose one of verilog, axi, ulx3s, zcu102, zcu104, kv260, asic"
+        "there is no target 'icebreaker'; choose one of verilog, axi, ulx3s, zcu102, zcu104, kv260, asic, c"
     assert refuse("verilog", "--cycles-per-token", "0") == f"cycles_per_token = 0 is out of range; it must lie in 1..{MAX_CYCLES}"
     assert refuse("verilog", "--device", "de10") == \
         "there is no device 'de10'; choose one of zcu102, kv260, ulx3s-85f, ulx3s-45f, ulx3s-25f, icebreaker"

@@ -126,7 +126,7 @@ def test_missing_programs_are_named(monkeypatch):
 
 
 ROOT, USER = {"id": "echo 0"}, {"id": "echo 1000"}
-OPTIONAL = "iverilog tcl device-tree-compiler opensta"
+OPTIONAL = "iverilog tcl device-tree-compiler opensta gcc-arm-none-eabi qemu-system-arm"
 
 
 @pytest.mark.parametrize("commands, environment, code, said", [

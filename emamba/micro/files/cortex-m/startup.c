@@ -1,0 +1,61 @@
+/* Start of any Cortex-M, without a C library; compile with -fno-tree-loop-distribute-patterns. */
+
+#include <stdint.h>
+#include <string.h>
+
+extern uint32_t stack_top[], data_source[], data_begin[], data_end[], bss_begin[], bss_end[];
+
+int main(void);
+void reset(void);
+void leave(int status);
+
+static void fault(void) { leave(99); }
+
+__attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
+    stack_top, (void *)reset, (void *)fault, (void *)fault, (void *)fault, (void *)fault, (void *)fault};
+
+void reset(void) {
+    const uint32_t *from = data_source;
+    for (uint32_t *to = data_begin; to < data_end; to++)
+        *to = *from++;
+    for (uint32_t *to = bss_begin; to < bss_end; to++)
+        *to = 0;
+    leave(main());
+}
+
+void *memcpy(void *restrict to, const void *restrict from, size_t size) {
+    uint8_t *t = to;
+    const uint8_t *f = from;
+    if ((((uintptr_t)t | (uintptr_t)f) & 3) == 0)
+        for (; size >= 4; size -= 4, t += 4, f += 4)
+            *(uint32_t *)(void *)t = *(const uint32_t *)(const void *)f;
+    while (size--)
+        *t++ = *f++;
+    return to;
+}
+
+void *memmove(void *to, const void *from, size_t size) {
+    uint8_t *t = to;
+    const uint8_t *f = from;
+    if (t <= f)
+        return memcpy(to, from, size);
+    while (size--)
+        t[size] = f[size];
+    return to;
+}
+
+void *memset(void *to, int byte, size_t size) {
+    uint8_t *t = to;
+    const uint32_t four = (uint8_t)byte * 0x01010101u;
+    for (; size && ((uintptr_t)t & 3); size--)
+        *t++ = (uint8_t)byte;
+    for (; size >= 16; size -= 16, t += 16) {
+        uint32_t *words = (uint32_t *)(void *)t;
+        words[0] = words[1] = words[2] = words[3] = four;
+    }
+    for (; size >= 4; size -= 4, t += 4)
+        *(uint32_t *)(void *)t = four;
+    while (size--)
+        *t++ = (uint8_t)byte;
+    return to;
+}

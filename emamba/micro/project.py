@@ -1,0 +1,73 @@
+"""The folder of `emamba build c`: model.h and model.c, their self-test, and what builds them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..artifact import Artifact
+from ..ops import Multiply, Scan, Weighted
+from ..run.integer import IntegerModel
+from .measure import Measured
+from .source import FILES, Source, filled
+
+PLAIN = ("main.c", "cortex-m/link.ld", "cortex-m/main.c", "cortex-m/startup.c", "cortex-m/string.h")
+"""Files that are alike for every artifact."""
+OFFSET, PRIME = 2166136261, 16777619
+"""Of FNV-1a."""
+
+
+class Project:
+    """The C of an artifact with a self-test of `frames` [n, L, input width] of integers."""
+
+    def __init__(self, artifact: Artifact, frames: np.ndarray):
+        self.artifact, self.frames = artifact, frames
+        self.source = Source(artifact)
+        self.answers = IntegerModel(artifact).answer(frames)
+
+    @property
+    def multiplications(self) -> int:
+        """Of a frame, without those of addresses: a token of a scan has four a state and two a channel, a norm one a channel."""
+        total = 0
+        for node in self.artifact.graph:
+            op = self.artifact.operators[node.name]
+            if isinstance(op, Weighted):
+                total += op.multiplies * node.tokens
+            elif isinstance(op, Scan):
+                total += op.width * (4 * op.d_state + 2) * node.tokens
+            elif isinstance(op, Multiply) or op.normalizes:
+                total += op.width * node.tokens
+            elif node.kind == "Attention":
+                total += 2 * node.tokens**2 * op.width
+        return total
+
+    def report(self) -> dict:
+        return {"ram_bytes": self.source.ram, "state_bytes": self.source.state, "constants_bytes": self.source.constants,
+                "multiplications_per_frame": self.multiplications, "frames": len(self.frames)}
+
+    def write(self, folder: Path, measured: Measured | None = None, note: str = "") -> None:
+        """Writes all files; the README has what was `measured`, and a `note`."""
+        artifact, source = self.artifact, self.source
+        checks = ", ".join(f"UINT32_C(0x{check_of(answer):08X})" for answer in self.answers)
+        inputs = ",\n".join("    {" + ", ".join(map(str, frame.reshape(-1).tolist())) + "}" for frame in self.frames)
+        rows = {"flash, code and constants, bytes": measured.flash, "stack, bytes": measured.stack,
+                "instructions a frame": measured.instructions} if measured else {}
+        words = {
+            "frames": len(self.frames), "answers": checks, "inputs": inputs, "name": artifact.name, "ram": source.ram,
+            "state": source.state, "constants": source.constants, "multiplications": f"{self.multiplications:,}",
+            "tokens": artifact.graph.length, "input_width": artifact.graph.input.width, "input": artifact.input,
+            "output_width": artifact.graph.output.width, "output": artifact.output, "note": f"{note}." if note else "",
+            "measured": "".join(f"| {name} (Cortex-M4, -O2) | {value:,} |\n" for name, value in rows.items())}
+        files = {"model.h": source.header, "model.c": source.code,
+                 **{name: filled(name, words) for name in ("selftest.c", "selftest.h", "CMakeLists.txt", "README.md")},
+                 **{name: (FILES / name).read_text(encoding="utf-8") for name in PLAIN}}
+        for name, text in files.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+def check_of(values: np.ndarray) -> int:
+    """FNV-1a of integers' low 32 bits, the lowest byte first."""
+    found = OFFSET
+    for byte in values.astype("<i8").astype("<i4").tobytes():
+        found = (found ^ byte) * PRIME & 0xFFFFFFFF
+    return found

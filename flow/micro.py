@@ -1,0 +1,61 @@
+"""`emamba build c`: an artifact as C for microcontrollers, with what it takes on a Cortex-M4 where the tools are there."""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+
+from boards.describe import golden_frames
+from emamba.artifact import Artifact, load
+from emamba.base.errors import SettingError, ToolFailed, ToolMissing
+from emamba.io.files import check_replaceable, foreign, write_folder
+from emamba.micro.measure import Measured, measure
+from emamba.micro.project import Project
+
+TARGET, CORE = "c", "m4"
+RECORD = "report.json"
+UNSAID = ("cycles_per_token", "multipliers", "frames_per_second", "device", "products", "decays", "activations", "pdk",
+          "pdk_data", "clock_mhz", "state", "lanes", "posts")
+HARDWARE = dict.fromkeys(UNSAID) | {"organization": "pipeline", "prove": False, "weights": "constant", "counters": "yes",
+                                    "parity": "no", "bus_bits": 64}
+"""Options of targets that are hardware, with what they are where they are not given."""
+
+
+def build(options: argparse.Namespace) -> int:
+    """Writes the folder and says what is in it."""
+    for name, default in HARDWARE.items():
+        if getattr(options, name) != default:
+            raise SettingError(f"--{name.replace('_', '-')} is of hardware; the target {TARGET} has no such choice")
+    out = options.out or Path("build") / TARGET
+    check_replaceable(out, RECORD, RECORD)
+    artifact = load(options.artifact)
+    project = Project(artifact, golden_frames(artifact))
+    measured, note = _measured(artifact, project)
+    with write_folder(out, RECORD, RECORD) as folder:
+        project.write(folder, measured, note)
+        report = {"target": TARGET, "artifact": {"name": artifact.name, "digest": artifact.digest}} | project.report() | {
+            "measured": measured and measured.report(), "notes": [note]}
+        (folder / RECORD).write_text(json.dumps(report), encoding="utf-8")
+    print(f"{TARGET} of {artifact.name}: {project.source.ram:,} bytes of RAM, {project.source.constants:,} of weights and "
+          f"tables, {project.multiplications:,} multiplications a frame")
+    print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    print(f"note: {note}")
+    if kept := foreign(out, RECORD):
+        print(f"kept, since it was not written here, and perhaps of an earlier design: {', '.join(kept)}")
+    return 0
+
+
+def _measured(artifact: Artifact, project: Project) -> tuple[Measured | None, str]:
+    """What a Cortex-M4 takes, and a sentence about it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        project.write(folder)
+        try:
+            found = measure(folder, CORE, project.source.ram, frames=1)
+        except (ToolMissing, ToolFailed) as error:
+            return None, f"nothing was measured: {error}"
+    if found.wrong:
+        raise ToolFailed(f"the golden frame of {artifact.name} on a Cortex-M4 in qemu is not that of the integer model")
+    each = found.instructions / max(1, project.multiplications)
+    return found, (f"on a Cortex-M4 in qemu, the golden frame is equal to the integer model's: {found.instructions:,} "
+                   f"instructions, {each:.2f} a multiplication; {found.flash:,} bytes of flash, {found.stack:,} of stack")

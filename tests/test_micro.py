@@ -1,0 +1,221 @@
+"""The C for microcontrollers is the integer model: random graphs of every operator under the sanitizers, shipped artifacts on
+Cortex-M in qemu; its calls and their return codes; what is refused."""
+
+import ctypes
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from programs import need
+
+import flow.build
+from boards.describe import golden_frames
+from emamba.artifact import load
+from emamba.base.errors import DesignLimit, ToolFailed, ToolMissing
+from emamba.config import ModelConfig
+from emamba.graph import build_graph
+from emamba.micro.measure import measure
+from emamba.micro.nodes import narrowest
+from emamba.micro.project import Project
+from emamba.ops import OPERATORS
+from sim.models import SHAPES, random_artifact, random_inputs
+
+WARNINGS = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
+SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+SMALL = {"d_model": 4, "d_state": 2, "dt_rank": 1, "blocks": 2, "task": "regression", "outputs": 2}
+IMAGE = {"input": "image", "image": (5, 7, 2), "patch": (1, 1), **SMALL}
+SEQUENCE = {"input": "sequence", "features": 3, "length": 11, **SMALL}
+GRAPHS = {
+    **{name: shape for name, shape in SHAPES.items() if shape.get("length") != 1000},
+    "same": SEQUENCE | {"conv": "same", "d_conv": 5},
+    "strided": SEQUENCE | {"stem": [{"channels": 5, "kernel": 4, "stride": 2}], "merge": [1]},
+    "grid": IMAGE | {"conv": "grid", "d_conv": 3, "norm": "layer", "direction": "alternating"},
+    "both": IMAGE | {"form": "mamba2", "head_dim": 4, "conv": "grid", "d_conv": 3, "direction": "both"},
+    "backward": SEQUENCE | {"direction": "backward", "pool": "none", "form": "standard"},
+    **{f"{name}, carried": SHAPES[name] | {"carried": True}
+       for name in ("emamba-odd", "mamba2-norm-before", "pointwise-gated-pool", "emamba-one-token")},
+}
+SETTINGS = {
+    "emamba-odd": {"weight_scale": "dyadic", "rounding": "half_even"},
+    "emamba-three-blocks": {"residual_bits": 8, "input_term": "delta_b", "rule": "chord"},
+    "emamba-image": {"input_term": "delta_b", "state_bits": 40, "hold": False},
+    "standard-image": {"rule": "exact", "rounding": "truncate"},
+    "standard-sequence": {"activation_bits": 12, "bits": {"block*.dt": 14}, "hold": False, "state_scale": "calibrated"},
+    "standard-tokens": {"activation_bits": 6, "weight_bits": 5, "state_scale": "calibrated", "state_bits": 16},
+    "mamba2-groups": {"activation_bits": 12, "bits": {"block*.dt": 14}, "state_scale": "calibrated"},
+}
+SHIPPED = sorted(path.parent.name for path in Path("models").glob("*/manifest.json"))
+OK, READY, LENGTH, RANGE, STATE, NOTHING, ARGUMENT = 0, 1, -1, -2, -3, -4, -5
+
+
+def random_project(name: str, frames: int = 3) -> Project:
+    artifact = random_artifact(ModelConfig(**GRAPHS[name]), **SETTINGS.get(name, {}))
+    return Project(artifact, artifact.codec.encode(random_inputs(artifact.config, frames, seed=5), artifact.input))
+
+
+def test_random_graphs_cover_every_operator():
+    graphs = [build_graph(ModelConfig(**shape)) for shape in GRAPHS.values()]
+    assert {node.kind for graph in graphs for node in graph} == set(OPERATORS)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_random_graph(name, tmp_path):
+    """Without a warning and under the sanitizers, every frame's result is the integer model's."""
+    project = random_project(name)
+    assert len(np.unique(project.answers)) > 1
+    project.write(tmp_path)
+    sources = [tmp_path / file for file in ("model.c", "selftest.c", "main.c")]
+    subprocess.run(["cc", *WARNINGS, *SANITIZERS, "-O0", *sources, "-o", tmp_path / "selftest"], check=True)
+    assert subprocess.run([tmp_path / "selftest"], check=True, capture_output=True, text=True).stdout == \
+        "self-test of random: 3 frames equal the integer model\n"
+    answers = tmp_path / "selftest.c"
+    answers.write_text(answers.read_text(encoding="utf-8").replace("UINT32_C(0x", "1 ^ UINT32_C(0x", 1), encoding="utf-8")
+    if name == "emamba-odd":
+        subprocess.run(["cc", *sources, "-o", tmp_path / "selftest"], check=True)
+        assert "frame 1 of 3 is wrong" in subprocess.run([tmp_path / "selftest"], capture_output=True, text=True).stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_artifact_on_a_cortex_m4(name, tmp_path):
+    need("arm-none-eabi-gcc", "qemu-system-arm")
+    artifact = load(Path("models") / name)
+    project = Project(artifact, golden_frames(artifact))
+    project.write(tmp_path)
+    found = measure(tmp_path, "m4", project.source.ram, frames=1 if name in ("cifar10", "wikitext2", "fashion_mnist") else None)
+    assert found.wrong == 0 and found.frames >= 1
+    assert found.stack < 1024
+    if name == "mars":
+        assert found.instructions <= 2.5 * project.multiplications
+        assert found.ram + found.stack <= 6000 and found.flash <= 40000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("core, names", [("m0", ["mars", "japanese_vowels_mamba2"]), ("m33", ["mars_stream"]), ("m55", ["mars"])])
+def test_shipped_artifact_on_other_cores(core, names, tmp_path):
+    """Without DSP instructions, with them, and with Helium."""
+    need("arm-none-eabi-gcc", "qemu-system-arm")
+    for name in names:
+        artifact = load(Path("models") / name)
+        project = Project(artifact, golden_frames(artifact))
+        project.write(tmp_path)
+        assert measure(tmp_path, core, project.source.ram).wrong == 0
+
+
+@pytest.mark.slow
+def test_plain_c_is_equal_to_dsp_instructions(tmp_path):
+    need("arm-none-eabi-gcc", "qemu-system-arm")
+    project = Project(artifact := load("models/mars"), golden_frames(artifact))
+    project.write(tmp_path)
+    plain = measure(tmp_path, "m4", project.source.ram, flags=("-DMODEL_DSP=0",))
+    assert plain.wrong == 0 and plain.instructions > 3 * project.multiplications
+
+
+def test_a_stack_too_small_is_a_fault_of_the_linker(tmp_path, monkeypatch):
+    need("arm-none-eabi-gcc", "qemu-system-arm")
+    project = random_project("standard-one-channel")
+    project.write(tmp_path)
+    monkeypatch.setattr("emamba.micro.measure.STACK", 1 << 20)
+    with pytest.raises(ToolFailed, match="the stack has less than STACK_SIZE bytes"):
+        measure(tmp_path, "m0", project.source.ram)
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ToolMissing, match=r"arm-none-eabi-gcc, which is not on PATH; install it, e\.g\. apt-get install gcc-arm"):
+        measure(tmp_path, "m0", project.source.ram)
+
+
+class Library:
+    """The C of a project as a shared object."""
+
+    def __init__(self, project: Project, folder: Path):
+        project.write(folder)
+        subprocess.run(["cc", *WARNINGS, "-O1", "-shared", "-fPIC", folder / "model.c", "-o", folder / "model.so"], check=True)
+        self.c, source = ctypes.CDLL(str(folder / "model.so")), project.source
+        graph, types = source.graph, source.nodes.types
+        self.i, self.o = (np.dtype(types[node.name].removesuffix("_t")) for node in (graph.input, graph.output))
+        self.output, self.state = graph.output.width, source.state
+        self.memory = ctypes.create_string_buffer(source.ram)
+
+    def push(self, token, count=None) -> int:
+        token = np.ascontiguousarray(token, self.i)
+        return self.c.model_push(self.memory, token.ctypes.data_as(ctypes.c_void_p), token.size if count is None else count)
+
+    def read(self, count=None) -> tuple[int, list[int]]:
+        result = np.zeros(self.output, self.o)
+        code = self.c.model_read(self.memory, result.ctypes.data_as(ctypes.c_void_p), self.output if count is None else count)
+        return code, result.tolist()
+
+    def save(self) -> ctypes.Array:
+        state = ctypes.create_string_buffer(self.state)
+        assert self.c.model_save(self.memory, state, self.state) == OK
+        return state
+
+
+def test_calls(tmp_path):
+    """Results token by token; a state that is saved in the middle; every return code."""
+    project = random_project("mamba2-norm-before, carried", frames=2)
+    lib, tokens, wanted = Library(project, tmp_path), project.frames.reshape(-1, 1), project.answers.reshape(-1, 7).tolist()
+    assert lib.push(tokens[0]) == STATE and lib.read()[0] == STATE  # not begun
+    assert lib.c.model_init(None) == lib.c.model_push(lib.memory, None, 1) == ARGUMENT
+    assert lib.c.model_init(lib.memory) == OK and lib.read()[0] == NOTHING
+    for token, answer in zip(tokens[:7], wanted, strict=False):
+        assert lib.push(token) == READY and lib.read(6)[0] == LENGTH and lib.read() == (OK, answer) and lib.read()[0] == NOTHING
+    assert lib.push(tokens[7], 2) == LENGTH and lib.push([project.artifact.input.max + 1]) == RANGE
+    saved = lib.save()
+    rest = [(lib.push(token), lib.read()) for token in tokens[7:]]
+    assert rest == [(READY, (OK, answer)) for answer in wanted[7:]]
+    assert lib.c.model_restore(lib.memory, saved, lib.state) == OK
+    assert [(lib.push(token), lib.read()) for token in tokens[7:]] == rest
+    assert lib.c.model_save(lib.memory, saved, lib.state - 1) == lib.c.model_restore(lib.memory, saved, 3) == LENGTH
+    damaged = ctypes.create_string_buffer(saved.raw[:20] + bytes([saved.raw[20] ^ 1]) + saved.raw[21:], lib.state)
+    other = ctypes.create_string_buffer(bytes([saved.raw[0] ^ 1]) + saved.raw[1:], lib.state)
+    assert lib.c.model_restore(lib.memory, damaged, lib.state) == lib.c.model_restore(lib.memory, other, lib.state) == STATE
+
+
+def test_calls_of_whole_sequences(tmp_path):
+    project = random_project("backward", frames=2)
+    lib, frame, wanted = Library(project, tmp_path), project.frames[1], project.answers[1].tolist()
+    assert lib.c.model_init(lib.memory) == OK
+    assert [lib.push(token) for token in frame] == [OK] * 10 + [READY]
+    assert [lib.read() for _ in wanted] == [(READY, row) for row in wanted[:-1]] + [(OK, wanted[-1])]
+    i, o = np.ascontiguousarray(frame, lib.i), np.zeros((11, 2), lib.o)
+    arguments = i.ctypes.data_as(ctypes.c_void_p), i.size, o.ctypes.data_as(ctypes.c_void_p)
+    assert lib.c.model_run(lib.memory, *arguments, o.size - 1) == LENGTH
+    assert lib.c.model_run(lib.memory, *arguments, o.size) == OK and o.tolist() == wanted
+    assert lib.push(frame[0]) == OK and lib.c.model_run(lib.memory, *arguments, o.size) == LENGTH
+
+
+def test_refusals(monkeypatch, tmp_path):
+    project = random_project("standard-one-channel")
+    monkeypatch.setattr("emamba.ops.lookup.Lookup.source", None)
+    with pytest.raises(DesignLimit, match=r"^node 'embed': there is no C of the operator Lookup, so no C of this artifact: give"):
+        random_project("standard-tokens")
+    monkeypatch.setattr("emamba.micro.nodes.LARGEST_TABLE", 10)
+    with pytest.raises(DesignLimit, match=r"a table of the function has \d+ entries; a microcontroller's C has at most 10: use"):
+        Project(project.artifact, project.frames)
+    with pytest.raises(DesignLimit, match="a number reaches 64 bits; at most 63 are possible"):
+        narrowest(0, 1 << 63)
+    assert [narrowest(*ends) for ends in ((0, 200), (-1, 200), (0, 1 << 15), (0, 1 << 16), (-(1 << 40), 0))] == [
+        "uint8_t", "int16_t", "uint16_t", "int32_t", "int64_t"]
+
+
+@pytest.fixture
+def build(tmp_path, monkeypatch):
+    """Builds MARS without a measurement, with these arguments."""
+    monkeypatch.setattr("emamba.micro.measure.PACKAGES", {"no-such-compiler": "it"})
+    return lambda *arguments: flow.build.main(["c", "--artifact", "models/mars", "--out", str(tmp_path / "out"), *arguments])
+
+
+def test_target(tmp_path, capsys, build):
+    assert build() == 0
+    out = tmp_path / "out"
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    said = capsys.readouterr().out
+    assert "237,620 multiplications a frame" in said
+    assert "nothing was measured: the measurement needs" in said and report["measured"] is None
+    assert {path.name for path in out.iterdir()} == {"model.h", "model.c", "selftest.h", "selftest.c", "main.c", "CMakeLists.txt",
+                                                    "README.md", "cortex-m", "report.json"}
+    assert f"| memory (`sizeof(model)`), bytes | {report['ram_bytes']} |" in (out / "README.md").read_text(encoding="utf-8")
+    assert build("--cycles-per-token", "4") == 1
+    assert "--cycles-per-token is of hardware; the target c has no such choice" in capsys.readouterr().err
