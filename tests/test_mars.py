@@ -123,6 +123,22 @@ def test_directory(points, monkeypatch, tmp_path):
     assert len(datasets.load("mars").x_test) == 8
 
 
+def test_standardized_intensity(points):
+    """Of each subject in each part; coordinates and what fills a frame up stay."""
+    raw, data = (datasets.load("mars", split, points()) for split in ("official", "official-standardized"))
+    assert data.note == "rebuilt feature maps, intensity standardized"
+    for before, x, subject in ((raw.x_test, data.x_test, data.test_subject), (raw.x_train, data.x_train, None)):
+        assert np.array_equal(before[..., :4], x[..., :4]) and not x[~before.any(-1)].any()
+        for own in np.unique(subject) if subject is not None else ():
+            values = x[subject == own][before[subject == own].any(-1)][:, 4]
+            assert abs(values.mean()) < 1e-5 and abs(values.std() - 1) < 1e-5
+
+
+def test_official_maps_are_standardized(official):
+    assert refusal("mars", "official-standardized", official) == (
+        "the official MARS feature maps hold the intensity standardized: take the split official")
+
+
 @pytest.mark.parametrize("split", mars.TEST_FILES)
 def test_test_frames_only(points, split):
     directory = points(make_points(("test",)), mars.TEST_FILES[split])
@@ -130,7 +146,7 @@ def test_test_frames_only(points, split):
     assert (len(data.x_train), len(data.x_validate), len(data.x_test)) == (0, 0, 8)
     assert np.array_equal(data.y_test, make_points(("test",))["test_labels"])
     assert "https://github.com/SizheAn/MARS, or mars_points.npz" in data.train_remedy
-    other, = set(mars.TEST_FILES) - {split}
+    other = "official" if split == "random" else "random"
     assert refusal("mars", other, directory) == f"no MARS data in {directory / 'mars'} or {directory}: {mars.REMEDY}"
 
 
@@ -146,7 +162,8 @@ def test_shipped_files():
 def test_wrong_names(points):
     assert refusal("moon") == ("unknown data set 'moon'; known: cifar10, fashion_mnist, japanese_vowels, mars, radhar, "
                                "shakespeare, wikitext2, and folders of arrays in data")
-    assert refusal("mars", "third", points()) == "data set mars has no split 'third'; it has: official, random"
+    assert refusal("mars", "third", points()) == (
+        "data set mars has no split 'third'; it has: official, random, official-standardized")
 
 
 def test_no_data(tmp_path):

@@ -6,12 +6,14 @@ in metres. Three sources, the first one found is taken:
     mars_points.npz                       all points of the official frames; feature maps are rebuilt from them
     mars_test.npz, mars_random_test.npz   the same keys, test frames of the one split or the other; they ship with the project
 
-Train labels of subject 1 are missing in mars_points.npz: those frames are left out.
+Train labels of subject 1 are missing in mars_points.npz: those frames are left out. The rebuilt maps hold the intensity as it was
+measured; in the split `official-standardized` each subject's has mean 0 and deviation 1 in each part, as the official maps
+probably have it.
 """
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from ..base.errors import InputError
 from . import Dataset, choose_split
 from .archives import read, read_npz
 
-TEST_FILES = {"official": "mars_test.npz", "random": "mars_random_test.npz"}
+TEST_FILES = {"official": "mars_test.npz", "random": "mars_random_test.npz", "official-standardized": "mars_test.npz"}
 """Split -> file of its test frames alone."""
 PARTS = ("train", "validate", "test")
 RANDOM_SHARES = (0.64, 0.16)
@@ -76,6 +78,9 @@ def load(split: str | None, directory: Path) -> Dataset:
     split = choose_split("mars", split, tuple(TEST_FILES))
     parts, note = _read(directory, TEST_FILES[split])
     parts = [part[~np.isnan(part.y[:, 0])] for part in parts]
+    if split == "official-standardized":
+        parts = [_standardized(part) for part in parts]
+        note += ", intensity standardized"
     if split == "random" and len(parts[0].x):
         parts = _random_split(parts)
     train, validate, test = parts
@@ -192,6 +197,19 @@ def _finite(array: np.ndarray) -> bool:
 
 def _empty() -> Frames:
     return Frames(np.zeros((0, 8, 8, 5), np.float32), np.zeros((0, JOINT_VALUES), np.float32), *np.zeros((2, 0), np.int64))
+
+
+def _standardized(part: Frames) -> Frames:
+    """The same with each subject's intensity of mean 0 and deviation 1 over its points."""
+    if part.subject is None:
+        raise InputError("the official MARS feature maps hold the intensity standardized: take the split official")
+    x = part.x.copy()
+    points = x.any(axis=-1)  # the others fill a frame up
+    for subject in np.unique(part.subject):
+        own = points & (part.subject == subject)[:, None, None]
+        values = x[own, 4].astype(np.float64)
+        x[own, 4] = (values - values.mean()) / max(values.std(), 1e-6)
+    return replace(part, x=x)
 
 
 def _random_split(parts: list[Frames]) -> list[Frames]:
