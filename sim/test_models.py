@@ -1,9 +1,11 @@
-"""Benches of whole small models: the accelerator against the integer model and the timetable."""
+"""Benches of whole small models: the accelerator of either organization against the integer model and the timetable."""
 
 import pytest
 
 from emamba.run.integer import IntegerModel
-from rtl.plan.accelerator import Accelerator
+from rtl.engine.machine import Machine
+from rtl.engine.schedule import EngineSchedule
+from rtl.plan.accelerator import accelerator
 from rtl.plan.schedule import Schedule
 
 from .bench import bench
@@ -13,17 +15,18 @@ pytestmark = pytest.mark.slow
 
 ONLY = {"icarus": r"full_speed|random_stalls/.*rates=1|reset_in_traffic/.*rates=2"}
 """One test of each kind: Icarus takes ten times as long as Verilator, and runs all tests of every block."""
-CASES = [("emamba-image", 19), ("standard-sequence", 18), ("emamba-per-token", 9), ("standard-one-channel", 2)]
+CASES = [("emamba-image", 19), ("standard-sequence", 18), ("emamba-per-token", 9), ("standard-one-channel", 2),
+         ("emamba-per-token", Machine(5))]
 
 
-@pytest.mark.parametrize("shape, cycles_per_token", CASES)
-def test_model(shape, cycles_per_token, simulators, build_dir):
+@pytest.mark.parametrize("shape, design", CASES)
+def test_model(shape, design, simulators, build_dir):
     artifact = random_artifact(shape)
-    schedule = Schedule(artifact, cycles_per_token)
+    schedule = (EngineSchedule if isinstance(design, Machine) else Schedule)(artifact, design)
     tokens = artifact.codec.encode(random_inputs(artifact.config, 3), artifact.input)
     model = IntegerModel(artifact)
     bench(
-        Accelerator(schedule), tokens,
+        accelerator(schedule), tokens,
         model=lambda tokens: model.answer(tokens),
-        schedule=lambda arrivals: (None, schedule.timetable(len(tokens))),
-    ).run(f"model-{shape}-{cycles_per_token}", simulators, build_dir, ONLY)
+        schedule=lambda arrivals: (None, [schedule.start + cycle for cycle in schedule.timetable(len(tokens))]),
+    ).run(f"model-{shape}-{schedule.period}", simulators, build_dir, ONLY)

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from emamba.base.formats import IntFormat
 
-from ..kit.block import Beat, Port
+from ..kit.block import PLAIN, Beat, BlockOptions, Port
 from ..kit.streams import Fifo
 from .lanes import Lane
 from .micro import A, B, To
@@ -23,15 +23,19 @@ class Engine(wiring.Component):
     """Tokens in at `i`, results out at `o`, as of a pipeline's accelerator, for an `EngineSchedule`; with `trace` the values of
     every node that has instructions. `loads` makes the memories of weights and biases that can be loaded."""
 
-    def __init__(self, schedule, *, trace: bool = False, loads: Mapping[str, Callable] | None = None):
+    def __init__(self, schedule, options: BlockOptions = PLAIN, *, trace: bool = False,
+                 loads: Mapping[str, Callable] | None = None):
         self.schedule, self.encoded = schedule, schedule.encoded
         self.inputs, self.output, self.blocks = {"i": schedule.input}, schedule.output, {}
         self.loads = loads or {}
         self.queue, = schedule.queues()
-        self.peaks = [self.queue.name]
+        self.peaks = [self.queue.name] if trace or options.count else []
         self.trace = self._traced() if trace else {}
-        members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature), "clear_peaks": In(1),
-                   "hold_peaks": In(1), "peak_0": Out(range(self.queue.depth + 1))}
+        members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature)}
+        if options.count:
+            members |= {"clear_peaks": In(1), "hold_peaks": In(1)}
+        if self.peaks:
+            members["peak_0"] = Out(range(self.queue.depth + 1))
         for k, port in enumerate(self.trace.values()):
             members[f"trace_{k}"] = Out(wiring.Signature({"payload": Out(Beat(port.format, port.lanes)), "fire": Out(1)}))
         super().__init__(members)
@@ -144,10 +148,11 @@ class Engine(wiring.Component):
     def _give(self, m: Module, sequencer, post) -> None:
         """Results that leave: a group begins where they find room."""
         machine, output = self.encoded.machine, self.output
-        depth = self.queue.depth
-        m.submodules.results = fifo = Fifo(Beat(output.format, output.lanes), depth, through=False, deep=True,
-                                           clear=self.clear_peaks, hold=self.hold_peaks)
-        m.d.comb += self.peak_0.eq(fifo.peak)
+        depth, (clear, hold) = self.queue.depth, (getattr(self, f"{what}_peaks", None) for what in ("clear", "hold"))
+        m.submodules.results = fifo = Fifo(Beat(output.format, output.lanes), depth, through=False, deep=True, clear=clear,
+                                           hold=hold)
+        if self.peaks:
+            m.d.comb += self.peak_0.eq(fifo.peak)
         wiring.connect(m, fifo.o, wiring.flipped(self.o))
         taken = Signal(range(depth + machine.beats + 1))  # beats that are in the queue, or will be
         spare = sequencer.instruction.last_beat

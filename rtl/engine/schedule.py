@@ -56,6 +56,11 @@ class EngineSchedule:
         """Cycles a token, rounded up."""
         return -(-self.cycles_per_frame // self.tokens)
 
+    @property
+    def start(self) -> int:
+        """Cycles after a reset until it takes the first beat."""
+        return 2 + self.program.instructions[0].gap
+
     @cached_property
     def latency(self) -> int:
         """From a sequence's first input beat to its last output beat."""

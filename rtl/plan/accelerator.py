@@ -16,10 +16,8 @@ from .schedule import Queue, Schedule
 
 def accelerator(schedule: Schedule | EngineSchedule, options: BlockOptions = PLAIN, *, trace: bool = False,
                 loads: Mapping[str, dict] | None = None) -> "Accelerator | Engine":
-    """The component of a schedule, by its organization; an engine has no options."""
-    if isinstance(schedule, EngineSchedule):
-        return Engine(schedule, trace=trace, loads=loads)
-    return Accelerator(schedule, options, trace=trace, loads=loads)
+    """The component of a schedule, by its organization."""
+    return (Engine if isinstance(schedule, EngineSchedule) else Accelerator)(schedule, options, trace=trace, loads=loads)
 
 
 class Accelerator(wiring.Component):

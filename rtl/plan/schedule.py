@@ -90,6 +90,9 @@ class Output:
 class Schedule:
     """Blocks, connections, depths and exact timing of an artifact at `cycles_per_token`."""
 
+    start = 0
+    """Cycles after a reset until it takes the first beat."""
+
     def __init__(self, artifact: Artifact, cycles_per_token: int, realization: Realization = REALIZATION):
         if not 1 <= cycles_per_token <= MAX_CYCLES:
             raise SettingError(f"cycles_per_token = {cycles_per_token} is out of range; it must lie in 1..{MAX_CYCLES}")
