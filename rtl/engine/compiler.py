@@ -29,7 +29,8 @@ class Compiler:
     def __init__(self, artifact: Artifact, machine: Machine, tile: int):
         self.artifact, self.machine, self.tile = artifact, machine, tile
         self.graph, self.instructions = artifact.graph, []
-        self.tiles = self.graph.length // tile
+        self.tiles = -(-self.graph.length // tile)
+        self.rest = self.graph.length - (self.tiles - 1) * tile  # tokens of the last tile
         self.buffers: dict[str, Buffer] = {}
         self.states = 0
         self.histories: dict[str, int] = {}
@@ -80,7 +81,9 @@ class Compiler:
         tokens, when = self.rate(node)
         width, lanes = node.width, self.machine.lanes
         groups = fields.pop("groups", self.machine.groups(width))
-        fields = {"tokens": tokens, "when": when, "groups": groups, "lanes": width - (self.machine.groups(width) - 1) * lanes,
+        rest = self.rest if when is When.ALWAYS else tokens
+        fields = {"tokens": tokens, "rest": rest, "when": when, "groups": groups,
+                  "lanes": width - (self.machine.groups(width) - 1) * lanes,
                   "traces": (node.name, "")} | fields
         if op is not None:
             fields = {"format": op.o, "rounding": op.rounding} | fields
@@ -133,11 +136,12 @@ class Compiler:
             if not (buffer.history and buffer.kept):
                 continue
             node, o = self.graph[name], self.artifact.operators[name].o
-            source = Operand(buffer, self.tile, True)
             copy = MicroOp(x=0, a=First.CONSTANT, constant=1, b=B.ROW, zero=Zero.BEFORE, to=To.DRAIN)
-            self.emit(node, None, [Repeat((copy,))], name=f"{name}.history", operands=[source], tokens=buffer.history,
-                      dest=Operand(buffer, 0, True), format=o, bound=o.magnitude, traces=("", ""),
-                      before=max(0, buffer.history - self.tile))
+            tiles = [(When.EARLY, self.tile)] * (self.tiles > 1) + [(When.LAST, self.rest)] * self.graph.carried
+            for when, count in tiles:
+                self.emit(node, None, [Repeat((copy,))], name=f"{name}.history", operands=[Operand(buffer, count, True)],
+                          tokens=buffer.history, rest=buffer.history, dest=Operand(buffer, 0, True), format=o, when=when,
+                          bound=o.magnitude, traces=("", ""), before=max(0, buffer.history - count))
 
 
 @dataclass
@@ -153,7 +157,7 @@ class Program:
 
     @property
     def tiles(self) -> int:
-        return self.artifact.graph.length // self.tile
+        return -(-self.artifact.graph.length // self.tile)
 
     @property
     def most_tokens(self) -> int:
@@ -212,9 +216,9 @@ def compile_program(artifact: Artifact, machine: Machine) -> Program:
     graph = artifact.graph
     _ = graph.input, graph.output
     whole = any(node.operator.whole for node in graph)
-    tiles = [n for n in range(min(machine.tile, graph.length), 0, -1) if graph.length % n == 0]
-    tiles = [graph.length] if whole else tiles
-    for tile in tiles:
+    most = 1 if whole else -(-graph.length // machine.tile)
+    for tiles in range(most, most + 1 if whole else graph.length + 1):
+        tile = -(-graph.length // tiles)
         compiled = Compiler(artifact, machine, tile)
         rows = allocate(compiled.instructions)
         if rows <= machine.rows:

@@ -50,12 +50,13 @@ class Encoded:
     def _instruction(self, k: int, i: Instruction) -> dict:
         program, posts = self.program, self.machine.posts
         body, micro = self._chain(i)
-        word = {"body": body, "micro": micro, "tokens": i.tokens - 1, "groups": i.groups - 1, "lead": i.lead, "gap": i.gap,
+        word = {"body": body, "micro": micro, "tokens": i.tokens - 1, "rest": i.rest - 1, "groups": i.groups - 1,
+                "lead": i.lead, "gap": i.gap,
                 "weight": program.weight_base[k], "state": i.state or 0, "bias": program.bias_base[k],
                 "biased": i.bias is not None,
                 "shift": self.left + i.shift, "clip": self._number(self.clips, self._clip(i)), "tabled": i.table is not None,
                 "table": self._table(i), "stat": int(i.stat), "stores": i.dest is not None, "out": i.out,
-                "late": i.when is When.LAST, "before": i.before, "normed": i.norm is not None,
+                "late": i.when is When.LAST, "early": i.when is When.EARLY, "before": i.before, "normed": i.norm is not None,
                 "norm": 0 if i.norm is None else self._number(self.norms, _NormKey(i.norm)),
                 "scan": 0 if i.scan is None else next(n for n, d in enumerate(self.decays) if d == type(d).of(i.scan)),
                 "takes": i.takes_input, "last_beat": -(-i.lanes // posts) - 1, "tail": (i.lanes - 1) % posts,

@@ -20,7 +20,8 @@ def listing(program: Program) -> str:
 
 
 def _head(i: Instruction, program: Program, number: int) -> str:
-    words = [f"{i.tokens} tokens × {i.groups} rows × {i.group_cycles} cycles"]
+    tokens = f"{i.tokens} tokens" + f" ({i.rest} in the last tile)" * (i.rest != i.tokens)
+    words = [f"{tokens} × {i.groups} rows × {i.group_cycles} cycles"]
     words += [f"x{k} = {_operand(operand)}" for k, operand in enumerate(i.operands) if not i.takes_input]
     if i.weights is not None:
         words.append(f"weights from {program.weight_base[number]}")
@@ -29,7 +30,8 @@ def _head(i: Instruction, program: Program, number: int) -> str:
     if i.drains:
         words.append(f">> {i.shift} to {i.format}" + (" with bias" if i.bias is not None else ""))
     words += ["then a table"] * (i.table is not None) + [f"statistics: {i.stat.name.lower()}"] * (i.stat is not Stat.NONE)
-    words += ["to the output"] * i.out + ["in the last tile"] * (i.when is When.LAST) + [f"after {i.gap} idle"] * bool(i.gap)
+    words += ["to the output"] * i.out + [f"{i.when.name.lower()} tiles"] * (i.when is not When.ALWAYS)
+    words += [f"after {i.gap} idle"] * bool(i.gap)
     return ", ".join(words)
 
 

@@ -52,9 +52,9 @@ class Walk(IntEnum):
 
 
 class When(IntEnum):
-    """The tiles in which an instruction runs."""
+    """The tiles of a sequence in which an instruction runs: all, all but the last, the last."""
 
-    ALWAYS, LAST = range(2)
+    ALWAYS, EARLY, LAST = range(3)
 
 
 class Stat(IntEnum):
@@ -148,7 +148,8 @@ class Operand:
 
 @dataclass
 class Instruction:
-    """`tokens` × `groups` × the bodies of `chain`; a group is a row of results. Before each token `lead` cycles pass.
+    """`tokens`, or in a sequence's last tile `rest`, × `groups` × the bodies of `chain`; a group is a row of results. Before each
+    token `lead` cycles pass.
 
     lanes: results of the last group
     operands: what micro-operations read by number
@@ -168,6 +169,7 @@ class Instruction:
     name: str
     chain: list[Body]
     tokens: int
+    rest: int = 0
     groups: int = 1
     lanes: int = 0
     operands: list[Operand] = field(default_factory=list)
@@ -212,10 +214,20 @@ class Instruction:
     def token_cycles(self) -> int:
         return self.lead + self.groups * self.group_cycles
 
-    @property
-    def cycles(self) -> int:
+    def __post_init__(self):
+        self.rest = self.rest or self.tokens
+
+    def runs(self, last: bool) -> bool:
+        """Whether it runs in a tile, which is a sequence's last or not."""
+        return self.when is not (When.EARLY if last else When.LAST)
+
+    def count(self, last: bool) -> int:
+        """Tokens of a tile."""
+        return self.rest if last else self.tokens
+
+    def cycles(self, last: bool) -> int:
         """From its first issue to the one after its last."""
-        return self.tokens * self.token_cycles
+        return self.count(last) * self.token_cycles
 
     @property
     def drains(self) -> bool:

@@ -26,7 +26,7 @@ def _fits(first: Instruction, second: Instruction, machine: Machine) -> bool:
     plain = all(i.weights is not None and i.groups == 1 and i.dest is not None and i.table is None and i.stat is Stat.NONE
                 and i.scan is None and i.second is None for i in (first, second))
     same = (first.chain == second.chain and first.operands == second.operands
-            and (first.tokens, first.when, first.before) == (second.tokens, second.when, second.before))
+            and all(getattr(first, name) == getattr(second, name) for name in ("tokens", "rest", "when", "before")))
     return plain and same and _offset(first, machine) + second.lanes <= machine.lanes
 
 

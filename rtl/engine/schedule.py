@@ -1,6 +1,5 @@
 """What the rest of the project asks a schedule: ports, exact cycles, the report."""
 
-from collections import Counter
 from functools import cached_property
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from .compiler import Program, compile_program
 from .encode import Encoded
 from .listing import listing
 from .machine import Machine
-from .micro import Instruction, To, When
+from .micro import Instruction, To
 from .timing import SKIPPED, TURN, WRITTEN, steps
 
 
@@ -48,8 +47,9 @@ class EngineSchedule:
     @cached_property
     def cycles_per_tile(self) -> tuple[int, int]:
         """Of a tile that is not the last of a sequence, and of the last."""
-        every, late = (sum(i.cycles + i.gap + TURN for i in self.program.instructions if i.when is when) for when in When)
-        return every + SKIPPED * sum(i.when is When.LAST for i in self.program.instructions), every + late
+        usual, last = (sum(i.cycles(last) + i.gap + TURN if i.runs(last) else SKIPPED for i in self.program.instructions)
+                       for last in (False, True))
+        return usual, last
 
     @property
     def period(self) -> int:
@@ -72,23 +72,24 @@ class EngineSchedule:
         for tile in range(sequences * self.program.tiles):
             last = (tile + 1) % self.program.tiles == 0
             for instruction in self.program.instructions:
-                if instruction.when is When.LAST and not last:
+                if not instruction.runs(last):
                     now += SKIPPED
                     continue
                 now += TURN + instruction.gap
                 if begun is None and instruction.takes_input:
                     begun = now
                 if instruction.out:
-                    found += [now + cycle for cycle in self._beats(instruction)]
-                now += instruction.cycles
+                    found += [now + cycle for cycle in self._beats(instruction, last)]
+                now += instruction.cycles(last)
         return [cycle - begun for cycle in found]
 
-    def _beats(self, i: Instruction) -> list[int]:
+    def _beats(self, i: Instruction, last: bool) -> list[int]:
         """Cycles from an instruction's start to its output beats, each a cycle in the queue of the results."""
         drain, = (step.at for step in steps(i) if step.to is To.DRAIN)
         short = -(-i.lanes // self.machine.posts)
-        return [i.lead + token * i.token_cycles + group * i.group_cycles + drain + WRITTEN + 1 + beat for token in range(i.tokens)
-                for group in range(i.groups) for beat in range(short if group == i.groups - 1 else self.machine.beats)]
+        return [i.lead + token * i.token_cycles + group * i.group_cycles + drain + WRITTEN + 1 + beat
+                for token in range(i.count(last)) for group in range(i.groups)
+                for beat in range(short if group == i.groups - 1 else self.machine.beats)]
 
     def structure(self) -> dict:
         """What a load cannot change beside the nodes."""
@@ -103,11 +104,11 @@ class EngineSchedule:
 
     @property
     def multiplies_per_frame(self) -> int:
-        return sum(i.work * i.tokens * self._times(i) for i in self.program.instructions)
+        return sum(i.work * self._tokens(i) for i in self.program.instructions)
 
-    def _times(self, i: Instruction) -> int:
-        """Tiles of a sequence in which an instruction runs."""
-        return 1 if i.when is When.LAST else self.program.tiles
+    def _tokens(self, i: Instruction) -> int:
+        """Of a sequence, those for which an instruction runs."""
+        return i.runs(False) * (self.program.tiles - 1) * i.tokens + i.runs(True) * i.rest
 
     @property
     def utilization(self) -> float:
@@ -130,19 +131,20 @@ class EngineSchedule:
 
     def report(self) -> dict:
         """The keys of report.json that the schedule knows."""
-        stages, shares = [], Counter()
+        stages, issued = [], 0
         for i in self.program.instructions:
-            cycles, times = i.cycles + i.gap + TURN, self._times(i)
-            work = i.work * i.tokens * times
-            shares["multiplying"] += sum(step.op.works for step in steps(i) if step.issues) * i.groups * i.tokens * times
-            stages.append({"name": i.name, "tokens": i.tokens, "groups": i.groups, "cycles_per_frame": cycles * times,
-                           "multiplies_per_frame": work, "utilization": round(work / (self.multipliers * cycles * times), 4)})
+            tokens, tiles = self._tokens(i), i.runs(False) * (self.program.tiles - 1) + i.runs(True)
+            cycles = tokens * i.token_cycles + tiles * (i.gap + TURN) + (self.program.tiles - tiles) * SKIPPED
+            work = i.work * tokens
+            issued += sum(step.op.works for step in steps(i) if step.issues) * i.groups * tokens
+            stages.append({"name": i.name, "tokens": i.tokens, "groups": i.groups, "cycles_per_frame": cycles,
+                           "multiplies_per_frame": work, "utilization": round(work / (self.multipliers * cycles), 4)})
         return {
             "organization": "engine", "lanes": self.machine.lanes, "post_processors": self.machine.posts,
             "tile": self.program.tile, "cycles_per_token": self.period, "cycles_per_frame": self.cycles_per_frame,
             "latency_cycles": self.latency, "tokens": self.tokens, "multipliers": self.multipliers,
             "multiplies_per_frame": self.multiplies_per_frame, "utilization": self.utilization,
-            "issued": round(shares["multiplying"] / self.cycles_per_frame, 4), "memories": self.memories(), "stages": stages,
+            "issued": round(issued / self.cycles_per_frame, 4), "memories": self.memories(), "stages": stages,
             "fifo": [{"name": q.name, "depth": q.depth, "high_water": q.peak, "bits": q.depth * q.port.lanes * q.port.format.bits}
                      for q in self.queues()],
             "program": listing(self.program).splitlines(),

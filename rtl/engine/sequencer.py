@@ -78,7 +78,8 @@ class Sequencer(wiring.Component):
         end_ops, end_steps = at == body.length, k == body.steps
         end_chain = end_ops & end_steps & body.final
         end_token = end_chain & (group == i.groups)
-        end = end_token & (self.token == i.tokens)
+        last_token = self.token == Mux(self.last_tile, i.rest, i.tokens)
+        end = end_token & last_token
         next_index, next_micro = Signal.like(index), Signal.like(micro_index)
         m.d.comb += [
             next_index.eq(Mux(end_ops & end_steps, Mux(body.final, i.body, index + 1), index)),
@@ -114,7 +115,7 @@ class Sequencer(wiring.Component):
                                | (u.zero == Zero.TILE) & self.first_tile | (u.zero == Zero.NEW) & new
                                | (u.zero == Zero.OLD) & ~new),
             self.issue.first_group.eq(group == 0), self.issue.first_token.eq(self.token == 0),
-            self.issue.last_group.eq(group == i.groups), self.issue.last_token.eq(self.token == i.tokens),
+            self.issue.last_group.eq(group == i.groups), self.issue.last_token.eq(last_token),
         ]
 
         with m.If(run & (wait != 0)):
@@ -161,7 +162,7 @@ class Sequencer(wiring.Component):
                     *(base.eq(i[f"x{n}"]) for n, base in enumerate(bases)),
                 ]
                 m.next = "run"
-                with m.If(i.late & ~self.last_tile):
+                with m.If(Mux(self.last_tile, i.early, i.late)):
                     advance()
             with m.State("run"):
                 m.d.comb += run.eq(1)

@@ -13,7 +13,7 @@ import numpy as np
 from emamba.base.errors import DesignLimit
 
 from .machine import Machine
-from .micro import A, B, Instruction, MicroOp, Stat, To, Walk, When
+from .micro import A, B, Instruction, MicroOp, Stat, To, Walk
 
 SUM, WRITTEN = 4, 8
 INDEXED = 2
@@ -95,10 +95,10 @@ class Walker:
         """Every instruction of a tile, which is the `last` of a sequence or not, and by how many cycles it begins too early; its
         gap may be changed then."""
         for instruction in self.instructions:
-            if instruction.when is When.LAST and not last:
+            if not instruction.runs(last):
                 self.now += SKIPPED
                 continue
-            looked, made = self._values(instruction)
+            looked, made = self._values(instruction, last)
             start = self.now + 1 + TURN + instruction.gap
             early = int((self.written[looked[:, 1]] + 1 - start - looked[:, 0]).max(initial=0))
             drains = [step.at for step in steps(instruction) if step.to is To.DRAIN]
@@ -109,12 +109,12 @@ class Walker:
             yield instruction, max(0, early)
             start = self.now + 1 + TURN + instruction.gap
             np.maximum.at(self.written, made[:, 1], made[:, 0] + start)
-            self._states(instruction, start)
-            self.now = start + instruction.cycles - 1
+            self._states(instruction, last)
+            self.now = start + instruction.cycles(last) - 1
             if drains:
                 self.draining = self.now + 1 - instruction.group_cycles + drains[-1] + self.machine.beats
 
-    def _values(self, instruction: Instruction) -> tuple[np.ndarray, np.ndarray]:
+    def _values(self, instruction: Instruction, last: bool) -> tuple[np.ndarray, np.ndarray]:
         """(cycle, row) of every read, and of every row's last write."""
         looked, made, dest = [], [], instruction.dest
         for step in steps(instruction):
@@ -129,14 +129,14 @@ class Walker:
         if instruction.norm is not None:
             looked += [(instruction.samples - instruction.lead, self.rows + kind * self.tile, 0, 1) for kind in range(2)]
         if instruction.stat is not Stat.NONE:
-            last = max(step.at for step in steps(instruction) if step.to is To.DRAIN) + (
+            end = max(step.at for step in steps(instruction) if step.to is To.DRAIN) + (
                 instruction.groups - 1) * instruction.group_cycles
-            made.append((last + WRITTEN + self.machine.beats, self.rows + (instruction.stat - 1) * self.tile, 0, 1))
+            made.append((end + WRITTEN + self.machine.beats, self.rows + (instruction.stat - 1) * self.tile, 0, 1))
         if instruction.takes_input:
             made = [(instruction.token_cycles, dest.base + row, 0, dest.stride) for row in range(dest.buffer.rows)]
-        return self._spread(instruction, looked), self._spread(instruction, made)
+        return self._spread(instruction, last, looked), self._spread(instruction, last, made)
 
-    def _states(self, instruction: Instruction, start: int) -> None:
+    def _states(self, instruction: Instruction, last: bool) -> None:
         """Refuses a state that is read before it is written."""
         if instruction.state is None:
             return
@@ -152,7 +152,7 @@ class Walker:
                     place += op.state == "last"
                     at += 1
         per_group = max((p for _, p in looked), default=0) + 1
-        looked, made = (self._spread(instruction, [(cycle, instruction.state + p, per_group, 0) for cycle, p in rows])
+        looked, made = (self._spread(instruction, last, [(cycle, instruction.state + p, per_group, 0) for cycle, p in rows])
                         for rows in (looked, made))
         order = {}
         for cycle, row in made:
@@ -163,12 +163,12 @@ class Walker:
                 raise DesignLimit(f"'{instruction.name}' reads a state in cycle {cycle} that is written in {max(before)}")
 
     @staticmethod
-    def _spread(instruction: Instruction, rows: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
+    def _spread(instruction: Instruction, last: bool, rows: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
         """A group's (cycle, row, rows a group, rows a token) over all groups and tokens, cycles from the first issue."""
         if not rows:
             return np.empty((0, 2), np.int64)
         at, base, per_group, per_token = np.array(rows, np.int64).T
-        tokens, groups = np.arange(instruction.tokens)[:, None, None], np.arange(instruction.groups)[None, :, None]
+        tokens, groups = np.arange(instruction.count(last))[:, None, None], np.arange(instruction.groups)[None, :, None]
         cycles = instruction.lead + tokens * instruction.token_cycles + groups * instruction.group_cycles + at
         found = np.broadcast_to(base + groups * per_group + tokens * per_token, cycles.shape)
         return np.stack([cycles.ravel(), found.ravel()], 1)
