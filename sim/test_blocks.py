@@ -7,7 +7,7 @@ from .cases import BLOCKS, tokens_of
 
 pytestmark = pytest.mark.slow
 
-TOGETHER = 10
+TOGETHER = 30
 
 
 def groups(names, size: int = TOGETHER) -> dict[str, list[str]]:

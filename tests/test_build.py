@@ -286,10 +286,10 @@ def test_no_torch(small, tmp_path):
     assert process.stderr.startswith("rtl.build: there is no target 'nowhere'")
 
 
-@pytest.fixture(scope="module", params=["emamba-image", "standard-tokens"])
+@pytest.fixture(scope="module", params=["emamba-one-token", "standard-tokens"])
 def chip(request, tmp_path_factory):
     """An artifact's schedule and the folder of its ASIC files."""
-    schedule = Schedule(random_artifact(request.param), 7)
+    schedule = Schedule(random_artifact(request.param), 20)
     folder = tmp_path_factory.mktemp("asic")
     asic.write(folder, schedule, 250.0)
     return schedule, folder
