@@ -2,18 +2,11 @@
 
 from pathlib import Path
 
-from emamba import datasets
 from emamba.artifact import Artifact, load
-from emamba.base.errors import InputError
-from emamba.config import QuantizeConfig
-from emamba.datasets.metrics import data_figures
-from emamba.datasets.tokens import executor_tokens
-from emamba.quantization.fold import fold
-from emamba.quantization.quantize import calibration_tokens, quantize
-from emamba.run.executors import make_executor, predict
 from rtl.kit.datapath import Products
 from rtl.plan.schedule import Realization, Schedule
 
+from .forms import with_folded
 from .synthesis import by_module
 
 MODEL = Path("models/mars_paper")
@@ -26,18 +19,8 @@ are those with two variable factors."""
 
 def measure(_: Artifact) -> list[dict]:
     """Rows of the shape as it is and with its Linears in a row as one, at CYCLES."""
-    artifact = load(MODEL)
-    data = datasets.load(artifact.data["name"], artifact.data["split"])
-    if not len(data.x_train):
-        raise InputError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
-    settings, config = QuantizeConfig(), artifact.config
-    graph, weights = fold(artifact.graph, artifact.weights)
-    folded = quantize("folded", config, weights, artifact.codec, calibration_tokens(data.x_train, config, settings), settings,
-                      graph=graph)
-    test, rows = executor_tokens(data.x_test, config), []
-    for name, made in (("mars_paper", artifact), ("mars_paper, folded", folded)):
-        values = predict(made, "int", make_executor(made, "int"), test)
-        figures = data_figures(config.task, values, data.y_test, data)
+    rows = []
+    for name, (made, figures) in zip(("mars_paper", "mars_paper, folded"), with_folded(load(MODEL)), strict=True):
         for cycles in CYCLES:
             schedule = Schedule(made, cycles, Realization(Products.PAIRS, decay_tables=True))
             counted = by_module(schedule, "xcup")["total"]

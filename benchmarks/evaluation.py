@@ -345,7 +345,7 @@ SECTIONS = {"shipped": (shipped, table_shipped), "steps": (steps, table_steps), 
             "baselines": (baselines.baselines, baselines.table_baselines),
             "activities": (activities.activities, activities.table_activities),
             "streams": (streams.streams, streams.table_streams), "neighbours": (streams.neighbours, streams.table_neighbours),
-            "folded": (lambda: forms.folded((bench := Bench(BASE)).artifact, bench.data), forms.table_folded)}
+            "folded": (forms.folded, forms.table_folded)}
 
 
 def _words(found: dict[str, float], unit: str) -> str:

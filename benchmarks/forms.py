@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from emamba import datasets
 from emamba.artifact import Artifact, load
+from emamba.base.errors import InputError
 from emamba.config import QuantizeConfig
 from emamba.datasets.metrics import BETTER, data_figures
 from emamba.datasets.tokens import executor_tokens
@@ -16,6 +18,7 @@ from rtl.plan.planner import CYCLES_PER_TOKEN
 from rtl.plan.schedule import Schedule
 
 MODELS = Path("models")
+FOLDED = "mars"
 COMPARED = ("mars_paper", "mars", "mars_mamba2", "japanese_vowels", "japanese_vowels_mamba2")
 """The authors' shape and its relatives of the same d_model and d_state; Mamba-1 and Mamba-2 of one data set."""
 
@@ -41,17 +44,25 @@ def forms() -> list[dict]:
     return rows
 
 
-def folded(artifact: Artifact, data) -> list[dict]:
-    """An artifact's float weights quantized by default, as they are and with Linears in a row as one. data: its data set"""
+def folded() -> list[dict]:
+    """`FOLDED` as it is and folded."""
+    return [{"model": name, **figures, **hardware(made)} for name, (made, figures) in
+            zip(("two Linears for δ", "folded"), with_folded(load(MODELS / FOLDED)), strict=True)]
+
+
+def with_folded(artifact: Artifact) -> list[tuple[Artifact, dict[str, float]]]:
+    """An artifact, and its float weights quantized by default with Linears in a row as one; each with its integer figures on the
+    test part."""
+    data = datasets.load(artifact.data["name"], artifact.data["split"])
+    if not len(data.x_train):
+        raise InputError(f"data set {data.name} has no training part to calibrate on: {data.train_remedy}")
     settings, config = QuantizeConfig(), artifact.config
-    tokens, test = calibration_tokens(data.x_train, config, settings), executor_tokens(data.x_test, config)
-    rows = []
-    for name, (graph, weights) in (("two Linears for δ", (artifact.graph, artifact.weights)),
-                                   ("folded", fold(artifact.graph, artifact.weights))):
-        made = quantize(artifact.name, config, weights, artifact.codec, tokens, settings, graph=graph)
-        values = predict(made, "int", make_executor(made, "int"), test)
-        rows.append({"model": name, **data_figures(config.task, values, data.y_test, data), **hardware(made)})
-    return rows
+    graph, weights = fold(artifact.graph, artifact.weights)
+    made = quantize(artifact.name, config, weights, artifact.codec, calibration_tokens(data.x_train, config, settings), settings,
+                    graph=graph)
+    test = executor_tokens(data.x_test, config)
+    return [(one, data_figures(config.task, predict(one, "int", make_executor(one, "int"), test), data.y_test, data))
+            for one in (artifact, made)]
 
 
 def table_forms(rows: list[dict]) -> list[str]:
