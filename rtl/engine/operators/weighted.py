@@ -8,7 +8,7 @@ from ..micro import B, Body, Walk, Zero, inner
 from ..registry import Executor, executes
 
 
-def emit_weighted(c, node, op, micro, operand, steps: int, low: int | None = None) -> None:
+def emit_weighted(c, node, op, micro, operand, steps: int, *, low: int | None = None, before: int = 0) -> None:
     """One inner product a result, of `steps` terms each."""
     if op.dyadic:
         raise DesignLimit("the engine has power-of-two scales alone, but its weights are dyadic: quantize with "
@@ -16,7 +16,7 @@ def emit_weighted(c, node, op, micro, operand, steps: int, low: int | None = Non
     c.emit(node, op, [Body((micro,), steps)], operands=[operand], shift=op.shift, low=low,
            weights=lambda operators: c.rows(operators[node.name].weight),
            bias=(lambda operators: operators[node.name].bias) if op.bias.any() else None,
-           bound=op.bound, before=steps - 1, work=op.multiplies)
+           bound=op.bound, before=before, work=op.multiplies)
 
 
 @executes(LinearOperator)
@@ -25,7 +25,8 @@ class Linear(Executor):
 
     def compile(self, c, node, op):
         micro = inner(x=0, weight=True, b=B.CHANNEL)
-        emit_weighted(c, node, op, micro, c.load(node.inputs[0], Walk.CHANNEL), op.weight.shape[1], 0 if op.relu else None)
+        emit_weighted(c, node, op, micro, c.load(node.inputs[0], Walk.CHANNEL), op.weight.shape[1],
+                      low=0 if op.relu else None)
 
 
 @executes(ConvOperator)
@@ -38,4 +39,4 @@ class Conv1d(Executor):
     def compile(self, c, node, op):
         taps = op.weight.shape[1]
         micro = inner(x=0, weight=True, b=B.ROW, zero=Zero.BEFORE)
-        emit_weighted(c, node, op, micro, c.load(node.inputs[0], Walk.TOKEN, taps - 1), taps)
+        emit_weighted(c, node, op, micro, c.load(node.inputs[0], Walk.TOKEN, taps - 1), taps, before=taps - 1)
