@@ -25,7 +25,7 @@ from emamba.run.reference import Reference
 from rtl.plan.planner import CYCLES_PER_TOKEN
 from rtl.plan.schedule import Schedule
 
-from . import activities, baselines, forms, streams, texts
+from . import activities, baselines, forms, seeds, streams, texts
 from .sections import write
 
 MODELS = Path("models")
@@ -343,6 +343,7 @@ SECTIONS = {"shipped": (shipped, table_shipped), "steps": (steps, table_steps), 
             "texts": (texts.texts, texts.table_texts),
             "long": (long, table_long), "forms": (forms.forms, forms.table_forms),
             "baselines": (baselines.baselines, baselines.table_baselines),
+            "seeds": (seeds.seeds, seeds.table_seeds),
             "activities": (activities.activities, activities.table_activities),
             "streams": (streams.streams, streams.table_streams), "neighbours": (streams.neighbours, streams.table_neighbours),
             "folded": (forms.folded, forms.table_folded)}

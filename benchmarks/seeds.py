@@ -1,0 +1,43 @@
+"""Section of the evaluation: recipes trained from several seeds. Trainings stay in build/seeds; an interrupted one goes on."""
+
+from pathlib import Path
+
+import numpy as np
+
+from emamba.config import QuantizeConfig, Recipe, load_toml
+from emamba.datasets.metrics import BETTER
+from emamba.training.loop import train
+from flow.artifacts import measure, quantized
+
+RECIPES = {"japanese_vowels": 5, "japanese_vowels_mamba2": 5}
+"""By recipe, how many seeds, from 0 on."""
+FOLDER = Path("build/seeds")
+
+
+def seeds() -> list[dict]:
+    """The test part's figures of every seed, quantized by default."""
+    rows = []
+    for name, count in RECIPES.items():
+        recipe = load_toml(Recipe, Path("models/recipes") / f"{name}.toml")
+        found: dict[str, list[float]] = {"float": [], "int": []}
+        for seed in range(count):
+            folder = FOLDER / f"{name}_{seed}"
+            if not (folder / "checkpoint.json").is_file():
+                own = recipe.train.model_copy(update={"seed": seed})
+                train(recipe.model_copy(update={"train": own}), folder, progress=False, threads=1)
+            for backend, figures in measure(*quantized(name, folder, QuantizeConfig(), None)).items():
+                found[backend].append(figures[BETTER[recipe.model.task][0]])
+        rows.append({"recipe": name, **found})
+    return rows
+
+
+def table_seeds(rows: list[dict]) -> list[str]:
+    def cell(values: list[float]) -> str:
+        return f"{np.mean(values):.2%} ± {np.std(values, ddof=1):.2%}"
+
+    return ["## Seeds", "",
+            "Accuracy on the test part: mean and standard deviation over seeds of one recipe, each trained and quantized anew.",
+            "The shipped weights are of one seed.", "",
+            "| recipe | seeds | float | integer | integer, seed by seed |", "| --- | --- | --- | --- | --- |",
+            *(f"| {row['recipe']} | {len(row['int'])} | {cell(row['float'])} | {cell(row['int'])} "
+              f"| {', '.join(f'{value:.2%}' for value in row['int'])} |" for row in rows)]
