@@ -16,7 +16,7 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 
 CASES = json.loads(Path(os.environ["EMAMBA_BENCH"]).read_text())
 PERIOD = 2  # ns
-STALLS = [(25, 25), (75, 75), (75, 0), (0, 75)]  # percent of the cycles, on the inputs and on the outputs
+STALLS = [(25, 25), (60, 60), (60, 0), (0, 60)]  # percent of the cycles, on the inputs and on the outputs
 SETTLE = 64  # cycles after the last expected beat in which a surplus beat would show
 
 
@@ -188,7 +188,7 @@ async def random_stalls(dut, case, rates):
 
 
 @cocotb.test(**TIMEOUT)
-@cocotb.parametrize(case=list(CASES), rates=[(0, 0), (25, 75)])
+@cocotb.parametrize(case=list(CASES), rates=[(0, 0), (25, 60)])
 async def reset_in_traffic(dut, case, rates):
     """A reset of one cycle at a random point; the stimulus then gives its whole answer."""
     run = Run(dut, case, "reset", *rates)
