@@ -11,6 +11,7 @@ from emamba.artifact import load
 from emamba.base.errors import EmambaError
 from emamba.base.formats import IntFormat
 from emamba.datasets.tokens import executor_tokens
+from emamba.ops import Linear
 from emamba.run import compiled, executors
 from emamba.run.compiled import IntegerLoop
 from emamba.run.executors import make_executor, predict
@@ -100,7 +101,19 @@ def test_mars():
     artifact = load("models/mars")
     frames = executor_tokens(datasets.load("mars", "official").x_test[:20], artifact.config)
     loop = check(artifact, frames)
-    assert set(loop.types.values()) == {"int32"}
+    assert set(loop.types.values()) == {"int32"} and all(loop.packs(op) for op in artifact.operators.values()
+                                                         if isinstance(op, Linear))
+
+
+def test_pairs_without_vectors(monkeypatch, fresh):
+    """Products of pairs on a machine without their instruction; and a Linear whose products are not of pairs."""
+    artifact = random_artifact("emamba-odd", **SETTINGS["emamba-odd"])
+    inputs = random_inputs(artifact.config, 3, seed=5)
+    with monkeypatch.context() as patch:
+        patch.setattr(compiled, "FLAGS", ("-O1", "-std=gnu11", "-shared", "-fPIC"))
+        check(artifact, inputs)
+    monkeypatch.setattr(IntegerLoop, "packs", lambda self, op: False)
+    check(artifact, inputs)
 
 
 def test_limits_of_every_format():

@@ -95,6 +95,11 @@ class Nodes:
             words["FAST_DOT"] = FAST.format(name=f"dot_{SHORT[words['in0']]}")
         self.functions[node.name], self.fields[node.name], self.words[node.name] = function, fields, words
 
+    @staticmethod
+    def packs(op: Operator) -> bool:
+        """Whether there is another C for a Linear of these bits."""
+        return False
+
     # -- what an operator's `c` calls -----------------------------------------------------------------------------------------
 
     def pointer(self, x: np.ndarray, kind: str) -> Constant:

@@ -20,12 +20,13 @@ from ..artifact import Artifact
 from ..base import processes
 from ..base.errors import DesignLimit, InputError, ToolFailed, ToolMissing
 from ..base.formats import IntFormat, Rounding
-from ..ops import Operator, Scan
+from ..ops import Linear, Operator, Scan
 from .integer import check_tokens
 
 Array = np.ndarray
 
 SOURCE = Path(__file__).with_name("compiled.c")
+PACKED = Path(__file__).with_name("packed.c")
 ARITHMETIC = Path(__file__).parents[1] / "ops" / "arithmetic.c"
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
 TOKENS = 8
@@ -88,11 +89,13 @@ class IntegerLoop:
             "SUM": _type(op.sum_bound for op in operators),
             "STATE": _type(op.state_bound for op in scans),
         }
+        self.tokens = min(TOKENS, artifact.graph.length)
         macros = {name: f"{kind}_t" for name, kind in self.types.items()} | {
             **{f"UNSIGNED_{name}": f"u{self.types[name]}_t" for name in ("SUM", "STATE")}, "PLACE": "int64_t",
             "DEPTH": self.depth, "STATES": scans[0].d_state if scans else 1, "LANES": self.lanes,
-            "TOKENS": min(TOKENS, artifact.graph.length)}
-        self._library = _compile(sources, **macros)
+            "TOKENS": self.tokens}
+        packed = any(self.packs(op) for op in operators if isinstance(op, Linear))
+        self._library = _compile((*sources, *[PACKED] * packed), **macros)
         self._constants: list[Array] = []  # what the nodes of all threads point to
         self._size = 0  # bytes of what each thread has for itself
         self._nodes = self._make_nodes()
@@ -164,6 +167,11 @@ class IntegerLoop:
             nodes[entry.name] = node
         return (Node * len(nodes))(*nodes.values())
 
+    def packs(self, op: Linear) -> bool:
+        """Whether a Linear's products are those of pairs of 16 bits, with sums of 32."""
+        types = self.types["VALUE"], self.types["SUM"]
+        return types == ("int32", "int32") and max(op.i.magnitude, int(np.abs(op.weight).max(initial=0)) + 1) <= 1 << 15
+
     # -- what an operator's `c` calls -----------------------------------------------------------------------------------------
 
     def pointer(self, x: Array, kind: str) -> int:
@@ -182,7 +190,7 @@ class IntegerLoop:
     def reserve(self, shape: tuple[int, ...], kind: str) -> int:
         """Place of an array of the C type `kind` in a thread's memory, aligned."""
         place = self._size
-        self._size += -(-prod(shape) * np.dtype(self.types[kind]).itemsize // ALIGNMENT) * ALIGNMENT
+        self._size += -(-prod(shape) * np.dtype(self.types.get(kind, kind)).itemsize // ALIGNMENT) * ALIGNMENT
         if self._size > LARGEST_MEMORY:
             raise DesignLimit(f"the values of {self.artifact.config.tokens} tokens need more than the C loop's "
                               f"{LARGEST_MEMORY} bytes")
