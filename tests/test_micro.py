@@ -20,6 +20,7 @@ from emamba.micro.measure import measure
 from emamba.micro.nodes import narrowest
 from emamba.micro.project import Project
 from emamba.ops import OPERATORS
+from emamba.run.integer import IntegerModel
 from sim.models import SHAPES, random_artifact, random_inputs
 
 WARNINGS = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
@@ -66,11 +67,11 @@ def test_random_graph(name, tmp_path):
     project = random_project(name)
     assert len(np.unique(project.answers)) > 1
     project.write(tmp_path)
-    sources = [tmp_path / file for file in ("model.c", "selftest.c", "main.c")]
+    sources = [f"-I{tmp_path / 'src'}", *(tmp_path / file for file in ("src/model.c", "test/selftest.c", "test/main.c"))]
     subprocess.run(["cc", *WARNINGS, *SANITIZERS, "-O0", *sources, "-o", tmp_path / "selftest"], check=True)
     assert subprocess.run([tmp_path / "selftest"], check=True, capture_output=True, text=True).stdout == \
         "self-test of random: 3 frames equal the integer model\n"
-    answers = tmp_path / "selftest.c"
+    answers = tmp_path / "test" / "selftest.c"
     answers.write_text(answers.read_text(encoding="utf-8").replace("UINT32_C(0x", "1 ^ UINT32_C(0x", 1), encoding="utf-8")
     if name == "emamba-odd":
         subprocess.run(["cc", *sources, "-o", tmp_path / "selftest"], check=True)
@@ -130,7 +131,8 @@ class Library:
 
     def __init__(self, project: Project, folder: Path):
         project.write(folder)
-        subprocess.run(["cc", *WARNINGS, "-O1", "-shared", "-fPIC", folder / "model.c", "-o", folder / "model.so"], check=True)
+        command = ["cc", *WARNINGS, "-O1", "-shared", "-fPIC", folder / "src" / "model.c", "-o", folder / "model.so"]
+        subprocess.run(command, check=True)
         self.c, source = ctypes.CDLL(str(folder / "model.so")), project.source
         graph, types = source.graph, source.nodes.types
         self.i, self.o = (np.dtype(types[node.name].removesuffix("_t")) for node in (graph.input, graph.output))
@@ -171,6 +173,18 @@ def test_calls(tmp_path):
     damaged = ctypes.create_string_buffer(saved.raw[:20] + bytes([saved.raw[20] ^ 1]) + saved.raw[21:], lib.state)
     other = ctypes.create_string_buffer(bytes([saved.raw[0] ^ 1]) + saved.raw[1:], lib.state)
     assert lib.c.model_restore(lib.memory, damaged, lib.state) == lib.c.model_restore(lib.memory, other, lib.state) == STATE
+
+
+def test_shared_object_without_python(tmp_path):
+    """The example in C gives the integer model's answer to zeros."""
+    project = random_project("standard-one-channel")
+    project.write(tmp_path)
+    include, library = f"-I{tmp_path / 'src'}", tmp_path / "libemamba_model.so"
+    subprocess.run(["cc", *WARNINGS, "-O1", "-shared", "-fPIC", include, tmp_path / "src/model.c", "-o", library], check=True)
+    subprocess.run(["cc", *WARNINGS, include, tmp_path / "examples/host.c", library, "-o", tmp_path / "host"], check=True)
+    said = subprocess.run([tmp_path / "host"], check=True, capture_output=True, text=True).stdout
+    wanted = IntegerModel(project.artifact).answer(np.zeros_like(project.frames[:1]))
+    assert [int(line) for line in said.split()] == wanted[0, 0].tolist()
 
 
 def test_calls_of_whole_sequences(tmp_path):
@@ -214,8 +228,9 @@ def test_target(tmp_path, capsys, build):
     said = capsys.readouterr().out
     assert "237,620 multiplications a frame" in said
     assert "nothing was measured: the measurement needs" in said and report["measured"] is None
-    assert {path.name for path in out.iterdir()} == {"model.h", "model.c", "selftest.h", "selftest.c", "main.c", "CMakeLists.txt",
-                                                    "README.md", "cortex-m", "report.json"}
+    assert {path.name for path in out.iterdir()} == {"src", "test", "examples", "cortex-m", "zephyr", "CMakeLists.txt",
+                                                    "README.md", "library.json", "library.properties", "report.json"}
+    assert json.loads((out / "library.json").read_text(encoding="utf-8"))["build"]["srcDir"] == "src"
     assert f"| memory (`sizeof(model)`), bytes | {report['ram_bytes']} |" in (out / "README.md").read_text(encoding="utf-8")
     assert build("--cycles-per-token", "4") == 1
     assert "--cycles-per-token is of hardware; the target c has no such choice" in capsys.readouterr().err

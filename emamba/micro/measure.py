@@ -79,13 +79,13 @@ def measure(folder: Path, core: str, ram: int, frames: int | None = None, flags:
                               f"{package}")
     chosen, program, model = CORES[core], folder / f"{core}.elf", folder / f"{core}.o"
     options = [f"-mcpu={chosen.cpu}", *FLAGS, *flags, *([f"-DSELF_TEST_FRAMES={frames}"] if frames else []),
-               f"-I{folder / 'cortex-m'}"]
+               f"-I{folder / 'cortex-m'}", f"-I{folder / 'src'}", f"-I{folder / 'test'}"]
     places = {"FLASH": chosen.flash, "FLASH_SIZE": chosen.flash_size, "RAM": chosen.ram, "RAM_SIZE": chosen.ram_size,
               "STACK_SIZE": STACK}
-    _run([COMPILER, *options, "-c", folder / "model.c", "-o", model])
+    _run([COMPILER, *options, "-c", folder / "src" / "model.c", "-o", model])
     _run([COMPILER, *options, "-nostdlib", "-Wl,--gc-sections",
           *(f"-Wl,--defsym={name}={value}" for name, value in places.items()), "-T", folder / "cortex-m" / "link.ld", model,
-          *(folder / name for name in ("selftest.c", "cortex-m/main.c", "cortex-m/startup.c")), "-lgcc", "-o", program])
+          *(folder / name for name in ("test/selftest.c", "cortex-m/main.c", "cortex-m/startup.c")), "-lgcc", "-o", program])
     text, data, *_ = _run([SIZE, model]).splitlines()[1].split()
     said = _run([EMULATOR, "-M", chosen.machine, "-nographic", "-icount", "shift=0", "-semihosting-config",
                  "enable=on,target=native", "-kernel", program], statuses=(0, 1))

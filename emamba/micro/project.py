@@ -8,10 +8,15 @@ from ..artifact import Artifact
 from ..ops import Multiply, Scan, Weighted
 from ..run.integer import IntegerModel
 from .measure import Measured
-from .source import FILES, Source, filled
+from .source import FILES, Source, filled, word_of
+from .text import SHORT
 
-PLAIN = ("main.c", "cortex-m/link.ld", "cortex-m/main.c", "cortex-m/startup.c", "cortex-m/string.h")
+PLAIN = ("test/main.c", "cortex-m/link.ld", "cortex-m/main.c", "cortex-m/startup.c", "cortex-m/string.h", "examples/host.c",
+         "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig")
 """Files that are alike for every artifact."""
+FILLED = ("test/selftest.c", "test/selftest.h", "CMakeLists.txt", "README.md", "library.json", "library.properties",
+          "examples/host.rs")
+"""Files with an artifact's numbers."""
 OFFSET, PRIME = 2166136261, 16777619
 """Of FNV-1a."""
 
@@ -51,14 +56,18 @@ class Project:
         inputs = ",\n".join("    {" + ", ".join(map(str, frame.reshape(-1).tolist())) + "}" for frame in self.frames)
         rows = {"flash, code and constants, bytes": measured.flash, "stack, bytes": measured.stack,
                 "instructions a frame": measured.instructions} if measured else {}
+        graph, types = artifact.graph, source.nodes.types
+        i, o = (SHORT[types[node.name]] for node in (graph.input, graph.output))
         words = {
-            "frames": len(self.frames), "answers": checks, "inputs": inputs, "name": artifact.name, "ram": source.ram,
+            "rust_input": i, "rust_output": o, "read": graph.length * graph.input.width,
+            "given": graph.output.tokens * graph.output.width,
+            "frames": len(self.frames), "answers": checks, "inputs": inputs, "name": word_of(artifact.name), "ram": source.ram,
             "state": source.state, "constants": source.constants, "multiplications": f"{self.multiplications:,}",
             "tokens": artifact.graph.length, "input_width": artifact.graph.input.width, "input": artifact.input,
             "output_width": artifact.graph.output.width, "output": artifact.output, "note": f"{note}." if note else "",
             "measured": "".join(f"| {name} (Cortex-M4, -O2) | {value:,} |\n" for name, value in rows.items())}
-        files = {"model.h": source.header, "model.c": source.code,
-                 **{name: filled(name, words) for name in ("selftest.c", "selftest.h", "CMakeLists.txt", "README.md")},
+        files = {"src/model.h": source.header, "src/model.c": source.code,
+                 **{name: filled(name, words) for name in FILLED},
                  **{name: (FILES / name).read_text(encoding="utf-8") for name in PLAIN}}
         for name, text in files.items():
             (folder / name).parent.mkdir(exist_ok=True)

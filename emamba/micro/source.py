@@ -1,6 +1,7 @@
 """model.h and model.c of an artifact."""
 
 import hashlib
+import re
 from functools import cached_property
 from pathlib import Path
 from string import Template
@@ -133,8 +134,8 @@ class Source:
         graph, i, o = self.graph, self.artifact.input, self.artifact.output
         streamed, carried = self.layout.phases[graph.output.name] == 0, graph.carried
         kept, scratch = ("".join(f"    {kind} {name}[{size}];\n" for kind, name, size in members) for members in self._members)
-        return filled("model.h.txt", {
-            "title": "One model in C.", "name": self.artifact.name, "input": str(i), "id": f"0x{self.id:08X}",
+        return filled("src/model.h.txt", {
+            "title": "One model in C.", "name": word_of(self.artifact.name), "input": str(i), "id": f"0x{self.id:08X}",
             "tokens": graph.length, "input_width": graph.input.width, "input_min": i.min, "input_max": i.max,
             "input_frac": i.frac, "output_tokens": graph.output.tokens, "output_width": graph.output.width,
             "output_frac": o.frac, "carried_flag": int(carried), "ram": self.ram, "state": self.state,
@@ -166,10 +167,10 @@ class Source:
                 begin.append(f"    memcpy(m->kept.state_{SHORT[kind]} + {start}, {first.name}, sizeof {first.name});\n")
         check = ("    for (uint32_t k = 0; k < {count}; k++)\n"
                  "        if ({array}[k] < MODEL_INPUT_MIN || {array}[k] > MODEL_INPUT_MAX)\n            return MODEL_RANGE;\n")
-        return filled("model.c.txt", {
-            "title": f"The model '{self.artifact.name}'.",
+        return filled("src/model.c.txt", {
+            "title": f"The model '{word_of(self.artifact.name)}'.",
             "arithmetic": ARITHMETIC.read_text(encoding="utf-8").replace("PLACE", "int32_t"),
-            "dsp": (FILES / "dsp.c").read_text(encoding="utf-8"), "operators": "\n".join(instances.texts),
+            "dsp": (FILES / "src" / "dsp.c").read_text(encoding="utf-8"), "operators": "\n".join(instances.texts),
             "constants": "\n".join(_array(name, *constant) for name, constant in self._constants.items()),
             "nodes": "\n".join(self._node(name, names[name]) for name in names), "groups": "\n".join(groups),
             "begin": "".join(begin) or "    (void)m;\n",
@@ -179,6 +180,11 @@ class Source:
             "input_place": f"({self._value(graph.input.name)})", "output_place": f"({self._at(layout.place(graph.output.name))})",
             "ready_each": int(streamed), "return_each": "MODEL_READY" if streamed else "MODEL_OK", "later": "".join(later),
             "ready_all": 1 if streamed else graph.output.tokens})
+
+
+def word_of(name: str) -> str:
+    """A name that can stand in C, JSON and scripts."""
+    return re.sub(r"[^\w.-]", "_", name, flags=re.ASCII)
 
 
 def filled(template: str, words: dict) -> str:

@@ -1,8 +1,8 @@
 /* The self-test on a Cortex-M with a debugger's semihosting, as qemu-system-arm has it. It prints one line: wrong frames of how
    many, bytes of the stack at its deepest, and SysTick's counts of the longest frame. With -icount shift=0 an instruction takes a nanosecond. */
 
-#include "../model.h"
-#include "../selftest.h"
+#include "model.h"
+#include "selftest.h"
 
 extern uint32_t stack_top[], bss_end[];
 
