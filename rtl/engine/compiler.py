@@ -89,9 +89,10 @@ class Compiler:
             fields = {"format": op.o, "rounding": op.rounding} | fields
         if "dest" not in fields:
             fields["dest"] = self.store(node)
-        results = node.name in self.graph.outputs and node.name in fields["traces"]
-        if results and "out" not in fields and fields["dest"] is not None:
-            fields |= {"dest": None, "out": True}
+        if node.name in self.graph.outputs and node.name in fields["traces"]:
+            if "out" not in fields and not self.readers(node.name):
+                fields["dest"] = None
+            fields["out"] = True
         chain = list(chain)
         cycles = sum(body.cycles for body in chain)
         if any(micro.to is To.DRAIN for body in chain for micro in body.ops):
@@ -104,8 +105,11 @@ class Compiler:
         """The instruction that writes a node's final values, token by token."""
         return next((found for found in reversed(self.instructions) if name in found.traces and not found.takes_input), None)
 
+    def readers(self, name: str) -> int:
+        return sum(name in node.inputs for node in self.graph)
+
     def only_reader(self, name: str) -> bool:
-        return sum(name in node.inputs for node in self.graph) == 1 and name not in self.graph.outputs
+        return self.readers(name) == 1 and name not in self.graph.outputs
 
     def state(self, rows: int) -> int:
         """Rows of the state that nobody else has."""

@@ -146,7 +146,7 @@ class Operand:
         return -self.buffer.rows if self.backwards else self.buffer.rows
 
 
-@dataclass
+@dataclass(eq=False)
 class Instruction:
     """`tokens`, or in a sequence's last tile `rest`, × `groups` × the bodies of `chain`; a group is a row of results. Before each
     token `lead` cycles pass.

@@ -32,7 +32,8 @@ def emit_table(c, node, op) -> None:
         maker.table, maker.table_format, maker.traces = table, op.o, (source, node.name)
         maker.dest = c.store(node)
         if node.name in c.graph.outputs:
-            maker.dest, maker.out = None, True
+            maker.out = True
+            maker.dest = maker.dest if c.readers(node.name) else None
         return
     copy = MicroOp(x=0, a=A.CONSTANT, constant=1, b=B.ROW, to=To.DRAIN)
     c.emit(node, None, [Body((copy,))], operands=[c.load(source)], format=op.i, bound=op.i.magnitude, table=table,
