@@ -73,7 +73,7 @@ FASTEST = 1e5
 """MHz; above it, a period is not a whole picosecond, and no chip reaches it."""
 RECORD = "report.json"
 """The report of an output, by which what was written is known."""
-ENGINES = ("verilog", "axi", "ulx3s", "zcu104", "kv260")
+ENGINES = ("verilog", "axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets that an engine can be built for."""
 SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""

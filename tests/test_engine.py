@@ -191,7 +191,7 @@ def test_build(tmp_path, capsys):
         asked = ["--organization", "auto", "--multipliers", str(multipliers), "--out", str(tmp_path / "auto")]
         assert main(["verilog", "--artifact", str(tmp_path / "small"), *asked]) == 0, capsys.readouterr().err
         assert json.loads((tmp_path / "auto" / "report.json").read_text()).get("organization") == organization
-    for options, sentence in ((["zcu102", *engine], "--organization engine is for verilog, axi"),
+    for options, sentence in ((["asic", *engine], "--organization engine is for verilog, axi"),
                               (["verilog", "--organization", "auto"], "add --multipliers N"),
                               (["verilog", *engine, "--multipliers", "9"], "--multipliers is of a pipeline"),
                               (["verilog", "--lanes", "9"], "--lanes is of an engine: add --organization engine")):

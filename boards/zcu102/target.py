@@ -19,7 +19,7 @@ from boards.zynqmp import bundle
 from boards.zynqmp.presets import PRESETS
 from emamba.run.integer import IntegerModel
 from rtl.kit.emit import to_verilog
-from rtl.plan.accelerator import Accelerator
+from rtl.plan.accelerator import accelerator
 from rtl.plan.schedule import Schedule
 from rtl.system.system import System
 
@@ -77,10 +77,10 @@ def write(folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[st
     clock = board_clock(clock_mhz)
     bundle.write(folder / "system", system, PRESETS["zcu102"], clock_mhz)
     # The accelerator alone has blocks of its own: the system's blocks are made for its counters and loads.
-    schedule = Schedule(system.artifact, system.schedule.requested, system.schedule.realization)
+    schedule = system.schedule.of(system.artifact)
     frames = golden_frames(schedule.artifact)
     answers = IntegerModel(schedule.artifact).answer(frames)
-    top = to_verilog(Accelerator(schedule))
+    top = to_verilog(accelerator(schedule))
     (folder / "top.v").write_text(top, encoding="utf-8")
     board = Board(SelfTest(Emitted(schedule), schedule, frames, answers), CLOCKS[clock] * 1e6)
     for name, content in shell(board, clock, top).items():

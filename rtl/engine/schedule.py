@@ -91,6 +91,10 @@ class EngineSchedule:
                 for token in range(i.count(last)) for group in range(i.groups)
                 for beat in range(short if group == i.groups - 1 else self.machine.beats)]
 
+    def of(self, artifact: Artifact) -> "EngineSchedule":
+        """The same engine of another artifact."""
+        return EngineSchedule(artifact, self.machine)
+
     def structure(self) -> dict:
         """What a load cannot change beside the nodes."""
         return {"engine": [self.machine.lanes, self.machine.posts, self.program.tile]}

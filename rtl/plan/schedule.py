@@ -177,6 +177,10 @@ class Schedule:
             before.require(pushes, taken)
         return departures
 
+    def of(self, artifact: Artifact) -> "Schedule":
+        """The same design of another artifact."""
+        return Schedule(artifact, self.requested, self.realization)
+
     def structure(self) -> dict:
         """What a load cannot change beside the blocks."""
         return {}
