@@ -20,7 +20,7 @@ setup: .venv/ready
 demo: setup
 	$(PYTHON_BIN) demo.py
 
-test: setup lint
+test: setup
 	$(PYTHON_BIN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests sim
 
 quick: lint
