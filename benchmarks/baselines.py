@@ -10,8 +10,7 @@ from rtl.plan.planner import Request, plan
 MODELS = Path("models/baselines")
 NAMES = {"mars_mamba": "Mamba, the shape of `mars`", "mars_vit": "attention, as many parameters and multiplies",
          "mars_cnn": "convolutions over patches, as many parameters",
-         "mars_cnn_pixels": "convolutions over pixels, as many multiplies",
-         "mars_cnn_large": "convolutions over pixels, as many parameters"}
+         "mars_standardized": "Mamba, the intensity standardized by subject and part"}
 MULTIPLIERS = 836
 """At most, of every design: those of `mars` at 20 cycles a token."""
 

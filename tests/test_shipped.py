@@ -20,6 +20,8 @@ pytestmark = pytest.mark.slow
 
 MODELS = Path("models")
 NAMES = sorted(path.parent.name for path in MODELS.glob("*/manifest.json"))
+BASELINES = sorted(f"baselines/{path.parent.name}" for path in MODELS.glob("baselines/*/manifest.json"))
+"""What `mars` is compared with; no sample of them runs in hardware."""
 NO_LICENCE = {"cifar10"}
 """Data sets that cannot ship: of their artifacts, only the golden sequences are known here."""
 ALIKE = {"mars", "mars_int8", "mars_layer", "mars_mamba2", "mars_random", "mars_random_int8", "mars_rms", "mars_small",
@@ -43,7 +45,7 @@ def test_integer_figures_are_those_recorded(name, tmp_path):
     assert artifact.record["figures"]["note"].endswith(f"; {report['samples']} test sequences")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", NAMES + BASELINES)
 def test_the_integer_model_gives_the_recorded_answers(name):
     artifact = load(MODELS / name)
     assert answers(artifact, np.array(artifact.record["golden"])) == artifact.record["answers"]
