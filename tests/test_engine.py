@@ -22,6 +22,7 @@ from emamba.run.integer import IntegerModel
 from flow.build import main
 from flow.compare import compare
 from rtl.engine.compiler import compile_program, verify
+from rtl.engine.encode import Encoded
 from rtl.engine.listing import listing
 from rtl.engine.machine import Machine
 from rtl.engine.micro import IDLE, Acc
@@ -155,6 +156,8 @@ def test_machines_are_refused():
         with pytest.raises(EmambaError, match=sentence):
             Machine(lanes, posts)
     assert [Machine(n).posts for n in (1, 3, 8, 20, 40)] == [1, 1, 2, 4, 8]
+    with pytest.raises(EmambaError, match=r"KEPT has 16 bits, but the engine's multipliers take 15"):
+        Encoded(compile_program(random_artifact("emamba-per-token"), Machine(8, 2, 15)))
     with pytest.raises(EmambaError, match="rows of 1 values, but the engine has 9"):
         compile_program(random_artifact("emamba-one-token"), Machine(1, rows=9))
 

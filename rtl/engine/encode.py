@@ -44,6 +44,7 @@ class Encoded:
         self.body = _layout(self.bodies)
         self.micro_words = [self._micro(micro) for micro in self.micros]
         self.micro = _layout(self.micro_words, signed={"constant"})
+        self.factors = self.a_bits, self.b_bits  # refused here where they are too wide
 
     # -- words ----------------------------------------------------------------------------------------------------------------
 

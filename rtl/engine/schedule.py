@@ -29,14 +29,11 @@ class EngineSchedule:
     def __init__(self, artifact: Artifact, machine: Machine):
         self.artifact, self.machine, self.graph = artifact, machine, artifact.graph
         self.program: Program = compile_program(artifact, machine)
+        self.encoded = Encoded(self.program)
         self.tokens, self.blocks = self.graph.length, {}
         source, result = self.graph.input, self.graph.output
         self.input = Port(artifact.operators[source.name].o, source.width, machine.posts)
         self.output = Port(artifact.operators[result.name].o, result.width, machine.posts)
-
-    @cached_property
-    def encoded(self) -> Encoded:
-        return Encoded(self.program)
 
     @property
     def cycles_per_frame(self) -> int:
