@@ -37,12 +37,11 @@ from sim.small import artifact_of, frames_of, other
 
 CASES = {
     "odd": ("emamba-odd", {"d_model": 9}, Machine(8, 2), {}),
-    "one token, no multiplier beside": ("emamba-one-token", {}, Machine(1, 1), {"rounding": "truncate"}),
     "carried, tiles, a filter": ("emamba-three-blocks", {"carried": True, "blocks": 1, "length": 5, "task": "regression",
                                                          "pool": "mean", "smooth": 2}, Machine(3, 1, tile=2), {}),
     "standard, narrow multipliers": ("standard-sequence", {"blocks": 1, "length": 4}, Machine(4, 2, 16),
                                      {"rounding": "half_even"}),
-    "per token, no residual": ("standard-image", {"pool": "none", "norm": "layer"}, Machine(2, 2), {}),
+    "per token, no residual": ("standard-image", {"pool": "none", "norm": "layer"}, Machine(1), {"rounding": "truncate"}),
     "heads, ids": ("mamba2-norm-before", {"initial_state": False, "blocks": 1, "norm": "range"}, Machine(5, 1), {}),
     "both directions, pairs": ("emamba-odd", {"direction": "both", "d_model": 3, "d_state": 2, "dt_rank": 1, "length": 4},
                                Machine(6, 2), {}),
@@ -84,6 +83,7 @@ def test_a_planted_fault_is_found(tmp_path):
     artifact, schedule = case("carried, tiles, a filter")
     conv = next(i for i in schedule.program.instructions if i.name.endswith("conv"))
     conv.chain[0] = replace(conv.chain[0], ops=(replace(conv.chain[0].ops[0], first=Acc.ADD),))
+    schedule.encoded = Encoded(schedule.program)
     rtl = RtlExecutor(artifact, schedule, tmp_path, trace=True, fast=False)
     x, model = random_inputs(artifact.config, 2), IntegerModel(artifact)
     executors = [lambda x, keep, run=run: run(artifact.codec.encode(x, artifact.input)) for run in (model.run, rtl.run)]

@@ -1,6 +1,6 @@
 """The lanes: each a multiplier, a sum, what it holds and keeps, and its decay of a state."""
 
-from amaranth.hdl import Const, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -34,6 +34,7 @@ class Lane(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        self._tables(m)
         e, micros = self.encoded, [micro for micro in self.encoded.micros if micro.works]
         held, kept, product = Signal(signed(e.held_bits)), Signal(signed(e.kept_bits)), Signal(signed(e.a_bits + e.b_bits))
         decay = self._by_scan(m, "decay", signed(e.decay_bits), [self._decay(m, k, d, product) for k, d in enumerate(e.decays)])
@@ -102,8 +103,19 @@ class Lane(wiring.Component):
         near, bits = Signal(name=f"near_{number}"), decay.bits
         with m.If(self.decays):
             m.d.sync += near.eq((read == 0) | read[bits:].all() & read[:bits].any())
-        m.submodules[f"decay_{number}"] = memory = Memory(shape=signed(self.encoded.decay_bits), depth=1 << bits,
-                                                          init=decay.table.tolist())
+        tables = [d for d in self.encoded.decays if d.tabled]
+        with m.If(self.scan == number):
+            m.d.comb += self.place.eq(Cat(x[:bits], Const(0, max(d.bits for d in tables) - bits), Const(tables.index(decay), 8)))
+        return Mux(pipeline.register(near, "near_read"), self.entry, decay.tail)
+
+    def _tables(self, m: Module) -> None:
+        """One memory of all scans' decays: `entry` is that at `place`, a cycle later."""
+        tables = [d for d in self.encoded.decays if d.tabled]
+        size = 1 << max((d.bits for d in tables), default=0)
+        self.place, self.entry = Signal(range(max(2, size * len(tables)))), Signal(signed(self.encoded.decay_bits))
+        if not tables:
+            return
+        entries = [value for d in tables for value in [*d.table.tolist(), *[0] * (size - len(d.table))]]
+        m.submodules.decays = memory = Memory(shape=self.entry.shape(), depth=len(entries), init=entries)
         port = memory.read_port()
-        m.d.comb += port.addr.eq(x[:bits])
-        return Mux(pipeline.register(near, "near_read"), port.data, decay.tail)
+        m.d.comb += [port.addr.eq(self.place), self.entry.eq(port.data)]

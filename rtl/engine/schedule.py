@@ -119,7 +119,8 @@ class EngineSchedule:
     def memories(self) -> dict[str, int]:
         """Bits of every memory."""
         e, program, machine = self.encoded, self.program, self.machine
-        tables = sum(decay.op.decay.o.bits + 1 << decay.bits for decay in e.decays if decay.tabled)
+        sizes = [decay.bits for decay in e.decays if decay.tabled]
+        tables = e.decay_bits * len(sizes) << max(sizes, default=0)
         functions = len(e.tables) * max((len(table) for table in e.tables), default=0) * e.final_bits
         found = {
             "values": program.rows * machine.lanes * e.value_bits, "weights": program.weights.size * e.program.weight_bits,
