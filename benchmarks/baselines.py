@@ -34,6 +34,10 @@ def table_baselines(rows: list[dict]) -> list[str]:
     def figures(found: dict) -> str:
         return f"{found['mae']:.2f} / {found['rmse']:.2f}"
 
+    def times(row: dict) -> str:
+        names = {"latency": "latency", "cycles": "cycles", "lut": "LUT", "nand2": "NAND2"}
+        return ", ".join(f"{row[key] / rows[0][key]:.2f} times the {name}" for key, name in names.items())
+
     return ["## Mamba, attention, convolutions", "",
             "MARS, official split, a frame at a time; one recipe for all, 30 epochs, one seed (`models/recipes/baselines`),",
             "quantized by default; MAE / RMSE in cm. `mars`, of the same shape as `mars_mamba`, has 120 epochs. Hardware: the",
@@ -42,4 +46,9 @@ def table_baselines(rows: list[dict]) -> list[str]:
             "| DSP | NAND2 |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
             *(f"| {row['model']} | {row['kind']} | {row['parameters']:,} | {row['multiplies']:,} | {figures(row['float'])} "
               f"| {figures(row['int'])} | {row['multipliers']} | {row['cycles']:,} | {row['latency']:,} | {row['lut']:,} "
-              f"| {row['dsp']:,} | {row['nand2']:,} |" for row in rows)]
+              f"| {row['dsp']:,} | {row['nand2']:,} |" for row in rows), "",
+            f"Beside `mars_mamba`, attention has {times(rows[1])};", f"convolutions have {times(rows[2])}.",
+            "The paper puts its Mamba at 4.95 to 5.62 times lower latency, 2.22 to 9.95 times the throughput, 4.77 times less",
+            "area and 1.63 to 19.9 times fewer parameters than CNN and ViT designs of its choice. At as many parameters and",
+            "multipliers only a lower latency is left of that, and attention errs less on single frames. Power was not",
+            "measured. What Mamba has beside is its state: [radar pose over time](#radar-pose-over-time)."]
