@@ -28,7 +28,7 @@ ALIKE = {"mars", "mars_int8", "mars_layer", "mars_mamba2", "mars_random", "mars_
          "japanese_vowels", "radhar"}
 """Of the form of another one, such as `mars_best` or `japanese_vowels_mamba2`, or with a norm that `test_models` has: their
 sample is not built again. `mars` itself runs in full."""
-MULTIPLIERS, LONG_MULTIPLIERS, LONG = 60, 300, 100
+MULTIPLIERS, LONG_MULTIPLIERS, LONG = 100, 300, 100
 """Of the sample's designs, which are built fast; more where sequences have more than LONG tokens, since these run for long."""
 SEQUENCES, LONG_SEQUENCES = 2, 1
 """Of a sample in hardware: the second begins where the first has left its state."""
