@@ -62,7 +62,7 @@ def test_float_outputs_are_those_of_the_equations(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["before", "no-norm", "groups"])
+@pytest.mark.parametrize("name", ["no-norm", "groups"])
 def test_the_rtl_equals_the_integer_model(name):
     module, ids = randomize(LanguageModel(MODELS[name])), np.random.default_rng(1).integers(0, 24, (12, LENGTH))
     artifact = emamba.compile(module, ids)
