@@ -394,16 +394,3 @@ class QuantizeConfig(Config):
     def calibration_frames(self, tokens: int) -> int:
         """Sequences of so many tokens to calibrate on."""
         return self.frames or max(1, min(1500, (1 << 15) // tokens))
-
-
-class FinetuneConfig(Config):
-    """Quantization-aware training from an artifact."""
-
-    window: int | None = Field(None, ge=1, le=1 << 16, description="of an artifact whose state is carried: sequences of a "
-                               "recording, one after another, that are trained as one (default: 64)")
-
-    epochs: int = Field(10, ge=1)
-    batch: int = Field(128, ge=1, description="sequences at a time")
-    peak_lr: float = Field(3e-4, gt=0)
-    seed: int = 0
-    segments: bool = Field(False, description="train the slopes and offsets of the piecewise-linear units too")

@@ -10,7 +10,7 @@ from boards.describe import describe
 from boards.driver.accelerator import Accelerator
 from emamba.artifact import load, save
 from emamba.base.errors import DesignLimit, EmambaError, InputError, SettingError
-from emamba.config import FinetuneConfig, ModelConfig, QuantizeConfig, Recipe, validate
+from emamba.config import ModelConfig, QuantizeConfig, Recipe, validate
 from emamba.datasets.recordings import whole_recordings, window_starts
 from emamba.graph import build_graph, graph_from_json
 from emamba.onnx.export import export_integer
@@ -20,6 +20,7 @@ from emamba.run.executors import make_executor
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import NUMPY, Reference
 from emamba.training.qat import IntegerNetwork, Part, finetune
+from emamba.training.settings import FinetuneConfig
 from emamba.training.windows import Order
 from flow.compare import compare
 from flow.simulate import simulate

@@ -9,13 +9,14 @@ from degenerate import kind_of, quantized, tokens_of
 
 from emamba.artifact import load, save
 from emamba.base.errors import EmambaError
-from emamba.config import FinetuneConfig, ModelConfig, TrainConfig
+from emamba.config import ModelConfig, TrainConfig
 from emamba.datasets.tokens import executor_tokens
 from emamba.ops import Scan, Weighted
 from emamba.ops.certificate import certify
 from emamba.run.integer import IntegerModel
 from emamba.training import qat
 from emamba.training.qat import IntegerNetwork, Part, finetune, varied
+from emamba.training.settings import FinetuneConfig
 from sim.models import SHAPES, random_artifact, random_inputs
 
 SETTINGS = FinetuneConfig(epochs=2, batch=16, peak_lr=3e-3)

@@ -32,10 +32,11 @@ from boards.describe import golden_frames
 from emamba import artifact as artifacts
 from emamba import datasets
 from emamba.base.errors import EmambaError, InputError, SettingError
-from emamba.config import FinetuneConfig, QuantizeConfig, Recipe, load_toml, validate
+from emamba.config import QuantizeConfig, Recipe, load_toml, validate
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from emamba.run.integer import IntegerModel
+from emamba.training.settings import FinetuneConfig
 from flow.search.space import Space
 from rtl.plan.schedule import Schedule
 from sim.models import random_artifact

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..artifact import Artifact
 from ..base.errors import Diverged, InputError, OutputError, SettingError
-from ..config import FinetuneConfig, TrainConfig
+from ..config import TrainConfig
 from ..datasets.metrics import BETTER, figures
 from ..datasets.tokens import to_tokens
 from ..graph import Node
@@ -36,6 +36,7 @@ from ..run.integer import IntegerModel
 from .augmentation import augment
 from .loop import GRADIENT_NORM, loss_of
 from .network import TORCH, Network, Torch
+from .settings import FinetuneConfig
 from .windows import Order
 
 Array = np.ndarray

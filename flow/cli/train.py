@@ -8,11 +8,12 @@ from emamba import datasets
 from emamba.artifact import load
 from emamba.base.errors import InputError, SettingError, ToolMissing
 from emamba.base.options import at_least, real
-from emamba.config import FinetuneConfig, Recipe, TrainConfig, load_toml, validate
+from emamba.config import Recipe, TrainConfig, load_toml, validate
 from emamba.datasets.metrics import words
 from emamba.datasets.tokens import executor_tokens
 from emamba.io.files import check_replaceable
 from emamba.quantization.quantize import read_model
+from emamba.training.settings import FinetuneConfig
 
 from .arguments import LARGE, Commands, check_artifact_folder, command
 from .output import measure_and_save

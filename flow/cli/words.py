@@ -4,7 +4,8 @@ import argparse
 import json
 import sys
 
-from emamba.config import FinetuneConfig, QuantizeConfig, Recipe
+from emamba.config import QuantizeConfig, Recipe
+from emamba.training.settings import FinetuneConfig
 
 from .arguments import Commands
 
