@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from programs import need
+from test_windows import MODELS, SEQUENCE
 
 import flow.build
 from boards.describe import golden_frames
@@ -25,15 +26,9 @@ from sim.models import SHAPES, random_artifact, random_inputs
 
 WARNINGS = ("-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
-SMALL = {"d_model": 4, "d_state": 2, "dt_rank": 1, "blocks": 2, "task": "regression", "outputs": 2}
-IMAGE = {"input": "image", "image": (5, 7, 2), "patch": (1, 1), **SMALL}
-SEQUENCE = {"input": "sequence", "features": 3, "length": 11, **SMALL}
 GRAPHS = {
     **{name: shape for name, shape in SHAPES.items() if shape.get("length") != 1000},
-    "same": SEQUENCE | {"conv": "same", "d_conv": 5},
-    "strided": SEQUENCE | {"stem": [{"channels": 5, "kernel": 4, "stride": 2}], "merge": [1]},
-    "grid": IMAGE | {"conv": "grid", "d_conv": 3, "norm": "layer", "direction": "alternating"},
-    "both": IMAGE | {"form": "mamba2", "head_dim": 4, "conv": "grid", "d_conv": 3, "direction": "both"},
+    "same": MODELS["same"], "strided": MODELS["sequence"], "grid": MODELS["grid"], "both": MODELS["mamba2"],
     "backward": SEQUENCE | {"direction": "backward", "pool": "none", "form": "standard"},
     **{f"{name}, carried": SHAPES[name] | {"carried": True}
        for name in ("emamba-odd", "mamba2-norm-before", "pointwise-gated-pool", "emamba-one-token")},

@@ -7,10 +7,9 @@ import numpy as np
 
 from ..artifact import Artifact
 from ..base.errors import DesignLimit
-from ..base.formats import IntFormat
 from ..ops import Operator, Scan, Weighted
 from ..ops.certificate import certify
-from ..run.compiled import Format, IntegerLoop
+from ..run.compiled import IntegerLoop
 from .text import SHORT
 
 LARGEST_TABLE = 1 << 20
@@ -132,10 +131,7 @@ class Nodes:
             raise DesignLimit(f"a table of {name} has {entries} entries; a microcontroller's C has at most {LARGEST_TABLE}: use "
                               "fewer bits for its input")
 
-    @staticmethod
-    def format(op: Operator, shift: int, o: IntFormat | None = None, relu: bool = False,
-               limits: tuple[int, int] | None = None) -> Format:
-        return IntegerLoop.format(op, shift, o, relu, limits)
+    format = staticmethod(IntegerLoop.format)
 
 
 def narrowest(low: int, high: int) -> str:

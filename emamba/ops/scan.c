@@ -1,5 +1,6 @@
 /* table [codes of δ from `least` on][out][STATES]: Ā; or where there are `rates` [out][STATES], A, it is Ā of every `argument`, δ·A
-   in its format, and `held` the Ā of δ = 0: where that is 1, the state stays; direct [out]: D at y's scale; kept, start [out][STATES]: h, and h before the first token.
+   in its format, and `held` the Ā of δ = 0: where that is 1, the state stays; direct [out]: D at y's scale; kept, start
+   [out][STATES]: h, and h before the first token.
    δ·u (or δ for delta_b) is `factor`; `gain` is u at the state's scale. */
 INLINE void scan(const node *n, int delta_b) {
     const decay_t *table = n->table;
