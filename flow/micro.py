@@ -11,13 +11,14 @@ from emamba.base.errors import SettingError, ToolFailed, ToolMissing
 from emamba.io.files import check_replaceable, foreign, write_folder
 from emamba.micro.measure import Measured, measure
 from emamba.micro.project import Project
+from rtl.plan.planner import FILL
 
 TARGET, CORE = "c", "m4"
 RECORD = "report.json"
 UNSAID = ("cycles_per_token", "multipliers", "frames_per_second", "device", "products", "decays", "activations", "pdk",
-          "pdk_data", "clock_mhz", "state", "lanes", "posts")
-HARDWARE = dict.fromkeys(UNSAID) | {"organization": "pipeline", "prove": False, "weights": "constant", "counters": "yes",
-                                    "parity": "no", "bus_bits": 64}
+          "pdk_data", "clock_mhz", "state", "lanes", "posts", "factor_bits")
+HARDWARE = dict.fromkeys(UNSAID) | {"organization": "pipeline", "fill": FILL, "prove": False, "weights": "constant",
+                                    "counters": "yes", "parity": "no", "bus_bits": 64}
 """Options of targets that are hardware, with what they are where they are not given."""
 
 

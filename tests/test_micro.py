@@ -227,5 +227,6 @@ def test_target(tmp_path, capsys, build):
                                                     "README.md", "library.json", "library.properties", "report.json"}
     assert json.loads((out / "library.json").read_text(encoding="utf-8"))["build"]["srcDir"] == "src"
     assert f"| memory (`sizeof(model)`), bytes | {report['ram_bytes']} |" in (out / "README.md").read_text(encoding="utf-8")
-    assert build("--cycles-per-token", "4") == 1
-    assert "--cycles-per-token is of hardware; the target c has no such choice" in capsys.readouterr().err
+    for option, value in (("--cycles-per-token", "4"), ("--factor-bits", "18"), ("--fill", "0.5")):
+        assert build(option, value) == 1
+        assert f"{option} is of hardware; the target c has no such choice" in capsys.readouterr().err
