@@ -96,7 +96,7 @@ class Layout:
             name, whole = node.name, self.whole(node.name)
             size = (node.tokens if whole else 1) * node.width
             if name == self.graph.output.name or (whole and self.runs[name] == 0):
-                self.places[name] = self._keep(self.types[name], size)
+                self.places[name] = self._keep(self.types[name], _room(size, node.width))
                 continue
             begin, end = order[name], max((order[reader] for reader in self.readers[name]), default=order[name])
             if whole:
@@ -104,14 +104,14 @@ class Layout:
                 end = max(spans[self.group_of(reader)][1] for reader in self.readers[name])
             elif node.operator.pools:
                 end = max((spans[self.group_of(reader)][1] for reader in self.readers[name]), default=end)
-            wanted.setdefault(self.types[name], []).append((begin, end, name, size))
+            wanted.setdefault(self.types[name], []).append((begin, end, name, _room(size, node.width)))
         for name, kind, size in scratch:
-            wanted.setdefault(kind, []).append((order[name], order[name], f"{name} scratch", size))
+            wanted.setdefault(kind, []).append((order[name], order[name], f"{name} scratch", _room(size, size)))
         for kind, arrays in wanted.items():
             self._share(kind, arrays)
 
     def _keep(self, kind: str, size: int) -> Place:
-        start, size = self.pools.get((True, kind), 0), _rounded(size)
+        start = self.pools.get((True, kind), 0)
         self.pools[True, kind] = start + size
         return Place(True, kind, start, size)
 
@@ -119,7 +119,7 @@ class Layout:
         """The lowest place for each array that no other one has while it lives."""
         given: list[tuple[int, int, Place]] = []
         for begin, end, name, size in sorted(arrays, key=lambda array: (-array[3], array[0])):
-            size, start = _rounded(size), 0
+            start = 0
             for other in sorted((place for first, last, place in given if first <= end and begin <= last),
                                 key=lambda place: place.start):
                 if start + size <= other.start:
@@ -130,5 +130,6 @@ class Layout:
             self.pools[False, kind] = max(self.pools.get((False, kind), 0), start + size)
 
 
-def _rounded(size: int) -> int:
-    return -(-(size + ROUND - 1) // ROUND) * ROUND if size % ROUND else size
+def _room(size: int, width: int) -> int:
+    """Of a place for `size` elements, of which a Linear reads `width` at a time: up to ROUND − 1 more after the last."""
+    return -(-(size + ROUND - 1) // ROUND) * ROUND if size % ROUND or width % ROUND else size
