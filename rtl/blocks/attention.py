@@ -204,6 +204,7 @@ class Attention(Spec):
         weighed = weigh.step & weigh.end_of_turn
         for level, up, down in ((rooms, released, stored), (there, pushed & end_of_token if op.causal else stored, taken),
                                 (banks, weighed, score.step & score.end_of_turn), (filled, turned, weighed)):
+            pipeline.timeless(level)
             with m.If(up ^ down):
                 m.d.sync += level.eq(level + Mux(up, 1, -1))
         if block.fault is not None:

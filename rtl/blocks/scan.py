@@ -309,7 +309,7 @@ class Scan(Recurrence, Spec):
         fresh, held = register(start, "fresh"), Signal(product.shape(), name="du_held", reset_less=True)
         with m.If(pipeline.advance & fresh):
             m.d.sync += held.eq(product)
-        return held, (product, self.operands + 2)
+        return pipeline.after(held, product, fresh), (product, self.operands + 2)
 
     def _terms(self, pipeline, inner, u, dt, B, du):
         """The input terms b at h_wide's scale, from the operands and δ·u, ready at step `lead`."""

@@ -11,7 +11,7 @@ from emamba.ops import Weighted
 
 from .block import shape_of
 from .hdl import Cat, Const, Module, Mux, Shape, Signal, Value, counted
-from .light import nodes
+from .light import Part, later, node, nodes
 
 
 class Products(StrEnum):
@@ -36,7 +36,14 @@ class Pipeline:
         if o is not None:
             self.advance = Signal(name="advance")
             m.d.comb += self.advance.eq(~o.valid | o.ready)
+            self.timeless(self.advance)
         self.moves = self.advance
+
+    @staticmethod
+    def timeless(signal: Signal) -> None:
+        """Notes that a signal belongs to no beat more than to another, such as a count of free places."""
+        if counted():
+            later(signal, Const(0))
 
     def within(self, m: Module) -> "Pipeline":
         """The same steps for registers of a submodule."""
@@ -80,6 +87,7 @@ class Pipeline:
             self.m.d.sync += left.eq(Mux(live, stages - 1, Mux(left.any(), left - 1, 0)))
         self.moves = Signal(name="moves")
         self.m.d.comb += self.moves.eq(self.advance & (live | left.any()))
+        self.timeless(self.moves)
 
     def register(self, value: Value, name: str, stages: int = 1, shape: Shape | None = None) -> Value:
         """`value` as it was `stages` steps ago."""
@@ -88,7 +96,7 @@ class Pipeline:
             register = Signal(shape or value.shape(), name=f"{name}_{stage + 1}" if stages > 1 else name, reset_less=True)
             with self.m.If(self.moves):
                 self.m.d.sync += register.eq(value)
-            value = register
+            value = self.after(register, value)
         return value
 
     def result(self, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None) -> Value:
@@ -106,8 +114,15 @@ class Pipeline:
             register = Signal(name=f"{name}_{stage + 1}")
             with self.m.If(self.advance):
                 self.m.d.sync += register.eq(value)
-            value = register
+            value = self.after(register, value)
         return value
+
+    @staticmethod
+    def after(register: Signal, *sources: Value) -> Value:
+        """Notes that a register is a step later than what it is made from."""
+        if counted():
+            later(register, Cat(sources))
+        return register
 
     def join(self, *streams) -> Value:
         """Takes one beat of every stream together; the flag that says so."""
@@ -128,6 +143,9 @@ class Pipeline:
             own.m.d.comb += lane.eq(value)
 
         self.each(drive, self.o.payload.data, lanes)
+        if circuit := counted():
+            fields = [flag for flag in (first, last) if type(flag) is Part]  # of a stream, whose beats the block works on
+            circuit.results += [(node(lane), stages) for lane in lanes] + [(field, 0) for field in fields]
 
 
 def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None, *,
@@ -289,7 +307,7 @@ def accumulate(m: Module, pipeline: Pipeline, value: Value, initial: Value, star
     total = Signal(shape, name="acc", reset_less=True)
     with m.If(pipeline.advance & live):
         m.d.sync += total.eq(value + Mux(start, initial, total))
-    return total
+    return pipeline.after(total, value, start, live)
 
 
 def fold(values: np.ndarray, rows: int, lanes: int) -> np.ndarray:

@@ -18,12 +18,13 @@ COMPARISONS, REDUCTIONS = ("==", "!=", "<", "<=", ">", ">="), ("b", "r|", "r&", 
 
 
 class Circuit:
-    """What is counted: its driven wires, its memories, and the values that are read outside of it. With `trim` only what is
-    needed counts."""
+    """What is counted: its driven wires, its memories, the values that are read outside of it, and its results, with the steps
+    that they are said to take. With `trim` only what is needed counts."""
 
     def __init__(self, trim: bool):
         self.trim, self.weight = trim, 1
         self.made, self.wires, self.memories, self.reads = inv.Inventory(control=1), [], [], []
+        self.results: list[tuple[Node, int]] = []
 
 
 _circuit: Circuit | None = None
@@ -140,13 +141,15 @@ class Number(Node):
 
 class Wire(Node):
     """A signal. `drivers`: its lowest bit that each drives, how many, with what, and the lowest bit of that; `rows`: the integers
-    of the memory of one row that gives it, where a wire stands for all lanes; `words`: those of a deeper memory."""
+    of the memory of one row that gives it, where a wire stands for all lanes; `words`: those of a deeper memory. A wire is what
+    its drivers are, or the value `source`, `steps` of the pipeline later (`rtl.kit.ages`)."""
 
-    __slots__ = ("clocked", "conditions", "drivers", "readers", "reset_less", "rows", "words")
+    __slots__ = ("clocked", "conditions", "drivers", "readers", "reset_less", "rows", "source", "steps", "words")
 
     def __init__(self, width: int, signed: bool, reset_less: bool):
         super().__init__(width, signed)
         self.reset_less, self.clocked, self.rows, self.words = reset_less, False, None, 0
+        self.source, self.steps = None, 0
         self.drivers, self.conditions, self.readers = [], [], set()
 
 
@@ -259,6 +262,12 @@ def signal(shape, reset_less: bool = False) -> "Wire | Struct":
     """A new signal."""
     wire = Wire(*sizes(shape), reset_less)
     return Struct(wire, shape) if isinstance(shape, data.Layout) else wire
+
+
+def later(value: Node, source: Node, steps: int = 1) -> None:
+    """Notes that a signal is `source`, `steps` of the pipeline later."""
+    if type(wire := node(value)) is Wire:
+        wire.source, wire.steps = node(source), steps
 
 
 def flat(items) -> Iterator:
@@ -388,11 +397,14 @@ class LightMemory:
         self.width, self.depth, self.read_ports, self.write_ports = sizes(shape)[0], depth, [], []
 
     def read_port(self, *, domain: str = "sync") -> SimpleNamespace:
-        return self._port(self.read_ports, domain)
+        port = self._port(self.read_ports, domain)
+        later(port.data, port.addr, int(domain != "comb"))
+        return port
 
     def write_port(self) -> SimpleNamespace:
         return self._port(self.write_ports, "sync")
 
     def _port(self, ports: list, domain: str) -> SimpleNamespace:
-        ports.append(SimpleNamespace(domain=domain, en=signal(1), addr=signal(range(self.depth)), data=signal(self.width)))
-        return ports[-1]
+        port = SimpleNamespace(domain=domain, en=signal(1), addr=signal(range(self.depth)), data=signal(self.width))
+        ports.append(port)
+        return port

@@ -10,6 +10,7 @@ from emamba.base.formats import IntFormat
 from . import inventory as inv
 from .datapath import Pipeline
 from .hdl import Component, Const, In, Memory, Module, Out, Signal, Value, counted, unsigned
+from .light import later
 
 SHALLOW_ROM, DEEP_ROM = 64, 2048
 """Words up to which a memory is read fast, and up to which it is one memory. A deeper one than the first, in block RAM, gets a
@@ -91,6 +92,8 @@ def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, add
     element, bits = memory.element, memory.element.bits
     if circuit := counted():  # the first lane stands for all, whose bits are read
         circuit.reads.append(memory.data)
+        if memory.count > 1:
+            later(memory.data, address, rom_latency(memory.count))
         return [memory.data[:bits].as_signed() if element.signed else memory.data[:bits]] * memory.lanes
     lanes = [memory.data[k * bits:(k + 1) * bits] for k in range(memory.lanes)]
     return [lane.as_signed() if element.signed else lane for lane in lanes]

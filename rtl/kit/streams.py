@@ -18,8 +18,9 @@ from amaranth.lib import data, stream
 
 from emamba.base.formats import IntFormat
 
+from . import light
 from .block import Cycles, Port, Spec, beats, shape_of, transfers
-from .hdl import Cat, Component, In, Memory, Module, Mux, Out, Shape, Signal, Value, unsigned
+from .hdl import Cat, Component, In, Memory, Module, Mux, Out, Shape, Signal, Value, counted, unsigned
 from .parity import decode, encode
 
 DEEP_FIFO = 1024
@@ -72,6 +73,9 @@ class Fifo(Component):
             write.en.eq(push),
             self.o.payload.eq(Mux(empty, self.i.payload.as_value(), word) if self.through else word),
         ]
+        if counted():  # what leaves has an age of its own
+            for port in (self.o.valid, self.o.payload):
+                light.later(port, port, 0)
         if self.parity:
             m.d.comb += self.fault.eq(pop & stored.xor())
         with m.If(push ^ pop):
