@@ -25,7 +25,7 @@ from emamba.io.files import change_record, check_replaceable, foreign, write_fol
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from flow import micro
-from flow.organization import add_engine, machine_of
+from flow.organization import STREAMED, add_engine, machine_of
 from rtl.engine.listing import listing
 from rtl.engine.machine import MOST_LANES, Machine
 from rtl.engine.schedule import EngineSchedule
@@ -46,6 +46,8 @@ ESTIMATED = "the estimate is the accelerator's with its memories: packets, regis
 def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> tuple[dict, list[str]]:
     (folder / "top.v").write_text(to_verilog(accelerator(schedule)), encoding="utf-8")
     if isinstance(schedule, EngineSchedule):
+        if schedule.image:
+            schedule.image.write(folder / STREAMED)
         (folder / "program.txt").write_text(listing(schedule.program), encoding="utf-8")
     return {}, [NO_TOOL]
 
@@ -140,8 +142,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         metavar="C", help="clock of --frames-per-second and of the timing constraints "
                         "(default: " + ", ".join(f"{target.CLOCK_MHZ:g} for {name}" for name, target in TARGETS.items()
                                                  if target.CLOCK_MHZ) + ")")
-    parser.add_argument("--weights", choices=["constant", "loadable"], default="constant",
-                        help=f"{', '.join(SYSTEMS)}: weights built in, or in twice the memory to be loaded while the design runs")
+    parser.add_argument("--weights", choices=["constant", "loadable", "streamed"], default="constant",
+                        help=f"weights built in; {', '.join(SYSTEMS)}: in twice the memory, to be loaded while the design runs; "
+                        "an engine: read with its program from a memory outside, by AXI4")
     parser.add_argument("--state", choices=["cleared", "kept"],
                         help=f"{', '.join(SYSTEMS)}: a sequence begins with zeros, or its state can be kept, read and written "
                         "(default: as the artifact's model says)")

@@ -4,7 +4,7 @@ import argparse
 
 from emamba.base.errors import SettingError
 from emamba.base.options import at_least
-from rtl.engine.machine import Machine
+from rtl.engine.machine import Machine, Stream
 
 ORGANIZATIONS = ("pipeline", "engine")
 
@@ -19,13 +19,34 @@ def add_engine(parser: argparse.ArgumentParser, auto: bool = False) -> None:
                         "lanes (default: a fifth of them, or the next divisor)")
     parser.add_argument("--factor-bits", **at_least(2), metavar="B", help="signed bits of factors of an engine's multipliers, "
                         "18 for those of an ECP5; wider ones take two steps (default: as the widest)")
+    parser.add_argument("--ports", **at_least(1), metavar="P", help="AXI4 ports of streamed weights, a divisor of the lanes "
+                        "(default: 1)")
+    parser.add_argument("--port-bits", **at_least(1), metavar="W", help="data bits of such a port: 32, 64, 128, … 1024 (default: "
+                        "128)")
+
+
+STREAMED = "weights_streamed.bin"
+"""The file of an image for the memory outside."""
 
 
 def machine_of(options: argparse.Namespace) -> Machine | None:
     """The engine that the options ask for, or None."""
+    stream = _stream(options)
     if options.organization == "engine":
-        return Machine(options.lanes or Machine.lanes, options.posts or 0, options.factor_bits)
+        tile = 1 if stream else Machine.tile  # a tile's tokens would read the same weights again
+        return Machine(options.lanes or Machine.lanes, options.posts or 0, options.factor_bits, tile=tile, stream=stream)
     for name in ("lanes", "posts", "factor_bits"):
         if getattr(options, name) is not None:
             raise SettingError(f"--{name.replace('_', '-')} is of an engine: add --organization engine")
+    if stream:
+        raise SettingError("--weights streamed is of an engine: add --organization engine")
+    return None
+
+
+def _stream(options: argparse.Namespace) -> Stream | None:
+    if options.weights == "streamed":
+        return Stream(options.ports or Stream.ports, options.port_bits or Stream.bits)
+    for name in ("ports", "port_bits"):
+        if getattr(options, name) is not None:
+            raise SettingError(f"--{name.replace('_', '-')} is of streamed weights: add --weights streamed")
     return None

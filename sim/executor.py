@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from emamba.artifact import Artifact
+from emamba.io.files import draft
 from rtl.engine.schedule import EngineSchedule
 from rtl.kit import packing
 from rtl.plan.accelerator import accelerator
@@ -25,12 +26,14 @@ class RtlExecutor:
         self.artifact = artifact
         self.schedule = Schedule(artifact, cycles_per_token) if isinstance(cycles_per_token, int) else cycles_per_token
         self.simulation = NativeSimulation(accelerator(self.schedule, trace=trace), build, fast=fast)
+        self.image = getattr(self.schedule, "image", None)
         self.last: Result | None = None
 
-    def run(self, tokens: Array, keep: Iterable[str] | None = None, **stalls) -> dict[str, Array]:
-        """tokens [batch, L, input width] of integers → int64 arrays [batch, L', width] of the nodes visible and in `keep`."""
-        window = self.artifact.graph.window(len(tokens))
-        self.last = result = self.simulation.run(packing.pack(self.schedule.input, tokens, window), **stalls)
+    def run(self, tokens: Array, keep: Iterable[str] | None = None, **settings) -> dict[str, Array]:
+        """tokens [batch, L, input width] of integers → int64 arrays [batch, L', width] of the nodes visible and in `keep`;
+        `settings` are those of `NativeSimulation.run`."""
+        self.last = result = self.simulate(packing.pack(self.schedule.input, tokens, self.artifact.graph.window(len(tokens))),
+                                           **settings)
         beats = {self.artifact.graph.output.name: (self.schedule.output, result.output)}
         beats |= {name: (port, result.traces[name]) for name, port in self.simulation.trace.items()}
         return {
@@ -38,7 +41,15 @@ class RtlExecutor:
             for name, (port, words) in beats.items() if keep is None or name in keep
         }
 
-    def answer(self, tokens: Array, **stalls) -> Array:
+    def simulate(self, words: Array, memory: dict[str, int] | None = None, **settings) -> Result:
+        """Beats of `i` to results, with the memory that a streamed engine reads."""
+        if self.image is None:
+            return self.simulation.run(words, **settings)
+        with draft(self.simulation.folder.parent) as folder:
+            self.image.write(folder / "memory.bin")
+            return self.simulation.run(words, memory={"memory": folder / "memory.bin"} | (memory or {}), **settings)
+
+    def answer(self, tokens: Array, **settings) -> Array:
         """The output's integers alone."""
         name = self.artifact.graph.output.name
-        return self.run(tokens, [name], **stalls)[name]
+        return self.run(tokens, [name], **settings)[name]

@@ -1,7 +1,8 @@
 // Feeds a Verilated stream design from a file of beats and records what leaves it.
 //
 // The generated ports.h describes the design: the class Top, words per beat of `i` and `o`, the bit of `o` that is `last`, the
-// ports' C++ names, the lists TRACES(X) of X(index, width) and PEAKS(X) of X(index), and SET_STRAP(value).
+// ports' C++ names, the lists TRACES(X) of X(index, width) and PEAKS(X) of X(index), and SET_STRAP(value). MEMORIES(X) of
+// X(index, bits), where it is defined, lists the ports `m_axi_<index>_*` to a memory (memory.hpp).
 //
 // Usage: simulation <input file> <output folder> <name=value ...>; the names are those of struct Settings.
 // After a reset in the middle all counts, cycles and recordings begin anew.
@@ -35,6 +36,17 @@ template <typename T> void set(T& port, const Words& words) {
 }
 template <std::size_t N> void set(VlWide<N>& port, const Words& words) { std::memcpy(port.data(), words.data(), 4 * words.size()); }
 
+struct Random {
+    uint64_t state;
+    explicit Random(uint64_t seed) : state(seed * 0x9E3779B97F4A7C15ull + 0x1234567ull) {}
+    uint64_t next() { state ^= state << 13; state ^= state >> 7; state ^= state << 17; return state; }
+    bool stalls(uint64_t percent) { return percent && (next() >> 16) % 100 < percent; }
+};
+
+#ifdef MEMORIES
+#include "memory.hpp"
+#endif
+
 struct Settings {
     uint64_t seed = 0, percent = 0, sink = 0;  // of the stalls on `i` and on `o`
     uint64_t lasts = 0, most = 0;            // beats with `last` that must leave; beats that may leave
@@ -43,11 +55,17 @@ struct Settings {
     uint64_t resume_lasts = 0, resume_beat = 0;  // as `lasts`, and the first beat of the input, after the reset
     uint64_t strap = 0;                      // value of the input `strap`
     int64_t strap_at = -1;                   // the one cycle, before a reset, in which it has it, or all
+#ifdef MEMORIES
+    MemorySettings memory;
+#endif
 
     void parse(const char* argument) {
         const char* equals = std::strchr(argument, '=');
         const std::string name(argument, equals ? equals - argument : 0);
         const long long value = equals ? std::atoll(equals + 1) : 0;
+#ifdef MEMORIES
+        if (memory.parse(name, equals + 1)) return;
+#endif
         if (name == "seed") seed = value;
         else if (name == "percent") percent = value;
         else if (name == "sink") sink = value;
@@ -83,13 +101,6 @@ struct Recording {
     void write_cycle(uint64_t cycle) { std::fwrite(&cycle, 8, 1, file); ++count; }
 };
 
-struct Random {
-    uint64_t state;
-    explicit Random(uint64_t seed) : state(seed * 0x9E3779B97F4A7C15ull + 0x1234567ull) {}
-    uint64_t next() { state ^= state << 13; state ^= state >> 7; state ^= state << 17; return state; }
-    bool stalls(uint64_t percent) { return percent && (next() >> 16) % 100 < percent; }
-};
-
 int main(int argc, char** argv) {
     if (argc < 3) { std::fprintf(stderr, "usage: %s <input file> <output folder> <name=value ...>\n", argv[0]); return 2; }
     Settings settings;
@@ -109,6 +120,12 @@ int main(int argc, char** argv) {
 #undef X
 
     Random random(settings.seed);
+#ifdef MEMORIES
+    Memory memory(settings.memory);
+#define X(index, bits) MemoryPort port_##index(memory, index, bits / 8);
+    MEMORIES(X)
+#undef X
+#endif
     bool offered = false, more = true, was_reset = false;
     uint64_t cycle = 0, idle = 0, lasts = 0;
     const auto clock = [&] { top->CLK = 1; top->eval(); };
@@ -126,6 +143,11 @@ int main(int argc, char** argv) {
             for (auto& trace : traces) trace->begin();
             settings.lasts = settings.resume_lasts;
             was_reset = more = true, offered = false, cycle = idle = lasts = 0;
+#ifdef MEMORIES
+#define X(index, bits) port_##index.reset();
+            MEMORIES(X)
+#undef X
+#endif
         }
         if (!offered && more && !random.stalls(settings.percent)) {
             offered = more = std::fread(beat.data(), 4, I_WORDS, input) == I_WORDS;
@@ -134,8 +156,23 @@ int main(int argc, char** argv) {
         top->I_VALID = offered;
         top->O_READY = !random.stalls(settings.sink);
         SET_STRAP(settings.strap_at < 0 || (!was_reset && cycle == uint64_t(settings.strap_at)) ? settings.strap : 0);
+#ifdef MEMORIES
+        memory.begin();
+#define X(index, bits) \
+    port_##index.drive(top->m_axi_##index##_arready, top->m_axi_##index##_rvalid, top->m_axi_##index##_rdata, \
+                       top->m_axi_##index##_rresp, top->m_axi_##index##_rlast);
+        MEMORIES(X)
+#undef X
+#endif
         top->CLK = 0;
         top->eval();
+#ifdef MEMORIES
+#define X(index, bits) \
+    port_##index.sample(top->m_axi_##index##_arvalid, {top->m_axi_##index##_araddr, top->m_axi_##index##_arlen, \
+                        top->m_axi_##index##_arsize, top->m_axi_##index##_arburst}, top->m_axi_##index##_rready);
+        MEMORIES(X)
+#undef X
+#endif
 
         ++idle;
         if (offered && top->I_READY) {
@@ -166,6 +203,10 @@ int main(int argc, char** argv) {
 #define X(index) std::fprintf(summary, "peak_" #index " %llu\n", (unsigned long long)top->PEAK(index));
     PEAKS(X)
 #undef X
+#ifdef MEMORIES
+    std::fprintf(summary, "memory_beats %llu\nmemory_bytes %llu\n", (unsigned long long)memory.beats,
+                 (unsigned long long)memory.moved);
+#endif
     std::fclose(summary);
     top->final();
 #if VM_COVERAGE

@@ -1,8 +1,9 @@
 """Whole designs at full speed: a Verilated model with a C++ harness around it.
 
 The design has the streams `i` and `o`. It may have `trace`, a dict of `Port` whose k-th entry has the outputs
-`trace_{k}__payload` and `trace_{k}__fire`, and `peaks`, a list of names whose k-th has the output `peak_{k}`. A Verilog text
-that was changed for a test may have the input `strap`, which a run holds at one value.
+`trace_{k}__payload` and `trace_{k}__fire`, and `peaks`, a list of names whose k-th has the output `peak_{k}`. The k-th of its
+`memory_ports`, which are widths, is `m_axi_{k}_*` to a memory outside (`memory.hpp`). A Verilog text that was
+changed for a test may have the input `strap`, which a run holds at one value.
 """
 
 import hashlib
@@ -25,7 +26,7 @@ from rtl.kit.emit import to_verilog
 
 from . import tools
 
-HARNESS = Path(__file__).with_name("harness.cpp")
+HARNESS, MEMORY_MODEL = (Path(__file__).with_name(name) for name in ("harness.cpp", "memory.hpp"))
 VERILATOR = ["--cc", "--exe", "--build", "-j", "2", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert",
              *tools.YOSYS_WARNINGS, "--prefix", "Vtop", "--top-module", "top", "--Mdir", "obj", "-o", "../simulation"]
 FAST = ["-MAKEFLAGS", "OPT_FAST=-O2 OPT_GLOBAL=-O2 OPT_SLOW=-O0", "--output-split", "20000", "--output-split-cfuncs", "2000"]
@@ -47,6 +48,7 @@ class Result:
     output_cycles: np.ndarray  # in which each beat left
     cycles: int
     peaks: dict[str, int]
+    memory_bytes: int = 0
     coverage: str = ""  # Verilator's report, of a simulation built with it
 
     @property
@@ -69,19 +71,22 @@ class NativeSimulation:
         self.growth = max(1, -(-graph.output.tokens // graph.length)) if graph else 1  # of a sequence, in tokens
         self.trace: dict[str, Port] = dict(getattr(component, "trace", {}))
         self.peaks: list[str] = list(getattr(component, "peaks", []))
+        self.memory_ports: list[int] = list(getattr(component, "memory_ports", []))
         files = {"top.v": verilog or to_verilog(component, platform=platform), "ports.h": self._ports(strap=verilog is not None),
                  "harness.cpp": HARNESS.read_text(encoding="utf-8")}
+        if self.memory_ports:
+            files["memory.hpp"] = MEMORY_MODEL.read_text(encoding="utf-8")
         self.folder = build(files, build_dir, fast=fast, options=options)
 
     def run(self, words: np.ndarray, stall_seed: int | None = None, stall_percent: int = 0, *, sink_percent: int | None = None,
             idle_cycles: int = 50_000, reset_at: int | None = None, resume_beat: int = 0, strap: int = 0,
-            strap_at: int | None = None) -> Result:
+            strap_at: int | None = None, memory: dict[str, object] | None = None) -> Result:
         """Feeds beats of `i` until every sequence has left.
 
         With `stall_percent`, both ports pause at random in that share of the cycles; `sink_percent`, where given, is the
         output's. With `reset_at`, the design is reset in that cycle, the input goes on at `resume_beat`, and the result covers
         the time after the reset. `strap` drives the input of that name, in all cycles or only in cycle `strap_at`, before the
-        reset.
+        reset. `memory` are settings of the memory outside: `memory`, its file, and others of `memory.hpp`.
         """
         words = np.ascontiguousarray(words, "<u4")
         sink_percent = stall_percent if sink_percent is None else sink_percent
@@ -100,7 +105,7 @@ class NativeSimulation:
             "resume_beat": resume_beat,
             "strap": strap,
             "strap_at": -1 if strap_at is None else strap_at,
-        }
+        } | (memory or {})
         with draft(self.folder.parent) as folder:
             return self._run(words, settings, folder)
 
@@ -117,6 +122,7 @@ class NativeSimulation:
             input_cycles=np.fromfile(folder / "i_cycles.bin", np.uint64).astype(np.int64),
             output_cycles=np.fromfile(folder / "o_cycles.bin", np.uint64).astype(np.int64),
             cycles=int(summary["cycles"]),
+            memory_bytes=int(summary.get("memory_bytes", 0)),
             peaks={name: int(summary[f"peak_{k}"]) for k, name in enumerate(self.peaks)},
             coverage=report.read_text(errors="replace") if (report := folder / "coverage.dat").exists() else "",
         )
@@ -160,6 +166,8 @@ class NativeSimulation:
             "PEAKS(X)": " ".join(f"X({k})" for k in range(len(self.peaks))),
             "SET_STRAP(value)": "top->strap = value" if strap else "(void)(value)",
         }
+        if self.memory_ports:
+            defines["MEMORIES(X)"] = " ".join(f"X({k}, {bits})" for k, bits in enumerate(self.memory_ports))
         lines = [f"#define {name} {value}" for name, value in defines.items()]
         return "\n".join(['#include "Vtop.h"', "using Top = Vtop;", *lines, ""])
 

@@ -24,7 +24,7 @@ from flow.compare import compare
 from rtl.engine.compiler import compile_program, verify
 from rtl.engine.encode import Encoded
 from rtl.engine.listing import listing
-from rtl.engine.machine import Machine
+from rtl.engine.machine import Machine, Stream
 from rtl.engine.micro import IDLE, Acc
 from rtl.engine.schedule import EngineSchedule
 from rtl.kit import packing
@@ -45,7 +45,10 @@ CASES = {
     "heads, ids": ("mamba2-norm-before", {"initial_state": False, "blocks": 1, "norm": "range"}, Machine(5, 1), {}),
     "both directions, pairs": ("emamba-odd", {"direction": "both", "d_model": 3, "d_state": 2, "dt_rank": 1, "length": 4},
                                Machine(6, 2), {}),
+    "streamed": ("standard-tokens", {"length": 4}, Machine(4, 2, tile=2, stream=Stream(2, 32, 8, 4)), {}),
 }
+HOSTILE = {"latency": 40, "pauses": 30, "refresh": 300, "recovery": 60, "rate": 3000, "open": 2}
+"""A memory that is seldom ready."""
 
 
 def case(name):
@@ -71,9 +74,11 @@ def test_equals_the_integer_model(name, tmp_path):
     assert result.peaks["results"] == 1
     output = artifact.graph.output.name
     np.testing.assert_array_equal(rtl.answer(tokens, stall_seed=5, stall_percent=40), expected[output])
+    if schedule.image:
+        np.testing.assert_array_equal(rtl.answer(tokens, memory=HOSTILE), expected[output])
 
     words = packing.pack(schedule.input, tokens, artifact.graph.window(len(x)))
-    resumed = rtl.simulation.run(words, reset_at=result.output_cycles[len(result.output_cycles) // 2] + 9, stall_percent=20)
+    resumed = rtl.simulate(words, reset_at=result.output_cycles[len(result.output_cycles) // 2] + 9, stall_percent=20)
     answer = packing.unpack(schedule.output, resumed.output).reshape(expected[output].shape)
     np.testing.assert_array_equal(answer, expected[output])
 

@@ -65,6 +65,8 @@ def add_design(parser: argparse.ArgumentParser) -> None:
     """The folding of the design, or its engine."""
     add_cycles(parser)
     add_engine(parser)
+    parser.add_argument("--weights", choices=["constant", "streamed"], default="constant", help="an engine's weights built in, "
+                        "or read from a memory outside (default: constant)")
 
 
 def design_of(options: argparse.Namespace) -> int | Machine:

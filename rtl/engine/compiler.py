@@ -13,7 +13,7 @@ from emamba.ops import Operator
 
 from . import operators  # noqa: F401  registers the executors
 from .decays import Decay
-from .machine import Machine
+from .machine import ELEMENT, Machine
 from .memory_map import allocate
 from .micro import A as First
 from .micro import B, Buffer, Instruction, MicroOp, Operand, Stat, To, Walk, When, Zero, bits_of, idle
@@ -169,12 +169,20 @@ class Program:
         return max(i.tokens for i in self.instructions)
 
     def __post_init__(self):
-        self._place()
-
-    def _place(self) -> None:
-        """Lays out weights and biases."""
-        self.weights, self.weight_base = self._rows(self.artifact, "weights")
         self.biases, self.bias_base = self._rows(self.artifact, "bias")
+
+    @cached_property
+    def _weights(self) -> tuple[np.ndarray, list[int]]:
+        return self._rows(self.artifact, "weights")
+
+    @property
+    def weights(self) -> np.ndarray:
+        """Of a stream, what the interpreter reads alone."""
+        return self._weights[0]
+
+    @property
+    def weight_base(self) -> list[int]:
+        return self._weights[1]
 
     def _rows(self, artifact: Artifact, kind: str) -> tuple[np.ndarray, list[int]]:
         """The rows of a memory of weights or biases, and where each instruction's begin."""
@@ -196,6 +204,8 @@ class Program:
 
     @cached_property
     def weight_bits(self) -> int:
+        if self.machine.stream:
+            return ELEMENT
         return bits_of([int(self.weights.min()), int(self.weights.max())])
 
     @cached_property

@@ -12,6 +12,7 @@ from emamba.base.formats import Rounding, bits_for
 
 from .compiler import Program
 from .micro import PIECE, A, B, Instruction, MicroOp, To, When, bits_of
+from .stream import Image
 
 OPERANDS = 4
 
@@ -45,6 +46,7 @@ class Encoded:
         self.micro_words = [self._micro(micro) for micro in self.micros]
         self.micro = _layout(self.micro_words, signed={"constant"})
         self.factors = self.a_bits, self.b_bits  # refused here where they are too wide
+        self.image = Image(self) if self.machine.stream else None
 
     # -- words ----------------------------------------------------------------------------------------------------------------
 
@@ -52,8 +54,8 @@ class Encoded:
         program, posts = self.program, self.machine.posts
         body, micro = self._chain(i)
         word = {"body": body, "micro": micro, "tokens": i.tokens - 1, "rest": i.rest - 1, "groups": i.groups - 1,
-                "lead": i.lead, "gap": i.gap,
-                "weight": program.weight_base[k], "state": i.state or 0, "bias": program.bias_base[k],
+                "lead": i.lead, "gap": i.gap, "weight": 0 if self.machine.stream else program.weight_base[k],
+                "state": i.state or 0, "bias": program.bias_base[k],
                 "biased": i.bias is not None,
                 "shift": self.left + i.shift, "clip": self._number(self.clips, self._clip(i)), "tabled": i.table is not None,
                 "table": self._table(i), "stat": int(i.stat), "stores": i.dest is not None, "out": i.out,
@@ -67,11 +69,19 @@ class Encoded:
         word |= {"double": i.second is not None, "shift_2": self.left + other.shift,
                  "clip_2": self._number(self.clips, self._clip(other)), "dest_2": other.dest.base if other.dest else 0,
                  "dest_2_stride": other.dest.stride if other.dest else 0, "last_beat_2": -(-other.lanes // posts) - 1}
+        if self.machine.stream:
+            word |= {"number": k, "whole": i.scan is not None}
         for n in range(OPERANDS):
             operand = i.operands[n] if n < len(i.operands) else None
             word |= {f"x{n}": operand.base if operand else 0, f"x{n}_stride": operand.stride & self.row_mask if operand else 0,
                      f"x{n}_grouped": bool(operand and operand.grouped), f"x{n}_walk": int(operand.walk) if operand else 0}
         return {key: int(value) for key, value in word.items()}
+
+    def tile(self, last: bool) -> list[tuple[Instruction, int]]:
+        """What runs in a tile, with its word: the order of a stream."""
+        found = [(i, word) for i, word in zip(self.program.instructions, self.words, strict=True) if i.runs(last)]
+        words = [word | {"final": int(k == len(found) - 1)} for k, (_, word) in enumerate(found)]
+        return [(i, word) for (i, _), word in zip(found, pack(self.instruction, words), strict=True)]
 
     def _chain(self, i: Instruction) -> tuple[int, int]:
         """First body and first micro-operation of a chain; equal ones are there once."""

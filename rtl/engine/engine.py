@@ -11,12 +11,14 @@ from emamba.base.formats import IntFormat
 
 from ..kit.block import PLAIN, Beat, BlockOptions, Port
 from ..kit.streams import Fifo
+from .feed import Feed
 from .lanes import Lane
 from .micro import A, B, To
 from .norm_unit import NormUnit
 from .post import Post
 from .sequencer import Sequencer
 from .store import Store
+from .supply import supply_signature
 
 
 class Engine(wiring.Component):
@@ -32,6 +34,8 @@ class Engine(wiring.Component):
         self.peaks = [self.queue.name] if trace or options.count else []
         self.trace = self._traced() if trace else {}
         members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature)}
+        if self.encoded.image:
+            members["rows"] = In(supply_signature(self.encoded.image))
         if options.count:
             members |= {"clear_peaks": In(1), "hold_peaks": In(1)}
         if self.peaks:
@@ -56,11 +60,10 @@ class Engine(wiring.Component):
         # Memories: values, weights, state.
         m.submodules.values = values = Memory(shape=unsigned(lanes * bits), depth=sequencer.rows, init=[])
         read, write = values.read_port(), values.write_port(granularity=bits)
-        fetch = self.loads["weights"]() if self.loads else Store(program.weights, IntFormat(program.weight_bits))
-        m.submodules.weights = fetch
+        m.submodules.weights = fetch = self._weights(m, sequencer)
         m.submodules.states = states = Memory(shape=unsigned(lanes * e.state_bits), depth=sequencer.states, init=[])
         recall, store = states.read_port(), states.write_port()
-        m.d.comb += [read.addr.eq(sequencer.x), fetch.en.eq(1), fetch.addr.eq(sequencer.weight), recall.addr.eq(sequencer.state)]
+        m.d.comb += [read.addr.eq(sequencer.x), recall.addr.eq(sequencer.state)]
 
         # The pipeline: factors, product, sum, capture.
         factors, products, adding, captured = (Signal(issue.shape(), name=f"issue_{n}") for n in range(1, 5))
@@ -74,7 +77,10 @@ class Engine(wiring.Component):
         channel = Signal(signed(bits))
         m.d.comb += channel.eq(Array(row)[factors.lane])
         if any(micro.to is To.INDEX for micro in e.micros):
-            with m.If(factors.to == To.INDEX):
+            chooses = factors.to == To.INDEX
+            if e.image:
+                m.d.comb += [self.rows.request.eq(chooses & factors.first_group), self.rows.id.eq(channel)]
+            with m.If(chooses):
                 m.d.sync += sequencer.index.eq(channel)
         norm = self._norm(m, sequencer, post)
         a_shared, b_shared = self._shared(m, factors, channel, norm)
@@ -110,6 +116,25 @@ class Engine(wiring.Component):
         self._give(m, sequencer, post)
         self._show(m, post)
         return m
+
+    def _weights(self, m: Module, sequencer):
+        """What has a row of weights as `data` in the cycle after it is read."""
+        e = self.encoded
+        if e.image:
+            return self._fed(m, sequencer)
+        fetch = self.loads["weights"]() if self.loads else Store(e.program.weights, IntFormat(e.program.weight_bits))
+        m.d.comb += [fetch.en.eq(1), fetch.addr.eq(sequencer.weight)]
+        return fetch
+
+    def _fed(self, m: Module, sequencer) -> Feed:
+        feed = Feed(self.encoded)
+        wiring.connect(m, feed.rows, wiring.flipped(self.rows))
+        m.d.comb += [
+            feed.fetching.eq(sequencer.fetching), feed.takes_row.eq(sequencer.takes_row), feed.indexed.eq(sequencer.indexed),
+            sequencer.word.eq(feed.word), sequencer.word_ready.eq(feed.word_ready), sequencer.enough.eq(feed.rows.enough),
+            sequencer.row_ready.eq(feed.row_ready),
+        ]
+        return feed
 
     def _norm(self, m: Module, sequencer, post) -> NormUnit | None:
         """The norms' scalars, where the program has norms."""

@@ -54,7 +54,7 @@ class Interpreter:
         program, rows = self.program, []
         weight, place = program.weight_base[number], i.state or 0
         scalars = self._scalars(i, token)
-        lane = self.lane
+        lane, scale = self.lane, i.chosen if program.machine.stream else 1
         decays: deque[Array] = deque()
         for group in range(i.groups):
             begin = place
@@ -65,7 +65,7 @@ class Interpreter:
                         if op.skip and k == body.steps - 1:
                             continue
                         row, channel = self._read(i, op, token, group, k)
-                        w = program.weights[weight + (lane["index"] if op.indexed else 0)] if op.weight else None
+                        w = program.weights[weight + (lane["index"] * scale if op.indexed else 0)] if op.weight else None
                         weight += op.weight
                         to = op.to if k == body.steps - 1 or not op.at_last else To.NONE
                         self._step(i, op, k, to, lane, decays, row, channel, w, scalars, place, self._zero(i, op, token, k, tile))

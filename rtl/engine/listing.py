@@ -10,7 +10,8 @@ def listing(program: Program) -> str:
     """A line an instruction, and below it a line a body: how often it runs, and its micro-operations."""
     machine = program.machine
     lines = [f"{machine.lanes} lanes, {machine.posts} post-processors; {program.tiles} tiles of {program.tile} tokens; "
-             f"{program.rows} rows of values, {len(program.weights)} of weights, {program.states} of states"]
+             f"{program.rows} rows of values, "
+             + ("weights streamed" if machine.stream else f"{len(program.weights)} of weights") + f", {program.states} of states"]
     for number, i in enumerate(program.instructions):
         lines.append(f"{number:3} {i.name}: {_head(i, program, number)}")
         if i.second is not None:
@@ -23,7 +24,7 @@ def _head(i: Instruction, program: Program, number: int) -> str:
     tokens = f"{i.tokens} tokens" + f" ({i.rest} in the last tile)" * (i.rest != i.tokens)
     words = [f"{tokens} × {i.groups} rows × {i.group_cycles} cycles"]
     words += [f"x{k} = {_operand(operand)}" for k, operand in enumerate(i.operands) if not i.takes_input]
-    if i.weights is not None:
+    if i.weights is not None and not program.machine.stream:
         words.append(f"weights from {program.weight_base[number]}")
     if i.dest is not None:
         words.append(f"to {_operand(i.dest)}")

@@ -5,20 +5,67 @@ from dataclasses import dataclass
 from emamba.base.errors import SettingError
 
 MOST_LANES = 512
+PORT_BITS = 32, 64, 128, 256, 512, 1024
+"""Widths of data that AXI4 has."""
+BOUNDARY = 4096
+"""Bytes of which a burst reaches no two parts."""
+ELEMENT = 8
+"""Bits of a streamed weight; wider integers take several rows."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Program and weights come from a memory outside, in the order in which they are read.
+
+    Parameters
+    ----------
+    ports
+        AXI4 ports, each of which brings its part of every row
+    bits
+        of a port's data; fewer where its part of a row has fewer
+    rows
+        that wait on chip
+    burst
+        beats of a burst
+    """
+
+    ports: int = 1
+    bits: int = 128
+    rows: int = 512
+    burst: int = 16
+
+    def __post_init__(self):
+        if self.bits not in PORT_BITS:
+            raise SettingError(f"an AXI4 port of {self.bits} bits is not possible; choose one of "
+                               f"{', '.join(map(str, PORT_BITS))}")
+        if self.burst & (self.burst - 1) or not 1 <= self.burst <= 256:
+            raise SettingError(f"bursts of {self.burst} beats are not possible: take a power of two up to 256")
+
+    def width(self, bits: int) -> int:
+        """Of a port's data that brings so many bits of every row."""
+        return min(self.bits, next((width for width in PORT_BITS if width >= bits), self.bits))
+
+    def beats(self, bits: int) -> int:
+        """Of a port that brings so many bits of every row."""
+        return -(-bits // self.width(bits))
 
 
 @dataclass(frozen=True)
 class Machine:
     """`lanes` multipliers, `posts` post-processors that requantize a value a cycle each. `factor_bits`: signed bits of a
-    multiplier's factors, or None for what the program needs. `rows` of values at most, `tile` tokens at a time at most."""
+    multiplier's factors, or None for what the program needs. `rows` of values at most, `tile` tokens at a time at
+    most. `stream`: where program and weights come from a memory outside."""
 
     lanes: int = 8
     posts: int = 0
     factor_bits: int | None = None
     rows: int = 4096
     tile: int = 16
+    stream: Stream | None = None
 
     def __post_init__(self):
+        if self.stream and self.lanes % self.stream.ports:
+            raise SettingError(f"{self.stream.ports} ports: their number must divide the {self.lanes} lanes")
         if not 1 <= self.lanes <= MOST_LANES:
             raise SettingError(f"--lanes {self.lanes}: an engine has 1 to {MOST_LANES} lanes")
         if self.posts == 0:

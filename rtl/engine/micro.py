@@ -230,6 +230,11 @@ class Instruction:
         return self.count(last) * self.token_cycles
 
     @property
+    def chosen(self) -> int:
+        """Rows of weights of a token that a value chooses."""
+        return self.groups * sum(op.indexed for body in self.chain for op in body.ops)
+
+    @property
     def drains(self) -> bool:
         """Whether it gives results."""
         return any(op.to is To.DRAIN for body in self.chain for op in body.ops)

@@ -9,9 +9,10 @@ from ..kit.block import Port
 from .compiler import Program, compile_program
 from .encode import Encoded
 from .listing import listing
-from .machine import Machine
+from .machine import ELEMENT, Machine
 from .micro import Instruction, To
-from .timing import SKIPPED, TURN, WRITTEN, steps
+from .stream import Image
+from .timing import TURN, WRITTEN, skipped, steps
 
 
 class Results(NamedTuple):
@@ -37,16 +38,27 @@ class EngineSchedule:
 
     @property
     def cycles_per_frame(self) -> int:
-        """Steady state, from the last output beat of one sequence to that of the next."""
+        """Steady state, from the last output beat of one sequence to that of the next; of a stream, where a port has a beat in
+        every cycle."""
         usual, last = self.cycles_per_tile
-        return (self.program.tiles - 1) * usual + last
+        return max((self.program.tiles - 1) * usual + last, self.image.beats_per_frame if self.image else 0)
 
     @cached_property
     def cycles_per_tile(self) -> tuple[int, int]:
         """Of a tile that is not the last of a sequence, and of the last."""
-        usual, last = (sum(i.cycles(last) + i.gap + TURN if i.runs(last) else SKIPPED for i in self.program.instructions)
-                       for last in (False, True))
+        usual, last = (sum(i.cycles(last) + i.gap + self.turn if i.runs(last) else skipped(self.machine)
+                           for i in self.program.instructions) for last in (False, True))
         return usual, last
+
+    @property
+    def turn(self) -> int:
+        """Cycles between instructions, beside their gaps: a stream's word is read by rows."""
+        return TURN + (self.image.word_rows - 1 if self.image else 0)
+
+    @property
+    def image(self) -> Image | None:
+        """What a memory outside holds."""
+        return self.encoded.image
 
     @property
     def period(self) -> int:
@@ -70,9 +82,9 @@ class EngineSchedule:
             last = (tile + 1) % self.program.tiles == 0
             for instruction in self.program.instructions:
                 if not instruction.runs(last):
-                    now += SKIPPED
+                    now += skipped(self.machine)
                     continue
-                now += TURN + instruction.gap
+                now += self.turn + instruction.gap
                 if begun is None and instruction.takes_input:
                     begun = now
                 if instruction.out:
@@ -123,20 +135,26 @@ class EngineSchedule:
         tables = e.decay_bits * len(sizes) << max(sizes, default=0)
         functions = len(e.tables) * max((len(table) for table in e.tables), default=0) * e.final_bits
         found = {
-            "values": program.rows * machine.lanes * e.value_bits, "weights": program.weights.size * e.program.weight_bits,
+            "values": program.rows * machine.lanes * e.value_bits, "weights": self._weight_bits(),
             "states": program.states * machine.lanes * e.state_bits, "biases": program.biases.size * e.bias_bits,
             "functions": functions * machine.posts, "decays": tables * machine.lanes,
             "reciprocals": sum(len(key.op.reciprocals[0]) * key.op.entry_bits for key in e.norms),
-            "program": len(e.words) * e.instruction.size,
+            "program": 0 if self.image else len(e.words) * e.instruction.size,
         }
         return {name: bits for name, bits in found.items() if bits}
+
+    def _weight_bits(self) -> int:
+        """On chip."""
+        if self.image is None:
+            return self.program.weights.size * self.program.weight_bits
+        return (self.machine.stream.rows + self.image.chosen) * self.machine.lanes * ELEMENT
 
     def report(self) -> dict:
         """The keys of report.json that the schedule knows."""
         stages, issued = [], 0
         for i in self.program.instructions:
             tokens, tiles = self._tokens(i), i.runs(False) * (self.program.tiles - 1) + i.runs(True)
-            cycles = tokens * i.token_cycles + tiles * (i.gap + TURN) + (self.program.tiles - tiles) * SKIPPED
+            cycles = tokens * i.token_cycles + tiles * (i.gap + self.turn) + (self.program.tiles - tiles) * skipped(self.machine)
             work = i.work * tokens
             issued += sum(step.op.works for step in steps(i) if step.issues) * i.groups * tokens
             stages.append({"name": i.name, "tokens": i.tokens, "groups": i.groups, "cycles_per_frame": cycles,
@@ -150,4 +168,4 @@ class EngineSchedule:
             "fifo": [{"name": q.name, "depth": q.depth, "high_water": q.peak, "bits": q.depth * q.port.lanes * q.port.format.bits}
                      for q in self.queues()],
             "program": listing(self.program).splitlines(),
-        }
+        } | ({"stream": self.image.report()} if self.image else {})

@@ -42,26 +42,40 @@ class Sequencer(wiring.Component):
         self.encoded = encoded
         program, machine = encoded.program, encoded.machine
         self.rows, self.states = max(2, program.rows), max(2, program.states)
-        super().__init__({
+        self.weights = 2 if encoded.image else max(2, len(program.weights))
+        streamed = {"word": In(encoded.instruction), "word_ready": In(1), "fetching": Out(1), "enough": In(1), "row_ready": In(1),
+                    "indexed": Out(1), "takes_row": Out(1)}
+        super().__init__((streamed if encoded.image else {}) | {
             "instruction": Out(encoded.instruction), "number": Out(range(max(2, len(encoded.words)))),
             "issue": Out(Issue(encoded)),
-            "x": Out(range(self.rows)), "weight": Out(range(max(2, len(program.weights)))), "state": Out(range(self.states)),
+            "x": Out(range(self.rows)), "weight": Out(range(self.weights)), "state": Out(range(self.states)),
             "token": Out(range(max(2, program.most_tokens))), "take": Out(1), "given": In(1), "first": In(1),
             "input_row": Out(range(self.rows)), "input_beat": Out(range(max(2, machine.beats))),
             "room": In(1), "reserve": Out(1),
             "first_tile": Out(1), "last_tile": Out(1), "tile_begins": Out(1), "tile_ends": Out(1), "fresh": Out(1),
-            "started": Out(1), "index": In(range(max(2, len(program.weights)))),
+            "started": Out(1), "index": In(range(self.weights)),
         })
+
+    def _program(self, m: Module, fetched):
+        """Gives `instruction` and `number`, which stay until the next word is read; when it is."""
+        encoded, i = self.encoded, self.instruction
+        if encoded.image:
+            with m.If(self.word_ready):
+                m.d.sync += i.eq(self.word)
+            m.d.comb += self.number.eq(i.number)
+            return self.word_ready
+        m.submodules.program = memory = Memory(shape=encoded.instruction.size, depth=len(encoded.words),
+                                               init=pack(encoded.instruction, encoded.words))
+        port = memory.read_port()
+        m.d.comb += [port.addr.eq(fetched), i.as_value().eq(port.data)]
+        m.d.sync += self.number.eq(fetched)  # of what is read
+        return 1
 
     def elaborate(self, platform):
         m = Module()
         encoded, program, machine = self.encoded, self.encoded.program, self.encoded.machine
-        m.submodules.program = memory = Memory(shape=encoded.instruction.size, depth=len(encoded.words),
-                                               init=pack(encoded.instruction, encoded.words))
-        port, i = memory.read_port(), self.instruction
-        fetched = Signal.like(self.number)
-        m.d.comb += [port.addr.eq(fetched), i.as_value().eq(port.data)]
-        m.d.sync += self.number.eq(fetched)  # of what is read
+        i, fetched = self.instruction, Signal.like(self.number)
+        word_ready = self._program(m, fetched)
 
         tile = Signal(range(max(2, program.tiles)))
         m.d.comb += [self.first_tile.eq(tile == 0), self.last_tile.eq(tile == program.tiles - 1)]
@@ -91,7 +105,12 @@ class Sequencer(wiring.Component):
 
         run, go = Signal(), Signal()
         group_start = (at == 0) & (k == 0) & (index == i.body)
+        last, first = k == body.steps, k == 0
+        skipped = u.skip & last
         waits = (wait != 0) | i.takes & ~self.given | i.out & group_start & ~self.room
+        if encoded.image:
+            waits |= u.weight & ~skipped & ~self.row_ready | i.whole & group_start & ~self.enough
+            m.d.comb += [self.indexed.eq(u.indexed), self.takes_row.eq(go & u.weight & ~skipped)]
         m.d.comb += [go.eq(run & ~waits), self.take.eq(run & i.takes & (wait == 0)), self.reserve.eq(go & i.out & group_start)]
 
         # Addresses.
@@ -103,8 +122,6 @@ class Sequencer(wiring.Component):
                      self.weight.eq(weight + Mux(u.indexed, self.index, 0))]
 
         # What goes down.
-        last, first = k == body.steps, k == 0
-        skipped = u.skip & last
         capture = go & ~skipped & (last | ~u.at_last)
         before, new = self.fresh & (self.token + k < i.before), Mux(i.late, self.started, self.fresh)
         m.d.comb += [
@@ -152,7 +169,10 @@ class Sequencer(wiring.Component):
 
         with m.FSM():
             with m.State("fetch"):
-                m.next = "decode"
+                if encoded.image:
+                    m.d.comb += self.fetching.eq(1)
+                with m.If(word_ready):
+                    m.next = "decode"
             with m.State("decode"):
                 m.d.comb += decode.eq(1)
                 m.d.sync += [

@@ -20,8 +20,11 @@ INDEXED = 2
 """Cycles from the issue that chooses an index to the one that uses it."""
 TURN = 5
 """Cycles between an instruction's last issue and the next one's first, beside that one's gap."""
-SKIPPED = 2
-"""Cycles of an instruction that does not run in a tile."""
+
+
+def skipped(machine: Machine) -> int:
+    """Cycles of an instruction that does not run in a tile; a stream leaves it out."""
+    return 0 if machine.stream else 2
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,7 @@ class Walker:
         gap may be changed then."""
         for instruction in self.instructions:
             if not instruction.runs(last):
-                self.now += SKIPPED
+                self.now += skipped(self.machine)
                 continue
             looked, made = self._values(instruction, last)
             start = self.now + 1 + TURN + instruction.gap

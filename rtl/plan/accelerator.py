@@ -9,15 +9,17 @@ from amaranth.lib.wiring import In, Out
 
 from ..engine.engine import Engine
 from ..engine.schedule import EngineSchedule
+from ..engine.streamed import StreamedEngine
 from ..kit.block import PLAIN, Beat, BlockOptions
 from ..kit.streams import Fifo, Fork, Gearbox, Pacer
 from .schedule import Queue, Schedule
 
 
 def accelerator(schedule: Schedule | EngineSchedule, options: BlockOptions = PLAIN, *, trace: bool = False,
-                loads: Mapping[str, dict] | None = None) -> "Accelerator | Engine":
+                loads: Mapping[str, dict] | None = None) -> "Accelerator | Engine | StreamedEngine":
     """The component of a schedule, by its organization."""
-    return (Engine if isinstance(schedule, EngineSchedule) else Accelerator)(schedule, options, trace=trace, loads=loads)
+    kind = Accelerator if isinstance(schedule, Schedule) else StreamedEngine if schedule.image else Engine
+    return kind(schedule, options, trace=trace, loads=loads)
 
 
 class Accelerator(wiring.Component):

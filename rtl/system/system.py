@@ -58,6 +58,8 @@ class Options:
         if isinstance(schedule, EngineSchedule) and (self.stateful or self.parity):
             raise SettingError("an engine has no state that is kept from packet to packet and no parity; --state kept and "
                                "--parity yes need --organization pipeline")
+        if isinstance(schedule, EngineSchedule) and schedule.image:
+            raise SettingError("the AXI system has no ports to a memory outside: build streamed weights for the target verilog")
         if schedule.graph.carried and not self.stateful:
             raise SettingError(f"the state of {schedule.artifact.name} is carried from sequence to sequence, so it must be kept: "
                                "build with --state kept")

@@ -1,9 +1,12 @@
 """Linear and Conv1d: inner products with rows of weights, a row of outputs at a time."""
 
+import numpy as np
+
 from emamba.base.errors import DesignLimit
 from emamba.ops import Conv1d as ConvOperator
 from emamba.ops import Linear as LinearOperator
 
+from ..digits import biased, digits
 from ..micro import B, Body, Walk, Zero, inner
 from ..registry import Executor, executes
 
@@ -13,10 +16,18 @@ def emit_weighted(c, node, op, micro, operand, steps: int, *, low: int | None = 
     if op.dyadic:
         raise DesignLimit("the engine has power-of-two scales alone, but its weights are dyadic: quantize with "
                           "weight_scale = 'power_of_two', or build it with --organization pipeline")
-    c.emit(node, op, [Body((micro,), steps)], operands=[operand], shift=op.shift, low=low,
-           weights=lambda operators: c.rows(operators[node.name].weight),
-           bias=(lambda operators: operators[node.name].bias) if op.bias.any() else None,
-           bound=op.bound, before=before, work=op.multiplies)
+    chain, given, parts = [Body((micro,), steps)], op.bias.any(), 0
+    if c.machine.stream and given:
+        parts = len(digits(op.bias))
+        chain = biased(chain, parts)
+
+    def weights(operators):
+        own = operators[node.name]
+        return c.rows(np.concatenate([np.stack(digits(own.bias), 1), own.weight], 1) if parts else own.weight)
+
+    bias = (lambda operators: operators[node.name].bias) if given and not parts else None
+    c.emit(node, op, chain, operands=[operand], shift=op.shift, low=low, weights=weights, bias=bias, bound=op.bound,
+           before=before, work=op.multiplies)
 
 
 @executes(LinearOperator)

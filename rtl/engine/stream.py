@@ -1,0 +1,147 @@
+"""What a memory outside holds for an engine: words of the program and rows of weights, in the order in which they are read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from emamba.base.errors import DesignLimit
+
+from .machine import BOUNDARY, ELEMENT
+from .micro import Instruction
+from .timing import steps
+
+
+@dataclass(frozen=True)
+class Region:
+    """Rows that are read one after the other, `times`; on every port from byte `first` of the image."""
+
+    rows: int
+    times: int
+    first: tuple[int, ...]
+
+
+class Image:
+    """The bytes of the memory: for each port its part of every row, for tiles that are not the last of a sequence and for the
+    last; after them the rows that a token's id chooses, whole."""
+
+    def __init__(self, encoded):
+        self.encoded, self.program, self.machine = encoded, encoded.program, encoded.machine
+        self.stream = self.machine.stream
+        self.lanes = self.machine.lanes // self.stream.ports
+        """Of a port."""
+        place, regions = 0, []
+        for last, times in ((False, self.program.tiles - 1), (True, 1)):
+            if times:
+                rows = self._count(last)
+                size = -(-rows * self.beats * self.bits // 8 // BOUNDARY) * BOUNDARY
+                regions.append(Region(rows, times, tuple(place + port * size for port in range(self.stream.ports))))
+                place += self.stream.ports * size
+        self.regions, self.table_first = regions, place
+        tables = [i for i in self.program.instructions if i.chosen]
+        if len(tables) > 1:
+            raise DesignLimit(f"a stream has one table whose rows an id chooses, but '{tables[1].name}' is a second one: take "
+                              "--weights constant")
+        self.table = tables[0] if tables else None
+
+    @cached_property
+    def bits(self) -> int:
+        """Of a port's data."""
+        return self.stream.width(self.lanes * ELEMENT)
+
+    @cached_property
+    def beats(self) -> int:
+        """Of a port for a row."""
+        return self.stream.beats(self.lanes * ELEMENT)
+
+    @cached_property
+    def table_bits(self) -> int:
+        """Of the data of the port that brings chosen rows."""
+        return self.stream.width(self.machine.lanes * ELEMENT)
+
+    @cached_property
+    def table_beats(self) -> int:
+        """Beats of a row that a token's id chooses."""
+        return self.stream.beats(self.machine.lanes * ELEMENT)
+
+    @cached_property
+    def chosen(self) -> int:
+        """Rows that an id chooses."""
+        return self.table.chosen if self.table else 0
+
+    @cached_property
+    def ids(self) -> int:
+        place = self.table.operands[0].buffer
+        return 1 + next(i.high for i in self.program.instructions if i.dest and i.dest.buffer is place)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        chosen = self.ids * self.chosen * self.table_beats * self.table_bits // 8 if self.table else 0
+        return self.table_first + chosen
+
+    @cached_property
+    def word_rows(self) -> int:
+        """Rows of a word of the program."""
+        return -(-self.encoded.instruction.size // (self.machine.lanes * ELEMENT))
+
+    @cached_property
+    def whole(self) -> int:
+        """Rows that must be there before a group of a scan begins: its decays do not wait."""
+        return max((sum(step.op.weight and step.issues for step in steps(i)) for i in self.program.instructions
+                    if i.scan is not None), default=1)
+
+    @property
+    def beats_per_frame(self) -> int:
+        """Of a port."""
+        return sum(region.rows * region.times for region in self.regions) * self.beats
+
+    def report(self) -> dict:
+        return {"bytes": self.size, "ports": self.stream.ports, "port_bits": self.bits, "burst": self.stream.burst,
+                "rows_on_chip": self.stream.rows, "beats_per_frame": self.beats_per_frame,
+                "bytes_per_frame": self.beats_per_frame * self.bits // 8 * self.stream.ports,
+                "regions": [{"rows": region.rows, "times": region.times, "first": region.first} for region in self.regions]}
+
+    def _weights(self, i: Instruction) -> np.ndarray:
+        rows = i.weights(self.program.artifact.operators)
+        if rows.size and (rows.min() < -(1 << ELEMENT - 1) or rows.max() >= 1 << ELEMENT - 1):
+            raise DesignLimit(f"the weights of '{i.name}' hold {rows.min()}..{rows.max()}, but a streamed one has {ELEMENT} "
+                              "bits: lower weight_bits and a_bits, or take --weights constant")
+        return rows
+
+    def _count(self, last: bool) -> int:
+        """Rows of a tile."""
+        return sum(self.word_rows + i.count(last) * i.groups * sum(
+            step.op.weight and step.issues and not step.op.indexed for step in steps(i))
+            for i in self.program.instructions if i.runs(last))
+
+    def rows(self, last: bool) -> Iterator[np.ndarray]:
+        """Bytes [rows, lanes] of a tile, by parts."""
+        lanes = self.machine.lanes
+        for i, word in self.encoded.tile(last):
+            whole = word.to_bytes(self.word_rows * lanes, "little")
+            yield np.frombuffer(whole, np.uint8).reshape(-1, lanes)
+            if i.weights is not None and not i.chosen:
+                rows = self._weights(i).astype(np.int8).view(np.uint8)
+                for _ in range(i.count(last)):
+                    yield rows
+
+    def write(self, path: Path) -> None:
+        """The image as a file."""
+        chosen = self._weights(self.table) if self.table else np.zeros((0, self.machine.lanes), np.int64)
+        found = np.memmap(path, np.uint8, "w+", shape=(self.size,))
+        width = self.beats * self.bits // 8
+        for region in self.regions:
+            done = 0
+            for rows in self.rows(region is self.regions[-1]):
+                for port, first in enumerate(region.first):
+                    place = first + done * width
+                    part = found[place:place + len(rows) * width].reshape(-1, width)
+                    part[:, :self.lanes] = rows[:, port * self.lanes:][:, :self.lanes]
+                done += len(rows)
+            assert done == region.rows, f"{done} rows, not {region.rows}"
+        part = found[self.table_first:].reshape(len(chosen), self.table_beats * self.table_bits // 8)
+        part[:, :self.machine.lanes] = chosen.astype(np.int8).view(np.uint8)
+        found.flush()
