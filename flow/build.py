@@ -20,6 +20,7 @@ from emamba.artifact import SHIPPED, Artifact, load
 from emamba.base.door import guarded
 from emamba.base.errors import DesignLimit, SettingError
 from emamba.base.options import at_least, check, cycles, real
+from emamba.base.progress import add_voice, say, shown
 from emamba.graph import import_models
 from emamba.io.files import change_record, check_replaceable, foreign, write_folder
 from emamba.ops import Scan
@@ -77,6 +78,8 @@ RECORD = "report.json"
 """The report of an output, by which what was written is known."""
 ENGINES = ("verilog", "axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets that an engine can be built for."""
+BOARDS = ("zcu102", "zcu104", "kv260")
+"""Targets with one device each."""
 SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""
 
@@ -91,7 +94,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     import_models(*options.own)
-    build(options)
+    with shown(f"rtl.build {options.target}", options.quiet, options.log):
+        build(options)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -100,6 +104,7 @@ def make_parser() -> argparse.ArgumentParser:
                                      epilog="example: python -m rtl.build zcu102 --artifact models/mars --cycles-per-token 20")
     add_own(parser)
     add_options(parser)
+    add_voice(parser)
     return parser
 
 
@@ -173,6 +178,9 @@ def build(options: argparse.Namespace) -> int:
         raise SettingError("--prove is of a netlist: name the process with --pdk")
     if options.device and hasattr(target, "on"):
         target = target.on(options.device)
+    elif options.device and options.target in BOARDS and options.device != options.target:
+        raise SettingError(f"--device {options.device}: the target {options.target} is a board of its own; leave out "
+                           "--device, or take the target verilog or axi")
     clock_mhz = _clock(options, target.CLOCK_MHZ, target.LEAST_CLOCK_MHZ)
     out = options.out or Path("build") / options.target
     check_replaceable(out, RECORD, RECORD)
@@ -185,17 +193,18 @@ def build(options: argparse.Namespace) -> int:
         raise SettingError(f"--weights, --state, --counters, --parity and --bus-bits are for {', '.join(SYSTEMS)}, not for the "
                            f"target {options.target}")
     default = getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
-    asked = request(options, target.DEVICE, default, getattr(target, "PRODUCTS", None))
+    asked = request(options, target.DEVICE, clock_mhz, default, getattr(target, "PRODUCTS", None))
     planned = _organized(options, artifact, asked)
     schedule = planned.schedule
     design = System(schedule, choice, artifact) if system else schedule
-    _progress(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target} …")
+    say(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target}")
     certificates = {name: certify(op) for name, op in artifact.operators.items() if isinstance(op, Scan)}
     caveats = [f"{name}: no certificate excludes that the state saturates"
                for name, certificate in certificates.items() if not certificate.holds]
     with write_folder(out, RECORD, RECORD) as temporary:
         resources, notes = target.write(temporary, design, clock_mhz)
         caveats += [ESTIMATED] * bool(planned.device and system)
+        caveats += surprises(options, schedule, target.CLOCK_MHZ, clock_mhz)
         report = schedule.report() | {
             "target": options.target, "artifact": {"name": artifact.name, "digest": artifact.digest}, "clock_mhz": clock_mhz,
             "certificate": {name: asdict(certificate) for name, certificate in certificates.items()},
@@ -249,9 +258,10 @@ def _engine(options: argparse.Namespace, artifact: Artifact, machine: Machine) -
     return Plan(EngineSchedule(envelope(artifact) if options.weights == "loadable" else artifact, machine))
 
 
-def request(options: argparse.Namespace, device: str | None, default: int, products: Products | None = None) -> Request:
-    """What the options ask of a target for `device`, which takes `default` cycles a token and `products` where nothing is
-    asked."""
+def request(options: argparse.Namespace, device: str | None, clock_mhz: float | None, default: int,
+            products: Products | None = None) -> Request:
+    """What the options ask of a target for `device` at `clock_mhz`, which takes `default` cycles a token and `products` where
+    nothing is asked."""
     fixed = {"decay_tables": False, "products": Products.PAIRS} if options.weights == "loadable" else {}
     if options.products or products:
         fixed["products"] = Products(options.products or products)
@@ -263,7 +273,7 @@ def request(options: argparse.Namespace, device: str | None, default: int, produ
         cycles = default
     device = options.device or device
     return Request(cycles_per_token=cycles, multipliers=options.multipliers, frames_per_second=options.frames_per_second,
-                   clock_mhz=options.clock_mhz, device=devices.find(device) if device else None, fill=options.fill,
+                   clock_mhz=clock_mhz, device=devices.find(device) if device else None, fill=options.fill,
                    realization=fixed, loadable=options.weights == "loadable")
 
 
@@ -280,9 +290,16 @@ def _clock(options: argparse.Namespace, default: float | None, least: float) -> 
     return options.clock_mhz
 
 
-def _progress(line: str) -> None:
-    if sys.stderr.isatty():
-        print(line, file=sys.stderr, flush=True)
+def surprises(options: argparse.Namespace, schedule: Schedule | EngineSchedule, usual: float | None,
+              clock_mhz: float | None) -> list[str]:
+    """What differs from what was asked, or is more than is known."""
+    found = []
+    if options.cycles_per_token and options.cycles_per_token > schedule.period:
+        found.append(f"--cycles-per-token {options.cycles_per_token} gives {schedule.period}: no stage takes more")
+    if clock_mhz and usual and clock_mhz > usual:
+        found.append(f"{clock_mhz:g} MHz is above the target's default of {usual:g} MHz: no tool has shown that this design "
+                     "reaches it")
+    return found
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import pytest
 
+from emamba.base import progress
+
 
 def pytest_collection_modifyitems(items):
     """Slow files first, so that no process is alone with one at the end."""
@@ -17,3 +19,9 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def silent():
+    """No lines of progress, which a slow machine would put among those that tests compare."""
+    progress.EVERY = 1e9

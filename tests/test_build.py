@@ -21,7 +21,7 @@ from emamba import artifact as artifacts
 from emamba.io.files import draft
 from emamba.run.integer import IntegerModel
 from flow import cli
-from flow.build import ESTIMATED, main
+from flow.build import ESTIMATED, main, make_parser, request, surprises
 from rtl.kit import packing
 from rtl.kit.datapath import Products
 from rtl.kit.emit import to_verilog
@@ -193,7 +193,20 @@ def test_refused_rates(refuse):
         "--clock-mhz 50: the target zcu102 has no clock below 74.25 MHz"
 
 
+def test_what_is_not_as_asked_is_said(small, unwritten, tmp_path):
+    out = tmp_path / "out"
+    assert main(["verilog", "--artifact", str(small), "--out", str(out), "--cycles-per-token", "9999"]) == 0
+    assert "--cycles-per-token 9999 gives 32: no stage takes more" in built(out)["notes"]
+    options = make_parser().parse_args(["zcu102", "--frames-per-second", "1e6"])
+    assert request(options, "zcu102", 125.0, 20).clock_mhz == 125
+    assert surprises(options, Schedule(artifacts.load(small), 20), 125.0, 800.0) == [
+        "800 MHz is above the target's default of 125 MHz: no tool has shown that this design reaches it"]
+
+
 def test_refused_arguments(refuse):
+    for target in ("zcu102", "zcu104"):
+        assert refuse(target, "--device", "kv260") == (
+            f"--device kv260: the target {target} is a board of its own; leave out --device, or take the target verilog or axi")
     assert refuse("icebreaker") == \
         "there is no target 'icebreaker'; choose one of verilog, axi, ulx3s, zcu102, zcu104, kv260, asic, c"
     assert refuse("verilog", "--cycles-per-token", "0") == f"cycles_per_token = 0 is out of range; it must lie in 1..{MAX_CYCLES}"

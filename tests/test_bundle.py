@@ -241,6 +241,7 @@ def test_device(tmp_path):
 
 def test_every_file_says_that_it_was_not_run(built):
     folder = built[0]
+    assert "Not run in Vivado" in (folder / "host/example.py").read_text()
     for name in (*bundle.DESK, "host/emamba.dts", "host/example.py"):
         assert UNRUN.lower() in (folder / name).read_text().lower(), name
 

@@ -396,6 +396,17 @@ def test_sounds(tmp_path, capsys):
     assert np.allclose(data.x_train[:, -1], np.log(prepare.FLOOR))
 
 
+def test_a_data_set_beside_the_data_directory(arrays, tmp_path, monkeypatch):
+    """As `prepare --out NAME` writes it; what --data names comes first."""
+    arrays()
+    (tmp_path / "data/mine").rename(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EMAMBA_DATA", raising=False)
+    assert datasets.load("mine").name == "mine"
+    with pytest.raises(EmambaError, match="unknown data set 'mine'"):
+        datasets.load("mine", None, "data", only=True)
+
+
 @pytest.mark.parametrize("name", ["a b", 'q"\'$&()', "new\nline", "ü🎵\x7f", "x" * 200])
 def test_odd_names_of_files_and_folders(tmp_path, capsys, name):
     file = write_csv(tmp_path / f"{name}.csv", [(t, t, t) for t in range(40)])

@@ -82,6 +82,8 @@ def test_what_the_user_fixes_stays(small):
 def test_too_small_a_device(small):
     with pytest.raises(EmambaError) as refused:
         plan(small, Request(device=ultrascale(lut=100)))
+    with pytest.raises(EmambaError, match="the nearest that fits is ulx3s-85f at "):
+        plan(small, Request(cycles_per_token=1, device=devices.find("ulx3s-85f")))
     assert "LUT of small, " in str(refused.value) and "the nearest that fits is kv260 at " in str(refused.value)
     with pytest.raises(EmambaError, match=r"at 1 cycles per token the design takes an estimated .* the nearest that fits is"):
         plan(small, Request(cycles_per_token=1, device=ultrascale(lut=9000)))

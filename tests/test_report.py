@@ -69,6 +69,7 @@ def test_figures(found):
         assert rows[backend]["figures"] == figures("classification", values, targets)
     assert rows["rtl"] == {"executor": "rtl", "how": "not run here", "figures": {}}
     schedule = Schedule(artifact, 8)
+    assert "at 8 cycles a token" in report["resources"]["how"] and schedule.period == 8
     assert report["pipeline"]["latency_cycles"] == schedule.latency
     assert [stage["name"] for stage in report["pipeline"]["stages"]] == [node.name for node in schedule.graph.nodes[1:]]
     slowest = max(stage["cycles_per_frame"] for stage in report["pipeline"]["stages"])
@@ -158,6 +159,13 @@ def test_plot():
     assert "one" in svg
     Plot("flat", "x", "y", (3, 3), (0, 0)).line([(3, 0)], "a").svg()
     assert "<rect" in bars("b", "bits", [("n", 0, "a", "0")])
+
+
+def test_no_title_is_cut():
+    for title in ("short", "block0.y: distance of the integer state h from float", "a title that is too long for its plot " * 3):
+        found = ElementTree.fromstring(charts.heading(title, 58, 350))
+        width = float(found.get("textLength", 6.6 * len(title)))
+        assert float(found.get("x")) >= 4 and float(found.get("x")) + width <= 350 and found.text == title
 
 
 def test_heat():

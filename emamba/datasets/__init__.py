@@ -1,5 +1,5 @@
 """Data sets by name. One file a data set: a function `load(split, directory) -> Dataset`, listed in `MODULES`. Any other name
-is that of a folder of arrays below the data directory (`folder`)."""
+is that of a folder of arrays (`folder`) below the data directory, or where that has none, in the current one."""
 
 import os
 from collections.abc import Mapping
@@ -77,10 +77,13 @@ def load(name: str, split: str | None = None, directory: Path | str | None = Non
             return import_module(f".{MODULES[name]}", __name__).load(split, directory)
         finally:
             _only.reset(before)
-    if Path(name).name != name or name in ("", "..") or len(os.fsencode(name)) > LONGEST or not os.path.isdir(directory / name):
-        raise SettingError(f"unknown data set '{name[:80]}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in "
-                           f"{directory}")
-    return import_module(".folder", __name__).load(name, split, directory / name)
+    own = Path(name).name == name and name not in ("", "..") and len(os.fsencode(name)) <= LONGEST
+    if own and os.path.isdir(directory / name):
+        return import_module(".folder", __name__).load(name, split, directory / name)
+    if own and not only and os.path.isfile(Path(name) / "x_train.npy"):
+        return import_module(".folder", __name__).load(name, split, Path(name))
+    raise SettingError(f"unknown data set '{name[:80]}'; known: {', '.join(sorted(MODULES))}, and folders of arrays in "
+                       f"{directory}")
 
 
 def data_directory(directory: Path | str | None = None) -> Path:

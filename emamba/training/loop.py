@@ -10,7 +10,6 @@ The paper is silent on how it trained: all of this is our choice.
 """
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -22,9 +21,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from tqdm import tqdm
 
 from .. import datasets
+from ..base import progress as said
 from ..base.errors import Diverged, InputError, OutputError, SettingError
 from ..config import Recipe
 from ..datasets import Dataset
@@ -116,9 +115,9 @@ def train(
 ) -> dict:
     """Trains `recipe` into the folder `out` and returns what it wrote to checkpoint.json.
 
-    An interrupted training in `out` goes on. `progress` shows a bar, on a terminal only. `threads` None leaves it to torch.
-    `data` replaces the recipe's data set. `watch` gets the history after each epoch; what it raises ends the training. `start`
-    are weights to start from instead of random ones.
+    An interrupted training in `out` goes on. `progress` shows how far it is. `threads` None leaves it to torch. `data` replaces
+    the recipe's data set. `watch` gets the history after each epoch; what it raises ends the training. `start` are weights to
+    start from instead of random ones.
     """
     build_graph(recipe.model)
     if threads:
@@ -195,18 +194,16 @@ class _Training:
     def run(self, progress: bool, watch: Callable[[list[dict]], None] | None) -> State:
         stages, saved = self.recipe.train.all_stages, _read_state(self.recipe, self.out)
         self.state = State(**saved["state"]) if saved else State()
-        hidden = not (progress and sys.stderr.isatty())
-        with tqdm(total=sum(stage.epochs for stage in stages), initial=len(self.state.history), unit="epoch",
-                  disable=hidden) as bar:
-            for number in range(self.state.stage, len(stages)):
-                self._begin(number, saved)
-                while self.state.epoch < self.stage.epochs:
-                    self._epoch()
-                    bar.update()
-                    bar.set_postfix({self.figure: f"{self.state.history[-1][self.figure]:.4g}"})
-                    if watch:
-                        watch(self.state.history)
-                saved = None
+        show = said.meter(sum(stage.epochs for stage in stages), "epochs", len(self.state.history))
+        for number in range(self.state.stage, len(stages)):
+            self._begin(number, saved)
+            while self.state.epoch < self.stage.epochs:
+                self._epoch()
+                if progress:
+                    show(len(self.state.history), f"{self.figure} {self.state.history[-1][self.figure]:.4g}")
+                if watch:
+                    watch(self.state.history)
+            saved = None
         return self.state
 
     def _begin(self, number: int, saved: dict | None) -> None:

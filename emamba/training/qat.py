@@ -9,7 +9,6 @@ trained as well (paper: "learnable parameters used in the approximations"); thei
 The folder `out` receives training.pt after each epoch, from which an interrupted run goes on. All of it is our choice.
 """
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..artifact import Artifact
 from ..base.errors import Diverged, InputError, OutputError, SettingError
+from ..base.progress import meter
 from ..config import TrainConfig
 from ..datasets.metrics import BETTER, figures
 from ..datasets.tokens import to_tokens
@@ -193,21 +192,21 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
         state = _resume(model, optimizer, schedule, artifact, settings, out)
         if not state["history"]:
             state |= {"history": [{"epoch": 0, **measure(artifact)}], "best": 0, "weights": model.state_dict()}
-        hidden = not (progress and sys.stderr.isatty())
         integers = artifact.codec.encode(train.tokens, artifact.input)
         vary = vary or (lambda index, generator: integers[index.numpy()])
         targets = torch.from_numpy(_targets(artifact, train.targets))
-        with tqdm(total=settings.epochs, initial=len(state["history"]) - 1, unit="epoch", disable=hidden) as bar:
-            for epoch in range(len(state["history"]), settings.epochs + 1):
-                total = _epoch(model, optimizer, schedule, vary, targets, settings, epoch, order)
-                bar.update()
-                now = {"epoch": epoch, "loss": total, **measure(model.current())}
-                state["history"].append(now)
-                if sign * now[key] > sign * state["history"][state["best"]][key]:
-                    state |= {"best": epoch, "weights": {name: value.clone() for name, value in model.state_dict().items()}}
-                saved = state | {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                                 "schedule": schedule.state_dict(), "of": artifact.digest, "settings": settings.model_dump_json()}
-                write_file(out / "training.pt", lambda path, saved=saved: torch.save(saved, path))
+        show = meter(settings.epochs, "epochs", len(state["history"]) - 1)
+        for epoch in range(len(state["history"]), settings.epochs + 1):
+            total = _epoch(model, optimizer, schedule, vary, targets, settings, epoch, order)
+            now = {"epoch": epoch, "loss": total, **measure(model.current())}
+            state["history"].append(now)
+            if progress:
+                show(epoch, f"{key} {now[key]:.4g}")
+            if sign * now[key] > sign * state["history"][state["best"]][key]:
+                state |= {"best": epoch, "weights": {name: value.clone() for name, value in model.state_dict().items()}}
+            saved = state | {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
+                             "schedule": schedule.state_dict(), "of": artifact.digest, "settings": settings.model_dump_json()}
+            write_file(out / "training.pt", lambda path, saved=saved: torch.save(saved, path))
     model.load_state_dict(state["weights"])
     result = model.current()
     certificates = {name: vars(certify(op)) for name, op in result.operators.items() if isinstance(op, Scan)}

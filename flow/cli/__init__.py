@@ -9,6 +9,7 @@ import importlib.metadata
 
 from emamba.base.door import guarded
 from emamba.base.options import check
+from emamba.base.progress import add_voice, shown
 from emamba.graph import import_models
 
 from ..build import add_own
@@ -24,7 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     import_models(*options.own)
     check_outputs(check(options))
-    return options.run(options)
+    with shown(f"emamba {options.command}", options.quiet, options.log):
+        return options.run(options)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -35,6 +37,9 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for family in (train, artifact, onnx, look, hardware, search, words):
         family.add(commands)
+    for name, sub in commands.choices.items():
+        add_voice(sub)
+        sub.set_defaults(command=name)
     return parser
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 from emamba.base.errors import SettingError
 from emamba.base.options import at_least, cycles, real
+from emamba.base.progress import meter
 from emamba.config import QuantizeConfig, TrainConfig, validate
 from emamba.io.files import check_replaceable
 
 from .arguments import LARGE, Commands, add_judges, add_settings, check_artifact_folder, command
 from .inputs import settings
 from .onnx import import_onnx
-from .output import measure_and_save, progress, save_artifact, write_json
+from .output import measure_and_save, save_artifact, write_json
 
 
 def add(commands: Commands) -> None:
@@ -130,7 +131,7 @@ def _chosen_widths(options: argparse.Namespace, wanted: QuantizeConfig) -> Quant
     device = find(options.device)
     bench, error = open_bench(options.checkpoint, wanted, options.data, options.limit)
     choice = choose_widths(bench, wanted, options.tolerance, lambda artifact: area(artifact, device, options.cycles_per_token),
-                           progress(len(bench.names), "tensors"))
+                           meter(len(bench.names), "tensors"))
     print(f"{error} of {len(bench.tokens)} validation sequences: float {choice.float_error:.4g}, integer {choice.error:.4g}; "
           f"{device.name} at {options.cycles_per_token} cycles per token: shares of {choice.cost:.4f} in sum, "
           f"{choice.widest_cost:.4f} at the widest")
@@ -147,7 +148,7 @@ def _sensitivity(options: argparse.Namespace) -> int:
     widths = tuple(dict.fromkeys(int(word) for word in options.widths.split(",")))
     wanted = settings(options, known_settings(options.checkpoint))
     bench, error = open_bench(options.checkpoint, wanted, options.data, options.limit)
-    base, rows = sensitivity(bench, wanted, widths, progress(len(bench.names) + len(SETTINGS), "tensors"))
+    base, rows = sensitivity(bench, wanted, widths, meter(len(bench.names) + len(SETTINGS), "tensors"))
     print(f"{error} of {len(bench.tokens)} validation sequences: {base:.4g}; its change when one tensor alone has other bits:")
     print(table(rows, widths))
     write_json(options.json, {"error": error, "base": base, "sequences": len(bench.tokens), "rows": [

@@ -6,12 +6,13 @@ from pathlib import Path
 from emamba.artifact import load
 from emamba.base.errors import SettingError
 from emamba.base.options import at_least
+from emamba.base.progress import meter
 from emamba.io.files import write_file
 
 from .. import build
 from .arguments import LARGE, Commands, add_cycles, add_sequences, command
 from .inputs import sequences, source_of
-from .output import progress, write_json
+from .output import write_json
 
 
 def add(commands: Commands) -> None:
@@ -43,7 +44,7 @@ def _simulate(options: argparse.Namespace) -> int:
     artifact = load(options.artifact)
     tokens, _, data = sequences(options, artifact)
     recording, found = simulate(artifact, tokens, options.cycles_per_token, options.cycles, options.stall_percent,
-                                progress(options.cycles, "cycles"))
+                                meter(options.cycles, "cycles"))
     if options.vcd:
         write_file(options.vcd, lambda path: write_vcd(recording, path))
         write_file(options.vcd.with_suffix(".gtkw"), lambda path: write_gtkw(recording, path))

@@ -8,6 +8,7 @@ import numpy as np
 
 from emamba.artifact import load
 from emamba.base.errors import SettingError
+from emamba.base.progress import meter, say
 from emamba.datasets.metrics import BETTER, data_figures, words
 from emamba.io.files import write_file
 from emamba.run.executors import predict
@@ -15,7 +16,7 @@ from emamba.run.executors import predict
 from ..executors import BACKENDS, make_executor
 from .arguments import Commands, add_cycles, add_design, add_sequences, command, design_of
 from .inputs import sequences, source_of
-from .output import progress, step, write_json
+from .output import write_json
 
 
 def add(commands: Commands) -> None:
@@ -57,7 +58,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     tokens, targets, data = sequences(options, artifact)
     executor = make_executor(artifact, options.backend, cycles_per_token=design_of(options))
     start = time.monotonic()
-    values = predict(artifact, options.backend, executor, tokens, progress(len(tokens)))
+    values = predict(artifact, options.backend, executor, tokens, meter(len(tokens), "sequences"))
     seconds = time.monotonic() - start
     measured = data_figures(artifact.config.task, values, targets, data)
     metric, _ = BETTER[artifact.config.task]
@@ -78,7 +79,7 @@ def _compare(options: argparse.Namespace) -> int:
     tokens, _, data = sequences(options, artifact)
     executors = tuple(make_executor(artifact, backend, cycles_per_token=design_of(options), trace=True)
                       for backend in backends)
-    result = compare(artifact, backends, executors, tokens, progress(len(tokens)))
+    result = compare(artifact, backends, executors, tokens, meter(len(tokens), "sequences"))
     print(f"{' against '.join(backends)}, {result.frames} sequences ({source_of(data)})")
     print(table(result, artifact, backends))
     write_json(options.json, {"frames": result.frames, "backends": list(backends), "mismatches": result.mismatches,
@@ -120,7 +121,7 @@ def _profile(options: argparse.Namespace) -> int:
 
     artifact = load(options.artifact)
     tokens, _, data = sequences(options, artifact)
-    units = profiling.profile(artifact, tokens, progress(len(tokens)))
+    units = profiling.profile(artifact, tokens, meter(len(tokens), "sequences"))
     if options.plot:
         profiling.plot(units, options.plot)
     write_json(options.json, {"samples": len(tokens), "data": source_of(data), "units": [unit.report() for unit in units]})
@@ -140,7 +141,7 @@ def _report(options: argparse.Namespace) -> int:
     stalls = options.stalls and read_stalls(options.stalls, artifact)
     tokens, targets, data = sequences(options, artifact)
     report = collect(artifact, tokens, targets, data, cycles_per_token=options.cycles_per_token, sensitivity=sensitivity,
-                     stalls=stalls, backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=step)
+                     stalls=stalls, backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=say)
     text = page(report)
     write_json(options.out.with_suffix(".json"), report)
     write_json(options.json, report)

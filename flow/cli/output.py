@@ -1,8 +1,6 @@
 """What commands print and write."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from emamba.artifact import Artifact, save
@@ -33,20 +31,3 @@ def write_json(path: Path | None, value: dict) -> None:
     """Writes the result of a command where --json asks for it."""
     if path is not None:
         write_file(path, lambda temporary: temporary.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8"))
-
-
-def step(name: str) -> None:
-    """Says on a terminal what is being done."""
-    if sys.stderr.isatty():
-        print(f"{name} …", file=sys.stderr, flush=True)
-
-
-def progress(total: int, what: str = "sequences") -> Callable[[int], None] | None:
-    """A line on a terminal that is rewritten as work goes on; nothing in a pipe."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(done: int) -> None:
-        print(f"\r{done} of {total} {what}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-    return show

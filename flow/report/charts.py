@@ -47,6 +47,14 @@ def number(value: float) -> str:
     return f"{value:.4g}".replace("e-0", "e-")
 
 
+def heading(title: str, left: float, width: float) -> str:
+    """A title that is not cut: it begins at `left`, or before it and drawn narrower where it is long."""
+    need = 6.6 * len(title)
+    left = min(left, max(4.0, width - 4 - need))
+    narrow = f' textLength="{width - 8:g}" lengthAdjust="spacingAndGlyphs"' if need > width - 8 else ""
+    return f'<text class="title" x="{left:g}" y="14"{narrow}>{escape(title)}</text>'
+
+
 @dataclass
 class Plot:
     """A plot of `size` px with labelled axes. Marks are clipped to x and y, (low, high); a logarithmic axis starts above 0."""
@@ -146,7 +154,7 @@ class Plot:
         parts += self.marks
         parts.append(f'<rect class="frame" x="{LEFT}" y="{TOP}" width="{inner[0]}" height="{inner[1]}"/>')
         return [
-            *parts, f'<text class="title" x="{LEFT}" y="14">{escape(self.title)}</text>',
+            *parts, heading(self.title, LEFT, self.size[0]),
             f'<text x="{LEFT + inner[0] / 2}" y="{height - 8}" text-anchor="middle">{escape(self.x_label)}</text>',
             f'<text transform="translate(12 {TOP + inner[1] / 2}) rotate(-90)" text-anchor="middle">'
             f"{escape(self.y_label)}</text>",
@@ -193,7 +201,7 @@ def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None
         x = left + limit / most * inner
         parts.append(f'<path class="limit" d="M{x:.1f} {TOP}v{ROW * len(rows)}"/>')
     return _svg(title, width, height, [
-        *parts, f'<text class="title" x="{left}" y="14">{escape(title)}</text>',
+        *parts, heading(title, left, width),
         f'<text x="{left + inner / 2}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>'])
 
 
@@ -224,7 +232,7 @@ def heat(title: str, label: str, edges: Sequence[float], rows: Sequence[tuple[st
                 start = end
     return _svg(title, width, bottom + BOTTOM, [
         *parts, f'<rect class="frame" x="{left}" y="{TOP}" width="{inner}" height="{bottom - TOP}"/>',
-        f'<text class="title" x="{left}" y="14">{escape(title)}</text>',
+        heading(title, left, width),
         f'<text x="{left + inner / 2}" y="{bottom + BOTTOM - 8}" text-anchor="middle">{escape(label)}</text>'],
         [(name, kind) for kind, name in names.items()])
 

@@ -52,10 +52,11 @@ def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *,
                      "tokens": config.tokens, "weights": int(sum(value.size for value in artifact.weights.values()))},
         "data": source,
     }
+    schedule = Schedule(artifact, cycles_per_token)
+    cycles_per_token = schedule.period  # what is built
     step("accuracy")
     report["accuracy"] = _accuracy(artifact, tokens, targets, data, backends, cycles_per_token)
     step("pipeline")
-    schedule = Schedule(artifact, cycles_per_token)
     report["pipeline"] = _pipeline(schedule)
     report["stalls"] = _stalls(stalls)
     step("resources")

@@ -132,12 +132,12 @@ def _for_device(artifact: Artifact, request: Request) -> Plan:
     def fits(cycles: int) -> bool:
         return at(artifact, cycles, request).load <= request.fill
 
-    if fits(1):
+    least = at(artifact, slowest, request)  # first: what fits nowhere is refused at once
+    if least.load > request.fill:
+        return _checked(artifact, request, least, request.fill)
+    if fits(1):  # by circuits that larger T do not have
         return at(artifact, 1, request)
-    found = 2 + bisect_left(range(2, slowest + 1), True, key=fits)
-    if found > slowest:
-        return _checked(artifact, request, at(artifact, slowest, request), request.fill)
-    return at(artifact, found, request)
+    return at(artifact, 2 + bisect_left(range(2, slowest), True, key=fits), request)
 
 
 def _checked(artifact: Artifact, request: Request, plan: Plan, fill: float = 1.0) -> Plan:
@@ -153,12 +153,13 @@ def _checked(artifact: Artifact, request: Request, plan: Plan, fill: float = 1.0
 
 def _nearest(artifact: Artifact, request: Request) -> str:
     """What fits instead."""
-    bigger = [device for device in DEVICES.values() if device.family == request.device.family]
-    for device in sorted(bigger, key=lambda device: device.limits["lut"]):
-        try:
-            found = _for_device(artifact, replace(request, device=device))
-        except DesignLimit:
+    slowest = Schedule(artifact, MAX_CYCLES).period
+    others = [device for device in DEVICES.values() if device.family == request.device.family and device != request.device]
+    for device in [request.device, *sorted(others, key=lambda device: device.limits["lut"])]:
+        elsewhere = replace(request, device=device)
+        if at(artifact, slowest, elsewhere).load > request.fill:
             continue
+        found = _for_device(artifact, elsewhere)
         return f"the nearest that fits is {device.name} at {found.schedule.period} cycles per token"
     return "no device in the list is large enough"
 

@@ -1,0 +1,65 @@
+"""What a command says of its progress, on a terminal and off it."""
+
+import io
+import time
+
+import pytest
+
+from emamba.base import progress
+from emamba.base.errors import EmambaError
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def hear(monkeypatch):
+    def to(stream, every=10.0):
+        monkeypatch.setattr(progress.sys, "stderr", stream)
+        monkeypatch.setattr(progress, "EVERY", every)
+        return stream
+
+    return to
+
+
+def test_a_terminal_line_is_rewritten(hear, monkeypatch):
+    monkeypatch.setattr(progress, "REDRAWN", 0.0)
+    out = hear(Terminal())
+    with progress.shown("train"):
+        show = progress.meter(2, "epochs")
+        show(1, "rmse 3")
+        show(2, "rmse 2")
+        progress.say("writes")
+    assert out.getvalue() == "1 of 2 epochs, 0 s left; rmse 3\r\033[K2 of 2 epochs; rmse 2\nwrites …\n"
+
+
+def test_lines_elsewhere(hear, tmp_path):
+    """Short work says nothing; long work a line now and then; the log has all."""
+    out = hear(io.StringIO())
+    with progress.shown("train", log=tmp_path / "log"):
+        progress.say("reads")
+        progress.meter(2, "epochs")(2)
+        progress.note("done")
+    assert out.getvalue() == "" and [line[20:] for line in (tmp_path / "log").read_text().splitlines()] == ["reads …", "done"]
+    out = hear(io.StringIO(), every=0.0)
+    with progress.shown("train"):
+        progress.meter(9, "epochs")(3)
+    assert "3 of 9 epochs, 0 s left\n" in out.getvalue()
+
+
+def test_a_silent_stage_is_heard(hear):
+    out = hear(io.StringIO(), every=0.02)
+    with progress.shown("plan"):
+        time.sleep(0.2)
+    assert out.getvalue().startswith("plan … 0 s\n")
+    out = hear(io.StringIO(), every=0.02)
+    with progress.shown("plan", quiet=True):
+        time.sleep(0.1)
+    assert out.getvalue() == ""
+
+
+def test_a_log_that_cannot_be_written(tmp_path):
+    with pytest.raises(EmambaError, match=r"^cannot write --log "), progress.shown("train", log=tmp_path / "no" / "log"):
+        pass
