@@ -10,7 +10,7 @@ from rtl.system.registers import REGISTERS, Access
 
 pytestmark = pytest.mark.quick
 
-CAPABILITIES = {"COUNTERS", "LOADABLE", "STATEFUL", "PARITY"}
+CAPABILITIES = {"COUNTERS", "LOADABLE", "STATEFUL", "PARITY", "FULL"}
 
 
 MADE: list[Module] = []

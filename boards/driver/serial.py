@@ -22,8 +22,9 @@ REFUSED, HELLO, READ, WRITE, DATA, LAST, RESULT = range(7)
 ENDED = 1
 ENDS = 12
 """More than the eight that empty the line, since some may belong to what came before."""
-WINDOW = 2048 - 64
-"""Bytes on the line without an answer; a little less than the design keeps, so that an access to a register finds room."""
+RECEIVED, SPARE = 2048, 64
+"""Bytes that a design keeps, or half as many so many times as the upper half of its version says; and how many fewer are on the
+line without an answer, so that an access to a register finds room."""
 CHUNK = 256
 """Bytes of a packet in one message."""
 FRAME_LIMIT = 1 << 28
@@ -134,12 +135,14 @@ class SerialTransport:
         self.asked: deque[tuple[int, int]] = deque()
         """Kind and bytes on the line of every message without an answer."""
         self.sent = self.answered = self.taken = 0
-        self.answer, self.nonce = (0, 0), os.urandom(4)
+        self.answer, self.nonce, self.window = (0, 0), os.urandom(4), 0
         self._message(HELLO, self.nonce)
         self._until(lambda: not self.nonce, seconds)
-        if self.answer[0] != VERSION:
-            self._fail(f"the board's serial protocol has version {self.answer[0]}, this driver speaks {VERSION}: take both from "
+        halved, version = divmod(self.answer[0], 16)
+        if version != VERSION:
+            self._fail(f"the board's serial protocol has version {version}, this driver speaks {VERSION}: take both from "
                        "the same build")
+        self.window = (RECEIVED >> halved) - SPARE
 
     def _is_older(self) -> bool:
         """Whether the register MAGIC answers as it did before messages were checked."""
@@ -191,7 +194,7 @@ class SerialTransport:
         while self.queue and not self.nonce:
             kind, part = self.queue[0]
             size = len(framed(bytes([kind]) + part, self.sent))
-            if sum(size for _, size in self.asked) + size > WINDOW:
+            if sum(size for _, size in self.asked) + size > self.window:
                 break
             self._message(kind, part)
             self.queue.popleft()

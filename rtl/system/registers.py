@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 MAGIC = int.from_bytes(b"eMam", "little")
-INTERFACE = (1, 3)  # a driver works with the same major and at least its own minor
+INTERFACE = (1, 4)  # a driver works with the same major and at least its own minor
 ADDRESS_BITS = 14
 SPAN = 1 << ADDRESS_BITS
 
@@ -83,6 +83,7 @@ REGISTERS = (
         Field("LOADABLE", 0, 1, "weights can be loaded"), Field("STATEFUL", 1, 1, "the state can be kept, read and written"),
         Field("COUNTERS", 2, 1, "stages and FIFOs are counted"), Field("MEAN", 3, 1, "a mean pool: packets have TOKENS tokens"),
         Field("PARITY", 4, 1, "memories have parity"),
+        Field("FULL", 5, 1, "modes, counts of packets, interrupts and a register for tests are there"),
         Field("BUS_BYTES", 8, 8, "bytes of a stream's word"), Field("INPUT_BYTES", 16, 8, "bytes of an input integer"),
         Field("OUTPUT_BYTES", 24, 8, "bytes of an output integer"))),
     Register("SIZES", 0x00C, R, "rows of the tables below", (
@@ -95,8 +96,9 @@ REGISTERS = (
     Register("STRUCTURE", 0x040, R, "SHA-256 of what loading cannot change; 0 without LOADABLE", count=8),
     Register("CONTROL", 0x060, RW, "modes", (
         Field("ENABLE", 0, 1, "packets may begin; at 0 none does, and the design comes to rest"),
-        Field("KEEP", 1, 1, "a packet continues the state of the previous one; at 0, or if CLEARED, it begins with zeros"),
-        Field("FREEZE", 2, 1, "CYCLES and the tables of stages and FIFOs hold their values"))),
+        Field("KEEP", 1, 1, "a packet continues the state of the previous one; at 0, or if CLEARED, it begins with zeros", 0,
+              "FULL"),
+        Field("FREEZE", 2, 1, "CYCLES and the tables of stages and FIFOs hold their values", 0, "FULL"))),
     Register("COMMAND", 0x064, W, "writing a 1 acts once", _flags(
         ("RESET", "drops the packets that have begun, and the rest of an open one; sets CLEARED; a complete result stays at the "
                   "output, and a marked word of one byte ends a result that has begun to leave"),
@@ -117,7 +119,8 @@ REGISTERS = (
         ("SHORT", "a packet ended before its last token: it is zero-padded, and its result is marked"),
         ("LONG", "a packet continued after its last token: it is truncated, and its result is marked"),
         ("NO_TLAST", "a packet's excess reached the length of another packet, so a TLAST must be missing"),
-        ("BAD_TKEEP", "TKEEP had a hole, or a word before the last was not whole: the bytes read as 0, and the result is marked"),
+        ("BAD_TKEEP", "TKEEP had a hole, or a word before the last was not whole: the bytes read as 0, and the result is marked",
+         "FULL"),
         ("LOAD_INTERRUPTED", "a load began before the previous one was committed or, without effect, before it took over; or a "
                              "word came without a load", "LOADABLE"),
         ("LOAD_REFUSED", "a load was committed with a wrong count, checksum or structure, or without a load; or a word too many "
@@ -127,18 +130,18 @@ REGISTERS = (
         ("PARITY", "a memory gave another word than was written; answers since may be wrong", "PARITY"))),
     Register("INTERRUPT", 0x070, W1C, "events since each bit was cleared", _flags(
         ("RESULT", "the last word of a result left"), ("ERROR", "a bit of ERRORS was set"),
-        ("LOADED", "a load took over", "LOADABLE"))),
+        ("LOADED", "a load took over", "LOADABLE")), capability="FULL"),
     Register("INTERRUPT_ENABLE", 0x074, RW, "the bits of INTERRUPT that hold the line `irq` high", _flags(
-        ("RESULT", "a result"), ("ERROR", "an error"), ("LOADED", "a load"))),
-    Register("CYCLES", 0x080, R, "cycles, low word; reading it latches the high word"),
-    Register("CYCLES_HIGH", 0x084, R, "high word at the last read of CYCLES"),
-    Register("FRAMES_IN", 0x088, R, "packets that began"),
-    Register("FRAMES_OUT", 0x08C, R, "results that are complete at the output"),
-    Register("FRAMES_BAD", 0x090, R, "packets whose result is marked"),
-    Register("FIRST_BAD", 0x094, R, "FRAMES_IN of the first such packet; 0 if there was none"),
-    Register("SHORT_PACKETS", 0x098, R, "packets that were short"),
-    Register("LONG_PACKETS", 0x09C, R, "packets that were long"),
-    Register("BAD_TKEEPS", 0x0A0, R, "words with a bad TKEEP"),
+        ("RESULT", "a result"), ("ERROR", "an error"), ("LOADED", "a load")), capability="FULL"),
+    Register("CYCLES", 0x080, R, "cycles, low word; reading it latches the high word", capability="FULL"),
+    Register("CYCLES_HIGH", 0x084, R, "high word at the last read of CYCLES", capability="FULL"),
+    Register("FRAMES_IN", 0x088, R, "packets that began", capability="FULL"),
+    Register("FRAMES_OUT", 0x08C, R, "results that are complete at the output", capability="FULL"),
+    Register("FRAMES_BAD", 0x090, R, "packets whose result is marked", capability="FULL"),
+    Register("FIRST_BAD", 0x094, R, "FRAMES_IN of the first such packet; 0 if there was none", capability="FULL"),
+    Register("SHORT_PACKETS", 0x098, R, "packets that were short", capability="FULL"),
+    Register("LONG_PACKETS", 0x09C, R, "packets that were long", capability="FULL"),
+    Register("BAD_TKEEPS", 0x0A0, R, "words with a bad TKEEP", capability="FULL"),
     Register("PARITY_FAULTS", 0x0A4, R, "cycles in which a memory of states, a FIFO or loadable weights gave another word than "
              "was written", capability="PARITY"),
     Register("LOAD_COMMAND", 0x0C0, W, "writing a 1 acts once; of several, the first", _flags(
@@ -154,7 +157,8 @@ REGISTERS = (
     Register("STATE_DATA", 0x0E4, RW, "that word. If CLEARED, a state takes effect once all its words are written, from word 0",
              capability="STATEFUL"),
     Register("STATE_WORDS", 0x0E8, R, "words of the state", capability="STATEFUL"),
-    Register("SCRATCH", 0x0F0, RW, "for tests", (Field("VALUE", 0, 32, "whatever was written"),)),
+    Register("SCRATCH", 0x0F0, RW, "for tests", (Field("VALUE", 0, 32, "whatever was written"),),
+             capability="FULL"),
     Register("SATURATED", 0x0800, R, "cycles in which a scan's state was clipped; 0 if its certificate excludes that",
              count=STAGE_LIMIT, capability="COUNTERS"),
     Register("BUSY", 0x1000, R, "cycles in which a stage worked", count=STAGE_LIMIT, capability="COUNTERS"),

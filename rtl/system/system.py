@@ -70,7 +70,7 @@ class Options:
     @property
     def capabilities(self) -> set[str]:
         """Names of the fields of CAPABILITIES that are 1 by these options."""
-        return {name.upper() for name in ("counters", "loadable", "stateful", "parity") if getattr(self, name)}
+        return {"FULL", *(name.upper() for name in ("counters", "loadable", "stateful", "parity") if getattr(self, name))}
 
 
 OPTIONS = Options()
@@ -152,7 +152,7 @@ class System(wiring.Component):
         bank.interface.reads(major=INTERFACE[0], minor=INTERFACE[1])
         bank.capabilities.reads(
             counters=options.counters, loadable=options.loadable, stateful=options.stateful, parity=options.parity, mean=mean,
-            bus_bytes=options.bus_bits // 8, input_bytes=self.input_bytes, output_bytes=self.output_bytes)
+            full=1, bus_bytes=options.bus_bits // 8, input_bytes=self.input_bytes, output_bytes=self.output_bytes)
         bank.sizes.reads(stages=len(self.stages), queues=len(self.queues))
         bank.tokens.reads(schedule.tokens)
         bank.input_width.reads(schedule.input.width)

@@ -1,0 +1,31 @@
+"""A Verilated design with a serial line, and the driver's transport to it."""
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from amaranth.lib.wiring import Component
+
+from boards.driver.serial import SerialTransport
+from rtl.kit.emit import to_verilog
+
+from . import native
+
+HARNESS = Path(__file__).with_name("serial_harness.cpp")
+
+
+@contextmanager
+def line_to(component: Component, divisor: int, build_dir: Path, *, seconds: float,
+            fast: bool = True) -> Iterator[SerialTransport]:
+    """A transport to `component`, which has `rx` and `tx` with a bit every `divisor` cycles; `seconds` for an answer."""
+    ports = f'#include "Vtop.h"\nusing Top = Vtop;\n#define DIVISOR {divisor}\n'
+    folder = native.build({"top.v": to_verilog(component), "ports.h": ports, "harness.cpp": HARNESS.read_text(encoding="utf-8")},
+                          build_dir, fast=fast)
+    ours, its = socket.socketpair()
+    with subprocess.Popen([folder / "simulation"], cwd=folder, stdin=its, stdout=its) as process, ours:
+        its.close()
+        yield SerialTransport(ours.fileno(), seconds=seconds)
+        ours.shutdown(socket.SHUT_RDWR)
+        assert process.wait(10) == 0
