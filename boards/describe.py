@@ -54,7 +54,7 @@ def describe(system: System, frames: np.ndarray, artifact: Artifact | None = Non
         "stages": system.stages, "queues": system.queues, "cycles_per_frame": schedule.cycles_per_frame,
         "structure": loads.structure if loads else {}, "structure_digest": loads.structure_digest if loads else "",
         "image": image, "state_words": system.state_words,
-        "carried": artifact.graph.carried,
+        "carried": artifact.graph.carried, "front_end": artifact.data.get("front_end"),
     }
 
 

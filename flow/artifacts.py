@@ -30,6 +30,8 @@ def quantized(name: str, checkpoint: Path, settings: QuantizeConfig, folder: Pat
     data, config = data_of(model.recipe, checkpoint, folder), model.recipe.model
     tokens = calibration(data, config, settings)
     source = {"name": data.name, "split": data.split, "note": data.note, "unit": data.unit, "unit_scale": data.unit_scale}
+    if data.front_end:
+        source["front_end"] = data.front_end.fields
     return quantize(name, config, model.weights, model.codec, tokens, settings, source, {"training": _trained(model.record)},
                     model.graph), data
 

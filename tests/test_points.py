@@ -10,8 +10,8 @@ from programs import need
 
 from boards.driver.radar import RadarStream
 from emamba.base.errors import InputError
-from emamba.datasets import points
-from emamba.datasets.points import AXES, BOX, EDGES, FEATURES, MOST, NEAR, features, fixed
+from emamba.sensors import points
+from emamba.sensors.points import AXES, BOX, EDGES, FEATURES, MOST, NEAR, features, fixed
 
 SOURCE = points.__file__.replace(".py", ".c")
 RANDOM = np.random.default_rng(7)

@@ -11,9 +11,9 @@ from emamba import datasets
 from emamba.artifact import load
 from emamba.base.errors import EmambaError
 from emamba.datasets import radhar
-from emamba.datasets.points import FEATURES, features, fixed
 from emamba.run.executors import make_executor, predict
 from emamba.run.integer import IntegerModel
+from emamba.sensors.points import FEATURES, features, fixed
 
 SHIPPED = Path(__file__).parents[1] / "data"
 TRAIN, TEST = 13, 2

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from emamba.base.errors import InputError, brief
+from emamba.sensors.sound import LogMel
 
 FORMAT = "emamba-accelerator"
 VERSION = 1
@@ -42,7 +43,7 @@ class Description:
     """`tokens` [L, input width] go in and [L', outputs] come out. `codec` is between a user's values and the integers; `golden`
     has frames and answers; `structure` is all that loading cannot change, `image` the words of a load, None where none is
     possible; `state_words` the words of the state, None where it is not known; `carried` whether each packet goes on with the
-    state of the one before."""
+    state of the one before; `front_end` what makes the inputs from the samples of a sound."""
 
     name: str
     digest: str
@@ -62,6 +63,7 @@ class Description:
     image: np.ndarray | None
     state_words: int | None = None
     carried: bool = False
+    front_end: LogMel | None = None
 
     @classmethod
     def read(cls, source: "Description | dict | str | Path") -> "Description":
@@ -140,7 +142,7 @@ def _checked(source: dict) -> dict:
 
     known = {field.name for field in fields(Description)}
     values = {key: value for key, value in source.items() if key not in ("format", "version")}
-    for key in sorted(known - {"state_words", "carried"} - values.keys()):
+    for key in sorted(known - {"state_words", "carried", "front_end"} - values.keys()):
         raise InputError(f"the description is damaged: {key} is missing; build it again")
     for key in sorted(values.keys() - known, key=str):
         raise InputError(f"the description is damaged: {brief(key)!a} is unknown; build it again")
@@ -160,6 +162,8 @@ def _checked(source: dict) -> dict:
     words = values.get("state_words")
     need(words is None or _whole(words, 0, WORD_LIMIT), "state_words", f"a number in 0..{WORD_LIMIT}")
     need(type(values.get("carried", False)) is bool, "carried", "true or false")
+    if values.get("front_end") is not None:
+        values["front_end"] = LogMel.of(values["front_end"])
     for key, shape in (("input", ("tokens", "input_width")), ("output", ("output_tokens", "output_width"))):
         values[key] = _format(values[key], key, need)
         need(values[key].size * prod(values[name] for name in shape) <= PACKET_LIMIT, f"the size of an {key} packet",

@@ -1,43 +1,16 @@
 """A stream of radar frames: points in, an answer for the last frames out. NumPy is all it needs."""
 
-from collections import deque
-from collections.abc import Callable
-
 import numpy as np
 
-from emamba.datasets.points import features, fixed
+from emamba.sensors.points import features, fixed
+
+from .windows import Windows
 
 
-class RadarStream:
-    """Answers for windows of the last `frames` frames, one after each frame.
-
-    Parameters
-    ----------
-    predict: windows [n, frames, FEATURES] → values [n, 1, classes], as `Accelerator.predict`
-    frames: of a window
-    every: frames from one answer to the next
-    """
-
-    def __init__(self, predict: Callable[[np.ndarray], np.ndarray], frames: int, every: int = 1):
-        self.predict, self.every = predict, every
-        self.window: deque[np.ndarray] = deque(maxlen=frames)
-        self.votes: np.ndarray | None = None
-        self._wait = frames
+class RadarStream(Windows):
+    """`Windows` of the features of points."""
 
     def push(self, points: np.ndarray) -> np.ndarray | None:
         """The next frame's points [n, 4]: x, y, z in metres, v in m/s. Gives the classes' values, or None where none is due."""
         points = fixed(points).reshape(-1, 4)
-        self.window.append(features(points, np.array([len(points)]))[0])
-        self._wait -= 1
-        if self._wait:
-            return None
-        self._wait = self.every
-        values = self.predict(np.array(self.window)[None])[0, 0]
-        if self.votes is None:
-            self.votes = np.zeros(len(values), np.int64)
-        self.votes[values.argmax()] += 1
-        return values
-
-    def vote(self) -> int | None:
-        """The class that most answers gave since the stream began, None before the first one."""
-        return None if self.votes is None else int(self.votes.argmax())
+        return self.follow(features(points, np.array([len(points)]))[0])

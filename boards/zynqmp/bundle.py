@@ -18,9 +18,9 @@ from .layout import Layout
 from .presets import Preset
 
 ROOT = Path(emamba.__file__).parents[1]
-DRIVER = ("emamba/base/errors.py", "emamba/datasets/points.py", "rtl/system/registers.py", *(
+DRIVER = ("emamba/base/errors.py", "emamba/sensors/points.py", "emamba/sensors/sound.py", "rtl/system/registers.py", *(
     f"boards/driver/{name}.py" for name in (
-        "accelerator", "claim", "description", "device", "pynq", "radar", "transaction", "uio")))
+        "accelerator", "claim", "description", "device", "pynq", "radar", "sound", "transaction", "uio", "windows")))
 """What runs on the board, with NumPy alone."""
 
 TERMS = ("LICENSE", "NOTICE")

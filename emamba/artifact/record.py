@@ -4,11 +4,12 @@ anybody may have written, so all that is used of it is checked here, once."""
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, StringConstraints, field_validator, model_validator
 
 from ..base.errors import InputError
 from ..base.formats import IntFormat
 from ..config import ModelConfig
+from ..sensors.sound import LogMel
 
 VALUES, DEPTH = 1 << 18, 32
 """Of a record without its golden sequences, at most."""
@@ -28,7 +29,7 @@ Text = Annotated[str, StringConstraints(max_length=2000), AfterValidator(_printa
 
 
 class Source(BaseModel):
-    """The data set: nothing, or its name, split, note and unit."""
+    """The data set: nothing, or its name, split, note, unit, and what made its inputs (`LogMel.fields`)."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -37,6 +38,17 @@ class Source(BaseModel):
     note: Text = ""
     unit: Name = ""
     unit_scale: float = Field(1.0, gt=0, lt=1e30)
+    front_end: dict[str, Any] | None = None
+
+    @field_validator("front_end")
+    @classmethod
+    def _front_end(cls, fields):
+        if fields is not None:
+            try:
+                LogMel.of(fields)
+            except InputError as error:
+                raise ValueError(str(error)) from None
+        return fields
 
 
 class Training(BaseModel):

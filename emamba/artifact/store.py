@@ -29,6 +29,7 @@ from ..io.disguises import check_pointer
 from ..io.files import read_bytes, write_folder
 from ..ops import Operator
 from ..piecewise import Segments
+from ..sensors.sound import LogMel
 from .migrate import migrated
 from .record import Story
 
@@ -100,6 +101,12 @@ class Artifact:
     @property
     def input(self) -> IntFormat:
         return self.operators[self.graph.input.name].o
+
+    @property
+    def front_end(self) -> LogMel | None:
+        """What makes the inputs from the samples of a sound, where the data set has it."""
+        fields = self.data.get("front_end")
+        return None if fields is None else LogMel.of(fields)
 
     @property
     def output(self) -> IntFormat:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import SettingError
+from ..sensors.sound import LogMel
 
 MODULES = {name: name for name in ("mars", "fashion_mnist", "cifar10", "wikitext2", "japanese_vowels",
                                    "shakespeare", "radhar")}
@@ -50,6 +51,8 @@ class Dataset:
     """What to get, and where, when the training part is empty."""
     token_bytes: np.ndarray | None = None
     """Bytes of text per token id [vocabulary], where the tokens are text."""
+    front_end: LogMel | None = None
+    """What made the inputs from the samples of a sound."""
     bytes_per_word: float = 0.0
     """Of the test text, a line's end counted as a word as in WikiText; 0 without text."""
 

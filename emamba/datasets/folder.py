@@ -2,7 +2,7 @@
 
     x_train.npy, y_train.npy, x_test.npy, y_test.npy      needed
     x_validate.npy, y_validate.npy                        else every part of x_train that `hold_out` takes: a fifth
-    source.json                                           optional: unit, unit_scale and note, as of `Dataset`
+    source.json                                           optional: unit, unit_scale, note and front_end, as of `Dataset`
 
 x: sequences [n, L, features] or images [n, height, width, channels] of any real numbers, or token ids [n, L] of integers.
 y: classes [n], or of each token (also the next token's id) [n, L], of integers; or values [n, outputs] (or [n]), or of each token
@@ -18,6 +18,7 @@ from ..base.errors import InputError
 from ..io.disguises import check_pointer
 from ..io.files import read_bytes
 from ..io.tensor_files import read_array
+from ..sensors.sound import LogMel
 from . import Dataset, choose_split, hold_out
 
 PARTS = ("train", "validate", "test")
@@ -52,6 +53,7 @@ def load(name: str, split: str | None, folder: Path) -> Dataset:
     about = _about(folder / SOURCE)
     arrays = {f"{axis}_{part}": value for part, pair in parts.items() for axis, value in zip("xy", pair, strict=True)}
     return Dataset(name=name, split=split, note=about["note"], unit=about["unit"], unit_scale=about["unit_scale"],
+                   front_end=about["front_end"],
                    train_remedy=f"put sequences into {folder}/x_train.npy", **arrays)
 
 
@@ -90,10 +92,10 @@ def _numbers(file: Path) -> np.ndarray:
 
 
 def _about(file: Path) -> dict:
-    """Unit, its scale and the note of source.json, or what stands for them."""
+    """Unit, its scale, the note and the front end of source.json, or what stands for them."""
     found = {"unit": "", "unit_scale": 1.0, "note": "own arrays"}
     if not file.exists():
-        return found
+        return found | {"front_end": None}
     content = read_bytes(file)
     check_pointer(file, content)
     try:
@@ -113,4 +115,8 @@ def _about(file: Path) -> dict:
                          f"{str(given['unit_scale'])[:40]}")
     if not (found["unit"] + found["note"]).isprintable():
         raise InputError(f"{file}: unit and note must be text of one line without control characters")
-    return found | {"unit_scale": float(found["unit_scale"])}
+    try:
+        front_end = LogMel.of(given["front_end"]) if given.get("front_end") is not None else None
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    return found | {"unit_scale": float(found["unit_scale"]), "front_end": front_end}

@@ -1,7 +1,7 @@
 """From files of your own to a folder of arrays (`emamba.datasets.folder`): a CSV time series, or folders of WAV files.
 
 Parts are three fifths, one and one. A time series is cut in time, and no row is in windows of two parts; sounds are drawn class
-by class. Features of sounds are computed by software before the model reads them: they are in no hardware. All is our choice.
+by class. Features of sounds (`emamba.sensors.sound`) come from the driver or from C: they are in no hardware. All is our choice.
 """
 
 import json
@@ -15,6 +15,7 @@ from ..base.errors import InputError, OutputError, SettingError
 from ..io.files import write_folder
 from ..io.tables import read_table, values, words
 from ..io.wav import read_wav
+from ..sensors.sound import BANDS, FRAME, LogMel, fixed
 from . import MODULES
 
 Array = np.ndarray
@@ -26,10 +27,6 @@ LARGEST = 1 << 30
 """Values that a part may have."""
 LONGEST = 3600
 """Seconds of a sound at most."""
-FRAME, HOP = 0.025, 0.010
-"""Seconds of a spectrum, and from one to the next."""
-FLOOR = 1e-6
-"""Added to a band's energy before the logarithm: a sound of ±1 is full scale."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +82,14 @@ def series(file: Path, inputs: list[str], target: str, length: int, *, ahead: in
 
 
 def sounds(folder: Path, seconds: float, bands: int) -> Prepared:
-    """The logarithm of the energy in `bands` bands, every 10 ms, of the first `seconds` of every WAV file; silence fills up
-    shorter ones. The class is the name of the folder that a file is in."""
+    """Features in `bands` bands, by `LogMel`, of the first `seconds` of every WAV file; silence fills up shorter ones. The class
+    is the name of the folder that a file is in."""
     if not seconds >= FRAME:
         raise SettingError(f"--seconds must be at least {FRAME:g}, not {seconds:g}")
     if seconds > LONGEST:
         raise SettingError(f"--seconds must be at most {LONGEST}, not {seconds:g}")
-    if not 1 <= bands <= 128:
-        raise SettingError(f"--bands must lie in 1..128, not {bands}")
+    if not BANDS[0] <= bands <= BANDS[1]:
+        raise SettingError(f"--bands must lie in {BANDS[0]}..{BANDS[1]}, not {bands}")
     files, remarks = _find_sounds(folder)
     names = sorted(files)
     if len(names) < 2:
@@ -100,7 +97,7 @@ def sounds(folder: Path, seconds: float, bands: int) -> Prepared:
                          f"own, two classes at least{''.join(f'; {remark}' for remark in remarks)}")
     found = Prepared({part: [] for part in PARTS}, {part: [] for part in PARTS},
                      {"note": _plain(f"{bands} bands of {seconds:g} s of the sounds in {folder.name}"), "seconds": seconds,
-                      "bands": bands, "frame_seconds": FRAME, "hop_seconds": HOP, "floor": FLOOR, "remarks": remarks})
+                      "remarks": remarks})
     rates = {}
     for k, name in enumerate(names):
         if len(files[name]) < 3:
@@ -116,11 +113,15 @@ def sounds(folder: Path, seconds: float, bands: int) -> Prepared:
                     other, = rates.items()
                     raise InputError(f"{file} has {rate} samples a second, {other[1]} has {other[0]}: convert them to one rate")
                 rates[rate] = file
-                found.x[part].append(log_bands(samples[:round(seconds * rate)], rate, seconds, bands))
+                front_end = LogMel.of_seconds(rate, bands, FRAME)
+                heard = np.zeros(max(round(seconds * rate), front_end.frame), np.int16)
+                taken = fixed(samples[:len(heard)])
+                heard[:len(taken)] = taken
+                found.x[part].append(front_end.features(heard).astype(np.float32))
                 found.y[part].append(k)
     stacked = Prepared({part: np.stack(x) for part, x in found.x.items()},
                        {part: np.array(y, np.int64) for part, y in found.y.items()},
-                       found.source | {"samples_per_second": next(iter(rates))})
+                       found.source | {"front_end": front_end.fields})
     return _named(stacked, names)
 
 
@@ -158,22 +159,6 @@ def _listed(folder: Path) -> list[Path]:
         return sorted(folder.iterdir())
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror}") from None
-
-
-def log_bands(samples: Array, rate: int, seconds: float, bands: int) -> Array:
-    """[frames, bands] float32: ln(energy + FLOOR) of triangular bands, evenly spaced on the mel scale, mel = ln(1 + f/700 Hz)
-    up to a constant factor; frames of FRAME seconds under a Hann window, one every HOP."""
-    frame, hop = round(FRAME * rate), max(1, round(HOP * rate))
-    total = max(round(seconds * rate), frame)
-    padded = np.zeros(total)
-    padded[:len(samples)] = samples
-    starts = np.arange(0, total - frame + 1, hop)
-    spectrum = abs(np.fft.rfft(padded[starts[:, None] + np.arange(frame)] * np.hanning(frame))) ** 2 / frame
-    hertz = np.arange(spectrum.shape[1]) * rate / frame
-    corners = 700 * np.expm1(np.linspace(0, np.log1p(rate / 2 / 700), bands + 2))
-    low, middle, high = (corners[k:k + bands, None] for k in range(3))
-    weights = np.minimum((hertz - low) / (middle - low), (high - hertz) / (high - middle)).clip(0)
-    return np.log(spectrum @ weights.T + FLOOR).astype(np.float32)
 
 
 def check_name(folder: Path) -> str:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import InputError
+from ..sensors.points import MOST, features, fixed
 from . import Dataset, choose_split
 from .archives import read_npz
-from .points import MOST, features, fixed
 
 FILES = ("radhar_points.npz", "radhar_test.npz")
 ACTIVITIES = ("boxing", "jack", "jump", "squats", "walk")
