@@ -5,7 +5,8 @@ import shutil
 import pytest
 
 PACKAGES = {"iverilog": "iverilog", "vvp": "iverilog", "tclsh": "tcl", "dtc": "device-tree-compiler", "sta": "opensta",
-            "arm-none-eabi-gcc": "gcc-arm-none-eabi", "qemu-system-arm": "qemu-system-arm"}
+            "arm-none-eabi-gcc": "gcc-arm-none-eabi", "qemu-system-arm": "qemu-system-arm",
+            "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf", "qemu-system-riscv32": "qemu-system-misc"}
 
 
 def need(*commands: str) -> None:

@@ -23,7 +23,8 @@ missing() {
 PATH=$PATH:$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | tr '\n' ':')  # where Debian keeps a server's programs
 needed=$(missing g++:g++ perl:perl)  # what Verilator takes to build a simulation
 optional=$(missing initdb:postgresql iverilog:iverilog tclsh:tcl dtc:device-tree-compiler sta:opensta \
-    arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm)  # some tests' alone
+    arm-none-eabi-gcc:gcc-arm-none-eabi qemu-system-arm:qemu-system-arm \
+    riscv64-unknown-elf-gcc:gcc-riscv64-unknown-elf qemu-system-riscv32:qemu-system-misc)  # some tests' alone
 
 install() { $sudo apt-get install -qq -y --no-install-recommends $1 >/dev/null; }
 if [ -n "$needed$optional" ]; then

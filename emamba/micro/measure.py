@@ -1,6 +1,7 @@
-"""What the C of an artifact takes on a Cortex-M: built by arm-none-eabi-gcc, run by qemu-system-arm, with its self-test.
+"""What the C of an artifact takes on a microcontroller: built by a cross compiler, run by qemu, with its self-test.
 
-`-icount shift=0` gives an instruction a nanosecond, and SysTick counts the nanoseconds of a frame: to `Core.step` instructions.
+`-icount shift=0` gives an instruction a nanosecond. RISC-V counts instructions; the SysTick of a Cortex-M counts the nanoseconds
+of a frame, to `Core.step` instructions.
 """
 
 import shutil
@@ -10,9 +11,10 @@ from pathlib import Path
 from ..base import processes
 from ..base.errors import ToolFailed, ToolMissing
 
-COMPILER, SIZE, EMULATOR = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
-PACKAGES = {COMPILER: "gcc-arm-none-eabi", SIZE: "binutils-arm-none-eabi", EMULATOR: "qemu-system-arm"}
-FLAGS = ("-mthumb", "-O2", "-std=c99", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fbuiltin",
+PACKAGES = {"arm-none-eabi-gcc": "gcc-arm-none-eabi", "arm-none-eabi-size": "binutils-arm-none-eabi",
+            "qemu-system-arm": "qemu-system-arm", "riscv64-unknown-elf-gcc": "gcc-riscv64-unknown-elf",
+            "riscv64-unknown-elf-size": "binutils-riscv64-unknown-elf", "qemu-system-riscv32": "qemu-system-misc"}
+FLAGS = ("-O2", "-std=c99", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-fbuiltin",
          "-fno-tree-loop-distribute-patterns", "-ffunction-sections", "-fdata-sections")
 STACK = 1024
 """Bytes that the linker must find for the stack, at least."""
@@ -22,29 +24,36 @@ SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Core:
-    """A machine of qemu: its processor, memory, and the MHz that its SysTick counts."""
+    """A machine of qemu: its processor, memory, and instructions of a count."""
 
-    cpu: str
-    machine: str
-    mhz: int
+    options: tuple[str, ...]
+    machine: tuple[str, ...]
     flash: int
     flash_size: int
     ram: int
     ram_size: int
+    step: float = 1.0
+    tools: str = "arm-none-eabi"
+    emulator: str = "qemu-system-arm"
+    port: str = "cortex-m"
 
-    @property
-    def step(self) -> float:
-        """Instructions of a count."""
-        return 1000 / self.mhz
+
+def _cortex(number: str, machine: tuple[str, ...], mhz: int, *memory: int) -> Core:
+    """With a SysTick of so many MHz."""
+    return Core(("-mthumb", f"-mcpu=cortex-{number}"), machine, *memory, step=1000 / mhz)
 
 
 CORES = {
-    "m0": Core("cortex-m0", "microbit", 16, 0, 256 << 10, 0x20000000, 16 << 10),
-    "m4": Core("cortex-m4", "mps2-an386", 25, 0, 4 << 20, 0x20000000, 1 << 20),
-    "m33": Core("cortex-m33", "mps2-an505", 20, 0x10000000, 4 << 20, 0x38000000, 1 << 16),
-    "m55": Core("cortex-m55", "mps3-an547", 32, 0, 512 << 10, 0x20000000, 1 << 16),
+    "m0": _cortex("m0", ("microbit", "-global", "nrf51-soc.flash-size=1048576", "-global", "nrf51-soc.sram-size=1048576"),
+                  16, 0, 1 << 20, 0x20000000, 1 << 20),
+    "m4": _cortex("m4", ("mps2-an386",), 25, 0, 4 << 20, 0x20000000, 1 << 20),
+    "m33": _cortex("m33", ("mps2-an505",), 20, 0x10000000, 4 << 20, 0x38000000, 1 << 20),
+    "m55": _cortex("m55", ("mps3-an547",), 32, 0, 512 << 10, 0x31000000, 1 << 20),
+    "rv32": Core(("-march=rv32imac", "-mabi=ilp32"), ("virt", "-bios", "none"), 0x80000000, 4 << 20, 0x80400000, 1 << 20,
+                 tools="riscv64-unknown-elf", emulator="qemu-system-riscv32", port="risc-v"),
 }
-"""RAM of the larger machines is cut, so that little is painted; the self-test of a model of many outputs keeps them all."""
+"""The microbit gets more memory than it has: the self-test of a model of many outputs keeps them all. RAM of the others is cut,
+so that little is painted."""
 
 
 @dataclass(frozen=True)
@@ -63,37 +72,42 @@ class Measured:
         return asdict(self)
 
 
-def measure(folder: Path, core: str, ram: int, frames: int | None = None, flags: tuple[str, ...] = ()) -> Measured:
+def measure(folder: Path, core: str, ram: int, frames: int | None = None, flags: tuple[str, ...] = (),
+            code_of: str = "") -> Measured:
     """Builds what `project.write` wrote into `folder` for a `core` of CORES and runs its self-test, `frames` of it.
 
     Parameters
         ram: bytes of the model's memory, for the result
         frames: of the self-test; all of them without it
         flags: for the compiler, after the others
+        code_of: another core whose model.o, built here before, is run; its instructions must be among this core's
 
     Raises ToolMissing without the compiler or qemu, ToolFailed where one of them fails or the program does not fit.
     """
-    for command, package in PACKAGES.items():
+    chosen, program, model = CORES[core], folder / f"{core}.elf", folder / f"{code_of or core}.o"
+    compiler, size = f"{chosen.tools}-gcc", f"{chosen.tools}-size"
+    for command in (compiler, size, chosen.emulator):
         if not shutil.which(command):
             raise ToolMissing(f"the measurement needs {command}, which is not on PATH; install it, e.g. apt-get install "
-                              f"{package}")
-    chosen, program, model = CORES[core], folder / f"{core}.elf", folder / f"{core}.o"
-    options = [f"-mcpu={chosen.cpu}", *FLAGS, *flags, *([f"-DSELF_TEST_FRAMES={frames}"] if frames else []),
-               f"-I{folder / 'cortex-m'}", f"-I{folder / 'src'}", f"-I{folder / 'test'}"]
+                              f"{PACKAGES[command]}")
+    options = [*chosen.options, *FLAGS, *flags, *([f"-DSELF_TEST_FRAMES={frames}"] if frames else []),
+               f"-I{folder / 'bare-metal'}", f"-I{folder / 'src'}", f"-I{folder / 'test'}"]
     places = {"FLASH": chosen.flash, "FLASH_SIZE": chosen.flash_size, "RAM": chosen.ram, "RAM_SIZE": chosen.ram_size,
               "STACK_SIZE": STACK}
-    _run([COMPILER, *options, "-c", folder / "src" / "model.c", "-o", model])
-    _run([COMPILER, *options, "-nostdlib", "-Wl,--gc-sections",
-          *(f"-Wl,--defsym={name}={value}" for name, value in places.items()), "-T", folder / "cortex-m" / "link.ld", model,
-          *(folder / name for name in ("test/selftest.c", "cortex-m/main.c", "cortex-m/startup.c")), "-lgcc", "-o", program])
-    text, data, *_ = _run([SIZE, model]).splitlines()[1].split()
-    said = _run([EMULATOR, "-M", chosen.machine, "-nographic", "-icount", "shift=0", "-semihosting-config",
+    if not code_of:
+        _run([compiler, *options, "-c", folder / "src" / "model.c", "-o", model])
+    files = "test/selftest.c", "bare-metal/main.c", "bare-metal/start.c", f"bare-metal/{chosen.port}.c"
+    _run([compiler, *options, "-nostdlib", "-Wl,--gc-sections",
+          *(f"-Wl,--defsym={name}={value}" for name, value in places.items()), "-T", folder / "bare-metal" / "link.ld", model,
+          *(folder / file for file in files), "-lgcc", "-o", program])
+    text, data, *_ = _run([size, model]).splitlines()[1].split()
+    said = _run([chosen.emulator, "-M", *chosen.machine, "-nographic", "-icount", "shift=0", "-semihosting-config",
                  "enable=on,target=native", "-kernel", program], statuses=(0, 1))
     try:
-        wrong, count, stack, ticks = map(int, said.split())
+        wrong, count, stack, units = map(int, said.split())
     except ValueError:
         raise ToolFailed(f"the self-test of {folder} on {core} says '{said.strip()[:80]}' instead of four numbers") from None
-    return Measured(core, count, wrong, int(text) + int(data), ram, stack, round(ticks * chosen.step))
+    return Measured(core, count, wrong, int(text) + int(data), ram, stack, round(units * chosen.step))
 
 
 def _run(command: list, statuses: tuple[int, ...] = (0,)) -> str:

@@ -11,8 +11,8 @@ from .measure import Measured
 from .source import FILES, Source, filled, word_of
 from .text import SHORT
 
-PLAIN = ("test/main.c", "cortex-m/link.ld", "cortex-m/main.c", "cortex-m/startup.c", "cortex-m/string.h", "examples/host.c",
-         "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig")
+PLAIN = ("test/main.c", "examples/host.c", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig",
+         *(f"bare-metal/{name}" for name in ("cortex-m.c", "link.ld", "main.c", "port.h", "risc-v.c", "start.c", "string.h")))
 """Files that are alike for every artifact."""
 FILLED = ("test/selftest.c", "test/selftest.h", "CMakeLists.txt", "README.md", "library.json", "library.properties",
           "examples/host.rs")

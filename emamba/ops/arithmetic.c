@@ -9,10 +9,12 @@
 
 typedef PLACE place;
 
+#ifndef INLINE /* which a build that wants less code can set to `static inline` */
 #if defined __GNUC__
 #define INLINE static inline __attribute__((always_inline))
 #else
 #define INLINE static inline
+#endif
 #endif
 
 /* round_shift: `left` and `right` are a shift of either sign, `even` is 1 for half_even; saturate: low, high. */

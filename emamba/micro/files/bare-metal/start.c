@@ -1,20 +1,15 @@
-/* Start of any Cortex-M, without a C library; compile with -fno-tree-loop-distribute-patterns. */
+/* Start of a program without a C library, and what the model needs of one; compile with -fno-tree-loop-distribute-patterns. */
 
 #include <stdint.h>
 #include <string.h>
 
-extern uint32_t stack_top[], data_source[], data_begin[], data_end[], bss_begin[], bss_end[];
+#include "port.h"
+
+extern uint32_t data_source[], data_begin[], data_end[], bss_begin[];
 
 int main(void);
-void reset(void);
-void leave(int status);
 
-static void fault(void) { leave(99); }
-
-__attribute__((section(".vectors"), used)) static const void *const vectors[16] = {
-    stack_top, (void *)reset, (void *)fault, (void *)fault, (void *)fault, (void *)fault, (void *)fault};
-
-void reset(void) {
+void start(void) {
     const uint32_t *from = data_source;
     for (uint32_t *to = data_begin; to < data_end; to++)
         *to = *from++;
