@@ -32,6 +32,7 @@ DOCS = Path("docs")
 PAGES = [Path("README.md"), *sorted(DOCS.glob("*.md"))]
 RUN = {"docs/tutorial.md": "test_tutorial", "docs/mistakes.md": "test_mistakes", "docs/command-line.md": "test_command_line",
        "docs/import.md": "test_examples_of_the_page_run", "docs/radar.md": "test_the_example_of_the_page",
+       "docs/sound.md": "test_the_page_of_sounds",
        "docs/add-a-block.md": "test_a_model_is_one_file", "docs/engine.md": "test_an_operator_of_ones_own"}
 """Pages all of whose examples are run, and by which test."""
 NOT_RUN = {

@@ -1,8 +1,10 @@
 """The front end of sounds: NumPy against C bit for bit and against floating point, streams in pieces, every bad description."""
 
 import ctypes
+import re
 import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,3 +97,11 @@ def test_an_artifact_keeps_it(tmp_path):
     with pytest.raises(EmambaError, match=r"has hop = 0; it must lie in 1\.\.200000"):
         artifacts.save(damaged, tmp_path / "b")
     assert not (tmp_path / "b").exists()
+
+
+def test_the_page_of_sounds(capsys):
+    """Of 198 frames, the last one of 98 is the first that gives an answer, and every tenth one after it."""
+    example, = re.findall(r"^```python\n(.*?)^```$", Path("docs/sound.md").read_text(encoding="utf-8"), re.M | re.S)
+    exec(compile(example, "sound.md", "exec"), {})
+    loudest = capsys.readouterr().out.split()
+    assert len(loudest) == (198 - 98) // 10 + 1 and len(set(loudest)) == 1
