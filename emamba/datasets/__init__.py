@@ -53,6 +53,8 @@ class Dataset:
     """Bytes of text per token id [vocabulary], where the tokens are text."""
     front_end: LogMel | None = None
     """What made the inputs from the samples of a sound."""
+    baseline: Mapping | None = None
+    """Of trivial models, where a data set has one stored (`baseline.Baseline`)."""
     bytes_per_word: float = 0.0
     """Of the test text, a line's end counted as a word as in WikiText; 0 without text."""
 

@@ -53,7 +53,7 @@ def load(name: str, split: str | None, folder: Path) -> Dataset:
     about = _about(folder / SOURCE)
     arrays = {f"{axis}_{part}": value for part, pair in parts.items() for axis, value in zip("xy", pair, strict=True)}
     return Dataset(name=name, split=split, note=about["note"], unit=about["unit"], unit_scale=about["unit_scale"],
-                   front_end=about["front_end"],
+                   front_end=about["front_end"], baseline=about["baseline"],
                    train_remedy=f"put sequences into {folder}/x_train.npy", **arrays)
 
 
@@ -92,8 +92,8 @@ def _numbers(file: Path) -> np.ndarray:
 
 
 def _about(file: Path) -> dict:
-    """Unit, its scale, the note and the front end of source.json, or what stands for them."""
-    found = {"unit": "", "unit_scale": 1.0, "note": "own arrays"}
+    """What a source.json says, or what stands for it."""
+    found: dict = {"unit": "", "unit_scale": 1.0, "note": "own arrays", "baseline": None}
     if not file.exists():
         return found | {"front_end": None}
     content = read_bytes(file)
@@ -104,7 +104,8 @@ def _about(file: Path) -> dict:
         raise InputError(f"{file} is no JSON ({error}): mend it, or leave it out") from None
     if not isinstance(given, dict):
         raise InputError(f"{file} holds no table: mend it, or leave it out")
-    for key in found:
+    found["baseline"] = given["baseline"] if isinstance(given.get("baseline"), dict) else None
+    for key in ("unit", "unit_scale", "note"):
         if key in given:
             if type(given[key]) not in ((int, float) if key == "unit_scale" else (str,)):
                 raise InputError(f"{file}: {key} must be a {'number' if key == 'unit_scale' else 'text'}, "

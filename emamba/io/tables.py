@@ -5,8 +5,10 @@ import codecs
 import csv
 import io
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -31,9 +33,10 @@ THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+")
 """What may as well be an integer with separators of thousands."""
 LARGEST = float(np.finfo(np.float32).max)
 
+MISSING = r"(?i)[+-]?(nan|na|n/a|null|none|inf|infinity|-|\?)"
 NO_NUMBERS = {
     r"": "is empty: fill it in or remove the row",
-    r"(?i)[+-]?(nan|na|n/a|null|none|inf|infinity|-|\?)": "holds '{}', no finite number: fill it in or remove the row",
+    MISSING: "holds '{}', no finite number: fill it in or remove the row",
     r"\S+ ?%": "holds the percentage '{}': write it as a number",
     r"[+-]?[0-9]{1,3}([,. '’\u00a0\u202f_][0-9]{3})+([.,][0-9]+)?": "holds '{}', a number with separators of thousands: write it "
                                                                     "without",
@@ -45,12 +48,14 @@ NO_NUMBER = "holds '{}', no number: mend it or remove the row"
 
 @dataclass(frozen=True)
 class Table:
-    """The wanted columns as text, the file's line of each row, and sentences on what was recognized and left out."""
+    """The wanted columns as text or arrays, the file's line of each row, and sentences on what was recognized and left out."""
 
     file: Path
-    columns: dict[str, list[str]]
+    columns: Mapping[str, list[str] | np.ndarray]
     lines: list[int]
     notes: tuple[str, ...]
+    counted: str = "line"
+    """What `lines` count."""
 
 
 def read_table(file: Path, wanted: list[str]) -> Table:
@@ -76,19 +81,41 @@ def read_table(file: Path, wanted: list[str]) -> Table:
     return Table(file, {name: [row[header.index(name)].strip() for row in rows] for name in wanted}, numbers, tuple(notes))
 
 
-def values(table: Table, names: list[str]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The columns `names` as float64, and sentences on how they were written."""
-    mark = _decimal_mark(table, names)
-    found = {name: np.array([_value(table, name, k, mark) for k in range(len(table.lines))]) for name in names}
+def values(table: Table, names: list[str], gaps: bool = False) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The columns `names` as float64, with `gaps` NaN where a value is missing, and sentences on how they were written."""
+    mark = _decimal_mark(table, [name for name in names if isinstance(table.columns[name], list)])
+    found = {}
+    for name in names:
+        column = table.columns[name]
+        if isinstance(column, list):
+            found[name] = np.array([_value(table, name, k, mark, gaps) for k in range(len(column))], np.float64)
+        else:
+            found[name] = _numbers(table, name, column, gaps)
     return found, ("numbers have decimal commas",) if mark == "," else ()
 
 
-def words(table: Table, name: str) -> list[str]:
-    """A column of names."""
-    for k, word in enumerate(table.columns[name]):
-        if not word:
-            raise InputError(f"{_cell(table, name, k)} {NO_NUMBERS['']}")
-    return table.columns[name]
+def seconds(table: Table, name: str) -> np.ndarray:
+    """A column of times in seconds: numbers, or ISO dates and times, without a zone as UTC. Each is later than the one before."""
+    try:
+        found = values(table, [name])[0][name]
+    except InputError as refusal:
+        try:
+            moments = [datetime.fromisoformat(str(word)) for word in table.columns[name]]
+        except ValueError:
+            raise refusal from None
+        found = np.array([(moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() for moment in moments])
+    if (back := np.flatnonzero(np.diff(found) <= 0)).size:
+        raise InputError(f"{_cell(table, name, int(back[0]) + 1)} is not later than in the row before: sort the rows by time, or "
+                         "give --group so that each recording has its own time")
+    return found
+
+
+def words(table: Table, name: str, gaps: bool = False) -> list[str]:
+    """A column of names; with `gaps` one may be empty."""
+    found = [str(word) for word in table.columns[name]]
+    if not gaps and "" in found:
+        raise InputError(f"{_cell(table, name, found.index(''))} {NO_NUMBERS['']}")
+    return found
 
 
 def split_names(text: str) -> list[str]:
@@ -222,8 +249,23 @@ def _decimal_mark(table: Table, names: list[str]) -> str:
     return ","
 
 
-def _value(table: Table, name: str, k: int, mark: str) -> float:
+def _numbers(table: Table, name: str, column: np.ndarray, gaps: bool) -> np.ndarray:
+    """A column of a file that is no text."""
+    if column.dtype.kind not in "iufb":
+        raise InputError(f"{_cell(table, name, 0)} {NO_NUMBER.format(_shown(str(column[0])[:80]))}" if len(column) else
+                         f"{table.file} has no rows")
+    found = column.astype(np.float64)
+    wrong = np.isinf(found) | (abs(found) > LARGEST) | (np.isnan(found) & (not gaps))
+    if wrong.any():
+        k = int(wrong.argmax())
+        raise InputError(f"{_cell(table, name, k)} {NO_NUMBERS[MISSING].format(found[k])}")
+    return found
+
+
+def _value(table: Table, name: str, k: int, mark: str, gaps: bool) -> float:
     word = table.columns[name][k]
+    if gaps and (not word or re.fullmatch(MISSING, word)):
+        return float("nan")
     plain = word.replace(",", ".") if mark == "," and COMMA.fullmatch(word) else word
     if NUMBER.fullmatch(plain):
         value = float(plain)
@@ -241,4 +283,4 @@ def _shown(text: str) -> str:
 
 
 def _cell(table: Table, name: str, k: int) -> str:
-    return f"{table.file}, line {table.lines[k]}: the column '{name}'"
+    return f"{table.file}, {table.counted} {table.lines[k]}: the column '{name}'"

@@ -1,4 +1,4 @@
-"""`emamba train | prepare | finetune`: data sets and trained models."""
+"""`emamba train | finetune`: trained models."""
 
 import argparse
 from dataclasses import replace
@@ -6,12 +6,11 @@ from pathlib import Path
 
 from emamba import datasets
 from emamba.artifact import load
-from emamba.base.errors import InputError, SettingError, ToolMissing
-from emamba.base.options import at_least, real
+from emamba.base.errors import InputError, ToolMissing
+from emamba.base.options import at_least
 from emamba.config import Recipe, TrainConfig, load_toml, validate
 from emamba.datasets.metrics import words
 from emamba.datasets.tokens import executor_tokens
-from emamba.io.files import check_replaceable
 from emamba.quantization.quantize import read_model
 from emamba.training.settings import FinetuneConfig
 
@@ -28,21 +27,6 @@ def add(commands: Commands) -> None:
                      "of random ones")
     sub.add_argument("--test", action="store_true", help="print the figures of the test part too")
     sub.add_argument("--threads", **at_least(1, 1024), help="processor threads (default: all)")
-
-    sub = command(commands, "prepare", _prepare, "turn a CSV time series, or folders of WAV files, into a data set of your own",
-                  "emamba prepare pump.csv --inputs pressure,flow --target flow --length 32 --out data/pump")
-    sub.add_argument("source", type=Path, help="CSV file whose first line names its columns, or a folder with a folder of .wav "
-                     "files for each class")
-    sub.add_argument("--out", type=Path, required=True, help="folder of the arrays and of recipe.toml; below the data directory, "
-                     "recipes call it by its name")
-    sub.add_argument("--inputs", metavar="COLUMNS", help="CSV: columns that the model reads, separated by commas")
-    sub.add_argument("--target", metavar="COLUMN", help="CSV: column that it predicts")
-    sub.add_argument("--classes", action="store_true", help="CSV: --target names classes")
-    sub.add_argument("--length", **at_least(1, LARGE), default=32, help="CSV: rows of a window (default: 32)")
-    sub.add_argument("--ahead", **at_least(0, LARGE), default=1, help="CSV: rows from a window's last to its target (default: 1)")
-    sub.add_argument("--step", **at_least(1, LARGE), default=1, help="CSV: rows from a window to the next (default: 1)")
-    sub.add_argument("--seconds", **real(least=0.025, most=3600), default=1.0, help="WAV: seconds of each file (default: 1)")
-    sub.add_argument("--bands", **at_least(1, 128), default=16, help="WAV: bands of the spectrum (default: 16)")
 
     sub = command(commands, "finetune", _finetune,
                   "train an artifact on: quantization-aware, the forward pass is the integer model",
@@ -66,32 +50,6 @@ def _train(options: argparse.Namespace) -> int:
     record = train(recipe, options.out, options.data, threads=options.threads, start=start)
     for part in ("validate", "test")[:1 + options.test]:
         print(f"{part}: {words(record['figures'][part], record['figures']['unit'])}")
-    return 0
-
-
-def _prepare(options: argparse.Namespace) -> int:
-    from emamba.datasets import prepare
-    from emamba.io.tables import one_name, split_names
-
-    check_replaceable(options.out, prepare.MARKER, prepare.RECORD)
-    prepare.check_name(options.out)
-    if not options.source.exists():
-        raise InputError(f"{options.source} does not exist: name a CSV file, or a folder of sounds")
-    if options.source.is_dir():
-        if options.inputs or options.target:
-            raise SettingError(f"{options.source} is a folder, of sounds: --inputs and --target are for a CSV file")
-        found = prepare.sounds(options.source, options.seconds, options.bands)
-    else:
-        if not options.inputs or not options.target:
-            raise SettingError(f"{options.source} is read as CSV: name its columns with --inputs and --target")
-        found = prepare.series(options.source, split_names(options.inputs), one_name(options.target), options.length,
-                               ahead=options.ahead, step=options.step, classes=options.classes)
-    prepare.write(found, options.out)
-    counts = " / ".join(str(len(x)) for x in found.x.values())
-    length, features = found.x["train"].shape[1:]
-    print(f"{counts} sequences of {length} tokens of {features} features to train / validate / test on, "
-          + (f"{found.classes} classes: {', '.join(found.source['classes'])}" if found.classes else "1 value each"))
-    print("\n".join([*found.remarks, f"{options.out}/recipe.toml: a recipe to start from"]))
     return 0
 
 

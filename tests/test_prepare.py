@@ -1,0 +1,196 @@
+"""The front door for data: groups, labels, times, gaps, kinds of files, and the trivial models that stand beside every figure."""
+
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from test_own_data import write_csv, write_wav
+
+from emamba import datasets
+from emamba.base.errors import EmambaError
+from emamba.config import Recipe, load_toml
+from emamba.datasets import Dataset, baseline, grouping, prepare
+from emamba.datasets.baseline import Baseline, measure
+from emamba.datasets.series import Windows, series
+from emamba.datasets.sounds import read_sound
+from flow import cli
+
+PARTS = grouping.PARTS
+
+
+def refusal(work, *arguments, **options) -> str:
+    with pytest.raises(EmambaError) as error:
+        work(*arguments, **options)
+    return str(error.value)
+
+
+@pytest.fixture
+def people(tmp_path):
+    """A file a person; the value says whose row it is, the class what they do."""
+    (tmp_path / "people").mkdir()
+    for person in range(6):
+        rows = [(t, 100 * person + t, "walk" if t < 20 else "rest") for t in range(40)]
+        write_csv(tmp_path / "people" / f"p{person}_x.csv", rows)
+    return sorted((tmp_path / "people").iterdir())
+
+
+@pytest.mark.parametrize("group", ["file", "name=^(p.)", None])
+def test_groups_stay_in_one_part(people, group):
+    found = series(people, ["a"], "b", Windows(length=5, classes=True, ahead=0, group=group))
+    owners = {part: set((found.x[part][:, :, 0] // 100).astype(int).ravel().tolist()) for part in PARTS}
+    assert sorted(len(owner) for owner in owners.values()) == [1, 1, 4] and len(set.union(*owners.values())) == 6
+    assert all((np.diff(found.x[part][:, :, 0]) == 1).all() for part in PARTS)  # no window crosses a recording
+    assert {len(names) for names in found.source["groups"].values()} == {1, 4}
+
+
+def test_groups_by_a_column_and_in_time(tmp_path, people):
+    file = write_csv(tmp_path / "s.csv", [(k // 20, k, k % 2) for k in range(100)])
+    found = series(file, ["a"], "a", Windows(length=3, group="t"))
+    owners = [set((found.x[part] // 20).astype(int).ravel().tolist()) for part in PARTS]
+    assert sum(map(len, owners)) == 5 and all((np.diff(found.x[part][:, :, 0]) == 1).all() for part in PARTS)
+    cut = series(people, ["a"], "a", Windows(length=3, group="none"))
+    assert {len(set((cut.x[part] // 100).astype(int).ravel().tolist())) for part in PARTS} == {6}
+    assert "has 2 groups (0, 1); 3 at least are needed" in refusal(
+        series, write_csv(tmp_path / "s.csv", [(k // 10, k, 0) for k in range(20)]), ["a"], "a", Windows(length=3, group="t"))
+
+
+def test_a_deal_gives_every_part_its_share_of_every_class():
+    counts = np.random.default_rng(0).integers(5, 15, (30, 3)) * np.eye(3, dtype=int)[np.arange(30) % 3]
+    parts = grouping.deal([str(k) for k in range(30)], counts, "x")
+    for kind in range(3):
+        held = [sum(counts[k, kind] for k in range(30) if parts[str(k)] == part) for part in PARTS]
+        assert np.allclose(np.array(held) / sum(held), grouping.SHARES, atol=0.12)
+
+
+def test_labels_of_windows(tmp_path):
+    file = write_csv(tmp_path / "s.csv", [(k, k, "fall" if k % 20 == 2 else "sit" if k % 20 < 12 else "walk")
+                                          for k in range(200)])
+    for label, second, expected in (("last", 10, ["sit", "walk"]), ("any", 5, ["fall", "sit"])):
+        found = series(file, ["a"], "b", Windows(length=5, classes=True, label=label, ahead=0))
+        assert [found.source["classes"][k] for k in found.y["train"][[0, second]]] == expected
+    walking = write_csv(tmp_path / "w.csv", [(k, k, "sit" if k % 10 < 6 else "walk") for k in range(200)])
+    found = series(walking, ["a"], "b", Windows(length=5, classes=True, label="majority"))
+    assert found.y["train"][:8].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+    assert Windows(length=5).distance == 1 and Windows(length=5, classes=True, label="any").distance == 0
+
+
+def test_a_class_that_no_window_carries_is_named_truly(tmp_path):
+    file = write_csv(tmp_path / "s.csv", [(k, k, "rare" if k == 1 else "usual") for k in range(100)])
+    assert refusal(series, file, ["a"], "b", Windows(length=5, classes=True)) == (
+        "the class 'rare' has 1 of 100 rows, but no window that trains ends 1 rows before one of them: give more rows of it, cut "
+        "by --group, take a smaller --step or --length, or another --label")
+
+
+def test_times_and_rates(tmp_path):
+    """A gap begins a new recording; straight lines lie between rows; dates are seconds."""
+    clock = [k * 0.5 for k in range(60)] + [100 + k * 0.5 for k in range(60)]
+    file = write_csv(tmp_path / "s.csv", [(t, 2 * t, 0) for t in clock])
+    found = series(file, ["a"], "a", Windows(length=4, time="t", rate=4, group="none"))
+    for part in PARTS:
+        assert np.allclose(np.diff(found.x[part][:, :, 0]), 0.5)  # 4 a second, of a line that rises by 2
+    dates = write_csv(tmp_path / "d.csv", [(f"2024-01-02T10:00:{k:02}", k, 0) for k in range(60)])
+    assert len(series(dates, ["a"], "a", Windows(length=4, time="t", rate=2)).x["train"]) > 60
+    back = write_csv(tmp_path / "b.csv", [(k % 30, k, 0) for k in range(60)])
+    assert "b.csv, line 32: the column 't' is not later than in the row before" in refusal(
+        series, back, ["a"], "a", Windows(length=4, time="t"))
+    assert refusal(Windows, length=4, rate=2) == "--rate needs --time, the column that says when each row was measured"
+
+
+@pytest.mark.parametrize("missing, third", [("previous", 10), ("linear", 20)])
+def test_missing_values(tmp_path, missing, third):
+    file = write_csv(tmp_path / "s.csv", [(k, "" if k == 2 else 10 * k, 0) for k in range(40)])
+    found = series(file, ["a"], "a", Windows(length=4, missing=missing))
+    assert found.x["train"][0, 2, 0] == third
+    assert any(remark.startswith("s.csv: 1 rows with a missing value filled ") for remark in found.remarks)
+    dropped = series(file, ["a"], "a", Windows(length=4, missing="drop"))
+    assert dropped.x["train"][0].ravel().tolist() == [30, 40, 50, 60]  # no window crosses what is missing
+    assert "is empty" in refusal(series, file, ["a"], "a", Windows(length=4))
+
+
+def test_other_kinds_of_tables(tmp_path, monkeypatch):
+    np.savez(tmp_path / "s.npz", t=np.arange(40), xy=np.arange(80.0).reshape(40, 2), wrong=np.arange(3))
+    found = series(tmp_path / "s.npz", ["xy[0]", "xy[1]"], "t", Windows(length=4))
+    assert found.x["train"][1].tolist() == [[2, 3], [4, 5], [6, 7], [8, 9]]
+    assert refusal(series, tmp_path / "s.npz", ["a"], "t", Windows(length=4)).endswith(
+        "s.npz has no column 'a'; it has: t, xy[0], xy[1], wrong")
+    assert "have 3, 40 rows" in refusal(series, tmp_path / "s.npz", ["wrong"], "t", Windows(length=4))
+    (tmp_path / "s.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert "Parquet is read by pyarrow, which is not here: pip install pyarrow" in refusal(
+        series, tmp_path / "s.parquet", ["a"], "b", Windows(length=4))
+    column = SimpleNamespace(to_numpy=lambda: np.arange(40.0))
+    parquet = SimpleNamespace(read_schema=lambda file: SimpleNamespace(names=["a", "b"]),
+                              read_table=lambda file, columns: dict.fromkeys(columns, column))
+    monkeypatch.setitem(sys.modules, "pyarrow", SimpleNamespace(ArrowException=KeyError, parquet=parquet))
+    assert series(tmp_path / "s.parquet", ["a"], "b", Windows(length=4)).x["train"].shape[1:] == (4, 1)
+
+
+def test_flac(tmp_path, monkeypatch):
+    (tmp_path / "s.flac").write_bytes(b"fLaC")
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    assert "FLAC is read by soundfile, which is not here: pip install soundfile" in refusal(read_sound, tmp_path / "s.flac")
+    monkeypatch.setitem(sys.modules, "soundfile", SimpleNamespace(read=lambda *_, **options: (np.ones((9, 2)), 8000)))
+    samples, rate = read_sound(tmp_path / "s.flac")
+    assert samples.tolist() == [1.0] * 9 and rate == 8000
+
+
+def test_sounds_by_names(tmp_path, capsys):
+    """Class and speaker from the names of files in one folder."""
+    for digit in range(2):
+        for speaker in "abcd":
+            for take in range(2):
+                write_wav(tmp_path / "digits" / f"{digit}_{speaker}_{take}.wav", np.full(400, 1000 * digit))
+    words = ["prepare", str(tmp_path / "digits"), "--label", "name=^(.)", "--group", "name=_(.)_", "--seconds", "0.05",
+             "--out", str(tmp_path / "data/digits")]
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    assert "8 / 4 / 4 sequences" in out and "class: train / validate / test\n  0: 4 / 2 / 2\n  1: 4 / 2 / 2\n" in out
+    recipe = load_toml(Recipe, tmp_path / "data/digits/recipe.toml")
+    assert (recipe.model.outputs, recipe.model.pool, recipe.train.noise_bits) == (2, "mean", 8) and recipe.train.mask == 0.1
+    assert f"--data {tmp_path / 'data'} " in out
+
+
+def test_what_is_given(tmp_path, people):
+    assert prepare.find([tmp_path / "people"]) == ("tables", people)
+    write_wav(tmp_path / "w" / "0.wav", np.zeros(10))
+    assert prepare.find([tmp_path / "w"]) == ("sounds", [tmp_path / "w"])
+    assert "is named twice" in refusal(prepare.find, [people[0], people[0]])
+    assert "name the folder that holds a folder for each class" in refusal(prepare.find, [tmp_path / "w" / "0.wav"])
+    assert "is a folder of sounds: name it alone" in refusal(prepare.find, [tmp_path / "w", people[0]])
+
+
+def made(x, y, **rest) -> Dataset:
+    thirds = [slice(k * len(x) // 3, (k + 1) * len(x) // 3) for k in range(3)]
+    arrays = {f"{axis}_{part}": value[cut] for axis, value in (("x", x), ("y", y))
+              for part, cut in zip(PARTS, thirds, strict=True)}
+    return Dataset("d", "own", "", **arrays, **rest)
+
+
+def test_trivial_models():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(300, 4, 2)).astype(np.float32)
+    data = made(x, x[:, -1, :1] * 2 + 1, unit_scale=100)
+    found = measure(data, {part: np.zeros((100, 1)) for part in PARTS})
+    assert found.metric == "rmse" and found.best == "linear fit" and found.value < 1 < found.figures["mean"]
+    assert found.figures["last value"] > 200 and Baseline.read(found.report()) == found
+    classes = (x[:, :, 0].mean(1) > 0.4).astype(np.int64)
+    found = measure(made(x, classes))
+    assert found.metric == "accuracy" and found.figures["most frequent class"] == 1 - classes[200:].mean()
+    assert found.value > found.figures["most frequent class"]
+    each = measure(made(x, (x[:, :, 1] > 0).astype(np.int64)))
+    assert each.best == "linear fit" and each.value > 0.9
+    text = measure(made(random.integers(0, 5, (300, 4)), random.integers(0, 5, (300, 4))))
+    assert text.metric == "perplexity" and 4.9 < text.value < 5.1
+    assert measure(made(x[:0], classes[:0])) is None
+    for wrong in (None, {}, {"figures": {}, "best": "x"}, {"figures": {"x": "y"}, "best": "x"}):
+        assert Baseline.read(wrong) is None
+
+
+def test_the_baseline_is_stored_with_the_data_set(tmp_path, capsys):
+    file = write_csv(tmp_path / "s.csv", [(t, t, np.sin(t)) for t in range(100)])
+    words = ["--inputs", "a,b", "--target", "b", "--length", "4", "--out", str(tmp_path / "d")]
+    assert cli.main(["prepare", str(file), *words]) == 0
+    out = capsys.readouterr().out
+    stored = baseline.Baseline.read(datasets.load("d", None, tmp_path).baseline)
+    assert prepare.told(stored) in out and set(stored.figures) == {"mean", "last value", "linear fit", "linear fit of summaries"}
