@@ -17,8 +17,11 @@ KINDS = (".wav", ".flac")
 
 
 def sounds(folder: Path, seconds: float, bands: int, group: str | None = None, label: str | None = None) -> Prepared:
-    """Features in `bands` bands, by `LogMel`, of the first `seconds` of every file; silence fills up shorter ones. The class is the name of the folder that a file is in, or what the pattern `label` finds in its name. `group` is a
-    pattern too: groups go to the parts as wholes; without one, the files of each class are dealt by chance."""
+    """Features in `bands` bands, by `LogMel`, of the first `seconds` of every file; silence fills up shorter ones.
+
+    The class is the name of the folder that a file is in, or what the pattern `label` finds in its name. `group` is a pattern
+    too: groups go to the parts as wholes; without one, the files of each class are dealt by chance.
+    """
     if not seconds >= FRAME:
         raise SettingError(f"--seconds must be at least {FRAME:g}, not {seconds:g}")
     if seconds > LONGEST:
