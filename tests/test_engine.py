@@ -45,6 +45,7 @@ CASES = {
     "heads, ids": ("mamba2-norm-before", {"initial_state": False, "blocks": 1, "norm": "range"}, Machine(5, 1), {}),
     "both directions, pairs": ("emamba-odd", {"direction": "both", "d_model": 3, "d_state": 2, "dt_rank": 1, "length": 4},
                                Machine(6, 2), {}),
+    "small": ("emamba-odd", {"d_model": 5, "length": 4}, Machine(4, 1, 16, tile=2, small=True), {}),
     "streamed": ("standard-tokens", {"length": 4}, Machine(4, 2, tile=2, stream=Stream(2, 32, 8, 4)), {}),
 }
 HOSTILE = {"latency": 40, "pauses": 30, "refresh": 300, "recovery": 60, "rate": 3000, "open": 2}

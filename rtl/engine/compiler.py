@@ -249,7 +249,7 @@ def compile_program(artifact: Artifact, machine: Machine) -> Program:
 def verify(program: Program) -> None:
     """Proves that a program needs no interlock."""
     for instruction in program.instructions:
-        latency = Decay.of(instruction.scan).latency if instruction.scan is not None else 0
+        latency = (0, 0) if instruction.scan is None else Decay.of(instruction.scan).latency(program.machine)
         for fault in lane_faults(instruction, program.machine, latency)[:1]:
             raise DesignLimit(f"instruction '{instruction.name}': {fault}")
     check(program.instructions, program.machine, program.rows, program.states)

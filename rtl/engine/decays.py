@@ -8,10 +8,13 @@ import numpy as np
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
 
+from .machine import Machine
+
 TABLE_BITS = 11
 """Bits of δ·A up to which a lane has a table."""
-TABLE_LATENCY, SEGMENTS_LATENCY = 4, 7
-"""Cycles from a product δ·A to the first micro-operation that may use its decay."""
+TABLE_LATENCY, SEGMENTS_LATENCY, SHARED_LATENCY = 4, 7, (4, 6)
+"""Cycles from a product δ·A to the first micro-operation that may use its decay; of a shared memory, that of even and of odd
+lanes."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Decay:
         padded = np.concatenate([values, np.full(max(0, size + 1 - len(values)), self.tail)])
         return np.concatenate([padded[:1], padded[1:size][::-1]])
 
-    @property
-    def latency(self) -> int:
-        return TABLE_LATENCY if self.tabled else SEGMENTS_LATENCY
+    def latency(self, machine: Machine) -> tuple[int, int]:
+        """Cycles until the first lane's old decay is gone, and until all lanes have the new one."""
+        if machine.small:
+            return SHARED_LATENCY
+        return (TABLE_LATENCY if self.tabled else SEGMENTS_LATENCY,) * 2

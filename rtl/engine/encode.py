@@ -11,7 +11,8 @@ from emamba.base.errors import DesignLimit
 from emamba.base.formats import Rounding, bits_for
 
 from .compiler import Program
-from .micro import PIECE, A, B, Instruction, MicroOp, To, When, bits_of
+from .micro import PIECE, A, Acc, B, Instruction, MicroOp, To, When, bits_of
+from .shared_store import Image as Shared
 from .stream import Image
 
 OPERANDS = 4
@@ -47,6 +48,7 @@ class Encoded:
         self.micro = _layout(self.micro_words, signed={"constant"})
         self.factors = self.a_bits, self.b_bits  # refused here where they are too wide
         self.image = Image(self) if self.machine.stream else None
+        self.shared = Shared(self) if self.machine.small else None
 
     # -- words ----------------------------------------------------------------------------------------------------------------
 
@@ -158,6 +160,11 @@ class Encoded:
         return max((bits_for(key.op.channels * key.op.i.magnitude) for key in self.norms), default=1)
 
     @cached_property
+    def scaled_bits(self) -> int:
+        """Of an entry times the number of channels."""
+        return max((bits_for((1 << key.op.entry_bits) * key.op.channels) for key in self.norms), default=PIECE + 1)
+
+    @cached_property
     def held_bits(self) -> int:
         return bits_for(max((i.held for i in self.program.instructions), default=0))
 
@@ -170,7 +177,17 @@ class Encoded:
     @cached_property
     def kept_bits(self) -> int:
         kept = bits_for(max((i.kept for i in self.program.instructions), default=0))
-        return max(kept, self.value_bits) if any(m.to is To.ROW for m in self.micros) else kept
+        return max([kept, *(self.value_bits + up for up in self.row_shifts)])
+
+    @cached_property
+    def accs(self) -> set[Acc]:
+        """What products are added to."""
+        return {acc for micro in self.micros if micro.works for acc in (micro.first, micro.acc)}
+
+    @cached_property
+    def row_shifts(self) -> list[int]:
+        """Bits by which rows that are kept are shifted to the left."""
+        return sorted({micro.constant for micro in self.micros if micro.to is To.ROW})
 
     @property
     def value_bits(self) -> int:
@@ -203,7 +220,9 @@ class Encoded:
     def a_bits(self) -> int:
         found = {A.WEIGHT: self.program.weight_bits, A.CHANNEL: self.value_bits, A.CONSTANT: self.constant_bits,
                  A.ENTRY: max((key.op.entry_bits + 1 for key in self.norms), default=1), A.KEPT: self.kept_bits,
-                 A.DECAY: self.decay_bits, A.DECAY_UP: self.decay_bits + self.split}
+                 A.DECAY: self.decay_bits, A.DECAY_UP: self.decay_bits + self.split,
+                 A.SCALED_LOW: PIECE + 1, A.SCALED_HIGH: self.scaled_bits - PIECE}
+        found[A.MINUS] = found[A.ENTRY]
         return self._factor(found, {micro.a for micro in self.micros if micro.works})
 
     @cached_property

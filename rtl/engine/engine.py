@@ -13,10 +13,11 @@ from ..kit.block import PLAIN, Beat, BlockOptions, Port
 from ..kit.streams import Fifo
 from .feed import Feed
 from .lanes import Lane
-from .micro import A, B, To
+from .micro import PIECE, A, B, To
 from .norm_unit import NormUnit
 from .post import Post
 from .sequencer import Sequencer
+from .shared_store import SharedStore, load_ports
 from .store import Store
 from .supply import supply_signature
 
@@ -26,16 +27,18 @@ class Engine(wiring.Component):
     every node that has instructions. `loads` makes the memories of weights and biases that can be loaded."""
 
     def __init__(self, schedule, options: BlockOptions = PLAIN, *, trace: bool = False,
-                 loads: Mapping[str, Callable] | None = None):
+                 loads: Mapping[str, Callable] | None = None, boots: bool = False):
         self.schedule, self.encoded = schedule, schedule.encoded
         self.inputs, self.output, self.blocks = {"i": schedule.input}, schedule.output, {}
-        self.loads = loads or {}
+        self.loads, self.boots = loads or {}, boots
         self.queue, = schedule.queues()
         self.peaks = [self.queue.name] if trace or options.count else []
         self.trace = self._traced() if trace else {}
         members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature)}
         if self.encoded.image:
             members["rows"] = In(supply_signature(self.encoded.image))
+        if boots:
+            members |= load_ports(self.encoded.shared)
         if options.count:
             members |= {"clear_peaks": In(1), "hold_peaks": In(1)}
         if self.peaks:
@@ -85,9 +88,13 @@ class Engine(wiring.Component):
         norm = self._norm(m, sequencer, post)
         a_shared, b_shared = self._shared(m, factors, channel, norm)
         for k in range(lanes):
-            m.submodules[f"lane_{k}"] = lane = Lane(e)
+            m.submodules[f"lane_{k}"] = lane = Lane(e, bool(k % 2))
+            if e.shared:
+                m.d.comb += [fetch.places[k].eq(lane.place), lane.entry.eq(fetch.entries[k]), lane.taken.eq(fetch.takes[k % 2]),
+                             fetch.looks.eq(adding.to == To.DECAY)]
             m.d.comb += [
                 lane.a.eq(factors.a), lane.b.eq(factors.b), lane.zero.eq(factors.zero), lane.row_kept.eq(factors.to == To.ROW),
+                lane.constant.eq(factors.constant),
                 lane.adds.eq(adding.works), lane.acc.eq(adding.acc), lane.decays.eq(adding.to == To.DECAY),
                 lane.to.eq(captured.to), lane.scan.eq(i.scan), lane.row.eq(row[k]), lane.a_shared.eq(a_shared),
                 lane.b_shared.eq(b_shared), lane.weight.eq(fetch.data.word_select(k, program.weight_bits)),
@@ -122,8 +129,13 @@ class Engine(wiring.Component):
         e = self.encoded
         if e.image:
             return self._fed(m, sequencer)
-        fetch = self.loads["weights"]() if self.loads else Store(e.program.weights, IntFormat(e.program.weight_bits))
-        m.d.comb += [fetch.en.eq(1), fetch.addr.eq(sequencer.weight)]
+        if e.shared:
+            fetch = SharedStore(e.shared, e.machine.lanes, e.program.weight_bits, self.boots)
+            m.d.comb += [getattr(fetch, name).eq(getattr(self, name)) for name in load_ports(e.shared) if self.boots]
+        else:
+            fetch = self.loads["weights"]() if self.loads else Store(e.program.weights, IntFormat(e.program.weight_bits))
+            m.d.comb += fetch.en.eq(1)
+        m.d.comb += fetch.addr.eq(sequencer.weight)
         return fetch
 
     def _fed(self, m: Module, sequencer) -> Feed:
@@ -153,21 +165,19 @@ class Engine(wiring.Component):
         return norm
 
     def _shared(self, m: Module, factors, channel, norm: NormUnit | None):
-        """What all lanes get alike, as first and as second factor."""
+        """What all lanes get alike, as first and as second factor; 0 where they choose another."""
         e = self.encoded
         a, b = Signal(signed(e.a_bits), name="a_shared"), Signal(signed(e.b_bits), name="b_shared")
-        m.d.comb += [a.eq(Mux(factors.a == A.CHANNEL, channel, factors.constant)),
-                     b.eq(Mux(factors.b == B.CHANNEL, channel, factors.constant))]
-        if norm is None:
-            return a, b
-        used = {micro.b for micro in e.micros}
-        parts = {B.TOTAL: norm.total, B.TOTAL_LOW: norm.total[:8], B.TOTAL_HIGH: norm.total[8:].as_signed()}
-        with m.If(factors.a == A.ENTRY):
-            m.d.comb += a.eq(norm.entry)
-        with m.Switch(factors.b):
-            for key in sorted(used & set(parts)):
-                with m.Case(key):
-                    m.d.comb += b.eq(parts[key])
+        firsts, seconds = {A.CHANNEL: channel, A.CONSTANT: factors.constant}, {B.CHANNEL: channel, B.CONSTANT: factors.constant}
+        if norm is not None:
+            firsts |= {A.ENTRY: norm.entry, A.MINUS: norm.minus, A.SCALED_LOW: norm.scaled[:PIECE],
+                       A.SCALED_HIGH: norm.scaled[PIECE:].as_signed()}
+            seconds |= {B.TOTAL: norm.total, B.TOTAL_LOW: norm.total[:PIECE], B.TOTAL_HIGH: norm.total[PIECE:].as_signed()}
+        for factor, key, choices in ((a, "a", firsts), (b, "b", seconds)):
+            with m.Switch(getattr(factors, key)):
+                for choice in sorted({getattr(micro, key) for micro in e.micros if micro.works} & set(choices)):
+                    with m.Case(choice):
+                        m.d.comb += factor.eq(choices[choice])
         return a, b
 
     def _give(self, m: Module, sequencer, post) -> None:

@@ -91,7 +91,7 @@ class Interpreter:
     def _step(self, i, op, k, to, lane, decays, row, channel, w, scalars, place, zero) -> None:
         """A micro-operation."""
         if op.to is To.ROW:
-            lane["kept"] = row
+            lane["kept"] = row << op.constant
         if op.to is To.INDEX:
             lane["index"] = int(channel[0, 0])  # a batch of one
         if not op.works:
@@ -121,7 +121,11 @@ class Interpreter:
     def _first(self, i, op, lane, decays, channel, w, scalars):
         if op.a in (A.DECAY, A.DECAY_UP):
             return decays[0] << (self._split(i) if op.a is A.DECAY_UP else 0)
-        return {A.WEIGHT: w, A.CHANNEL: channel, A.CONSTANT: op.constant, A.ENTRY: scalars[1], A.KEPT: lane["kept"]}[op.a]
+        if op.a in (A.SCALED_LOW, A.SCALED_HIGH):
+            scaled = scalars[1] * i.norm.channels
+            return scaled >> PIECE if op.a is A.SCALED_HIGH else scaled & (1 << PIECE) - 1
+        return {A.WEIGHT: w, A.CHANNEL: channel, A.CONSTANT: op.constant, A.ENTRY: scalars[1], A.MINUS: -scalars[1],
+                A.KEPT: lane["kept"]}[op.a]
 
     def _second(self, i, op, held, row, channel, scalars, state):
         if B.STATE <= op.b <= B.STATE_HIGH:

@@ -5,76 +5,77 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
+from emamba.base.formats import Rounding
+
 from ..blocks.activation import PIECEWISE_LATENCY, piecewise_linear
 from ..kit.block import shape_of
 from ..kit.datapath import Pipeline, bounded, requantize
 from .decays import Decay
 from .encode import Encoded
 from .micro import PIECE, A, Acc, B, To
+from .shared_store import WORD
 
 
 class Lane(wiring.Component):
     """Factors in the cycle after the issue, then product, sum, capture. `factors`, `adds` and `captures` say what a
     micro-operation asks for in these cycles; `a_shared` and `b_shared` are what all lanes get alike.
 
-    With `write`, `new_state` is the sum as a state. `sum` may drain.
+    With `write`, `new_state` is the sum as a state. `sum` may drain. Of a small engine, the decay is word `place` of a memory
+    that lanes share; it is `taken` from `entry`; `odd` lanes ask for it two cycles later.
     """
 
-    def __init__(self, encoded: Encoded):
-        e = self.encoded = encoded
-        self.shared = {"a": {A.CHANNEL, A.CONSTANT, A.ENTRY},
+    def __init__(self, encoded: Encoded, odd: bool = False):
+        e, self.odd = encoded, odd
+        self.encoded = e
+        self.shared = {"a": {A.CHANNEL, A.CONSTANT, A.ENTRY, A.MINUS, A.SCALED_LOW, A.SCALED_HIGH},
                        "b": {B.CHANNEL, B.CONSTANT, B.TOTAL, B.TOTAL_LOW, B.TOTAL_HIGH}}
         super().__init__({
-            "a": In(3), "b": In(4), "zero": In(1), "row_kept": In(1), "adds": In(1), "acc": In(2), "decays": In(1),
+            "a": In(4), "b": In(4), "zero": In(1), "row_kept": In(1), "adds": In(1), "acc": In(2), "decays": In(1),
             "to": In(3), "scan": In(range(max(2, len(e.decays)))),
             "weight": In(signed(e.program.weight_bits)), "row": In(signed(e.value_bits)),
             "a_shared": In(signed(e.a_bits)), "b_shared": In(signed(e.b_bits)), "state": In(signed(e.state_bits)),
-            "sum": Out(signed(e.sum_bits)), "new_state": Out(signed(e.state_bits)),
-        })
+            "constant": In(e.micro["constant"].shape), "sum": Out(signed(e.sum_bits)), "new_state": Out(signed(e.state_bits)),
+        } | ({"place": Out(range(e.shared.depth)), "entry": In(WORD), "taken": In(1)} if e.shared else {}))
 
     def elaborate(self, platform):
         m = Module()
-        self._tables(m)
         e, micros = self.encoded, [micro for micro in self.encoded.micros if micro.works]
-        held, kept, product = Signal(signed(e.held_bits)), Signal(signed(e.kept_bits)), Signal(signed(e.a_bits + e.b_bits))
-        decay = self._by_scan(m, "decay", signed(e.decay_bits), [self._decay(m, k, d, product) for k, d in enumerate(e.decays)])
-        rounded = self._by_scan(m, "rounded", signed(e.rounded_bits), [
-            requantize(m, self.state, d.op.a_bar.frac, d.op.h, d.op.rounding, fits=d.certified) for d in e.decays])
+        held, kept, product = (Signal(signed(bits), name=name, reset_less=name == "product") for name, bits in (
+            ("held", e.held_bits), ("kept", e.kept_bits), ("product", e.a_bits + e.b_bits)))
+        decay = self._shared_decay(m, product) if e.shared else self._own_decay(m, product)
         split = e.split
         a_choices = {A.WEIGHT: self.weight, A.KEPT: kept, A.DECAY: decay, A.DECAY_UP: decay.shift_left(split)}
         b_choices = {B.ROW: self.row, B.HELD: held, B.HELD_LOW: held[:PIECE], B.HELD_HIGH: held[PIECE:].as_signed(),
-                     B.STATE: rounded, B.STATE_LOW: rounded[:split] if split else Const(0),
-                     B.STATE_HIGH: rounded[split:].as_signed(), B.WIDE: self.state, B.WIDE_LOW: self.state[:PIECE],
-                     B.WIDE_HIGH: self.state[PIECE:].as_signed()}
+                     B.WIDE: self.state, B.WIDE_LOW: self.state[:PIECE]} | self._states(m)
         a, b = Signal(signed(e.a_bits)), Signal(signed(e.b_bits))
         for name, factor, choices, shared in (("a", a, a_choices, self.a_shared), ("b", b, b_choices, self.b_shared)):
             chosen = Signal.like(factor, name=f"{name}_chosen")
-            m.d.comb += chosen.eq(shared)
             with m.Switch(getattr(self, name)):
                 for key in sorted({getattr(micro, name) for micro in micros} - self.shared[name]):
                     with m.Case(key):
                         m.d.comb += chosen.eq(choices[key])
-            m.d.sync += factor.eq(Mux(self.zero, 0, chosen) if name == "b" else chosen)
+            own = chosen | shared  # which is 0 where another factor is chosen
+            m.d.sync += factor.eq(Mux(self.zero, 0, own) if name == "b" else own)
 
         m.d.sync += product.eq(a * b)
         base = Signal(signed(e.sum_bits))
         term = self._by_scan(m, "term", signed(e.sum_bits), [
             requantize(m, self.sum, d.op.term_shift, bounded(d.op.term_bound), d.op.rounding, fits=True) for d in e.decays])
+        bases = {Acc.ADD: self.sum, Acc.RAISE: self.sum << PIECE, Acc.TERM: term}
         with m.Switch(self.acc):
-            with m.Case(Acc.ADD):
-                m.d.comb += base.eq(self.sum)
-            with m.Case(Acc.RAISE):
-                m.d.comb += base.eq(self.sum << PIECE)
-            with m.Case(Acc.TERM):
-                m.d.comb += base.eq(term)
+            for acc in sorted(e.accs & set(bases)):
+                with m.Case(acc):
+                    m.d.comb += base.eq(bases[acc])
         with m.If(self.adds):
             m.d.sync += self.sum.eq(product + base)
         with m.If(self.to == To.HELD):
             m.d.sync += held.eq(self.sum)
         with m.If(self.to == To.KEPT):
             m.d.sync += kept.eq(self.sum)
-        with m.Elif(self.row_kept):
-            m.d.sync += kept.eq(self.row)
+        with m.Elif(self.row_kept), m.Switch(self.constant):
+            for up in e.row_shifts:
+                with m.Case(up) if up != e.row_shifts[-1] else m.Default():
+                    m.d.sync += kept.eq(self.row << up)
         m.d.comb += self.new_state.eq(self._by_scan(m, "stored", signed(e.state_bits), [
             requantize(m, self.sum, 0, d.op.h_wide, d.op.rounding, fits=d.certified) for d in e.decays]))
         return m
@@ -88,13 +89,61 @@ class Lane(wiring.Component):
                     m.d.comb += found.eq(value)
         return found
 
+    def _states(self, m: Module) -> dict:
+        """Parts of the state, rounded or not; where its rounded upper part begins as the wide one does, that is one of the two
+        with a carry."""
+        e, split, state = self.encoded, self.encoded.split, self.state
+        high = state[PIECE:].as_signed()
+        if split and all(d.certified and d.op.rounding is Rounding.HALF_UP and d.op.a_bar.frac == PIECE - split
+                         for d in e.decays):
+            half, upper = state[PIECE - split - 1], state[PIECE - split:PIECE]
+            joined = Signal.like(high, name="upper_state")
+            m.d.comb += joined.eq(high + (half & upper.all() & (self.b == B.STATE_HIGH)))
+            return {B.STATE_LOW: (upper + half)[:split], B.STATE_HIGH: joined, B.WIDE_HIGH: joined}
+        rounded = self._by_scan(m, "rounded", signed(e.rounded_bits), [
+            requantize(m, state, d.op.a_bar.frac, d.op.h, d.op.rounding, fits=d.certified) for d in e.decays])
+        return {B.STATE: rounded, B.STATE_LOW: rounded[:split] if split else Const(0), B.STATE_HIGH: rounded[split:].as_signed(),
+                B.WIDE_HIGH: high}
+
+    def _shared_decay(self, m: Module, product: Signal) -> Signal:
+        """Ā of the last product δ·A, which comes from the memory that lanes share."""
+        e, image, decay = self.encoded, self.encoded.shared, Signal(signed(self.encoded.decay_bits), name="decay")
+        place, near, now, tail = (Signal(shape, name=name) for name, shape in (
+            ("place_read", self.place.shape()), ("near", 1), ("near_now", 1), ("tail", decay.shape())))
+        with m.Switch(self.scan):
+            for number, each in enumerate(e.decays):
+                with m.Case(number) if number < len(e.decays) - 1 else m.Default():
+                    read, bits = self._read(m, number, each, product), each.bits
+                    m.d.comb += [place.eq(image.first + number * image.entries | Cat(read[:bits])), tail.eq(each.tail),
+                                 now.eq((read == 0) | read[bits:].all() & read[:bits].any())]
+        with m.If(self.decays):
+            m.d.sync += near.eq(now)
+        if self.odd:
+            with m.If(self.decays):
+                m.d.sync += self.place.eq(place)
+        else:
+            m.d.comb += self.place.eq(place)
+        with m.If(self.taken):
+            m.d.sync += decay.eq(Mux(near, self.entry, tail))
+        return decay
+
+    def _read(self, m: Module, number: int, decay: Decay, product: Signal) -> Signal:
+        """What exp is applied to."""
+        op = decay.op
+        p, read = Signal(shape_of(op.p), name=f"p_{number}"), Signal(shape_of(op.decay.i), name=f"read_{number}")
+        m.d.comb += [p.eq(product), read.eq(p if op.decay.i == op.p else
+                                            requantize(m, p, op.argument_shift, op.decay.i, op.rounding))]
+        return read
+
+    def _own_decay(self, m: Module, product: Signal) -> Signal:
+        self._tables(m)
+        found = [self._decay(m, k, decay, product) for k, decay in enumerate(self.encoded.decays)]
+        return self._by_scan(m, "decay", signed(self.encoded.decay_bits), found)
+
     def _decay(self, m: Module, number: int, decay: Decay, product: Signal):
         """Ā of the last product δ·A that `decays`, by a table or by segments."""
         op, pipeline = decay.op, Pipeline(m)
-        p = Signal(shape_of(op.p), name=f"p_{number}")
-        read, x = Signal(shape_of(op.decay.i), name=f"read_{number}"), Signal(shape_of(op.decay.i), name=f"argument_{number}")
-        m.d.comb += [p.eq(product), read.eq(p if op.decay.i == op.p else
-                                            requantize(m, p, op.argument_shift, op.decay.i, op.rounding))]
+        read, x = self._read(m, number, decay, product), Signal(shape_of(op.decay.i), name=f"argument_{number}")
         with m.If(self.decays):
             m.d.sync += x.eq(read)
         if not decay.tabled:

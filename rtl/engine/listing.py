@@ -52,7 +52,7 @@ def _micro(op: MicroOp) -> str:
     if op == IDLE:
         return "idle"
     if op.to is To.ROW:
-        return f"kept = x{op.x}"
+        return f"kept = x{op.x}" + f" << {op.constant}" * bool(op.constant)
     names = {A.WEIGHT: "w", A.CONSTANT: str(op.constant), A.CHANNEL: f"x{op.x}.c", A.ENTRY: "entry"}
     others = {B.ROW: f"x{op.x}", B.CHANNEL: f"x{op.x}.c", B.CONSTANT: str(op.constant)}
     product = f"{names.get(op.a, op.a.name.lower())}·{others.get(op.b, op.b.name.lower())}"

@@ -54,7 +54,8 @@ class Stream:
 class Machine:
     """`lanes` multipliers, `posts` post-processors that requantize a value a cycle each. `factor_bits`: signed bits of a
     multiplier's factors, or None for what the program needs. `rows` of values at most, `tile` tokens at a time at
-    most. `stream`: where program and weights come from a memory outside."""
+    most. `stream`: where program and weights come from a memory outside. `small`: for a device of a few thousand cells, where
+    weights and decays share memories of a single port."""
 
     lanes: int = 8
     posts: int = 0
@@ -62,6 +63,7 @@ class Machine:
     rows: int = 4096
     tile: int = 16
     stream: Stream | None = None
+    small: bool = False
 
     def __post_init__(self):
         if self.stream and self.lanes % self.stream.ports:

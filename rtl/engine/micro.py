@@ -12,9 +12,10 @@ from emamba.ops import Operator
 
 class A(IntEnum):
     """First factor of a lane: its weight; what all lanes get alike, a channel's value, a constant or a norm's entry; what it
-    keeps; a decay, and that shifted left by as many bits as a narrow multiplier lacks for the state."""
+    keeps; a decay, and that shifted left by as many bits as a narrow multiplier lacks for the state; an entry with a minus, and
+    parts of one times the number of channels."""
 
-    WEIGHT, CHANNEL, CONSTANT, ENTRY, KEPT, DECAY, DECAY_UP = range(7)
+    WEIGHT, CHANNEL, CONSTANT, ENTRY, KEPT, DECAY, DECAY_UP, MINUS, SCALED_LOW, SCALED_HIGH = range(10)
 
 
 class B(IntEnum):
@@ -33,7 +34,8 @@ class Acc(IntEnum):
 
 class To(IntEnum):
     """Where a sum goes: nowhere, to the post-processors, into a lane's HELD or KEPT, into the state, to the decays; without a
-    product, ROW puts the row that is read into KEPT, and INDEX a channel of it before the addresses of weights."""
+    product, ROW puts the row that is read, times 2^constant, into KEPT, and INDEX a channel of it before the addresses of
+    weights."""
 
     NONE, DRAIN, HELD, KEPT, STATE, DECAY, ROW, INDEX = range(8)
 

@@ -13,7 +13,8 @@ from .encode import Encoded
 
 
 class NormUnit(wiring.Component):
-    """Follows `token` at once: `total` two cycles after it, `entry` and `zeros` `operators.norms.entry_latency`.
+    """Follows `token` at once: `total` two cycles after it, `entry`, with a minus and `scaled` by the
+    number of channels, and `zeros` `operators.norms.entry_latency`.
 
     The statistics are gathered of values as they are written: `ranged` with the results of a beat, `squared` with its sums before
     the requantization; `begins` at a token's first beat, `ends` with its last. `valid` says which values of a beat count.
@@ -23,11 +24,13 @@ class NormUnit(wiring.Component):
         e = self.encoded = encoded
         posts = e.machine.posts
         self.range = data.StructLayout({"total": signed(e.total_bits), "high": signed(e.value_bits), "low": signed(e.value_bits)})
+        self.kept = data.StructLayout({"total": signed(e.total_bits), "spread": e.value_bits})
         self.square_bits = max((key.op.squares_bound.bit_length() for key in e.norms if isinstance(key.op, LayerNorm)), default=1)
         zeros = max((key.op.largest_shift for key in e.norms), default=1)
         super().__init__({
             "token": In(range(max(2, e.program.most_tokens))), "norm": In(range(max(2, len(e.norms)))),
             "total": Out(signed(e.total_bits)), "entry": Out(unsigned(max((k.op.entry_bits for k in e.norms), default=1))),
+            "minus": Out(signed(max((k.op.entry_bits for k in e.norms), default=1) + 1)), "scaled": Out(signed(e.scaled_bits)),
             "zeros": Out(range(zeros + 1)),
             "ranged": In(1), "range_begins": In(1), "range_ends": In(1), "range_valid": In(posts),
             "results": In(signed(e.final_bits)).array(posts), "range_token": In(range(max(2, e.program.most_tokens))),
@@ -48,13 +51,15 @@ class NormUnit(wiring.Component):
         with m.Switch(self.norm):
             for k, (entry, shift) in enumerate(found):
                 with m.Case(k) if k < len(found) - 1 else m.Default():
-                    m.d.comb += [self.entry.eq(entry), self.zeros.eq(shift)]
+                    m.d.comb += [self.entry.eq(entry), self.zeros.eq(shift),
+                                 self.scaled.eq(times(entry, self.encoded.norms[k].op.channels))]
+        m.d.comb += self.minus.eq(-self.entry)
         return m
 
     @staticmethod
     def _spread(pipeline: Pipeline, op, statistics, squares):
         if isinstance(op, RangeNorm):
-            return (statistics.high - statistics.low)[:op.spread_bits]
+            return statistics.spread[:op.spread_bits]
         if not op.centered:
             return squares + op.epsilon
         total = pipeline.register(statistics.total * statistics.total, "total_squared")
@@ -62,7 +67,8 @@ class NormUnit(wiring.Component):
 
     def _memory(self, m: Module, name: str, layout, ends, token, value):
         depth = max(2, self.encoded.program.most_tokens)
-        m.submodules[name] = memory = Memory(shape=layout, depth=depth, init=[])
+        attrs = {"ram_style": "block"} if self.encoded.machine.small else {}
+        m.submodules[name] = memory = Memory(shape=layout, depth=depth, init=[], attrs=attrs)
         write, read = memory.write_port(), memory.read_port()
         m.d.comb += [write.en.eq(ends), write.addr.eq(token), write.data.eq(value), read.addr.eq(self.token)]
         return read.data
@@ -84,7 +90,9 @@ class NormUnit(wiring.Component):
         m.d.comb += [now.total.eq(total), now.high.eq(high), now.low.eq(low)]
         with m.If(self.ranged):
             m.d.sync += kept.eq(now)
-        return self._memory(m, "ranges", self.range, self.ranged & self.range_ends, self.range_token, now)
+        found = Signal(self.kept, name="range_found")
+        m.d.comb += [found.total.eq(now.total), found.spread.eq(now.high - now.low)]
+        return self._memory(m, "ranges", self.kept, self.ranged & self.range_ends, self.range_token, found)
 
     def _squares(self, m: Module):
         """Sum of squares."""

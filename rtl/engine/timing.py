@@ -56,9 +56,13 @@ def steps(instruction: Instruction) -> Iterator[Step]:
                 at += 1
 
 
-def lane_faults(instruction: Instruction, machine: Machine, decay: int) -> list[str]:
+LOOKED = 3, 5
+"""Cycles from the issue of a product δ·A to those in which a small engine reads decays from the memory of its weights."""
+
+
+def lane_faults(instruction: Instruction, machine: Machine, decay: tuple[int, int]) -> list[str]:
     """What a lane would read at the wrong time, over three groups that follow each other. `decay`: cycles from a product δ·A to
-    the first micro-operation that may use its decay."""
+    the last micro-operation before which all lanes have the decay before, and to the first before which all have its own."""
     faults, ready, decays, drained = [], {"HELD": 0, "KEPT": 0, "INDEX": 0}, [], -machine.beats
     found = [step for step in steps(instruction) if step.issues]
     states = sum(step.to is To.DECAY for step in found)
@@ -69,7 +73,8 @@ def lane_faults(instruction: Instruction, machine: Machine, decay: int) -> list[
             wanted += ["INDEX"] * op.indexed
             faults += [f"{name} is read in cycle {at} and comes in {ready[name]}" for name in wanted
                        if op.works and at < ready[name]]
-            if op.works and op.a in (A.DECAY, A.DECAY_UP) and sum(come <= at for come in decays) != group * states + step.k + 1:
+            if op.works and op.a in (A.DECAY, A.DECAY_UP) and {
+                    sum(come + latency <= at for come in decays) for latency in decay} != {group * states + step.k + 1}:
                 faults.append(f"the decay that is read in cycle {at} is another state's")
             if step.to is To.INDEX:
                 ready["INDEX"] = at + INDEXED
@@ -78,10 +83,14 @@ def lane_faults(instruction: Instruction, machine: Machine, decay: int) -> list[
             elif step.to in (To.HELD, To.KEPT):
                 ready[step.to.name] = at + SUM
             elif step.to is To.DECAY:
-                decays.append(at + decay)
+                decays.append(at)
             elif step.to is To.DRAIN:
                 faults += [f"a row drains in cycle {at} while another one does"] * (at < drained + machine.beats)
                 drained = at
+    if machine.small:
+        rows = {step.at + group * instruction.group_cycles for step in found if step.op.weight for group in range(3)}
+        faults += [f"weights are read in cycle {at + later} while decays are" for at in decays for later in LOOKED
+                   if at + later in rows]
     return faults
 
 

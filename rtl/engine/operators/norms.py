@@ -38,19 +38,36 @@ class Norm(Executor):
         for stat in self.stats:
             c.gather(node.inputs[0], stat)
         deviation = self.deviation(c, op)
+        entry = entry_latency(op)
+        if deviation and c.machine.small:
+            scaled = self._at_once(c, op)
+            chain = [*idle(min(entry - 1, c.machine.beats - len(scaled))), Body(tuple(scaled))]
+        else:
+            chain = self._held(c, op, deviation)
+        before = sum(body.cycles for body in chain[:-1]) + 1  # from the first issue to the use of the entry
+        lead = max(0, entry - before)
+        c.emit(node, op, chain, operands=[c.load(node.inputs[0])], shift=op.shift, norm=op, lead=lead,
+               samples=min(lead + before - entry, lead + 1), held=op.n_bound * any(
+                   micro.to is To.HELD for body in chain for micro in body.ops),
+               bound=op.n_bound << op.entry_bits, work=node.width)
+
+    @staticmethod
+    def _at_once(c, op) -> list[MicroOp]:
+        """D·x·entry − Σx·entry in parts, so that a small engine's lanes hold no n."""
+        return [MicroOp(x=0, a=A.SCALED_HIGH, b=B.ROW), MicroOp(a=A.MINUS, b=B.TOTAL_HIGH, first=Acc.ADD),
+                MicroOp(x=0, a=A.SCALED_LOW, b=B.ROW, first=Acc.RAISE),
+                MicroOp(a=A.MINUS, b=B.TOTAL_LOW, first=Acc.ADD, to=To.DRAIN)]
+
+    @staticmethod
+    def _held(c, op, deviation: list[MicroOp]) -> list[Body]:
+        """n, where it is not the value itself, is held for its product with the entry."""
         if not deviation:
             scaled = [MicroOp(x=0, a=A.ENTRY, b=B.ROW, to=To.DRAIN)]
         elif c.narrow(bits_for(op.n_bound)):
             scaled = [MicroOp(a=A.ENTRY, b=B.HELD_HIGH), MicroOp(a=A.ENTRY, b=B.HELD_LOW, first=Acc.RAISE, to=To.DRAIN)]
         else:
             scaled = [MicroOp(a=A.ENTRY, b=B.HELD, to=To.DRAIN)]
-        chain = [Body(tuple(deviation)), *idle(SUM - 1), Body(tuple(scaled))] if deviation else [Body(tuple(scaled))]
-        before = sum(body.cycles for body in chain[:-1]) + 1  # from the first issue to the use of the entry
-        entry = entry_latency(op)
-        lead = max(0, entry - before)
-        c.emit(node, op, chain, operands=[c.load(node.inputs[0])], shift=op.shift, norm=op, lead=lead,
-               samples=min(lead + before - entry, lead + 1), held=op.n_bound,
-               bound=op.n_bound << op.entry_bits, work=node.width)
+        return [Body(tuple(deviation)), *idle(SUM - 1), Body(tuple(scaled))] if deviation else [Body(tuple(scaled))]
 
 
 @executes(RangeOperator)

@@ -5,8 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from emamba.base.errors import DesignLimit
+from emamba.base.formats import bits_for
 from emamba.ops import HeadScan as HeadOperator
 from emamba.ops import Scan as Operator
+from emamba.ops.certificate import certify
 
 from ..decays import Decay
 from ..micro import IDLE, PIECE, A, Acc, B, Body, Buffer, MicroOp, Operand, To, Walk, Zero, idle, inner
@@ -26,23 +28,27 @@ class Scan(Executor):
     def compile(self, c, node, op):
         self._refuse(op)
         decay, states = Decay.of(op), op.d_state
-        head = [MicroOp(x=DELTA, to=To.ROW), MicroOp(x=U, a=A.KEPT, b=B.ROW, to=To.HELD),
+        du = op.dt.magnitude * op.u.magnitude
+        up = max(0, -op.term_shift)  # a small engine's δ·u is aligned with the state at once
+        aligned = c.machine.small and op.term_shift <= 0 and not c.narrow(bits_for(du << up))
+        up, begin = (up, Acc.ADD) if aligned else (0, Acc.TERM)
+        latency = decay.latency(c.machine)[1]
+        head = [MicroOp(x=DELTA, constant=up, to=To.ROW), MicroOp(x=U, a=A.KEPT, b=B.ROW, to=To.HELD),
                 MicroOp(x=DELTA, weight=True, a=A.WEIGHT, b=B.ROW, to=To.DECAY),
                 MicroOp(x=U, weight=True, a=A.WEIGHT, b=B.ROW, to=To.KEPT)]
         ahead = MicroOp(x=DELTA, weight=True, a=A.WEIGHT, b=B.ROW, to=To.DECAY, skip=True)
         term = MicroOp(x=DRIVE, a=A.CHANNEL, b=B.HELD)
-        recur = {"zero": Zero.STATE, "b": B.STATE, "first": Acc.TERM, "acc": Acc.TERM}
+        recur = {"zero": Zero.STATE, "b": B.STATE, "first": begin, "acc": begin}
         if c.narrow(op.h.bits):
             low = MicroOp(state="read", a=A.DECAY, **recur | {"b": B.STATE_LOW})
             high = MicroOp(state="last", a=A.DECAY_UP, b=B.STATE_HIGH, zero=Zero.STATE, first=Acc.ADD, acc=Acc.ADD, to=To.STATE)
             step = [ahead, term, low, high]
         else:
             step = [ahead, term, MicroOp(state="last", a=A.DECAY, **recur, to=To.STATE)]
-        step += [IDLE] * (decay.latency - 2 - len(step))  # the decay of the next state must come in time
-        wait = idle(decay.latency - len(head))  # and the first one
+        step += [IDLE] * (latency - 2 - len(step))  # the decay of the next state must come in time
+        wait = idle(latency - len(head))  # and the first one
         settled = idle(SUM + 1 - states)  # the last state is written before it is read
         chain = [Body(tuple(head)), *wait, Body(tuple(step), states), *settled, *self._output(c, op)]
-        du = op.dt.magnitude * op.u.magnitude
         operands = [c.load(name, walk) for name, walk in zip(node.inputs, WALKS, strict=True)]
         self._spread(c, node, op, operands)
 
@@ -51,11 +57,13 @@ class Scan(Executor):
             rates = self._rates(own)
             return c.rows(np.concatenate([rates[:, :1], own.direct[:, None], rates[:, 1:]], 1))
 
-        c.emit(node, op, chain, operands=operands,
-               weights=weights,
-               state=c.state(c.machine.groups(node.width) * states), shift=op.y_shift, scan=op, held=du,
-               kept=max(op.dt.magnitude, op.d.magnitude * op.u.magnitude), work=node.width * (4 * states + 2),
-               bound=max(op.y_bound, (op.h.magnitude << op.a_bar.bits) + op.term_bound, du * op.B.magnitude))
+        y_bound, certificate = op.y_bound, certify(op)
+        if c.machine.small and certificate.holds:
+            y_bound -= op.d_state * op.C.magnitude * (op.h_wide.magnitude - certificate.bound)
+        c.emit(node, op, chain, operands=operands, weights=weights,
+               state=c.state(c.machine.groups(node.width) * states), shift=op.y_shift, scan=op, held=du << up,
+               kept=max(op.dt.magnitude << up, op.d.magnitude * op.u.magnitude), work=node.width * (4 * states + 2),
+               bound=max(y_bound, (op.h.magnitude << op.a_bar.bits) + op.term_bound, (du << up) * op.B.magnitude))
 
     def _refuse(self, op) -> None:
         if op.delta_b:
