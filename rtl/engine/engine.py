@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Array, Module, Mux, Signal, signed
 from amaranth.lib import wiring
-from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from emamba.base.formats import IntFormat
 
 from ..kit.block import PLAIN, Beat, BlockOptions, Port
+from ..kit.shared import Ram, Shared
 from ..kit.streams import Fifo
 from .feed import Feed
 from .lanes import Lane
@@ -61,12 +61,10 @@ class Engine(wiring.Component):
         issue, i = sequencer.issue, sequencer.instruction
 
         # Memories: values, weights, state.
-        m.submodules.values = values = Memory(shape=unsigned(lanes * bits), depth=sequencer.rows, init=[])
-        read, write = values.read_port(), values.write_port(granularity=bits)
+        m.submodules.values = values = Ram(sequencer.rows, lanes, bits)
         m.submodules.weights = fetch = self._weights(m, sequencer)
-        m.submodules.states = states = Memory(shape=unsigned(lanes * e.state_bits), depth=sequencer.states, init=[])
-        recall, store = states.read_port(), states.write_port()
-        m.d.comb += [read.addr.eq(sequencer.x), recall.addr.eq(sequencer.state)]
+        m.submodules.states = states = Ram(sequencer.states, 1, lanes * e.state_bits)
+        m.d.comb += [values.read_addr.eq(sequencer.x), states.read_addr.eq(sequencer.state)]
 
         # The pipeline: factors, product, sum, capture.
         factors, products, adding, captured = (Signal(issue.shape(), name=f"issue_{n}") for n in range(1, 5))
@@ -76,7 +74,7 @@ class Engine(wiring.Component):
             held = Signal.like(sequencer.state, name=f"state_row_{n}")
             m.d.sync += held.eq(state_rows[-1])
             state_rows.append(held)
-        row = [read.data.word_select(k, bits).as_signed() for k in range(lanes)]
+        row = [values.read_data.word_select(k, bits).as_signed() for k in range(lanes)]
         channel = Signal(signed(bits))
         m.d.comb += channel.eq(Array(row)[factors.lane])
         if any(micro.to is To.INDEX for micro in e.micros):
@@ -88,7 +86,8 @@ class Engine(wiring.Component):
         norm = self._norm(m, sequencer, post)
         a_shared, b_shared = self._shared(m, factors, channel, norm)
         for k in range(lanes):
-            m.submodules[f"lane_{k}"] = lane = Lane(e, bool(k % 2))
+            lane = Lane(e, bool(k % 2))
+            m.submodules[f"lane_{k}"] = Shared(lane, "lane", (e, e.shared and k % 2))
             if e.shared:
                 m.d.comb += [fetch.places[k].eq(lane.place), lane.entry.eq(fetch.entries[k]), lane.taken.eq(fetch.takes[k % 2]),
                              fetch.looks.eq(adding.to == To.DECAY)]
@@ -98,11 +97,12 @@ class Engine(wiring.Component):
                 lane.adds.eq(adding.works), lane.acc.eq(adding.acc), lane.decays.eq(adding.to == To.DECAY),
                 lane.to.eq(captured.to), lane.scan.eq(i.scan), lane.row.eq(row[k]), lane.a_shared.eq(a_shared),
                 lane.b_shared.eq(b_shared), lane.weight.eq(fetch.data.word_select(k, program.weight_bits)),
-                lane.state.eq(recall.data.word_select(k, e.state_bits)), post.sums[k].eq(lane.sum),
-                store.data.word_select(k, e.state_bits).eq(lane.new_state),
+                lane.state.eq(states.read_data.word_select(k, e.state_bits)), post.sums[k].eq(lane.sum),
+                states.write_data.word_select(k, e.state_bits).eq(lane.new_state),
             ]
         m.d.comb += [
-            store.addr.eq(state_rows[4]), store.en.eq(captured.to == To.STATE), post.capture.eq(captured.to == To.DRAIN),
+            states.write_addr.eq(state_rows[4]), states.write_en.eq(captured.to == To.STATE),
+            post.capture.eq(captured.to == To.DRAIN),
             *(getattr(post, f"{end}_{what}").eq(getattr(captured, f"{end}_{what}"))
               for end in ("first", "last") for what in ("group", "token")),
             *(getattr(post, name).eq(getattr(sequencer, name))
@@ -114,12 +114,12 @@ class Engine(wiring.Component):
         takes = self.i.valid & sequencer.take
         beat = Mux(takes, sequencer.input_beat, post.beat)
         m.d.comb += [sequencer.given.eq(self.i.valid), sequencer.first.eq(self.i.payload.first), self.i.ready.eq(sequencer.take),
-                     write.addr.eq(Mux(takes, sequencer.input_row, post.row))]
+                     values.write_addr.eq(Mux(takes, sequencer.input_row, post.row))]
         for k in range(lanes):
             value = Signal(signed(bits), name=f"written_{k}")
             m.d.comb += [value.eq(Mux(takes, self.i.payload.data[k % posts], post.results[k % posts])),
-                         write.data.word_select(k, bits).eq(value),
-                         write.en[k].eq((takes | post.write) & (beat == k // posts))]
+                         values.write_data.word_select(k, bits).eq(value),
+                         values.write_en[k].eq((takes | post.write) & (beat == k // posts))]
         self._give(m, sequencer, post)
         self._show(m, post)
         return m

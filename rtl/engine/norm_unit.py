@@ -83,10 +83,10 @@ class NormUnit(wiring.Component):
             m.d.comb += x.eq(value)
             counts = self.range_valid[k]
             total = total + Mux(counts, x, 0)
-            if k == 0:
-                high, low = Mux(start | (x > high), x, high), Mux(start | (x < low), x, low)
-            else:
-                high, low = Mux(counts & (x > high), x, high), Mux(counts & (x < low), x, low)
+            highest, lowest = (Signal(signed(self.encoded.value_bits), name=f"{what}_{k}") for what in ("high", "low"))
+            above, below = (start | (x > high), start | (x < low)) if k == 0 else (counts & (x > high), counts & (x < low))
+            m.d.comb += [highest.eq(Mux(above, x, high)), lowest.eq(Mux(below, x, low))]
+            high, low = highest, lowest
         m.d.comb += [now.total.eq(total), now.high.eq(high), now.low.eq(low)]
         with m.If(self.ranged):
             m.d.sync += kept.eq(now)

@@ -15,6 +15,7 @@ from emamba.base import processes
 from emamba.base.errors import ToolFailed
 
 from .block import Spec
+from .shared import Foreign, collected
 
 # `proc` turns every process into assigns and flip-flops: event-driven simulators keep the `always @*` blocks, which Yosys would
 # write without it, at X until an input changes. Names that Yosys made are renumbered: Icarus takes a function with such an
@@ -48,18 +49,20 @@ def uncollected() -> Iterator[None]:
 def to_verilog(component: Elaboratable | Spec, name: str = "top", platform=None) -> str:
     """Verilog-2005 of `component`, elaborated for `platform`."""
     component = component.build() if isinstance(component, Spec) else component
-    with uncollected():
+    with uncollected(), collected() as shared:
         text = rtlil.convert(component, name=name, platform=platform, emit_src=False)
+        for own, part in shared.components.values():
+            text += rtlil.convert(part, name=own, platform=platform, emit_src=False).replace("attribute \\top 1\n", "")
     try:
         found = find_yosys(lambda version: version >= (0, 40))
     except YosysError as error:
         raise ToolFailed(f"Yosys does not write the design: {str(error).splitlines()[0]}") from None
     own = hasattr(found, "YOSYS_PACKAGE")  # -P: not what lies in the current folder under its name
     command = [sys.executable, "-P", "-m", found.YOSYS_PACKAGE] if own else [require_tool(found.YOSYS_BINARY)]
-    done = processes.run([*command, "-q", "-"], input=SCRIPT.format(rtlil=text))
+    done = processes.run([*command, "-q", "-"], input=SCRIPT.format(rtlil=text + "".join(map(Foreign.rtlil, shared.foreign))))
     if done.returncode:
         raise ToolFailed(f"Yosys does not write the design: {(done.stderr.splitlines() or ['no message'])[0]}")
-    return FOREIGN.sub("", done.stdout)
+    return FOREIGN.sub("", done.stdout) + "".join(f"\n{foreign.verilog}" for foreign in shared.foreign)
 
 
 INSTANCE = re.compile(r"^  (\\\S+|\w+) +(\\\S+|\w+) \($", re.M)

@@ -1,0 +1,113 @@
+"""Parts of a design that are modules of their own in its Verilog: what it has many times, and memories without contents."""
+
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A module that is written as Verilog: `ports` are their widths, below 0 of an output."""
+
+    name: str
+    ports: tuple[tuple[str, int], ...]
+    verilog: str
+
+    def rtlil(self) -> str:
+        """Its ports alone."""
+        wires = "".join(f"  wire width {abs(bits)} {'input' if bits > 0 else 'output'} {k} \\{port}\n"
+                        for k, (port, bits) in enumerate(self.ports, 1))
+        return f"attribute \\blackbox 1\nmodule \\{self.name}\n{wires}end\n"
+
+
+@dataclass
+class Collected:
+    """The modules that a design's text needs beside its own: components by name and by whom they are of, and those written as
+    Verilog."""
+
+    components: dict[tuple, tuple[str, wiring.Component]] = field(default_factory=dict)
+    foreign: dict[Foreign, None] = field(default_factory=dict)
+
+
+_COLLECTED: ContextVar[Collected | None] = ContextVar("collected", default=None)
+
+
+@contextmanager
+def collected() -> Iterator[Collected]:
+    """While a design is converted."""
+    found = Collected()
+    token = _COLLECTED.set(found)
+    try:
+        yield found
+    finally:
+        _COLLECTED.reset(token)
+
+
+class Shared(Elaboratable):
+    """`component`, elaborated once for all that are `of` the same where Verilog is written, else each for itself. `name`: how the
+    module's name begins.
+
+    Its registers keep their values in a reset that a ResetInserter adds around it.
+    """
+
+    def __init__(self, component: wiring.Component, name: str, of: Hashable):
+        self.component, self.name, self.of = component, name, of
+
+    def elaborate(self, platform):
+        found = _COLLECTED.get()
+        if found is None:
+            return self.component
+        first = (f"{self.name}_{len(found.components)}", self.component)
+        name, elaborated = found.components.setdefault((self.name, self.of), first)
+        if elaborated is not self.component:
+            self.component._MustUse__used = True  # else Amaranth warns that nothing elaborates it
+        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        for path, member, value in self.component.signature.flatten(self.component):
+            ports[f"{'o' if member.flow is Out else 'i'}_{'__'.join(map(str, path))}"] = value
+        return Instance(name, **ports)
+
+
+class Ram(wiring.Component):
+    """`depth` words of `lanes` × `bits` bits, of which none is read before it is written: `read_data` is the word at `read_addr`
+    a cycle later, as it was before a write in that cycle; `write_en` has a bit a lane.
+
+    Verilog of an Amaranth memory would have a line a word to clear it.
+    """
+
+    def __init__(self, depth: int, lanes: int, bits: int):
+        self.depth, self.lanes, self.bits = depth, lanes, bits
+        super().__init__({
+            "read_addr": In(range(depth)), "read_data": Out(lanes * bits), "write_addr": In(range(depth)),
+            "write_data": In(lanes * bits), "write_en": In(lanes)})
+
+    def elaborate(self, platform):
+        found = _COLLECTED.get()
+        if found is not None:
+            return self._instance(found)
+        m = Module()
+        m.submodules.storage = storage = Memory(shape=unsigned(self.lanes * self.bits), depth=self.depth, init=[])
+        read, write = storage.read_port(), storage.write_port(granularity=self.bits)
+        m.d.comb += [read.addr.eq(self.read_addr), self.read_data.eq(read.data), write.addr.eq(self.write_addr),
+                     write.data.eq(self.write_data), write.en.eq(self.write_en)]
+        return m
+
+    def _instance(self, found: Collected) -> Instance:
+        name = f"ram_{self.depth}x{self.lanes}x{self.bits}"
+        place, width = len(self.read_addr), self.lanes * self.bits
+        writes = "".join(f"    if (write_en[{k}]) storage[write_addr][{k * self.bits} +: {self.bits}] <= "
+                         f"write_data[{k * self.bits} +: {self.bits}];\n" for k in range(self.lanes))
+        ports = {"clk": 1, "read_addr": place, "read_data": -width, "write_addr": place, "write_data": width,
+                 "write_en": self.lanes}
+        declared = ", ".join(f"{'input' if bits > 0 else 'output reg'} [{abs(bits) - 1}:0] {port}"
+                             for port, bits in ports.items())
+        found.foreign[Foreign(name, tuple(ports.items()), (
+            f"module {name}({declared});\n  reg [{width - 1}:0] storage [0:{self.depth - 1}];\n"
+            f"  always @(posedge clk) begin\n    read_data <= storage[read_addr];\n{writes}  end\nendmodule\n"))] = None
+        return Instance(name, i_clk=ClockSignal(), i_read_addr=self.read_addr, o_read_data=self.read_data,
+                        i_write_addr=self.write_addr, i_write_data=self.write_data, i_write_en=self.write_en)
