@@ -11,9 +11,9 @@ from emamba.artifact import load
 from emamba.datasets.tokens import executor_tokens
 from emamba.run.integer import IntegerModel, answers
 from flow.cli import main
+from flow.compare import compare
 from rtl.kit import packing
 from rtl.plan.planner import Request, plan
-from rtl.plan.schedule import Schedule
 from sim.executor import RtlExecutor
 
 pytestmark = pytest.mark.slow
@@ -65,19 +65,17 @@ def test_rtl_equals_the_integer_model(name):
         np.testing.assert_array_equal(values, expected[key], err_msg=key)
 
 
-def test_rtl_equals_the_integer_model_on_every_test_frame(tmp_path):
-    result = tmp_path / "compare.json"
-    assert main(["compare", MARS, "--backends", "int,rtl", "--cycles-per-token", "20", "--json", str(result)]) == 0
-    report = json.loads(result.read_text())
-    assert (report["frames"], report["mismatches"]) == (7984, 0)
-    assert set(report["keys"]) == set(Schedule(load(MARS), 20).blocks)
-    assert all(key["values"] and not key["mismatches"] for key in report["keys"].values())
-
-
 @pytest.fixture(scope="module")
 def rtl():
-    """The design that `compare` builds."""
+    """The design that `emamba compare` builds."""
     return RtlExecutor(load(MARS), 20, trace=True)
+
+
+def test_rtl_equals_the_integer_model_on_every_test_frame(rtl):
+    found = compare(rtl.artifact, ("int", "rtl"), (IntegerModel(rtl.artifact).run, rtl.run), frames(rtl.artifact, None))
+    assert (found.frames, found.mismatches) == (7984, 0)
+    assert set(found.keys) == set(rtl.schedule.blocks)
+    assert all(key.values and not key.mismatches for key in found.keys.values())
 
 
 def frames(artifact, count):
