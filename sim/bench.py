@@ -28,6 +28,7 @@ from rtl.kit.emit import to_verilog
 
 from . import tools
 
+SETTLE = 64
 STALLED = 2
 """Sequences that play under stalls and after a reset, of however many play at full speed: stalls change no values."""
 VISIBLE = ("*__*", "*_clk", "*_rst")
@@ -52,6 +53,12 @@ class Bench:
         """Runs all tests on each simulator, of a simulator in `only` those that match; a failed one raises."""
         run_together(name, {name: self}, simulators, build_dir, only)
 
+    @property
+    def settle(self) -> int:
+        """Cycles after the last expected beat in which a surplus beat would show: what a beat takes, or the longest wait for one."""
+        waits = [max([cycles[0], *np.diff(cycles)]) if cycles else SETTLE for cycles in self.cycles.values()]
+        return min(SETTLE, 8 + int(max(waits, default=SETTLE)))
+
     def spec(self, name: str) -> dict:
         outputs = {
             name: {"beats": _hex(words), "masks": _hex(self.masks[name]), "cycles": self.cycles.get(name)}
@@ -66,6 +73,7 @@ class Bench:
             "stalled": {name: int(len(words) * self.share) for name, words in (*self.stimulus.items(), *self.expected.items())},
             "seed": self.seed,
             "idle_cycles": self.idle_cycles,
+            "settle": self.settle,
             "timeout_cycles": self.idle_cycles + 20 * (beats + longest),
         }
 

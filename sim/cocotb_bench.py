@@ -17,7 +17,6 @@ from cocotb.triggers import ClockCycles, FallingEdge, RisingEdge
 CASES = json.loads(Path(os.environ["EMAMBA_BENCH"]).read_text())
 PERIOD = 2  # ns
 STALLS = [(25, 25), (60, 60), (60, 0), (0, 60)]  # percent of the cycles, on the inputs and on the outputs
-SETTLE = 64  # cycles after the last expected beat in which a surplus beat would show
 
 
 class Stream:
@@ -146,7 +145,7 @@ class Run:
         falling, rising = FallingEdge(self.clk), RisingEdge(self.clk)
         wanted = sum(len(stream.beats) for stream in self.streams)
         cycle = idle = moved = 0
-        while (moved < wanted or idle < SETTLE) if cycles is None else cycle < cycles:
+        while (moved < wanted or idle < self.spec["settle"]) if cycles is None else cycle < cycles:
             for stream in self.streams:
                 stream.drive()
             await falling

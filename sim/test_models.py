@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 ONLY = {"icarus": r"full_speed|random_stalls/.*rates=1|reset_in_traffic/.*rates=1"}
 """One test of each kind: Icarus takes ten times as long as Verilator, and runs all tests of every block."""
-CASES = [("emamba-image", 19), ("standard-sequence", 18), ("emamba-per-token", 9), ("standard-one-channel", 2),
+CASES = [("emamba-layer-norm", 19), ("standard-rms-norm", 18), ("emamba-per-token", 9), ("standard-one-channel", 2),
          ("emamba-per-token", Machine(5))]
 
 
