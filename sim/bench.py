@@ -55,7 +55,7 @@ class Bench:
 
     @property
     def settle(self) -> int:
-        """Cycles after the last expected beat in which a surplus beat would show: what a beat takes, or the longest wait for one."""
+        """Cycles after the last expected beat in which a surplus beat would show: the longest wait for a beat, and some."""
         waits = [max([cycles[0], *np.diff(cycles)]) if cycles else SETTLE for cycles in self.cycles.values()]
         return min(SETTLE, 8 + int(max(waits, default=SETTLE)))
 
