@@ -10,13 +10,18 @@ from emamba.api import IMPORTED, calibrated
 from emamba.artifact import Artifact, load
 from emamba.base.errors import InputError
 from emamba.config import ModelConfig, QuantizeConfig, Recipe, validate
-from emamba.datasets.metrics import data_figures
+from emamba.datasets.metrics import data_figures, figures
 from emamba.datasets.tokens import executor_tokens
 from emamba.io.tensor_files import read_array
 from emamba.quantization.fold import fold
 from emamba.quantization.quantize import Checkpoint, calibration_tokens, quantize, read_model
 from emamba.run.executors import make_executor, predict
 from emamba.run.integer import record_golden
+
+from .verdict import agreement_part
+
+JUDGED, JUDGED_WORK = 64, 10**10
+"""Sequences that tell how far an import is from float, and multiplications of them, at most."""
 
 
 def quantized(name: str, checkpoint: Path, settings: QuantizeConfig, folder: Path | None,
@@ -49,6 +54,18 @@ def _read(checkpoint: Path, folded: bool) -> Checkpoint:
         return model
     graph, weights = fold(model.graph, model.weights)
     return replace(model, graph=graph, weights=weights)
+
+
+def agreement(artifact: Artifact, data: np.ndarray) -> dict:
+    """How far an artifact is from float on the first sequences of what it was calibrated on; of text, both perplexities."""
+    weights, task = sum(value.size for value in artifact.weights.values()), artifact.config.task
+    tokens = executor_tokens(data[:max(1, min(JUDGED, JUDGED_WORK // (weights * artifact.config.tokens)))], artifact.config)
+    answers = {backend: predict(artifact, backend, make_executor(artifact, backend), tokens) for backend in ("float", "int")}
+    found = agreement_part(task, answers["float"], answers["int"])
+    if task == "next_token" and artifact.config.input == "tokens" and answers["int"].ndim == 3 and data.shape[1] > 1:
+        ids = data[:len(tokens), 1:].astype(np.int64)
+        found |= {backend: figures(task, value[:, :-1], ids)["perplexity"] for backend, value in answers.items()}
+    return found
 
 
 def measure(artifact: Artifact, data: datasets.Dataset) -> dict[str, dict]:
@@ -90,4 +107,5 @@ def calibration(data: datasets.Dataset, model: ModelConfig, settings: QuantizeCo
 
 def _trained(record: dict) -> dict:
     """What an artifact keeps of a checkpoint's record."""
-    return {key: record[key] for key in ("recipe", "parameters", "epoch", "history", "seed", "torch") if key in record}
+    kept = ("recipe", "parameters", "epoch", "history", "seed", "torch", "baseline")
+    return {key: record[key] for key in kept if record.get(key) is not None}

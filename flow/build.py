@@ -27,6 +27,8 @@ from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from flow import micro
 from flow.organization import STREAMED, add_engine, machine_of
+from flow.verdict import built as judged
+from flow.verdict import lines
 from rtl.engine.listing import listing
 from rtl.engine.machine import MOST_LANES, Machine
 from rtl.engine.schedule import EngineSchedule
@@ -211,14 +213,16 @@ def build(options: argparse.Namespace) -> int:
             "resources": resources | planned.report(),
             "notes": [*notes, *caveats],
         }
+        report["verdict"] = judged(schedule, clock_mhz, report["resources"], artifact)
         (temporary / RECORD).write_text(json.dumps(report), encoding="utf-8")
     kept = foreign(out, RECORD)
     if hasattr(target, "run") and (notes := target.run(out.resolve())):
         report["notes"] = [*notes, *(note for note in report["notes"] if note != target.UNRUN)]
         change_record(out, RECORD, {"notes": report["notes"]})
     print(f"{options.target} of {artifact.name}: {schedule.period} cycles per token, {schedule.cycles_per_frame} per frame, "
-          f"latency {schedule.latency} cycles, {schedule.multipliers} multipliers, utilization {report['utilization']:.1%}")
+          f"latency {schedule.latency} cycles, {schedule.multipliers} multipliers {report['utilization']:.1%} busy")
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+    print("\n".join(lines(report["verdict"])))
     for note in report["notes"]:
         print(f"note: {note}")
     if kept:

@@ -63,7 +63,7 @@ def test_evaluate(run, tmp_path, backend, low, high):
     status, out = run("evaluate", MARS, "--data", DATA, "--backend", backend, "--limit", 20, "--json", path)
     result = json.loads(path.read_text())
     assert status == 0
-    assert set(result) == {"metric", "value", "unit", "figures", "samples", "backend", "seconds", "data"}
+    assert set(result) == {"metric", "value", "unit", "figures", "samples", "backend", "seconds", "data", "baseline"}
     told = {key: result[key] for key in ("metric", "unit", "samples", "backend", "data")}
     assert told == {"metric": "rmse", "unit": "cm", "samples": 20, "backend": backend, "data": NOTE}
     assert low < result["value"] < high and result["value"] == result["figures"]["rmse"] > result["figures"]["mae"]
@@ -228,9 +228,24 @@ def test_missing_artifact_and_data(run, tmp_path):
     run("evaluate", MARS, "--data", DATA, "--split", "train", sentence="data set mars has no train part here: get featuremap_…")
 
 
+def test_targets_beside_inputs(run, small, tmp_path):
+    """Figures of an artifact that names no data set."""
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(5, 8, 8, 5)))
+    np.save(tmp_path / "y.npy", np.zeros((5, 57)))
+    given = ["--inputs", tmp_path / "x.npy"]
+    status, printed = run("evaluate", small, *given, "--targets", tmp_path / "y.npy", "--backend", "float")
+    assert status == 0 and printed.startswith("float: MAE ") and "targets of y.npy" in printed
+    run("evaluate", small, *given, sentence="figures need targets: give them by --targets FILE beside --inputs")
+    np.save(tmp_path / "y.npy", np.zeros((3, 57)))
+    run("evaluate", small, *given, "--targets", tmp_path / "y.npy",
+        sentence="…y.npy has 3 targets and …x.npy 5 sequences: give as many")
+    run("evaluate", small, "--targets", tmp_path / "y.npy", sentence="--targets go with --inputs: the data set has its own")
+
+
 def test_artifact_without_a_data_set(run, tmp_path):
     save(random_artifact(SMALL), tmp_path / "a")
-    run("evaluate", tmp_path / "a", sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on")
+    run("evaluate", tmp_path / "a", sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on: "
+        "give --inputs")
     save(replace(random_artifact(SMALL), data={"name": "maps", "split": None}), tmp_path / "a")
     run("evaluate", tmp_path / "a", sentence="unknown data set 'maps'; known: …")
 
@@ -327,7 +342,9 @@ def test_quantize_then_evaluate(run, tmp_path, monkeypatch):
     lines = printed.splitlines()
     assert status == 0 and lines[0].startswith("float: MAE ") and lines[1].startswith("int: MAE ")
     assert re.fullmatch(r"block0\.y: the state cannot overflow \(bound \d+ of 8388607\)", lines[2])
-    assert lines[3] == f"{out}: digest {artifact.digest[:16]}" and len(lines) == 4
+    assert lines[3] == f"{out}: digest {artifact.digest[:16]}" and lines[4] == "verdict:"
+    assert lines[5].endswith(" as float (nearly the same); does NOT beat the mean, 9.931 (test part)")
+    assert artifact.record["verdict"]["figure"]["int"] == figures["int"]["rmse"]
     for backend in ("float", "int"):
         run("evaluate", out, "--backend", backend, "--json", tmp_path / "r.json")
         assert json.loads((tmp_path / "r.json").read_text())["figures"] == figures[backend]

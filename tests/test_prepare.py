@@ -172,16 +172,16 @@ def test_trivial_models():
     x = random.normal(size=(300, 4, 2)).astype(np.float32)
     data = made(x, x[:, -1, :1] * 2 + 1, unit_scale=100)
     found = measure(data, {part: np.zeros((100, 1)) for part in PARTS})
-    assert found.metric == "rmse" and found.best == "linear fit" and found.value < 1 < found.figures["mean"]
-    assert found.figures["last value"] > 200 and Baseline.read(found.report()) == found
+    assert found.metric == "rmse" and found.best == "linear fit" and found.value() < 1 < found.figures["mean"]["test"]
+    assert found.figures["last value"]["test"] > 200 and Baseline.read(found.report()) == found
     classes = (x[:, :, 0].mean(1) > 0.4).astype(np.int64)
     found = measure(made(x, classes))
-    assert found.metric == "accuracy" and found.figures["most frequent class"] == 1 - classes[200:].mean()
-    assert found.value > found.figures["most frequent class"]
+    assert found.metric == "accuracy" and found.figures["most frequent class"]["test"] == 1 - classes[200:].mean()
+    assert found.value() > found.figures["most frequent class"]["test"]
     each = measure(made(x, (x[:, :, 1] > 0).astype(np.int64)))
-    assert each.best == "linear fit" and each.value > 0.9
+    assert each.best == "linear fit" and each.value("validate") > 0.9
     text = measure(made(random.integers(0, 5, (300, 4)), random.integers(0, 5, (300, 4))))
-    assert text.metric == "perplexity" and 4.9 < text.value < 5.1
+    assert text.metric == "perplexity" and 4.9 < text.value() < 5.1
     assert measure(made(x[:0], classes[:0])) is None
     for wrong in (None, {}, {"figures": {}, "best": "x"}, {"figures": {"x": "y"}, "best": "x"}):
         assert Baseline.read(wrong) is None

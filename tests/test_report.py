@@ -27,7 +27,7 @@ from rtl.plan.schedule import Schedule
 from sim.models import random_artifact, random_inputs
 from sim.recorder import Recording
 
-SECTIONS = {"artifact", "data", "accuracy", "pipeline", "stalls", "resources", "pareto", "formats", "drift", "units",
+SECTIONS = {"verdict", "artifact", "data", "accuracy", "pipeline", "stalls", "resources", "pareto", "formats", "drift", "units",
             "certificate", "sensitivity"}
 
 
@@ -61,7 +61,8 @@ def found():
 
 def test_figures(found):
     artifact, tokens, targets, report = found
-    assert set(report) == SECTIONS and all(report[name]["how"] for name in SECTIONS - {"artifact", "data"})
+    assert set(report) == SECTIONS and all(report[name]["how"] for name in SECTIONS - {"artifact", "data", "verdict"})
+    assert report["verdict"]["rate"]["cycles_per_token"] == 8
     json.dumps(report, allow_nan=False)
     rows = {row["executor"]: row for row in report["accuracy"]["rows"]}
     for backend in ("float", "int"):

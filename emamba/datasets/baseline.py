@@ -24,15 +24,18 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True)
 class Baseline:
-    """The figure of each trivial model on the test part, and the model that is best on the validation part."""
+    """The figure of each trivial model on validation and test part, and the model that is best on the validation part."""
 
     metric: str
     best: str
-    figures: dict[str, float] = field(default_factory=dict)
+    figures: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def value(self, part: str = "test") -> float:
+        return self.figures[self.best][part]
 
     @property
-    def value(self) -> float:
-        return self.figures[self.best]
+    def parts(self) -> set[str]:
+        return set(self.figures[self.best])
 
     def report(self) -> dict:
         return {"metric": self.metric, "best": self.best, "figures": self.figures}
@@ -42,9 +45,11 @@ class Baseline:
         """What `report` gave; None for anything else."""
         if not isinstance(found, dict) or not isinstance(values := found.get("figures"), dict) or found.get("best") not in values:
             return None
-        if not all(isinstance(value, int | float) and np.isfinite(value) for value in values.values()):
+        if not all(isinstance(each, dict) and each.keys() <= {"validate", "test"} and
+                   all(isinstance(value, int | float) and np.isfinite(value) for value in each.values())
+                   for each in values.values()):
             return None
-        return cls(str(found.get("metric")), str(found["best"]), {str(name): float(value) for name, value in values.items()})
+        return cls(str(found.get("metric")), str(found["best"]), values)
 
 
 def task_of(data: Dataset) -> str:
@@ -73,7 +78,7 @@ def measure(data: Dataset, last: dict[str, Array] | None = None) -> Baseline | N
     except InputError:  # a class that is not in the training part
         return None
     best = max(found, key=lambda name: sign * found[name]["validate"])
-    return Baseline(metric, best, {name: value["test"] for name, value in found.items()})
+    return Baseline(metric, best, found)
 
 
 def _classes(data: Dataset) -> int:

@@ -87,5 +87,5 @@ def write(found: Prepared, folder: Path) -> list[str]:
 
 def told(baseline: Baseline) -> str:
     """A line on the trivial models."""
-    each = ", ".join(f"{name} {value:.4g}" for name, value in baseline.figures.items())
+    each = ", ".join(f"{name} {value['test']:.4g}" for name, value in baseline.figures.items())
     return f"trivial models, {baseline.metric} on the test part: {each}; the one to beat is the {baseline.best}"

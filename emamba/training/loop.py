@@ -27,6 +27,8 @@ from ..base import progress as said
 from ..base.errors import Diverged, InputError, OutputError, SettingError
 from ..config import Recipe
 from ..datasets import Dataset
+from ..datasets.baseline import Baseline
+from ..datasets.baseline import measure as trivial_models
 from ..datasets.metrics import BETTER, data_figures, log_likelihood
 from ..datasets.recordings import window_starts
 from ..datasets.tokens import to_tokens
@@ -34,6 +36,7 @@ from ..graph import build_graph
 from ..graph.parameters import check_tensors
 from ..io.files import alone, check_regular, write_file
 from ..quantization.quantize import CHECKPOINT_VERSION
+from .advice import advice
 from .augmentation import augment, mix, recut
 from .network import Network
 from .windows import Order
@@ -42,6 +45,8 @@ GRADIENT_NORM = 1.0
 """Gradients are scaled down to this norm."""
 SLICE = 4096
 """Samples that are standardized at a time."""
+SEEN = 1024
+"""Training sequences, evenly spaced, on which it is seen whether a model overfits."""
 TOKENS = 1 << 16
 """Tokens that are predicted at a time, of up to 512 sequences: bounds the memory."""
 
@@ -348,6 +353,9 @@ def _write_checkpoint(recipe: Recipe, model: Network, data: Dataset, scaling: Sc
         "validate": measure(data.x_validate, data.y_validate),
         "test": measure(data.x_test, data.y_test),
     }
+    seen = slice(SEEN) if model.config.carried else slice(None, None, -(-len(data.x_train) // SEEN))
+    results["train"] = measure(data.x_train[seen], data.y_train[seen])
+    trivial = Baseline.read(data.baseline) or trivial_models(data)
     if data.test_seen is not None:
         results["test_seen_subjects"] = measure(data.x_test[data.test_seen], data.y_test[data.test_seen])
     record = {
@@ -363,10 +371,12 @@ def _write_checkpoint(recipe: Recipe, model: Network, data: Dataset, scaling: Sc
         "epoch": state.best + 1,
         "history": state.history,
         "figures": results,
+        "baseline": trivial and trivial.report(),
         "seconds": round(state.seconds, 1),
         "torch": torch.__version__,
         "seed": recipe.train.seed,
     }
+    record["advice"] = advice(recipe, record)
     weights = {key: value.detach().contiguous() for key, value in model.state_dict().items()}
     write_file(out / "checkpoint.safetensors", lambda path: save_file(weights, path))
     _write_json(out / "checkpoint.json", record)

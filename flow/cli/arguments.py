@@ -16,7 +16,7 @@ from ..organization import add_engine, machine_of
 PARTS = ("test", "validate", "train")
 OUTPUTS = ("out", "json", "vcd", "plot")
 """Options that name what is written."""
-INPUTS = ("inputs", "calibration", "config", "sensitivity", "stalls", "data", "search")
+INPUTS = ("inputs", "targets", "calibration", "config", "sensitivity", "stalls", "data", "search")
 """Options that name what is read; other paths are arguments."""
 LARGE = 10**9
 """More than anybody means."""

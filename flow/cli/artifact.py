@@ -101,11 +101,16 @@ def _import(options: argparse.Namespace) -> int:
         return 0
     record = {"import": {"notes": list(model.notes)}}
     codec = plain_codec(model.config)
-    return save_artifact(calibrated(options.out.name, model.config, model.weights, codec, ids, wanted, record), options.out)
+    from ..artifacts import agreement
+
+    artifact = calibrated(options.out.name, model.config, model.weights, codec, ids, wanted, record)
+    return save_artifact(artifact, options.out, agreement=agreement(artifact, ids))
 
 
 def _quantize(options: argparse.Namespace) -> int:
-    from ..artifacts import known_settings, quantized, quantized_on
+    from emamba.io.tensor_files import read_array
+
+    from ..artifacts import agreement, known_settings, quantized, quantized_on
 
     check_artifact_folder(options.out)
     wanted = settings(options, known_settings(options.checkpoint))
@@ -115,8 +120,8 @@ def _quantize(options: argparse.Namespace) -> int:
         raise SettingError("--auto-width judges the model as it is: quantize with --fold first, then that artifact with "
                            "--auto-width")
     if options.calibration:
-        return save_artifact(quantized_on(options.out.name, options.checkpoint, wanted, options.calibration, options.fold),
-                             options.out)
+        artifact = quantized_on(options.out.name, options.checkpoint, wanted, options.calibration, options.fold)
+        return save_artifact(artifact, options.out, agreement=agreement(artifact, read_array(options.calibration)))
     if options.auto_width:
         wanted = _chosen_widths(options, wanted)
     return measure_and_save(*quantized(options.out.name, options.checkpoint, wanted, options.data, options.fold),

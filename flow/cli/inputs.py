@@ -31,7 +31,9 @@ def settings(options: argparse.Namespace, base: QuantizeConfig | None = None) ->
 def sequences(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarray, np.ndarray, datasets.Dataset]:
     """Tokens and targets of the part of the artifact's data set that is asked for, or of --inputs."""
     if getattr(options, "inputs", None):
-        return _given(options.inputs, artifact, options.limit)
+        return _given(options.inputs, getattr(options, "targets", None), artifact, options.limit)
+    if getattr(options, "targets", None):
+        raise SettingError("--targets go with --inputs: the data set has its own")
     if not {"name", "split"} <= set(artifact.data):
         remedy = ": give --inputs" if hasattr(options, "inputs") else ""
         raise InputError(f"{options.artifact} does not name a data set, so there is nothing to run it on{remedy}")
@@ -42,15 +44,25 @@ def sequences(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarr
     return executor_tokens(x, artifact.config), y, data
 
 
-def _given(file: Path, artifact: Artifact, limit: int | None) -> tuple[np.ndarray, np.ndarray, datasets.Dataset]:
-    """Tokens of the inputs in a file, as a data set without targets."""
+def _given(file: Path, wanted: Path | None, artifact: Artifact,
+           limit: int | None) -> tuple[np.ndarray, np.ndarray, datasets.Dataset]:
+    """Tokens of the inputs in a file, as a data set with the targets of another one or without any."""
     from emamba.api import check_data
     from emamba.io.tensor_files import read_array
 
     x = read_array(file)
     check_data(x, artifact.config)
-    x, none = x[:limit], x[:0]
-    return executor_tokens(x, artifact.config), none, datasets.Dataset(file.name, "given", "no targets", *[none] * 4, x, none)
+    x, none, y, note = x[:limit], x[:0], x[:0], "no targets"
+    if wanted:
+        y, note = read_array(wanted)[:limit], f"targets of {wanted.name}"
+        if len(y) != len(x):
+            raise InputError(f"{wanted} has {len(y)} targets and {file} {len(x)} sequences: give as many")
+        if (y.dtype.kind in "iu") == (artifact.config.task == "regression"):
+            raise InputError(f"{wanted} is an array of {y.dtype}: the task {artifact.config.task} needs "
+                             + ("values" if artifact.config.task == "regression" else "integers"))
+        if artifact.config.task == "regression" and y.ndim == 1:
+            y = y[:, None]
+    return executor_tokens(x, artifact.config), y, datasets.Dataset(file.name, "given", note, *[none] * 4, x, y)
 
 
 def source_of(data: datasets.Dataset) -> str:

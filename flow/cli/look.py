@@ -14,6 +14,7 @@ from emamba.io.files import write_file
 from emamba.run.executors import predict
 
 from ..executors import BACKENDS, make_executor
+from ..verdict import baseline_of, figure_part
 from .arguments import Commands, add_cycles, add_design, add_sequences, command, design_of
 from .inputs import sequences, source_of
 from .output import write_json
@@ -22,8 +23,9 @@ from .output import write_json
 def add(commands: Commands) -> None:
     sub = command(commands, "evaluate", _evaluate, "the task's figures on real data",
                   "emamba evaluate models/mars --backend int")
-    add_sequences(sub, given=False)
+    add_sequences(sub)
     add_design(sub)
+    sub.add_argument("--targets", type=Path, metavar="FILE", help="with --inputs: what the model should give, in a .npy file")
     sub.add_argument("--backend", choices=BACKENDS, default="int")
     sub = command(commands, "compare", _compare, "compare two executors at every trace key",
                   "emamba compare models/mars --backends int,rtl")
@@ -56,16 +58,21 @@ def add(commands: Commands) -> None:
 def _evaluate(options: argparse.Namespace) -> int:
     artifact = load(options.artifact)
     tokens, targets, data = sequences(options, artifact)
+    if not len(targets):
+        raise SettingError("figures need targets: give them by --targets FILE beside --inputs")
     executor = make_executor(artifact, options.backend, cycles_per_token=design_of(options))
     start = time.monotonic()
     values = predict(artifact, options.backend, executor, tokens, meter(len(tokens), "sequences"))
     seconds = time.monotonic() - start
     measured = data_figures(artifact.config.task, values, targets, data)
     metric, _ = BETTER[artifact.config.task]
+    baseline = None if options.inputs or options.split == "train" else baseline_of(data, artifact.record)
+    figure = figure_part(artifact.config.task, data.unit, {"int": measured}, baseline, options.split)
     write_json(options.json, {
         "metric": metric, "value": measured[metric], "unit": data.unit, "figures": measured, "samples": len(tokens),
-        "backend": options.backend, "seconds": round(seconds, 3), "data": source_of(data)})
-    print(f"{options.backend}: {words(measured, data.unit)} on {len(tokens)} sequences ({source_of(data)})")
+        "backend": options.backend, "seconds": round(seconds, 3), "data": source_of(data), "baseline": figure.get("baseline")})
+    beside = f"; {figure['baseline']['name']}: {figure['baseline']['value']:.4g}" if "baseline" in figure else ""
+    print(f"{options.backend}: {words(measured, data.unit)} on {len(tokens)} sequences ({source_of(data)}){beside}")
     return 0
 
 

@@ -9,6 +9,7 @@ from emamba.io.files import check_replaceable, write_file
 from emamba.io.tensor_files import read_array
 from emamba.quantization.quantize import read_checkpoint
 
+from ..artifacts import agreement
 from .arguments import Commands, check_artifact_folder
 from .inputs import settings
 from .output import save_artifact
@@ -80,4 +81,4 @@ def import_onnx(options: argparse.Namespace) -> int:
         data = data.transpose(0, 2, 3, 1)  # as the file itself reads them
     record = {"import": {"notes": list(model.notes)}}
     artifact = calibrated(options.out.name, model.config, model.weights, model.codec, data, wanted, record, model.graph)
-    return save_artifact(artifact, options.out)
+    return save_artifact(artifact, options.out, agreement=agreement(artifact, data))

@@ -9,11 +9,13 @@ from emamba.artifact import load
 from emamba.base.errors import InputError, ToolMissing
 from emamba.base.options import at_least
 from emamba.config import Recipe, TrainConfig, load_toml, validate
+from emamba.datasets.baseline import Baseline
 from emamba.datasets.metrics import words
 from emamba.datasets.tokens import executor_tokens
 from emamba.quantization.quantize import read_model
 from emamba.training.settings import FinetuneConfig
 
+from ..verdict import figure_part, lines
 from .arguments import LARGE, Commands, check_artifact_folder, command
 from .output import measure_and_save
 
@@ -50,6 +52,11 @@ def _train(options: argparse.Namespace) -> int:
     record = train(recipe, options.out, options.data, threads=options.threads, start=start)
     for part in ("validate", "test")[:1 + options.test]:
         print(f"{part}: {words(record['figures'][part], record['figures']['unit'])}")
+    part = "test" if options.test else "validate"
+    figure = figure_part(recipe.model.task, record["figures"]["unit"], {"float": record["figures"][part]},
+                         Baseline.read(record["baseline"]), part)
+    print("\n".join([*lines({"figure": figure}), *(f"  {sentence}" for sentence in record["advice"])]))
+    print(f"next: emamba quantize {options.out} --out models/{options.out.name}" + f" --data {options.data}" * bool(options.data))
     return 0
 
 

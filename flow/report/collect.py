@@ -16,13 +16,14 @@ from emamba.ops.certificate import certify
 from emamba.run.executors import predict
 from emamba.run.integer import IntegerModel
 from emamba.run.reference import Reference
-from rtl.kit.datapath import Products
 from rtl.kit.inventory import Inventory
-from rtl.plan.cost import TOOL, components, estimate
-from rtl.plan.devices import DEVICES, Device
-from rtl.plan.schedule import Realization, Schedule
+from rtl.plan.cost import TOOL, components
+from rtl.plan.devices import DEVICES
+from rtl.plan.schedule import Schedule
 
 from ..executors import make_executor
+from ..verdict import FOLDINGS, Estimator, baseline_of, estimator, figure_part, shares, verdict
+from ..verdict import lines as verdict_lines
 from . import profiling
 
 Array = np.ndarray
@@ -32,8 +33,6 @@ TRACED = 64
 TRACED_VALUES = 1 << 22
 """Of their states, at most: bounds the memory."""
 BINS = 60
-FOLDINGS = (1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
-"""T of the designs that are weighed against each other."""
 
 
 def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *, cycles_per_token: int = 20,
@@ -52,7 +51,7 @@ def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *,
                      "tokens": config.tokens, "weights": int(sum(value.size for value in artifact.weights.values()))},
         "data": source,
     }
-    schedule = Schedule(artifact, cycles_per_token)
+    schedule, at = Schedule(artifact, cycles_per_token), estimator(artifact)
     cycles_per_token = schedule.period  # what is built
     step("accuracy")
     report["accuracy"] = _accuracy(artifact, tokens, targets, data, backends, cycles_per_token)
@@ -60,9 +59,13 @@ def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *,
     report["pipeline"] = _pipeline(schedule)
     report["stalls"] = _stalls(stalls)
     step("resources")
-    report["resources"] = _resources(artifact, cycles_per_token)
+    report["resources"] = _resources(at, cycles_per_token)
     step("pareto")
-    report["pareto"] = _pareto(artifact)
+    report["pareto"] = _pareto(at)
+    step("verdict")
+    measured = {row["executor"]: row["figures"] for row in report["accuracy"]["rows"] if row["figures"]}
+    figure = figure_part(config.task, data.unit, measured, baseline_of(data, artifact.record)) if measured else None
+    report["verdict"] = verdict(artifact, figure, cycles_per_token=cycles_per_token, at=at)
     step("formats")
     traced = Reference(artifact.graph, artifact.weights).run(artifact.codec.standardize(tokens[:few]))
     integers = IntegerModel(artifact).run(artifact.codec.encode(tokens[:few], artifact.input))
@@ -128,29 +131,16 @@ def _pipeline(schedule: Schedule) -> dict:
     return {"how": "computed by the schedule; the benches check its cycles against RTL, cycle by cycle"} | report
 
 
-def _realization(device: Device) -> Realization:
-    wide = device.family == "xcup"
-    return Realization(Products.PAIRS if wide else Products.MULTIPLIERS, narrow=not wide)
-
-
-def _resources(artifact: Artifact, cycles: int) -> dict:
-    """Per device; the schedules of devices of one family are the same."""
-    found, devices = {}, {}
-    for device in DEVICES.values():
-        if device.family not in found:
-            found[device.family] = estimate(Schedule(artifact, cycles, _realization(device)), device.family)
-        devices[device.name] = {name: {"estimate": round(found[device.family][name]), "limit": limit,
-                                       "share": round(found[device.family][name] / limit, 4)}
-                                for name, limit in device.limits.items()}
+def _resources(at: Estimator, cycles: int) -> dict:
+    devices = {device.name: shares(device, at(device, cycles)[1]) for device in DEVICES.values()}
     return {"how": f"estimate at {cycles} cycles a token by the cost model fitted to {TOOL}; no vendor's tool was run",
             "devices": devices}
 
 
-def _pareto(artifact: Artifact) -> dict:
+def _pareto(at: Estimator) -> dict:
     device, designs = DEVICES["zcu102"], {}
     for cycles in FOLDINGS:
-        schedule = Schedule(artifact, cycles, _realization(device))
-        found = estimate(schedule, device.family)
+        schedule, found = at(device, cycles)
         designs[schedule.period] = {
             "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
             "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
@@ -212,7 +202,7 @@ def lines(report: dict) -> list[str]:
     """The report for a terminal."""
     artifact, pipeline = report["artifact"], report["pipeline"]
     result = [f"{artifact['name']}: {artifact['weights']} weights, {artifact['tokens']} tokens a sequence, digest "
-              f"{artifact['digest'][:16]}", "", f"Accuracy ({report['accuracy']['how']})"]
+              f"{artifact['digest'][:16]}", *verdict_lines(report["verdict"]), "", f"Accuracy ({report['accuracy']['how']})"]
     result += [f"  {row['executor']:6} {words(row['figures'], report['accuracy']['unit']) or 'no figures'}; {row['how']}"
                for row in report["accuracy"]["rows"]]
     result += ["", f"Pipeline ({pipeline['how']})",

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from emamba.datasets.metrics import words
 
+from ..verdict import lines as verdict_lines
 from .charts import Plot, bars, heat, number
 from .profiling import unit_plots
 
@@ -21,7 +22,8 @@ def page(report: dict) -> str:
                               trim_blocks=True,
                               lstrip_blocks=True)
     drawn = {name: Markup("".join(draw(report))) for name, draw in DRAWN.items()}
-    return environment.get_template("report.html.j2").render(report, drawn=drawn, words=words, number=number)
+    judged = verdict_lines(report["verdict"])[1:]
+    return environment.get_template("report.html.j2").render(report, drawn=drawn, judged=judged, words=words, number=number)
 
 
 def _pipeline(report: dict) -> list[str]:

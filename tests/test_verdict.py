@@ -1,0 +1,72 @@
+"""The verdict: figures against what is trivial, what hardware does and takes, and what it says of it."""
+
+import numpy as np
+import pytest
+
+from emamba.config import Recipe, validate
+from emamba.datasets.baseline import Baseline
+from emamba.training.advice import advice
+from flow import verdict
+from rtl.plan.devices import DEVICES
+from rtl.plan.planner import FILL
+from rtl.plan.schedule import Schedule
+from sim.models import random_artifact
+
+BASELINE = Baseline("rmse", "linear fit", {"mean": {"validate": 3.0, "test": 3.0}, "linear fit": {"validate": 1.0, "test": 1.2}})
+
+
+@pytest.fixture(scope="module")
+def artifact():
+    return random_artifact("emamba-image")
+
+
+def test_figures_against_what_is_trivial():
+    found = verdict.figure_part("regression", "cm", {"float": {"rmse": 1.0}, "int": {"rmse": 1.1}}, BASELINE)
+    assert found == {"metric": "rmse", "unit": "cm", "part": "test", "float": 1.0, "int": 1.1, "beats_baseline": True,
+                     "baseline": {"name": "linear fit", "value": 1.2}}
+    assert verdict.lines({"figure": found})[1] == \
+        "  RMSE 1.1 cm as integers, RMSE 1 cm as float (+10.0%); beats the linear fit, 1.2 (test part)"
+    worse = verdict.figure_part("regression", "", {"float": {"rmse": 1.1}}, BASELINE, "validate")
+    assert not worse["beats_baseline"] and "does NOT beat the linear fit, 1 (validate" in verdict.lines({"figure": worse})[1]
+    other = verdict.figure_part("classification", "", {"int": {"accuracy": 0.5}}, BASELINE)
+    assert "baseline" not in other
+
+
+def test_hardware(artifact):
+    at = verdict.estimator(artifact)
+    found = verdict.verdict(artifact, cycles_per_token=4, at=at)
+    schedule = Schedule(artifact, 4, verdict.realization(DEVICES["zcu102"]))
+    assert found["rate"]["cycles_per_frame"] == schedule.cycles_per_frame
+    assert found["rate"]["frames_per_second"] == 125e6 / schedule.cycles_per_frame
+    assert list(found["fits"]) == list(DEVICES)
+    for name, cycles in found["fits"].items():
+        usual = [T for T in verdict.FOLDINGS if at(DEVICES[name], T)[0].period <= (cycles or 0)]
+        limits = DEVICES[name].limits.items()
+        fitting = [all(at(DEVICES[name], T)[1][key] <= FILL * limit for key, limit in limits) for T in usual]
+        assert cycles is None or (fitting and fitting[-1] and not any(fitting[:-1]))
+    text = "\n".join(verdict.lines(found))
+    assert "LUT" in text and "frames a second" in text and "can overflow" in text
+
+
+def test_agreement():
+    real = np.random.default_rng(0).normal(size=(4, 3))
+    found = verdict.agreement_part("classification", real, real)
+    assert found == {"sequences": 4, "same_answer": 1.0, "relative_error": 0.0}
+    text = verdict.lines({"agreement": found | {"float": 3.0, "int": 3.5}})[1]
+    assert text.endswith("same answer as the float model in 100.0%, an error of 0.00% of the outputs' spread; perplexity 3.5, "
+                         "float 3")
+
+
+@pytest.mark.parametrize("train, validation, best, words", [
+    (0.5, 0.9, 5, ["it overfits, rmse 0.5 on the training part", "set train.dropout, jitter, raise train.weight_decay (0.01)"]),
+    (0.9, 0.9, 5, []),
+    (0.9, 0.9, 10, ["it was still learning", "model.pool = 'last' suits forecasts"]),
+    (1.4, 1.5, 5, ["it does not beat the linear fit, rmse 1 on the validation part", "raise train.epochs (10)"]),
+])
+def test_advice(train, validation, best, words):
+    model = {"form": "emamba", "input": "sequence", "features": 1, "length": 4, "d_model": 4, "dt_rank": 1, "d_state": 2,
+             "blocks": 1, "task": "regression", "outputs": 1}
+    recipe = validate(Recipe, {"data": {"name": "x"}, "model": model, "train": {"epochs": 10}}, "recipe")
+    said = "; ".join(advice(recipe, {"figures": {"train": {"rmse": train}, "validate": {"rmse": validation}}, "epoch": best,
+                                     "history": [{}] * 10, "baseline": BASELINE.report()}))
+    assert all(word in said for word in words) and bool(said) == bool(words)
