@@ -78,7 +78,7 @@ def test_tutorial(tmp_path):
     assert result.returncode == 0, result.stderr
     assert "\n0 mismatches\n" in result.stdout
     figures = dict(re.findall(r"^(float|int): MAE \S+, RMSE (\S+)$", result.stdout, re.MULTILINE))
-    assert result.stdout.count("; beats the linear fit, 0.117") >= 2  # in the verdict, after training and quantization
+    assert result.stdout.count("; beats the linear fit, ") >= 2  # after training and quantization
     assert float(figures["int"]) < 0.1 and abs(float(figures["int"]) / float(figures["float"]) - 1) < 0.2
     assert {"top.v", "self_test.tcl", "report.json"} <= {path.name for path in (tmp_path / "build/pump").iterdir()}
     assert {"report.html", "report.json"} <= {path.name for path in tmp_path.iterdir()}
