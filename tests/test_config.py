@@ -1,5 +1,6 @@
 """TOML configurations: every fault is one sentence that points at the key."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import pytest
 from emamba.base.errors import EmambaError
 from emamba.base.formats import Rounding
 from emamba.config import ModelConfig, QuantizeConfig, Recipe, load_toml, validate
+from emamba.meanings import MEANINGS
+from flow import cli
+from flow.cli.words import SCHEMAS
 
 pytestmark = pytest.mark.quick
 
@@ -250,3 +254,14 @@ def test_configurations_do_not_change():
     config = ModelConfig(**SEQUENCE | REST)
     with pytest.raises(ValueError, match="frozen"):
         config.d_model = 5
+
+
+def test_every_key_of_a_schema_says_what_it_means(capsys):
+    named = {}
+    for kind in SCHEMAS:
+        assert cli.main(["schema", kind]) == 0
+        schema = json.loads(capsys.readouterr().out)
+        for name, part in {**schema.get("$defs", {}), schema["title"]: schema}.items():
+            named.setdefault(name, set()).update(part.get("properties", {}))
+            assert all(key.get("description") for key in part.get("properties", {}).values()), name
+    assert all(set(keys) <= named[name] for name, keys in MEANINGS.items())

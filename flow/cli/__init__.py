@@ -13,7 +13,7 @@ from emamba.base.progress import add_voice, shown
 from emamba.graph import import_models
 
 from ..build import add_own
-from . import artifact, hardware, look, onnx, prepare, search, train, words
+from . import artifact, go, hardware, look, onnx, prepare, search, train, words
 from .arguments import check_outputs
 
 
@@ -35,7 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"emamba {_version()}")
     add_own(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (prepare, train, artifact, onnx, look, hardware, search, words):
+    for family in (go, prepare, train, artifact, onnx, look, hardware, search, words):
         family.add(commands)
     for name, sub in commands.choices.items():
         add_voice(sub)

@@ -5,6 +5,7 @@ import json
 import sys
 
 from emamba.config import QuantizeConfig, Recipe
+from emamba.meanings import explained
 from emamba.training.settings import FinetuneConfig
 
 from .arguments import Commands
@@ -28,7 +29,7 @@ def _schema(options: argparse.Namespace) -> int:
 
     kinds = {"recipe": Recipe, "quantize": QuantizeConfig, "finetune": FinetuneConfig, "search": Space}
     encoding = (getattr(sys.stdout, "encoding", None) or "").lower()
-    print(json.dumps(kinds[options.kind].model_json_schema(), indent=1, ensure_ascii=not encoding.startswith("utf")))
+    print(json.dumps(explained(kinds[options.kind].model_json_schema()), indent=1, ensure_ascii=not encoding.startswith("utf")))
     return 0
 
 
