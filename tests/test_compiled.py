@@ -2,6 +2,7 @@
 gives the same with it and without."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from emamba import datasets
 from emamba.artifact import load
 from emamba.base.errors import EmambaError
 from emamba.base.formats import IntFormat
+from emamba.config import ModelConfig
 from emamba.datasets.tokens import executor_tokens
-from emamba.ops import Linear
-from emamba.run import compiled, executors
+from emamba.ops import Conv1d, Linear, Scan
+from emamba.run import compiled, executors, lanes
 from emamba.run.compiled import IntegerLoop
 from emamba.run.executors import make_executor, predict
 from emamba.run.integer import IntegerModel
@@ -97,23 +99,42 @@ def test_exp_of_its_argument(shape, monkeypatch):
         check(artifact, random_inputs(artifact.config, 12, seed=5))
 
 
-def test_mars():
+PLAIN = ("-O1", "-std=gnu11", "-shared", "-fPIC")
+
+
+def functions(loop):
+    """Names of the C of vectors, by node."""
+    return {name: found[0] for name, op in loop.artifact.operators.items() if (found := lanes.in_lanes(op, loop))}
+
+
+def test_mars(monkeypatch, fresh):
+    """In vectors, as this machine has them and as the compiler makes them; and in the plain C."""
     artifact = load("models/mars")
     frames = executor_tokens(datasets.load("mars", "official").x_test[:20], artifact.config)
     loop = check(artifact, frames)
-    assert set(loop.types.values()) == {"int32"} and all(loop.packs(op) for op in artifact.operators.values()
-                                                         if isinstance(op, Linear))
-
-
-def test_pairs_without_vectors(monkeypatch, fresh):
-    """Products of pairs on a machine without their instruction; and a Linear whose products are not of pairs."""
-    artifact = random_artifact("emamba-odd", **SETTINGS["emamba-odd"])
-    inputs = random_inputs(artifact.config, 3, seed=5)
+    assert loop.types == {"VALUE": "int16", "SUM": "int32", "STATE": "int32"}
+    assert set(functions(loop)) == {name for name, op in artifact.operators.items() if isinstance(op, Linear | Conv1d | Scan)}
     with monkeypatch.context() as patch:
-        patch.setattr(compiled, "FLAGS", ("-O1", "-std=gnu11", "-shared", "-fPIC"))
-        check(artifact, inputs)
-    monkeypatch.setattr(IntegerLoop, "packs", lambda self, op: False)
-    check(artifact, inputs)
+        patch.setattr(compiled, "FLAGS", PLAIN)
+        check(artifact, frames[:3])
+    monkeypatch.setattr(lanes, "in_lanes", lambda op, loop: None)
+    check(artifact, frames[:3])
+
+
+@pytest.mark.parametrize("flags", [compiled.FLAGS, PLAIN], ids=["native", "plain"])
+def test_scan_in_vectors(flags, monkeypatch, fresh):
+    """States of two vectors, and channels that do not fill one; what is not in vectors."""
+    monkeypatch.setattr(compiled, "FLAGS", flags)
+    kinds = []
+    for settings in ({}, {"state_scale": "calibrated", "rounding": "truncate"},
+                     {"activation_bits": 10, "bits": {"block*.dt": 10}}, {"rounding": "half_even"}, {"input_term": "delta_b"}):
+        artifact = random_artifact(ModelConfig(**SHAPES["emamba-odd"] | {"d_state": 16}), **settings)
+        loop = check(artifact, random_inputs(artifact.config, 5, seed=5))
+        kinds.append(functions(loop).get("block0.y"))
+    assert kinds == ["scan_lanes_narrow_certified", "scan_lanes", "scan_lanes_certified", None, None]
+    monkeypatch.setattr(lanes, "certify", lambda op: SimpleNamespace(holds=False))
+    artifact = random_artifact(ModelConfig(**SHAPES["emamba-odd"] | {"d_state": 16}))
+    assert functions(check(artifact, random_inputs(artifact.config, 5, seed=5)))["block0.y"] == "scan_lanes_narrow"
 
 
 def test_limits_of_every_format():

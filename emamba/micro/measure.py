@@ -38,9 +38,9 @@ class Core:
     port: str = "cortex-m"
 
 
-def _cortex(number: str, machine: tuple[str, ...], mhz: int, *memory: int) -> Core:
+def _cortex(number: str, machine: tuple[str, ...], mhz: int, flash: int, flash_size: int, ram: int, ram_size: int) -> Core:
     """With a SysTick of so many MHz."""
-    return Core(("-mthumb", f"-mcpu=cortex-{number}"), machine, *memory, step=1000 / mhz)
+    return Core(("-mthumb", f"-mcpu=cortex-{number}"), machine, flash, flash_size, ram, ram_size, step=1000 / mhz)
 
 
 CORES = {

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..artifact import Artifact
 from ..base.errors import DesignLimit
-from ..ops import Operator, Scan, Weighted
+from ..ops import Scan, Weighted
 from ..ops.certificate import certify
 from ..run.compiled import IntegerLoop
 from .text import SHORT
@@ -93,11 +93,6 @@ class Nodes:
         if words["weight_t"] == "int8_t" and words["in0"] in ("int8_t", "int16_t") and words["sum"] == "int32_t":
             words["FAST_DOT"] = FAST.format(name=f"dot_{SHORT[words['in0']]}")
         self.functions[node.name], self.fields[node.name], self.words[node.name] = function, fields, words
-
-    @staticmethod
-    def packs(op: Operator) -> bool:
-        """Whether there is another C for a Linear of these bits."""
-        return False
 
     # -- what an operator's `c` calls -----------------------------------------------------------------------------------------
 

@@ -210,17 +210,12 @@ class Linear(Weighted):
 
     def c(self, loop):
         (out, read), lanes, depth = self.weight.shape, loop.lanes, loop.depth
-        function, kind, more = "linear", "SUM", {}
-        if loop.packs(self):
-            function, kind, depth = "linear_packed", "int16", 2
-            more = {"scratch": loop.reserve((loop.tokens, read + read % 2), "int16")} | ({} if self.dyadic else {"multiplier": 0})
         blocks = np.zeros((-(-out // lanes) * lanes, -(-read // depth) * depth), np.int64)
         blocks[:out, :read] = self.weight
         weight = blocks.reshape(-1, lanes, blocks.shape[1] // depth, depth).swapaxes(1, 2)
         bias, multiplier = (np.pad(x, (0, len(blocks) - out)) for x in (self.bias, self.multiplier))
-        return function, {"input": read, "weight": loop.pointer(weight, kind),
-                          "bias": loop.pointer(bias, "SUM"), "multiplier": loop.pointer(multiplier, "SUM"),
-                          "o": loop.format(self, self.shift, relu=self.relu)} | more
+        return "linear", {"input": read, "weight": loop.pointer(weight, "SUM"), "bias": loop.pointer(bias, "SUM"),
+                          "multiplier": loop.pointer(multiplier, "SUM"), "o": loop.format(self, self.shift, relu=self.relu)}
 
 
 @register

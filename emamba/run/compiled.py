@@ -20,13 +20,13 @@ from ..artifact import Artifact
 from ..base import processes
 from ..base.errors import DesignLimit, InputError, ToolFailed, ToolMissing
 from ..base.formats import IntFormat, Rounding
-from ..ops import Linear, Operator, Scan
+from ..ops import Operator, Scan
+from . import lanes
 from .integer import check_tokens
 
 Array = np.ndarray
 
 SOURCE = Path(__file__).with_name("compiled.c")
-PACKED = Path(__file__).with_name("packed.c")
 ARITHMETIC = Path(__file__).parents[1] / "ops" / "arithmetic.c"
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
 TOKENS = 8
@@ -37,8 +37,6 @@ LARGEST_TABLE = 1 << 24
 """Entries that a table of Ā or of an activation may have."""
 LARGEST_MEMORY = 1 << 28
 """Scratch limit of a thread, in bytes: the values of all nodes of one sequence."""
-LANES = 8
-"""Outputs of a Linear that are summed at a time, so that they stay in registers."""
 PIECES = 4
 """Of a call for each thread, so that one which finds a free core computes more."""
 
@@ -68,7 +66,7 @@ class IntegerLoop:
     """The integer model in C, for sequences of the artifact's own length. Raises EmambaError without a compiler, and for an
     artifact whose tables, values or sums are too large."""
 
-    lanes, depth = LANES, 1
+    lanes, depth = lanes.LANES, 1
     """Outputs and inputs of a Linear that are next to each other in its weights."""
     decay_entries = LARGEST_TABLE
     """Of a table of Ā by channel and δ, at most."""
@@ -89,13 +87,14 @@ class IntegerLoop:
             "SUM": _type(op.sum_bound for op in operators),
             "STATE": _type(op.state_bound for op in scans),
         }
+        if set(self.types.values()) == {"int32"} and all(op.o.min >= -(1 << 15) and op.o.max < 1 << 15 for op in operators):
+            self.types["VALUE"] = "int16"  # as `lanes.c` reads them
         self.tokens = min(TOKENS, artifact.graph.length)
         macros = {name: f"{kind}_t" for name, kind in self.types.items()} | {
             **{f"UNSIGNED_{name}": f"u{self.types[name]}_t" for name in ("SUM", "STATE")}, "PLACE": "int64_t",
             "DEPTH": self.depth, "STATES": scans[0].d_state if scans else 1, "LANES": self.lanes,
             "TOKENS": self.tokens}
-        packed = any(self.packs(op) for op in operators if isinstance(op, Linear))
-        self._library = _compile((*sources, *[PACKED] * packed), **macros)
+        self._library = _compile((*sources, *[lanes.SOURCE] * (self.types["SUM"] == "int32")), **macros)
         self._constants: list[Array] = []  # what the nodes of all threads point to
         self._size = 0  # bytes of what each thread has for itself
         self._nodes = self._make_nodes()
@@ -160,17 +159,12 @@ class IntegerLoop:
             node = Node(x=tuple(node.y for node in inputs), y=y, tokens=entry.tokens, rows=entry.reads,
                         given=entry.reads, out=op.width, block=op.width)
             if inputs:
-                function, fields = op.c(self)
+                function, fields = lanes.in_lanes(op, self) or op.c(self)
                 node.compute = ctypes.cast(self._library[function], ctypes.c_void_p)
                 for name, value in fields.items():
                     setattr(node, name, value)
             nodes[entry.name] = node
         return (Node * len(nodes))(*nodes.values())
-
-    def packs(self, op: Linear) -> bool:
-        """Whether a Linear's products are those of pairs of 16 bits, with sums of 32."""
-        types = self.types["VALUE"], self.types["SUM"]
-        return types == ("int32", "int32") and max(op.i.magnitude, int(np.abs(op.weight).max(initial=0)) + 1) <= 1 << 15
 
     # -- what an operator's `c` calls -----------------------------------------------------------------------------------------
 
