@@ -8,7 +8,7 @@ from emamba.graph import build_graph
 from emamba.quantization.quantize import quantize
 
 SHAPES: dict[str, dict] = {
-    "emamba-image": {"input": "image", "image": (4, 4, 3), "patch": (2, 2), "d_model": 6, "dt_rank": 5, "blocks": 2,
+    "emamba-image": {"input": "image", "image": (4, 4, 3), "patch": (2, 2), "d_model": 6, "dt_rank": 5, "blocks": 1,
                      "task": "regression", "outputs": 7},
     "emamba-odd": {"input": "sequence", "features": 3, "length": 7, "d_model": 17, "d_state": 5, "dt_rank": 3, "blocks": 1,
                    "d_conv": 3, "task": "classification", "outputs": 4},
@@ -19,7 +19,7 @@ SHAPES: dict[str, dict] = {
     "emamba-per-token": {"input": "tokens", "vocabulary": 11, "length": 6, "d_model": 7, "d_state": 4, "dt_rank": 3,
                          "blocks": 1, "norm": "none", "pool": "none", "task": "next_token", "outputs": 11},
     "standard-sequence": {"form": "standard", "input": "sequence", "features": 5, "length": 9, "d_model": 8, "d_state": 4,
-                          "dt_rank": 1, "blocks": 2, "task": "classification", "outputs": 5},
+                          "dt_rank": 1, "blocks": 1, "task": "classification", "outputs": 5},
     "standard-image": {"form": "standard", "input": "image", "image": (4, 6, 1), "patch": (2, 3), "d_model": 5, "d_state": 3,
                        "dt_rank": 2, "blocks": 1, "d_conv": 1, "residual": False, "task": "regression", "outputs": 1},
     "standard-tokens": {"form": "standard", "input": "tokens", "vocabulary": 5, "length": 8, "d_model": 6, "d_state": 1,

@@ -51,9 +51,9 @@ def tiny(config: ModelConfig) -> ModelConfig:
 
 
 def kind(config: ModelConfig) -> tuple:
-    """What tells models apart but for their sizes: the nodes of one block."""
+    """What tells models apart but for their sizes and the kind of their norm: the nodes of one block."""
     graph = build_graph(config.model_copy(update={"blocks": 1}))
-    return (config.input == "tokens", *((node.name, node.kind) for node in graph))
+    return (config.input == "tokens", *(node.name for node in graph))
 
 
 def shipped() -> dict[str, ModelConfig]:
@@ -72,7 +72,7 @@ def imported(settings: Settings | Config) -> Artifact:
 
 NO_NORM = ModelConfig(input="sequence", features=1, length=2, norm="none", pool="last", task="classification", outputs=1, **TINY)
 ATTENTION = ModelConfig(form="mamba2", input="sequence", features=1, length=2, head_dim=1, direction="backward", attention=2,
-                        smooth=1, task="regression", outputs=1, **TINY | {"blocks": 2})
+                        norm="layer", smooth=1, task="regression", outputs=1, **TINY | {"blocks": 2})
 ARTIFACTS = {
     **{name: lambda config=config: random_artifact(tiny(config)) for name, config in shipped().items()},
     "no norm": lambda: random_artifact(NO_NORM),
