@@ -10,21 +10,23 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import demo
 from benchmarks import __main__ as benchmarks
 from benchmarks import evaluation
+from emamba import artifact as artifacts
 from emamba.base.formats import IntFormat
 from emamba.config import ModelConfig
 from emamba.graph import build_graph
 from emamba.io.files import rows_text
 from emamba.ops import Scan
-from emamba.run.integer import IntegerModel
+from emamba.run.integer import IntegerModel, record_golden
 from flow import build, cli
 from flow.cli.words import SCHEMAS
 from flow.search.space import Space
-from sim.models import SHAPES
+from sim.models import SHAPES, random_artifact
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +39,7 @@ RUN = {"docs/tutorial.md": "test_tutorial", "docs/mistakes.md": "test_mistakes",
 """Pages all of whose examples are run, and by which test."""
 NOT_RUN = {
     ("README.md", "make demo"): "it takes minutes; test_demo runs it with few frames",
+    ("README.md", "import emamba"): "test_quickstart runs it with a small model",
     ("docs/search.md", "pip install 'emamba[search"): "hours, and MARS' training frames, which are not here",
     ("docs/search.md", "[space.model]"): "no program; test_space reads it",
     ("docs/search.md", "pip install 'psycopg"): "a database server",
@@ -95,6 +98,21 @@ def test_demo(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "\nvalues in which RTL and integer model differ: 0 of 912\n" in out
     assert built == ["zcu102", "asic"]
+
+
+def test_quickstart(tmp_path, monkeypatch, capsys):
+    """The README's lines in Python, of a small model and a target without a system."""
+    artifact = random_artifact("emamba-image")
+    record_golden(artifact, np.zeros((2, artifact.config.tokens, artifact.config.input_width)))
+    artifacts.save(artifact, tmp_path / "models/mars")
+    monkeypatch.chdir(tmp_path)
+    Path("build").mkdir()
+    page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    text = next(text for kind, text in FENCE.findall(page) if kind == "python")
+    exec(text.replace('"kv260"', '"verilog"').replace("compare()", "compare(backends=('int', 'int'))"), {})
+    out = capsys.readouterr().out
+    assert "frames a second" in out and "\n0\n" in out and Path("build/mars.html").is_file()
+    assert json.loads(Path("build/kv260/report.json").read_text(encoding="utf-8"))["verdict"]["rate"]
 
 
 def test_mistakes(capsys, monkeypatch):
