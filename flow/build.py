@@ -26,6 +26,7 @@ from emamba.io.files import change_record, check_replaceable, foreign, write_fol
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from flow import micro
+from flow.handover import hand_over
 from flow.organization import STREAMED, add_engine, machine_of
 from flow.verdict import built as judged
 from flow.verdict import lines
@@ -205,6 +206,7 @@ def build(options: argparse.Namespace) -> int:
                for name, certificate in certificates.items() if not certificate.holds]
     with write_folder(out, RECORD, RECORD) as temporary:
         resources, notes = target.write(temporary, design, clock_mhz)
+        hand_over(temporary, options.target, artifact, schedule, clock_mhz, alone=options.weights != STREAMED)
         caveats += [ESTIMATED] * bool(planned.device and system)
         caveats += surprises(options, schedule, target.CLOCK_MHZ, clock_mhz)
         report = schedule.report() | {
