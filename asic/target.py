@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from emamba.base.errors import Mismatch
+from rtl.kit import emit
 from rtl.kit.datapath import Products
 from rtl.plan.schedule import Schedule
 
@@ -50,7 +51,7 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     """Writes the target's files; returns resources and notes for the report."""
     top = verilog(schedule)
     memories = find_memories(top, {name.replace(".", "_"): block for name, block in schedule.blocks.items()})
-    (folder / "top.v").write_text(top, encoding="utf-8")
+    emit.write(folder / "top.v", top)
     period = 1e-6 / clock_mhz / (pdk.typical.seconds if pdk else 1e-9)  # constraints are in the library's unit of time
     facts = {"period": f"{period:.3f}", "delay": f"{IO_SHARE * period:.3f}"}
     _render("top.sdc", folder, facts)

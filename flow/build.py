@@ -33,6 +33,7 @@ from flow.verdict import lines
 from rtl.engine.listing import listing
 from rtl.engine.machine import MOST_LANES, Machine
 from rtl.engine.schedule import EngineSchedule
+from rtl.kit import emit
 from rtl.kit.datapath import Products
 from rtl.kit.emit import to_verilog
 from rtl.plan import devices
@@ -48,7 +49,7 @@ ESTIMATED = "the estimate is the accelerator's with its memories: packets, regis
 
 
 def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> tuple[dict, list[str]]:
-    (folder / "top.v").write_text(to_verilog(accelerator(schedule)), encoding="utf-8")
+    emit.write(folder / "top.v", to_verilog(accelerator(schedule)))
     if isinstance(schedule, EngineSchedule):
         if schedule.image:
             schedule.image.write(folder / STREAMED)
@@ -59,7 +60,8 @@ def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> 
 def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[dict, list[str]]:
     """The system as Verilog, and what software needs to know of it."""
     description = describe(system, golden_frames(system.artifact))
-    files = {"top.v": to_verilog(system), "accelerator.json": json.dumps(description) + "\n",
+    emit.write(folder / "top.v", to_verilog(system))
+    files = {"accelerator.json": json.dumps(description) + "\n",
              "registers.h": exports.c_header(), "registers.rdl": exports.systemrdl()}
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")

@@ -24,7 +24,7 @@ from emamba.base.errors import InputError, Mismatch, ToolFailed
 from emamba.io import cache
 from rtl.kit import packing
 from rtl.kit.block import Port, Spec
-from rtl.kit.emit import to_verilog
+from rtl.kit.emit import LINT, to_verilog
 
 from . import tools
 
@@ -32,7 +32,7 @@ SETTLE = 64
 STALLED = 2
 """Sequences that play under stalls and after a reset, of however many play at full speed: stalls change no values."""
 VISIBLE = ("*__*", "*_clk", "*_rst")
-VERILATOR = ["--no-public-flat-rw", "--output-split", "0", *tools.YOSYS_WARNINGS, "-CFLAGS", "-O0"]
+VERILATOR = ["--no-public-flat-rw", "--output-split", "0", "-CFLAGS", "-O0"]
 
 
 @dataclass
@@ -133,7 +133,7 @@ def simulate(what: str, simulator: str, folder: Path, verilog: str, module: str,
     results.unlink(missing_ok=True)
     sources, arguments = [Verilog(folder / "top.v")], []
     if simulator == "verilator":
-        sources, arguments = [VerilatorControlFile(folder / "visible.vlt"), *sources], VERILATOR
+        sources, arguments = [VerilatorControlFile(LINT), VerilatorControlFile(folder / "visible.vlt"), *sources], VERILATOR
     log = folder / "build.log"
     libraries = {name: cache.plain(getattr(config, name)) for name in ("libs_dir", "share_dir")}
     with mock.patch.dict(os.environ, tools.environment(simulator) | environment), mock.patch.multiple(config, **libraries):

@@ -22,13 +22,13 @@ from emamba.io import cache
 from emamba.io.files import draft, write_file
 from rtl.kit import packing
 from rtl.kit.block import Port
-from rtl.kit.emit import to_verilog
+from rtl.kit.emit import LINT, to_verilog
 
 from . import tools
 
 HARNESS, MEMORY_MODEL = (Path(__file__).with_name(name) for name in ("harness.cpp", "memory.hpp"))
 VERILATOR = ["--cc", "--exe", "--build", "-j", "2", "-O3", "--x-assign", "fast", "--x-initial", "fast", "--no-assert",
-             *tools.YOSYS_WARNINGS, "--prefix", "Vtop", "--top-module", "top", "--Mdir", "obj", "-o", "../simulation"]
+             "--prefix", "Vtop", "--top-module", "top", "--Mdir", "obj", "-o", "../simulation"]
 FAST = ["-MAKEFLAGS", "OPT_FAST=-O2 OPT_GLOBAL=-O2 OPT_SLOW=-O0", "--output-split", "20000", "--output-split-cfuncs", "2000"]
 """Two thirds of the code run once, as the simulation begins: optimizing them would double the time of the compiler."""
 PLAIN = ["-CFLAGS", "-O0", "--output-split", "0"]
@@ -179,14 +179,14 @@ def build(files: dict[str, str], build_dir: Path | None, *, fast: bool, options:
     environment = tools.verilator()
     arguments = [*VERILATOR, *(FAST if fast else PLAIN), *options]
     verilog, memories = apart(files["top.v"])
-    files = files | memories | {"top.v": verilog}
+    files = files | memories | {"top.v": verilog, LINT.name: LINT.read_text(encoding="utf-8")}
     content = "\0".join([*files.values(), *arguments, Path(environment["OBJCACHE"]).parent.name])
 
     def make(folder: Path) -> None:
         with cache.workshop(folder) as work:
             for name, text in files.items():
                 (work / name).write_text(text, encoding="utf-8")
-            command = ["verilator", *arguments, "top.v", "harness.cpp", "-CFLAGS", "-I.."]
+            command = ["verilator", *arguments, LINT.name, "top.v", "harness.cpp", "-CFLAGS", "-I.."]
             process = processes.run(command, cwd=work, env=os.environ | environment)
             said = process.stdout + process.stderr
             (work / "build.log").write_text(said, encoding="utf-8")

@@ -14,8 +14,6 @@ from emamba.io import cache
 
 SIMULATORS = ("icarus", "verilator")
 OLDEST_VERILATOR = (5, 36)  # the oldest that cocotb 2 accepts
-# Yosys widens and narrows implicitly and writes one-hot multiplexers as overlapping cases; all other warnings are errors.
-YOSYS_WARNINGS = ["-Wno-WIDTH", "-Wno-CASEOVERLAP"]
 
 SCRIPT = "compile-once"
 COMPILE_ONCE = """\

@@ -101,7 +101,7 @@ def test_baseline(measured):
 
 
 def test_files(built):
-    names = {"emamba.core", "test", "top.v", "top_macros.v", "top.sdc", "memories.json", "netlist.v", "cells.v",
+    names = {"emamba.core", "test", "lint.vlt", "top.v", "top_macros.v", "top.sdc", "memories.json", "netlist.v", "cells.v",
              "config.mk", "io.tcl",
              "README.txt", "report.json"}
     assert {path.name for path in built.iterdir()} == names

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from programs import need
+from programs import lint, need
 from test_zcu102 import SMALL
 
 from asic import target as asic
@@ -32,13 +32,13 @@ from rtl.plan.schedule import MAX_CYCLES, Realization, Schedule
 from sim.models import random_artifact, random_inputs
 
 FILES = {
-    "verilog": {"top.v", "emamba.core", "test"},
-    "zcu102": {"top.v", "self_test.v", "self_test.xdc", "self_test.tcl", "out_of_context.xdc", "out_of_context.tcl",
-               "program.tcl", "README.txt", "system", "emamba.core", "test"},
+    "verilog": {"top.v", "lint.vlt", "emamba.core", "test"},
+    "zcu102": {"top.v", "lint.vlt", "self_test.v", "self_test.xdc", "self_test.tcl", "out_of_context.xdc",
+               "out_of_context.tcl", "program.tcl", "README.txt", "system", "emamba.core", "test"},
     "zcu104": {"system", "emamba.core"},
     "kv260": {"system", "emamba.core"},
-    "asic": {"top.v", "top.sdc", "memories.json", "emamba.core", "test"},
-    "axi": {"top.v", "emamba.core", "accelerator.json", "registers.h", "registers.rdl"},
+    "asic": {"top.v", "lint.vlt", "top.sdc", "memories.json", "emamba.core", "test"},
+    "axi": {"top.v", "lint.vlt", "emamba.core", "accelerator.json", "registers.h", "registers.rdl"},
     "ulx3s": {"top.bit", "top.lpf", "accelerator.json"},
 }
 
@@ -102,6 +102,7 @@ def test_target(name, small, tmp_path, capsys):
     assert captured.err == ""
     assert f"{name} of random: 8 cycles per token, 32 per frame, latency {report['latency_cycles']} cycles, " in captured.out
     assert all(file in captured.out for file in FILES[name]) and all(note in captured.out for note in report["notes"])
+    assert name != "verilog" or lint(out / "top.v") == ""
 
 
 def test_the_plain_testbench(small, tmp_path):
@@ -186,6 +187,7 @@ def test_options_of_the_system(small, tmp_path, refuse):
                  "--state", "kept", "--bus-bits", "32"]) == 0
     description = Description.read(out / "system" / "host")
     assert description.image is not None and ESTIMATED in built(out)["notes"]
+    assert lint(out / "system" / "emamba_system.v") == ""
     fixed = Realization(decay_tables=False, products=Products.PAIRS)
     assert (out / "top.v").read_text().endswith(to_verilog(Accelerator(Schedule(artifacts.load(small), 8, fixed))))
 
@@ -328,6 +330,19 @@ def chip(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("asic")
     asic.write(folder, schedule, 250.0)
     return schedule, folder
+
+
+@pytest.mark.parametrize("chip", ["emamba-one-token"], indirect=True)
+def test_linter_finds_faults(chip, tmp_path):
+    """Nothing in a chip; a wire that nothing drives; a bit that is lost."""
+    shutil.copytree(chip[1], tmp_path, dirs_exist_ok=True)
+    verilog = tmp_path / "top.v"
+    text = verilog.read_text()
+    assert lint(verilog) == ""
+    for pattern, planted, rule in ((r"^  assign _\d+_ = .* \+ .*;\n", "", "UNDRIVEN"),
+                                   (r"^  wire \[\d+:0\] (_\d+_);\n", r"  wire \1;\n", "WIDTHTRUNC")):
+        verilog.write_text(re.sub(pattern, planted, text, count=1, flags=re.M))
+        assert f"-{rule}: top.v:" in lint(verilog)
 
 
 BENCH = """\

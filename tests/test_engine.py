@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from programs import lint
 
 from boards.describe import describe
 from boards.driver.accelerator import Accelerator
@@ -193,6 +194,7 @@ def test_build(tmp_path, capsys):
     assert main(["verilog", *engine, "--lanes", "3", "--out", str(tmp_path / "out")]) == 0, capsys.readouterr().err
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["organization"] == "engine" and report["lanes"] == 3 and report["memories"]["weights"] > 1000
+    assert lint(tmp_path / "out" / "top.v") == ""
     listed = (tmp_path / "out" / "program.txt").read_text()
     assert "block0.conv: 1 tokens × 4 rows" in listed and report["program"] == listed.splitlines()
     artifacts.save(random_artifact("standard-one-channel"), tmp_path / "small")

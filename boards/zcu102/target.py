@@ -18,6 +18,7 @@ from boards.vivado import UNRUN
 from boards.zynqmp import bundle
 from boards.zynqmp.presets import PRESETS
 from emamba.run.integer import IntegerModel
+from rtl.kit import emit
 from rtl.kit.emit import to_verilog
 from rtl.plan.accelerator import accelerator
 from rtl.plan.schedule import Schedule
@@ -81,7 +82,7 @@ def write(folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[st
     frames = golden_frames(schedule.artifact)
     answers = IntegerModel(schedule.artifact).answer(frames)
     top = to_verilog(accelerator(schedule))
-    (folder / "top.v").write_text(top, encoding="utf-8")
+    emit.write(folder / "top.v", top)
     board = Board(SelfTest(Emitted(schedule), schedule, frames, answers), CLOCKS[clock] * 1e6)
     for name, content in shell(board, clock, top).items():
         (folder / name).write_text(content, encoding="utf-8")

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import Out
 import emamba
 from boards.describe import describe, golden_frames
 from boards.vivado import UNRUN, templates
+from rtl.kit import emit
 from rtl.kit.emit import to_verilog
 from rtl.system import exports
 from rtl.system.system import System
@@ -44,9 +45,10 @@ def write(folder: Path, system: System, preset: Preset, clock_mhz: float) -> Non
     rendered = templates(__package__)
     texts = {folder / name: rendered.get_template(f"{name}.j2").render(values) for name in DESK}
     texts |= {host / name: rendered.get_template(f"{name}.j2").render(values) for name in HOST}
-    texts |= {folder / "emamba_system.v": to_verilog(system, "emamba_system"), folder / "registers.h": exports.c_header(),
+    texts |= {folder / "registers.h": exports.c_header(),
               folder / "registers.rdl": exports.systemrdl(),
               host / "accelerator.json": json.dumps(describe(system, golden_frames(system.artifact))) + "\n"}
+    emit.write(folder / "emamba_system.v", to_verilog(system, "emamba_system"))
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     for name in DRIVER:

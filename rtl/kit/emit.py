@@ -2,9 +2,11 @@
 
 import gc
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from amaranth._toolchain import require_tool
 from amaranth._toolchain.yosys import YosysError, find_yosys
@@ -26,9 +28,12 @@ read_rtlil <<rtlil
 rtlil
 hierarchy -check
 proc
-clean
+clean -purge
 write_verilog
 """
+
+LINT = Path(__file__).with_name("lint.vlt")
+"""What Verilator may say of emitted Verilog, line by line with the reason; it lies beside every Verilog file."""
 
 FOREIGN = re.compile(r"^ *\(\* (?!rom_style).*\*\)\n", re.M)
 """Attributes of Amaranth and Yosys; those for an FPGA's tools stay."""
@@ -63,6 +68,12 @@ def to_verilog(component: Elaboratable | Spec, name: str = "top", platform=None)
     if done.returncode:
         raise ToolFailed(f"Yosys does not write the design: {(done.stderr.splitlines() or ['no message'])[0]}")
     return FOREIGN.sub("", done.stdout) + "".join(f"\n{foreign.verilog}" for foreign in shared.foreign)
+
+
+def write(path: Path, verilog: str) -> None:
+    """Writes Verilog, and beside it what a linter needs to know of it."""
+    path.write_text(verilog, encoding="utf-8")
+    shutil.copyfile(LINT, path.with_name(LINT.name))
 
 
 INSTANCE = re.compile(r"^  (\\\S+|\w+) +(\\\S+|\w+) \($", re.M)
