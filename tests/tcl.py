@@ -1,4 +1,5 @@
-"""Runs a Tcl script with every command of Vivado replaced by one that is only recorded."""
+"""Runs a Tcl script with every command of Vivado replaced by one that is only recorded; of an IP's interfaces and memory maps it
+is known which there are, since Vivado infers some from the ports' names."""
 
 import subprocess
 from collections.abc import Mapping
@@ -9,8 +10,33 @@ from programs import need
 PRELUDE = """\
 set calls {}
 array set answers [list ANSWERS]
+array set there {bus_interface {} memory_map {}}
+proc infer {} {
+    foreach name [glob -nocomplain *.v] {
+        set file [open $name]
+        foreach {- port kind} [regexp -all -inline {put (\\w+)_(awvalid|tvalid);} [read $file]] {
+            lappend ::there(bus_interface) $port
+            if {$kind eq "awvalid"} {lappend ::there(memory_map) $port}
+        }
+        close $file
+    }
+}
+proc known {verb kind name} {
+    upvar #0 there($kind) names
+    if {$verb eq "get"} {return [lsearch -all -inline $names $name]}
+    if {($verb eq "add") == ($name in $names)} {error "cannot $verb $kind $name"}
+    set names [expr {$verb eq "add" ? [concat $names $name] : [lsearch -all -inline -not -exact $names $name]}]
+    return $name
+}
 proc unknown {args} {
     lappend ::calls $args
+    switch -exact [lindex $args 0] {
+        ipx::package_project {infer}
+        ipx::remove_all_bus_interface {set ::there(bus_interface) {}}
+    }
+    if {[regexp {^ipx::(add|get|remove)_(bus_interface|memory_map)s?$} [lindex $args 0] - verb kind]} {
+        return [known $verb $kind [lindex $args 1]]
+    }
     foreach key [array names ::answers] {
         if {[string match $key $args]} {return $::answers($key)}
     }

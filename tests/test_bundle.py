@@ -27,7 +27,7 @@ from sim.models import random_artifact
 
 HERTZ = "99999001"
 ANSWERS = {"get_board_parts *": "board:1.9 board:1.10", "get_property PROGRESS *": "100%", "get_property STATS.* *": "0.1",
-           "get_property CONFIG.FREQ_HZ processor/pl_clk0": HERTZ}
+           "get_property CONFIG.FREQ_HZ processor/pl_clk0": HERTZ, "make_wrapper *": "/a folder/system_wrapper.v"}
 TO_SLAVE = {"AWADDR", "AWPROT", "AWVALID", "WDATA", "WSTRB", "WVALID", "BREADY", "ARADDR", "ARPROT", "ARVALID", "RREADY",
             "TDATA", "TKEEP", "TLAST", "TVALID", "CLK", "RST", "INTERRUPT"}
 """Signals that AMBA drives from the master; the rest go back."""
@@ -105,19 +105,41 @@ def test_ip_meets_the_verilog(built):
     assert ["set_property", "name", "emamba_system", ""] in calls and calls[-2][0] == "ipx::save_core"
 
 
+def test_ip_without_what_vivado_infers(copy):
+    """The recorder infers interfaces and a memory map as Vivado does: a script that leaves one of them there stops."""
+    script = copy / "package_ip.tcl"
+    text = script.read_text()
+    removal = re.search(r"^foreach map .*?^}\n", text, re.M | re.S)[0]
+    for line, sentence in ((removal, "cannot add memory_map s_axil"),
+                           ("ipx::remove_all_bus_interface $core\n", "cannot add bus_interface s_axil")):
+        script.write_text(text.replace(line, ""))
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            tcl.run(copy, "package_ip.tcl")
+        assert sentence in caught.value.stderr
+
+
 def test_block_design(copy, built):
     """Every pin is driven once, from what exists; clocks and resets reach every cell."""
-    _, system, _ = built
+    _, system, preset = built
     calls = tcl.run(copy, "block_design.tcl", ANSWERS)
     cells = {call[-1]: call[-2] for call in calls if call[0] == "create_bd_cell"}
     assert cells.pop("accelerator") == "emamba:user:emamba_system:1.0"
-    assert cells == {name: f"xilinx.com:ip:{ip}" for name, ip in (
-        ("processor", "zynq_ultra_ps_e"), ("dma", "axi_dma"), ("control", "smartconnect"), ("memory", "smartconnect"),
-        ("interrupts", "xlconcat"), ("reset", "proc_sys_reset"))}
+    ips = {"processor": "zynq_ultra_ps_e", "dma": "axi_dma", "control": "smartconnect", "memory": "smartconnect",
+           "reset": "proc_sys_reset"}
+    pieces = {"interrupts": "concat"} | ({"fan": "slice"} if preset.fan else {})
+    inline = {name: f"xilinx.com:inline_hdl:il{piece}" for name, piece in pieces.items()}
+    assert cells == {name: f"xilinx.com:ip:{ip}" for name, ip in ips.items()} | inline
+    before = tcl.run(copy, "block_design.tcl", ANSWERS | {"get_ipdefs *": ""})  # Vivado 2024.1
+    old = {call[-1]: call[-2] for call in before if call[0] == "create_bd_cell"}
+    assert {name: old[name] for name in pieces} == {name: f"xilinx.com:ip:xl{piece}" for name, piece in pieces.items()}
+    processor, = (call[2] for call in calls if call[:2] == ["set_property", "-dict"] and call[-1] == "processor")
+    assert all(f"CONFIG.{name} {value}" in processor for name, value in preset.settings.items())
     nets = [call[1:] for call in calls if call[0] == "connect_bd_net"]
     streams = [call[1:] for call in calls if call[0] == "connect_bd_intf_net"]
     ends = [end for pair in nets + streams for end in pair]
-    assert {end.split("/")[0] for end in ends} == {*cells, "accelerator"}
+    assert {end.split("/")[0] for end in ends} == {*cells, "accelerator", *(["fan_en_b"] if preset.fan else [])}
+    xdc = (copy / "system.xdc").read_text()
+    assert re.findall(r"PACKAGE_PIN (\w+) .*get_ports (\w+)", xdc) == [(preset.fan, "fan_en_b")] * bool(preset.fan)
     for pairs in (nets, streams):
         assert len({sink for _, sink in pairs}) == len(pairs)
     assert len({end for pair in streams for end in pair}) == 2 * len(streams)
@@ -150,7 +172,7 @@ def test_build(copy, built):
     connected = [call[2] for call in calls if call[:2] == ["set_property", "board_connections"]]
     assert connected == [preset.connections] * bool(preset.connections)
     read = [call[-1] for call in calls if call[0] == "add_files" and call[-1]]
-    assert read == ["system.xdc"] and (copy / "system.xdc").is_file()
+    assert read == ["{/a folder/system_wrapper.v}", "system.xdc"] and (copy / "system.xdc").is_file()
     assert ["write_hw_platform", "-fixed", "-include_bit", "-force", "-file", "emamba.xsa"] in calls
     assert (copy / "host" / "emamba.bit").read_text().endswith(".bit")
     assert (copy / "host" / "emamba.hwh").read_text().endswith(".hwh")

@@ -118,7 +118,7 @@ def _bench(simulation: NativeSimulation, case: Target):
             plain = simulation.run(words, **settings)
             if not right(plain.output, len(case.tokens)):
                 return "value"
-            if case.cycles is not None and plain.output_cycles.tolist() != case.cycles:
+            if case.cycles is not None and not np.array_equal(plain.output_cycles, case.cycles):
                 return "cycle"
             for (seed, rates), wanted in zip(waits, usual, strict=True):
                 found = stalled(strap, seed, *rates)

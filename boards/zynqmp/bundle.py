@@ -49,6 +49,8 @@ def write(folder: Path, system: System, preset: Preset, clock_mhz: float) -> Non
               folder / "registers.rdl": exports.systemrdl(),
               host / "accelerator.json": json.dumps(describe(system, golden_frames(system.artifact))) + "\n"}
     emit.write(folder / "emamba_system.v", to_verilog(system, "emamba_system"))
+    if preset.kria:
+        texts[host / "shell.json"] = json.dumps({"shell_type": "XRT_FLAT", "num_slots": "1"}) + "\n"
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     for name in DRIVER:
