@@ -13,6 +13,11 @@ from .netlist.pdk import PATH, Pdk
 DESIGN = "emamba"
 
 
+def netlist_first(folder: Path | str) -> list[str]:
+    """Options with which LibreLane takes the folder's netlist in place of what it would synthesize."""
+    return ["--skip", "Yosys.Synthesis", "--initial-state-element-override", f"nl={folder}/netlist.v"]
+
+
 def run(folder: Path, pdk: Pdk) -> list[str]:
     """Writes `layout` in the folder, by LibreLane if its command is on PATH, else by OpenROAD-flow-scripts if FLOW_HOME names
     their folder `flow`, as they themselves call it; returns notes for the report, none where there is no OpenROAD."""
@@ -24,7 +29,8 @@ def run(folder: Path, pdk: Pdk) -> list[str]:
     target, scripts, environment = folder / "layout", os.environ.get("FLOW_HOME"), {}
     if pdk.flows.librelane and shutil.which("librelane"):
         process, cells = pdk.flows.librelane
-        command = ["librelane", "--pdk", process, "--scl", cells, "--save-views-to", str(target), "config.yaml"]
+        command = ["librelane", "--pdk", process, "--scl", cells, "--save-views-to", str(target), *netlist_first(folder),
+                   "config.yaml"]
         gds = target / "gds" / "top.gds"
     elif pdk.flows.openroad and scripts:
         command = ["make", f"--file={Path(scripts) / 'Makefile'}", f"DESIGN_CONFIG={folder / 'config.mk'}"]

@@ -72,9 +72,8 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     placed = place(planned, pdk, area["total"]["area_um2"])
     if placed:
         (folder / "top_macros.v").write_text(with_macros(top, pdk, clock_mhz), encoding="utf-8")
-    bits = [memory.words * memory.width for memory, chosen in planned if not chosen]
     facts |= {"pdk": pdk, "clock_mhz": clock_mhz, "area": area["total"], "utilization": CORE_UTILIZATION, "corners": corners,
-              "nickname": layout.DESIGN, "largest": max(bits, default=0), "order": order,
+              "nickname": layout.DESIGN, "order": order, "netlist_first": " ".join(layout.netlist_first("$PWD")),
               **_macro_facts(placed, pdk)}
     _render("README.txt", folder, facts)
     if pdk.flows.openroad:

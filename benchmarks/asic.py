@@ -180,10 +180,10 @@ def table_points(rows: list[dict]) -> list[str]:
     process = rows[0]["pdk"]
     best = min(rows, key=lambda row: row["energy_j"]["total"])
     return [f"## {process}, {CLOCKS[process]:g} MHz: area, timing and energy over T", "",
-            "MARS, the paper's shape; where T = 1, weights are wired in, the scan's recurrence takes one cycle, which limits the",
-            "clock, and idle blocks keep theirs. Every point: the mapped netlist's answers equal the integer model's in all bits",
-            "on the frames named; no cell is unmapped. Setup is before placement. Last, area × time of a frame × energy: small",
-            "is good.", "",
+            "MARS, the paper's shape; where T = 1, weights are wired in, idle blocks keep their clocks, and a small driver of a",
+            "net with a large load limits the clock, not the scan's recurrence. Every point: the mapped netlist's answers equal",
+            "the integer model's in all bits on the frames named; no cell is unmapped. Setup is before placement. Last, area ×",
+            "time of a frame × energy: small is good.", "",
             *_table("T", [(f"**{row['requested']}**" if row is best else str(row["requested"]), row) for row in rows]), "",
             "Frames compared: " + ", ".join(f"T = {row['requested']}: {row['sequences']:,}" for row in rows)
             + f". Least energy: T = {best['requested']}, {best['energy_j']['total'] * 1e9:,.1f} nJ.", "", *_blocks(best)]

