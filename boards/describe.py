@@ -55,6 +55,7 @@ def describe(system: System, frames: np.ndarray, artifact: Artifact | None = Non
         "structure": loads.structure if loads else {}, "structure_digest": loads.structure_digest if loads else "",
         "image": image, "state_words": system.state_words,
         "carried": artifact.graph.carried, "front_end": artifact.data.get("front_end"),
+        "stream": system.supply and system.supply.image.identity(),
     }
 
 

@@ -52,7 +52,7 @@ def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> 
     emit.write(folder / "top.v", to_verilog(accelerator(schedule)))
     if isinstance(schedule, EngineSchedule):
         if schedule.image:
-            schedule.image.write(folder / STREAMED)
+            schedule.image.content.tofile(folder / STREAMED)
         (folder / "program.txt").write_text(listing(schedule.program), encoding="utf-8")
     return {}, [NO_TOOL]
 
@@ -63,6 +63,8 @@ def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[di
     emit.write(folder / "top.v", to_verilog(system))
     files = {"accelerator.json": json.dumps(description) + "\n",
              "registers.h": exports.c_header(), "registers.rdl": exports.systemrdl()}
+    if system.supply:
+        system.supply.image.content.tofile(folder / STREAMED)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return {}, [NO_TOOL]
@@ -85,6 +87,8 @@ ENGINES = ("verilog", "axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets that an engine can be built for."""
 BOARDS = ("zcu102", "zcu104", "kv260")
 """Targets with one device each."""
+STREAMS = ("verilog", "axi")
+"""Targets whose engine can have ports to a memory outside."""
 SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
 """Targets whose `write` takes a `System` in place of a schedule."""
 
@@ -208,7 +212,7 @@ def build(options: argparse.Namespace) -> int:
                for name, certificate in certificates.items() if not certificate.holds]
     with write_folder(out, RECORD, RECORD) as temporary:
         resources, notes = target.write(temporary, design, clock_mhz)
-        hand_over(temporary, options.target, artifact, schedule, clock_mhz, alone=options.weights != STREAMED)
+        hand_over(temporary, options.target, artifact, schedule, clock_mhz, alone=options.weights != "streamed")
         caveats += [ESTIMATED] * bool(planned.device and system)
         caveats += surprises(options, schedule, target.CLOCK_MHZ, clock_mhz)
         report = schedule.report() | {
@@ -260,6 +264,8 @@ def _engine(options: argparse.Namespace, artifact: Artifact, machine: Machine) -
     """An engine, whose lanes decide its rate."""
     if options.target not in ENGINES:
         raise SettingError(f"--organization engine is for {', '.join(ENGINES)}, not for the target {options.target}")
+    if machine.stream and options.target not in STREAMS:
+        raise SettingError(f"--weights streamed is for {', '.join(STREAMS)}, not for the target {options.target}")
     for name in ("cycles_per_token", "multipliers", "frames_per_second", "products", "decays", "activations"):
         if getattr(options, name) is not None:
             raise SettingError(f"--{name.replace('_', '-')} is of a pipeline; an engine's rate comes from its --lanes")

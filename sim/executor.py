@@ -46,7 +46,7 @@ class RtlExecutor:
         if self.image is None:
             return self.simulation.run(words, **settings)
         with draft(self.simulation.folder.parent) as folder:
-            self.image.write(folder / "memory.bin")
+            self.image.content.tofile(folder / "memory.bin")
             return self.simulation.run(words, memory={"memory": folder / "memory.bin"} | (memory or {}), **settings)
 
     def answer(self, tokens: Array, **settings) -> Array:

@@ -36,13 +36,6 @@ template <typename T> void set(T& port, const Words& words) {
 }
 template <std::size_t N> void set(VlWide<N>& port, const Words& words) { std::memcpy(port.data(), words.data(), 4 * words.size()); }
 
-struct Random {
-    uint64_t state;
-    explicit Random(uint64_t seed) : state(seed * 0x9E3779B97F4A7C15ull + 0x1234567ull) {}
-    uint64_t next() { state ^= state << 13; state ^= state >> 7; state ^= state << 17; return state; }
-    bool stalls(uint64_t percent) { return percent && (next() >> 16) % 100 < percent; }
-};
-
 #ifdef MEMORIES
 #include "memory.hpp"
 #endif
@@ -101,6 +94,13 @@ struct Recording {
     void write_cycle(uint64_t cycle) { std::fwrite(&cycle, 8, 1, file); ++count; }
 };
 
+struct Random {
+    uint64_t state;
+    explicit Random(uint64_t seed) : state(seed * 0x9E3779B97F4A7C15ull + 0x1234567ull) {}
+    uint64_t next() { state ^= state << 13; state ^= state >> 7; state ^= state << 17; return state; }
+    bool stalls(uint64_t percent) { return percent && (next() >> 16) % 100 < percent; }
+};
+
 int main(int argc, char** argv) {
     if (argc < 3) { std::fprintf(stderr, "usage: %s <input file> <output folder> <name=value ...>\n", argv[0]); return 2; }
     Settings settings;
@@ -121,7 +121,8 @@ int main(int argc, char** argv) {
 
     Random random(settings.seed);
 #ifdef MEMORIES
-    Memory memory(settings.memory);
+    Memory memory;
+    memory.settings = settings.memory, memory.load(settings.memory.path.c_str(), 0);
 #define X(index, bits) MemoryPort port_##index(memory, index, bits / 8);
     MEMORIES(X)
 #undef X
@@ -158,18 +159,14 @@ int main(int argc, char** argv) {
         SET_STRAP(settings.strap_at < 0 || (!was_reset && cycle == uint64_t(settings.strap_at)) ? settings.strap : 0);
 #ifdef MEMORIES
         memory.begin();
-#define X(index, bits) \
-    port_##index.drive(top->m_axi_##index##_arready, top->m_axi_##index##_rvalid, top->m_axi_##index##_rdata, \
-                       top->m_axi_##index##_rresp, top->m_axi_##index##_rlast);
+#define X(index, bits) MEMORY_DRIVE(top, index)
         MEMORIES(X)
 #undef X
 #endif
         top->CLK = 0;
         top->eval();
 #ifdef MEMORIES
-#define X(index, bits) \
-    port_##index.sample(top->m_axi_##index##_arvalid, {top->m_axi_##index##_araddr, top->m_axi_##index##_arlen, \
-                        top->m_axi_##index##_arsize, top->m_axi_##index##_arburst}, top->m_axi_##index##_rready);
+#define X(index, bits) MEMORY_SAMPLE(top, index)
         MEMORIES(X)
 #undef X
 #endif

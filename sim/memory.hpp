@@ -6,7 +6,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <deque>
+#include <string>
+#include <vector>
+
+template <typename T> void put(T& port, const uint8_t* bytes) { uint64_t value = 0; std::memcpy(&value, bytes, sizeof(port)); port = T(value); }
+template <std::size_t N> void put(VlWide<N>& port, const uint8_t* bytes) { std::memcpy(port.data(), bytes, 4 * N); }
 
 struct MemorySettings {
     std::string path;                        // the file of its bytes
@@ -27,32 +33,29 @@ struct MemorySettings {
     }
 };
 
-struct Memory {
-    const MemorySettings& settings;
-    Random random{77};
-    const uint8_t* bytes = nullptr;
-    uint64_t size = 0, cycle = 0, beats = 0, moved = 0;
-    int64_t budget = 0;  // thousandths of a byte
-    bool rests = false;
+struct MemoryPort;
 
-    explicit Memory(const MemorySettings& settings) : settings(settings) {
-        const int file = open(settings.path.c_str(), O_RDONLY);
+struct Memory {
+    std::vector<MemoryPort*> ports;
+    MemorySettings settings;
+    uint64_t random = 0x9E3779B97F4A7C15ull;
+    const uint8_t* bytes = nullptr;
+    uint64_t base = 0, size = 0, cycle = 0, beats = 0, moved = 0;
+    int64_t budget = 0;  // thousandths of a byte
+
+    void load(const char* path, uint64_t at) {
+        const int file = open(path, O_RDONLY);
         struct stat found;
-        if (file < 0 || fstat(file, &found)) { std::perror(settings.path.c_str()); std::exit(2); }
-        size = found.st_size;
+        if (file < 0 || fstat(file, &found)) { std::perror(path); std::exit(2); }
+        base = at, size = found.st_size;
         bytes = static_cast<const uint8_t*>(mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file, 0));
         close(file);
     }
-    void begin() {
-        ++cycle;
-        rests = settings.refresh && cycle % settings.refresh < settings.recovery;
-        budget = std::min<int64_t>(budget + (rests ? 0 : settings.rate), 256000);
+    bool pauses() {
+        random ^= random << 13; random ^= random >> 7; random ^= random << 17;
+        return settings.pauses && (random >> 16) % 100 < settings.pauses;
     }
-    bool allows(uint64_t size) {
-        if (rests || (settings.rate && budget < int64_t(1000 * size))) return false;
-        budget -= 1000 * size;
-        return true;
-    }
+    void begin();
 };
 
 struct Request {
@@ -69,22 +72,16 @@ struct MemoryPort {
     int index;
     uint64_t width;
     std::deque<Burst> bursts;
-    Words beat;
     Request waiting{};
-    bool ready = false, offered = false, asked = false;
+    bool ready = false, offered = false, asked = false;  // of the design: a request waits
 
-    MemoryPort(Memory& memory, int index, uint64_t width) : memory(memory), index(index), width(width), beat(width / 4) {}
+    MemoryPort(Memory& memory, int index, uint64_t width) : memory(memory), index(index), width(width) { memory.ports.push_back(this); }
     void reset() { bursts.clear(), offered = asked = false; }
 
     template <typename Ready, typename Valid, typename Data, typename Response, typename Last>
     void drive(Ready& arready, Valid& rvalid, Data& rdata, Response& rresp, Last& rlast) {
-        arready = ready = bursts.size() < memory.settings.open && !memory.random.stalls(memory.settings.pauses);
-        if (!offered && !bursts.empty() && bursts.front().from < memory.cycle && !memory.random.stalls(memory.settings.pauses)
-            && memory.allows(width)) {
-            offered = true;
-            std::memcpy(beat.data(), memory.bytes + bursts.front().address, width);
-            set(rdata, beat);
-        }
+        arready = ready = bursts.size() < memory.settings.open && !memory.pauses();
+        if (offered) put(rdata, memory.bytes + bursts.front().address);
         rvalid = offered, rresp = 0, rlast = offered && bursts.front().beats == 1;
     }
 
@@ -98,12 +95,12 @@ struct MemoryPort {
             offered = false;
         }
         if (!arvalid || !ready) return;
-        const uint64_t bytes = (request.length + 1) * width, first = request.address;
+        const uint64_t bytes = (request.length + 1) * width, first = request.address - memory.base;
         if (request.burst != 1) fail("a burst does not increment");
         if (uint64_t(1) << request.size != width) fail("a beat is not as wide as the port");
-        if (first % width) fail("an address is not that of a beat");
-        if (first / 4096 != (first + bytes - 1) / 4096) fail("a burst crosses 4 KiB");
-        if (first + bytes > memory.size) fail("a burst ends after the memory's end");
+        if (request.address % width) fail("an address is not that of a beat");
+        if (request.address / 4096 != (request.address + bytes - 1) / 4096) fail("a burst crosses 4 KiB");
+        if (request.address < memory.base || first + bytes > memory.size) fail("a burst ends after the memory's end");
         bursts.push_back({first, request.length + 1, memory.cycle + memory.settings.latency});
     }
 
@@ -112,3 +109,23 @@ struct MemoryPort {
         std::exit(3);
     }
 };
+
+// Ports take turns: each cycle begins with another one.
+inline void Memory::begin() {
+    ++cycle;
+    const bool rests = settings.refresh && cycle % settings.refresh < settings.recovery;
+    budget = std::min<int64_t>(budget + (rests ? 0 : settings.rate), 256000);
+    for (size_t k = 0; k < ports.size() && !rests; ++k) {
+        MemoryPort& port = *ports[(cycle + k) % ports.size()];
+        const int64_t cost = settings.rate ? 1000 * port.width : 0;
+        if (port.offered || port.bursts.empty() || port.bursts.front().from >= cycle || budget < cost || pauses()) continue;
+        port.offered = true, budget -= cost;
+    }
+}
+
+#define MEMORY_DRIVE(top, index) \
+    port_##index.drive((top)->m_axi_##index##_arready, (top)->m_axi_##index##_rvalid, (top)->m_axi_##index##_rdata, \
+                       (top)->m_axi_##index##_rresp, (top)->m_axi_##index##_rlast);
+#define MEMORY_SAMPLE(top, index) \
+    port_##index.sample((top)->m_axi_##index##_arvalid, {(top)->m_axi_##index##_araddr, (top)->m_axi_##index##_arlen, \
+                        (top)->m_axi_##index##_arsize, (top)->m_axi_##index##_arburst}, (top)->m_axi_##index##_rready);

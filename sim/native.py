@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,10 +167,14 @@ class NativeSimulation:
             "PEAKS(X)": " ".join(f"X({k})" for k in range(len(self.peaks))),
             "SET_STRAP(value)": "top->strap = value" if strap else "(void)(value)",
         }
-        if self.memory_ports:
-            defines["MEMORIES(X)"] = " ".join(f"X({k}, {bits})" for k, bits in enumerate(self.memory_ports))
         lines = [f"#define {name} {value}" for name, value in defines.items()]
+        lines += [memories(self.memory_ports)] if self.memory_ports else []
         return "\n".join(['#include "Vtop.h"', "using Top = Vtop;", *lines, ""])
+
+
+def memories(widths: Sequence[int]) -> str:
+    """What tells a harness of ports to a memory outside."""
+    return "#define MEMORIES(X) " + " ".join(f"X({k}, {bits})" for k, bits in enumerate(widths))
 
 
 def build(files: dict[str, str], build_dir: Path | None, *, fast: bool, options: tuple[str, ...] = ()) -> Path:

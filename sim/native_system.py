@@ -2,6 +2,7 @@
 (`system_harness.cpp`)."""
 
 import subprocess
+import tempfile
 from copy import copy
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from . import native
 
 HARNESS = Path(__file__).with_name("system_harness.cpp")
 
+PLACE, LATENCY = 3 << 32, 30
+"""Address of what the memory outside holds, and the cycles until it answers."""
+
 
 class NativeTransport:
     """`cycles` stand for a second. `marks` are TUSER of every packet received, `cycles_of` the cycles in which it ended."""
@@ -22,8 +26,11 @@ class NativeTransport:
         size = system.options.bus_bits // 8
         defines = {"BUS_BYTES": size, "COMMAND": address("COMMAND"), "ABANDON": mask("COMMAND", "ABANDON")}
         lines = ['#include "Vtop.h"', "using Top = Vtop;", *(f"#define {name} {value}" for name, value in defines.items())]
-        ports = "\n".join([*lines, ""])
-        files = {"top.v": to_verilog(system), "ports.h": ports, "harness.cpp": HARNESS.read_text(encoding="utf-8")}
+        files = {"top.v": to_verilog(system), "harness.cpp": HARNESS.read_text(encoding="utf-8")}
+        if system.supply:
+            lines.append(native.memories([reader.bits for reader in system.supply.readers]))
+            files["memory.hpp"] = native.MEMORY_MODEL.read_text(encoding="utf-8")
+        files["ports.h"] = "\n".join([*lines, ""])
         folder = native.build(files, build_dir, fast=fast)
         self.cycles, self.simulation = cycles, folder / "simulation"
         self._start()
@@ -86,6 +93,15 @@ class NativeTransport:
         self.marks.append(bool(user))
         self.cycles_of.append(cycle)
         return self.process.stdout.read(count)
+
+    def hold(self, content: bytes) -> int:
+        """Puts bytes into the memory that a design reads; their address."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            self._tell(f"L {PLACE} {LATENCY} {file.name}")
+            self.wait(0)
+        return PLACE
 
     def abort(self) -> None:
         self._tell("A")

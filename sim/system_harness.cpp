@@ -9,6 +9,7 @@
 //   A                      drops what is queued and received
 //   N cycles               lets time pass: "<cycle>"
 //   P in out lite burst seed    percent of the cycles in which a channel pauses; words of a burst
+//   L base latency path    the memory outside holds a file's bytes from address base on
 //
 // Time passes in R, W, G and N alone. BUS_BYTES is 4 or 8; COMMAND is the address and ABANDON the bit by which the design may
 // withdraw a word of a result.
@@ -24,6 +25,9 @@
 
 #include "ports.h"
 #include "verilated.h"
+#ifdef MEMORIES
+#include "memory.hpp"
+#endif
 
 struct Random {
     uint64_t state = 0x1234567ull;
@@ -60,6 +64,12 @@ struct Bench {
     bool offered = false;
     Waiting m_axis, b, r;
     int64_t aw = 0, w = 0, ar = 0;  // requests without a response
+#ifdef MEMORIES
+    Memory memory;
+#define X(index, bits) MemoryPort port_##index{memory, index, bits / 8};
+    MEMORIES(X)
+#undef X
+#endif
 
     void step() {
         if (!offered && !queue.empty()) {
@@ -77,8 +87,19 @@ struct Bench {
             top->s_axis_tdata = data, top->s_axis_tkeep = keep, top->s_axis_tlast = last;
         }
         top->m_axis_tready = !random.pauses(out);
+#ifdef MEMORIES
+        memory.begin();
+#define X(index, bits) MEMORY_DRIVE(top, index)
+        MEMORIES(X)
+#undef X
+#endif
         top->clk = 0;
         top->eval();
+#ifdef MEMORIES
+#define X(index, bits) MEMORY_SAMPLE(top, index)
+        MEMORIES(X)
+#undef X
+#endif
         if (offered && top->s_axis_tready) {
             offered = false, place += BUS_BYTES;
             if (last) queue.pop_front(), place = 0;
@@ -190,6 +211,13 @@ int main() {
         } else if (command == 'P' && std::scanf("%llu %llu %llu %llu %llu", &a, &b, &c, &d, &e) == 5) {
             bench.in = a, bench.out = b, bench.lite = c, bench.burst = d, bench.random.state = e * 0x9E3779B97F4A7C15ull + 0x1234567ull;
             continue;
+#ifdef MEMORIES
+        } else if (command == 'L' && std::scanf("%llu %llu", &a, &b) == 2) {
+            char path[4096];
+            if (std::scanf("%4095s", path) != 1) return 2;
+            bench.memory.settings.latency = b, bench.memory.load(path, a);
+            continue;
+#endif
         } else {
             return 2;
         }

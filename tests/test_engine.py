@@ -14,6 +14,7 @@ from programs import lint
 
 from boards.describe import describe
 from boards.driver.accelerator import Accelerator
+from boards.driver.description import Description
 from emamba import artifact as artifacts
 from emamba.artifact import SHIPPED, load
 from emamba.base.errors import EmambaError
@@ -182,9 +183,31 @@ def test_driver(tmp_path):
             np.testing.assert_array_equal(driver.run(frames), IntegerModel(own).answer(frames))
         driver.reset()
         assert driver.self_test() == 2
+    assert Description.read(describe(system, golden)).stream is None
     for options in (Options(stateful=True), Options(parity=True)):
         with pytest.raises(EmambaError, match="need --organization pipeline"):
             options.check(system.schedule)
+
+
+def test_streamed_driver(tmp_path):
+    """The driver places the weights in a memory, and a reset in the middle of reading is harmless."""
+    artifact = replace(random_artifact("standard-one-channel"), digest="ab" * 32)
+    system = System(EngineSchedule(artifact, Machine(1, stream=Stream(1, 32, 16, 8))), Options(counters=False))
+    description, frames = describe(system, frames_of(artifact, 2)), frames_of(artifact, 3)
+    image = system.supply.image.content.tobytes()
+    with NativeTransport(system, tmp_path, cycles=100_000, fast=False) as transport:
+        driver = Accelerator(description, transport)
+        with pytest.raises(EmambaError, match="the design has no weights yet"):
+            driver.run(frames)
+        with pytest.raises(EmambaError, match="is not that of 'random'"):
+            driver.stream(image[:-1])
+        driver.stream(image)
+        for cycles in (40, 130, 400):
+            np.testing.assert_array_equal(driver.run(frames), IntegerModel(artifact).answer(frames))
+            transport.send(driver.packets(frames)[0])
+            transport.wait(cycles)
+            driver.reset()
+        assert driver.self_test() == 2
 
 
 def test_build(tmp_path, capsys):
@@ -198,6 +221,10 @@ def test_build(tmp_path, capsys):
     listed = (tmp_path / "out" / "program.txt").read_text()
     assert "block0.conv: 1 tokens × 4 rows" in listed and report["program"] == listed.splitlines()
     artifacts.save(random_artifact("standard-one-channel"), tmp_path / "small")
+    asked = ["--artifact", str(tmp_path / "small"), *engine[2:], "--weights", "streamed", "--out", str(tmp_path / "s")]
+    assert main(["verilog", *asked]) == 0, capsys.readouterr().err
+    report = json.loads((tmp_path / "s" / "report.json").read_text())
+    assert (tmp_path / "s" / "weights_streamed.bin").stat().st_size == report["stream"]["bytes"]
     for multipliers, organization in ((2, "engine"), (24, None)):
         asked = ["--organization", "auto", "--multipliers", str(multipliers), "--out", str(tmp_path / "auto")]
         assert main(["verilog", "--artifact", str(tmp_path / "small"), *asked]) == 0, capsys.readouterr().err
@@ -205,5 +232,8 @@ def test_build(tmp_path, capsys):
     for options, sentence in ((["asic", *engine], "--organization engine is for verilog, axi"),
                               (["verilog", "--organization", "auto"], "add --multipliers N"),
                               (["verilog", *engine, "--multipliers", "9"], "--multipliers is of a pipeline"),
-                              (["verilog", "--lanes", "9"], "--lanes is of an engine: add --organization engine")):
+                              (["verilog", "--lanes", "9"], "--lanes is of an engine: add --organization engine"),
+                              (["verilog", "--weights", "streamed"], "--weights streamed is of an engine"),
+                              (["verilog", *engine, "--ports", "2"], "--ports is of streamed weights"),
+                              (["zcu102", *engine, "--weights", "streamed"], "--weights streamed is for verilog, axi, not")):
         assert main([*options, "--out", str(tmp_path / "no")]) == 1 and sentence in capsys.readouterr().err

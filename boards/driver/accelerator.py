@@ -1,5 +1,6 @@
 """The driver: from arrays to packets and registers and back. Any transport; NumPy is all it needs."""
 
+import hashlib
 import zlib
 from pathlib import Path
 
@@ -19,7 +20,7 @@ TABLES = ("BUSY", "STARVED", "BLOCKED", "CLIPPED", "SATURATED")
 """Counters of every stage."""
 
 LOADING = ("LOAD_INTERRUPTED", "LOAD_REFUSED")
-HARMFUL = ("SHORT", "LONG", "NO_TLAST", "BAD_TKEEP", "PARITY")
+HARMFUL = ("SHORT", "LONG", "NO_TLAST", "BAD_TKEEP", "PARITY", "STREAM")
 """Errors after which a state or a memory is wrong."""
 
 
@@ -55,6 +56,8 @@ class Accelerator(Device):
     def _batch(self, own: Description, packets: list[bytes]) -> list[bytes]:
         if own is not self.description:
             raise Unchanged("another thread loaded other weights in the meantime: ask again")
+        if self._can("STREAMED") and not self._read("STREAM_CONTROL") & mask("STREAM_CONTROL", "ENABLE"):
+            raise Unchanged("the design has no weights yet: call stream() with the image that rtl.build wrote")
         results = []
         for k in range(len(packets) + AHEAD):
             if k < len(packets):
@@ -222,6 +225,30 @@ class Accelerator(Device):
                             "both descriptions again")
         else:
             raise DeviceError("the design answers with another artifact than the one that was loaded: call reset()")
+
+    def stream(self, image: bytes | str | Path) -> None:
+        """Puts the image of streamed weights, or its file, which rtl.build wrote, into memory that the design reads; then as
+        after `reset`. A design with streamed weights has no answer before."""
+        content = image if isinstance(image, bytes) else Path(image).read_bytes()
+        wanted = self.description.stream
+        if wanted is None:
+            raise InputError(f"'{self.description.name}' has its weights on chip: build it with --weights streamed")
+        if (len(content), hashlib.sha256(content).hexdigest()) != (wanted["bytes"], wanted["sha256"]):
+            raise InputError(f"this image of {len(content)} bytes is not that of '{self.description.name}', which has "
+                             f"{wanted['bytes']}: take both from the same build")
+        self._stream(content)
+
+    @transaction("a placing of the weights", anew=True)
+    def _stream(self, content: bytes) -> None:
+        self._needs("STREAMED", "has its weights on chip", "streamed weights")
+        if not hasattr(self.transport, "hold"):
+            raise Unchanged("this transport has no memory that the design reads: give it a function hold(content), which returns "
+                            "an address")
+        self._write32("STREAM_CONTROL", 0)
+        place = self.transport.hold(content)
+        self._write32("STREAM_ADDRESS", place & 0xFFFFFFFF)
+        self._write32("STREAM_CONTROL", place >> 32 | mask("STREAM_CONTROL", "ENABLE"))
+        self._begin()
 
     # What the above share
 

@@ -43,7 +43,8 @@ class Description:
     """`tokens` [L, input width] go in and [L', outputs] come out. `codec` is between a user's values and the integers; `golden`
     has frames and answers; `structure` is all that loading cannot change, `image` the words of a load, None where none is
     possible; `state_words` the words of the state, None where it is not known; `carried` whether each packet goes on with the
-    state of the one before; `front_end` what makes the inputs from the samples of a sound."""
+    state of the one before; `front_end` what makes the inputs from the samples of a sound; `stream` the bytes and the SHA-256 of
+    the image of streamed weights."""
 
     name: str
     digest: str
@@ -64,6 +65,7 @@ class Description:
     state_words: int | None = None
     carried: bool = False
     front_end: LogMel | None = None
+    stream: dict | None = None
 
     @classmethod
     def read(cls, source: "Description | dict | str | Path") -> "Description":
@@ -142,7 +144,7 @@ def _checked(source: dict) -> dict:
 
     known = {field.name for field in fields(Description)}
     values = {key: value for key, value in source.items() if key not in ("format", "version")}
-    for key in sorted(known - {"state_words", "carried", "front_end"} - values.keys()):
+    for key in sorted(known - {"state_words", "carried", "front_end", "stream"} - values.keys()):
         raise InputError(f"the description is damaged: {key} is missing; build it again")
     for key in sorted(values.keys() - known, key=str):
         raise InputError(f"the description is damaged: {brief(key)!a} is unknown; build it again")
@@ -162,6 +164,9 @@ def _checked(source: dict) -> dict:
     words = values.get("state_words")
     need(words is None or _whole(words, 0, WORD_LIMIT), "state_words", f"a number in 0..{WORD_LIMIT}")
     need(type(values.get("carried", False)) is bool, "carried", "true or false")
+    stream = values.get("stream")
+    need(stream is None or (isinstance(stream, dict) and sorted(stream) == ["bytes", "sha256"] and _hash(stream["sha256"])
+                            and _whole(stream["bytes"], 1, 1 << 40)), "stream", "a table of bytes and sha256")
     if values.get("front_end") is not None:
         values["front_end"] = LogMel.of(values["front_end"])
     for key, shape in (("input", ("tokens", "input_width")), ("output", ("output_tokens", "output_width"))):

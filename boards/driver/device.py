@@ -37,6 +37,7 @@ CAUSES = {
     "LOAD_REFUSED": "a load of weights was refused, since its length, checksum or structure is wrong",
     "ADDRESS": "a register was accessed that does not exist",
     "STATE_BUSY": "the state was accessed while packets were on their way",
+    "STREAM": "the memory with the weights answered a read with an error: call stream() again",
     "PARITY": "a memory gave a word that is not as it was written: repeat the frames, or else load the weights",
 }
 

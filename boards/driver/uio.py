@@ -43,6 +43,16 @@ def device(name: str, folder: str | Path = "/sys/class/uio") -> str:
                       "uio_pdrv_genirq.of_id=generic-uio")
 
 
+def placed(buffer: str, physical: int | None = None, size: int | None = None) -> tuple[int, int]:
+    """Physical address and size of a u-dma-buf, where they are not given."""
+    facts = Path("/sys/class/u-dma-buf") / Path(buffer).name
+    try:
+        return (int((facts / "phys_addr").read_text(), 0) if physical is None else physical,
+                int((facts / "size").read_text(), 0) if size is None else size)
+    except (OSError, ValueError) as error:
+        raise DeviceError(f"cannot read {facts}: {error}; is the module u-dma-buf loaded?") from None
+
+
 class Words:
     """32-bit words of a mapped device; an access is one load or store."""
 
@@ -85,13 +95,15 @@ class UioTransport:
     """`registers` and `dma` are UIO devices, such as /dev/uio0; `buffer` a u-dma-buf, such as /dev/udmabuf0, whose physical
     address and size are read in /sys/class/u-dma-buf/<name>, or given.
 
+    `weights` is another one, for streamed weights: it begins at a multiple of 4 KiB.
+
     Once all packets are under way it sleeps until the accelerator's interrupt; with `poll`, or where there is none, it polls.
     The devices are this process' until `close`, or its end.
     """
 
     def __init__(self, registers: str = "/dev/uio0", dma: str = "/dev/uio1", buffer: str = "/dev/udmabuf0", *,
-                 physical: int | None = None, size: int | None = None, poll: bool = False):
-        self.claim = Claim(registers)
+                 physical: int | None = None, size: int | None = None, poll: bool = False, weights: str = "/dev/udmabuf1"):
+        self.claim, self.weights = Claim(registers), weights
         try:
             self._map(registers, dma, buffer, physical, size)
             self.interrupt = None if poll else Interrupt(registers)
@@ -109,12 +121,7 @@ class UioTransport:
         if Words(dma, 4)[0] == MAGIC:
             raise DeviceError(f"{dma} is the accelerator's registers and no DMA: the arguments registers and dma are exchanged")
         self.registers, self.dma = Words(registers, SPAN), Words(dma, DMA_SPAN)
-        facts = Path("/sys/class/u-dma-buf") / Path(buffer).name
-        try:
-            self.physical = int((facts / "phys_addr").read_text(), 0) if physical is None else physical
-            size = int((facts / "size").read_text(), 0) if size is None else size
-        except (OSError, ValueError) as error:
-            raise DeviceError(f"cannot read {facts}: {error}; is the module u-dma-buf loaded?") from None
+        self.physical, size = placed(buffer, physical, size)
         if type(size) is not int or size < PARTS * ALIGNMENT:
             raise DeviceError(f"the DMA buffer {buffer} has {size} bytes, and {PARTS * ALIGNMENT} are the least: load u-dma-buf "
                               "with a larger one")
@@ -164,6 +171,16 @@ class UioTransport:
         if self.expected:  # the next result is taken while this one is copied
             self._arm(size)
         return bytes(self.buffer[place:place + count])
+
+    def hold(self, content: bytes) -> int:
+        """Puts streamed weights into the buffer that is for them; where it lies."""
+        self.claim.check()
+        place, size = placed(self.weights)
+        if len(content) > size or place % 4096:
+            raise DeviceError(f"{self.weights} has {size} bytes at {place:#x}, but the weights need {len(content)} at a multiple "
+                              "of 4 KiB: load u-dma-buf with a larger one")
+        Words(self.weights, size).memory[:len(content)] = content
+        return place
 
     def abort(self) -> None:
         self.claim.check()

@@ -62,8 +62,7 @@ class Reader(wiring.Component):
         gone = self.next & (self.level != 0)
         m.d.sync += [free.eq(free - Mux(asks, length, 0) + Mux(gone, self.beats, 0)),
                      coming.eq(coming + Mux(asks, length, 0) - taken)]
-        with m.If(taken & self.rresp[1]):
-            m.d.sync += self.error.eq(1)
+        m.d.sync += self.error.eq(taken & self.rresp[1])
 
         # Rows.
         layout = data.StructLayout({"row": self.row_bits})

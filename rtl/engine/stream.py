@@ -1,9 +1,9 @@
 """What a memory outside holds for an engine: words of the program and rows of weights, in the order in which they are read."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -128,20 +128,23 @@ class Image:
                 for _ in range(i.count(last)):
                     yield rows
 
-    def write(self, path: Path) -> None:
-        """The image as a file."""
-        chosen = self._weights(self.table) if self.table else np.zeros((0, self.machine.lanes), np.int64)
-        found = np.memmap(path, np.uint8, "w+", shape=(self.size,))
-        width = self.beats * self.bits // 8
+    @cached_property
+    def content(self) -> np.ndarray:
+        """All bytes."""
+        found, width = np.zeros(self.size, np.uint8), self.beats * self.bits // 8
         for region in self.regions:
             done = 0
             for rows in self.rows(region is self.regions[-1]):
                 for port, first in enumerate(region.first):
-                    place = first + done * width
-                    part = found[place:place + len(rows) * width].reshape(-1, width)
+                    part = found[first + done * width:first + (done + len(rows)) * width].reshape(-1, width)
                     part[:, :self.lanes] = rows[:, port * self.lanes:][:, :self.lanes]
                 done += len(rows)
             assert done == region.rows, f"{done} rows, not {region.rows}"
-        part = found[self.table_first:].reshape(len(chosen), self.table_beats * self.table_bits // 8)
-        part[:, :self.machine.lanes] = chosen.astype(np.int8).view(np.uint8)
-        found.flush()
+        if self.table:
+            part = found[self.table_first:].reshape(-1, self.table_beats * self.table_bits // 8)
+            part[:, :self.machine.lanes] = self._weights(self.table).astype(np.int8).view(np.uint8)
+        return found
+
+    def identity(self) -> dict:
+        """By which a driver knows the bytes."""
+        return {"bytes": self.size, "sha256": hashlib.sha256(self.content).hexdigest()}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 MAGIC = int.from_bytes(b"eMam", "little")
-INTERFACE = (1, 4)  # a driver works with the same major and at least its own minor
+INTERFACE = (1, 5)  # a driver works with the same major and at least its own minor
 ADDRESS_BITS = 14
 SPAN = 1 << ADDRESS_BITS
 
@@ -84,6 +84,7 @@ REGISTERS = (
         Field("COUNTERS", 2, 1, "stages and FIFOs are counted"), Field("MEAN", 3, 1, "a mean pool: packets have TOKENS tokens"),
         Field("PARITY", 4, 1, "memories have parity"),
         Field("FULL", 5, 1, "modes, counts of packets, interrupts and a register for tests are there"),
+        Field("STREAMED", 6, 1, "weights are read from a memory outside"),
         Field("BUS_BYTES", 8, 8, "bytes of a stream's word"), Field("INPUT_BYTES", 16, 8, "bytes of an input integer"),
         Field("OUTPUT_BYTES", 24, 8, "bytes of an output integer"))),
     Register("SIZES", 0x00C, R, "rows of the tables below", (
@@ -127,7 +128,8 @@ REGISTERS = (
                          "came", "LOADABLE"),
         ("ADDRESS", "an address without a register was accessed"),
         ("STATE_BUSY", "the state was accessed while ENABLE was 1 or IDLE 0: it read as 0, and nothing was written", "STATEFUL"),
-        ("PARITY", "a memory gave another word than was written; answers since may be wrong", "PARITY"))),
+        ("PARITY", "a memory gave another word than was written; answers since may be wrong", "PARITY"),
+        ("STREAM", "the memory outside answered a read with an error; answers since may be wrong", "STREAMED"))),
     Register("INTERRUPT", 0x070, W1C, "events since each bit was cleared", _flags(
         ("RESULT", "the last word of a result left"), ("ERROR", "a bit of ERRORS was set"),
         ("LOADED", "a load took over", "LOADABLE")), capability="FULL"),
@@ -152,6 +154,12 @@ REGISTERS = (
         Field("CHECKSUM", 0, 32, "zlib's CRC-32 of little-endian words"),), capability="LOADABLE"),
     Register("LOAD_COUNT", 0x0CC, R, "words written", capability="LOADABLE"),
     Register("LOAD_WORDS", 0x0D0, R, "words of a load", capability="LOADABLE"),
+    Register("STREAM_ADDRESS", 0x0D4, RW, "where the image of the weights lies, a multiple of 4 KiB: low word", (
+        Field("LOW", 0, 32, "bits 31..0"),), capability="STREAMED"),
+    Register("STREAM_CONTROL", 0x0D8, RW, "its upper bits, and whether it is read", (
+        Field("HIGH", 0, 8, "bits 39..32"),
+        Field("ENABLE", 31, 1, "the image is read, from its first byte on after each RESET; at 0 what was read is dropped")),
+        capability="STREAMED"),
     Register("STATE_ADDRESS", 0x0E0, RW, "the word of the state that STATE_DATA accesses", (
         Field("ADDRESS", 0, 32, "incremented by each access to STATE_DATA"),), capability="STATEFUL"),
     Register("STATE_DATA", 0x0E4, RW, "that word. If CLEARED, a state takes effect once all its words are written, from word 0",

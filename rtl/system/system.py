@@ -11,13 +11,15 @@ from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, SettingError
 from emamba.ops.base import one_of
 
+from ..engine.engine import Engine
 from ..engine.schedule import EngineSchedule
+from ..engine.supply import Supply
 from ..kit.block import BlockOptions
 from ..kit.states import States, StateWindow
 from ..plan.accelerator import accelerator
 from ..plan.engine_loads import loads_of
 from ..plan.schedule import Schedule
-from . import counters, loading, state
+from . import counters, loading, state, streaming
 from .axi import BUS_WIDTHS, AxiLite, element_bytes, lite_ports
 from .bank import Bank
 from .core import Core
@@ -58,8 +60,6 @@ class Options:
         if isinstance(schedule, EngineSchedule) and (self.stateful or self.parity):
             raise SettingError("an engine has no state that is kept from packet to packet and no parity; --state kept and "
                                "--parity yes need --organization pipeline")
-        if isinstance(schedule, EngineSchedule) and schedule.image:
-            raise SettingError("the AXI system has no ports to a memory outside: build streamed weights for the target verilog")
         if schedule.graph.carried and not self.stateful:
             raise SettingError(f"the state of {schedule.artifact.name} is carried from sequence to sequence, so it must be kept: "
                                "build with --state kept")
@@ -107,6 +107,9 @@ class System(wiring.Component):
         for name, flow, back in (("s_axis", In, Out), ("m_axis", Out, In)):
             members |= {f"{name}_tdata": flow(8 * size), f"{name}_tkeep": flow(size), f"{name}_tlast": flow(1),
                         f"{name}_tvalid": flow(1), f"{name}_tready": back(1)}
+        image = schedule.image if isinstance(schedule, EngineSchedule) else None
+        self.supply = Supply(image) if image else None
+        members |= self.supply.ports if self.supply else {}
         super().__init__(members | {"m_axis_tuser": Out(1), "irq": Out(1)})
 
     def elaborate(self, platform):
@@ -117,8 +120,12 @@ class System(wiring.Component):
             m.d.comb += ours.eq(its) if port.flow is Out else its.eq(ours)
         options, loads = self.options, self.loads
         blocks = BlockOptions(count=options.counters, stateful=options.stateful, parity=options.parity)
-        design = accelerator(self.schedule, blocks, loads=loads.memories if loads else None)
-        bank, core = Bank(m, lite, options.capabilities), Core(self.schedule, design, options.bus_bits // 8)
+        if self.supply:
+            design = Engine(self.schedule, blocks)
+        else:
+            design = accelerator(self.schedule, blocks, loads=loads.memories if loads else None)
+        bank = Bank(m, lite, options.capabilities | ({"STREAMED"} if self.supply else set()))
+        core = Core(self.schedule, design, options.bus_bits // 8)
         words, guard = core.connect(m, bank)
         taken, given = words.i.payload, guard.o.payload
         m.d.comb += [
@@ -133,6 +140,12 @@ class System(wiring.Component):
         if options.stateful:
             windows = [block.window for block in design.blocks.values() if block.window is not None]
             state.connect(m, bank, core, States(windows))
+        if self.supply:
+            m.submodules.supply = self.supply
+            for name, port in self.supply.ports.items():
+                ours, its = getattr(self, name), getattr(self.supply, name)
+                m.d.comb += ours.eq(its) if port.flow is Out else its.eq(ours)
+            streaming.connect(m, bank, core, self.supply)
         if options.counters:
             counters.stages(m, bank, core, words.i, guard.o)
         if options.parity:
@@ -152,7 +165,8 @@ class System(wiring.Component):
         bank.interface.reads(major=INTERFACE[0], minor=INTERFACE[1])
         bank.capabilities.reads(
             counters=options.counters, loadable=options.loadable, stateful=options.stateful, parity=options.parity, mean=mean,
-            full=1, bus_bytes=options.bus_bits // 8, input_bytes=self.input_bytes, output_bytes=self.output_bytes)
+            full=1, streamed=self.supply is not None,
+            bus_bytes=options.bus_bits // 8, input_bytes=self.input_bytes, output_bytes=self.output_bytes)
         bank.sizes.reads(stages=len(self.stages), queues=len(self.queues))
         bank.tokens.reads(schedule.tokens)
         bank.input_width.reads(schedule.input.width)
