@@ -56,6 +56,7 @@ def describe(system: System, frames: np.ndarray, artifact: Artifact | None = Non
         "image": image, "state_words": system.state_words,
         "carried": artifact.graph.carried, "front_end": artifact.data.get("front_end"),
         "stream": system.supply and system.supply.image.identity(),
+        "classes": artifact.record.get("classes"),
     }
 
 

@@ -37,8 +37,8 @@ def quantized(name: str, checkpoint: Path, settings: QuantizeConfig, folder: Pat
     source = {"name": data.name, "split": data.split, "note": data.note, "unit": data.unit, "unit_scale": data.unit_scale}
     if data.front_end:
         source["front_end"] = data.front_end.fields
-    return quantize(name, config, model.weights, model.codec, tokens, settings, source, {"training": _trained(model.record)},
-                    model.graph), data
+    record = {"training": _trained(model.record)} | ({"classes": list(data.classes)} if data.classes else {})
+    return quantize(name, config, model.weights, model.codec, tokens, settings, source, record, model.graph), data
 
 
 def quantized_on(name: str, checkpoint: Path, settings: QuantizeConfig, inputs: Path, folded: bool = False) -> Artifact:

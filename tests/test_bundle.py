@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tcl
@@ -237,8 +238,7 @@ def test_example_needs_no_more_than_its_folder(built, tmp_path):
     process = subprocess.run([sys.executable, "example.py"], cwd=host, capture_output=True, text=True)
     assert process.returncode == 1 and process.stdout == ""
     assert process.stderr.startswith("example: there is no UIO device 'emamba-registers': load the device-tree overlay")
-    paths = {call for call in re.findall(r'device\("([\w-]+)"\)', (host / "example.py").read_text())}
-    assert paths == {"emamba-registers", "emamba-dma"}
+    assert {uio.REGISTERS, uio.DMA, uio.BUFFER} == {Layout.registers_name, Layout.dma_name, Layout.buffer_name}
 
 
 def test_a_radar_needs_no_more_than_its_folder(built):
@@ -259,6 +259,26 @@ def test_device(tmp_path):
     assert uio.device("emamba-dma", tmp_path) == "/dev/uio3"
     with pytest.raises(EmambaError, match="there is no UIO device 'emamba-registers'"):
         uio.device("emamba-registers", tmp_path)
+
+
+def test_the_overlay_devices_are_found(tmp_path, monkeypatch):
+    """`UioTransport()` opens what the overlay makes, in a tree of Linux' as it stands then."""
+    monkeypatch.setattr(uio, "SYSTEM", tmp_path)
+    with pytest.raises(EmambaError, match="there is no DMA buffer 'udmabuf-emamba'; load the device-tree overlay"):
+        uio.overlay_buffer()
+    for number, name in ((0, "axi-pmon"), (2, uio.REGISTERS), (3, uio.DMA)):
+        (tmp_path / f"uio/uio{number}").mkdir(parents=True)
+        (tmp_path / f"uio/uio{number}/name").write_text(f"{name}\n")
+    (tmp_path / "u-dma-buf/udmabuf0").mkdir(parents=True)
+    assert uio.overlay_buffer() == "/dev/udmabuf0"
+    for name in (uio.BUFFER, "udmabuf1"):
+        (tmp_path / "u-dma-buf" / name).mkdir()
+    opened = []
+    monkeypatch.setattr(uio, "Claim", lambda path: opened.append(path) or SimpleNamespace(close=lambda: None))
+    monkeypatch.setattr(uio.UioTransport, "_map", lambda self, *paths: opened.extend(paths[:3]) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        uio.UioTransport()
+    assert opened == ["/dev/uio2", "/dev/uio2", "/dev/uio3", "/dev/udmabuf-emamba"]
 
 
 def test_every_file_says_that_it_was_not_run(built):

@@ -75,6 +75,8 @@ def test_predict():
     tokens = np.floor((batch - 1) / 2 * 16 + 0.5)
     assert np.allclose(accelerator.predict(batch), tokens.sum(2)[:, None] / 4 * [1, 10] + [0, 5])
     assert accelerator.self_test() == 1
+    assert accelerator.classify(batch) == ["1" if row[1] > row[0] else "0" for row in accelerator.predict(batch)[:, 0]]
+    assert set(Accelerator(DESCRIPTION | {"classes": ["no", "yes"]}, Toy()).classify(batch)) <= {"no", "yes"}
     with pytest.raises(EmambaError, match="a value that is not finite"):
         accelerator.predict(batch * np.nan)
     with pytest.raises(EmambaError, match=r"shape \[2, 3\]; the design reads \[sequences, 2 tokens, 3 values\]"):
@@ -178,7 +180,7 @@ def test_untrusted_description(tmp_path):
             assert np.isfinite(answer).all() or path[0] == "output"
     assert refused > 800
     deep = functools.reduce(lambda inner, _: {"a": inner}, range(99), {})
-    for change in ({"extra": 1}, {"tokens": 1 << 40}, {"structure": deep}):
+    for change in ({"extra": 1}, {"classes": ["a"] * 3}, {"classes": "ab"}, {"tokens": 1 << 40}, {"structure": deep}):
         with pytest.raises(EmambaError, match=r"the description is damaged: .*; build it again"):
             Description.read(DESCRIPTION | change)
     with pytest.raises(EmambaError, match="the description is damaged: stages is missing"):
@@ -511,7 +513,7 @@ def test_uio(board, tmp_path):
     with pytest.raises(EmambaError, match="the DMA stopped at an input packet with status 0x10"):
         transport.send(b"x")
     with pytest.raises(EmambaError, match=r"cannot open .*: No such file"):
-        uio.UioTransport(str(tmp_path / "none"))
+        uio.UioTransport(str(tmp_path / "none"), *paths[1:])
 
 
 def test_uio_refusals(board, tmp_path):

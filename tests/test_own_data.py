@@ -238,6 +238,7 @@ def test_prepare_command_makes_a_data_set_and_a_recipe(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("32 / 8 / 8 sequences of 4 tokens of 2 features to train / validate / test on, 2 "
                                               "classes: no, yes\n")
     data = datasets.load("mine", None, tmp_path / "data")
+    assert data.classes == ("no", "yes")
     recipe = load_toml(Recipe, tmp_path / "data/mine/recipe.toml")
     assert data.x_train.shape[1:] == (recipe.model.length, recipe.model.features)
     assert (recipe.model.task, recipe.model.outputs, data.note) == ("classification", 2, "windows of 4 rows of s.csv")

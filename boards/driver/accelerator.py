@@ -43,6 +43,11 @@ class Accelerator(Device):
         own = self.description
         return own.decode(self._run(own, own.encode(batch)))
 
+    def classify(self, batch: np.ndarray) -> list[str]:
+        """[n, L, input width] in the user's unit → the names of the classes."""
+        own = self.description
+        return own.named(own.decode(self._run(own, own.encode(batch))))
+
     def run(self, tokens: np.ndarray) -> np.ndarray:
         """Integers [n, L, input width] → [n, L', outputs]."""
         return self._run(self.description, tokens)

@@ -44,7 +44,7 @@ class Description:
     has frames and answers; `structure` is all that loading cannot change, `image` the words of a load, None where none is
     possible; `state_words` the words of the state, None where it is not known; `carried` whether each packet goes on with the
     state of the one before; `front_end` what makes the inputs from the samples of a sound; `stream` the bytes and the SHA-256 of
-    the image of streamed weights."""
+    the image of streamed weights; `classes` the names of the outputs, where they are classes with names."""
 
     name: str
     digest: str
@@ -66,6 +66,7 @@ class Description:
     carried: bool = False
     front_end: LogMel | None = None
     stream: dict | None = None
+    classes: list[str] | None = None
 
     @classmethod
     def read(cls, source: "Description | dict | str | Path") -> "Description":
@@ -101,6 +102,11 @@ class Description:
     def decode(self, output: np.ndarray) -> np.ndarray:
         """Integers [n, L', outputs] → values in the user's unit, or logits."""
         return np.array(self.codec["offset"]) + np.array(self.codec["scale"]) * (output * 2.0**-self.output.frac)
+
+    def named(self, answers: np.ndarray) -> list[str]:
+        """The class of each of the answers [n, L', outputs], by its last token: its name, or its number where there are none."""
+        best = answers[:, -1].argmax(-1)
+        return [self.classes[k] if self.classes and k < len(self.classes) else str(k) for k in best]
 
     def check_shape(self, batch: np.ndarray) -> None:
         if batch.ndim != 3 or batch.shape[1:] != (self.tokens, self.input_width):
@@ -144,7 +150,7 @@ def _checked(source: dict) -> dict:
 
     known = {field.name for field in fields(Description)}
     values = {key: value for key, value in source.items() if key not in ("format", "version")}
-    for key in sorted(known - {"state_words", "carried", "front_end", "stream"} - values.keys()):
+    for key in sorted(known - {"state_words", "carried", "front_end", "stream", "classes"} - values.keys()):
         raise InputError(f"the description is damaged: {key} is missing; build it again")
     for key in sorted(values.keys() - known, key=str):
         raise InputError(f"the description is damaged: {brief(key)!a} is unknown; build it again")
@@ -167,6 +173,9 @@ def _checked(source: dict) -> dict:
     stream = values.get("stream")
     need(stream is None or (isinstance(stream, dict) and sorted(stream) == ["bytes", "sha256"] and _hash(stream["sha256"])
                             and _whole(stream["bytes"], 1, 1 << 40)), "stream", "a table of bytes and sha256")
+    classes = values.get("classes")
+    need(classes is None or (isinstance(classes, list) and len(classes) <= values["output_width"] and all(map(_text, classes))),
+         "classes", "a list of names, at most as many as outputs")
     if values.get("front_end") is not None:
         values["front_end"] = LogMel.of(values["front_end"])
     for key, shape in (("input", ("tokens", "input_width")), ("output", ("output_tokens", "output_width"))):

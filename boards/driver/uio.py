@@ -34,9 +34,15 @@ NAP_SECONDS = 0.001
 """Longest sleep for an interrupt, which says that a result has left the design; the DMA may still be writing it."""
 
 
-def device(name: str, folder: str | Path = "/sys/class/uio") -> str:
+REGISTERS, DMA, BUFFER = "emamba-registers", "emamba-dma", "udmabuf-emamba"
+"""Names of the overlay's nodes."""
+SYSTEM = Path("/sys/class")
+"""Where Linux tells which devices there are."""
+
+
+def device(name: str, folder: str | Path | None = None) -> str:
     """The UIO device of the device tree's node of this name, such as /dev/uio4."""
-    for path in sorted(Path(folder).glob("*/name")):
+    for path in sorted(Path(folder or SYSTEM / "uio").glob("*/name")):
         if path.read_text().strip() == name:
             return f"/dev/{path.parent.name}"
     raise DeviceError(f"there is no UIO device '{name}': load the device-tree overlay, on a kernel whose command line has "
@@ -45,12 +51,22 @@ def device(name: str, folder: str | Path = "/sys/class/uio") -> str:
 
 def placed(buffer: str, physical: int | None = None, size: int | None = None) -> tuple[int, int]:
     """Physical address and size of a u-dma-buf, where they are not given."""
-    facts = Path("/sys/class/u-dma-buf") / Path(buffer).name
+    facts = SYSTEM / "u-dma-buf" / Path(buffer).name
     try:
         return (int((facts / "phys_addr").read_text(), 0) if physical is None else physical,
                 int((facts / "size").read_text(), 0) if size is None else size)
     except (OSError, ValueError) as error:
         raise DeviceError(f"cannot read {facts}: {error}; is the module u-dma-buf loaded?") from None
+
+
+def overlay_buffer() -> str:
+    """The u-dma-buf of the overlay, or the only one that there is."""
+    found = sorted(path.name for path in (SYSTEM / "u-dma-buf").glob("*"))
+    if BUFFER in found or len(found) == 1:
+        return f"/dev/{BUFFER if BUFFER in found else found[0]}"
+    many = f"there are {len(found)}, {', '.join(found)}: name one" if found else "load the device-tree overlay and the module " \
+        "u-dma-buf"
+    raise DeviceError(f"there is no DMA buffer '{BUFFER}'; {many}")
 
 
 class Words:
@@ -93,7 +109,7 @@ class Interrupt:
 
 class UioTransport:
     """`registers` and `dma` are UIO devices, such as /dev/uio0; `buffer` a u-dma-buf, such as /dev/udmabuf0, whose physical
-    address and size are read in /sys/class/u-dma-buf/<name>, or given.
+    address and size are read in /sys/class/u-dma-buf/<name>, or given. By default they are those of the bundle's overlay.
 
     `weights` is another one, for streamed weights: it begins at a multiple of 4 KiB.
 
@@ -101,8 +117,9 @@ class UioTransport:
     The devices are this process' until `close`, or its end.
     """
 
-    def __init__(self, registers: str = "/dev/uio0", dma: str = "/dev/uio1", buffer: str = "/dev/udmabuf0", *,
+    def __init__(self, registers: str | None = None, dma: str | None = None, buffer: str | None = None, *,
                  physical: int | None = None, size: int | None = None, poll: bool = False, weights: str = "/dev/udmabuf1"):
+        registers, dma, buffer = registers or device(REGISTERS), dma or device(DMA), buffer or overlay_buffer()
         self.claim, self.weights = Claim(registers), weights
         try:
             self._map(registers, dma, buffer, physical, size)

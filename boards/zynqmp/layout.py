@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from rtl.system.registers import SPAN
 from rtl.system.system import System
 
+from ..driver import uio
 from ..driver.uio import ALIGNMENT, DMA_SPAN, PARTS
 
 LEAST_BUFFER = 1 << 20
@@ -39,9 +40,9 @@ class Layout:
     accelerator: int = 91
     length_bits: int = 26  # [PG021]
     address_bits: int = 40  # [A53]
-    registers_name: str = "emamba-registers"
-    dma_name: str = "emamba-dma"
-    buffer_name: str = "udmabuf-emamba"
+    registers_name: str = uio.REGISTERS
+    dma_name: str = uio.DMA
+    buffer_name: str = uio.BUFFER
 
     @classmethod
     def of(cls, system: System) -> "Layout":

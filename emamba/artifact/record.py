@@ -62,6 +62,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
+    classes: Annotated[list[Name], Field(max_length=1 << 16)] | None = None
     golden: list[list[list[StrictInt]]] | None = Field(None, max_length=GOLDEN)
     answers: str | None = Field(None, max_length=64)
     training: Training = Training()

@@ -53,6 +53,8 @@ class Dataset:
     """Bytes of text per token id [vocabulary], where the tokens are text."""
     front_end: LogMel | None = None
     """What made the inputs from the samples of a sound."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes, where a data set tells."""
     baseline: Mapping | None = None
     """Of trivial models, where a data set has one stored (`baseline.Baseline`)."""
     bytes_per_word: float = 0.0

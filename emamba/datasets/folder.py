@@ -54,6 +54,7 @@ def load(name: str, split: str | None, folder: Path) -> Dataset:
     arrays = {f"{axis}_{part}": value for part, pair in parts.items() for axis, value in zip("xy", pair, strict=True)}
     return Dataset(name=name, split=split, note=about["note"], unit=about["unit"], unit_scale=about["unit_scale"],
                    front_end=about["front_end"], baseline=about["baseline"],
+                   classes=about["classes"],
                    train_remedy=f"put sequences into {folder}/x_train.npy", **arrays)
 
 
@@ -93,7 +94,7 @@ def _numbers(file: Path) -> np.ndarray:
 
 def _about(file: Path) -> dict:
     """What a source.json says, or what stands for it."""
-    found: dict = {"unit": "", "unit_scale": 1.0, "note": "own arrays", "baseline": None}
+    found: dict = {"unit": "", "unit_scale": 1.0, "note": "own arrays", "baseline": None, "classes": ()}
     if not file.exists():
         return found | {"front_end": None}
     content = read_bytes(file)
@@ -105,6 +106,9 @@ def _about(file: Path) -> dict:
     if not isinstance(given, dict):
         raise InputError(f"{file} holds no table: mend it, or leave it out")
     found["baseline"] = given["baseline"] if isinstance(given.get("baseline"), dict) else None
+    names = given.get("classes")
+    if isinstance(names, list) and all(isinstance(name, str) and name.isprintable() and len(name) <= 255 for name in names):
+        found["classes"] = tuple(names)
     for key in ("unit", "unit_scale", "note"):
         if key in given:
             if type(given[key]) not in ((int, float) if key == "unit_scale" else (str,)):
