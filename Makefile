@@ -5,8 +5,9 @@
 # make verify  proofs, mutants, faults, fuzzing, coverage, into docs/verification.md
 # make evaluation   accuracy: data sets and ablations, into docs/evaluation.md
 # make docs    the documentation as a site, in build/docs (needs the extra docs)
+# make dist   wheel and sdist in build/dist, each installed alone and tried
 # make asic    area, timing and energy of the chip in the libraries that EMAMBA_PDK names, into docs/asic.md
-.PHONY: setup demo test quick lint bench verify evaluation asic docs clean
+.PHONY: setup demo test quick lint bench verify evaluation asic docs dist clean
 .DEFAULT_GOAL := demo
 PYTHON_BIN := .venv/bin/python
 # Tests start hundreds of programs: none compiles all modules anew.
@@ -45,6 +46,9 @@ docs: setup
 
 asic: setup
 	$(PYTHON_BIN) -m benchmarks.asic
+
+dist: setup
+	tools/dist.sh
 
 clean:
 	rm -rf build

@@ -341,7 +341,7 @@ def test_without_pillow(pictures, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "PIL", None)
     text = refusal("cifar10", None, tmp_path)
     assert text.startswith("the JPEG copy of CIFAR-10 needs the extra [data] (")
-    assert text.endswith("): pip install 'emamba[data]'")
+    assert text.endswith("): pip install '.[data]' in the checkout")
 
 
 # WikiText-2

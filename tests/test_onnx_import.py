@@ -521,6 +521,6 @@ def test_without_the_extra(tmp_path, capsys, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("emamba.onnx")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "onnx", None)
-    sentence = "ONNX needs the extra [onnx] (import of onnx halted; None in sys.modules): pip install 'emamba[onnx]'"
+    sentence = "ONNX needs the extra [onnx] (import of onnx halted; None in sys.modules): pip install '.[onnx]' in the checkout"
     run(capsys, "import", tmp_path / "m.onnx", "--out", tmp_path / "a", sentence=sentence)
     run(capsys, "export", "onnx", "models/mars", "--out", tmp_path / "b.onnx", sentence=sentence)

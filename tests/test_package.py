@@ -1,6 +1,8 @@
 """The wheel: every file that the packages read is in it, and what it needs is among its dependencies."""
 
 import ast
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -99,6 +101,18 @@ def test_hashes_are_those_of_the_pins():
     parts = [line for name, part in PROJECT["optional-dependencies"].items() if name != "layouts" for line in part]
     wanted = needed([line for line in (*PROJECT["dependencies"], *parts) if not line.startswith("torch")])
     assert wanted <= {pin.split("==")[0] for pin in hashed}
+
+
+def test_what_a_container_copies_is_there():
+    """And it is all that `make setup` reads; its Python is one that the package takes."""
+    lines = Path("Dockerfile").read_text(encoding="utf-8").splitlines()
+    copied = {name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]}
+    assert all(Path(name).exists() for name in copied)
+    assert {"pyproject.toml", "constraints.txt", "hashes.txt", "tools", *PACKAGES} <= copied
+    assert any(line.startswith("FROM python:3.1") for line in lines)
+    json.loads(Path(".devcontainer/devcontainer.json").read_text(encoding="utf-8"))
+    assert "tools/dist.sh" in Path(".github/workflows/release.yml").read_text(encoding="utf-8")
+    assert os.access("tools/dist.sh", os.X_OK)
 
 
 def setup(tmp_path, commands: dict[str, str | None], **environment: str) -> subprocess.CompletedProcess:

@@ -74,6 +74,11 @@ def located(where: str) -> Iterator[None]:
         raise error.within(where) from None
 
 
+def extra(names: str) -> str:
+    """How the extras of these names are installed: no index has this package yet."""
+    return f"pip install '.[{names}]' in the checkout"
+
+
 def brief(error: object) -> str:
     """The beginning of a value's text, such as a library's message, which may quote all of a file."""
     text = str(error)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import InputError, ToolMissing
+from ..base.errors import InputError, ToolMissing, extra
 from . import Dataset, choose_split, find_folder, hold_out
 from .archives import read, read_npz
 
@@ -103,7 +103,7 @@ def _decode(content: bytes, where: str) -> np.ndarray:
     try:
         from PIL import Image
     except ImportError as error:
-        raise ToolMissing(f"the JPEG copy of CIFAR-10 needs the extra [data] ({error}): pip install 'emamba[data]'") from None
+        raise ToolMissing(f"the JPEG copy of CIFAR-10 needs the extra [data] ({error}): {extra('data')}") from None
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
             picture = np.asarray(image)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
-from ..base.errors import InputError, ToolMissing, brief
+from ..base.errors import InputError, ToolMissing, brief, extra
 from .disguises import ARRAYS, HEAD, PACKED, TENSORS, check_disguise
 from .files import check_regular, read_bytes
 from .wrappers import is_mamba, unwrapped
@@ -159,7 +159,7 @@ def _read_torch(path: Path, notes: list[str]) -> dict[str, Array]:
     try:
         import torch
     except ImportError as error:
-        raise ToolMissing(f"{path} needs torch ({error}): pip install 'emamba[train]', or save it as safetensors") from None
+        raise ToolMissing(f"{path} needs torch ({error}): {extra('train')}, or save it as safetensors") from None
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([Namespace]):  # a table, of a training's options
             warnings.simplefilter("ignore")  # what torch would only warn of is refused

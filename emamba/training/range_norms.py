@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import InputError, ToolMissing
+from ..base.errors import InputError, ToolMissing, extra
 from ..config import NORM_EPSILON, DataConfig, ModelConfig, Recipe, TrainConfig
 from ..datasets import Dataset
 from ..datasets.metrics import figures
@@ -31,7 +31,7 @@ def exchange_norms(model: Imported, ids: Array, settings: TrainConfig, folder: P
     try:
         from .loop import train
     except ImportError as error:
-        raise ToolMissing(f"training needs the extra [train] ({error}): pip install 'emamba[train]'") from None
+        raise ToolMissing(f"training needs the extra [train] ({error}): {extra('train')}") from None
     if len(ids) < 3 or ids.shape[1] < 2:
         raise InputError(f"{len(ids)} sequences of {ids.shape[1]} tokens are too few to train on: give at least 3 sequences "
                          "of 2 tokens")

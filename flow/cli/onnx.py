@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from emamba.artifact import load
-from emamba.base.errors import SettingError, ToolMissing
+from emamba.base.errors import SettingError, ToolMissing, extra
 from emamba.io.files import check_replaceable, write_file
 from emamba.io.tensor_files import read_array
 from emamba.quantization.quantize import read_checkpoint
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 
 
 def _lacks_onnx(error: ImportError) -> ToolMissing:
-    return ToolMissing(f"ONNX needs the extra [onnx] ({error}): pip install 'emamba[onnx]'")
+    return ToolMissing(f"ONNX needs the extra [onnx] ({error}): {extra('onnx')}")
 
 
 def _export(options: argparse.Namespace) -> int:

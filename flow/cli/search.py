@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from emamba.base.errors import DesignLimit, SettingError, ToolMissing
+from emamba.base.errors import DesignLimit, SettingError, ToolMissing, extra
 from emamba.base.options import at_least
 from emamba.config import load_toml
 
@@ -83,5 +83,5 @@ def _open_search(options: argparse.Namespace, folder: Path):
     try:
         from ..search.search import Search
     except ImportError as error:
-        raise ToolMissing(f"a search needs the extras [search,train] ({error}): pip install 'emamba[search,train]'") from None
+        raise ToolMissing(f"a search needs the extras [search,train] ({error}): {extra('search,train')}") from None
     return Search(space, space.search.name or options.space.stem, folder, options.storage, options.data)

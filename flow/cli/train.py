@@ -6,7 +6,7 @@ from pathlib import Path
 
 from emamba import datasets
 from emamba.artifact import load
-from emamba.base.errors import InputError, ToolMissing
+from emamba.base.errors import InputError, ToolMissing, extra
 from emamba.base.options import at_least
 from emamba.config import Recipe, TrainConfig, load_toml, validate
 from emamba.datasets.baseline import Baseline
@@ -85,4 +85,4 @@ def _finetune(options: argparse.Namespace) -> int:
 
 
 def _lacks_training(error: ImportError) -> ToolMissing:
-    return ToolMissing(f"training needs the extra [train] ({error}): pip install 'emamba[train]'")
+    return ToolMissing(f"training needs the extra [train] ({error}): {extra('train')}")

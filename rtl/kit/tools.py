@@ -1,4 +1,4 @@
-"""Yosys, nextpnr and ecppack as Python packages bring them (`pip install emamba[synthesis]`), each run in a process of its own,
+"""Yosys, nextpnr and ecppack as Python packages bring them (the extra `synthesis`), each run in a process of its own,
 which may grow or crash without harm."""
 
 import re
@@ -9,7 +9,7 @@ from importlib.metadata import version as installed
 from pathlib import Path
 
 from emamba.base import processes
-from emamba.base.errors import ToolFailed, ToolMissing
+from emamba.base.errors import ToolFailed, ToolMissing, extra
 
 YOSYS = """\
 import sys
@@ -78,4 +78,4 @@ def version(package: str) -> str:
     try:
         return installed(package)
     except PackageNotFoundError:
-        raise ToolMissing(f"{package} is not installed: pip install emamba[synthesis]") from None
+        raise ToolMissing(f"{package} is not installed: {extra('synthesis')}") from None
