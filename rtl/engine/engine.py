@@ -183,9 +183,10 @@ class Engine(wiring.Component):
     def _give(self, m: Module, sequencer, post) -> None:
         """Results that leave: a group begins where they find room."""
         machine, output = self.encoded.machine, self.output
-        depth, (clear, hold) = self.queue.depth, (getattr(self, f"{what}_peaks", None) for what in ("clear", "hold"))
-        m.submodules.results = fifo = Fifo(Beat(output.format, output.lanes), depth, through=False, deep=True, clear=clear,
-                                           hold=hold)
+        depth, tracked = self.queue.depth, hasattr(self, "clear_peaks")
+        m.submodules.results = fifo = Fifo(Beat(output.format, output.lanes), depth, through=False, deep=True, tracked=tracked)
+        if tracked:
+            m.d.comb += [fifo.clear.eq(self.clear_peaks), fifo.hold.eq(self.hold_peaks)]
         if self.peaks:
             m.d.comb += self.peak_0.eq(fifo.peak)
         wiring.connect(m, fifo.o, wiring.flipped(self.o))

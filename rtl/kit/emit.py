@@ -54,10 +54,9 @@ def uncollected() -> Iterator[None]:
 def to_verilog(component: Elaboratable | Spec, name: str = "top", platform=None) -> str:
     """Verilog-2005 of `component`, elaborated for `platform`."""
     component = component.build() if isinstance(component, Spec) else component
-    with uncollected(), collected() as shared:
+    with uncollected(), collected(platform) as shared:
         text = rtlil.convert(component, name=name, platform=platform, emit_src=False)
-        for own, part in shared.components.values():
-            text += rtlil.convert(part, name=own, platform=platform, emit_src=False).replace("attribute \\top 1\n", "")
+        text += shared.converted(platform)
     try:
         found = find_yosys(lambda version: version >= (0, 40))
     except YosysError as error:

@@ -5,7 +5,20 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from amaranth.hdl import ClockSignal, Elaboratable, Instance, Module, ResetSignal, unsigned
+from amaranth.back import rtlil
+from amaranth.hdl import (
+    ClockSignal,
+    Elaboratable,
+    Fragment,
+    Instance,
+    Module,
+    ResetInserter,
+    ResetSignal,
+    Signal,
+    Value,
+    unsigned,
+)
+from amaranth.hdl._ir import PortDirection
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -28,21 +41,38 @@ class Foreign:
 
 @dataclass
 class Collected:
-    """The modules that a design's text needs beside its own: components by name and by whom they are of, and those written as
-    Verilog."""
+    """The modules that a design's text needs beside its own: components by name and by whom they are of, with whether they have
+    an input `restart`; and those written as Verilog."""
 
-    components: dict[tuple, tuple[str, wiring.Component]] = field(default_factory=dict)
+    components: dict[tuple, tuple[str, wiring.Component, bool]] = field(default_factory=dict)
     foreign: dict[Foreign, None] = field(default_factory=dict)
+
+    def converted(self, platform) -> str:
+        """RTLIL of the components, as parts of another design."""
+        found = ""
+        for name, component, restarts in self.components.values():
+            ports = {"__".join(map(str, path)): (Value.cast(value), PortDirection.Output if member.flow is Out
+                                                 else PortDirection.Input)
+                     for path, member, value in component.signature.flatten(component)}
+            part = component
+            if restarts:
+                restart = Signal(name="restart")
+                part, ports["restart"] = ResetInserter(restart)(component), (restart, PortDirection.Input)
+            text = rtlil.convert(part, name=name, platform=platform, ports=ports, emit_src=False)
+            found += text.replace("attribute \\top 1\n", "")
+        return found
 
 
 _COLLECTED: ContextVar[Collected | None] = ContextVar("collected", default=None)
+_RESET: ContextVar[Value | None] = ContextVar("reset", default=None)
 
 
 @contextmanager
-def collected() -> Iterator[Collected]:
-    """While a design is converted."""
+def collected(platform) -> Iterator[Collected]:
+    """While a design is converted. On a platform of its own, such as a chip's, nothing is shared: each memory may become another
+    macro."""
     found = Collected()
-    token = _COLLECTED.set(found)
+    token = _COLLECTED.set(found if platform is None else None)
     try:
         yield found
     finally:
@@ -51,26 +81,39 @@ def collected() -> Iterator[Collected]:
 
 class Shared(Elaboratable):
     """`component`, elaborated once for all that are `of` the same where Verilog is written, else each for itself. `name`: how the
-    module's name begins.
-
-    Its registers keep their values in a reset that a ResetInserter adds around it.
+    module's name begins. What resets it beside its domain is told by `Restarted`.
     """
 
     def __init__(self, component: wiring.Component, name: str, of: Hashable):
         self.component, self.name, self.of = component, name, of
 
     def elaborate(self, platform):
-        found = _COLLECTED.get()
+        found, reset = _COLLECTED.get(), _RESET.get()
         if found is None:
             return self.component
-        first = (f"{self.name}_{len(found.components)}", self.component)
-        name, elaborated = found.components.setdefault((self.name, self.of), first)
+        restarts = reset is not None
+        first = (f"{self.name}_{len(found.components)}", self.component, restarts)
+        name, elaborated, _ = found.components.setdefault((self.name, self.of, restarts), first)
         if elaborated is not self.component:
             self.component._MustUse__used = True  # else Amaranth warns that nothing elaborates it
-        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()}
+        ports = {"i_clk": ClockSignal(), "i_rst": ResetSignal()} | ({"i_restart": reset} if restarts else {})
         for path, member, value in self.component.signature.flatten(self.component):
             ports[f"{'o' if member.flow is Out else 'i'}_{'__'.join(map(str, path))}"] = value
         return Instance(name, **ports)
+
+
+class Restarted(Elaboratable):
+    """`component`, whose registers are reset where `reset` is high, those of its `Shared` parts too."""
+
+    def __init__(self, component: Elaboratable, reset: Value):
+        self.component, self.reset = component, reset
+
+    def elaborate(self, platform):
+        token = _RESET.set(self.reset)
+        try:
+            return ResetInserter(self.reset)(Fragment.get(self.component, platform))
+        finally:
+            _RESET.reset(token)
 
 
 class Ram(wiring.Component):

@@ -31,19 +31,20 @@ class Fifo(Component):
     """First in, first out. With `through`, a beat that finds it empty can be read in the cycle in which it comes, so that the
     FIFO costs no latency; else in the next. `ready` never depends on the reader's.
 
-    `peak`: the most beats held since a cycle in which `clear`, if there is one, was high: the high-water mark. It stands still
-    while `hold` is high. With `parity`, `fault` is high as a beat leaves that is not as it came.
+    `peak`: the most beats held, the high-water mark. Where it is `tracked`, that is since a cycle in which `clear` was high, and
+    it stands still while `hold` is high. With `parity`, `fault` is high as a beat leaves that is not as it came.
 
     A `deep` one, by default one of DEEP_FIFO beats or more, holds the next beat in a register after the memory, so that the
     memory can be block RAM. It acts alike in every cycle.
     """
 
-    def __init__(self, layout: data.Layout, depth: int, *, through: bool = True, clear: Signal | None = None,
-                 hold: Signal | None = None, parity: bool = False, deep: bool | None = None):
-        self.depth, self.through, self.clear, self.hold, self.parity = depth, through, clear, hold, parity
+    def __init__(self, layout: data.Layout, depth: int, *, through: bool = True, tracked: bool = False, parity: bool = False,
+                 deep: bool | None = None):
+        self.depth, self.through, self.tracked, self.parity = depth, through, tracked, parity
         self.deep = depth >= DEEP_FIFO if deep is None else deep
         side = stream.Signature(layout)
-        super().__init__({"i": In(side), "o": Out(side), "peak": Out(range(depth + 1))} | ({"fault": Out(1)} if parity else {}))
+        super().__init__({"i": In(side), "o": Out(side), "peak": Out(range(depth + 1))} | ({"fault": Out(1)} if parity else {})
+                         | ({"clear": In(1), "hold": In(1)} if tracked else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -90,9 +91,9 @@ class Fifo(Component):
             with m.If(next_read):
                 m.d.sync += advance(read.addr)
         rises = level > self.peak
-        with m.If(rises if self.hold is None else rises & ~self.hold):
+        with m.If(rises & ~self.hold if self.tracked else rises):
             m.d.sync += self.peak.eq(level)
-        if self.clear is not None:
+        if self.tracked:
             with m.If(self.clear):
                 m.d.sync += self.peak.eq(0)
         return m

@@ -11,6 +11,7 @@ from ..engine.engine import Engine
 from ..engine.schedule import EngineSchedule
 from ..engine.streamed import StreamedEngine
 from ..kit.block import PLAIN, Beat, BlockOptions
+from ..kit.shared import Shared
 from ..kit.streams import Fifo, Fork, Gearbox, Pacer
 from .schedule import Queue, Schedule
 
@@ -34,7 +35,7 @@ class Accelerator(wiring.Component):
 
     def __init__(self, schedule: Schedule, options: BlockOptions = PLAIN, *, trace: bool = False,
                  loads: Mapping[str, dict] | None = None):
-        self.schedule, self.parity = schedule, options.parity
+        self.schedule, self.tracked, self.parity = schedule, options.count, options.parity
         options = replace(options, carried=schedule.graph.carried)
         self.blocks = {name: spec.build(replace(options, loads=(loads or {}).get(name, {})), _identifier(name))
                        for name, spec in schedule.blocks.items()}
@@ -91,14 +92,17 @@ class Accelerator(wiring.Component):
             return stream
         if before.depth:
             stream = self._queue(m, stream, before, f"{name}.fifo")
-        m.submodules[_identifier(name)] = gearbox = gearbox.build()
+        spec, gearbox = gearbox, gearbox.build()
+        m.submodules[_identifier(name)] = Shared(gearbox, "gearbox", spec)
         wiring.connect(m, stream, gearbox.i)
         return gearbox.o
 
     def _queue(self, m: Module, stream, queue: Queue, name: str):
-        clear, hold = (getattr(self, f"{what}_peaks", None) for what in ("clear", "hold"))
         layout = Beat(queue.port.format, queue.port.lanes)
-        m.submodules[_identifier(name)] = fifo = Fifo(layout, queue.depth, clear=clear, hold=hold, parity=self.parity)
+        fifo = Fifo(layout, queue.depth, tracked=self.tracked, parity=self.parity)
+        m.submodules[_identifier(name)] = Shared(fifo, f"fifo_{queue.depth}x{layout.size}", (self.tracked, self.parity))
+        if self.tracked:
+            m.d.comb += [fifo.clear.eq(self.clear_peaks), fifo.hold.eq(self.hold_peaks)]
         if self.parity:
             self.faults.append(fifo.fault)
         wiring.connect(m, stream, fifo.i)

@@ -4,6 +4,7 @@ from amaranth.hdl import Module, ResetInserter, Signal
 from amaranth.lib import data, wiring
 
 from ..kit.block import Beat
+from ..kit.shared import Restarted
 from ..kit.streams import Fifo
 from ..plan.accelerator import Accelerator
 from ..plan.schedule import Schedule
@@ -47,7 +48,7 @@ class Core:
         m.submodules.reader = reader = ResetInserter(reset)(self.reader)
         m.submodules.tokens = tokens = ResetInserter(reset)(Fifo(Beat(schedule.input.format, schedule.input.lanes),
                                                                  2 * schedule.input.beats, through=False))
-        m.submodules.core = core = ResetInserter(reset)(self.accelerator)
+        m.submodules.core, core = Restarted(self.accelerator, reset), self.accelerator
         m.submodules.writer = writer = ResetInserter(reset)(self.writer)
         m.submodules.flags = flags = ResetInserter(reset)(Fifo(data.StructLayout({"bad": 1}), self.depth, through=False))
         m.submodules.guard = guard = ResetInserter(self.abandon)(PacketGuard(size))

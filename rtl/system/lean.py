@@ -13,6 +13,7 @@ from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit
 
 from ..engine.schedule import EngineSchedule
+from ..kit.shared import Restarted
 from ..plan.accelerator import accelerator
 from ..plan.schedule import Schedule
 from .axi import OKAY, SLVERR, element_bytes
@@ -69,7 +70,7 @@ class LeanSystem(wiring.Component):
         ERRORS."""
         schedule, enable, reset, abandon = self.schedule, Signal(name="enable"), Signal(name="reset"), Signal(name="abandon")
         m.submodules.reader = reader = ResetInserter(reset)(ByteReader(schedule.input, schedule.tokens))
-        m.submodules.design = design = ResetInserter(reset)(self.design)
+        m.submodules.design, design = Restarted(self.design, reset), self.design
         m.submodules.writer = writer = ResetInserter(reset)(ByteWriter(schedule.output))
         for source, sink in ((inbound.o, reader.i), (reader.o, design.i), (design.o, writer.i)):
             wiring.connect(m, source, sink)
