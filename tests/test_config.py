@@ -9,8 +9,8 @@ import pytest
 from emamba.base.errors import EmambaError
 from emamba.base.formats import Rounding
 from emamba.config import ModelConfig, QuantizeConfig, Recipe, load_toml, validate
-from emamba.meanings import MEANINGS
 from flow import cli
+from flow.cli.meanings import MEANINGS
 from flow.cli.words import SCHEMAS
 
 pytestmark = pytest.mark.quick

@@ -5,10 +5,10 @@ import json
 import sys
 
 from emamba.config import QuantizeConfig, Recipe
-from emamba.meanings import explained
 from emamba.training.settings import FinetuneConfig
 
 from .arguments import Commands
+from .meanings import explained
 
 SCHEMAS = ("recipe", "quantize", "finetune", "search")
 """Kinds of TOML files."""
