@@ -48,7 +48,9 @@ CASES = {
     "both directions, pairs": ("emamba-odd", {"direction": "both", "d_model": 3, "d_state": 2, "dt_rank": 1, "length": 4},
                                Machine(6, 2), {}),
     "small": ("emamba-odd", {"d_model": 5, "length": 4}, Machine(4, 1, 16, tile=2, small=True), {}),
-    "streamed": ("standard-tokens", {"length": 4}, Machine(4, 2, tile=2, stream=Stream(2, 32, 8, 4)), {}),
+    "streamed, 4 bits by channel": ("standard-tokens", {"length": 4, "d_model": 5},
+                                    Machine(4, 2, tile=2, stream=Stream(2, 32, 8, 4)),
+                                    {"weight_scale": "dyadic", "weight_bits": 4, "a_bits": 8}),
 }
 HOSTILE = {"latency": 40, "pauses": 30, "refresh": 300, "recovery": 60, "rate": 3000, "open": 2}
 """A memory that is seldom ready."""
@@ -136,7 +138,6 @@ def test_utilization_of_mars(lanes, posts, least):
     ("mamba2-groups", {}, "node 'block0.y': the engine has one B and one C for all channels"),
     ("mamba2-norm-before", {}, "node 'block0.y': the engine begins with states of zeros"),
     ("emamba-odd", {"input_term": "delta_b"}, "node 'block0.y': the engine has the input term"),
-    ("emamba-odd", {"weight_scale": "dyadic"}, "the engine has power-of-two scales alone"),
 ])
 def test_refusals(shape, settings, sentence):
     with pytest.raises(EmambaError, match=sentence):

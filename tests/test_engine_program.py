@@ -91,7 +91,7 @@ def changes(instructions: list[Instruction]) -> Iterator[tuple[Instruction, str,
 
 def changed(op: MicroOp, steps: int, operands: int) -> Iterator[tuple[str, object]]:
     """Other values of the fields that the micro-operation reads."""
-    unread = {"indexed", "state"} | ({"weight"} if not op.weight else set())
+    unread = {"indexed", "packed", "state"} | ({"weight"} if not op.weight else set())
     unread |= {"constant"} if not op.works or (A.CONSTANT is not op.a and B.CONSTANT is not op.b) else set()
     unread |= {"acc", "at_last", "skip"} if steps == 1 or not op.works else set()
     unread |= {"a", "b", "first"} if not op.works else set()

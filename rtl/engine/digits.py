@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 
 from .machine import ELEMENT
-from .micro import Acc, B, Body, MicroOp
+from .micro import Acc, B, Body, MicroOp, To, idle
+from .timing import SUM
 
 
-def digits(values: np.ndarray) -> list[np.ndarray]:
-    """Signed integers of ELEMENT bits, the upper ones first, which give `values` with each upper one times 2^ELEMENT."""
+def digits(values: np.ndarray, least: int = 1) -> list[np.ndarray]:
+    """At `least` so many arrays of signed integers of ELEMENT bits, the upper ones first, which give `values` with each upper one
+    times 2^ELEMENT."""
     half, parts, rest = 1 << ELEMENT - 1, [], np.asarray(values, np.int64)
     while not parts or rest.any():
         if not parts or rest.min() < -half or rest.max() >= half:
@@ -20,7 +22,7 @@ def digits(values: np.ndarray) -> list[np.ndarray]:
         else:
             parts.append(rest)
             break
-    return parts[::-1]
+    return [*[np.zeros_like(rest)] * (least - len(parts)), *parts[::-1]]
 
 
 def summed(parts: int, **fields) -> list[MicroOp]:
@@ -33,3 +35,13 @@ def biased(chain: Sequence[Body], parts: int) -> list[Body]:
     body, = chain
     first, = body.ops
     return [*(Body((op,)) for op in summed(parts)), replace(body, ops=(replace(first, first=Acc.ADD),))]
+
+
+def scaled(chain: Sequence[Body], parts: int) -> list[Body]:
+    """A chain that ends with an inner product, times what `parts` rows of digits give."""
+    *before, body = chain
+    last, = body.ops
+    digit = MicroOp(weight=True, b=B.HELD)
+    products = [replace(digit, first=Acc.RAISE if k else Acc.START, to=To.DRAIN if k == parts - 1 else To.NONE)
+                for k in range(parts)]
+    return [*before, replace(body, ops=(replace(last, to=To.HELD),)), *idle(SUM - 1), *(Body((op,)) for op in products)]

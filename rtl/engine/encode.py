@@ -97,7 +97,7 @@ class Encoded:
         return self._chains[key]
 
     def _micro(self, m: MicroOp) -> dict:
-        return {"x": m.x or 0, "weight": int(m.weight), "indexed": int(m.indexed),
+        return {"x": m.x or 0, "weight": int(m.weight), "indexed": int(m.indexed), "packed": int(m.packed),
                 "next_state": int(m.state == "last"), "a": int(m.a), "b": int(m.b), "constant": m.constant,
                 "first": int(m.first), "acc": int(m.acc), "to": int(m.to), "at_last": int(m.at_last), "skip": int(m.skip),
                 "zero": int(m.zero)}

@@ -144,7 +144,8 @@ class Engine(wiring.Component):
         m.d.comb += [
             feed.fetching.eq(sequencer.fetching), feed.takes_row.eq(sequencer.takes_row), feed.indexed.eq(sequencer.indexed),
             sequencer.word.eq(feed.word), sequencer.word_ready.eq(feed.word_ready), sequencer.enough.eq(feed.rows.enough),
-            sequencer.row_ready.eq(feed.row_ready),
+            sequencer.row_ready.eq(feed.row_ready), feed.packed.eq(sequencer.packed), feed.upper.eq(sequencer.upper),
+            feed.keeps_row.eq(sequencer.keeps_row),
         ]
         return feed
 

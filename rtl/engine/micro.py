@@ -72,13 +72,14 @@ PIECE = 8
 @dataclass(frozen=True)
 class MicroOp:
     """One cycle of all lanes. `x`: the operand that is read, or None; `weight`: whether a row of weights is, `indexed`: the one
-    that the index chooses; `state`: "read" or
+    that the index chooses, `packed`: of a stream, half a row, of 4 bits a lane; `state`: "read" or
     "last" (then the next row comes). `first` is what the product of a body's first step is added to, `acc` those of the others.
     With `at_last` the sum goes `to` in the last step alone; with `skip` the last step is idle."""
 
     x: int | None = None
     weight: bool = False
     indexed: bool = False
+    packed: bool = False
     state: str = ""
     a: A = A.WEIGHT
     b: B = B.ROW

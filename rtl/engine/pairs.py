@@ -47,5 +47,6 @@ def _joined(first: Instruction, second: Instruction, machine: Machine) -> Instru
         return found
 
     first.weights, first.bias = both, bias if any(biases) else None
-    first.second, first.bound, first.work = second, max(first.bound, second.bound), first.work + second.work
+    first.second, first.work = second, first.work + second.work
+    first.bound, first.held = max(first.bound, second.bound), max(first.held, second.held)
     return first

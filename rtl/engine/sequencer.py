@@ -44,7 +44,7 @@ class Sequencer(wiring.Component):
         self.rows, self.states = max(2, program.rows), max(2, program.states)
         self.weights = 2 if encoded.image else max(2, len(program.weights))
         streamed = {"word": In(encoded.instruction), "word_ready": In(1), "fetching": Out(1), "enough": In(1), "row_ready": In(1),
-                    "indexed": Out(1), "takes_row": Out(1)}
+                    "indexed": Out(1), "takes_row": Out(1), "packed": Out(1), "upper": Out(1), "keeps_row": Out(1)}
         super().__init__((streamed if encoded.image else {}) | {
             "instruction": Out(encoded.instruction), "number": Out(range(max(2, len(encoded.words)))),
             "issue": Out(Issue(encoded)),
@@ -110,7 +110,8 @@ class Sequencer(wiring.Component):
         waits = (wait != 0) | i.takes & ~self.given | i.out & group_start & ~self.room
         if encoded.image:
             waits |= u.weight & ~skipped & ~self.row_ready | i.whole & group_start & ~self.enough
-            m.d.comb += [self.indexed.eq(u.indexed), self.takes_row.eq(go & u.weight & ~skipped)]
+            m.d.comb += [self.packed.eq(u.packed), self.upper.eq(k[0]), self.keeps_row.eq(u.packed & ~k[0] & ~last),
+                         self.indexed.eq(u.indexed), self.takes_row.eq(go & u.weight & ~skipped)]
         m.d.comb += [go.eq(run & ~waits), self.take.eq(run & i.takes & (wait == 0)), self.reserve.eq(go & i.out & group_start)]
 
         # Addresses.

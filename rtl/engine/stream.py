@@ -14,6 +14,31 @@ from .micro import Instruction
 from .timing import steps
 
 
+def places(i: Instruction) -> list[tuple[int, int | None]]:
+    """Of every row of weights that a group reads, its place in the stream; of a packed one also the bit in a byte."""
+    found, row = [], -1
+    for step in steps(i):
+        if step.op.weight and step.issues and not step.op.indexed:
+            half = step.op.packed and step.k % 2
+            row += not half
+            found.append((row, ELEMENT // 2 * half if step.op.packed else None))
+    return found
+
+
+def packed(rows: np.ndarray, i: Instruction) -> np.ndarray:
+    """Rows of bytes, those of 4 bits two in one."""
+    where = places(i)
+    if all(low is None for _, low in where):
+        return rows
+    row, low = np.array([place for place, _ in where]), np.array([-1 if low is None else low for _, low in where])
+    given = rows.reshape(i.groups, len(where), -1)
+    found = np.zeros((i.groups, row[-1] + 1, given.shape[2]), np.uint8)
+    found[:, row[low < 0]] = given[:, low < 0]
+    found[:, row[low == 0]] = given[:, low == 0] & 15
+    found[:, row[low > 0]] |= given[:, low > 0] << ELEMENT // 2
+    return found.reshape(-1, given.shape[2])
+
+
 @dataclass(frozen=True)
 class Region:
     """Rows that are read one after the other, `times`; on every port from byte `first` of the image."""
@@ -90,8 +115,7 @@ class Image:
     @cached_property
     def whole(self) -> int:
         """Rows that must be there before a group of a scan begins: its decays do not wait."""
-        return max((sum(step.op.weight and step.issues for step in steps(i)) for i in self.program.instructions
-                    if i.scan is not None), default=1)
+        return max((len(places(i)) for i in self.program.instructions if i.scan is not None), default=1)
 
     @property
     def beats_per_frame(self) -> int:
@@ -113,9 +137,8 @@ class Image:
 
     def _count(self, last: bool) -> int:
         """Rows of a tile."""
-        return sum(self.word_rows + i.count(last) * i.groups * sum(
-            step.op.weight and step.issues and not step.op.indexed for step in steps(i))
-            for i in self.program.instructions if i.runs(last))
+        return sum(self.word_rows + i.count(last) * i.groups * (1 + max((row for row, _ in places(i)), default=-1))
+                   for i in self.program.instructions if i.runs(last))
 
     def rows(self, last: bool) -> Iterator[np.ndarray]:
         """Bytes [rows, lanes] of a tile, by parts."""
@@ -124,7 +147,7 @@ class Image:
             whole = word.to_bytes(self.word_rows * lanes, "little")
             yield np.frombuffer(whole, np.uint8).reshape(-1, lanes)
             if i.weights is not None and not i.chosen:
-                rows = self._weights(i).astype(np.int8).view(np.uint8)
+                rows = packed(self._weights(i).astype(np.int8).view(np.uint8), i)
                 for _ in range(i.count(last)):
                     yield rows
 

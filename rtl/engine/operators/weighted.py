@@ -1,33 +1,44 @@
 """Linear and Conv1d: inner products with rows of weights, a row of outputs at a time."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from emamba.base.errors import DesignLimit
+from emamba.base.formats import bits_for
 from emamba.ops import Conv1d as ConvOperator
 from emamba.ops import Linear as LinearOperator
 
-from ..digits import biased, digits
+from ..digits import biased, digits, scaled
+from ..machine import ELEMENT
 from ..micro import B, Body, Walk, Zero, inner
 from ..registry import Executor, executes
 
 
 def emit_weighted(c, node, op, micro, operand, steps: int, *, low: int | None = None, before: int = 0) -> None:
-    """One inner product a result, of `steps` terms each."""
-    if op.dyadic:
-        raise DesignLimit("the engine has power-of-two scales alone, but its weights are dyadic: quantize with "
-                          "weight_scale = 'power_of_two', or build it with --organization pipeline")
-    chain, given, parts = [Body((micro,), steps)], op.bias.any(), 0
-    if c.machine.stream and given:
-        parts = len(digits(op.bias))
-        chain = biased(chain, parts)
+    """One inner product a result, of `steps` terms each; where the weights are dyadic, times a multiplier of each channel."""
+    streamed, given = c.machine.stream, op.bias.any()
+    if op.dyadic and c.narrow(bits_for(op.bound)):
+        raise DesignLimit(f"a sum of {bits_for(op.bound)} bits does not fit the engine's multipliers of "
+                          f"{c.machine.factor_bits}, but its weights are dyadic: quantize with weight_scale = 'power_of_two', "
+                          "or take wider multipliers")
+    chain = [Body((replace(micro, packed=bool(streamed) and op.w.bits <= ELEMENT // 2),), steps)]
+    summands = len(digits(op.bias)) if given and (streamed or op.dyadic) else 0
+    factors = len(digits(op.multiplier)) if op.dyadic else 0
+    if summands:
+        chain = biased(chain, summands)
+    if factors:
+        chain = scaled(chain, factors)
 
     def weights(operators):
         own = operators[node.name]
-        return c.rows(np.concatenate([np.stack(digits(own.bias), 1), own.weight], 1) if parts else own.weight)
+        parts = [*(digits(own.bias, summands) if summands else ()), *own.weight.T,
+                 *(digits(own.multiplier, factors) if factors else ())]
+        return c.rows(np.stack(parts, 1) if len(parts) > steps else own.weight)
 
-    bias = (lambda operators: operators[node.name].bias) if given and not parts else None
-    c.emit(node, op, chain, operands=[operand], shift=op.shift, low=low, weights=weights, bias=bias, bound=op.bound,
-           before=before, work=op.multiplies)
+    bias = (lambda operators: operators[node.name].bias) if given and not summands else None
+    c.emit(node, op, chain, operands=[operand], shift=op.shift, low=low, weights=weights, bias=bias,
+           bound=op.bound * int(op.multiplier.max()), held=op.bound if factors else 0, before=before, work=op.multiplies)
 
 
 @executes(LinearOperator)
