@@ -43,21 +43,26 @@ def describe(system: System, frames: np.ndarray, artifact: Artifact | None = Non
             raise DesignLimit(f"'{artifact.name}' cannot be loaded into a design of '{system.artifact.name}': {found}; build a "
                               "design for it")
         image = loads.image(artifact).tobytes().hex()
+    return description(
+        artifact, frames, tokens=schedule.tokens, input=_format(schedule.input), output=_format(schedule.output),
+        state_words=system.state_words, stages=system.stages, queues=system.queues, cycles_per_frame=schedule.cycles_per_frame,
+        structure=loads.structure if loads else {}, structure_digest=loads.structure_digest if loads else "", image=image,
+        stream=system.supply and system.supply.image.identity())
+
+
+def description(artifact: Artifact, frames: np.ndarray, *, tokens: int, input: dict, output: dict, state_words: int,
+                cycles_per_frame: int = 1, **more) -> dict:
+    """All fields of `boards.driver.description.Description`; those of `more` are empty where they are not given."""
     answers = IntegerModel(artifact).answer(frames)
     codec = {key: None if value is None else value.tolist() for key, value in vars(artifact.codec).items()}
     return {
-        "format": FORMAT, "version": VERSION, "name": artifact.name, "digest": artifact.digest,
-        "tokens": schedule.tokens, "input_width": schedule.input.width,
-        "output_tokens": answers.shape[1], "output_width": schedule.output.width,
-        "input": _format(schedule.input), "output": _format(schedule.output), "codec": codec,
-        "golden": {"frames": frames.tolist(), "answers": answers.tolist()},
-        "stages": system.stages, "queues": system.queues, "cycles_per_frame": schedule.cycles_per_frame,
-        "structure": loads.structure if loads else {}, "structure_digest": loads.structure_digest if loads else "",
-        "image": image, "state_words": system.state_words,
-        "carried": artifact.graph.carried, "front_end": artifact.data.get("front_end"),
-        "stream": system.supply and system.supply.image.identity(),
-        "classes": artifact.record.get("classes"),
-    }
+        "format": FORMAT, "version": VERSION, "name": artifact.name, "digest": artifact.digest, "tokens": tokens,
+        "input_width": artifact.graph.input.width, "output_tokens": answers.shape[1],
+        "output_width": artifact.graph.output.width, "input": input, "output": output, "codec": codec,
+        "golden": {"frames": frames.tolist(), "answers": answers.tolist()}, "stages": [], "queues": [],
+        "cycles_per_frame": cycles_per_frame, "structure": {}, "structure_digest": "", "image": None,
+        "state_words": state_words, "carried": artifact.graph.carried,
+        "front_end": artifact.data.get("front_end"), "stream": None, "classes": artifact.record.get("classes")} | more
 
 
 def _format(port: Port) -> dict:

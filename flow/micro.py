@@ -5,6 +5,7 @@ import json
 import tempfile
 from pathlib import Path
 
+from boards import microcontroller
 from boards.describe import golden_frames
 from emamba.artifact import Artifact, load
 from emamba.base.errors import SettingError, ToolFailed, ToolMissing
@@ -34,6 +35,7 @@ def build(options: argparse.Namespace) -> int:
     measured, note = _measured(artifact, project)
     with write_folder(out, RECORD, RECORD) as folder:
         project.write(folder, measured, note)
+        microcontroller.write(project, folder)
         report = {"target": TARGET, "artifact": {"name": artifact.name, "digest": artifact.digest}} | project.report() | {
             "measured": measured and measured.report(), "notes": [note]}
         (folder / RECORD).write_text(json.dumps(report), encoding="utf-8")

@@ -222,7 +222,8 @@ def test_target(tmp_path, capsys, build):
     assert "237,620 multiplications a frame" in said
     assert "nothing was measured: the measurement needs" in said and report["measured"] is None
     assert {path.name for path in out.iterdir()} == {"src", "test", "examples", "bare-metal", "zephyr", "CMakeLists.txt",
-                                                    "README.md", "library.json", "library.properties", "report.json"}
+                                                    "README.md", "library.json", "library.properties", "report.json", "serial",
+                                                    "accelerator.json"}
     assert json.loads((out / "library.json").read_text(encoding="utf-8"))["build"]["srcDir"] == "src"
     assert f"| memory (`sizeof(model)`), bytes | {report['ram_bytes']} |" in (out / "README.md").read_text(encoding="utf-8")
     for option, value in (("--cycles-per-token", "4"), ("--factor-bits", "18"), ("--fill", "0.5")):

@@ -84,23 +84,13 @@ def measure(folder: Path, core: str, ram: int, frames: int | None = None, flags:
 
     Raises ToolMissing without the compiler or qemu, ToolFailed where one of them fails or the program does not fit.
     """
-    chosen, program, model = CORES[core], folder / f"{core}.elf", folder / f"{code_of or core}.o"
-    compiler, size = f"{chosen.tools}-gcc", f"{chosen.tools}-size"
-    for command in (compiler, size, chosen.emulator):
-        if not shutil.which(command):
-            raise ToolMissing(f"the measurement needs {command}, which is not on PATH; install it, e.g. apt-get install "
-                              f"{PACKAGES[command]}")
-    options = [*chosen.options, *FLAGS, *flags, *([f"-DSELF_TEST_FRAMES={frames}"] if frames else []),
-               f"-I{folder / 'bare-metal'}", f"-I{folder / 'src'}", f"-I{folder / 'test'}"]
-    places = {"FLASH": chosen.flash, "FLASH_SIZE": chosen.flash_size, "RAM": chosen.ram, "RAM_SIZE": chosen.ram_size,
-              "STACK_SIZE": STACK}
+    chosen, model = CORES[core], folder / f"{code_of or core}.o"
+    need(core)
+    flags = (*flags, *([f"-DSELF_TEST_FRAMES={frames}"] if frames else []))
     if not code_of:
-        _run([compiler, *options, "-c", folder / "src" / "model.c", "-o", model])
-    files = "test/selftest.c", "bare-metal/main.c", "bare-metal/start.c", f"bare-metal/{chosen.port}.c"
-    _run([compiler, *options, "-nostdlib", "-Wl,--gc-sections",
-          *(f"-Wl,--defsym={name}={value}" for name, value in places.items()), "-T", folder / "bare-metal" / "link.ld", model,
-          *(folder / file for file in files), "-lgcc", "-o", program])
-    text, data, *_ = _run([size, model]).splitlines()[1].split()
+        _run([*_compiler(folder, core, flags), "-c", folder / "src" / "model.c", "-o", model])
+    program = link(folder, core, ("test/selftest.c", "bare-metal/main.c"), model, flags)
+    text, data, *_ = _run([f"{chosen.tools}-size", model]).splitlines()[1].split()
     said = _run([chosen.emulator, "-M", *chosen.machine, "-nographic", "-icount", "shift=0", "-semihosting-config",
                  "enable=on,target=native", "-kernel", program], statuses=(0, 1))
     try:
@@ -108,6 +98,32 @@ def measure(folder: Path, core: str, ram: int, frames: int | None = None, flags:
     except ValueError:
         raise ToolFailed(f"the self-test of {folder} on {core} says '{said.strip()[:80]}' instead of four numbers") from None
     return Measured(core, count, wrong, int(text) + int(data), ram, stack, round(units * chosen.step))
+
+
+def need(core: str) -> None:
+    """Raises ToolMissing without the compiler or qemu of a core."""
+    chosen = CORES[core]
+    for command in (f"{chosen.tools}-gcc", f"{chosen.tools}-size", chosen.emulator):
+        if not shutil.which(command):
+            raise ToolMissing(f"the measurement needs {command}, which is not on PATH; install it, e.g. apt-get install "
+                              f"{PACKAGES[command]}")
+
+
+def link(folder: Path, core: str, files: tuple[str, ...], model: Path, flags: tuple[str, ...] = ()) -> Path:
+    """A program for the machine of a `core`, of `files` of the folder and of `model`, C or object."""
+    chosen, program = CORES[core], folder / f"{core}.elf"
+    places = {"FLASH": chosen.flash, "FLASH_SIZE": chosen.flash_size, "RAM": chosen.ram, "RAM_SIZE": chosen.ram_size,
+              "STACK_SIZE": STACK}
+    _run([*_compiler(folder, core, flags), "-nostdlib", "-Wl,--gc-sections",
+          *(f"-Wl,--defsym={name}={value}" for name, value in places.items()), "-T", folder / "bare-metal" / "link.ld", model,
+          *(folder / file for file in (*files, "bare-metal/start.c", f"bare-metal/{chosen.port}.c")), "-lgcc", "-o", program])
+    return program
+
+
+def _compiler(folder: Path, core: str, flags: tuple[str, ...]) -> list:
+    chosen = CORES[core]
+    return [f"{chosen.tools}-gcc", *chosen.options, *FLAGS, *flags,
+            *(f"-I{folder / name}" for name in ("bare-metal", "src", "test"))]
 
 
 def _run(command: list, statuses: tuple[int, ...] = (0,)) -> str:

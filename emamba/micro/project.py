@@ -12,6 +12,7 @@ from .source import FILES, Source, filled, word_of
 from .text import SHORT
 
 PLAIN = ("test/main.c", "examples/host.c", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig",
+         *(f"zephyr/sample/{name}" for name in ("CMakeLists.txt", "main.c", "prj.conf")),
          *(f"bare-metal/{name}" for name in ("cortex-m.c", "link.ld", "main.c", "port.h", "risc-v.c", "start.c", "string.h")))
 """Files that are alike for every artifact."""
 FILLED = ("test/selftest.c", "test/selftest.h", "CMakeLists.txt", "README.md", "library.json", "library.properties",
@@ -70,7 +71,7 @@ class Project:
                  **{name: filled(name, words) for name in FILLED},
                  **{name: (FILES / name).read_text(encoding="utf-8") for name in PLAIN}}
         for name, text in files.items():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
 
 
