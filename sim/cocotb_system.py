@@ -185,13 +185,13 @@ def reset_in_traffic(desk):
     """A soft reset at any time breaks no rule, and all that comes after it is right."""
     accelerator = desk.connect()
     own, transport = desk.description, desk.transport
-    for _ in range(4):
+    for _ in range(3):
         for packet in accelerator.packets(desk.frames(4)):
             transport.send(packet)
         desk.wait(desk.rng.randrange(1, 3 * own.cycles_per_frame + 200))
         transport.write32(address("COMMAND"), BY_NAME["COMMAND"].field("RESET").mask)
         transport.source.clear()
-        desk.wait(20 * own.cycles_per_frame)
+        desk.wait(12 * own.cycles_per_frame)
         transport.sink.clear()
         accelerator.clear_counters()
         desk.check(accelerator, desk.frames(3))
