@@ -102,7 +102,7 @@ def test_missing_values(tmp_path, missing, third):
     file = write_csv(tmp_path / "s.csv", [(k, "" if k == 2 else 10 * k, 0) for k in range(40)])
     found = series(file, ["a"], "a", Windows(length=4, missing=missing))
     assert found.x["train"][0, 2, 0] == third
-    assert any(remark.startswith("s.csv: 1 rows with a missing value filled ") for remark in found.remarks)
+    assert any(remark.startswith("1 row with a missing value filled ") for remark in found.remarks)
     dropped = series(file, ["a"], "a", Windows(length=4, missing="drop"))
     assert dropped.x["train"][0].ravel().tolist() == [30, 40, 50, 60]  # no window crosses what is missing
     assert "is empty" in refusal(series, file, ["a"], "a", Windows(length=4))

@@ -16,6 +16,7 @@ LARGEST = 1 << 30
 """Values that a part may have."""
 LABELS = ("last", "majority", "any")
 MISSING = ("refuse", "previous", "linear", "drop")
+FILLED = {"drop": "left out", "previous": "filled with the value before", "linear": "filled by a straight line"}
 GAP = 5.0
 """Usual steps of time without a row, after which a new recording begins."""
 MANY = 3
@@ -72,11 +73,15 @@ def series(files: Path | list[Path], inputs: list[str], target: str, options: Wi
     tables = [_read(file, inputs, target, options, whole) for file in files]
     names = sorted({word for _, _, y, _, _ in tables for word in y if word}) if options.classes else []
     number = {name: k for k, name in enumerate(names)}
-    runs, notes = [], []
+    runs, notes, gaps = [], [], 0
     for table, x, y, groups, found in tables:
         labels = np.array([number.get(word, -1) for word in y]) if options.classes else y
         notes += [note for note in found if note not in notes]
-        runs += _runs(table, x, labels, groups, options, notes)
+        absent = np.isnan(x).any(1) | ((labels < 0) if options.classes else np.isnan(labels))
+        gaps += int(absent.sum())
+        runs += _runs(table, x, labels, groups, absent, options)
+    if gaps:
+        notes.append(f"{gaps} row{'s' * (gaps > 1)} with a missing value {FILLED[options.missing]}")
     if options.classes and options.label == "any":
         rarest = np.bincount(np.concatenate([run.y for run in runs]), minlength=len(names))
     else:
@@ -120,9 +125,8 @@ def _read(file: Path, inputs: list[str], target: str, options: Windows, group: s
     return table, np.stack([columns[name] for name in inputs], 1), y, groups, [*table.notes, *notes]
 
 
-def _runs(table: Table, x: Array, y: Array, groups: list[str], options: Windows, notes: list[str]) -> list[Run]:
+def _runs(table: Table, x: Array, y: Array, groups: list[str], absent: Array, options: Windows) -> list[Run]:
     """The recordings of a file: a new one begins with another group, after a gap in time, and after a row that is dropped."""
-    absent = np.isnan(x).any(1) | ((y < 0) if options.classes else np.isnan(y))
     edges = [0, *(k for k in range(1, len(x)) if groups[k] != groups[k - 1]), len(x)]
     found: list[Run] = []
     for low, high in pairwise(edges):
@@ -140,9 +144,6 @@ def _runs(table: Table, x: Array, y: Array, groups: list[str], options: Windows,
             filled = _filled(table.file, x[begin:end], y[begin:end], options)
             rows = _resampled(*filled, own, options) if options.rate else filled
             found.append(Run(groups[begin], *rows, 0, 0))
-    if absent.any():
-        told = {"drop": "left out", "previous": "filled with the value before", "linear": "filled by a straight line"}
-        notes.append(f"{table.file.name}: {int(absent.sum())} rows with a missing value {told[options.missing]}")
     total = sum(len(run.x) for run in found)
     place = 0
     for run in found:
