@@ -147,6 +147,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         "merged with their sum (default: what the estimate favours, merged for asic)")
     parser.add_argument("--decays", choices=["segments", "tables"], help="the scan's exp (default: what the estimate favours)")
     parser.add_argument("--activations", choices=["segments", "tables"], help="SiLU and softplus (default: tables up to 8 bits)")
+    parser.add_argument("--registers", choices=["few", "many"], help="a norm's long logic in one cycle, or in one a level, for a "
+                        "fast clock (default: as the device and --clock-mhz ask for)")
     parser.add_argument("--pdk", metavar="P", help=f"the target asic's process: {', '.join(pdks.NAMES)}, or the path of a "
                         "description like those in asic/pdks")
     parser.add_argument("--pdk-data", type=Path, metavar="FOLDER", help="where the process' libraries are (default: $EMAMBA_PDK)")
@@ -227,8 +229,9 @@ def build(options: argparse.Namespace) -> int:
     if hasattr(target, "run") and (notes := target.run(out.resolve())):
         report["notes"] = [*notes, *(note for note in report["notes"] if note != target.UNRUN)]
         change_record(out, RECORD, {"notes": report["notes"]})
+    least = f"{report['latency_floor']} at least, " if "latency_floor" in report else ""
     print(f"{options.target} of {artifact.name}: {schedule.period} cycles per token, {schedule.cycles_per_frame} per frame, "
-          f"latency {schedule.latency} cycles, {schedule.multipliers} multipliers {report['utilization']:.1%} busy")
+          f"latency {schedule.latency} cycles, {least}{schedule.multipliers} multipliers {report['utilization']:.1%} busy")
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
     print("\n".join(lines(report["verdict"])))
     for note in report["notes"]:
@@ -266,7 +269,8 @@ def _engine(options: argparse.Namespace, artifact: Artifact, machine: Machine) -
         raise SettingError(f"--organization engine is for {', '.join(ENGINES)}, not for the target {options.target}")
     if machine.stream and options.target not in STREAMS:
         raise SettingError(f"--weights streamed is for {', '.join(STREAMS)}, not for the target {options.target}")
-    for name in ("cycles_per_token", "multipliers", "frames_per_second", "products", "decays", "activations"):
+    for name in ("cycles_per_token", "multipliers", "frames_per_second", "products", "decays", "activations",
+                 "registers"):
         if getattr(options, name) is not None:
             raise SettingError(f"--{name.replace('_', '-')} is of a pipeline; an engine's rate comes from its --lanes")
     return Plan(EngineSchedule(envelope(artifact) if options.weights == "loadable" else artifact, machine))
@@ -279,9 +283,10 @@ def request(options: argparse.Namespace, device: str | None, clock_mhz: float | 
     fixed = {"decay_tables": False, "products": Products.PAIRS} if options.weights == "loadable" else {}
     if options.products or products:
         fixed["products"] = Products(options.products or products)
-    for name, choice in (("decay_tables", options.decays), ("tables", options.activations)):
+    for name, choice, yes in (("decay_tables", options.decays, "tables"), ("tables", options.activations, "tables"),
+                              ("registers", options.registers, "many")):
         if choice:
-            fixed[name] = choice == "tables"
+            fixed[name] = choice == yes
     cycles = options.cycles_per_token
     if cycles is None and options.device is None:
         cycles = default

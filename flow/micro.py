@@ -16,8 +16,8 @@ from rtl.plan.planner import FILL
 
 TARGET, CORE = "c", "m4"
 RECORD = "report.json"
-UNSAID = ("cycles_per_token", "multipliers", "frames_per_second", "device", "products", "decays", "activations", "pdk",
-          "pdk_data", "clock_mhz", "state", "lanes", "posts", "factor_bits", "ports", "port_bits")
+UNSAID = ("cycles_per_token", "multipliers", "frames_per_second", "device", "products", "decays", "activations", "registers",
+          "pdk", "pdk_data", "clock_mhz", "state", "lanes", "posts", "factor_bits", "ports", "port_bits")
 HARDWARE = dict.fromkeys(UNSAID) | {"organization": "pipeline", "fill": FILL, "prove": False, "weights": "constant",
                                     "counters": "yes", "parity": "no", "bus_bits": 64}
 """Options of targets that are hardware, with what they are where they are not given."""

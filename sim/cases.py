@@ -152,12 +152,12 @@ def depthwise_block(channels, taps, lanes, terms, *, products=Products.MULTIPLIE
     return rtl_depthwise.Depthwise(depthwise(rng(), channels, taps, **options), lanes * terms, lanes, products)
 
 
-def range_norm_block(channels, lanes, bits, *, narrow=False, **options) -> Spec:
-    return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3), **options), lanes, narrow=narrow)
+def range_norm_block(channels, lanes, bits, *, narrow=False, registers=False, **options) -> Spec:
+    return rtl_range_norm.RangeNorm(range_norm(channels, IntFormat(bits, True, bits - 3), **options), lanes, narrow, registers)
 
 
-def layer_norm_block(channels, lanes, bits, *, narrow=False, **options) -> Spec:
-    return rtl_layer_norm.LayerNorm(layer_norm(channels, IntFormat(bits, True, bits - 3), **options), lanes, narrow=narrow)
+def layer_norm_block(channels, lanes, bits, *, narrow=False, registers=False, **options) -> Spec:
+    return rtl_layer_norm.LayerNorm(layer_norm(channels, IntFormat(bits, True, bits - 3), **options), lanes, narrow, registers)
 
 
 def activation_block(name, *, o=I8, entries=False, table=False) -> Spec:
@@ -247,6 +247,9 @@ CASES = [
     *((scan_block, (4, 3, 1, 3), {"rounded": True, "rounding": kind}) for kind in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),
     (scan_block, (2, 3, 2, 3), {"rounded": True, "table": True}),
     (range_norm_block, (17, 4, 12), {"narrow": True}),
+    (range_norm_block, (13, 5, 12), {"registers": True}),
+    (range_norm_block, (3, 3, 12), {"registers": True}),
+    (layer_norm_block, (6, 4, 12), {"registers": True}),
     *((scan_block, shape, {"start": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (20, 2, 1, 1))),
     *((scan_block, shape, {"certified": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
     *((scan_block, (4, 3, 1, 3), {"rounding": rounding}) for rounding in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),

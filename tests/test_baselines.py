@@ -19,7 +19,7 @@ BLOCKS = {"xcup": (20, ("block0.x",)), "ecp5": (128, ("block0.B", "block0.conv",
 
 
 def cycles() -> dict:
-    keys = ("cycles_per_token", "cycles_per_frame", "latency_cycles", "multipliers", "utilization")
+    keys = ("cycles_per_token", "cycles_per_frame", "latency_cycles", "latency_floor", "multipliers", "utilization")
     artifact = load(MODEL)
     return {str(T): {key: report[key] for key in keys} for T in SWEEP for report in [Schedule(artifact, T).report()]}
 

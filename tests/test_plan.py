@@ -11,7 +11,7 @@ from rtl.plan import devices
 from rtl.plan.devices import Device
 from rtl.plan.loads import envelope
 from rtl.plan.planner import CYCLES_PER_TOKEN, Request, at, plan
-from rtl.plan.schedule import MAX_CYCLES, Schedule
+from rtl.plan.schedule import MAX_CYCLES, Realization, Schedule
 from sim.models import random_artifact
 
 
@@ -33,6 +33,23 @@ def test_multipliers(shape):
     for limit in {needed[0], needed[3], needed[3] + 1, needed[20]}:
         found = plan(artifact, Request(multipliers=limit)).schedule
         assert found.requested == next(k for k, count in enumerate(needed, 1) if count <= limit)
+
+
+@pytest.mark.parametrize("shape", ["emamba-image", "standard-tokens", "mamba2-norm-before", "hybrid-attention"])
+def test_latency_floor(shape):
+    """No schedule is below it; more registers raise both."""
+    artifact = random_artifact(shape)
+    for cycles in (1, 8):
+        plain, deep = (Schedule(artifact, cycles, Realization(registers=registers)) for registers in (False, True))
+        assert 0 < plain.latency_floor <= plain.latency and plain.latency_floor <= deep.latency_floor <= deep.latency
+
+
+def test_registers_by_the_clock(small):
+    """Where the clock is faster than the plain logic, or where they are asked for."""
+    asked = {"cycles_per_token": 8, "device": devices.find("zcu102")}
+    for clock, fixed, expected in ((None, {}, False), (100, {}, False), (125, {}, True), (125, {"registers": False}, False)):
+        found = plan(small, Request(**asked, clock_mhz=clock, realization=fixed)).schedule.realization
+        assert found.registers is expected
 
 
 def test_too_few_multipliers(small):

@@ -17,9 +17,10 @@ from ..kit.rom import rom, rom_latency
 from ..kit.streams import Fifo
 
 
-def normalized(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, halved: bool) -> tuple[Value, Value]:
+def normalized(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, halved: bool, registers: bool = False
+               ) -> tuple[Value, Value]:
     """The entry of `op`'s table for a spread, 1 step and the table's later, and how far it is to be shifted left: by the zeros
-    above the spread's leading one, or where it is `halved` by half of them."""
+    above the spread's leading one, or where it is `halved` by half of them. `registers` put a step before the table."""
     bits, (table, _) = op.spread_bits, op.reciprocals
     zeros = Signal(range(bits))
     with m.Switch(spread):
@@ -29,6 +30,8 @@ def normalized(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, h
     zeros_held, held = pipeline.register(zeros, "zeros"), pipeline.register(spread, "spread_held")
     normalized = Signal(unsigned(bits))
     m.d.comb += normalized.eq(held << zeros_held)
+    normalized, zeros_held = (pipeline.register(value, name, int(registers)) for value, name in (
+        (normalized, "normalized_held"), (zeros_held, "zeros_later")))
     below = len(table).bit_length() - 1 - halved
     address = Cat(normalized[bits - 1 - below:bits - 1], zeros_held[:int(halved)])
     lookup = rom_latency(len(table))
@@ -36,9 +39,10 @@ def normalized(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, h
     return entry, pipeline.register(zeros_held[int(halved):], "shift", lookup)
 
 
-def reciprocal(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, halved: bool = False) -> Value:
-    """The entry, shifted; 2 steps and the table's later."""
-    entry, shift = normalized(m, pipeline, op, spread, halved)
+def reciprocal(m: Module, pipeline: Pipeline, op: ops.Operator, spread: Value, halved: bool = False,
+               registers: bool = False) -> Value:
+    """The entry, shifted; 2 steps, that of `registers` and the table's later."""
+    entry, shift = normalized(m, pipeline, op, spread, halved, registers)
     return pipeline.register(entry << shift, "factor", shape=unsigned(op.entry_bits + op.largest_shift))
 
 
@@ -47,6 +51,8 @@ class Norm(Spec):
     """`lanes` channels a cycle, one multiplier each, or two `narrow` ones. A token is stored while its statistics form, `delay`
     steps behind it; then it is read back as n and multiplied by a table's reciprocal of the token's spread, which alone is
     shifted left for the zeros above the spread's leading one: by as many, or where it is `halved` by half of them.
+
+    With `registers` long logic has one behind each of its levels.
 
     Groups of channels pass like tokens, one after another; `lanes` divide a group, where there are several.
     A subclass gives the layout of the `statistics` and `spread_steps` from these to the spread; `collect`, `spread` and
@@ -60,6 +66,7 @@ class Norm(Spec):
     op: ops.Norm
     lanes: int
     narrow: bool = False
+    registers: bool = False
 
     @property
     def statistics(self) -> data.StructLayout:
@@ -95,7 +102,7 @@ class Norm(Spec):
         lanes = stage.quick_lanes(op.width)
         if op.groups > 1:
             lanes = next((n for n in range(lanes, op.channels) if op.channels % n == 0), op.channels)
-        return cls(op, lanes, stage.realization.narrow)
+        return cls(op, lanes, stage.realization.narrow, stage.realization.registers)
 
     @property
     def depth(self) -> int:
@@ -109,13 +116,13 @@ class Norm(Spec):
 
     @property
     def factor_step(self) -> int:
-        """From the statistics, n and the spread, zeros, table, factor."""
-        return self.spread_steps + 2 + self.lookup
+        """From the statistics, n and the spread, zeros, (the normalized spread,) table, factor."""
+        return self.spread_steps + 2 + self.registers + self.lookup
 
     @cached_property
     def latency(self) -> int:
-        """And product, (sum of its parts,) requantizer."""
-        return self.factor_step + 2 + self.split
+        """And product, (sum of its parts,) requantizer, (its rounding)."""
+        return self.factor_step + 2 + self.split + self.registers
 
     def schedule(self, arrivals):
         count = self.group_beats
@@ -154,14 +161,14 @@ class Norm(Spec):
         with m.If(move):
             m.d.sync += beat.eq(Mux(end, 0, beat + 1))
 
-        factor = reciprocal(m, pipeline, op, self.spread(pipeline, stats.o.payload), self.halved)
+        factor = reciprocal(m, pipeline, op, self.spread(pipeline, stats.o.payload), self.halved, self.registers)
         n_shape, product_shape = width_of(op.n_bound), width_of(op.shifted_bound << op.entry_bits)
 
         def result(own, x):
             n = own.register(self.deviation(x, stats.o.payload), "n", self.factor_step, n_shape)
             parts = wide_product(own, n, factor, self.split, "product")
             product = own.register(balanced_sum(parts), "product_sum", int(self.split), product_shape)
-            return own.result(product, op.shift, op.o, op.rounding)
+            return own.result(product, op.shift, op.o, op.rounding, halved=self.registers)
 
         results = pipeline.each(result, tokens.o.payload.data)
         pipeline.finish(results, tokens.o.payload.first, tokens.o.payload.last, step, self.latency)

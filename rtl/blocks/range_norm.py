@@ -1,5 +1,6 @@
 """RangeNorm without a divider."""
 
+import operator
 from functools import cached_property
 
 from amaranth.lib import data
@@ -7,7 +8,7 @@ from amaranth.lib import data
 from emamba.ops import RangeNorm as Operator
 
 from ..kit.block import shape_of
-from ..kit.datapath import balanced_sum, reduce_tree, times, width_of
+from ..kit.datapath import levels, reduce_tree, register_tree, times, width_of
 from ..kit.hdl import Mux
 from ..kit.registry import realizes
 from .norm import Norm
@@ -16,7 +17,8 @@ from .norm import Norm
 @realizes(Operator)
 class RangeNorm(Norm):
     """The statistics are the token's sum, maximum and minimum; the spread is R = max − min, and n = D·x − Σx. Formats and
-    rounding: `emamba.ops.RangeNorm`. `narrow` also puts a register before the comparisons, for slower fabrics.
+    rounding: `emamba.ops.RangeNorm`. `narrow` also puts a register before the comparisons, for slower fabrics, `registers` one
+    behind each level of the trees.
     """
 
     @cached_property
@@ -26,13 +28,19 @@ class RangeNorm(Norm):
 
     @property
     def delay(self) -> int:
-        return int(self.narrow)
+        return levels(min(self.lanes, self.op.channels)) if self.registers else int(self.narrow)
 
     def collect(self, m, free, padded, start, kept):
         x, op = kept.high.shape(), self.op
-        high = free.register(reduce_tree(padded(op.i.min), lambda a, b: Mux(a > b, a, b)), "beat_high", self.delay, x)
-        low = free.register(reduce_tree(padded(op.i.max), lambda a, b: Mux(a < b, a, b)), "beat_low", self.delay, x)
-        total = free.register(balanced_sum(padded(0)), "beat_total", self.delay)
+
+        def tree(neutral: int, pick, name: str, shape=None):
+            if self.registers:
+                return register_tree(free, padded(neutral), pick, name, shape)
+            return free.register(reduce_tree(padded(neutral), pick), name, self.delay, shape)
+
+        high = tree(op.i.min, lambda a, b: Mux(a > b, a, b), "beat_high", x)
+        low = tree(op.i.max, lambda a, b: Mux(a < b, a, b), "beat_low", x)
+        total = tree(0, operator.add, "beat_total")
         return {
             "total": Mux(start, 0, kept.total) + total,
             "high": Mux(start | (high > kept.high), high, kept.high),

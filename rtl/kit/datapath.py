@@ -99,9 +99,12 @@ class Pipeline:
             value = self.after(register, value)
         return value
 
-    def result(self, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None) -> Value:
-        """`requantize` and a register: the value of the next output lane."""
+    def result(self, value: Value, shift: int, o: IntFormat, rounding: Rounding, low: int | None = None, *,
+               halved: bool = False) -> Value:
+        """`requantize` and a register: the value of the next output lane. `halved` has a register behind the rounding, too."""
         found = []
+        if halved:
+            value, rounding = self.register(rounding_sum(value, shift, rounding), "rounding"), Rounding.TRUNCATE
         y = self.register(requantize(self.m, value, shift, o, rounding, low, clipped=found), "y")
         if self.clips is not None and found:
             self.m.d.comb += self.clips[self.results].eq(self.register(found[0], "clipped"))
@@ -152,15 +155,8 @@ def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Roun
                fits: bool = False, clipped: list | None = None) -> Signal:
     """The hardware of `emamba.base.arithmetic.requantize`; `low` raises the lower limit (0 for a ReLU). `fits` says that the
     result is known to lie within `o`, so that nothing clips it. `clipped` gets a flag of results beyond the limits of `o`."""
-    if shift <= 0:
-        shifted = value.shift_left(-shift)
-    elif rounding is Rounding.TRUNCATE:
-        shifted = value.shift_right(shift)
-    elif rounding is Rounding.HALF_UP:
-        shifted = (value + (1 << (shift - 1))).shift_right(shift)
-    else:
-        odd = value.shift_right(shift)[0]
-        shifted = (value + ((1 << (shift - 1)) - 1) + odd).shift_right(shift)
+    value = rounding_sum(value, shift, rounding)
+    shifted = value.shift_right(shift) if shift > 0 else value.shift_left(-shift)
     rounded = Signal(Value.cast(shifted).shape(), name="rounded")
     result = Signal(shape_of(o), name="requantized")
     m.d.comb += [rounded.eq(shifted), result.eq(rounded)]
@@ -179,6 +175,15 @@ def requantize(m: Module, value: Value, shift: int, o: IntFormat, rounding: Roun
     else:
         m.d.comb += result.eq(Mux(negative, 0, Mux(above.any(), o.max, rounded)))
     return result
+
+
+def rounding_sum(value: Value, shift: int, rounding: Rounding) -> Value:
+    """The value with what makes of its truncation a rounding."""
+    if shift <= 0 or rounding is Rounding.TRUNCATE:
+        return value
+    if rounding is Rounding.HALF_UP:
+        return value + (1 << (shift - 1))
+    return value + ((1 << (shift - 1)) - 1) + value.shift_right(shift)[0]
 
 
 def times(value: Value, constant: int) -> Value:
@@ -288,6 +293,19 @@ def reduce_tree(terms: list[Value], pick) -> Value:
     while len(terms) > 1:
         terms = [pick(terms[k], terms[k + 1]) if k + 1 < len(terms) else terms[k] for k in range(0, len(terms), 2)]
     return terms[0]
+
+
+def register_tree(pipeline: Pipeline, terms: list[Value], pick, name: str, shape: Shape | None = None) -> Value:
+    """`reduce_tree` with a register behind every level, `levels` steps later."""
+    while len(terms) > 1:
+        pairs = [terms[k:k + 2] for k in range(0, len(terms), 2)]
+        terms = [pipeline.register(pick(*pair) if len(pair) == 2 else pair[0], name, shape=shape) for pair in pairs]
+    return terms[0]
+
+
+def levels(terms: int) -> int:
+    """Of a balanced tree of two-input functions."""
+    return (terms - 1).bit_length()
 
 
 def choose(m: Module, values: list[Value], group: Value, groups: int, lanes: int) -> list[Value]:

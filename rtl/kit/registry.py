@@ -30,7 +30,7 @@ class Realization:
 
     `products` with weights; those of the nodes in `logic` are adders. `tables`: functions of few bits, SiLU and softplus, are
     tables of every code instead of segments; `decay_tables`: so is Ā as a function of δ, for every state. `narrow` multipliers,
-    of 18 bits, get wider factors in two parts.
+    of 18 bits, get wider factors in two parts. `registers`: one behind each level of long logic, for a fast clock.
     """
 
     products: Products = Products.MULTIPLIERS
@@ -38,6 +38,7 @@ class Realization:
     decay_tables: bool = False
     logic: frozenset[str] = frozenset()
     narrow: bool = False
+    registers: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

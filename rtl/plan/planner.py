@@ -17,6 +17,8 @@ from .loads import Loads
 from .schedule import MAX_CYCLES, Realization, Schedule, fold
 
 CYCLES_PER_TOKEN = 20
+PLAIN_MHZ = {"xcup": 100, "ecp5": 90, "ice40": 25}
+"""Clock above which a norm's logic gets more registers: below what was estimated or, of the latter two, routed without them."""
 FILL = 0.8
 """Share of every resource of a device that a design may take, by estimate."""
 
@@ -122,7 +124,13 @@ def _realizations(request: Request, cycles_per_token: int) -> Iterator[Realizati
         products.append(Products.CONSTANTS)
     for kind in products:
         for decay_tables in (False, True):
-            yield replace(Realization(kind, decay_tables=decay_tables, narrow=not wide), **request.realization)
+            chosen = Realization(kind, decay_tables=decay_tables, narrow=not wide, registers=_fast(request))
+            yield replace(chosen, **request.realization)
+
+
+def _fast(request: Request) -> bool:
+    """Whether the clock is faster than logic without more registers is."""
+    return request.clock_mhz is not None and request.clock_mhz > PLAIN_MHZ[request.device.family]
 
 
 def _for_device(artifact: Artifact, request: Request) -> Plan:

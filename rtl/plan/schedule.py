@@ -6,7 +6,8 @@ one token every `period` cycles and every FIFO is as deep as its timetable needs
 each beat's cycle follows from those of the stage's inputs.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil
 
 import numpy as np
@@ -24,6 +25,9 @@ from ..kit.streams import Fifo, Gearbox, Pacer
 
 WINDOW = 24
 """Tokens followed per sequence; longer sequences continue at one token a period."""
+
+LATE = 1 << 40
+"""A cycle in which everything before has long been done."""
 
 MAX_CYCLES = 1 << 20
 REALIZATION = Realization()
@@ -136,11 +140,32 @@ class Schedule:
     def _set_depths(self) -> None:
         """The latency of one sequence, and every FIFO as deep as a stream of sequences needs: followed until the first one has
         left and another window has passed, when the pipeline is as full as it gets."""
-        regular = all((node.tokens == node.reads and not node.operator.whole) or node.operator.pools for node in self.graph)
-        window = min(self.tokens, WINDOW) if regular else self.tokens
+        window = self.window
         entered, departures = self._follow(1, window)
         self.latency = int(departures[-1] - entered[0]) + (self.tokens - window) * self.period
         self._follow(ceil((departures[-1] - entered[0]) / (window * self.period)) + 2, window)
+
+    @property
+    def window(self) -> int:
+        """Tokens of a sequence that show how all of them pass."""
+        regular = all((node.tokens == node.reads and not node.operator.whole) or node.operator.pools for node in self.graph)
+        return min(self.tokens, WINDOW) if regular else self.tokens
+
+    @cached_property
+    def latency_floor(self) -> int:
+        """The least latency of this organization at this rate, with any number of multipliers: a token enters every period, and
+        the last one passes block after block, each as fast as the fastest of its foldings of at most this many cycles."""
+        rates = [1 << k for k in range(self.requested.bit_length())] + [self.requested]
+        realization = self.realization
+        if self.requested > 1 and realization.products is Products.CONSTANTS:  # whose graphs nothing but T = 1 has
+            realization = replace(realization, products=Products.PAIRS)
+        after = {self.graph.input.name: (self.tokens - 1) * self.period}
+        for node in self.graph.nodes[1:]:
+            tokens = max(1, self.window * node.reads // self.tokens)
+            folded = {fold(self.artifact, node, rate, realization).paced(self.cycles_per_frame).over(tokens) for rate in rates}
+            after[node.name] = max(after[source] + min(_least_step(block, tokens, k) for block in folded)
+                                   for k, source in enumerate(node.inputs))
+        return after[self.graph.output.name]
 
     def timetable(self, sequences: int) -> list[int]:
         """Cycle of every output beat, counted from the first input beat, of sequences that follow each other at once."""
@@ -222,8 +247,16 @@ class Schedule:
             })
         return {
             "cycles_per_token": self.period, "cycles_per_frame": self.cycles_per_frame, "latency_cycles": self.latency,
+            "latency_floor": self.latency_floor,
             "tokens": self.tokens, "multipliers": self.multipliers, "multiplies_per_frame": self.multiplies_per_frame,
             "utilization": self.utilization(self.multiplies_per_frame, self.multipliers), "stages": stages,
             "fifo": [{"name": q.name, "depth": q.depth, "high_water": q.peak, "bits": q.depth * q.port.lanes * q.port.format.bits}
                      for q in self.queues()],
         }
+
+
+def _least_step(block: Spec, tokens: int, late: int) -> int:
+    """Cycles from the last beat of one input, all else having come long ago, to the last output beat."""
+    arrivals = [np.zeros(tokens * port.beats, int) for port in block.inputs.values()]
+    arrivals[late][-1] = LATE
+    return int(np.asarray(block.schedule(*arrivals)[-1])[-1]) - LATE
