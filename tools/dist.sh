@@ -15,4 +15,4 @@ for file in "$out"/*; do
     "$place/bin/python" -c 'import sys; sys.exit("torch" in sys.modules)'
     echo "dist: $file installs alone and writes Verilog"
 done
-rm -rf build/try
+rm -rf build/try build/lib build/bdist.*

@@ -3,6 +3,8 @@
 from . import Dataset
 from .baseline import task_of
 
+FEW = 1000
+"""Sequences below which a model of any size overfits."""
 STEPS = 3000
 """Steps of the optimizer that a training takes, about."""
 
@@ -38,7 +40,9 @@ def recipe_text(data: Dataset, name: str, sound: bool = False) -> str:
     ]
     if classes:
         lines += [
-            *_said("dropout = 0.1", "0.2 where it overfits"),
+            *_said(f"dropout = {0.2 if n < FEW else 0.1}", f"0.2 below {FEW:,} sequences, or where it overfits"),
+            *(_said("mix = 0.2", "each sequence and its class are mixed with up to a fifth of another: for few sequences")
+              if n < FEW else []),
             *_said("label_smoothing = 0.05", "keeps the outputs small, so that they need few bits"),
             *_said("jitter = 0.05", "noise on the standardized inputs"),
             *_said(f"scale = {0.1 if not sound else 0.05}", "each sequence louder or quieter by up to so much"),

@@ -19,7 +19,7 @@ def advice(recipe: Recipe, record: dict) -> list[str]:
     seen, new = (error_of(task, figures[part]) for part in ("train", "validate"))
     baseline = Baseline.read(record.get("baseline"))
     overfits = new > APART * seen and new - seen > (GAP if BETTER[task][1] > 0 else 0.0)
-    beaten = not baseline or baseline.metric != metric or new < error_of(task, {metric: baseline.value("validate")})
+    beaten = not baseline or baseline.metric != metric or new <= error_of(task, {metric: baseline.value("validate")})
     found = []
     if not beaten:
         found.append(f"it does not beat the {baseline.best}, {metric} {baseline.value('validate'):.4g} on the validation part")
