@@ -29,9 +29,9 @@ class Reader(wiring.Component):
 
     def __init__(self, bits: int, row_bits: int, rows: int, burst: int):
         self.bits, self.row_bits, self.rows = bits, row_bits, rows
-        self.burst = min(burst, BOUNDARY * 8 // bits)
         self.beats = -(-row_bits // bits)
         """Of a row."""
+        self.burst = min(burst, BOUNDARY * 8 // bits, 1 << (rows * self.beats).bit_length() - 1)
         job = data.StructLayout({"first": ADDRESS_BITS, "beats": 32})
         super().__init__({"base": In(ADDRESS_BITS), "flush": In(1), "ready": Out(1), "job": In(stream.Signature(job)),
                           "row": Out(row_bits), "level": Out(range(rows + 1)), "next": In(1), "error": Out(1)}

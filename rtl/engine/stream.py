@@ -65,6 +65,9 @@ class Image:
                 regions.append(Region(rows, times, tuple(place + port * size for port in range(self.stream.ports))))
                 place += self.stream.ports * size
         self.regions, self.table_first = regions, place
+        if self.whole > self.stream.rows:
+            raise DesignLimit(f"a group of a scan reads {self.whole} rows of weights, which must wait on chip together, but "
+                              f"{self.stream.rows} can: take --weights constant")
         tables = [i for i in self.program.instructions if i.chosen]
         if len(tables) > 1:
             raise DesignLimit(f"a stream has one table whose rows an id chooses, but '{tables[1].name}' is a second one: take "
