@@ -36,7 +36,8 @@ def sounds(folder: Path, seconds: float, bands: int, group: str | None = None, l
     names = sorted(files)
     if len(names) < 2:
         raise InputError(f"{folder} has {len(names)} folders with .wav files: put the sounds of each class into a folder of its "
-                         f"own, two classes at least{''.join(f'; {remark}' for remark in remarks)}")
+                         f"own, two classes at least, or find it in their names by --label {PATTERN}PATTERN"
+                         + "".join(f"; {remark}" for remark in remarks))
     source = {"note": plain(f"{bands} bands of {seconds:g} s of the sounds in {folder.name}"), "seconds": seconds, "bands": bands,
               "remarks": remarks}
     parts = _by_chance(files) if group is None else _by_group(folder, files, group.removeprefix(PATTERN), source)
