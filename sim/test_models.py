@@ -6,7 +6,7 @@ from emamba.run.integer import IntegerModel
 from rtl.engine.machine import Machine
 from rtl.engine.schedule import EngineSchedule
 from rtl.plan.accelerator import accelerator
-from rtl.plan.schedule import Schedule
+from rtl.plan.schedule import Realization, Schedule
 
 from .bench import bench
 from .models import random_artifact, random_inputs
@@ -15,14 +15,14 @@ pytestmark = pytest.mark.slow
 
 ONLY = {"icarus": r"full_speed|random_stalls/.*rates=1|reset_in_traffic/.*rates=1"}
 """One test of each kind: Icarus takes ten times as long as Verilator, and runs all tests of every block."""
-CASES = [("emamba-layer-norm", 19), ("standard-rms-norm", 18), ("emamba-per-token", 9), ("standard-one-channel", 2),
-         ("emamba-per-token", Machine(5))]
+CASES = [("emamba-layer-norm", Schedule, 19), ("standard-rms-norm", Schedule, 18), ("standard-one-channel", Schedule, 2),
+         ("emamba-per-token", Schedule, 9, Realization(registers=True)), ("emamba-per-token", EngineSchedule, Machine(5))]
 
 
-@pytest.mark.parametrize("shape, design", CASES)
-def test_model(shape, design, simulators, build_dir):
+@pytest.mark.parametrize("shape, kind, design", [(shape, kind, design) for shape, kind, *design in CASES])
+def test_model(shape, kind, design, simulators, build_dir):
     artifact = random_artifact(shape)
-    schedule = (EngineSchedule if isinstance(design, Machine) else Schedule)(artifact, design)
+    schedule = kind(artifact, *design)
     tokens = artifact.codec.encode(random_inputs(artifact.config, 3), artifact.input)
     model = IntegerModel(artifact)
     bench(
