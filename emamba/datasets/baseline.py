@@ -70,11 +70,11 @@ def measure(data: Dataset, last: dict[str, Array] | None = None) -> Baseline | N
     metric, sign = BETTER[task]
     try:
         if task == "next_token":
-            made = {"most frequent tokens": _frequencies(data)}
+            found = {"most frequent tokens": _frequencies(data)}
         else:
             made = _constant(data, task) | ({"last value": last} if last else {}) | _linear(data, task)
-        found = {name: {part: figures(task, answers[part], getattr(data, f"y_{part}"), data.unit_scale)[metric]
-                        for part in ("validate", "test")} for name, answers in made.items()}
+            found = {name: {part: figures(task, answers[part], getattr(data, f"y_{part}"), data.unit_scale)[metric]
+                            for part in ("validate", "test")} for name, answers in made.items()}
     except InputError:  # a class that is not in the training part
         return None
     best = max(found, key=lambda name: sign * found[name]["validate"])
@@ -94,10 +94,11 @@ def _constant(data: Dataset, task: str) -> dict[str, dict[str, Array]]:
     return {name: {part: np.broadcast_to(value, getattr(data, f"y_{part}").shape + shape) for part in ("validate", "test")}}
 
 
-def _frequencies(data: Dataset) -> dict[str, Array]:
-    classes = _classes(data)
-    logits = np.log(np.bincount(data.y_train.ravel(), minlength=classes) + 1.0)
-    return {part: np.broadcast_to(logits, (*getattr(data, f"y_{part}").shape, classes)) for part in ("validate", "test")}
+def _frequencies(data: Dataset) -> dict[str, float]:
+    """Perplexities where each token has its share of the training part, one more of each kind counted."""
+    counts = np.bincount(data.y_train.ravel(), minlength=_classes(data)) + 1.0
+    likelihood = np.log(counts / counts.sum())
+    return {part: float(np.exp(-likelihood[getattr(data, f"y_{part}")].mean())) for part in ("validate", "test")}
 
 
 def _linear(data: Dataset, task: str) -> dict[str, dict[str, Array]]:

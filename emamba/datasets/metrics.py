@@ -80,7 +80,7 @@ def log_likelihood(logits: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Logarithm of the softmax of `logits` [n, ..., k] at `target` [n, ...] -> [n, ...]."""
     result = np.empty(target.shape)
     for k, row in enumerate(logits):  # one by one: the double precision of all would not fit in memory
-        shifted = row.astype(np.float64) - row.max(-1, keepdims=True)
+        shifted = np.subtract(row, row.max(-1, keepdims=True), dtype=np.float64)
         chosen = np.take_along_axis(shifted, target[k][..., None], -1)[..., 0]
-        result[k] = chosen - np.log(np.exp(shifted).sum(-1))
+        result[k] = chosen - np.log(np.exp(shifted, out=shifted).sum(-1))
     return result
