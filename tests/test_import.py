@@ -650,7 +650,8 @@ def test_compare_and_profile_of_given_inputs(run, tmp_path):
     assert json.loads((tmp_path / "p.json").read_text())["samples"] == 20
     run("compare", tmp_path / "a",
         sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on: give --inputs")
-    run("evaluate", tmp_path / "a", sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on")
+    run("evaluate", tmp_path / "a",
+        sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on: give --inputs")
     np.save(tmp_path / "short.npy", ids[:, 1:])
     run("compare", tmp_path / "a", "--inputs", tmp_path / "short.npy",
         sentence="the data has inputs of 8, the model's tokens input is 9: make the two agree")

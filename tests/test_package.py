@@ -140,7 +140,8 @@ def test_missing_programs_are_named(monkeypatch):
 
 
 ROOT, USER = {"id": "echo 0"}, {"id": "echo 1000"}
-OPTIONAL = "iverilog tcl device-tree-compiler opensta gcc-arm-none-eabi qemu-system-arm"
+OPTIONAL = ("iverilog tcl device-tree-compiler opensta gcc-arm-none-eabi qemu-system-arm gcc-riscv64-unknown-elf "
+            "qemu-system-misc")
 
 
 @pytest.mark.parametrize("commands, environment, code, said", [
