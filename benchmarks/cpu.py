@@ -1,4 +1,4 @@
-"""The CPU that a user would otherwise take: the same frames through PyTorch, NumPy and the compiled loop, in turn in one run."""
+"""The CPU that a user would otherwise take: the same frames through PyTorch, NumPy and the C loop, in turn in one run."""
 
 import copy
 import itertools
@@ -99,15 +99,16 @@ def table(result: dict) -> list[str]:
 
 
 def _c(artifact: Artifact, tokens: Array, head: Array) -> list[list[Candidate]]:
-    """One frame after another on one thread: a call from Python for each frame, and one for many."""
-    loop = IntegerLoop(artifact)
+    """A call from Python for each frame, and one for many, on one thread and on more; by vectors, and by the plain C."""
+    loop, plain = IntegerLoop(artifact), IntegerLoop(artifact, vectors=False)
     integers = artifact.codec.encode(tokens, artifact.input)
-    choices = []
-    for frames in (1, min(FRAMES, len(tokens))):
-        calls = [loop.prepare(part) for part in _split(integers, frames)]
+    many, choices = min(FRAMES, len(tokens)), []
+    for title, chosen, frames, threads in (("plain C", plain, 1, 1), ("plain C", plain, many, 1), ("vectors", loop, 1, 1),
+                                           ("vectors", loop, many, 1), ("vectors", loop, many, THREADS)):
+        calls = [chosen.prepare(part, threads) for part in _split(integers, frames)]
         facts = {"mismatches": int((np.concatenate([call() for call in calls]) != head).sum())}
-        title = f"compiled loop, integers, {'a call a frame' if frames == 1 else f'a call for {frames} frames'}"
-        choices.append([Candidate(title, 1, 1, lambda call: call(), calls[:len(tokens) // frames], frames, facts)])
+        title = f"C loop, {title}, {'a call a frame' if frames == 1 else f'a call for {frames} frames'}"
+        choices.append([Candidate(title, 1, threads, lambda call: call(), calls[:len(tokens) // frames], frames, facts)])
     return choices
 
 

@@ -129,6 +129,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help=", ".join((*TARGETS, micro.TARGET)))
     parser.add_argument("--artifact", type=Path, default=SHIPPED, help="the artifact's folder (default: the shipped MARS model)")
     parser.add_argument("--out", type=Path, help="folder to write (default: build/TARGET)")
+    parser.add_argument("--prefix", metavar="NAME", help=f"{micro.TARGET}: begins all names, so that several models can be in "
+                        "one program (default: model)")
     add_engine(parser, auto=True)
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument("--cycles-per-token", **cycles(), metavar="T",
@@ -173,11 +175,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         "32, 64 or 128 (default: 64)")
 
 
+def defaults() -> dict:
+    """Of every option."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_options(parser)
+    return {action.dest: action.default for action in parser._actions}
+
+
 def build(options: argparse.Namespace) -> int:
     """Builds what the options ask for, and says what was built."""
     Elaboratable._MustUse__silence = True  # a refusal leaves a design unused, which Amaranth would tell
     if options.target == micro.TARGET:
-        return micro.build(options)
+        return micro.build(options, defaults())
+    if options.prefix:
+        raise SettingError(f"--prefix is of the target {micro.TARGET}, not of {options.target}")
     if options.target not in TARGETS:
         raise SettingError(f"there is no target '{options.target}'; choose one of {', '.join((*TARGETS, micro.TARGET))}")
     target = TARGETS[options.target]

@@ -11,22 +11,20 @@ from emamba.artifact import Artifact, load
 from emamba.base.errors import SettingError, ToolFailed, ToolMissing
 from emamba.io.files import check_replaceable, foreign, write_folder
 from emamba.micro.measure import Measured, measure
-from emamba.micro.project import Project
-from rtl.plan.planner import FILL
+from emamba.micro.project import PREFIX, Project, renamed
 
 TARGET, CORE = "c", "m4"
 RECORD = "report.json"
-UNSAID = ("cycles_per_token", "multipliers", "frames_per_second", "device", "products", "decays", "activations", "registers",
-          "pdk", "pdk_data", "clock_mhz", "state", "lanes", "posts", "factor_bits", "ports", "port_bits")
-HARDWARE = dict.fromkeys(UNSAID) | {"organization": "pipeline", "fill": FILL, "prove": False, "weights": "constant",
-                                    "counters": "yes", "parity": "no", "bus_bits": 64}
-"""Options of targets that are hardware, with what they are where they are not given."""
+OWN = ("target", "artifact", "out", "prefix")
+"""Options that this target has; all others are of hardware."""
 
 
-def build(options: argparse.Namespace) -> int:
-    """Writes the folder and says what is in it."""
-    for name, default in HARDWARE.items():
-        if getattr(options, name) != default:
+def build(options: argparse.Namespace, defaults: dict) -> int:
+    """Writes the folder and says what is in it; `defaults` are the options' values where they are not given."""
+    prefix = options.prefix or PREFIX
+    renamed("", prefix)
+    for name in sorted(defaults.keys() - set(OWN)):
+        if getattr(options, name) != defaults[name]:
             raise SettingError(f"--{name.replace('_', '-')} is of hardware; the target {TARGET} has no such choice")
     out = options.out or Path("build") / TARGET
     check_replaceable(out, RECORD, RECORD)
@@ -34,8 +32,8 @@ def build(options: argparse.Namespace) -> int:
     project = Project(artifact, golden_frames(artifact))
     measured, note = _measured(artifact, project)
     with write_folder(out, RECORD, RECORD) as folder:
-        project.write(folder, measured, note)
-        microcontroller.write(project, folder)
+        project.write(folder, measured, note, prefix)
+        microcontroller.write(project, folder, prefix)
         report = {"target": TARGET, "artifact": {"name": artifact.name, "digest": artifact.digest}} | project.report() | {
             "measured": measured and measured.report(), "notes": [note]}
         (folder / RECORD).write_text(json.dumps(report), encoding="utf-8")

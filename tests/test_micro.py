@@ -3,6 +3,7 @@ Cortex-M in qemu; its calls and their return codes; what is refused."""
 
 import ctypes
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from test_windows import MODELS, SEQUENCE
 import flow.build
 from boards.describe import golden_frames
 from emamba.artifact import load
-from emamba.base.errors import DesignLimit, ToolFailed, ToolMissing
+from emamba.base.errors import DesignLimit, SettingError, ToolFailed, ToolMissing
 from emamba.config import ModelConfig
 from emamba.graph import build_graph
 from emamba.micro.measure import CORES, measure
@@ -193,6 +194,36 @@ def test_calls_of_whole_sequences(tmp_path):
     assert lib.push(frame[0]) == OK and lib.c.model_run(lib.memory, *arguments, o.size) == LENGTH
 
 
+def test_two_models_in_one_program(tmp_path):
+    """With prefixes; and the files that are built with them."""
+    projects = {"one": random_project("standard-one-channel"), "two_b": random_project("emamba-odd")}
+    calls, wanted = [], []
+    for prefix, project in projects.items():
+        project.write(tmp_path / prefix, prefix=prefix)
+        upper, frame = prefix.upper(), ", ".join(map(str, project.frames[1].reshape(-1)))
+        calls.append(f"{{ static {prefix} m; static const {prefix}_input i[] = {{{frame}}};"
+                     f"{prefix}_output o[{upper}_OUTPUT_WIDTH];"
+                     f"if ({prefix}_init(&m) || {prefix}_run(&m, i, sizeof i / sizeof *i, o, {upper}_OUTPUT_WIDTH)) return 1;"
+                     f'for (int k = 0; k < {upper}_OUTPUT_WIDTH; k++) printf("%d ", (int)o[k]); }}')
+        wanted += project.answers[1].reshape(-1).tolist()
+        subprocess.run(["cc", *SMALL, f"-I{tmp_path / prefix / 'src'}", *(tmp_path / prefix / file for file in (
+            f"src/{prefix}.c", "test/selftest.c", "test/main.c")), "-o", tmp_path / prefix / "selftest"], check=True)
+        assert subprocess.run([tmp_path / prefix / "selftest"]).returncode == 0
+        texts = {path: path.read_text(encoding="utf-8") for path in (tmp_path / prefix).rglob("*.*") if path.is_file()}
+        assert not [path for path, text in texts.items() if re.search(r"\bmodel_|\bMODEL_|model\.[hc]|emamba_model", text)]
+    program = tmp_path / "main.c"
+    program.write_text('#include <stdio.h>\n#include "one.h"\n#include "two_b.h"\nint main(void) {' + "\n".join(calls) + "}\n",
+                       encoding="utf-8")
+    folders = [tmp_path / prefix / "src" for prefix in projects]
+    subprocess.run(["cc", *WARNINGS, *SMALL, *(f"-I{folder}" for folder in folders), program,
+                    *(folder / f"{folder.parent.name}.c" for folder in folders), "-o", tmp_path / "main"], check=True)
+    said = subprocess.run([tmp_path / "main"], check=True, capture_output=True, text=True).stdout
+    assert list(map(int, said.split())) == wanted
+    for prefix in ("int", "A", "2x", "", "x-y"):
+        with pytest.raises(SettingError, match=f"the prefix '{prefix}' cannot begin names of C"):
+            project.write(tmp_path / "none", prefix=prefix)
+
+
 def test_refusals(monkeypatch, tmp_path):
     project = random_project("standard-one-channel")
     monkeypatch.setattr("emamba.ops.lookup.Lookup.source", None)
@@ -229,3 +260,6 @@ def test_target(tmp_path, capsys, build):
     for option, value in (("--cycles-per-token", "4"), ("--factor-bits", "18"), ("--fill", "0.5")):
         assert build(option, value) == 1
         assert f"{option} is of hardware; the target c has no such choice" in capsys.readouterr().err
+    assert build("--prefix", "kws") == 0 and {path.name for path in (out / "src").iterdir()} == {"kws.h", "kws.c"}
+    assert flow.build.main(["verilog", "--prefix", "kws"]) == 1
+    assert "--prefix is of the target c, not of verilog" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from emamba.base.formats import IntFormat
-from emamba.micro.project import Project
+from emamba.micro.project import PREFIX, Project, renamed
 from rtl.system.exports import c_header
 
 from ..describe import description
@@ -25,14 +25,14 @@ def describe(project: Project) -> dict:
                        state_words=source.state // 4 if artifact.graph.carried else 0)
 
 
-def write(project: Project, folder: Path) -> None:
+def write(project: Project, folder: Path, prefix: str = PREFIX) -> None:
     """Writes the driver's description into `folder`, and what answers it into its folder serial."""
     words = ", ".join(f"UINT32_C(0x{project.artifact.digest[k:k + 8]})" for k in range(0, 64, 8))
     files = {"registers.h": c_header(), "identity.h": f"/* SHA-256 of the artifact. */\n#define DIGEST {words}\n",
              **{name: (FILES / name).read_text(encoding="utf-8") for name in SERIAL}}
     (folder / "serial").mkdir()
     for name, text in files.items():
-        (folder / "serial" / name).write_text(text, encoding="utf-8")
+        (folder / "serial" / name).write_text(renamed(text, prefix), encoding="utf-8")
     (folder / "accelerator.json").write_text(json.dumps(describe(project)) + "\n", encoding="utf-8")
 
 

@@ -1,10 +1,12 @@
 """The folder of `emamba build c`: model.h and model.c, their self-test, and what builds them."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from ..artifact import Artifact
+from ..base.errors import SettingError
 from ..ops import Multiply, Scan, Weighted
 from ..run.integer import IntegerModel
 from .measure import Measured
@@ -18,6 +20,12 @@ PLAIN = ("test/main.c", "examples/host.c", "zephyr/module.yml", "zephyr/CMakeLis
 FILLED = ("test/selftest.c", "test/selftest.h", "CMakeLists.txt", "README.md", "library.json", "library.properties",
           "examples/host.rs")
 """Files with an artifact's numbers."""
+PREFIX = "model"
+"""Of every name that a program sees, and of the two files."""
+KEYWORDS = ("auto break case char const continue default do double else enum extern float for goto if inline int long register "
+            "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while")
+NAMES = re.compile(r"\bmodel(?=_[a-z]|\.[hc]\b| \*m\b| m;| instance\b|\)|;)|(?<=emamba_)model\b|\bMODEL(?=_)"
+                   r"|(?<=EMAMBA_)MODEL(?=_H\b|\b)")
 OFFSET, PRIME = 2166136261, 16777619
 """Of FNV-1a."""
 
@@ -50,7 +58,7 @@ class Project:
         return {"ram_bytes": self.source.ram, "state_bytes": self.source.state, "constants_bytes": self.source.constants,
                 "multiplications_per_frame": self.multiplications, "frames": len(self.frames)}
 
-    def write(self, folder: Path, measured: Measured | None = None, note: str = "") -> None:
+    def write(self, folder: Path, measured: Measured | None = None, note: str = "", prefix: str = PREFIX) -> None:
         """Writes all files; the README has what was `measured`, and a `note`."""
         artifact, source = self.artifact, self.source
         checks = ", ".join(f"UINT32_C(0x{check_of(answer):08X})" for answer in self.answers)
@@ -71,8 +79,16 @@ class Project:
                  **{name: filled(name, words) for name in FILLED},
                  **{name: (FILES / name).read_text(encoding="utf-8") for name in PLAIN}}
         for name, text in files.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text, encoding="utf-8")
+            path = folder / renamed(name, prefix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(renamed(text, prefix), encoding="utf-8")
+
+
+def renamed(text: str, prefix: str) -> str:
+    """A text with another prefix, so that several models can be in one program."""
+    if not re.fullmatch("[a-z][a-z0-9_]*", prefix) or prefix in KEYWORDS.split():
+        raise SettingError(f"the prefix '{prefix}' cannot begin names of C: give small letters, digits and _, a letter first")
+    return text if prefix == PREFIX else NAMES.sub(lambda match: prefix.upper() if match[0].isupper() else prefix, text)
 
 
 def check_of(values: np.ndarray) -> int:

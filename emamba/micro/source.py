@@ -9,6 +9,7 @@ from string import Template
 import numpy as np
 
 from ..artifact import Artifact
+from ..ops import Scan
 from ..run.compiled import Format
 from .layout import Layout, Place
 from .nodes import WIDTH, Constant, Kept, Nodes
@@ -21,6 +22,8 @@ HEADER, ALIGNMENT = 16, 8
 CHECK = 8
 """Bytes after a saved state."""
 TABLES = {"input": "in"}
+UNSCHEDULED = 48
+"""Inputs of a Linear from which on GCC's scheduling before registers are given costs more than it brings on a Cortex-M."""
 LINE = 130
 
 
@@ -102,8 +105,9 @@ class Source:
         moves = any("at" in text.replace("}", " ").replace(",", " ").split() for text in said.values())
         uses = "" if moves else "    (void)at;\n"
         shown = ",\n        ".join(f".{field} = {text}" for field, text in said.items())
+        unscheduled = "UNSCHEDULED " * (isinstance(self.artifact.operators[name], Scan) or fields.get("input", 0) >= UNSCHEDULED)
         return (f"/* {name}: {node.kind}, {node.tokens} tokens of {node.width} */\n"
-                f"static void node_{name.replace('.', '_')}(model *m, place at) {{\n{uses}"
+                f"{unscheduled}static void node_{name.replace('.', '_')}(model *m, place at) {{\n{uses}"
                 f"    const node n = {{\n        {shown}}};\n    {function}(&n);\n}}\n")
 
     def _field(self, name: str, field: str, value) -> str:

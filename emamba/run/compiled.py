@@ -63,15 +63,15 @@ class Node(ctypes.Structure):
 
 
 class IntegerLoop:
-    """The integer model in C, for sequences of the artifact's own length. Raises EmambaError without a compiler, and for an
-    artifact whose tables, values or sums are too large."""
+    """The integer model in C, for sequences of the artifact's own length; without `vectors` by the operators' plain C alone.
+    Raises EmambaError without a compiler, and for an artifact whose tables, values or sums are too large."""
 
     lanes, depth = lanes.LANES, 1
     """Outputs and inputs of a Linear that are next to each other in its weights."""
     decay_entries = LARGEST_TABLE
     """Of a table of Ā by channel and δ, at most."""
 
-    def __init__(self, artifact: Artifact):
+    def __init__(self, artifact: Artifact, vectors: bool = True):
         self.artifact, operators = artifact, artifact.operators.values()
         scans = [op for op in operators if isinstance(op, Scan)]
         sources = tuple(dict.fromkeys(op.source for op in operators if op.inputs))
@@ -87,14 +87,16 @@ class IntegerLoop:
             "SUM": _type(op.sum_bound for op in operators),
             "STATE": _type(op.state_bound for op in scans),
         }
-        if set(self.types.values()) == {"int32"} and all(op.o.min >= -(1 << 15) and op.o.max < 1 << 15 for op in operators):
+        self._vectors = vectors and self.types["SUM"] == "int32"
+        short = all(op.o.min >= -(1 << 15) and op.o.max < 1 << 15 for op in operators)
+        if self._vectors and short and set(self.types.values()) == {"int32"}:
             self.types["VALUE"] = "int16"  # as `lanes.c` reads them
         self.tokens = min(TOKENS, artifact.graph.length)
         macros = {name: f"{kind}_t" for name, kind in self.types.items()} | {
             **{f"UNSIGNED_{name}": f"u{self.types[name]}_t" for name in ("SUM", "STATE")}, "PLACE": "int64_t",
             "DEPTH": self.depth, "STATES": scans[0].d_state if scans else 1, "LANES": self.lanes,
             "TOKENS": self.tokens}
-        self._library = _compile((*sources, *[lanes.SOURCE] * (self.types["SUM"] == "int32")), **macros)
+        self._library = _compile((*sources, *[lanes.SOURCE] * self._vectors), **macros)
         self._constants: list[Array] = []  # what the nodes of all threads point to
         self._size = 0  # bytes of what each thread has for itself
         self._nodes = self._make_nodes()
@@ -159,7 +161,7 @@ class IntegerLoop:
             node = Node(x=tuple(node.y for node in inputs), y=y, tokens=entry.tokens, rows=entry.reads,
                         given=entry.reads, out=op.width, block=op.width)
             if inputs:
-                function, fields = lanes.in_lanes(op, self) or op.c(self)
+                function, fields = (self._vectors and lanes.in_lanes(op, self)) or op.c(self)
                 node.compute = ctypes.cast(self._library[function], ctypes.c_void_p)
                 for name, value in fields.items():
                     setattr(node, name, value)

@@ -21,7 +21,7 @@ STATES = 8
 def in_lanes(op: Operator, loop) -> tuple[str, dict] | None:
     """As `Operator.c`, of vectors; None where there is only the plain C."""
     types = loop.types
-    if types["SUM"] != "int32" or types["VALUE"] == "int64":
+    if types["VALUE"] == "int64":
         return None
     if (isinstance(op, Linear | Conv1d) and not op.dyadic
             and max(op.i.magnitude, int(np.abs(op.weight).max(initial=0)) + 1) <= 1 << 15):
