@@ -118,9 +118,9 @@ def _torch(artifact: Artifact, tokens: Array, head: Array) -> tuple[list[list[Ca
     import torch
     from torch._inductor.utils import fresh_cache
 
-    from emamba.training.network import Mamba
+    from emamba.training.network import Network
 
-    model = Mamba(artifact.config).eval()
+    model = Network(artifact.config).eval()
     model.load_state_dict({name: torch.from_numpy(weight) for name, weight in artifact.weights.items()})
     plain = _without_kernels(model)
     inputs = artifact.codec.standardize(tokens)
