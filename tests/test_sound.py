@@ -13,6 +13,8 @@ from programs import need
 from boards.driver.sound import SoundStream
 from emamba import artifact as artifacts
 from emamba.base.errors import EmambaError, InputError
+from emamba.micro import sensor
+from emamba.micro.source import Source
 from emamba.sensors.sound import FRAME, STEPS, LogMel, fixed
 from sim.small import artifact_of
 
@@ -105,3 +107,29 @@ def test_the_page_of_sounds(capsys):
     exec(compile(example, "sound.md", "exec"), {})
     loudest = capsys.readouterr().out.split()
     assert len(loudest) == (198 - 98) // 10 + 1 and len(set(loudest)) == 1
+
+
+def test_tokens_in_c(tmp_path):
+    """From samples to the integers that a model reads, as the driver's float codec gives them."""
+    need("gcc")
+    front_end, artifact = SHAPES[1], artifact_of(features=16)
+    mean, std = RANDOM.uniform(7000, 12000, 16), RANDOM.uniform(50, 3000, 16)
+    artifact = replace(artifact, codec=replace(artifact.codec, mean=mean, std=std), data={"front_end": front_end.fields})
+    for name, text in sensor.files(artifact).items():
+        (tmp_path / Path(name).name).write_text(text)
+    (tmp_path / "model.h").write_text(Source(artifact).header)
+    subprocess.run(["gcc", "-std=c99", "-O1", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", "-shared", "-fPIC",
+                    "-fsanitize=undefined", "-fno-sanitize-recover", "-o", "sound.so", "sound.c"], cwd=tmp_path, check=True)
+    library, room = ctypes.CDLL(str(tmp_path / "sound.so")), np.zeros(2 * front_end.points, np.int32)
+    kind = {8: np.int8, 16: np.int16}[max(8, 1 << (artifact.input.bits - 1).bit_length())]
+    for samples in signals(front_end.frame):
+        token = np.zeros(16, kind)
+        library.sound_token(*(array.ctypes.data_as(ctypes.c_void_p) for array in (samples, token, room)))
+        wanted = artifact.codec.encode(front_end.features(samples)[None], artifact.input)[0, 0]
+        np.testing.assert_array_equal(token, wanted)
+
+
+def test_another_width_is_refused():
+    with pytest.raises(EmambaError, match=r"^the front end has 16 bands, and the model reads 3 values a token: leave it out of"):
+        sensor.files(replace(artifact_of(features=3), data={"front_end": SHAPES[1].fields}))
+    assert sensor.files(artifact_of()) == {}

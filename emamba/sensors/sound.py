@@ -175,14 +175,15 @@ class LogMel:
         """C99 of `void sound_features(const int16_t *samples, int32_t *features, int32_t *room)`: `sound.c` with this front end's
         numbers and tables."""
         (cosine, sine), (band, rise) = self.turns, self.bins
-        numbers = {"FRAME": self.frame, "POINTS": self.points, "BANDS": self.bands, "FRACTION": self.fraction,
-                   "SHIFT": self.shift}
-        tables = {"uint16_t window_of": self.window, "int16_t cosine": cosine, "int16_t sine": sine, "uint8_t band_of": band,
-                  "uint16_t rise_of": rise, "uint8_t logarithm": self.logarithms}
-        named = ", ".join(f"{name} = {value}" for name, value in numbers.items())
-        filled = [f"static const {name}[{len(table)}] = {{{', '.join(map(str, table))}}};" for name, table in tables.items()]
-        return "\n".join(["#include <stdint.h>", "", f"enum {{ {named} }};", f"#define FLOOR UINT64_C({self.floor})", *filled,
-                          Path(__file__).with_suffix(".c").read_text(encoding="utf-8")])
+        numbers = {"RATE": self.rate, "FRAME": self.frame, "HOP": self.hop, "POINTS": self.points, "BANDS": self.bands,
+                   "FRACTION": self.fraction, "SHIFT": self.shift}
+        tables = {"uint16_t": {"window": self.window, "rise": rise}, "int16_t": {"cosine": cosine, "sine": sine},
+                  "uint8_t": {"band": band, "logarithm": self.logarithms}}
+        named = ", ".join(f"SOUND_{name} = {value}" for name, value in numbers.items())
+        filled = [f"static const {kind} sound_{name}[{len(table)}] = {{{', '.join(map(str, table))}}};"
+                  for kind, own in tables.items() for name, table in own.items()]
+        return "\n".join(["#include <stdint.h>", "", f"enum {{ {named} }};", f"#define SOUND_FLOOR UINT64_C({self.floor})",
+                          *filled, Path(__file__).with_suffix(".c").read_text(encoding="utf-8")])
 
     def reference(self, samples: Array) -> Array:
         """The same in floating point, without a rounding."""
