@@ -31,7 +31,7 @@ _FED = "the bench feeds every code in every lane, and the answers are those of t
 _DECAY = "of all products δ·A that this lane can get, none has another Ā"
 EQUAL: dict[str, dict[str, str]] = {
     "scan": {
-        "cnot1 top.block.state_3 rounded add#87b91bdc Y[7]": _DECAY,
+        "inv top.block.state_1 offset_1 mux#43201f94 A[3]": _DECAY,
         "inv top.block.state_2 rounded add#87b91bdc B[2]": _DECAY,
     },
 }
