@@ -40,7 +40,6 @@ RUN = {"docs/tutorial.md": "test_tutorial", "docs/mistakes.md": "test_mistakes",
 NOT_RUN = {
     ("README.md", "make demo"): "it takes minutes; test_demo runs it with few frames",
     ("README.md", "import emamba"): "test_quickstart runs it with a small model",
-    ("docs/microcontrollers.md", "from boards.driver"): "a board; tests/test_micro_serial.py runs its like in qemu",
     ("docs/search.md", "pip install '.[search"): "hours, and MARS' training frames, which are not here",
     ("docs/search.md", "[space.model]"): "no program; test_space reads it",
     ("docs/search.md", "pip install 'psycopg"): "a database server",

@@ -119,12 +119,12 @@ def test_tokens_in_c(tmp_path):
         (tmp_path / Path(name).name).write_text(text)
     (tmp_path / "model.h").write_text(Source(artifact).header)
     subprocess.run(["gcc", "-std=c99", "-O1", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", "-shared", "-fPIC",
-                    "-fsanitize=undefined", "-fno-sanitize-recover", "-o", "sound.so", "sound.c"], cwd=tmp_path, check=True)
+                    "-fsanitize=undefined", "-fno-sanitize-recover", "-o", "sound.so", "model_sound.c"], cwd=tmp_path, check=True)
     library, room = ctypes.CDLL(str(tmp_path / "sound.so")), np.zeros(2 * front_end.points, np.int32)
     kind = {8: np.int8, 16: np.int16}[max(8, 1 << (artifact.input.bits - 1).bit_length())]
     for samples in signals(front_end.frame):
         token = np.zeros(16, kind)
-        library.sound_token(*(array.ctypes.data_as(ctypes.c_void_p) for array in (samples, token, room)))
+        library.model_sound_token(*(array.ctypes.data_as(ctypes.c_void_p) for array in (samples, token, room)))
         wanted = artifact.codec.encode(front_end.features(samples)[None], artifact.input)[0, 0]
         np.testing.assert_array_equal(token, wanted)
 

@@ -9,6 +9,7 @@ from ..artifact import Artifact
 from ..base.errors import SettingError
 from ..ops import Multiply, Scan, Weighted
 from ..run.integer import IntegerModel
+from . import sensor
 from .measure import Measured
 from .source import FILES, Source, filled, word_of
 from .text import SHORT
@@ -77,7 +78,7 @@ class Project:
             "measured": "".join(f"| {name} (Cortex-M4, -O2) | {value:,} |\n" for name, value in rows.items())}
         files = {"src/model.h": source.header, "src/model.c": source.code,
                  **{name: filled(name, words) for name in FILLED},
-                 **{name: (FILES / name).read_text(encoding="utf-8") for name in PLAIN}}
+                 **{name: (FILES / name).read_text(encoding="utf-8") for name in PLAIN}, **sensor.files(artifact)}
         for name, text in files.items():
             path = folder / renamed(name, prefix)
             path.parent.mkdir(parents=True, exist_ok=True)

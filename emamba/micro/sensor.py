@@ -1,4 +1,4 @@
-"""What makes a model's tokens from a sensor's samples, in C: `sound.h` and `sound.c`."""
+"""What makes a model's tokens from a sensor's samples, in C: `model_sound.h` and `model_sound.c`."""
 
 from fractions import Fraction
 
@@ -18,18 +18,18 @@ LOW, HIGH = 0, 64 * STEPS
 
 HEADER = """\
 /* From the samples of a sound to the tokens of the model, in integers alone; bit for bit as emamba's driver and data sets. */
-#ifndef EMAMBA_SOUND_H
-#define EMAMBA_SOUND_H
+#ifndef EMAMBA_MODEL_SOUND_H
+#define EMAMBA_MODEL_SOUND_H
 
 #include "model.h"
 
-#define SOUND_SAMPLES_PER_SECOND {rate}
-#define SOUND_WINDOW_SAMPLES {frame} /* that a token is made of */
-#define SOUND_HOP_SAMPLES {hop}     /* from a token's first sample to the next one's */
-#define SOUND_ROOM {room}           /* int32_t that a call works in; they keep nothing */
+#define MODEL_SOUND_RATE {rate} /* samples a second */
+#define MODEL_SOUND_FRAME {frame} /* samples of a token */
+#define MODEL_SOUND_HOP {hop} /* samples from a token's first one to the next token's */
+#define MODEL_SOUND_ROOM {room} /* int32_t that a call works in; they keep nothing */
 
-/* samples [SOUND_WINDOW_SAMPLES] to a token [MODEL_INPUT_WIDTH] for model_push */
-void sound_token(const int16_t *samples, model_input *token, int32_t *room);
+/* samples [MODEL_SOUND_FRAME] to a token [MODEL_INPUT_WIDTH] for model_push */
+void model_sound_token(const int16_t *samples, model_input *token, int32_t *room);
 
 #endif
 """
@@ -37,7 +37,7 @@ TOKEN = """
 static const int64_t sound_factor[SOUND_BANDS] = {{{factors}}};
 static const int64_t sound_offset[SOUND_BANDS] = {{{offsets}}};
 
-void sound_token(const int16_t *samples, model_input *token, int32_t *room) {{
+void model_sound_token(const int16_t *samples, model_input *token, int32_t *room) {{
     int32_t features[SOUND_BANDS];
     sound_features(samples, features, room);
     for (int32_t k = 0; k < SOUND_BANDS; k++) {{
@@ -87,7 +87,7 @@ def files(artifact: Artifact) -> dict[str, str]:
                          low=artifact.input.min, high=artifact.input.max)
     source = front_end.c_source().replace("\nvoid sound_features", "\nstatic void sound_features")
     header = HEADER.format(rate=front_end.rate, frame=front_end.frame, hop=front_end.hop, room=2 * front_end.points)
-    return {"src/sound.h": header, "src/sound.c": f'#include "sound.h"\n{source}{token}'}
+    return {"src/model_sound.h": header, "src/model_sound.c": f'#include "model_sound.h"\n{source}{token}'}
 
 
 def _word(value: int) -> str:
