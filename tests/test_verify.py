@@ -117,7 +117,7 @@ def test_proofs_of_mutants():
 
 
 EXPLAINED = {
-    "cnot1 top.block.state_3 rounded add#87b91bdc Y[7]": (3, {"total": lambda x: x ^ (x >> 2 & 1) << 7}),
+    "inv top.block.state_1 offset_1 mux#43201f94 A[3]": (1, {"offset": lambda x: x ^ 1 << 3}),
     "inv top.block.state_2 rounded add#87b91bdc B[2]": (2, {"offset": lambda x: x ^ 1 << 2}),
 }
 """Mutants in a scan's lanes: the lane, and what they change."""
