@@ -12,6 +12,7 @@ from amaranth.hdl import Elaboratable
 from asic import target as asic
 from asic.netlist import pdk as pdks
 from boards.describe import describe, golden_frames
+from boards.icebreaker import target as icebreaker
 from boards.ulx3s import target as ulx3s
 from boards.zcu102 import target as zcu102
 from boards.zynqmp.presets import PRESETS
@@ -73,23 +74,23 @@ def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[di
 TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog),
            "axi": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_axi),
            "ulx3s": ulx3s.Target(), "zcu102": zcu102, "zcu104": Target(PRESETS["zcu104"]), "kv260": Target(PRESETS["kv260"]),
-           "asic": asic}
+           "icebreaker": icebreaker.Target(), "asic": asic}
 """A target has a default clock in MHz, or None, and the least that it can do; the device that it is for, or None;
 `write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; perhaps a default CYCLES_PER_TOKEN of its
-own; perhaps `on(device)`, the same target with another device; and perhaps `run(folder)`, which runs tools on the finished
-folder and returns the notes that then hold in place of the target's UNRUN."""
+own; perhaps MACHINE, the engine that it is for; perhaps `on(device)`, the same target with another device; and perhaps
+`run(folder)`, which runs tools on the finished folder and returns the notes that then hold in place of the target's UNRUN."""
 
 FASTEST = 1e5
 """MHz; above it, a period is not a whole picosecond, and no chip reaches it."""
 RECORD = "report.json"
 """The report of an output, by which what was written is known."""
-ENGINES = ("verilog", "axi", "ulx3s", "zcu102", "zcu104", "kv260")
+ENGINES = ("verilog", "axi", "ulx3s", "zcu102", "zcu104", "kv260", "icebreaker")
 """Targets that an engine can be built for."""
-BOARDS = ("zcu102", "zcu104", "kv260")
+BOARDS = ("zcu102", "zcu104", "kv260", "icebreaker")
 """Targets with one device each."""
 STREAMS = ("verilog", "axi")
 """Targets whose engine can have ports to a memory outside."""
-SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260")
+SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260", "icebreaker")
 """Targets whose `write` takes a `System` in place of a schedule."""
 
 
@@ -254,7 +255,8 @@ def build(options: argparse.Namespace) -> int:
 
 def _organized(options: argparse.Namespace, artifact: Artifact, asked: Request) -> Plan:
     """The design in the organization that is asked for; of both, the faster one."""
-    machine, special = machine_of(options), options.state == "kept" or options.parity == "yes"
+    machine = machine_of(options, getattr(TARGETS[options.target], "MACHINE", None))
+    special = options.state == "kept" or options.parity == "yes"
     if machine is not None:
         return _engine(options, artifact, machine)
     artifact = envelope(artifact) if options.weights == "loadable" else artifact

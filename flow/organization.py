@@ -1,6 +1,7 @@
 """The options that choose a design's organization."""
 
 import argparse
+from dataclasses import replace
 
 from emamba.base.errors import SettingError
 from emamba.base.options import at_least
@@ -29,9 +30,14 @@ STREAMED = "weights_streamed.bin"
 """The file of an image for the memory outside."""
 
 
-def machine_of(options: argparse.Namespace) -> Machine | None:
-    """The engine that the options ask for, or None."""
+def machine_of(options: argparse.Namespace, own: Machine | None = None) -> Machine | None:
+    """The engine that the options ask for, or None; of a target that is for its `own` alone, that one with what is asked for."""
     stream = _stream(options)
+    if own:
+        if stream:
+            raise SettingError("--weights streamed needs a memory outside, and the target's board has none: leave it out")
+        return replace(own, lanes=options.lanes or own.lanes, factor_bits=options.factor_bits or own.factor_bits,
+                       posts=options.posts or (0 if options.lanes else own.posts))
     if options.organization == "engine":
         tile = 1 if stream else Machine.tile  # a tile's tokens would read the same weights again
         return Machine(options.lanes or Machine.lanes, options.posts or 0, options.factor_bits, tile=tile, stream=stream)

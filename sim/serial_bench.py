@@ -18,13 +18,16 @@ HARNESS = Path(__file__).with_name("serial_harness.cpp")
 
 @contextmanager
 def line_to(component: Component, divisor: int, build_dir: Path, *, seconds: float,
-            fast: bool = True) -> Iterator[SerialTransport]:
-    """A transport to `component`, which has `rx` and `tx` with a bit every `divisor` cycles; `seconds` for an answer."""
-    ports = f'#include "Vtop.h"\nusing Top = Vtop;\n#define DIVISOR {divisor}\n'
+            fast: bool = True, flash: bytes | None = None) -> Iterator[SerialTransport]:
+    """A transport to `component`, which has `rx` and `tx` with a bit every `divisor` cycles, and perhaps a `flash` memory of such
+    content; `seconds` for an answer."""
+    ports = f'#include "Vtop.h"\nusing Top = Vtop;\n#define DIVISOR {divisor}\n' + "#define FLASH\n" * (flash is not None)
+    content = build_dir / "flash.bin"
+    content.write_bytes(flash or b"")
     folder = native.build({"top.v": to_verilog(component), "ports.h": ports, "harness.cpp": HARNESS.read_text(encoding="utf-8")},
                           build_dir, fast=fast)
     ours, its = socket.socketpair()
-    with subprocess.Popen([folder / "simulation"], cwd=folder, stdin=its, stdout=its) as process, ours:
+    with subprocess.Popen([folder / "simulation", content], cwd=folder, stdin=its, stdout=its) as process, ours:
         its.close()
         yield SerialTransport(ours.fileno(), seconds=seconds)
         ours.shutdown(socket.SHUT_RDWR)

@@ -1,22 +1,56 @@
 // A Verilated design with the serial lines `rx` and `tx`, a bit every DIVISOR cycles, as a process: bytes of standard input go to
-// `rx`, those of `tx` to standard output. It ends with its input.
+// `rx`, those of `tx` to standard output. It ends with its input. Where FLASH is defined, the design has the lines of a flash
+// memory, whose content is the file that is named.
 
 #include <cstdint>
 #include <deque>
 #include <fcntl.h>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <unistd.h>
+#include <vector>
 
 #include "ports.h"
 #include "verilated.h"
 
-int main() {
+#ifdef FLASH
+// A flash memory that knows the command 0x03: from an address on, its bytes. It takes a bit as the clock rises, and gives one as
+// it falls.
+struct Flash {
+    std::vector<uint8_t> bytes;
+    uint32_t command = 0;
+    uint64_t place = 0;
+    int taken = 0;
+    bool before = false, out = false;
+    explicit Flash(const char* path) {
+        std::ifstream file(path, std::ios::binary);
+        bytes.assign(std::istreambuf_iterator<char>(file), {});
+    }
+    void step(bool selected, bool clock, bool in) {
+        if (!selected) taken = 0;
+        else if (clock && !before && taken < 32) {
+            command = command << 1 | in;
+            if (++taken == 32) place = 8ull * (command & 0xFFFFFF);
+        } else if (!clock && before && taken == 32 && command >> 24 == 3) {
+            out = place / 8 < bytes.size() ? bytes[place / 8] >> (7 - place % 8) & 1 : 1;
+            ++place;
+        }
+        before = clock;
+    }
+};
+#endif
+
+int main(int, char** arguments) {
     auto context = std::make_unique<VerilatedContext>();
     auto top = std::make_unique<Top>(context.get());
     fcntl(0, F_SETFL, fcntl(0, F_GETFL) | O_NONBLOCK);
     std::deque<uint8_t> waiting;
     uint32_t out = 0, in = 0;
     int out_bits = 0, out_wait = 0, in_bits = 0, in_wait = 0;
+#ifdef FLASH
+    Flash flash(arguments[1]);
+#endif
     top->rx = 1, top->rst = 1;
     for (uint64_t cycle = 0;; ++cycle) {
         if (cycle == 4) top->rst = 0;
@@ -29,6 +63,10 @@ int main() {
         if (out_wait) --out_wait;
         else if (out_bits) top->rx = out & 1, out >>= 1, --out_bits, out_wait = DIVISOR - 1;
         else if (!waiting.empty() && cycle > 8) out = 0x200u | waiting.front() << 1, out_bits = 10, waiting.pop_front();
+#ifdef FLASH
+        flash.step(top->flash_cs, top->flash_clk, top->flash_copi);
+        top->flash_cipo = flash.out;
+#endif
         top->clk = 0, top->eval();
         if (in_wait) --in_wait;
         else if (in_bits) {

@@ -10,11 +10,13 @@ from boards.describe import describe
 from boards.driver import serial
 from boards.driver.accelerator import Accelerator
 from boards.driver.serial import SerialTransport
+from boards.icebreaker.target import OFFSET, flash_content
 from emamba.base.errors import EmambaError
 from emamba.run.integer import IntegerModel
 from rtl.engine.machine import Machine
 from rtl.engine.schedule import EngineSchedule
-from rtl.system.lean import SMALLER, LeanSystem
+from rtl.system.flash import FlashSystem
+from rtl.system.lean import SMALLER
 from rtl.system.registers import address, mask
 from rtl.system.serial import RECEIVED
 from sim.serial_bench import line_to
@@ -26,11 +28,12 @@ SECONDS = 60
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory):
-    """A driver on the line to an engine, the artifact's model, and frames."""
-    artifact = artifact_of(features=3, d_model=2, d_state=1, norm="none", outputs=3, pool="none")
-    system = LeanSystem(EngineSchedule(artifact, Machine(2)), DIVISOR)
-    with line_to(system, DIVISOR, tmp_path_factory.mktemp("lean"), seconds=SECONDS, fast=False) as transport:
-        driver = Accelerator(describe(system, frames_of(artifact, 2)), transport, timeout=SECONDS)
+    """A driver on the line to a small engine that begins from a flash memory, the artifact's model, and frames."""
+    artifact = artifact_of(features=3, d_model=2, d_state=1, norm="range", outputs=3, pool="none")
+    system = FlashSystem(EngineSchedule(artifact, Machine(2, 1, 16, small=True)), DIVISOR, OFFSET)
+    flash = flash_content(b"a bitstream", system)
+    with line_to(system, DIVISOR, tmp_path_factory.mktemp("lean"), seconds=SECONDS, fast=False, flash=flash) as transport:
+        driver = Accelerator(describe(system.lean, frames_of(artifact, 2)), transport, timeout=SECONDS)
         yield SimpleNamespace(driver=driver, model=IntegerModel(artifact), frames=frames_of(artifact, 40))
 
 

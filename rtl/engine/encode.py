@@ -41,6 +41,7 @@ class Encoded:
         self.micros: list[MicroOp] = []
         self._chains: dict[tuple, tuple[int, int]] = {}
         self.decays = program.decays
+        self.shared = Shared(self) if self.machine.small else None
         self.words = [self._instruction(k, instruction) for k, instruction in enumerate(program.instructions)]
         self.instruction = _layout(self.words)
         self.body = _layout(self.bodies)
@@ -48,15 +49,15 @@ class Encoded:
         self.micro = _layout(self.micro_words, signed={"constant"})
         self.factors = self.a_bits, self.b_bits  # refused here where they are too wide
         self.image = Image(self) if self.machine.stream else None
-        self.shared = Shared(self) if self.machine.small else None
 
     # -- words ----------------------------------------------------------------------------------------------------------------
 
     def _instruction(self, k: int, i: Instruction) -> dict:
         program, posts = self.program, self.machine.posts
         body, micro = self._chain(i)
+        first = self.shared.first if self.shared else 0
         word = {"body": body, "micro": micro, "tokens": i.tokens - 1, "rest": i.rest - 1, "groups": i.groups - 1,
-                "lead": i.lead, "gap": i.gap, "weight": 0 if self.machine.stream else program.weight_base[k],
+                "lead": i.lead, "gap": i.gap, "weight": 0 if self.machine.stream else first + program.weight_base[k],
                 "state": i.state or 0, "bias": program.bias_base[k],
                 "biased": i.bias is not None,
                 "shift": self.left + i.shift, "clip": self._number(self.clips, self._clip(i)), "tabled": i.table is not None,

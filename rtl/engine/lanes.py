@@ -114,7 +114,7 @@ class Lane(wiring.Component):
             for number, each in enumerate(e.decays):
                 with m.Case(number) if number < len(e.decays) - 1 else m.Default():
                     read, bits = self._read(m, number, each, product), each.bits
-                    m.d.comb += [place.eq(image.first + number * image.entries | Cat(read[:bits])), tail.eq(each.tail),
+                    m.d.comb += [place.eq(number * image.entries | Cat(read[:bits])), tail.eq(each.tail),
                                  now.eq((read == 0) | read[bits:].all() & read[:bits].any())]
         with m.If(self.decays):
             m.d.sync += near.eq(now)

