@@ -50,7 +50,7 @@ def test_files(small, said, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["icebreaker", "--artifact", str(small), "--out", str(out), "--lanes", "4"]) == 0, capsys.readouterr().err
     assert {path.name for path in out.iterdir()} == {"flash.bin", "top.pcf", "accelerator.json", "report.json"}
-    rtlil, pins = said[0]
+    rtlil, pins, *_ = said[0]
     assert rtlil.count("SB_SPRAM256KA") == 2 and "parameter \\DIVF 74" in rtlil
     assert "set_io flash_cs_0__io" in pins or " 16" in pins
     read = [cell for cell in rtlil.split("cell $memrd_v2 ")[1:] if "\\CLK_ENABLE 1\n" in cell.split("  end\n")[0]]
@@ -84,4 +84,4 @@ def test_refusals(small, said, tmp_path, capsys):
                               "it takes 5,400 of 5,280 logic cells, 31 of 30 block RAMs; take a smaller"),
                              ("Info: nothing", "nextpnr-ice40 does not finish: ERROR: no place")):
         with pytest.raises(EmambaError, match=sentence):
-            target.place(tmp_path, 28.125, 1)
+            target.place(tmp_path, 1)

@@ -181,6 +181,15 @@ class Encoded:
         return max([kept, *(self.value_bits + up for up in self.row_shifts)])
 
     @cached_property
+    def firsts(self) -> list[A]:
+        """First factors that the program chooses."""
+        return sorted({micro.a for micro in self.micros if micro.works})
+
+    @cached_property
+    def seconds(self) -> list[B]:
+        return sorted({micro.b for micro in self.micros if micro.works})
+
+    @cached_property
     def accs(self) -> set[Acc]:
         """What products are added to."""
         return {acc for micro in self.micros if micro.works for acc in (micro.first, micro.acc)}

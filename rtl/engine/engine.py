@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
-from amaranth.hdl import Array, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from emamba.base.formats import IntFormat
 
 from ..kit.block import PLAIN, Beat, BlockOptions, Port
+from ..kit.ring import Ring
 from ..kit.shared import Ram, Shared
 from ..kit.streams import Fifo
 from .feed import Feed
@@ -84,7 +85,10 @@ class Engine(wiring.Component):
             with m.If(chooses):
                 m.d.sync += sequencer.index.eq(channel)
         norm = self._norm(m, sequencer, post)
-        a_shared, b_shared = self._shared(m, factors, channel, norm)
+        picks = [Signal(len(keys), name=f"picks_{name}") for name, keys in (("a", e.firsts), ("b", e.seconds))]
+        m.d.sync += [picks[0].eq(Cat(issue.a == key for key in e.firsts)),
+                     picks[1].eq(Cat((issue.b == key) & ~issue.zero for key in e.seconds))]
+        a_shared, b_shared = self._shared(m, picks, channel, factors.constant, norm)
         for k in range(lanes):
             lane = Lane(e, bool(k % 2))
             m.submodules[f"lane_{k}"] = Shared(lane, "lane", (e, e.shared and k % 2))
@@ -92,7 +96,7 @@ class Engine(wiring.Component):
                 m.d.comb += [fetch.places[k].eq(lane.place), lane.entry.eq(fetch.entries[k]), lane.taken.eq(fetch.takes[k % 2]),
                              fetch.looks.eq(adding.to == To.DECAY)]
             m.d.comb += [
-                lane.a.eq(factors.a), lane.b.eq(factors.b), lane.zero.eq(factors.zero), lane.row_kept.eq(factors.to == To.ROW),
+                lane.a.eq(picks[0]), lane.b.eq(picks[1]), lane.row_kept.eq(factors.to == To.ROW),
                 lane.constant.eq(factors.constant),
                 lane.adds.eq(adding.works), lane.acc.eq(adding.acc), lane.decays.eq(adding.to == To.DECAY),
                 lane.to.eq(captured.to), lane.scan.eq(i.scan), lane.row.eq(row[k]), lane.a_shared.eq(a_shared),
@@ -112,14 +116,14 @@ class Engine(wiring.Component):
 
         # Writes of values: results, or a beat of input.
         takes = self.i.valid & sequencer.take
-        beat = Mux(takes, sequencer.input_beat, post.beat)
         m.d.comb += [sequencer.given.eq(self.i.valid), sequencer.first.eq(self.i.payload.first), self.i.ready.eq(sequencer.take),
                      values.write_addr.eq(Mux(takes, sequencer.input_row, post.row))]
         for k in range(lanes):
             value = Signal(signed(bits), name=f"written_{k}")
             m.d.comb += [value.eq(Mux(takes, self.i.payload.data[k % posts], post.results[k % posts])),
                          values.write_data.word_select(k, bits).eq(value),
-                         values.write_en[k].eq((takes | post.write) & (beat == k // posts))]
+                         values.write_en[k].eq(takes & (sequencer.input_beat == k // posts)
+                                               | post.write & (post.beat == k // posts))]
         self._give(m, sequencer, post)
         self._show(m, post)
         return m
@@ -165,27 +169,31 @@ class Engine(wiring.Component):
         ]
         return norm
 
-    def _shared(self, m: Module, factors, channel, norm: NormUnit | None):
+    def _shared(self, m: Module, picks, channel, constant, norm: NormUnit | None):
         """What all lanes get alike, as first and as second factor; 0 where they choose another."""
         e = self.encoded
         a, b = Signal(signed(e.a_bits), name="a_shared"), Signal(signed(e.b_bits), name="b_shared")
-        firsts, seconds = {A.CHANNEL: channel, A.CONSTANT: factors.constant}, {B.CHANNEL: channel, B.CONSTANT: factors.constant}
+        firsts, seconds = {A.CHANNEL: channel, A.CONSTANT: constant}, {B.CHANNEL: channel, B.CONSTANT: constant}
         if norm is not None:
             firsts |= {A.ENTRY: norm.entry, A.MINUS: norm.minus, A.SCALED_LOW: norm.scaled[:PIECE],
                        A.SCALED_HIGH: norm.scaled[PIECE:].as_signed()}
             seconds |= {B.TOTAL: norm.total, B.TOTAL_LOW: norm.total[:PIECE], B.TOTAL_HIGH: norm.total[PIECE:].as_signed()}
-        for factor, key, choices in ((a, "a", firsts), (b, "b", seconds)):
-            with m.Switch(getattr(factors, key)):
-                for choice in sorted({getattr(micro, key) for micro in e.micros if micro.works} & set(choices)):
-                    with m.Case(choice):
-                        m.d.comb += factor.eq(choices[choice])
+        for factor, picked, keys, choices in zip((a, b), picks, (e.firsts, e.seconds), (firsts, seconds), strict=True):
+            chosen = Const(0, len(factor))
+            for pick, key in zip(picked, keys, strict=True):
+                if key in choices:
+                    own = Signal.like(factor, name=f"{factor.name}_{key.name.lower()}")
+                    m.d.comb += own.eq(choices[key])
+                    chosen = chosen | own & pick.replicate(len(own))
+            m.d.comb += factor.eq(chosen)
         return a, b
 
     def _give(self, m: Module, sequencer, post) -> None:
         """Results that leave: a group begins where they find room."""
         machine, output = self.encoded.machine, self.output
-        depth, tracked = self.queue.depth, hasattr(self, "clear_peaks")
-        m.submodules.results = fifo = Fifo(Beat(output.format, output.lanes), depth, through=False, deep=True, tracked=tracked)
+        depth, tracked, beat = self.queue.depth, hasattr(self, "clear_peaks"), Beat(output.format, output.lanes)
+        fifo = Ring(beat, depth) if self.boots else Fifo(beat, depth, through=False, deep=True, tracked=tracked)
+        m.submodules.results = fifo
         if tracked:
             m.d.comb += [fifo.clear.eq(self.clear_peaks), fifo.hold.eq(self.hold_peaks)]
         if self.peaks:
@@ -196,11 +204,15 @@ class Engine(wiring.Component):
         left = self.o.valid & self.o.ready
         short = Signal(range(machine.beats + 1))
         m.d.comb += [
-            sequencer.room.eq(taken <= depth - machine.beats), fifo.i.valid.eq(post.give), fifo.i.payload.first.eq(post.first),
+            fifo.i.valid.eq(post.give), fifo.i.payload.first.eq(post.first),
             fifo.i.payload.last.eq(post.last), short.eq(Mux(sequencer.issue.last_group, spare + 1, machine.beats)),
             *(a.eq(b) for a, b in zip(fifo.i.payload.data, post.results, strict=True)),
         ]
-        m.d.sync += taken.eq(taken + Mux(sequencer.reserve, short, 0) - left)
+        reserved, gone = Signal.like(short), Signal()
+        domain = m.d.sync if machine.beats > 3 else m.d.comb  # registered where the next group of results begins later
+        domain += [gone.eq(left), reserved.eq(Mux(sequencer.reserve, short, 0)),
+                   sequencer.room.eq(taken <= depth - machine.beats)]
+        m.d.sync += taken.eq(taken + reserved - gone)
 
     def _show(self, m: Module, post) -> None:
         """Traces."""

@@ -18,7 +18,8 @@ from .shared_store import WORD
 
 class Lane(wiring.Component):
     """Factors in the cycle after the issue, then product, sum, capture. `factors`, `adds` and `captures` say what a
-    micro-operation asks for in these cycles; `a_shared` and `b_shared` are what all lanes get alike.
+    micro-operation asks for in these cycles; `a` and `b` pick one of the program's first and second factors;
+    `a_shared` and `b_shared` are those that all lanes get alike.
 
     With `write`, `new_state` is the sum as a state. `sum` may drain. Of a small engine, the decay is word `place` of a memory
     that lanes share; it is `taken` from `entry`; `odd` lanes ask for it two cycles later.
@@ -27,10 +28,8 @@ class Lane(wiring.Component):
     def __init__(self, encoded: Encoded, odd: bool = False):
         e, self.odd = encoded, odd
         self.encoded = e
-        self.shared = {"a": {A.CHANNEL, A.CONSTANT, A.ENTRY, A.MINUS, A.SCALED_LOW, A.SCALED_HIGH},
-                       "b": {B.CHANNEL, B.CONSTANT, B.TOTAL, B.TOTAL_LOW, B.TOTAL_HIGH}}
         super().__init__({
-            "a": In(4), "b": In(4), "zero": In(1), "row_kept": In(1), "adds": In(1), "acc": In(2), "decays": In(1),
+            "a": In(len(e.firsts)), "b": In(len(e.seconds)), "row_kept": In(1), "adds": In(1), "acc": In(2), "decays": In(1),
             "to": In(3), "scan": In(range(max(2, len(e.decays)))),
             "weight": In(signed(e.program.weight_bits)), "row": In(signed(e.value_bits)),
             "a_shared": In(signed(e.a_bits)), "b_shared": In(signed(e.b_bits)), "state": In(signed(e.state_bits)),
@@ -39,7 +38,7 @@ class Lane(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        e, micros = self.encoded, [micro for micro in self.encoded.micros if micro.works]
+        e = self.encoded
         held, kept, product = (Signal(signed(bits), name=name, reset_less=name == "product") for name, bits in (
             ("held", e.held_bits), ("kept", e.kept_bits), ("product", e.a_bits + e.b_bits)))
         decay = self._shared_decay(m, product) if e.shared else self._own_decay(m, product)
@@ -48,14 +47,14 @@ class Lane(wiring.Component):
         b_choices = {B.ROW: self.row, B.HELD: held, B.HELD_LOW: held[:PIECE], B.HELD_HIGH: held[PIECE:].as_signed(),
                      B.WIDE: self.state, B.WIDE_LOW: self.state[:PIECE]} | self._states(m)
         a, b = Signal(signed(e.a_bits)), Signal(signed(e.b_bits))
-        for name, factor, choices, shared in (("a", a, a_choices, self.a_shared), ("b", b, b_choices, self.b_shared)):
-            chosen = Signal.like(factor, name=f"{name}_chosen")
-            with m.Switch(getattr(self, name)):
-                for key in sorted({getattr(micro, name) for micro in micros} - self.shared[name]):
-                    with m.Case(key):
-                        m.d.comb += chosen.eq(choices[key])
-            own = chosen | shared  # which is 0 where another factor is chosen
-            m.d.sync += factor.eq(Mux(self.zero, 0, own) if name == "b" else own)
+        for name, factor, keys, choices in (("a", a, e.firsts, a_choices), ("b", b, e.seconds, b_choices)):
+            chosen = getattr(self, f"{name}_shared")  # 0 where a lane's own factor is chosen
+            for pick, key in zip(getattr(self, name), keys, strict=True):
+                if key in choices:
+                    own = Signal.like(factor, name=f"{name}_{key.name.lower()}")
+                    m.d.comb += own.eq(choices[key])
+                    chosen = chosen | own & pick.replicate(len(own))
+            m.d.sync += factor.eq(chosen)
 
         m.d.sync += product.eq(a * b)
         base = Signal(signed(e.sum_bits))
@@ -97,8 +96,10 @@ class Lane(wiring.Component):
         if split and all(d.certified and d.op.rounding is Rounding.HALF_UP and d.op.a_bar.frac == PIECE - split
                          for d in e.decays):
             half, upper = state[PIECE - split - 1], state[PIECE - split:PIECE]
-            joined = Signal.like(high, name="upper_state")
-            m.d.comb += joined.eq(high + (half & upper.all() & (self.b == B.STATE_HIGH)))
+            joined, rounds = Signal.like(high, name="upper_state"), Const(0)
+            if B.STATE_HIGH in e.seconds:
+                rounds = self.b[e.seconds.index(B.STATE_HIGH)]
+            m.d.comb += joined.eq(high + (half & upper.all() & rounds))
             return {B.STATE_LOW: (upper + half)[:split], B.STATE_HIGH: joined, B.WIDE_HIGH: joined}
         rounded = self._by_scan(m, "rounded", signed(e.rounded_bits), [
             requantize(m, state, d.op.a_bar.frac, d.op.h, d.op.rounding, fits=d.certified) for d in e.decays])

@@ -74,25 +74,29 @@ class NormUnit(wiring.Component):
         return read.data
 
     def _range(self, m: Module):
-        """Sum, maximum and minimum of a token."""
+        """Sum of a token, and the spread from its lowest value to its highest."""
         kept, now = Signal(self.range, name="range_kept"), Signal(self.range, name="range_now")
-        total, high, low = Mux(self.range_begins, 0, kept.total), kept.high, kept.low
-        start = self.range_begins
+        ranged, start, ends, valid, token = (Signal.like(value, name=f"{name}_later") for name, value in (
+            ("ranged", self.ranged), ("begins", self.range_begins), ("ends", self.range_ends), ("valid", self.range_valid),
+            ("token", self.range_token)))  # registered with the results, which come from a memory
+        m.d.sync += [ranged.eq(self.ranged), start.eq(self.range_begins), ends.eq(self.range_ends), valid.eq(self.range_valid),
+                     token.eq(self.range_token)]
+        total, high, low = Mux(start, 0, kept.total), kept.high, kept.low
         for k, value in enumerate(self.results):
             x = Signal(signed(self.encoded.value_bits), name=f"x_{k}")
-            m.d.comb += x.eq(value)
-            counts = self.range_valid[k]
+            m.d.sync += x.eq(value)
+            counts = valid[k]
             total = total + Mux(counts, x, 0)
             highest, lowest = (Signal(signed(self.encoded.value_bits), name=f"{what}_{k}") for what in ("high", "low"))
             above, below = (start | (x > high), start | (x < low)) if k == 0 else (counts & (x > high), counts & (x < low))
             m.d.comb += [highest.eq(Mux(above, x, high)), lowest.eq(Mux(below, x, low))]
             high, low = highest, lowest
         m.d.comb += [now.total.eq(total), now.high.eq(high), now.low.eq(low)]
-        with m.If(self.ranged):
+        with m.If(ranged):
             m.d.sync += kept.eq(now)
         found = Signal(self.kept, name="range_found")
         m.d.comb += [found.total.eq(now.total), found.spread.eq(now.high - now.low)]
-        return self._memory(m, "ranges", self.kept, self.ranged & self.range_ends, self.range_token, found)
+        return self._memory(m, "ranges", self.kept, ranged & ends, token, found)
 
     def _squares(self, m: Module):
         """Sum of squares."""

@@ -73,7 +73,7 @@ class Post(wiring.Component):
         now, draining, beat = Signal(self.settings, name="now"), Signal(), Signal(range(max(2, beats)))
         then, double, second_row = Signal(self.settings, name="then"), Signal(), Signal(range(self.rows))
         row, token_row, token = Signal(range(self.rows)), Signal(range(self.rows)), Signal(now.token.shape())
-        end = beat == now.last_beat
+        end, doubles = beat == now.last_beat, any(word["double"] for word in e.words)
 
         # A row is captured.
         new_row, new_token = Signal.like(row), Signal.like(token)
@@ -94,12 +94,13 @@ class Post(wiring.Component):
                 now.last_beat.eq(Mux(self.last_group, i.last_beat, beats - 1)), now.tail.eq(i.tail), now.token.eq(new_token),
                 now.row.eq(new_row), row.eq(new_row), token.eq(new_token), draining.eq(1), beat.eq(0),
                 now.first.eq(self.first_token & (self.tile_begins | i.late) & self.started),
-                now.last.eq(self.last_token & self.tile_ends), now.second.eq(0), double.eq(i.double),
+                now.last.eq(self.last_token & self.tile_ends), now.second.eq(0), double.eq(i.double if doubles else 0),
             ]
-            new_second = Mux(self.first_token, i.dest_2, second_row + i.dest_2_stride)
-            m.d.sync += [then.shift.eq(i.shift_2), then.clip.eq(i.clip_2), then.stores.eq(1), then.biased.eq(i.biased),
-                         then.number.eq(self.instruction_number), then.last_beat.eq(i.last_beat_2), then.row.eq(new_second),
-                         then.second.eq(1), second_row.eq(new_second)]
+            if doubles:
+                new_second = Mux(self.first_token, i.dest_2, second_row + i.dest_2_stride)
+                m.d.sync += [then.shift.eq(i.shift_2), then.clip.eq(i.clip_2), then.stores.eq(1), then.biased.eq(i.biased),
+                             then.number.eq(self.instruction_number), then.last_beat.eq(i.last_beat_2), then.row.eq(new_second),
+                             then.second.eq(1), second_row.eq(new_second)]
             with m.If(self.first_group):
                 m.d.sync += token_row.eq(new_row)
         with m.Elif(draining & end & double):  # the row's second results

@@ -109,7 +109,8 @@ class EngineSchedule:
         return {"engine": [self.machine.lanes, self.machine.posts, self.program.tile]}
 
     def queues(self) -> list[Results]:
-        return [Results(self.output, 8 * self.machine.beats + 16)]
+        depth = 8 * self.machine.beats + 16
+        return [Results(self.output, 1 << depth.bit_length() - 1 if self.machine.small else depth)]
 
     @property
     def multipliers(self) -> int:

@@ -104,8 +104,8 @@ class Sequencer(wiring.Component):
         found_micro = constants(m, Mux(decode, i.micro, next_micro), encoded.micro, encoded.micro_words, "found_micro")
 
         run, go = Signal(), Signal()
-        group_start = (at == 0) & (k == 0) & (index == i.body)
-        last, first = k == body.steps, k == 0
+        group_start = Signal()
+        last, first = end_steps, k == 0
         skipped = u.skip & last
         waits = (wait != 0) | i.takes & ~self.given | i.out & group_start & ~self.room
         if encoded.image:
@@ -139,7 +139,7 @@ class Sequencer(wiring.Component):
         with m.If(run & (wait != 0)):
             m.d.sync += wait.eq(wait - 1)
         with m.If(go):
-            m.d.sync += [u.eq(found_micro), micro_index.eq(next_micro), at.eq(Mux(end_ops, 0, at + 1))]
+            m.d.sync += [group_start.eq(end_chain), u.eq(found_micro), micro_index.eq(next_micro), at.eq(Mux(end_ops, 0, at + 1))]
             with m.If(u.weight & ~skipped):
                 m.d.sync += weight.eq(weight + 1)
             with m.If(u.next_state):
@@ -178,6 +178,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += decode.eq(1)
                 m.d.sync += [
                     body.eq(found_body), u.eq(found_micro), index.eq(i.body), micro_index.eq(i.micro), at.eq(0), k.eq(0),
+                    group_start.eq(1),
                     group.eq(0), self.token.eq(0), lane.eq(0), row.eq(0), walked.eq(0), wait.eq(i.lead + i.gap),
                     weight.eq(i.weight), state.eq(i.state), group_state.eq(i.state),
                     *(base.eq(i[f"x{n}"]) for n, base in enumerate(bases)),

@@ -1,6 +1,6 @@
 """A small engine on a serial line, whose memories are filled from a flash memory at the start."""
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -30,7 +30,7 @@ class FlashLoader(wiring.Component):
         bits, shift, begun = Signal(range(COMMAND_BITS)), Signal(WORD), Signal()  # of the command, or of a word
         last_bank, last_row = self.load_bank == self.image.banks - 1, self.load_row == self.image.depth - 1
         m.d.comb += [
-            self.copi.eq(Const(self.command, COMMAND_BITS).bit_select(~bits, 1) & ~begun),
+            self.copi.eq(Array(Const(self.command, COMMAND_BITS))[~bits] & ~begun),
             self.load_data.eq(Cat(shift[8:], shift[:8])),
         ]
         m.d.sync += self.load_en.eq(0)

@@ -2,9 +2,8 @@
 
 Same messages, packets and driver. What reads as a constant lies in a memory; CAPABILITIES has no FULL."""
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -13,6 +12,7 @@ from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit
 
 from ..engine.schedule import EngineSchedule
+from ..kit.ring import Ring
 from ..kit.shared import Restarted
 from ..plan.accelerator import accelerator
 from ..plan.schedule import Schedule
@@ -41,7 +41,8 @@ class LeanSystem(wiring.Component):
                               "few registers cannot keep: take a larger device")
         self.schedule, self.divisor, self.artifact = schedule, divisor, artifact or schedule.artifact
         self.design = design or accelerator(schedule)
-        self.stages, self.queues, self.loads, self.state_words = ["input", *schedule.blocks, "output"], [], None, 0
+        self.stages, self.queues, self.state_words = ["input", *schedule.blocks, "output"], [], 0
+        self.loads = self.supply = None
         self.input_bytes, self.output_bytes = (element_bytes(port.format) for port in (schedule.input, schedule.output))
         super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1), "hold": In(1)})
 
@@ -54,14 +55,14 @@ class LeanSystem(wiring.Component):
         with m.If(got.valid):
             m.d.sync += ends.eq(Mux(got.payload == END, ends + 1, 0))
             m.d.comb += clear.eq((got.payload == END) & (ends == ENDS - 1))
-        m.submodules.received = received = ResetInserter(clear)(SyncFIFOBuffered(width=8, depth=RECEIVED >> SMALLER))
+        m.submodules.received = received = ResetInserter(clear)(Ring(8, RECEIVED >> SMALLER))
         m.d.comb += [
-            receiver.line.eq(self.rx), self.tx.eq(transmitter.line), inbound.clear.eq(clear), received.w_data.eq(got.payload),
-            received.w_en.eq(got.valid), inbound.i.payload.eq(received.r_data), inbound.i.valid.eq(received.r_rdy),
-            received.r_en.eq(inbound.i.ready), outbound.closed.eq(inbound.closed), outbound.asked.eq(inbound.asked),
+            receiver.line.eq(self.rx), self.tx.eq(transmitter.line), inbound.clear.eq(clear),
+            outbound.closed.eq(inbound.closed), outbound.asked.eq(inbound.asked),
             outbound.opens.eq(inbound.kind == HELLO), inbound.answered.eq(outbound.answered),
         ]
-        wiring.connect(m, outbound.o, transmitter.i)
+        for source, sink in ((got, received.i), (received.o, inbound.i), (outbound.o, transmitter.i)):
+            wiring.connect(m, source, sink)
         self._registers(m, inbound, outbound, *self._packets(m, inbound, outbound))
         return m
 
@@ -75,18 +76,19 @@ class LeanSystem(wiring.Component):
         for source, sink in ((inbound.o, reader.i), (reader.o, design.i), (design.o, writer.i)):
             wiring.connect(m, source, sink)
         inside, judged, bad = Signal(range(INSIDE + 1)), Signal(range(INSIDE + 1)), Signal(INSIDE)  # packets; those read, marked
-        was_open, leaving, broken = Signal(), Signal(), Signal()
+        was_open, leaving, broken, admits = (Signal(name=name) for name in ("was_open", "leaving", "broken", "admits"))
         byte, given = outbound.i.payload, outbound.i.valid & outbound.i.ready
         done = given & writer.o.payload.last
         left = Signal.like(judged, name="left")
         m.d.comb += [
             left.eq(judged - done),
-            reader.drop.eq(was_open), reader.admit.eq(enable & ~self.hold & (inside < INSIDE) & ~was_open),
+            reader.drop.eq(was_open), reader.admit.eq(admits),
             byte.data.eq(writer.o.payload.data), byte.flags.eq(Mux(writer.o.payload.last, Cat(1, bad[0]), 0)),
             outbound.i.valid.eq(writer.o.valid), writer.o.ready.eq(outbound.i.ready),
             outbound.broken.eq(Mux(broken, ENDED | MARKED, 0)),
         ]
-        m.d.sync += [was_open.eq(reset & reader.in_packet & ~abandon), inside.eq(inside + reader.started - done), judged.eq(left)]
+        m.d.sync += [admits.eq(enable & ~self.hold & (inside < INSIDE) & ~was_open & ~reset),
+                     was_open.eq(reset & reader.in_packet & ~abandon), inside.eq(inside + reader.started - done), judged.eq(left)]
         with m.If(done):
             m.d.sync += bad.eq(bad >> 1)
         with m.If(reader.closes):
@@ -107,17 +109,22 @@ class LeanSystem(wiring.Component):
         kind, body, place = inbound.kind, inbound.body, outbound.place
         reads, writes = kind == READ, kind == WRITE
         m.submodules.constants = memory = Memory(shape=10, depth=BYTES, init=self._constants())
-        port, at = memory.read_port(), Signal(16, name="at")
-        m.d.comb += [at.eq(Mux(reads, body[16:], body[:16])), port.addr.eq(Cat(place[0], ~place[1], at[2:8]))]
+        port, at = memory.read_port(), Signal(16, name="at")  # registered, as `content`: they stand long before they are used
+        m.d.sync += at.eq(Mux(reads, body[16:], body[:16]))
+        m.d.comb += port.addr.eq(Cat(place[0], ~place[1], at[2:8]))
         wrong = at[8:].any() | ~Mux(reads, port.data[8], port.data[9])
-        acts = outbound.answered & writes & ~wrong
+        acts, fails = Signal(name="acts"), Signal(name="fails")
+        m.d.sync += [acts.eq(outbound.answered & writes & ~wrong), fails.eq(outbound.answered & (reads | writes) & wrong)]
+
+        chosen = {name: Signal(name=f"chooses_{name.lower()}") for name in ("CONTROL", "COMMAND", "STATUS", "ERRORS")}
+        m.d.sync += [flag.eq(at[2:8] == address(name) >> 2) for name, flag in chosen.items()]
 
         def written(name, field=None):
-            here = acts & (at[2:8] == address(name) >> 2)
+            here = acts & chosen[name]
             return here & body[16:].bit_select(BY_NAME[name].field(field).low, 1) if field else here
 
         seen = {}
-        for name, cause in (errors | {"ADDRESS": outbound.answered & (reads | writes) & wrong}).items():
+        for name, cause in (errors | {"ADDRESS": fails}).items():
             seen[name] = flag = Signal(name=f"error_{name.lower()}")
             with m.If(cause):
                 m.d.sync += flag.eq(1)
@@ -125,20 +132,21 @@ class LeanSystem(wiring.Component):
                 m.d.sync += flag.eq(0)
         with m.If(written("CONTROL")):
             m.d.sync += enable.eq(written("CONTROL", "ENABLE"))
-        m.d.comb += [reset.eq(written("COMMAND", "RESET")), abandon.eq(written("COMMAND", "ABANDON"))]
+        m.d.sync += [reset.eq(written("COMMAND", "RESET")), abandon.eq(written("COMMAND", "ABANDON"))]
 
-        value = Signal(8)
-        m.d.comb += value.eq(port.data)
-        with m.If(place == 2), m.Switch(at[2:8]):  # the lowest byte
+        value, content = Signal(8, name="value"), Signal(8, name="content")
+        m.d.comb += [value.eq(port.data), outbound.content.eq(content)]
+        with m.If(place == 2):  # the lowest byte
             for name, bits in (("CONTROL", {"ENABLE": enable}), ("STATUS", status), ("ERRORS", seen)):
-                with m.Case(address(name) >> 2):
+                with m.If(chosen[name]):
                     m.d.comb += [value[mask(name, field).bit_length() - 1].eq(bit) for field, bit in bits.items()]
         with m.If(place == 0):
-            m.d.comb += outbound.content.eq(kind)
+            m.d.sync += content.eq(kind)
         with m.Elif(place == 1):
-            m.d.comb += outbound.content.eq(Mux(reads | writes, Mux(wrong, SLVERR, OKAY), VERSION | SMALLER << 4))
+            m.d.sync += content.eq(Mux(reads | writes, Mux(wrong, SLVERR, OKAY), VERSION | SMALLER << 4))
         with m.Else():
-            m.d.comb += outbound.content.eq(Mux(reads, value, body.word_select(Cat(place[0], ~place[1]), 8)))
+            parts = Array(body[k:k + 8] for k in range(0, len(body), 8))
+            m.d.sync += content.eq(Mux(reads, value, parts[Cat(place[0], ~place[1])]))
 
     def _constants(self) -> list[int]:
         """Bytes of registers, each with whether its register can be read, and written."""

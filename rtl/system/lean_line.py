@@ -1,6 +1,6 @@
 """The messages of `rtl.system.serial` a byte at a time, and their CRCs a bit a cycle: what a small device has room for."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -29,12 +29,15 @@ class Inbound(wiring.Component):
         escaped, begun, final = Signal(), Signal(), Signal()  # `begun`: the kind is known
         kept, filled = Signal(range(CHECK + 1)), Signal(range(BODY + 1))  # bytes of `last`, of `body`
         packet = (self.kind == DATA) | (self.kind == LAST)
-        plain, leaves = (code != END) & (code != ESC), kept == CHECK  # the byte before the last CHECK ones is none of the CRC
+        end, escape, leaves = Signal(), Signal(), kept == CHECK  # the byte before the last CHECK ones is none of the CRC
         right = begun & (crc == RESIDUE) & ~escaped
-        goes, bit = self.i.valid & ~self.asked & ~self.o.valid, Signal()
+        taken, steady, bit = Signal(), Signal(), Signal()  # the byte at `i` is taken; has been there since the cycle before
+        goes, plain = self.i.valid & steady & ~self.asked & ~self.o.valid & ~taken, ~end & ~escape
+        m.d.sync += [taken.eq(0), steady.eq(self.i.valid & ~taken), end.eq(code == END), escape.eq(code == ESC)]
         m.d.comb += [
+            self.i.ready.eq(taken),
             byte.eq(Mux(escaped, Cat(code[0], code[0], 0, code[0], code[0], 0, 1, 1), code)),  # ESCAPED_END or ESCAPED_ESC
-            bit.eq(byte.bit_select(turn, 1)), self.o.payload.data.eq(self.body[-8:]),
+            bit.eq(Array(byte)[turn]), self.o.payload.data.eq(self.body[-8:]),
             self.o.payload.last.eq(final & (self.kind == LAST)),
         ]
         with m.If(goes & plain & leaves & begun & packet & ~self.closed & (filled != 0)):  # the byte before goes first
@@ -47,14 +50,12 @@ class Inbound(wiring.Component):
             with m.If(leaves & begun & (packet | (filled != BODY))):
                 m.d.sync += self.body.eq(Cat(self.body[1:], last[0]))
             with m.If(turn == 7):
-                m.d.comb += self.i.ready.eq(1)
-                m.d.sync += [escaped.eq(0), kept.eq(Mux(leaves, kept, kept + 1)), begun.eq(leaves)]
+                m.d.sync += [taken.eq(1), escaped.eq(0), kept.eq(Mux(leaves, kept, kept + 1)), begun.eq(leaves)]
                 with m.If(leaves & begun & (filled != BODY)):
                     m.d.sync += filled.eq(filled + 1)
         with m.Elif(goes):
-            m.d.comb += self.i.ready.eq(1)
-            m.d.sync += escaped.eq(code == ESC)
-            with m.If((code == END) & (kept != 0)):
+            m.d.sync += [taken.eq(1), escaped.eq(escape)]
+            with m.If(end & (kept != 0)):
                 m.d.sync += [begun.eq(0), kept.eq(0)]
                 with m.If(right & (~self.closed | (self.kind == HELLO))):
                     m.d.sync += [number.eq(number + 1), self.closed.eq(0), final.eq(1), self.o.valid.eq(packet),
@@ -104,7 +105,7 @@ class Outbound(wiring.Component):
 
         with m.FSM(init="end"):  # what came before is ended
             with m.State("idle"):
-                m.d.sync += [crc.eq(Mux(self.asked & self.opens, -1, first_crc(number))), flags.eq(self.broken), place.eq(0)]
+                m.d.sync += [crc.eq(Mux(self.asked & self.opens, -1, first_crc(number))), flags.eq(self.broken)]
                 m.d.comb += self.i.ready.eq(self.closed)
                 with m.If(self.asked):
                     m.d.sync += number.eq(Mux(self.opens, 1, number + 1))
@@ -133,6 +134,7 @@ class Outbound(wiring.Component):
                     m.next = "check"
             with m.State("check"), m.If(free):
                 with m.If(place == CHECK):
+                    m.d.sync += place.eq(0)
                     m.next = "end"
                 with m.Else():
                     send(0, check=1)

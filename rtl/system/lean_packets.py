@@ -1,6 +1,6 @@
 """Bytes to the beats of sequences, and back: `rtl.system.axi`'s packets without words."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -84,7 +84,8 @@ class ByteWriter(wiring.Component):
         whole, last_channel = part == size - 1, channel == port.width - 1
         last_lane = last_channel | (lane == port.lanes - 1)
         value = Signal(8 * size)
-        m.d.comb += [value.eq(self.i.payload.data[lane]), self.o.payload.data.eq(value.word_select(part, 8)),
+        m.d.comb += [value.eq(self.i.payload.data[lane]),
+                     self.o.payload.data.eq(Array(value[k:k + 8] for k in range(0, 8 * size, 8))[part]),
                      self.o.payload.last.eq(self.i.payload.last & last_channel & whole), self.o.valid.eq(self.i.valid),
                      self.i.ready.eq(self.o.ready & whole & last_lane)]
         with m.If(self.o.valid & self.o.ready):

@@ -36,6 +36,8 @@ class Scan(Executor):
         head = [MicroOp(x=DELTA, constant=up, to=To.ROW), MicroOp(x=U, a=A.KEPT, b=B.ROW, to=To.HELD),
                 MicroOp(x=DELTA, weight=True, a=A.WEIGHT, b=B.ROW, to=To.DECAY),
                 MicroOp(x=U, weight=True, a=A.WEIGHT, b=B.ROW, to=To.KEPT)]
+        if c.machine.small:  # whose decays take longer
+            head[1:3] = head[2], head[1]
         ahead = MicroOp(x=DELTA, weight=True, a=A.WEIGHT, b=B.ROW, to=To.DECAY, skip=True)
         term = MicroOp(x=DRIVE, a=A.CHANNEL, b=B.HELD)
         recur = {"zero": Zero.STATE, "b": B.STATE, "first": begin, "acc": begin}
@@ -46,7 +48,7 @@ class Scan(Executor):
         else:
             step = [ahead, term, MicroOp(state="last", a=A.DECAY, **recur, to=To.STATE)]
         step += [IDLE] * (latency - 2 - len(step))  # the decay of the next state must come in time
-        wait = idle(latency - len(head))  # and the first one
+        wait = idle(latency - len(head) - c.machine.small)  # and the first one
         settled = idle(SUM + 1 - states)  # the last state is written before it is read
         chain = [Body(tuple(head)), *wait, Body(tuple(step), states), *settled, *self._output(c, op)]
         operands = [c.load(name, walk) for name, walk in zip(node.inputs, WALKS, strict=True)]
