@@ -578,7 +578,7 @@ def test_exchanged_norms_are_trained(tmp_path, capsys):
     words = ["import", folder, "--calibration", tmp_path / "ids.npy", "--norm", "range", "--run", tmp_path / "run", "--epochs", 6,
              "--peak-lr", 0.02, "--out", tmp_path / "a"]
     assert cli.main([str(word) for word in words]) == 0
-    note = capsys.readouterr().out.splitlines()[-3]
+    note = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("norms: "))
     found = re.fullmatch(r"norms: exchanged for RangeNorm, then 6 epochs on 48 sequences: perplexity of 6 others (\S+) as "
                          r"imported, (\S+) exchanged, (\S+) trained; embedding and head were trained apart", note)
     before, between, after = map(float, found.groups())

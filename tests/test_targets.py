@@ -125,7 +125,7 @@ def quick(monkeypatch):
 
 def test_every_target(small, quick, tmp_path, capsys):
     artifact, folder = small
-    for target in flow.build.TARGETS:
+    for target in [name for name, found in flow.build.TARGETS.items() if not hasattr(found, "MACHINE")]:  # of a pipeline
         counters = ["--counters", "no"] if target in flow.build.SYSTEMS else []
         assert flow.build.main([target, "--artifact", str(folder), "--out", str(tmp_path / target), *EVERY, *counters]) == 0, (
             target, capsys.readouterr().err)

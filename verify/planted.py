@@ -9,6 +9,7 @@ from emamba.artifact import Artifact
 from emamba.base.formats import IntFormat, Rounding
 from emamba.piecewise import fit
 from rtl.blocks.scan import Scan
+from rtl.kit import datapath
 from rtl.kit.datapath import Pipeline, requantize
 from rtl.kit.pairs import products
 from rtl.kit.streams import Fifo, Fork, Gearbox, Pacer
@@ -78,6 +79,12 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
     def requantizer(old, new, rounding=Rounding.HALF_UP):
         return lambda: _broken(Requantizer(12, 3, rounding, I8, make=plant(requantize, old, new)))
 
+    def rounding(old, new, kind=Rounding.HALF_UP):
+        def found():
+            with mock.patch.object(datapath, "rounding_sum", plant(datapath.rounding_sum, old, new)):
+                return _broken(Requantizer(12, 3, kind, I8))
+        return found
+
     def system(owner, function, old, new):
         return lambda: traffic.notices(owner, function, plant(getattr(owner, function), old, new))
 
@@ -130,11 +137,12 @@ def faults(artifact: Artifact) -> dict[str, tuple[str, Callable[[], bool]]]:
         "off-by-one segment: a knot one code later": ("proof of the piecewise-linear unit", lambda: _broken(_segment_moved())),
         "wrong rounding: half down": (
             definition,
-            requantizer("value + (1 << (shift - 1))", "value + (1 << (shift - 1)) - 1"),
+            rounding("value + (1 << (shift - 1))", "value + (1 << (shift - 1)) - 1"),
         ),
         "wrong rounding: half even without the odd bit": (
             definition,
-            requantizer("((1 << (shift - 1)) - 1) + odd", "(1 << (shift - 1)) - 1", Rounding.HALF_EVEN),
+            rounding("value + ((1 << (shift - 1)) - 1) + value.shift_right(shift)[0]", "value + ((1 << (shift - 1)) - 1)",
+                     Rounding.HALF_EVEN),
         ),
         "missing saturation: none": (definition, requantizer("if fits: pass", "if True: pass")),
         "missing saturation: one bit too few looked at": (

@@ -200,7 +200,7 @@ def graph_from_json(data: Any) -> Graph:
 
 
 def _short(value: object) -> str:
-    return str(value)[:60]
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value)[:60])
 
 
 # -- checks -------------------------------------------------------------------------------------------------------------------

@@ -59,8 +59,9 @@ def encoding(codec: Codec, i: IntFormat, low: int = LOW, high: int = HIGH) -> tu
     ------
     DesignLimit: no such integers of at most BITS bits
     """
-    scales = [Fraction(2) ** i.frac / Fraction(float(std)) for std in codec.std]
-    offsets = [Fraction(1, 2) - Fraction(float(mean)) * scale for mean, scale in zip(codec.mean, scales, strict=True)]
+    means, deviations = np.zeros(0) if codec.mean is None else codec.mean, np.zeros(0) if codec.std is None else codec.std
+    scales = [Fraction(2) ** i.frac / Fraction(float(std)) for std in deviations]
+    offsets = [Fraction(1, 2) - Fraction(float(mean)) * scale for mean, scale in zip(means, scales, strict=True)]
     widest = max(max(map(abs, scales)) * max(abs(low), abs(high)), *map(abs, offsets))
     shift = BITS - 1 - int(widest).bit_length()
     factor, offset = (np.array([int(value * 2**shift) for value in values], np.int64) for values in (scales, offsets))
