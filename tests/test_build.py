@@ -260,7 +260,9 @@ def test_emamba_build_is_rtl_build(small, tmp_path, monkeypatch, capsys):
         assert program([*before, *words, str(tmp_path / name)]) == 0
         said[name] = capsys.readouterr().out.replace(f"{tmp_path / name}", "")
     assert said["a"] == said["b"]
-    for file in FILES["verilog"] | {"report.json"}:
+    files = [path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file()]
+    assert {file.parts[0] for file in files} == FILES["verilog"] | {"report.json"}
+    for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert cli.main(["build", "fpga"]) == main(["fpga"]) == 1
     first, second = capsys.readouterr().err.splitlines()
