@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
 
-from emamba.base.errors import DesignLimit, EmambaError, InputError, OutputError, SettingError
+from emamba.base.errors import DesignLimit, Diverged, InputError, OutputError, SettingError
 from emamba.base.options import at_least, cycles, real
 from emamba.base.progress import note, say
 from emamba.config import Recipe, load_toml
@@ -167,7 +167,7 @@ def _check_fit(recipe: Recipe, options: argparse.Namespace) -> None:
         plan(random_artifact(recipe.model), Request(device=devices.find(name)))
     except DesignLimit as error:
         raise DesignLimit(f"the model of the recipe does not fit {options.board}: {error}") from None
-    except EmambaError:
+    except (InputError, SettingError, Diverged):
         return  # of a form that cannot be made up: the build tells
 
 
