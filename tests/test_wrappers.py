@@ -13,7 +13,6 @@ from foreign import Backbone, Config, LanguageModel, Settings, randomize
 from safetensors.torch import save_file
 from torch import nn
 
-import emamba
 from emamba import api
 from emamba.api import read_model_files
 from emamba.artifact import SHIPPED, load
@@ -281,9 +280,9 @@ def compiled(module: nn.Module) -> nn.Module:
 
 @pytest.fixture
 def taken(monkeypatch):
-    """What `emamba.compile` takes of a module: its weights, before they are quantized, and the record of the import."""
+    """What `emamba.api.compile` takes of a module: its weights, before they are quantized, and the record of the import."""
     monkeypatch.setattr(api, "calibrated", lambda name, config, weights, *others: (weights, others[-1]["import"]))
-    return emamba.compile
+    return api.compile
 
 
 @pytest.fixture(scope="module")
