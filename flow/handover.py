@@ -8,6 +8,7 @@ import numpy as np
 
 from boards.describe import golden_frames
 from emamba.artifact import Artifact
+from emamba.base.errors import printable
 from emamba.run.integer import IntegerModel
 from rtl.kit import packing
 from rtl.kit.block import Port
@@ -135,7 +136,7 @@ def hand_over(folder: Path, target: str, artifact: Artifact, schedule, clock_mhz
         (folder / name).write_text(own + text, encoding="utf-8")
     if tops:
         top = "emamba_system" if tops[0] != "top.v" else "top"
-        values = {"name": re.sub(r"\W", "_", artifact.name), "title": _plain(artifact.name).replace('"', "'"),
+        values = {"name": re.sub(r"\W", "_", artifact.name), "title": printable(artifact.name).replace('"', "'"),
                   "period": schedule.period, "rtl": tops[0], "top": top, "tests": CORE_TESTS if tested else "",
                   "sim": CORE_SIM if tested else ""}
         (folder / "emamba.core").write_text(CORE.format(**values), encoding="utf-8")
@@ -147,7 +148,7 @@ def _header(artifact: Artifact, schedule, clock_mhz: float | None, stream: bool)
     else:
         ports = SYSTEM_PORTS.format(i_bytes=str(schedule.input.format), o_bytes=str(schedule.output.format))
     clock = f"made for {clock_mhz:g} MHz" if clock_mhz else "any clock that the timing allows"
-    return HEADER.format(name=_plain(artifact.name), task=artifact.config.task, form=artifact.config.form,
+    return HEADER.format(name=printable(artifact.name), task=artifact.config.task, form=artifact.config.form,
                          tokens=schedule.tokens, digest=artifact.digest, period=schedule.period, frame=schedule.cycles_per_frame,
                          latency=schedule.latency, clock=clock, ports=ports)
 
@@ -155,10 +156,6 @@ def _header(artifact: Artifact, schedule, clock_mhz: float | None, stream: bool)
 def _beats(port: Port) -> str:
     return (f"{port.width} channels of {port.format} in {port.beats} beat{'s' * (port.beats > 1)} of {port.lanes} "
             f"lane{'s' * (port.lanes > 1)}, {packing.payload_bits(port)} bits with first and last")
-
-
-def _plain(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _write_test(folder: Path, artifact: Artifact, schedule) -> None:
@@ -175,6 +172,6 @@ def _write_test(folder: Path, artifact: Artifact, schedule) -> None:
         (folder / f"{name}.hex").write_text(text, encoding="utf-8")
     limit = 4 * (len(frames) + 1) * schedule.cycles_per_frame + 4 * schedule.latency + SLACK
     (folder / "testbench.v").write_text(TESTBENCH.format(
-        name=_plain(artifact.name), i_bits=packing.payload_bits(schedule.input) - 1,
+        name=printable(artifact.name), i_bits=packing.payload_bits(schedule.input) - 1,
         o_bits=packing.payload_bits(schedule.output) - 1, i_last=len(given) - 1, o_last=len(expected) - 1,
         o_count=len(expected), limit=limit), encoding="utf-8")

@@ -79,6 +79,11 @@ def extra(names: str) -> str:
     return f"pip install '.[{names}]' in the checkout"
 
 
+def printable(text: str) -> str:
+    """With a question mark for what cannot be printed."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def brief(error: object) -> str:
     """The beginning of a value's text, such as a library's message, which may quote all of a file."""
     text = str(error)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..base.errors import InputError
+from ..base.errors import InputError, printable
 from .grouping import PARTS
 
 Array = np.ndarray
@@ -32,11 +32,6 @@ class Prepared:
         return len(self.source.get("classes", ()))
 
 
-def plain(text: str) -> str:
-    """With a question mark for what cannot be printed."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def named(found: Prepared, names: list[str], why: Callable[[int], str]) -> Prepared:
     """With the names of its classes, each of which some sequence that trains must have; `why` tells of one that none has."""
     if names:
@@ -52,7 +47,8 @@ def balance(found: Prepared) -> list[str]:
     if names := found.source.get("classes"):
         counts = {part: np.bincount(found.y[part], minlength=len(names)) for part in PARTS}
         lines.append("class: " + " / ".join(PARTS))
-        lines += [f"  {plain(name)}: " + " / ".join(str(counts[part][k]) for part in PARTS) for k, name in enumerate(names[:40])]
+        lines += [f"  {printable(name)}: " + " / ".join(str(counts[part][k]) for part in PARTS)
+                  for k, name in enumerate(names[:40])]
         lines += [f"  … and {len(names) - 40} more"] * (len(names) > 40)
     if groups := found.source.get("groups"):
         lines += [f"{part}: {len(groups[part])} group{'s' * (len(groups[part]) != 1)} ({', '.join(groups[part][:6])}"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import InputError, SettingError
+from ..base.errors import InputError, SettingError, printable
 from ..io.columns import read_columns
 from ..io.tables import Table, seconds, values, words
 from .grouping import PARTS, PATTERN, deal, group_of
-from .prepared import Array, Prepared, named, plain
+from .prepared import Array, Prepared, named
 
 LARGEST = 1 << 30
 """Values that a part may have."""
@@ -87,7 +87,7 @@ def series(files: Path | list[Path], inputs: list[str], target: str, options: Wi
     else:
         rarest = np.zeros(len(names))
     note = f"windows of {options.length} rows of " + (files[0].name if len(files) == 1 else f"{len(files)} files")
-    source = {"note": plain(note), "file": files[0].name, "tables": [file.name for file in files[:1000]], "inputs": inputs,
+    source = {"note": printable(note), "file": files[0].name, "tables": [file.name for file in files[:1000]], "inputs": inputs,
               "target": target, "length": options.length, "ahead": options.distance, "step": options.step}
     source |= {key: value for key in ("label", "time", "rate", "missing") if (value := getattr(options, key)) not in
                (None, "last", "refuse")}
@@ -213,7 +213,7 @@ def _starts(runs: list[Run], options: Windows, group: str, where: str, classes: 
                 labels = _labels(run, begin, options, rarest) if classes else np.zeros(len(begin), np.int64)
                 counts[names.index(run.group)] += np.bincount(labels, minlength=counts.shape[1])
         parts = deal(names, counts, where)
-        source["groups"] = {part: [plain(Path(name).name) for name in names if parts[name] == part] for part in PARTS}
+        source["groups"] = {part: [printable(Path(name).name) for name in names if parts[name] == part] for part in PARTS}
         for run, begin in every:
             found[parts[run.group]].append((run, begin))
             held[parts[run.group]] += len(run.x)

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..base.errors import InputError, SettingError, ToolMissing
+from ..base.errors import InputError, SettingError, ToolMissing, printable
 from ..io.files import check_regular
 from ..io.wav import read_wav
 from ..sensors.sound import BANDS, FRAME, LogMel, fixed
 from .grouping import PARTS, PATTERN, deal, group_of
-from .prepared import Array, Prepared, named, plain
+from .prepared import Array, Prepared, named
 
 LONGEST = 3600
 """Seconds of a sound at most."""
@@ -38,8 +38,8 @@ def sounds(folder: Path, seconds: float, bands: int, group: str | None = None, l
         raise InputError(f"{folder} has {len(names)} folders with .wav files: put the sounds of each class into a folder of its "
                          f"own, two classes at least, or find it in their names by --label {PATTERN}PATTERN"
                          + "".join(f"; {remark}" for remark in remarks))
-    source = {"note": plain(f"{bands} bands of {seconds:g} s of the sounds in {folder.name}"), "seconds": seconds, "bands": bands,
-              "remarks": remarks}
+    source = {"note": printable(f"{bands} bands of {seconds:g} s of the sounds in {folder.name}"), "seconds": seconds,
+              "bands": bands, "remarks": remarks}
     parts = _by_chance(files) if group is None else _by_group(folder, files, group.removeprefix(PATTERN), source)
     x: dict[str, list[Array]] = {part: [] for part in PARTS}
     y: dict[str, list[int]] = {part: [] for part in PARTS}
@@ -103,7 +103,7 @@ def _by_group(folder: Path, files: dict[str, list[Path]], pattern: str, source: 
     names, classes = sorted(set(groups.values())), sorted(files)
     counts = np.array([[sum(groups[file] == name for file in files[kind]) for kind in classes] for name in names])
     parts = deal(names, counts, str(folder))
-    source["groups"] = {part: [plain(name) for name in names if parts[name] == part] for part in PARTS}
+    source["groups"] = {part: [printable(name) for name in names if parts[name] == part] for part in PARTS}
     return {kind: {part: [file for file in own if parts[groups[file]] == part] for part in PARTS} for kind, own in files.items()}
 
 
@@ -127,7 +127,7 @@ def _find_sounds(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
         files[place.name] = own
         for other in sorted(set(inside) - set(own)):
             leave(f"{'folders' if other.is_dir() else 'files of other kinds'} in the folders of the classes", other)
-    return files, [plain(f"left out: {what}, {len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
+    return files, [printable(f"left out: {what}, {len(names)} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})")
                    for what, names in left.items()]
 
 

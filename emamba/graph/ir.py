@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from ..base.errors import DesignLimit, InputError, located
+from ..base.errors import DesignLimit, InputError, located, printable
 from ..ops import OPERATORS, Input, Operator
 from ..ops.base import one_of
 from .own import import_named
@@ -200,7 +200,7 @@ def graph_from_json(data: Any) -> Graph:
 
 
 def _short(value: object) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in str(value)[:60])
+    return printable(str(value)[:60])
 
 
 # -- checks -------------------------------------------------------------------------------------------------------------------
