@@ -123,9 +123,7 @@ int main(int argc, char** argv) {
 #ifdef MEMORIES
     Memory memory;
     memory.settings = settings.memory, memory.load(settings.memory.path.c_str(), 0);
-#define X(index, bits) MemoryPort port_##index(memory, index, bits / 8);
-    MEMORIES(X)
-#undef X
+    MEMORIES(MEMORY_PORT)
 #endif
     bool offered = false, more = true, was_reset = false;
     uint64_t cycle = 0, idle = 0, lasts = 0;
@@ -159,16 +157,12 @@ int main(int argc, char** argv) {
         SET_STRAP(settings.strap_at < 0 || (!was_reset && cycle == uint64_t(settings.strap_at)) ? settings.strap : 0);
 #ifdef MEMORIES
         memory.begin();
-#define X(index, bits) MEMORY_DRIVE(top, index)
-        MEMORIES(X)
-#undef X
+        MEMORIES(MEMORY_DRIVE)
 #endif
         top->CLK = 0;
         top->eval();
 #ifdef MEMORIES
-#define X(index, bits) MEMORY_SAMPLE(top, index)
-        MEMORIES(X)
-#undef X
+        MEMORIES(MEMORY_SAMPLE)
 #endif
 
         ++idle;

@@ -123,9 +123,11 @@ inline void Memory::begin() {
     }
 }
 
-#define MEMORY_DRIVE(top, index) \
-    port_##index.drive((top)->m_axi_##index##_arready, (top)->m_axi_##index##_rvalid, (top)->m_axi_##index##_rdata, \
-                       (top)->m_axi_##index##_rresp, (top)->m_axi_##index##_rlast);
-#define MEMORY_SAMPLE(top, index) \
-    port_##index.sample((top)->m_axi_##index##_arvalid, {(top)->m_axi_##index##_araddr, (top)->m_axi_##index##_arlen, \
-                        (top)->m_axi_##index##_arsize, (top)->m_axi_##index##_arburst}, (top)->m_axi_##index##_rready);
+// What MEMORIES(X) lists, in a harness whose model is `top` and whose memory `memory`.
+#define MEMORY_PORT(index, bits) MemoryPort port_##index{memory, index, bits / 8};
+#define MEMORY_DRIVE(index, bits) \
+    port_##index.drive(top->m_axi_##index##_arready, top->m_axi_##index##_rvalid, top->m_axi_##index##_rdata, \
+                       top->m_axi_##index##_rresp, top->m_axi_##index##_rlast);
+#define MEMORY_SAMPLE(index, bits) \
+    port_##index.sample(top->m_axi_##index##_arvalid, {top->m_axi_##index##_araddr, top->m_axi_##index##_arlen, \
+                        top->m_axi_##index##_arsize, top->m_axi_##index##_arburst}, top->m_axi_##index##_rready);

@@ -66,9 +66,7 @@ struct Bench {
     int64_t aw = 0, w = 0, ar = 0;  // requests without a response
 #ifdef MEMORIES
     Memory memory;
-#define X(index, bits) MemoryPort port_##index{memory, index, bits / 8};
-    MEMORIES(X)
-#undef X
+    MEMORIES(MEMORY_PORT)
 #endif
 
     void step() {
@@ -89,16 +87,12 @@ struct Bench {
         top->m_axis_tready = !random.pauses(out);
 #ifdef MEMORIES
         memory.begin();
-#define X(index, bits) MEMORY_DRIVE(top, index)
-        MEMORIES(X)
-#undef X
+        MEMORIES(MEMORY_DRIVE)
 #endif
         top->clk = 0;
         top->eval();
 #ifdef MEMORIES
-#define X(index, bits) MEMORY_SAMPLE(top, index)
-        MEMORIES(X)
-#undef X
+        MEMORIES(MEMORY_SAMPLE)
 #endif
         if (offered && top->s_axis_tready) {
             offered = false, place += BUS_BYTES;
