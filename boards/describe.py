@@ -4,6 +4,7 @@ import numpy as np
 
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, InputError
+from emamba.base.formats import IntFormat
 from emamba.run.integer import IntegerModel
 from rtl.kit.block import Port
 from rtl.plan.loads import structure
@@ -65,5 +66,10 @@ def description(artifact: Artifact, frames: np.ndarray, *, tokens: int, input: d
         "front_end": artifact.data.get("front_end"), "stream": None, "classes": artifact.record.get("classes")} | more
 
 
+def format_of(format: IntFormat, size: int) -> dict:
+    """Of integers of `size` bytes each in packets."""
+    return {"bits": format.bits, "signed": format.signed, "frac": format.frac, "size": size}
+
+
 def _format(port: Port) -> dict:
-    return {"bits": port.format.bits, "signed": port.format.signed, "frac": port.format.frac, "size": element_bytes(port.format)}
+    return format_of(port.format, element_bytes(port.format))

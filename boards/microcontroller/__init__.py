@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from emamba.base.formats import IntFormat
 from emamba.micro.project import PREFIX, Project, renamed
 from rtl.system.exports import c_header
 
-from ..describe import description
+from ..describe import description, format_of
 
 FILES = Path(__file__).parent
 SERIAL = ("device.c", "device.h", "main.c", "uart.h", "uart-16550.c", "uart-cmsdk.c")
@@ -21,7 +20,7 @@ def describe(project: Project) -> dict:
     sizes = {name: np.dtype(source.nodes.types[node.name].removesuffix("_t")).itemsize
              for name, node in (("input", artifact.graph.input), ("output", artifact.graph.output))}
     return description(artifact, project.frames, tokens=artifact.graph.length,
-                       **{name: _format(getattr(artifact, name), size) for name, size in sizes.items()},
+                       **{name: format_of(getattr(artifact, name), size) for name, size in sizes.items()},
                        state_words=source.state // 4 if artifact.graph.carried else 0)
 
 
@@ -34,7 +33,3 @@ def write(project: Project, folder: Path, prefix: str = PREFIX) -> None:
     for name, text in files.items():
         (folder / "serial" / name).write_text(renamed(text, prefix), encoding="utf-8")
     (folder / "accelerator.json").write_text(json.dumps(describe(project)) + "\n", encoding="utf-8")
-
-
-def _format(format: IntFormat, size: int) -> dict:
-    return {"bits": format.bits, "signed": format.signed, "frac": format.frac, "size": size}
