@@ -1,6 +1,7 @@
 """The verdict: what a model is worth, what its hardware does and takes, and what is proven, on one screen and in every JSON."""
 
 from collections.abc import Callable, Mapping
+from math import ceil
 
 import numpy as np
 
@@ -10,11 +11,12 @@ from emamba.datasets.baseline import Baseline, measure
 from emamba.datasets.metrics import BETTER, words
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
+from rtl.kit.block import BlockOptions
 from rtl.kit.datapath import Products
-from rtl.plan.cost import TOOL, estimate
+from rtl.plan.cost import TOOL, estimate, exceeds
 from rtl.plan.devices import DEVICES, Device
 from rtl.plan.planner import CYCLES_PER_TOKEN, FILL
-from rtl.plan.schedule import MAX_CYCLES, Realization, Schedule
+from rtl.plan.schedule import MAX_CYCLES, Realization, Schedule, folded
 
 FOLDINGS = (1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 """T of the designs that are weighed against each other."""
@@ -83,21 +85,32 @@ def estimator(artifact: Artifact) -> Estimator:
     return at
 
 
-def fits(at: Estimator) -> dict[str, int | None]:
+def fits(artifact: Artifact, at: Estimator) -> dict[str, int | None]:
     """Device → the smallest of the usual T that fits it by estimate, None where none does."""
-    found: dict[str, int | None] = {}
-    usual = sorted({*FOLDINGS, MAX_CYCLES})
-    for device in DEVICES.values():
-        low, high = 0, len(usual)
-        while low < high:
-            middle = (low + high) // 2
-            resources = at(device, usual[middle])[1]
-            if all(resources[name] <= FILL * limit for name, limit in device.limits.items()):
-                high = middle
-            else:
-                low = middle + 1
-        found[device.name] = None if low == len(usual) else at(device, usual[low])[0].period
-    return found
+    return {device.name: _smallest(artifact, at, device) for device in DEVICES.values()}
+
+
+def _smallest(artifact: Artifact, at: Estimator, device: Device) -> int | None:
+    """From the T at which the multipliers suffice, up while a design does not fit, or down while one does; most that do not fit
+    are refused by their largest blocks alone, which costs little."""
+    usual, limits = (*FOLDINGS, MAX_CYCLES), {name: FILL * limit for name, limit in device.limits.items()}
+    options, made = BlockOptions(carried=artifact.graph.carried), realization(device)
+
+    def fitting(cycles: int) -> bool:
+        if exceeds(folded(artifact, cycles, made)[0].values(), options, device.family, limits):
+            return False
+        return all(at(device, cycles)[1][name] <= limit for name, limit in limits.items())
+
+    work = [block.multiplies for block in folded(artifact, 1, made)[0].values()]
+    paired = 2 if made.products is Products.PAIRS else 1
+    start = next((k for k, cycles in enumerate(usual) if sum(ceil(products / cycles) for products in work)
+                  <= paired * limits["dsp"]), len(usual) - 1)
+    found = next((k for k in range(start, len(usual)) if fitting(usual[k])), None)
+    if found is None:
+        return None
+    while found == start > 0 and fitting(usual[start - 1]):
+        found = start = start - 1
+    return at(device, usual[found])[0].period
 
 
 def proven(artifact: Artifact) -> dict:
@@ -113,7 +126,7 @@ def verdict(artifact: Artifact, figure: dict | None = None, *, device: str = "zc
     schedule, resources = at(board, cycles_per_token)
     return {"figure": figure, "agreement": agreement, "rate": rate_part(schedule, CLOCKS[board.family]),
             "device": {"name": device, "how": f"cost model fitted to {TOOL}", **shares(board, resources)},
-            "fits": fits(at), "proven": proven(artifact)}
+            "fits": fits(artifact, at), "proven": proven(artifact)}
 
 
 def built(schedule, clock_mhz: float | None, resources: Mapping, artifact: Artifact) -> dict:

@@ -126,7 +126,8 @@ class Spec:
 
     def inventory(self, options: BlockOptions = PLAIN) -> inv.Inventory:
         """What its circuit is made of."""
-        return _made(self) if options == PLAIN else tally(lambda: self.build(options))
+        bare = options == BlockOptions(carried=options.carried)
+        return _made(self, options.carried) if bare else tally(lambda: self.build(options))
 
     def circuit(self, m: Module, block: "Block", platform) -> None:
         """Writes the circuit between the streams of `block` into `m`."""
@@ -166,8 +167,8 @@ class Block(Component):
 
 
 @lru_cache(maxsize=4096)
-def _made(spec: Spec) -> inv.Inventory:
-    return tally(spec.build)
+def _made(spec: Spec, carried: bool) -> inv.Inventory:
+    return tally(lambda: spec.build(BlockOptions(carried=carried)))
 
 
 def transfers(arrivals: Cycles, hold: int = 1, free: int = 0) -> Cycles:

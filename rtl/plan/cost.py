@@ -7,13 +7,13 @@ Yosys. The lookup tables of each bit of adders, multiplexers and so on are fitte
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
 from pathlib import Path
 
-from ..kit.block import Beat, BlockOptions, Port
+from ..kit.block import Beat, BlockOptions, Port, Spec
 from ..kit.inventory import Inventory
 from ..kit.streams import Fifo, Fork, Pacer
 from ..kit.tally import tally
@@ -185,6 +185,17 @@ def components(schedule: Schedule, loads: Mapping[str, dict] | None = None) -> d
         if len(output.edges) > 1:
             found[f"{name}.fork"] = node, _fork(output.edges[0].queue.port if output.gearbox else output.port, len(output.edges))
     return found
+
+
+def exceeds(blocks: Iterable[Spec], options: BlockOptions, family: str, limits: Mapping[str, float]) -> bool:
+    """Whether blocks alone, without their FIFOs, take more than `limits`: the largest first, until that is clear."""
+    taken = dict.fromkeys(limits, 0.0)
+    for block in sorted(blocks, key=lambda block: -block.multipliers):
+        found = resources(block.inventory(options), family)
+        taken = {name: taken[name] + found[name] for name in taken}
+        if any(taken[name] > limits[name] for name in taken):
+            return True
+    return False
 
 
 @cache

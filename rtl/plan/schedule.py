@@ -46,6 +46,14 @@ def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Rea
         products=Products.LOGIC if node.name in realization.logic else realization.products, realization=realization))
 
 
+def folded(artifact: Artifact, cycles_per_token: int, realization: Realization) -> tuple[dict[str, Spec], int]:
+    """All blocks, and the cycles between two tokens that the slowest of them allows."""
+    graph = artifact.graph
+    found = {node.name: fold(artifact, node, cycles_per_token, realization) for node in graph if node.inputs}
+    period = max(ceil(block.cycles * graph[name].reads / graph.length) for name, block in found.items())
+    return {name: block.paced(period * graph.length) for name, block in found.items()}, period
+
+
 def _never_negative(op: ops.Operator | None) -> bool:
     """Whether the operator's output is known to be ≥ 0."""
     if isinstance(op, ops.Linear):
@@ -103,11 +111,7 @@ class Schedule:
         self.artifact, self.requested, self.realization = artifact, cycles_per_token, realization
         self.graph = artifact.graph
         self.tokens = self.graph.length
-        self.blocks: dict[str, Spec] = {
-            node.name: fold(artifact, node, cycles_per_token, realization) for node in self.graph if node.inputs
-        }
-        self.period = max(ceil(block.cycles * self._per_frame(name) / self.tokens) for name, block in self.blocks.items())
-        self.blocks = {name: block.paced(self.cycles_per_frame) for name, block in self.blocks.items()}
+        self.blocks, self.period = folded(artifact, cycles_per_token, realization)
         source = self.graph.input.name
         reader = next(node for node in self.graph if source in node.inputs)
         self.input = list(self.blocks[reader.name].inputs.values())[reader.inputs.index(source)]
