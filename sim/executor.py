@@ -26,7 +26,7 @@ class RtlExecutor:
         self.artifact = artifact
         self.schedule = Schedule(artifact, cycles_per_token) if isinstance(cycles_per_token, int) else cycles_per_token
         self.simulation = NativeSimulation(accelerator(self.schedule, trace=trace), build, fast=fast)
-        self.image = getattr(self.schedule, "image", None)
+        self.image, self.columns = (getattr(self.schedule, name, None) for name in ("image", "columns"))
         self.last: Result | None = None
 
     def run(self, tokens: Array, keep: Iterable[str] | None = None, **settings) -> dict[str, Array]:
@@ -36,10 +36,11 @@ class RtlExecutor:
                                            **settings)
         beats = {self.artifact.graph.output.name: (self.schedule.output, result.output)}
         beats |= {name: (port, result.traces[name]) for name, port in self.simulation.trace.items()}
-        return {
+        found = {
             name: packing.unpack(port, words).reshape(len(tokens), -1, port.width)
             for name, (port, words) in beats.items() if keep is None or name in keep
         }
+        return found | {name: found[name][..., columns] for name, columns in (self.columns or {}).items() if name in found}
 
     def simulate(self, words: Array, memory: dict[str, int] | None = None, **settings) -> Result:
         """Beats of `i` to results, with the memory that a streamed engine reads."""

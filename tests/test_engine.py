@@ -43,10 +43,12 @@ CASES = {
                                                          "pool": "mean", "smooth": 2}, Machine(3, 1, tile=2), {}),
     "standard, narrow multipliers": ("standard-sequence", {"blocks": 1, "length": 4}, Machine(4, 2, 16),
                                      {"rounding": "half_even"}),
-    "per token, no residual": ("standard-image", {"pool": "none", "norm": "layer"}, Machine(1), {"rounding": "truncate"}),
-    "heads, ids": ("mamba2-norm-before", {"initial_state": False, "blocks": 1, "norm": "range"}, Machine(5, 1), {}),
-    "both directions, pairs": ("emamba-odd", {"direction": "both", "d_model": 3, "d_state": 2, "dt_rank": 1, "length": 4},
-                               Machine(6, 2), {}),
+    "per token, no residual": ("standard-image", {"pool": "none", "norm": "layer", "conv": "grid", "d_conv": 2}, Machine(1),
+                               {"rounding": "truncate"}),
+    "groups of heads, ids, h0": ("mamba2-norm-before", {"blocks": 1, "norm": "range", "inner": 8, "head_dim": 2, "groups": 2,
+                                                        "norm_groups": 2}, Machine(4, 1), {}),
+    "both directions, pairs, a stem": ("emamba-odd", {"direction": "both", "d_model": 3, "d_state": 2, "dt_rank": 1, "length": 4,
+                                                      "stem": [{"channels": 2, "kernel": 3, "stride": 2}]}, Machine(6, 2), {}),
     "small": ("emamba-odd", {"d_model": 5, "length": 4}, Machine(4, 1, 16, tile=2, small=True), {}),
     "streamed, 4 bits by channel": ("standard-tokens", {"length": 4, "d_model": 5},
                                     Machine(4, 2, tile=2, stream=Stream(2, 32, 8, 4)),
@@ -135,8 +137,7 @@ def test_utilization_of_mars(lanes, posts, least):
 @pytest.mark.parametrize(("shape", "settings", "sentence"), [
     ("hybrid-attention", {}, "node 'block1.attention': the engine has no instructions for an Attention; build it with "
      "--organization pipeline"),
-    ("mamba2-groups", {}, "node 'block0.y': the engine has one B and one C for all channels"),
-    ("mamba2-norm-before", {}, "node 'block0.y': the engine begins with states of zeros"),
+    ("mamba2-groups", {}, "node 'block0.y': the engine has one B and one C for a row of channels"),
     ("emamba-odd", {"input_term": "delta_b"}, "node 'block0.y': the engine has the input term"),
 ])
 def test_refusals(shape, settings, sentence):

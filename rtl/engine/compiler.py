@@ -1,7 +1,7 @@
 """An artifact becomes a program: every node its instructions, then a place for every value and gaps that make it safe."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -50,19 +50,29 @@ class Compiler:
     def rate(self, node: Node) -> tuple[int, When]:
         """Tokens of a tile, and the tiles."""
         pooled = node.tokens == 1 and self.graph.length > 1
-        return (1, When.LAST) if pooled else (self.tile, When.ALWAYS)
+        return (1, When.LAST) if pooled else (node.tokens if self.tiles == 1 else self.tile, When.ALWAYS)
 
-    def store(self, node: Node, kept: bool = False) -> Operand:
-        """The buffer of a node's values."""
+    def rest_of(self, node: Node) -> int:
+        """Tokens of the last tile."""
+        return self.rest if self.tiles > 1 and self.rate(node)[1] is When.ALWAYS else self.rate(node)[0]
+
+    def store(self, node: Node, parts: int = 1) -> Operand:
+        """The buffer of a node's values, of whose tokens each of `parts` equal ones begins a row."""
         history, (tokens, _) = self.histories.get(node.name, 0), self.rate(node)
         carried = history and (self.tiles > 1 or self.graph.carried)
-        buffer = Buffer(node.name, self.machine.groups(node.width), history + tokens, history, bool(carried) or kept)
+        rows = parts * self.machine.groups(node.width // parts)
+        buffer = Buffer(node.name, rows, history + tokens, history, bool(carried), parts=parts)
         self.buffers[node.name] = buffer
         return Operand(buffer, history, True)
 
-    def load(self, name: str, walk: Walk = Walk.STAY, back: int = 0) -> Operand:
-        """A node's values as an operand, `back` tokens before the current one; a row a group, where it does not walk."""
-        buffer = self.buffers[name]
+    def load(self, name: str, walk: Walk = Walk.STAY, back: int = 0, parts: bool = False) -> Operand:
+        """A node's values as an operand, `back` tokens before the current one; a row a group, where it does not walk. `parts`:
+        who asks knows that each part begins a row."""
+        buffer, width = self.buffers[name], self.graph[name].width
+        if buffer.parts > 1 and not parts and buffer.rows * self.machine.lanes != width:
+            raise DesignLimit(f"the engine keeps each of the {buffer.parts} taps of '{name}' in rows of its own, as only a "
+                              f"Linear or a Depthwise reads them: take --lanes that divide {width // buffer.parts}, or "
+                              "build it with --organization pipeline")
         return Operand(buffer, buffer.history - back, walk in (Walk.STAY, Walk.TOKEN), walk)
 
     def rows(self, values: np.ndarray) -> np.ndarray:
@@ -81,8 +91,7 @@ class Compiler:
         tokens, when = self.rate(node)
         width, lanes = node.width, self.machine.lanes
         groups = fields.pop("groups", self.machine.groups(width))
-        rest = self.rest if when is When.ALWAYS else tokens
-        fields = {"tokens": tokens, "rest": rest, "when": when, "groups": groups,
+        fields = {"tokens": tokens, "rest": self.rest_of(node), "when": when, "groups": groups,
                   "lanes": width - (self.machine.groups(width) - 1) * lanes,
                   "traces": (node.name, "")} | fields
         if op is not None:
@@ -102,8 +111,9 @@ class Compiler:
         return instruction
 
     def producer(self, name: str) -> Instruction | None:
-        """The instruction that writes a node's final values, token by token."""
-        return next((found for found in reversed(self.instructions) if name in found.traces and not found.takes_input), None)
+        """The instruction that writes a node's final values, token by token, where there is one."""
+        found = [each for each in self.instructions if name in each.traces and not each.takes_input]
+        return found[-1] if len(found) == 1 else None
 
     def readers(self, name: str) -> int:
         return sum(name in node.inputs for node in self.graph)
@@ -116,11 +126,11 @@ class Compiler:
         self.states += rows
         return self.states - rows
 
-    def gather(self, name: str, stat: Stat) -> None:
-        """Has the statistics of a node's tokens gathered before what is emitted next."""
+    def gather(self, name: str, stat: Stat, groups: int = 1) -> None:
+        """Has the statistics of a node's tokens, or of each of their `groups`, gathered before what is emitted next."""
         maker = self.producer(name)
         later = self.instructions[self.instructions.index(maker):] if maker else []
-        if stat is Stat.RANGE and maker and maker.stat is Stat.NONE and not any(i.stat or i.norm for i in later):
+        if groups == 1 and stat is Stat.RANGE and maker and maker.stat is Stat.NONE and not any(i.stat or i.norm for i in later):
             maker.stat = stat
             return
         node = self.graph[name]
@@ -128,9 +138,21 @@ class Compiler:
         ops = [MicroOp(x=0, to=To.ROW)] if square else []
         ops.append(MicroOp(x=0, a=First.KEPT if square else First.CONSTANT, constant=1, b=B.ROW, to=To.DRAIN))
         o = self.artifact.operators[name].o
-        self.emit(node, None, [Repeat(tuple(ops))], name=f"{name}.statistics", operands=[self.load(name)], dest=None, stat=stat,
+        self.emit(node, None, [Repeat(tuple(ops))], name=f"{name}.statistics", dest=None, stat=stat,
                   format=o, traces=("", ""), bound=o.magnitude**2 if square else o.magnitude, kept=o.magnitude,
-                  work=node.width * square)
+                  **self.by_groups(node, groups, [self.load(name)], node.width * square))
+
+    def by_groups(self, node: Node, groups: int, operands: list[Operand], work: int) -> dict:
+        """Fields of an instruction that takes each of a token's `groups` for a token."""
+        if groups == 1:
+            return {"operands": operands, "work": work}
+        size = node.width // groups
+        if size % self.machine.lanes:
+            raise DesignLimit(f"the engine works groups of whole rows, but here one has {size} channels: take --lanes that "
+                              f"divide {size}, or build it with --organization pipeline")
+        rows = size // self.machine.lanes
+        return {"operands": [replace(each, rows=rows) for each in operands], "work": work // groups, "groups": rows,
+                "tokens": self.rate(node)[0] * groups, "rest": self.rest_of(node) * groups, "lanes": self.machine.lanes}
 
     # -- the rest -------------------------------------------------------------------------------------------------------------
 
@@ -158,6 +180,7 @@ class Program:
     instructions: list[Instruction]
     rows: int
     states: int
+    buffers: dict[str, Buffer]
 
     @property
     def tiles(self) -> int:
@@ -220,6 +243,16 @@ class Program:
         return {getattr(op, name) for instruction in self.instructions for body in instruction.chain for op in body.ops}
 
     @cached_property
+    def columns(self) -> dict[str, np.ndarray]:
+        """Of a node whose tokens' parts do not fill their rows, where its channels are in these."""
+        found, lanes = {}, self.machine.lanes
+        for name, buffer in self.buffers.items():
+            width, rows = self.artifact.graph[name].width // buffer.parts, buffer.rows // buffer.parts
+            if buffer.parts > 1 and rows * lanes != width:
+                found[name] = (np.arange(buffer.parts)[:, None] * rows * lanes + np.arange(width)).ravel()
+        return found
+
+    @cached_property
     def decays(self) -> list[Decay]:
         """The scans' decays that differ."""
         return list(dict.fromkeys(Decay.of(i.scan) for i in self.instructions if i.scan is not None))
@@ -230,7 +263,8 @@ def compile_program(artifact: Artifact, machine: Machine) -> Program:
     graph = artifact.graph
     _ = graph.input, graph.output
     whole = any(node.operator.whole for node in graph)
-    most = 1 if whole else -(-graph.length // machine.tile)
+    alone = any(executor_of(node, artifact.operators[node.name]).one_token and node.tokens > 1 for node in graph)
+    most = 1 if whole else graph.length if alone else -(-graph.length // machine.tile)
     for tiles in range(most, most + 1 if whole else graph.length + 1):
         tile = -(-graph.length // tiles)
         compiled = Compiler(artifact, machine, tile)
@@ -238,9 +272,10 @@ def compile_program(artifact: Artifact, machine: Machine) -> Program:
         if rows <= machine.rows:
             break
     else:
-        raise DesignLimit(f"a token of {artifact.name} needs {rows} rows of {machine.lanes} values, but the engine has "
-                          f"{machine.rows}: take more lanes")
-    program = Program(artifact, machine, tile, compiled.instructions, rows, compiled.states)
+        what = "a sequence" if whole else "a token"
+        raise DesignLimit(f"{what} of {artifact.name} needs {rows} rows of {machine.lanes} values, but the engine has "
+                          f"{machine.rows}: take more lanes, or build it with --organization pipeline")
+    program = Program(artifact, machine, tile, compiled.instructions, rows, compiled.states, compiled.buffers)
     settle(program.instructions, machine, rows, compiled.states)
     verify(program)
     return program

@@ -74,6 +74,12 @@ class Encoded:
                  "dest_2_stride": other.dest.stride if other.dest else 0, "last_beat_2": -(-other.lanes // posts) - 1}
         if self.machine.stream:
             word |= {"number": k, "whole": i.scan is not None}
+        first = i.operands[0] if i.operands else None
+        if self.steps:
+            word["x0_step"] = (first.walked if first else 0) & self.row_mask
+        if self.leaps:
+            period = first.period if first else None
+            word |= {"period": period or 0, "x0_leap": first.leap - (period - 1) * first.stride & self.row_mask if period else 0}
         for n in range(OPERANDS):
             operand = i.operands[n] if n < len(i.operands) else None
             word |= {f"x{n}": operand.base if operand else 0, f"x{n}_stride": operand.stride & self.row_mask if operand else 0,
@@ -120,6 +126,16 @@ class Encoded:
             self.tables.append(i.table)
             return len(keys)
         return keys.index(i.table.tobytes())
+
+    @cached_property
+    def steps(self) -> bool:
+        """Whether an operand walks other than from token to token."""
+        return any(operand.step is not None for i in self.program.instructions for operand in i.operands)
+
+    @cached_property
+    def leaps(self) -> bool:
+        """Whether the tokens of an operand are not evenly apart."""
+        return any(operand.period for i in self.program.instructions for operand in i.operands)
 
     # -- widths ---------------------------------------------------------------------------------------------------------------
 

@@ -51,7 +51,10 @@ class Engine(wiring.Component):
     def _traced(self) -> dict[str, Port]:
         artifact = self.schedule.artifact
         names = [name for each in self.encoded.program.instructions for i in each.results for name in i.traces if name]
-        return {name: Port(artifact.operators[name].o, artifact.graph[name].width, self.encoded.machine.posts) for name in names}
+        program = self.encoded.program
+        widths = {name: artifact.graph[name].width for name in names}
+        widths |= {name: program.buffers[name].rows * program.machine.lanes for name in program.columns}
+        return {name: Port(artifact.operators[name].o, widths[name], self.encoded.machine.posts) for name in names}
 
     def elaborate(self, platform):
         m = Module()
@@ -218,9 +221,9 @@ class Engine(wiring.Component):
         """Traces."""
         for k, name in enumerate(self.trace):
             tap = getattr(self, f"trace_{k}")
-            number, second, source = next((n, second, post.plain if place == 0 and i.table is not None else post.results)
-                                          for n, each in enumerate(self.encoded.program.instructions)
-                                          for second, i in enumerate(each.results)
-                                          for place, traced in enumerate(i.traces) if traced == name)
-            m.d.comb += [tap.fire.eq(post.valid & (post.number == number) & (post.second == second)),
+            found = [(n, second, post.plain if place == 0 and i.table is not None else post.results)
+                     for n, each in enumerate(self.encoded.program.instructions)
+                     for second, i in enumerate(each.results) for place, traced in enumerate(i.traces) if traced == name]
+            (number, second, source), most = found[0], found[-1][0]  # which follow each other
+            m.d.comb += [tap.fire.eq(post.valid & (post.number >= number) & (post.number <= most) & (post.second == second)),
                          *(lane.eq(value) for lane, value in zip(tap.payload.data, source, strict=True))]

@@ -9,7 +9,7 @@ from emamba.base import arithmetic as arith
 from emamba.ops import LayerNorm
 
 from .compiler import Program
-from .micro import PIECE, A, Acc, B, Instruction, MicroOp, Operand, Stat, To, Walk, Zero
+from .micro import PIECE, A, Acc, B, Instruction, MicroOp, Operand, Stat, To, Walk, When, Zero
 
 Array = np.ndarray
 UNWRITTEN = np.int64(77)
@@ -39,7 +39,9 @@ class Interpreter:
                 elif i.runs(last):
                     for token in range(i.count(last)):
                         self._token(i, number, token, tile)
-        return {name: np.stack(values, 1) for name, values in self.found.items()}
+        found = {name: np.stack(values, 1).reshape(batch, program.artifact.graph[name].tokens, -1)
+                 for name, values in self.found.items()}
+        return found | {name: found[name][..., columns] for name, columns in program.columns.items()}
 
     def _take(self, i: Instruction, tokens: Array) -> None:
         for token in range(tokens.shape[1]):
@@ -48,7 +50,7 @@ class Interpreter:
     def _store(self, dest: Operand, token: int, values: Array, group: int = 0) -> None:
         for start in range(0, values.shape[1], self.lanes):
             part = values[:, start:start + self.lanes]
-            self.values[dest.base + token * dest.stride + group + start // self.lanes, :, :part.shape[1]] = part
+            self.values[dest.base + dest.later(token) + group + start // self.lanes, :, :part.shape[1]] = part
 
     def _token(self, i: Instruction, number: int, token: int, tile: int) -> None:
         program, rows = self.program, []
@@ -79,14 +81,15 @@ class Interpreter:
         if op.x is None:
             return 0, 0
         operand = i.operands[op.x]
-        moved = {Walk.STAY: 0, Walk.CHANNEL: k // self.lanes, Walk.TOKEN: k * operand.buffer.rows}[operand.walk]
-        row = self.values[operand.base + token * operand.stride + group * operand.grouped + moved]
+        moved = {Walk.STAY: 0, Walk.CHANNEL: k // self.lanes, Walk.TOKEN: k * operand.walked}[operand.walk]
+        row = self.values[operand.base + operand.later(token) + group * operand.grouped + moved]
         return row, row[:, k % self.lanes, None]
 
     @staticmethod
     def _zero(i: Instruction, op: MicroOp, token: int, k: int, tile: int) -> bool:
+        new = tile == 0 or i.when is When.LAST
         return {Zero.NEVER: False, Zero.BEFORE: tile == 0 and token + k < i.before, Zero.STATE: tile == 0 and token == 0,
-                Zero.TILE: tile == 0, Zero.NEW: True, Zero.OLD: False}[op.zero]
+                Zero.TILE: tile == 0, Zero.NEW: new, Zero.OLD: not new}[op.zero]
 
     def _step(self, i, op, k, to, lane, decays, row, channel, w, scalars, place, zero) -> None:
         """A micro-operation."""
@@ -112,7 +115,8 @@ class Interpreter:
             decays.append(self._decay(i.scan, first * second))
         elif to is To.STATE:
             self.states[place] = arith.saturate(lane["acc"], i.scan.h_wide)
-            decays.popleft()
+            if decays:
+                decays.popleft()
 
     def _split(self, i: Instruction) -> int:
         """Bits of a rounded state's lower part."""

@@ -116,7 +116,7 @@ class Body:
 @dataclass(eq=False)
 class Buffer:
     """Rows of the memory of values: `rows` a token, for `tokens` tokens of which the first `history` are of the tile before.
-    `kept`: it lives from tile to tile. `base` is where the memory map puts it."""
+    `kept`: it lives from tile to tile. `base` is where the memory map puts it. `parts`: of a token, each in rows of its own."""
 
     name: str
     rows: int
@@ -124,6 +124,7 @@ class Buffer:
     history: int = 0
     kept: bool = False
     base: int = -1
+    parts: int = 1
 
     @property
     def size(self) -> int:
@@ -132,21 +133,40 @@ class Buffer:
 
 @dataclass
 class Operand:
-    """Rows that an instruction reads: of `buffer`, from its token number `token` on, or `backwards`; `grouped`: a row a group."""
+    """Rows that an instruction reads: of `buffer`, from its token number `token` and that one's `row` on, or `backwards`;
+    `grouped`: a row a group. `rows`: from token to token, where not the buffer's; `step`: of Walk.TOKEN, the same. After each
+    `period` tokens it goes on `leap` rows after where they began."""
 
     buffer: Buffer
     token: int = 0
     grouped: bool = False
     walk: Walk = Walk.STAY
     backwards: bool = False
+    row: int = 0
+    rows: int | None = None
+    step: int | None = None
+    period: int | None = None
+    leap: int = 0
 
     @property
     def base(self) -> int:
-        return self.buffer.base + self.token * self.buffer.rows
+        return self.buffer.base + self.token * self.buffer.rows + self.row
 
     @property
     def stride(self) -> int:
-        return -self.buffer.rows if self.backwards else self.buffer.rows
+        rows = self.buffer.rows if self.rows is None else self.rows
+        return -rows if self.backwards else rows
+
+    @property
+    def walked(self) -> int:
+        """Rows of a step of Walk.TOKEN."""
+        return self.buffer.rows if self.step is None else self.step
+
+    def later(self, token):
+        """Rows from the first token to another one, or to those of an array."""
+        if self.period is None:
+            return token * self.stride
+        return token % self.period * self.stride + token // self.period * self.leap
 
 
 @dataclass(eq=False)

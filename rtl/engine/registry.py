@@ -10,7 +10,9 @@ from emamba.ops.base import one_of
 
 
 class Executor:
-    """What the engine knows of an operator. `history`: earlier tokens of its inputs that it reads."""
+    """What is known of an operator. `history`: earlier tokens of its inputs that it reads; `one_token`: a tile has one."""
+
+    one_token = False
 
     def history(self, node: Node, op: Operator) -> int:
         return 0

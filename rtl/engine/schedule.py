@@ -61,6 +61,11 @@ class EngineSchedule:
         return self.encoded.image
 
     @property
+    def columns(self) -> dict:
+        """Of a node whose rows have gaps, where its channels are in them."""
+        return self.program.columns
+
+    @property
     def period(self) -> int:
         """Cycles a token, rounded up."""
         return -(-self.cycles_per_frame // self.tokens)

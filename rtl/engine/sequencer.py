@@ -86,6 +86,7 @@ class Sequencer(wiring.Component):
         group, wait = Signal(i.groups.shape()), Signal(range(max(w["lead"] + w["gap"] for w in encoded.words) + 1))
         lane, row, walked = Signal(range(max(2, machine.lanes))), Signal(range(self.rows)), Signal(range(self.rows))
         bases = Array(Signal(range(self.rows), name=f"base_{n}") for n in range(OPERANDS))
+        phase = Signal(encoded.instruction["period"].shape if encoded.leaps else 1)  # tokens since the operand leapt
         weight, state, group_state = Signal.like(self.weight), Signal.like(self.state), Signal.like(self.state)
 
         # Where the next micro-operation is.
@@ -146,8 +147,9 @@ class Sequencer(wiring.Component):
                 m.d.sync += state.eq(state + 1)
             with m.If(end_ops):
                 wrap = lane == Mux(i.takes, machine.beats - 1, machine.lanes - 1)  # of a row: beats of input, or channels
+                step = i.x0_step if encoded.steps else i.x0_stride
                 m.d.sync += [k.eq(Mux(end_steps, 0, k + 1)), lane.eq(Mux(end_steps | wrap, 0, lane + 1)),
-                             row.eq(Mux(end_steps, 0, row + wrap)), walked.eq(Mux(end_steps, 0, walked + i.x0_stride))]
+                             row.eq(Mux(end_steps, 0, row + wrap)), walked.eq(Mux(end_steps, 0, walked + step))]
                 with m.If(end_steps):
                     m.d.sync += [body.eq(found_body), index.eq(next_index)]
                     with m.If(found_body.rewind & ~body.final):
@@ -158,6 +160,10 @@ class Sequencer(wiring.Component):
                 m.d.sync += [self.token.eq(self.token + 1), wait.eq(i.lead), weight.eq(i.weight), state.eq(i.state),
                              group_state.eq(i.state)]
                 m.d.sync += [base.eq(base + i[f"x{n}_stride"]) for n, base in enumerate(bases)]
+                if encoded.leaps:
+                    with m.If(phase + 1 == i.period):
+                        m.d.sync += bases[0].eq(bases[0] + i.x0_leap)
+                    m.d.sync += phase.eq(Mux(phase + 1 == i.period, 0, phase + 1))
 
         # From instruction to instruction.
         turn = Signal(2)
@@ -180,7 +186,7 @@ class Sequencer(wiring.Component):
                     body.eq(found_body), u.eq(found_micro), index.eq(i.body), micro_index.eq(i.micro), at.eq(0), k.eq(0),
                     group_start.eq(1),
                     group.eq(0), self.token.eq(0), lane.eq(0), row.eq(0), walked.eq(0), wait.eq(i.lead + i.gap),
-                    weight.eq(i.weight), state.eq(i.state), group_state.eq(i.state),
+                    weight.eq(i.weight), state.eq(i.state), group_state.eq(i.state), phase.eq(0),
                     *(base.eq(i[f"x{n}"]) for n, base in enumerate(bases)),
                 ]
                 m.next = "run"

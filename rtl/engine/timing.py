@@ -133,19 +133,19 @@ class Walker:
             if step.op.x is not None and step.issues:
                 operand = instruction.operands[step.op.x]
                 moved = {Walk.STAY: 0, Walk.CHANNEL: step.k // self.machine.lanes,
-                         Walk.TOKEN: step.k * operand.buffer.rows}[operand.walk]
-                looked.append((step.at, operand.base + moved, operand.grouped, operand.stride))
+                         Walk.TOKEN: step.k * operand.walked}[operand.walk]
+                looked.append((step.at, operand.base + moved, operand.grouped, operand.later))
             if step.to is To.DRAIN:
-                made += [(step.at + WRITTEN + self.machine.beats - 1, result.dest.base, 1, result.dest.stride)
+                made += [(step.at + WRITTEN + self.machine.beats - 1, result.dest.base, 1, result.dest.later)
                          for result in instruction.results if result.dest]
         if instruction.norm is not None:
-            looked += [(instruction.samples - instruction.lead, self.rows + kind * self.tile, 0, 1) for kind in range(2)]
+            looked += [(instruction.samples - instruction.lead, self.rows + kind * self.tile, 0, _one) for kind in range(2)]
         if instruction.stat is not Stat.NONE:
             end = max(step.at for step in steps(instruction) if step.to is To.DRAIN) + (
                 instruction.groups - 1) * instruction.group_cycles
-            made.append((end + WRITTEN + self.machine.beats, self.rows + (instruction.stat - 1) * self.tile, 0, 1))
+            made.append((end + WRITTEN + self.machine.beats, self.rows + (instruction.stat - 1) * self.tile, 0, _one))
         if instruction.takes_input:
-            made = [(instruction.token_cycles, dest.base + row, 0, dest.stride) for row in range(dest.buffer.rows)]
+            made = [(instruction.token_cycles, dest.base + row, 0, dest.later) for row in range(dest.buffer.rows)]
         return self._spread(instruction, last, looked), self._spread(instruction, last, made)
 
     def _states(self, instruction: Instruction, last: bool) -> None:
@@ -164,7 +164,7 @@ class Walker:
                     place += op.state == "last"
                     at += 1
         per_group = max((p for _, p in looked), default=0) + 1
-        looked, made = (self._spread(instruction, last, [(cycle, instruction.state + p, per_group, 0) for cycle, p in rows])
+        looked, made = (self._spread(instruction, last, [(cycle, instruction.state + p, per_group, _none) for cycle, p in rows])
                         for rows in (looked, made))
         order = {}
         for cycle, row in made:
@@ -175,15 +175,26 @@ class Walker:
                 raise DesignLimit(f"'{instruction.name}' reads a state in cycle {cycle} that is written in {max(before)}")
 
     @staticmethod
-    def _spread(instruction: Instruction, last: bool, rows: Sequence[tuple[int, int, int, int]]) -> np.ndarray:
-        """A group's (cycle, row, rows a group, rows a token) over all groups and tokens, cycles from the first issue."""
+    def _spread(instruction: Instruction, last: bool, rows: Sequence[tuple]) -> np.ndarray:
+        """A group's (cycle, row, rows a group, rows to a token) over all groups and tokens, cycles from the first issue."""
         if not rows:
             return np.empty((0, 2), np.int64)
-        at, base, per_group, per_token = np.array(rows, np.int64).T
-        tokens, groups = np.arange(instruction.count(last))[:, None, None], np.arange(instruction.groups)[None, :, None]
+        at, base, per_group = np.array([row[:3] for row in rows], np.int64).T
+        numbers = np.arange(instruction.count(last))
+        tokens, groups = numbers[:, None, None], np.arange(instruction.groups)[None, :, None]
         cycles = instruction.lead + tokens * instruction.token_cycles + groups * instruction.group_cycles + at
-        found = np.broadcast_to(base + groups * per_group + tokens * per_token, cycles.shape)
+        moved = {later: later(numbers) for *_, later in rows}
+        later = np.stack([moved[later] for *_, later in rows], 1)[:, None, :]
+        found = np.broadcast_to(base + groups * per_group + later, cycles.shape)
         return np.stack([cycles.ravel(), found.ravel()], 1)
+
+
+def _one(token):
+    return token
+
+
+def _none(token):
+    return 0 * token
 
 
 def settle(instructions: Sequence[Instruction], machine: Machine, rows: int, states: int) -> None:

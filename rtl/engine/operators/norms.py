@@ -1,6 +1,5 @@
 """Norms: n·entry a channel, where the statistics of a token choose the entry of a table."""
 
-from emamba.base.errors import DesignLimit
 from emamba.base.formats import bits_for
 from emamba.ops import LayerNorm as LayerOperator
 from emamba.ops import RangeNorm as RangeOperator
@@ -32,11 +31,8 @@ class Norm(Executor):
                 MicroOp(a=A.CONSTANT, constant=constant, b=part, first=Acc.ADD, to=To.HELD)]
 
     def compile(self, c, node, op):
-        if op.groups > 1:
-            raise DesignLimit(f"the engine norms whole tokens, but this one has {op.groups} groups: build it with --organization "
-                              "pipeline")
         for stat in self.stats:
-            c.gather(node.inputs[0], stat)
+            c.gather(node.inputs[0], stat, op.groups)
         deviation = self.deviation(c, op)
         entry = entry_latency(op)
         if deviation and c.machine.small:
@@ -46,10 +42,12 @@ class Norm(Executor):
             chain = self._held(c, op, deviation)
         before = sum(body.cycles for body in chain[:-1]) + 1  # from the first issue to the use of the entry
         lead = max(0, entry - before)
-        c.emit(node, op, chain, operands=[c.load(node.inputs[0])], shift=op.shift, norm=op, lead=lead,
+        fields = c.by_groups(node, op.groups, [c.load(node.inputs[0]), c.store(node)], node.width)
+        *operands, dest = fields.pop("operands")
+        c.emit(node, op, chain, operands=operands, dest=dest, **fields, shift=op.shift, norm=op, lead=lead,
                samples=min(lead + before - entry, lead + 1), held=op.n_bound * any(
                    micro.to is To.HELD for body in chain for micro in body.ops),
-               bound=op.n_bound << op.entry_bits, work=node.width)
+               bound=op.n_bound << op.entry_bits)
 
     @staticmethod
     def _at_once(c, op) -> list[MicroOp]:

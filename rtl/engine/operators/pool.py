@@ -16,9 +16,10 @@ class Pool(Executor):
 
     def compile(self, c, node, op):
         source = node.inputs[0]
+        (tile, _), rest = c.rate(c.graph[source]), c.rest_of(c.graph[source])
         if not op.mean:
             last = c.load(source)
-            last.token += c.rest - 1
+            last.token += rest - 1
             copy = MicroOp(x=0, a=A.CONSTANT, constant=1, b=B.ROW, to=To.DRAIN)
             c.emit(node, op, [Body((copy,))], operands=[last], bound=op.i.magnitude)
             return
@@ -31,7 +32,7 @@ class Pool(Executor):
         more = inner(x=0, a=A.CONSTANT, constant=op.multiplier, b=B.ROW, first=Acc.ADD if before else Acc.START)
         operands = [c.load(source, Walk.TOKEN), total][:2 if before else 1]
         if before:  # the sum of the tiles so far, without the multiplier
-            one = [Body((replace(micro, constant=1),), steps) for (micro,), steps in ((before[0].ops, 1), ((more,), c.tile))]
+            one = [Body((replace(micro, constant=1),), steps) for (micro,), steps in ((before[0].ops, 1), ((more,), tile))]
             c.emit(node, None, one, name=f"{node.name}.sum", operands=operands, dest=total, format=IntFormat(bits_for(op.bound)),
                    bound=op.bound, when=When.EARLY, rest=1, traces=("", ""))
-        c.emit(node, op, [*before, Body((more,), c.rest)], operands=operands, shift=op.shift, bound=op.bound * op.multiplier)
+        c.emit(node, op, [*before, Body((more,), rest)], operands=operands, shift=op.shift, bound=op.bound * op.multiplier)

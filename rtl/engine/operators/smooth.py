@@ -12,11 +12,13 @@ from ..registry import Executor, executes
 class Smooth(Executor):
     """s + x − y of what both were before, or x·2^k at the start; then y of s. Both stay in memory."""
 
+    one_token = True
+
     def compile(self, c, node, op):
         tokens, _ = c.rate(node)
         if tokens > 1:
-            raise DesignLimit("the engine filters one token of a tile, but here it has several: build it with --organization "
-                              "pipeline")
+            raise DesignLimit("the engine filters one token of a tile, but another operator needs whole sequences: build it with "
+                              "--organization pipeline")
         rows = c.machine.groups(node.width)
         state, last = (Operand(Buffer(f"{node.name}.{what}", rows, 1, kept=True), 0, True) for what in ("state", "last"))
         term = {"a": A.CONSTANT, "b": B.ROW, "first": Acc.ADD}
