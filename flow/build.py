@@ -256,17 +256,17 @@ def build(options: argparse.Namespace) -> int:
 def _organized(options: argparse.Namespace, artifact: Artifact, asked: Request) -> Plan:
     """The design in the organization that is asked for; of both, the faster one."""
     machine = machine_of(options, getattr(TARGETS[options.target], "MACHINE", None))
-    special = options.state == "kept" or options.parity == "yes"
+    kept = options.state == "kept"
     if machine is not None:
         return _engine(options, artifact, machine)
     artifact = envelope(artifact) if options.weights == "loadable" else artifact
-    if options.organization == "pipeline" or special or options.target not in ENGINES:
+    if options.organization == "pipeline" or options.parity == "yes" or options.target not in ENGINES:
         return plan(artifact, asked)
     if options.multipliers is None:
         raise SettingError("--organization auto compares designs of as many multipliers: add --multipliers N")
     found, refusals = [], []
     for make in (lambda: plan(artifact, asked),
-                 lambda: Plan(EngineSchedule(artifact, Machine(min(options.multipliers, MOST_LANES))))):
+                 lambda: Plan(EngineSchedule(artifact, Machine(min(options.multipliers, MOST_LANES)), kept))):
         try:
             found.append(make())
         except DesignLimit as error:
@@ -286,7 +286,8 @@ def _engine(options: argparse.Namespace, artifact: Artifact, machine: Machine) -
                  "registers"):
         if getattr(options, name) is not None:
             raise SettingError(f"--{name.replace('_', '-')} is of a pipeline; an engine's rate comes from its --lanes")
-    return Plan(EngineSchedule(envelope(artifact) if options.weights == "loadable" else artifact, machine))
+    artifact = envelope(artifact) if options.weights == "loadable" else artifact
+    return Plan(EngineSchedule(artifact, machine, options.state == "kept"))
 
 
 def request(options: argparse.Namespace, device: str | None, clock_mhz: float | None, default: int,

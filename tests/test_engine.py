@@ -166,6 +166,8 @@ def test_machines_are_refused():
     for lanes, posts, sentence in ((0, 0, "an engine has 1 to 512 lanes"), (8, 3, "must divide the 8 lanes")):
         with pytest.raises(EmambaError, match=sentence):
             Machine(lanes, posts)
+    with pytest.raises(EmambaError, match="a small engine's weights lie in the memories of its decays"):
+        Machine(4, stream=Stream(), small=True)
     assert [Machine(n).posts for n in (1, 3, 8, 20, 40)] == [1, 1, 2, 4, 8]
     with pytest.raises(EmambaError, match=r"KEPT has 16 bits, but the engine's multipliers take 15"):
         Encoded(compile_program(random_artifact("emamba-per-token"), Machine(8, 2, 15)))
@@ -174,9 +176,10 @@ def test_machines_are_refused():
 
 
 def test_driver(tmp_path):
-    """The AXI system and the driver, unchanged, in front of an engine; other weights are loaded."""
+    """The AXI system and the driver in front of an engine; other weights are loaded; the state is kept, saved and restored."""
     artifact = artifact_of()
-    system = System(EngineSchedule(envelope(artifact), Machine(4, 2)), Options(counters=False, loadable=True), artifact)
+    schedule = EngineSchedule(envelope(artifact), Machine(4, 2, tile=3), kept=True)
+    system = System(schedule, Options(counters=False, loadable=True, stateful=True), artifact)
     golden, frames = frames_of(artifact, 2), frames_of(artifact, 3, 5)
     with NativeTransport(system, tmp_path, cycles=100_000, fast=False) as transport:
         driver = Accelerator(describe(system, golden), transport)
@@ -186,16 +189,39 @@ def test_driver(tmp_path):
             np.testing.assert_array_equal(driver.run(frames), IntegerModel(own).answer(frames))
         driver.reset()
         assert driver.self_test() == 2
+        goes_on(driver, artifact, frames)
+        driver.keep_state(False)
+        assert driver.self_test() == 2
     assert Description.read(describe(system, golden)).stream is None
-    for options in (Options(stateful=True), Options(parity=True)):
-        with pytest.raises(EmambaError, match="need --organization pipeline"):
-            options.check(system.schedule)
+    with pytest.raises(EmambaError, match="--parity yes needs --organization pipeline"):
+        Options(parity=True).check(schedule)
+    with pytest.raises(EmambaError, match="leaves no state to the next packet"):
+        Options(stateful=True).check(EngineSchedule(artifact, Machine(4, 2)))
+
+
+def goes_on(driver, artifact, frames):
+    """Two sequences of several packets each, of which one is saved while the other one runs: what the integer model resumes."""
+    model, states = IntegerModel(artifact), {}
+    driver.keep_state(True)
+    for k, frame in enumerate([*frames, *frames]):
+        name = "ab"[k % 2]
+        expected, after = model.resume(frame[None], states[name][0] if name in states else None)
+        driver.clear_state() if name not in states else driver.restore_state(states[name][1])
+        np.testing.assert_array_equal(driver.run(frame[None]), expected)
+        states[name] = after, driver.save_state()
+    after, words = states["a"]
+    driver.restore_state(words)
+    expected = [model.resume(frames[:1], after)]
+    expected.append(model.resume(frames[1:2], expected[0][1]))
+    np.testing.assert_array_equal(driver.run(frames[:2]), np.concatenate([answer for answer, _ in expected]))
 
 
 def test_streamed_driver(tmp_path):
-    """The driver places the weights in a memory, and a reset in the middle of reading is harmless."""
-    artifact = replace(random_artifact("standard-one-channel"), digest="ab" * 32)
-    system = System(EngineSchedule(artifact, Machine(1, stream=Stream(1, 32, 16, 8))), Options(counters=False))
+    """The driver places the weights in a memory, a reset while they are read is harmless; a text is read token by token."""
+    config = ModelConfig(**SHAPES["standard-tokens"] | {"length": 1, "d_model": 2, "dt_rank": 1, "expand": 1})
+    artifact = replace(random_artifact(config), digest="ab" * 32)
+    schedule = EngineSchedule(artifact, Machine(2, stream=Stream(1, 32, 16, 8)), kept=True)
+    system = System(schedule, Options(counters=False, stateful=True))
     description, frames = describe(system, frames_of(artifact, 2)), frames_of(artifact, 3)
     image = system.supply.image.content.tobytes()
     with NativeTransport(system, tmp_path, cycles=100_000, fast=False) as transport:
@@ -211,6 +237,7 @@ def test_streamed_driver(tmp_path):
             transport.wait(cycles)
             driver.reset()
         assert driver.self_test() == 2
+        goes_on(driver, artifact, frames)
 
 
 def test_build(tmp_path, capsys):

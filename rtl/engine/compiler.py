@@ -24,10 +24,10 @@ from .timing import check, lane_faults, settle
 
 
 class Compiler:
-    """What executors emit instructions with."""
+    """What executors emit instructions with. `kept`: sequences may go on with the state of the one before."""
 
-    def __init__(self, artifact: Artifact, machine: Machine, tile: int):
-        self.artifact, self.machine, self.tile = artifact, machine, tile
+    def __init__(self, artifact: Artifact, machine: Machine, tile: int, kept: bool):
+        self.artifact, self.machine, self.tile, self.kept = artifact, machine, tile, kept
         self.graph, self.instructions = artifact.graph, []
         self.tiles = -(-self.graph.length // tile)
         self.rest = self.graph.length - (self.tiles - 1) * tile  # tokens of the last tile
@@ -59,7 +59,7 @@ class Compiler:
     def store(self, node: Node, parts: int = 1) -> Operand:
         """The buffer of a node's values, of whose tokens each of `parts` equal ones begins a row."""
         history, (tokens, _) = self.histories.get(node.name, 0), self.rate(node)
-        carried = history and (self.tiles > 1 or self.graph.carried)
+        carried = history and (self.tiles > 1 or self.kept)
         rows = parts * self.machine.groups(node.width // parts)
         buffer = Buffer(node.name, rows, history + tokens, history, bool(carried), parts=parts)
         self.buffers[node.name] = buffer
@@ -163,7 +163,7 @@ class Compiler:
                 continue
             node, o = self.graph[name], self.artifact.operators[name].o
             copy = MicroOp(x=0, a=First.CONSTANT, constant=1, b=B.ROW, zero=Zero.BEFORE, to=To.DRAIN)
-            tiles = [(When.EARLY, self.tile)] * (self.tiles > 1) + [(When.LAST, self.rest)] * self.graph.carried
+            tiles = [(When.EARLY, self.tile)] * (self.tiles > 1) + [(When.LAST, self.rest)] * self.kept
             for when, count in tiles:
                 self.emit(node, None, [Repeat((copy,))], name=f"{name}.history", operands=[Operand(buffer, count, True)],
                           tokens=buffer.history, rest=buffer.history, dest=Operand(buffer, 0, True), format=o, when=when,
@@ -181,6 +181,12 @@ class Program:
     rows: int
     states: int
     buffers: dict[str, Buffer]
+
+    @cached_property
+    def kept_rows(self) -> int:
+        """First rows of values, among which are all that a sequence leaves to the next one."""
+        operands = [each for i in self.instructions for each in (*i.operands, i.dest) if each]
+        return max((each.buffer.base + each.buffer.size for each in operands if each.buffer.kept), default=0)
 
     @property
     def tiles(self) -> int:
@@ -258,8 +264,9 @@ class Program:
         return list(dict.fromkeys(Decay.of(i.scan) for i in self.instructions if i.scan is not None))
 
 
-def compile_program(artifact: Artifact, machine: Machine) -> Program:
-    """The program of an artifact, in the largest tiles that the machine's rows hold; refuses what cannot be."""
+def compile_program(artifact: Artifact, machine: Machine, kept: bool = False) -> Program:
+    """The program of an artifact, in the largest tiles that the machine's rows hold; refuses what cannot be. `kept`: what a
+    sequence leaves is there for the next one, as it always is where the artifact's state is carried."""
     graph = artifact.graph
     _ = graph.input, graph.output
     whole = any(node.operator.whole for node in graph)
@@ -267,7 +274,7 @@ def compile_program(artifact: Artifact, machine: Machine) -> Program:
     most = 1 if whole else graph.length if alone else -(-graph.length // machine.tile)
     for tiles in range(most, most + 1 if whole else graph.length + 1):
         tile = -(-graph.length // tiles)
-        compiled = Compiler(artifact, machine, tile)
+        compiled = Compiler(artifact, machine, tile, kept or graph.carried)
         rows = allocate(compiled.instructions)
         if rows <= machine.rows:
             break

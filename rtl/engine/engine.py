@@ -11,6 +11,7 @@ from emamba.base.formats import IntFormat
 from ..kit.block import PLAIN, Beat, BlockOptions, Port
 from ..kit.ring import Ring
 from ..kit.shared import Ram, Shared
+from ..kit.states import StateWindow
 from ..kit.streams import Fifo
 from .feed import Feed
 from .lanes import Lane
@@ -34,10 +35,13 @@ class Engine(wiring.Component):
         self.loads, self.boots = loads or {}, boots
         self.queue, = schedule.queues()
         self.peaks = [self.queue.name] if trace or options.count else []
+        self.windows = {name: StateWindow(name, *size) for name, size in schedule.states.items() if options.stateful}
         self.trace = self._traced() if trace else {}
         members = {"i": In(schedule.input.signature), "o": Out(schedule.output.signature)}
         if self.encoded.image:
             members["rows"] = In(supply_signature(self.encoded.image))
+        if options.stateful:
+            members["rests"] = Out(1)
         if boots:
             members |= load_ports(self.encoded.shared)
         if options.count:
@@ -127,6 +131,10 @@ class Engine(wiring.Component):
                          values.write_data.word_select(k, bits).eq(value),
                          values.write_en[k].eq(takes & (sequencer.input_beat == k // posts)
                                                | post.write & (post.beat == k // posts))]
+        for name, window in self.windows.items():
+            window.connect_ram(m, {"states": states, "values": values}[name])
+        if self.windows:
+            m.d.comb += self.rests.eq(sequencer.rests)
         self._give(m, sequencer, post)
         self._show(m, post)
         return m

@@ -66,6 +66,9 @@ class Machine:
     small: bool = False
 
     def __post_init__(self):
+        if self.stream and self.small:
+            raise SettingError("a small engine's weights lie in the memories of its decays, so they cannot be streamed too: take "
+                               "one of both")
         if self.stream and self.lanes % self.stream.ports:
             raise SettingError(f"{self.stream.ports} ports: their number must divide the {self.lanes} lanes")
         if not 1 <= self.lanes <= MOST_LANES:

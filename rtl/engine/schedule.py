@@ -25,11 +25,13 @@ class Results(NamedTuple):
 
 
 class EngineSchedule:
-    """An artifact as a program for an engine: the counterpart of `rtl.plan.schedule.Schedule`."""
+    """An artifact as a program for an engine: the counterpart of `rtl.plan.schedule.Schedule`. `kept`: as of
+    `compile_program`."""
 
-    def __init__(self, artifact: Artifact, machine: Machine):
+    def __init__(self, artifact: Artifact, machine: Machine, kept: bool = False):
         self.artifact, self.machine, self.graph = artifact, machine, artifact.graph
-        self.program: Program = compile_program(artifact, machine)
+        self.kept = kept or artifact.graph.carried
+        self.program: Program = compile_program(artifact, machine, kept)
         self.encoded = Encoded(self.program)
         self.tokens, self.blocks = self.graph.length, {}
         source, result = self.graph.input, self.graph.output
@@ -107,11 +109,19 @@ class EngineSchedule:
 
     def of(self, artifact: Artifact) -> "EngineSchedule":
         """The same engine of another artifact."""
-        return EngineSchedule(artifact, self.machine)
+        return EngineSchedule(artifact, self.machine, self.kept)
 
     def structure(self) -> dict:
         """What a load cannot change beside the nodes."""
         return {"engine": [self.machine.lanes, self.machine.posts, self.program.tile]}
+
+    @property
+    def states(self) -> dict[str, tuple[int, int]]:
+        """Rows and bits of a row of the memories that hold what a sequence leaves."""
+        lanes = self.machine.lanes
+        found = {"states": (self.program.states, lanes * self.encoded.state_bits),
+                 "values": (self.program.kept_rows, lanes * self.encoded.value_bits)}
+        return {name: (rows, bits) for name, (rows, bits) in found.items() if rows}
 
     def queues(self) -> list[Results]:
         depth = 8 * self.machine.beats + 16

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from .encode import OPERANDS, Encoded, pack
 from .micro import To, Walk, Zero
+from .timing import WRITTEN
 
 
 class Issue(data.StructLayout):
@@ -35,7 +36,7 @@ class Sequencer(wiring.Component):
     """`issue` with its addresses, every cycle. `instruction` is the one that runs; it stays until its last sum is captured.
 
     `take`: a beat of input may be written to `input_row`, as beat `input_beat` of it; `given`: there is one; `first`: its flag.
-    `room`: results of a group find room at the output.
+    `room`: results of a group find room at the output. `rests`: no sequence has begun whose last result is not written.
     """
 
     def __init__(self, encoded: Encoded):
@@ -53,7 +54,7 @@ class Sequencer(wiring.Component):
             "input_row": Out(range(self.rows)), "input_beat": Out(range(max(2, machine.beats))),
             "room": In(1), "reserve": Out(1),
             "first_tile": Out(1), "last_tile": Out(1), "tile_begins": Out(1), "tile_ends": Out(1), "fresh": Out(1),
-            "started": Out(1), "index": In(range(self.weights)),
+            "started": Out(1), "rests": Out(1), "index": In(range(self.weights)),
         })
 
     def _program(self, m: Module, fetched):
@@ -166,13 +167,18 @@ class Sequencer(wiring.Component):
                     m.d.sync += phase.eq(Mux(phase + 1 == i.period, 0, phase + 1))
 
         # From instruction to instruction.
-        turn = Signal(2)
+        turn, drains = Signal(2), Signal(range(WRITTEN + machine.beats + 1), init=0)  # cycles until the last result is written
+        begun = Signal()
+        m.d.comb += self.rests.eq(~begun & (drains == 0))
+        with m.If(drains != 0):
+            m.d.sync += drains.eq(drains - 1)
 
         def advance():
             m.next = "fetch"
             m.d.sync += fetched.eq(Mux(i.final, 0, fetched + 1))
             with m.If(i.final):
-                m.d.sync += [tile.eq(Mux(self.last_tile, 0, tile + 1)), self.fresh.eq(0)]
+                m.d.sync += [tile.eq(Mux(self.last_tile, 0, tile + 1)), self.fresh.eq(0), begun.eq(~self.last_tile),
+                             drains.eq(WRITTEN + machine.beats)]
 
         with m.FSM():
             with m.State("fetch"):
@@ -196,6 +202,8 @@ class Sequencer(wiring.Component):
                 m.d.comb += run.eq(1)
                 with m.If(go & i.takes & (self.token == 0) & (at == 0) & self.first_tile):
                     m.d.sync += [self.fresh.eq(self.first), self.started.eq(self.first)]
+                with m.If(go & i.takes):
+                    m.d.sync += begun.eq(1)
                 with m.If(go & end):
                     m.next = "turn"
             with m.State("turn"):

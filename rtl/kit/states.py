@@ -40,6 +40,13 @@ class StateWindow:
             m.d.comb += [read.addr.eq(self.row), write.addr.eq(self.row), write.en.eq(self.write),
                          write.data.eq(encode(updated, parity))]
 
+    def connect_ram(self, m: Module, ram) -> None:
+        """The same by a `rtl.kit.shared.Ram`."""
+        updated = self.connect(m, ram.read_data)
+        with m.If(self.active):
+            m.d.comb += [ram.read_addr.eq(self.row), ram.write_addr.eq(self.row), ram.write_data.eq(updated),
+                         ram.write_en.eq(self.write.replicate(ram.lanes))]
+
     @property
     def place(self) -> tuple[int, int]:
         """Address bits of a column and of a row."""

@@ -40,6 +40,7 @@ class Accelerator(wiring.Component):
         self.blocks = {name: spec.build(replace(options, loads=(loads or {}).get(name, {})), _identifier(name))
                        for name, spec in schedule.blocks.items()}
         self.inputs, self.output = {"i": schedule.input}, schedule.output
+        self.windows = {name: block.window for name, block in self.blocks.items() if block.window is not None}
         self.trace = {name: block.output for name, block in schedule.blocks.items()} if trace else {}
         queues = schedule.queues() if trace or options.count else []
         self.peaks = [queue.name for queue in queues]

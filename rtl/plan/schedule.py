@@ -214,6 +214,11 @@ class Schedule:
         """What a load cannot change beside the blocks."""
         return {}
 
+    @property
+    def states(self) -> dict[str, tuple[int, int]]:
+        """Rows and bits of a row of the memories that hold what a sequence leaves."""
+        return {name: block.state for name, block in self.blocks.items() if block.state[1]}
+
     def queues(self) -> list[Queue]:
         """Every FIFO of the design."""
         result = []

@@ -72,7 +72,7 @@ class Core:
         with m.Else():
             m.d.sync += [inside.eq(inside + reader.started - self.writer.done), was_open.eq(0)]
         m.d.comb += [
-            self.idle.eq((inside == 0) & ~reset),
+            self.idle.eq((inside == 0) & getattr(self.accelerator, "rests", 1) & ~reset),
             reader.drop.eq(was_open),
             reader.admit.eq(bank.control.enable & (inside < self.depth) & ~reset & ~was_open & ~self.committing),
             self.clears.eq(bank.command.clear_state | reset | self.takes_over),

@@ -57,9 +57,10 @@ class Options:
 
     def check(self, schedule: Schedule) -> None:
         """Refuses a schedule for which these options are not possible."""
-        if isinstance(schedule, EngineSchedule) and (self.stateful or self.parity):
-            raise SettingError("an engine has no state that is kept from packet to packet and no parity; --state kept and "
-                               "--parity yes need --organization pipeline")
+        if isinstance(schedule, EngineSchedule) and self.parity:
+            raise SettingError("an engine's memories have no parity: --parity yes needs --organization pipeline")
+        if isinstance(schedule, EngineSchedule) and self.stateful and not schedule.kept:
+            raise SettingError("the engine's program leaves no state to the next packet: make its schedule with kept = True")
         if schedule.graph.carried and not self.stateful:
             raise SettingError(f"the state of {schedule.artifact.name} is carried from sequence to sequence, so it must be kept: "
                                "build with --state kept")
@@ -100,7 +101,7 @@ class System(wiring.Component):
         self.queues = [queue.name for queue in schedule.queues()] if options.counters else []
         self.input_bytes, self.output_bytes = (element_bytes(port.format) for port in (schedule.input, schedule.output))
         self.loads = loads_of(schedule, self.artifact, options.parity) if options.loadable else None
-        windows = [StateWindow(name, *spec.state) for name, spec in schedule.blocks.items() if spec.state[1]]
+        windows = [StateWindow(name, *size) for name, size in schedule.states.items()]
         self.state_words = States(windows).words if options.stateful else 0
         size = options.bus_bits // 8
         members = {f"s_axil_{name}": port for name, port in lite_ports().items()}
@@ -138,8 +139,7 @@ class System(wiring.Component):
         if loads:
             loading.connect(m, bank, core, loads)
         if options.stateful:
-            windows = [block.window for block in design.blocks.values() if block.window is not None]
-            state.connect(m, bank, core, States(windows))
+            state.connect(m, bank, core, States([*design.windows.values()]))
         if self.supply:
             m.submodules.supply = self.supply
             for name, port in self.supply.ports.items():
