@@ -13,6 +13,8 @@ from .target import Target
 
 Array = np.ndarray
 
+SURE = 1e-6  # LSBs, above any rounding of floating point
+
 
 def minimax(target: Target, segments: int) -> Segments:
     bounds = _Bounds(target)
@@ -65,11 +67,14 @@ class _Bounds:
         inside = slice(self.start[a], self.start[b])
         return self.x[inside], self.low[inside], self.high[inside]
 
-    def error(self, a: int, b: int) -> float:
-        """Of the best line between two positions, on at most 65 codes: 0.1 % off at most, the final lines use all."""
+    def meets(self, a: int, b: int, level: float) -> bool:
+        """Whether the best line between two positions has at most this error, on at most 65 codes: 0.1 % off at most, the final
+        lines use all."""
         first, n = self.start[a], self.start[b] - self.start[a]
-        at = np.arange(first, first + n) if n <= 65 else first + np.arange(65) * (n - 1) // 64
-        return _best_slope(self.x[at], self.low[at], self.high[at])[1]
+        at = slice(first, first + n) if n <= 65 else first + np.arange(65) * (n - 1) // 64
+        x, low, high = self.x[at], self.low[at], self.high[at]
+        met = _met_by_chord(x, low, high, level)
+        return _best_slope(x, low, high)[1] <= level if met is None else met
 
     def split(self, a: int, end: int, level: float, limit: int) -> list[int] | None:
         """Longest segments from a to end that keep the error within level; None where `limit` do not suffice."""
@@ -78,22 +83,43 @@ class _Bounds:
             if len(knots) > limit:
                 return None
             good, bad = knots[-1] + 1, end + 1
-            if self.error(knots[-1], end) <= level:
+            if self.meets(knots[-1], end, level):
                 good = end
-            elif self.error(knots[-1], good) > level:  # several codes, where knots are coarse
+            elif not self.meets(knots[-1], good, level):  # several codes, where knots are coarse
                 return None
             while bad - good > 1 and good < end:
                 middle = (good + bad) // 2
-                good, bad = (middle, bad) if self.error(knots[-1], middle) <= level else (good, middle)
+                good, bad = (middle, bad) if self.meets(knots[-1], middle, level) else (good, middle)
             knots.append(good)
         return knots
 
 
 def _gap(x: Array, low: Array, high: Array, slope: float) -> tuple[float, float, int, int]:
     """The lowest offset above `low` and the highest below `high` of a line of this slope, and the points that decide them."""
-    above, below = low - slope * x, high - slope * x
+    line = slope * x
+    above, below = low - line, high - line
     p, q = int(above.argmax()), int(below.argmin())
-    return above[p], below[q], p, q
+    return above.item(p), below.item(q), p, q
+
+
+def _met_by_chord(x: Array, low: Array, high: Array, level: float) -> bool | None:
+    """Whether the best line has at most this error, where the chord of the ends tells: it is the best line of a convex function,
+    and no line is nearer to both ends and the point between them that is furthest from the chord."""
+    if len(x) == 1:
+        return True
+    (x0, low0, high0), (x1, low1, high1) = ((x.item(k), low.item(k), high.item(k)) for k in (0, -1))
+    y0, y1 = low0 if low0 > -np.inf else high0, low1 if low1 > -np.inf else high1
+    above, below, p, q = _gap(x, low, high, (y1 - y0) / (x1 - x0))
+    if above - below <= 2 * level - SURE:
+        return True
+    for k in (p, q):
+        share = (x.item(k) - x0) / (x1 - x0)
+        if 0 < share < 1:
+            over = low.item(k) - ((1 - share) * high0 + share * high1)
+            under = (1 - share) * low0 + share * low1 - high.item(k)
+            if max(over, under) > 2 * level + SURE:
+                return False
+    return None
 
 
 def _best_slope(x: Array, low: Array, high: Array) -> tuple[float, float]:
@@ -109,7 +135,7 @@ def _best_slope(x: Array, low: Array, high: Array) -> tuple[float, float]:
     sides: list[tuple[float, float, float]] = []
     for slope in (float(steps.min()), float(steps.max())):
         above, below, p, q = _gap(x, low, high, slope)
-        sides.append((slope, above - below, x[q] - x[p]))
+        sides.append((slope, above - below, x.item(q) - x.item(p)))
         best = min(best, (slope, above - below), key=lambda b: b[1])
     for _ in range(40):
         (s0, v0, d0), (s1, v1, d1) = sides
@@ -117,7 +143,7 @@ def _best_slope(x: Array, low: Array, high: Array) -> tuple[float, float]:
             break
         slope = (v1 - v0 + d0 * s0 - d1 * s1) / (d0 - d1)
         above, below, p, q = _gap(x, low, high, slope)
-        value, turn = above - below, x[q] - x[p]
+        value, turn = above - below, x.item(q) - x.item(p)
         best = min(best, (slope, value), key=lambda b: b[1])
         if value <= (v0 + d0 * (slope - s0)) + 1e-9 or turn == 0:
             break
