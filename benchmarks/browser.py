@@ -1,4 +1,4 @@
-"""Opens a report in headless Chromium, as `python -m benchmarks.browser REPORT.html`: at two widths, light and dark, and printed.
+"""Opens a report in headless Chromium, `python -m benchmarks.browser REPORT.html`: at three widths, light and dark, and printed.
 
 Pictures and the print go to build/browser, to be looked at; any message of the browser's console is a failure. It needs Chromium
 (Debian's package `chromium`); what can be seen without a browser, tests/test_report.py checks.
@@ -14,7 +14,7 @@ from emamba.base.door import guarded
 from emamba.base.errors import InputError, ToolFailed, ToolMissing
 
 OUT = Path("build/browser")
-WIDTHS = (500, 1200)
+WIDTHS = (500, 1280, 1920)
 HEIGHT = 16000
 BLINK = {"light": 1, "dark": 0}
 """Values of Blink's setting preferredColorScheme."""

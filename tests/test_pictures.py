@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from benchmarks.pictures import CYCLES, MODEL, beats, pictures, transfers
+from benchmarks.pictures import CYCLES, MODEL, pictures, transfers
 from emamba.artifact import load
+from flow.report.drawing import beats
 from rtl.plan.schedule import Schedule
 
 

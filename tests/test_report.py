@@ -16,19 +16,20 @@ from benchmarks import browser
 from emamba.artifact import load, save
 from emamba.base.errors import EmambaError
 from emamba.datasets import Dataset
-from emamba.datasets.metrics import figures
+from emamba.datasets.metrics import BETTER, figures
 from emamba.run.executors import make_executor, predict
 from flow import cli
 from flow.report import charts
+from flow.report.answers import interval
 from flow.report.charts import Plot, bars, heat
-from flow.report.collect import collect, lines
+from flow.report.collect import collect, drift_grade, grade, lines
 from flow.report.page import page
 from rtl.plan.schedule import Schedule
 from sim.models import random_artifact, random_inputs
 from sim.recorder import Recording
 
-SECTIONS = {"verdict", "artifact", "data", "accuracy", "pipeline", "stalls", "resources", "pareto", "formats", "drift", "units",
-            "certificate", "sensitivity"}
+SECTIONS = {"verdict", "artifact", "data", "made", "accuracy", "answers", "training", "pipeline", "graph", "timetable", "stalls",
+            "resources", "pareto", "formats", "drift", "units", "certificate", "sensitivity"}
 
 
 NAME = "odd <script src='//x'>alert(1)</script> & \"more\""
@@ -68,9 +69,17 @@ def test_figures(found):
     for backend in ("float", "int"):
         values = predict(artifact, backend, make_executor(artifact, backend), tokens)
         assert rows[backend]["figures"] == figures("classification", values, targets)
-    assert rows["rtl"] == {"executor": "rtl", "how": "not run here", "figures": {}}
+        low, high = rows[backend]["interval"]
+        assert 0 <= low <= rows[backend]["figures"]["accuracy"] <= high <= 1
+    assert rows["rtl"] == {"executor": "rtl", "how": "not run here", "figures": {}, "interval": None}
+    matrix = np.array(report["answers"]["confusion"])
+    assert matrix.sum() == 9 and matrix.trace() == round(9 * rows["int"]["figures"]["accuracy"])
     schedule = Schedule(artifact, 8)
-    assert "at 8 cycles a token" in report["resources"]["how"] and schedule.period == 8
+    assert report["resources"]["cycles_per_token"] == schedule.period == 8
+    fitting = {name for name, cycles in report["verdict"]["fits"].items() if cycles}
+    assert set(report["resources"]["smallest"]) == fitting
+    assert fitting == set(report["resources"]["devices"]) - {*report["resources"]["hopeless"]}
+    assert max(end for row in report["timetable"]["rows"] for _, end in row["spans"]) == schedule.latency
     assert report["pipeline"]["latency_cycles"] == schedule.latency >= report["pipeline"]["latency_floor"]
     assert [stage["name"] for stage in report["pipeline"]["stages"]] == [node.name for node in schedule.graph.nodes[1:]]
     slowest = max(stage["cycles_per_frame"] for stage in report["pipeline"]["stages"])
@@ -109,7 +118,8 @@ class _Page(HTMLParser):
     def handle_starttag(self, tag, attributes):
         assert tag != "script"
         for name, value in attributes:
-            assert name not in ("src", "srcset") and not name.startswith("on") and (name != "href" or value == "data:,")
+            assert name not in ("src", "srcset") and not name.startswith("on")
+            assert name != "href" or value == "data:," or value[0] == "#"
         if tag not in ("meta", "link"):
             self.open.append(tag)
 
@@ -123,7 +133,12 @@ def test_page(found):
     parser.feed(text)
     assert not parser.open and "http" not in text and "url(" not in text and "@import" not in text
     assert "prefers-color-scheme: dark" in text and "@media print" in text
+    assert all(f'href="#{name}"' in text and f'id="{name}"' in text for name in ("pipeline", "resources", "state", "stalls"))
     drawn = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    boxes = [svg for svg in drawn if 'class="drawing"' in svg]
+    shown = "".join(boxes)
+    assert len(boxes) >= 3 and all(f">{node['name'].split('.')[-1]}<" in shown for node in found[3]["graph"]["nodes"])
+    drawn = [svg for svg in drawn if svg not in boxes]
     assert len(drawn) > 25
     for svg in drawn:
         root = ElementTree.fromstring(svg)
@@ -148,6 +163,27 @@ def test_page_in_a_browser(found, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(EmambaError, match="there is no Chromium here: install it"):
         browser.find()
+
+
+def test_intervals():
+    """A figure lies within its interval, which is narrower where more was seen."""
+    random, data = np.random.default_rng(0), data_of(None, np.zeros(0))
+    for task, values, targets, scale in (
+            ("regression", random.normal(size=(400, 3)), np.zeros((400, 3)), 100),
+            ("classification", random.normal(size=(400, 5)), random.integers(0, 5, 400), 1),
+            ("next_token", random.normal(size=(400, 6, 5)), random.integers(0, 5, (400, 6)), 1)):
+        widths = []
+        for count in (100, 400):
+            low, high = interval(task, values[:count], targets[:count], data)
+            assert low < figures(task, values[:count], targets[:count], scale)[BETTER[task][0]] < high
+            widths.append(high - low)
+        assert widths[1] < 0.7 * widths[0]
+    assert interval("classification", values[:1], targets[:1], data) is None
+
+
+def test_grades():
+    assert [grade(value, (0.1, 0.2)) for value in (0.1, 0.2, 0.3)] == ["good", "fair", "bad"]
+    assert drift_grade([0.001 * k for k in range(100)]) == "fair, and grows" and drift_grade([0.04] * 100) == "good"
 
 
 def test_plot():

@@ -5,11 +5,13 @@ difference; 2 for an unknown command; others: `emamba.base.door`.
 """
 
 import argparse
-import importlib.metadata
+import shlex
+import sys
 
 from emamba.base.door import guarded
 from emamba.base.options import check
 from emamba.base.progress import add_voice, shown
+from emamba.base.version import version
 from emamba.graph import import_models
 
 from ..build import add_own
@@ -19,7 +21,9 @@ from .arguments import check_outputs
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command; every failure is one sentence on standard error."""
-    return guarded("emamba", lambda: run(make_parser().parse_args(arguments)))
+    arguments = sys.argv[1:] if arguments is None else arguments
+    line = argparse.Namespace(line=shlex.join(["emamba", *arguments]))
+    return guarded("emamba", lambda: run(make_parser().parse_args(arguments, line)))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser("emamba", description="From a trained Mamba to integer-only, bit-exact hardware.")
-    parser.add_argument("--version", action="version", version=f"emamba {_version()}")
+    parser.add_argument("--version", action="version", version=f"emamba {version()}")
     add_own(parser)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for family in (go, prepare, train, artifact, onnx, look, hardware, search, words):
@@ -41,10 +45,3 @@ def make_parser() -> argparse.ArgumentParser:
         add_voice(sub)
         sub.set_defaults(command=name)
     return parser
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version("emamba")
-    except importlib.metadata.PackageNotFoundError:
-        return "of a checkout that is not installed"

@@ -148,7 +148,8 @@ def _report(options: argparse.Namespace) -> int:
     stalls = options.stalls and read_stalls(options.stalls, artifact)
     tokens, targets, data = sequences(options, artifact)
     report = collect(artifact, tokens, targets, data, cycles_per_token=options.cycles_per_token, sensitivity=sensitivity,
-                     stalls=stalls, backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=say)
+                     stalls=stalls, backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=say,
+                     command=getattr(options, "line", ""))
     text = page(report)
     write_json(options.out.with_suffix(".json"), report)
     write_json(options.json, report)

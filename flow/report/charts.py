@@ -184,7 +184,8 @@ Row = tuple[str, float, str, str]
 
 def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None, width: int = 556) -> str:
     """Rows of (name, value ≥ 0, class, words after the bar) over an axis that `label` names; `limit` is a line across."""
-    left, right = 110, 150
+    left, right = _left(rows), max(150, 12 + 6 * max((len(row[3]) for row in rows), default=0))
+    width = max(width, left + right + 180)
     most = max([value for _, value, _, _ in rows] + [limit or 0]) or 1
     height, inner = TOP + ROW * len(rows) + BOTTOM, width - left - right
     parts = []
@@ -192,24 +193,65 @@ def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None
         x = left + value / most * inner
         parts.append(f'<path class="grid" d="M{x:.1f} {TOP}v{ROW * len(rows)}"/><text class="tick" x="{x:.1f}" '
                      f'y="{TOP + ROW * len(rows) + 14}" text-anchor="middle">{number(value)}</text>')
+    if limit:
+        parts.append(f'<path class="limit" d="M{left + limit / most * inner:.1f} {TOP}v{ROW * len(rows)}"/>')
     for k, (name, value, kind, words) in enumerate(rows):
         y = TOP + k * ROW
-        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 11}" text-anchor="end">{escape(name)}</text>'
+        parts.append(f'{_name(name, left, y + 11)}'
                      f'<rect class="{kind}" x="{left}" y="{y + 2}" width="{value / most * inner:.1f}" height="{ROW - 4}"/>'
                      f'<text class="tick" x="{left + value / most * inner + 6:.1f}" y="{y + 11}">{escape(words)}</text>')
-    if limit:
-        x = left + limit / most * inner
-        parts.append(f'<path class="limit" d="M{x:.1f} {TOP}v{ROW * len(rows)}"/>')
     return _svg(title, width, height, [
         *parts, heading(title, left, width),
         f'<text x="{left + inner / 2}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>'])
+
+
+def _left(rows: Sequence[tuple]) -> int:
+    """Room for the names of rows."""
+    return max(110, min(240, 12 + 6 * max((len(row[0]) for row in rows), default=0)))
+
+
+def _name(name: str, left: int, y: float) -> str:
+    """A row's name, drawn narrower where it is long."""
+    narrow = f' textLength="{left - 10}" lengthAdjust="spacingAndGlyphs"' if 6 * len(name) > left - 10 else ""
+    return f'<text class="tick" x="{left - 6}" y="{y}" text-anchor="end"{narrow}>{escape(name)}</text>'
+
+
+def matrix(title: str, names: Sequence[str], counts: Sequence[Sequence[int]], cell: int = 30) -> str:
+    """Counts of true classes, in rows, by the predicted class, in columns; a cell is as dark as its share of the row."""
+    cell = max(16, min(cell, 560 // len(names)))
+    short = [name if len(name) <= 24 else f"{name[:23]}…" for name in names]
+    room = 12 + 6 * max(map(len, short))
+    left, bottom = 24 + room, TOP + cell * len(names)
+    tilted = room > cell
+    parts = []
+    for k, row in enumerate(counts):
+        y, total = TOP + k * cell, sum(row)
+        parts.append(f'<text class="tick" x="{left - 6}" y="{y + cell / 2 + 4:g}" text-anchor="end">{escape(short[k])}</text>')
+        for j, count in enumerate(row):
+            x, share = left + j * cell, count / total if total else 0
+            about, kind = f"{names[k]}, predicted as {names[j]}: {count}", "tick on" if share > 0.5 else "tick"
+            parts.append(f'<rect class="{"a" if j == k else "b"}" x="{x}" y="{y}" width="{cell - 1}" height="{cell - 1}" '
+                         f'fill-opacity="{share:.2g}"><title>{escape(about)}</title></rect>')
+            if count and cell >= 22:
+                parts.append(f'<text class="{kind}" x="{x + cell / 2:g}" y="{y + cell / 2 + 4:g}" '
+                             f'text-anchor="middle">{count if count < 1000 else number(count)}</text>')
+    for j, name in enumerate(short):
+        x = left + (j + 0.5) * cell
+        turn = f' transform="rotate(-45 {x:g} {bottom + 12})" text-anchor="end"' if tilted else ' text-anchor="middle"'
+        parts.append(f'<text class="tick" x="{x:g}" y="{bottom + 14}"{turn}>{escape(name)}</text>')
+    height = bottom + (round(0.75 * room) if tilted else 14) + 26
+    width = max(left + cell * len(names) + 16, 220)
+    return _svg(title, width, height, [
+        *parts, heading(title, 8, width),
+        f'<text x="{left + cell * len(names) / 2:g}" y="{height - 6}" text-anchor="middle">predicted class</text>',
+        f'<text transform="translate(14 {TOP + cell * len(names) / 2:g}) rotate(-90)" text-anchor="middle">true class</text>'])
 
 
 def heat(title: str, label: str, edges: Sequence[float], rows: Sequence[tuple[str, dict[str, Sequence[float]], str]],
          names: dict[str, str], width: int = 556) -> str:
     """Rows of (name, shares 0..1 of each bin by class, words after the row) over the axis `edges`, which `label` names; each
     class of `names` colours a bin by its share."""
-    left, right, row = 110, 150, 12
+    left, right, row = _left(rows), 150, 12
     inner, bottom = width - left - right, TOP + row * len(rows)
     low, high = edges[0], edges[-1]
 
@@ -220,7 +262,7 @@ def heat(title: str, label: str, edges: Sequence[float], rows: Sequence[tuple[st
              f'text-anchor="middle">{number(value)}</text>' for value in ticks(low, high)]
     for k, (name, shares, words) in enumerate(rows):
         y = TOP + k * row
-        parts.append(f'<text class="tick" x="{left - 6}" y="{y + 10}" text-anchor="end">{escape(name)}</text>'
+        parts.append(f'{_name(name, left, y + 10)}'
                      f'<text class="tick" x="{left + inner + 6}" y="{y + 10}">{escape(words)}</text>')
         for kind, values in shares.items():
             start = 0

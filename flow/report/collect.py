@@ -3,14 +3,17 @@
 Every section has `how`: what was run to get its figures, or that it was not.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import numpy as np
 
 from emamba.artifact import Artifact
+from emamba.base.version import version
 from emamba.datasets import Dataset
-from emamba.datasets.metrics import data_figures, words
+from emamba.datasets.metrics import BETTER, data_figures, words
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from emamba.run.executors import predict
@@ -22,9 +25,11 @@ from rtl.plan.devices import DEVICES
 from rtl.plan.schedule import Schedule
 
 from ..executors import make_executor
-from ..verdict import FOLDINGS, Estimator, baseline_of, estimator, figure_part, shares, verdict
+from ..verdict import CLOCKS, FOLDINGS, Estimator, baseline_of, estimator, figure_part, shares, verdict
 from ..verdict import lines as verdict_lines
 from . import profiling
+from .answers import answers_part, interval, training_part
+from .drawing import graph_part, timetable_part
 
 Array = np.ndarray
 
@@ -37,11 +42,12 @@ BINS = 60
 
 def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *, cycles_per_token: int = 20,
             backends: tuple[str, ...] = ("float", "int"), sensitivity: dict | None = None,
-            stalls: dict | None = None, step: Callable[[str], None] = lambda name: None) -> dict:
-    """The report's figures. tokens [n, L, input width] in the user's unit; targets without entries where there are none.
+            stalls: dict | None = None, command: str = "", step: Callable[[str], None] = lambda name: None) -> dict:
+    """The report's figures.
 
-    `sensitivity` is what `emamba sensitivity --json` wrote, `stalls` what `emamba simulate --json` did; `step` is told
-    what is being done.
+    Parameters: tokens [n, L, input width] in the user's unit; targets without entries where there are none; `sensitivity`
+    is what `emamba sensitivity --json` wrote, `stalls` what `emamba simulate --json` did; `command` asked for the report;
+    `step` is told what is being done.
     """
     source = f"{data.name}, {data.split} split, {data.note}"
     config = artifact.config
@@ -50,22 +56,29 @@ def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *,
         "artifact": {"name": artifact.name, "digest": artifact.digest, "task": config.task, "form": config.form,
                      "tokens": config.tokens, "weights": int(sum(value.size for value in artifact.weights.values()))},
         "data": source,
+        "made": {"how": "when and by what", "version": version(),
+                 "command": command, "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"},
     }
     schedule, at = Schedule(artifact, cycles_per_token), estimator(artifact)
     cycles_per_token = schedule.period  # what is built
     step("accuracy")
-    report["accuracy"] = _accuracy(artifact, tokens, targets, data, backends, cycles_per_token)
+    report["accuracy"], integer = _accuracy(artifact, tokens, targets, data, backends, cycles_per_token)
+    report["answers"] = answers_part(artifact, integer, targets, data)
+    report["training"] = training_part(artifact)
     step("pipeline")
     report["pipeline"] = _pipeline(schedule)
+    report["graph"] = {"how": "the graph that every executor interprets, at the depths that the schedule computes",
+                       "nodes": graph_part(schedule)}
+    report["timetable"] = timetable_part(schedule) | {
+        "how": "computed by the schedule, to the cycle; the benches check it against RTL"}
     report["stalls"] = _stalls(stalls)
     step("resources")
-    report["resources"] = _resources(at, cycles_per_token)
-    step("pareto")
     report["pareto"] = _pareto(at)
     step("verdict")
     measured = {row["executor"]: row["figures"] for row in report["accuracy"]["rows"] if row["figures"]}
     figure = figure_part(config.task, data.unit, measured, baseline_of(data, artifact.record)) if measured else None
     report["verdict"] = verdict(artifact, figure, cycles_per_token=cycles_per_token, at=at)
+    report["resources"] = _resources(at, cycles_per_token, report["verdict"]["fits"])
     step("formats")
     traced = Reference(artifact.graph, artifact.weights).run(artifact.codec.standardize(tokens[:few]))
     integers = IntegerModel(artifact).run(artifact.codec.encode(tokens[:few], artifact.input))
@@ -99,22 +112,30 @@ def _stalls(found: dict | None) -> dict:
                f"cycles, {found['sequences']} sequences of {found['data']}{pauses}"}
 
 
-def _accuracy(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, backends: tuple[str, ...], cycles: int) -> dict:
+def _accuracy(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, backends: tuple[str, ...],
+              cycles: int) -> tuple[dict, Array]:
+    """With the integer model's answers."""
     measured = {"float": "NumPy float64 with exact functions", "int": "integer model",
                 "rtl": f"Verilated design at {cycles} cycles a token"}
-    rows, values = [], {}
+    task, rows, values = artifact.config.task, [], {}
     for backend in measured:
         if backend not in backends:
-            rows.append({"executor": backend, "how": "not run here", "figures": {}})
+            rows.append({"executor": backend, "how": "not run here", "figures": {}, "interval": None})
             continue
         executor = make_executor(artifact, backend, cycles_per_token=cycles)
         values[backend] = predict(artifact, backend, executor, tokens)
-        figures = data_figures(artifact.config.task, values[backend], targets, data) if len(targets) else {}
-        rows.append({"executor": backend, "how": measured[backend], "figures": figures})
-    rows.append({"executor": "board", "how": "not run here", "figures": {}})
+        figures = data_figures(task, values[backend], targets, data) if len(targets) else {}
+        rows.append({"executor": backend, "how": measured[backend], "figures": figures,
+                     "interval": interval(task, values[backend], targets, data) if len(targets) else None})
+    rows.append({"executor": "board", "how": "not run here", "figures": {}, "interval": None})
     different = int((values["int"] != values["rtl"]).sum()) if {"int", "rtl"} <= set(values) else None
+    bits = Counter(op.o.bits for op in artifact.operators.values())
     return {"how": f"{len(tokens)} sequences of {data.name}, {data.split} split, {data.note}", "unit": data.unit, "rows": rows,
-            "int_rtl_differences": different}
+            "metric": BETTER[task][0], "int_rtl_differences": different,
+            "bits": {"weights": artifact.record.get("quantize", {}).get("weight_bits"),
+                     "values": {str(width): count for width, count in sorted(bits.items())},
+                     "states": sorted({op.h_wide.bits for op in artifact.operators.values() if isinstance(op, Scan)})},
+            }, values.get("int", next(iter(values.values())))
 
 
 def _pipeline(schedule: Schedule) -> dict:
@@ -131,10 +152,18 @@ def _pipeline(schedule: Schedule) -> dict:
     return {"how": "computed by the schedule; the benches check its cycles against RTL, cycle by cycle"} | report
 
 
-def _resources(at: Estimator, cycles: int) -> dict:
-    devices = {device.name: shares(device, at(device, cycles)[1]) for device in DEVICES.values()}
-    return {"how": f"estimate at {cycles} cycles a token by the cost model fitted to {TOOL}; no vendor's tool was run",
-            "devices": devices}
+def _resources(at: Estimator, cycles: int, smallest: dict[str, int | None]) -> dict:
+    """Of each device at T, and at the smallest T that fits it."""
+    devices, least = {}, {}
+    for device in DEVICES.values():
+        devices[device.name] = shares(device, at(device, cycles)[1])
+        if period := smallest[device.name]:
+            schedule, found = at(device, period)
+            clock = CLOCKS[device.family]
+            least[device.name] = {"cycles_per_token": period, "clock_mhz": clock, "multipliers": schedule.multipliers,
+                                  "frames_per_second": clock * 1e6 / schedule.cycles_per_frame, "shares": shares(device, found)}
+    return {"how": f"estimates by the cost model fitted to {TOOL}; no vendor's tool was run", "cycles_per_token": cycles,
+            "devices": devices, "smallest": least, "hopeless": [name for name, period in smallest.items() if not period]}
 
 
 def _pareto(at: Estimator) -> dict:
@@ -161,8 +190,28 @@ def _formats(artifact: Artifact, traced: dict[str, Array], integers: dict[str, A
             "clipped": float(((values < (form.min - 0.5) * form.step) | (values >= (form.max + 0.5) * form.step)).mean()),
             "at_limit": float(((codes == form.min) & form.signed | (codes == form.max)).mean()),
             "histogram": {"edges": edges.tolist(), "shares": (counts / values.size).tolist()}})
-    return {"how": f"histograms and clipped: values of the float model; at the limits: integers of the integer model; {about}",
-            "nodes": nodes}
+    for node in nodes:
+        node["grade"] = grade(node["clipped"], CLIPPED)
+    return {"how": f"histograms and clipped: values of the float model; at the limits: integers of the integer model; {about}. "
+                   f"Clipped up to {CLIPPED[0]:.1%} is good, up to {CLIPPED[1]:.0%} fair, above it bad", "nodes": nodes}
+
+
+CLIPPED, DRIFTED, GROWS = (1e-3, 1e-2), (0.05, 0.2), 1.5
+"""Shares up to which clipping, and the state's distance from float, are good and fair; a distance whose last quarter is that many
+times its second one still grows."""
+
+
+def grade(value: float, limits: tuple[float, float]) -> str:
+    """good, fair or bad."""
+    return "good" if value <= limits[0] else "fair" if value <= limits[1] else "bad"
+
+
+def drift_grade(shares: list[float]) -> str:
+    """Of a state's distance from float, token by token."""
+    quarter = len(shares) // 4
+    second, last = (float(np.mean(part)) for part in (shares[quarter:2 * quarter], shares[-quarter:])) if quarter > 1 else (0, 0)
+    grows = second > 0 and last > GROWS * second and shares[-1] > DRIFTED[0] / 5
+    return grade(shares[-1], DRIFTED) + (", and grows" if grows else "")
 
 
 TINY = 1e-290
@@ -191,7 +240,9 @@ def _drift(artifact: Artifact, traced: dict[str, Array], integers: dict[str, Arr
                 real, error = (values.reshape(1, -1, *values.shape[2:]) for values in (real, error))
             rms = [np.sqrt((values**2).mean((0, 2, 3))) for values in (error, real)]
             scans[name] = np.divide(*rms, out=np.zeros_like(rms[0]), where=rms[1] > 0).tolist()
-    return {"how": f"states of float and integer model after every token; {about}", "scans": scans}
+    return {"how": f"distance of the states of float and integer model after every token, by the float state's RMS; {about}. "
+                   f"Up to {DRIFTED[0]:.0%} is good, up to {DRIFTED[1]:.0%} fair, above it bad",
+            "scans": scans, "grades": {name: drift_grade(shares) for name, shares in scans.items()}}
 
 
 def _lists(arrays: dict[str, Array]) -> dict[str, list]:
@@ -216,15 +267,16 @@ def lines(report: dict) -> list[str]:
         waits = sorted(report["stalls"]["streams"], key=lambda stream: -stream["blocked"])[:3]
         result += ["", f"Blocked most ({report['stalls']['how']})"]
         result += [f"  {stream['name']}: {stream['blocked'] / report['stalls']['cycles']:.1%} of the cycles" for stream in waits]
-    result += ["", f"Resources ({report['resources']['how']})"]
+    resources = report["resources"]
+    result += ["", f"Resources at {resources['cycles_per_token']} cycles a token ({resources['how']})"]
     result += [f"  {name:12}" + ", ".join(f"{key} {value['estimate']} ({value['share']:.1%})" for key, value in found.items())
-               for name, found in report["resources"]["devices"].items()]
+               for name, found in resources["devices"].items() if name not in resources["hopeless"]]
     result += ["", f"State ({report['certificate']['how']})"]
     for name, found in report["certificate"]["scans"].items():
         drift = report["drift"]["scans"][name]
         result.append(f"  {name}: {'cannot overflow' if found['holds'] else 'may saturate'} (bound {found['bound']} of "
-                      f"{found['limit']}); drift {drift[-1]:.2%} after {len(drift)} tokens")
+                      f"{found['limit']}); drift {drift[-1]:.2%} after {len(drift)} tokens: {report['drift']['grades'][name]}")
     worst = sorted(report["formats"]["nodes"], key=lambda node: -node["clipped"])[:3]
     result += ["", f"Clipped most ({report['formats']['how']})"]
-    result += [f"  {node['name']}: {node['clipped']:.3%} outside {node['format']}" for node in worst]
+    result += [f"  {node['name']}: {node['clipped']:.3%} outside {node['format']}: {node['grade']}" for node in worst]
     return [*result, "", f"Sensitivity: {report['sensitivity']['how']}"]
