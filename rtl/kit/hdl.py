@@ -7,7 +7,8 @@ from amaranth.hdl import Shape, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .light import Choice, Concat, LightMemory, LightModule, Node, Number, counted, flat, node, signal
+from .light import Choice, Concat, Node, Number, counted, flat, node, signal
+from .light_module import LightMemory, LightModule
 
 __all__ = ["Cat", "Component", "Const", "In", "Memory", "Module", "Mux", "Out", "Shape", "Signal", "Value", "counted", "signed",
            "unsigned"]
