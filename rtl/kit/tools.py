@@ -46,6 +46,27 @@ def nextpnr(family: str, folder: Path, options: Sequence[str]) -> None:
     run(command, folder, f"nextpnr-{family}")
 
 
+def packages(family: str) -> list[str]:
+    """Names and versions of what synthesizes, places and routes a family."""
+    return [f"{name} {version(name)}" for name in ("pyosys", f"yowasp-nextpnr-{family}")]
+
+
+def routed(report: dict, family: str) -> dict:
+    """What nextpnr's report says of a design: clock rate, longest paths, utilization, by which tools."""
+    return {"fmax_mhz": round(rate(report), 2), "longest_paths": longest_paths(report), "tools": packages(family),
+            "utilization": utilization(report)}
+
+
+def rate(report: dict) -> float:
+    """The least MHz of all clocks, in nextpnr's report."""
+    return min(clock["achieved"] for clock in report["fmax"].values())
+
+
+def utilization(report: dict) -> dict:
+    """Of the cells that are used."""
+    return {cell: count for cell, count in report["utilization"].items() if count["used"]}
+
+
 def longest_paths(report: dict) -> list[dict]:
     """Of nextpnr's report: the registers at which the longest paths within a clock end, by block and name, with the ns until the
     data come."""
