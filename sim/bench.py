@@ -1,4 +1,4 @@
-"""A bench: a block, what goes in, what must come out, and when; run by `sim.cocotb_bench` on a simulator.
+"""A bench: a block, what goes in, what must come out, and when; run by `sim.cocotb_bench` or `sim.amaranth_bench`.
 
 The bench of a `Block` needs only random tokens: `model` gives the answer, `schedule` the cycles. Several benches share one
 simulation, since most of a small block's time goes to starting compilers and simulators.
@@ -37,8 +37,8 @@ VERILATOR = ["--no-public-flat-rw", "--output-split", "0", "-CFLAGS", "-O0"]
 
 @dataclass
 class Bench:
-    """Beats as rows of words (`rtl.kit.packing`); `masks` are the bits compared; `cycles` count from the first offered beat;
-    `share` of the beats of every port play under stalls."""
+    """Beats as rows of words (`rtl.kit.packing`); `masks` are the bits compared; `cycles` of a port's transfers count from the
+    first offered beat; `share` of the beats of every port play under stalls."""
 
     component: Component
     stimulus: dict[str, np.ndarray]
@@ -56,20 +56,19 @@ class Bench:
     @property
     def settle(self) -> int:
         """Cycles after the last expected beat in which a surplus beat would show: the longest wait for a beat, and some."""
-        waits = [max([cycles[0], *np.diff(cycles)]) if cycles else SETTLE for cycles in self.cycles.values()]
+        outputs = [self.cycles[name] for name in self.expected]
+        waits = [max([cycles[0], *np.diff(cycles)]) if cycles else SETTLE for cycles in outputs]
         return min(SETTLE, 8 + int(max(waits, default=SETTLE)))
 
     def spec(self, name: str) -> dict:
-        outputs = {
-            name: {"beats": _hex(words), "masks": _hex(self.masks[name]), "cycles": self.cycles.get(name)}
-            for name, words in self.expected.items()
-        }
         beats = sum(map(len, (*self.stimulus.values(), *self.expected.values())))
         longest = max((cycles[-1] for cycles in self.cycles.values() if cycles), default=0)
         return {
             "name": name,
-            "inputs": {name: _hex(words) for name, words in self.stimulus.items()},
-            "outputs": outputs,
+            "inputs": {name: {"beats": _hex(words), "cycles": self.cycles.get(name)}
+                       for name, words in self.stimulus.items()},
+            "outputs": {name: {"beats": _hex(words), "masks": _hex(self.masks[name]), "cycles": self.cycles.get(name)}
+                        for name, words in self.expected.items()},
             "stalled": {name: int(len(words) * self.share) for name, words in (*self.stimulus.items(), *self.expected.items())},
             "seed": self.seed,
             "idle_cycles": self.idle_cycles,
@@ -158,7 +157,8 @@ def bench(component: Component | Spec, *tokens: np.ndarray, inputs: dict[str, Po
     """The bench of a spec, or of any component of which ports, `model` and `schedule` are given.
 
     `tokens` are arrays [batch, L, width], in the order of the inputs. `model(*tokens)` returns the same for the output (all
-    outputs alike); the last that `schedule(*arrivals)` returns are the departures. `schedule=False` leaves the cycles open.
+    outputs alike); `schedule(*arrivals)` returns the cycles of the transfers of each input, or None, and of the outputs.
+    `schedule=False` leaves the cycles open.
     """
     component = component.build() if isinstance(component, Spec) else component
     inputs, outputs = inputs or component.inputs, outputs or {"o": component.output}
@@ -169,11 +169,12 @@ def bench(component: Component | Spec, *tokens: np.ndarray, inputs: dict[str, Po
     answer = model(*tokens)
     expected = {name: packing.pack(port, answer) for name, port in outputs.items()}
     masks = {name: np.tile(packing.mask(port), (len(expected[name]) // port.beats, 1)) for name, port in outputs.items()}
-    departures = schedule(*([0] * len(words) for words in stimulus.values()))[-1] if schedule else None
-    cycles = {name: None if departures is None else [int(cycle) for cycle in departures] for name in outputs}
-    for port, words in expected.items():
-        if cycles[port] is not None and len(cycles[port]) != len(words):
-            raise InputError(f"the schedule gives {len(cycles[port])} departures for the {len(words)} beats of {port}")
+    *taken, departures = schedule(*([0] * len(words) for words in stimulus.values())) if schedule else [None] * (len(inputs) + 1)
+    times = dict(zip(inputs, taken, strict=True)) | dict.fromkeys(outputs, departures)
+    cycles = {name: None if given is None else [int(cycle) for cycle in given] for name, given in times.items()}
+    for port, words in (stimulus | expected).items():
+        if (given := cycles[port]) is not None and len(given) != len(words):
+            raise InputError(f"the schedule gives {len(given)} transfers for the {len(words)} beats of {port}")
     return Bench(component, stimulus, expected, masks, cycles, share=Fraction(min(STALLED, len(answer)), len(answer)))
 
 

@@ -121,7 +121,7 @@ class Product(Elementwise):
 def test_hardware(name):
     for levels, i in ((2, I8), (1, IntFormat(5, False)), (3, IntFormat(1))):
         block = Product(MATRICES[name], i, levels)
-        check(block, random_tokens(block.inputs["i"], 3, 4), stalls=(0.0, 0.4))
+        check(block, random_tokens(block.inputs["i"], 3, 4), stalls=(0, 40))
 
 
 def test_hardware_of_a_model(tmp_path):

@@ -195,7 +195,7 @@ def test_training_computes_the_integers():
     (4, 2, 1, 2, 1, False), (4, 2, 1, 4, 5, True), (4, 4, 7, 2, 20, True), (3, 1, 9, 3, 1, False), (4, 1, 5, 1, 23, True)])
 def test_block_over_other_lengths(channels, heads, tokens, lanes, pace, causal):
     block = Attention(attention(channels, heads, tokens, causal=causal), lanes, pace)
-    check(block, *(random_tokens(port, 4, tokens, seed=k) for k, port in enumerate(block.inputs.values())), stalls=(0.0, 0.5))
+    check(block, *(random_tokens(port, 4, tokens, seed=k) for k, port in enumerate(block.inputs.values())), stalls=(0, 50))
 
 
 @pytest.mark.parametrize("cycles, lanes", [(192, 1), (191, 2), (96, 2), (95, 4), (48, 4), (47, 8), (23, 12), (15, 24), (1, 24)])

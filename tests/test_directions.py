@@ -179,4 +179,4 @@ def test_hardware_of_random_reversals(seed):
     lanes = channels if tokens == 1000 else int(rng.integers(1, channels + 1))
     block = cases.reverse_block(channels, lanes, tokens)
     block = block.paced(block.words + int(rng.integers(2)) * int(rng.integers(3 * tokens)))
-    check(block, *cases.tokens_of(block, batch=2 if tokens == 1000 else 5), stalls=(0.0, 0.5)[:1 + (tokens < 1000)])
+    check(block, *cases.tokens_of(block, batch=2 if tokens == 1000 else 5), stalls=(0, 50)[:1 + (tokens < 1000)])

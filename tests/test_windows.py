@@ -102,7 +102,7 @@ def test_hardware_of_random_windows(seed):
     shape = (channels, lane, copy if lane == channels else 1, 1, grid, kernel)
     block = cases.window_block(*shape, stride=stride, pads=pads)
     block = block.paced(block.cycles * block.tokens + int(rng.integers(2)) * int(rng.integers(4 * block.tokens)))
-    check(block, *cases.tokens_of(block, batch=4), stalls=(0.0, 0.5))
+    check(block, *cases.tokens_of(block, batch=4), stalls=(0, 50))
 
 
 @pytest.mark.quick
@@ -115,7 +115,7 @@ def test_hardware_of_random_products(seed):
     terms = int(rng.integers(1, taps + 1)) if lanes == channels else 1
     rounding = list(cases.Rounding)[seed % 3]
     block = cases.depthwise_block(channels, taps, lanes, terms, dyadic=bool(seed % 2), rounding=rounding)
-    check(block, *cases.tokens_of(block), stalls=(0.0, 0.5))
+    check(block, *cases.tokens_of(block), stalls=(0, 50))
 
 
 @pytest.mark.parametrize("grid, kernel", [((9, 11), (3, 3)), ((1, 40), (1, 7)), ((8, 8), (2, 2)), ((6, 5), (5, 1))], ids=str)
