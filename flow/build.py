@@ -20,7 +20,7 @@ from boards.zynqmp.target import Target
 from emamba.artifact import SHIPPED, Artifact, load
 from emamba.base.door import guarded
 from emamba.base.errors import DesignLimit, SettingError
-from emamba.base.options import at_least, check, cycles, real
+from emamba.base.options import at_least, check, cycles, real, refuse
 from emamba.base.progress import add_voice, say, shown
 from emamba.graph import import_models
 from emamba.io.files import change_record, check_replaceable, foreign, write_folder
@@ -188,8 +188,7 @@ def build(options: argparse.Namespace) -> int:
     Elaboratable._MustUse__silence = True  # a refusal leaves a design unused, which Amaranth would tell
     if options.target == micro.TARGET:
         return micro.build(options, defaults())
-    if options.prefix:
-        raise SettingError(f"--prefix is of the target {micro.TARGET}, not of {options.target}")
+    refuse(options, ("prefix",), f"is of the target {micro.TARGET}, not of {options.target}")
     if options.target not in TARGETS:
         raise SettingError(f"there is no target '{options.target}'; choose one of {', '.join((*TARGETS, micro.TARGET))}")
     target = TARGETS[options.target]
@@ -282,10 +281,8 @@ def _engine(options: argparse.Namespace, artifact: Artifact, machine: Machine) -
         raise SettingError(f"--organization engine is for {', '.join(ENGINES)}, not for the target {options.target}")
     if machine.stream and options.target not in STREAMS:
         raise SettingError(f"--weights streamed is for {', '.join(STREAMS)}, not for the target {options.target}")
-    for name in ("cycles_per_token", "multipliers", "frames_per_second", "products", "decays", "activations",
-                 "registers"):
-        if getattr(options, name) is not None:
-            raise SettingError(f"--{name.replace('_', '-')} is of a pipeline; an engine's rate comes from its --lanes")
+    refuse(options, ("cycles_per_token", "multipliers", "frames_per_second", "products", "decays", "activations", "registers"),
+           "is of a pipeline; an engine's rate comes from its --lanes")
     artifact = envelope(artifact) if options.weights == "loadable" else artifact
     return Plan(EngineSchedule(artifact, machine, options.state == "kept"))
 

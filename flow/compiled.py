@@ -20,6 +20,7 @@ from emamba.datasets import Dataset
 from emamba.datasets.metrics import data_figures
 from emamba.datasets.tokens import executor_tokens
 from emamba.run.executors import predict
+from rtl.plan.planner import CYCLES_PER_TOKEN
 
 from .artifacts import agreement
 from .compare import Comparison, compare
@@ -36,7 +37,7 @@ class Compiled(Artifact):
 
     given: Array | None = None
 
-    def predict(self, x: Any, backend: str = "int", cycles_per_token: int = 20) -> Array:
+    def predict(self, x: Any, backend: str = "int", cycles_per_token: int = CYCLES_PER_TOKEN) -> Array:
         """Answers in the user's unit, or logits, of "float", "int" or "rtl"."""
         executor = make_executor(self, backend, cycles_per_token=cycles_per_token)
         return predict(self, backend, executor, self._tokens(x))
@@ -48,13 +49,14 @@ class Compiled(Artifact):
             targets = targets[:, None]
         return data_figures(self.config.task, self.predict(x, backend), targets, self._data(x, targets))
 
-    def compare(self, x: Any = None, backends: tuple[str, str] = ("int", "rtl"), cycles_per_token: int = 20) -> Comparison:
+    def compare(self, x: Any = None, backends: tuple[str, str] = ("int", "rtl"),
+                cycles_per_token: int = CYCLES_PER_TOKEN) -> Comparison:
         """Every value of every node of two executors; `mismatches` of the result is 0 where they are the same."""
         tokens = self._tokens(x)
         executors = tuple(make_executor(self, backend, cycles_per_token=cycles_per_token, trace=True) for backend in backends)
         return compare(self, backends, executors, tokens)
 
-    def verdict(self, x: Any = None, y: Any = None, cycles_per_token: int = 20) -> dict:
+    def verdict(self, x: Any = None, y: Any = None, cycles_per_token: int = CYCLES_PER_TOKEN) -> dict:
         """Figures where there are targets, else how far it is from float; rate, resources, boards, proofs."""
         if y is not None:
             measured = {backend: self.evaluate(x, y, backend) for backend in ("float", "int")}
@@ -66,7 +68,8 @@ class Compiled(Artifact):
         ids = data[..., 0].astype(np.int64) if self.config.input == "tokens" else data
         return verdict(self, cycles_per_token=cycles_per_token, agreement=agreement(self, ids))
 
-    def report(self, path: Path | str = "report.html", x: Any = None, y: Any = None, cycles_per_token: int = 20) -> Path:
+    def report(self, path: Path | str = "report.html", x: Any = None, y: Any = None,
+               cycles_per_token: int = CYCLES_PER_TOKEN) -> Path:
         """Writes the page of `emamba report`."""
         from .report.collect import collect
         from .report.page import page
@@ -77,7 +80,7 @@ class Compiled(Artifact):
         Path(path).write_text(text, encoding="utf-8")
         return Path(path)
 
-    def simulate(self, x: Any = None, cycles: int = 2000, cycles_per_token: int = 20) -> dict:
+    def simulate(self, x: Any = None, cycles: int = 2000, cycles_per_token: int = CYCLES_PER_TOKEN) -> dict:
         """The design cycle by cycle, as `emamba simulate --json` tells it."""
         from .simulate import simulate
 

@@ -8,13 +8,14 @@ from emamba.run import executors
 from emamba.run.executors import Executor
 from rtl.engine.machine import Machine
 from rtl.engine.schedule import EngineSchedule
+from rtl.plan.planner import CYCLES_PER_TOKEN
 from sim.executor import RtlExecutor
 
 BACKENDS = (*executors.BACKENDS, "rtl")
 
 
-def make_executor(artifact: Artifact, backend: str, *, cycles_per_token: int | Machine = 20, build: Path | None = None,
-                  trace: bool = False) -> Executor:
+def make_executor(artifact: Artifact, backend: str, *, cycles_per_token: int | Machine = CYCLES_PER_TOKEN,
+                  build: Path | None = None, trace: bool = False) -> Executor:
     """A function of (tokens [batch, L, input width] in the user's unit, keys to keep or None) → node values.
 
     Values of `float` are real; `int` and `rtl` give integers of each node's format. `rtl` is the Verilated

@@ -8,7 +8,8 @@ from pathlib import Path
 from boards import microcontroller
 from boards.describe import golden_frames
 from emamba.artifact import Artifact, load
-from emamba.base.errors import SettingError, ToolFailed, ToolMissing
+from emamba.base.errors import ToolFailed, ToolMissing
+from emamba.base.options import refuse
 from emamba.io.files import check_replaceable, foreign, write_folder
 from emamba.micro.measure import Measured, measure
 from emamba.micro.project import PREFIX, Project, renamed
@@ -23,9 +24,7 @@ def build(options: argparse.Namespace, defaults: dict) -> int:
     """Writes the folder and says what is in it; `defaults` are the options' values where they are not given."""
     prefix = options.prefix or PREFIX
     renamed("", prefix)
-    for name in sorted(defaults.keys() - set(OWN)):
-        if getattr(options, name) != defaults[name]:
-            raise SettingError(f"--{name.replace('_', '-')} is of hardware; the target {TARGET} has no such choice")
+    refuse(options, sorted(defaults.keys() - set(OWN)), f"is of hardware; the target {TARGET} has no such choice", defaults)
     out = options.out or Path("build") / TARGET
     check_replaceable(out, RECORD, RECORD)
     artifact = load(options.artifact)

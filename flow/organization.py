@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 
 from emamba.base.errors import SettingError
-from emamba.base.options import at_least
+from emamba.base.options import at_least, refuse
 from rtl.engine.machine import Machine, Stream
 
 ORGANIZATIONS = ("pipeline", "engine")
@@ -41,9 +41,7 @@ def machine_of(options: argparse.Namespace, own: Machine | None = None) -> Machi
     if options.organization == "engine":
         tile = 1 if stream else Machine.tile  # a tile's tokens would read the same weights again
         return Machine(options.lanes or Machine.lanes, options.posts or 0, options.factor_bits, tile=tile, stream=stream)
-    for name in ("lanes", "posts", "factor_bits"):
-        if getattr(options, name) is not None:
-            raise SettingError(f"--{name.replace('_', '-')} is of an engine: add --organization engine")
+    refuse(options, ("lanes", "posts", "factor_bits"), "is of an engine: add --organization engine")
     if stream:
         raise SettingError("--weights streamed is of an engine: add --organization engine")
     return None
@@ -52,7 +50,5 @@ def machine_of(options: argparse.Namespace, own: Machine | None = None) -> Machi
 def _stream(options: argparse.Namespace) -> Stream | None:
     if options.weights == "streamed":
         return Stream(options.ports or Stream.ports, options.port_bits or Stream.bits)
-    for name in ("ports", "port_bits"):
-        if getattr(options, name) is not None:
-            raise SettingError(f"--{name.replace('_', '-')} is of streamed weights: add --weights streamed")
+    refuse(options, ("ports", "port_bits"), "is of streamed weights: add --weights streamed")
     return None

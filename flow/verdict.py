@@ -5,6 +5,7 @@ from math import ceil
 
 import numpy as np
 
+from boards.zcu102.target import CLOCK_MHZ
 from emamba.artifact import Artifact
 from emamba.datasets import Dataset
 from emamba.datasets.baseline import Baseline, measure
@@ -20,8 +21,8 @@ from rtl.plan.schedule import MAX_CYCLES, Realization, Schedule, folded
 
 FOLDINGS = (1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 """T of the designs that are weighed against each other."""
-CLOCKS = {"xcup": 125.0, "ecp5": 25.0, "ice40": 12.0}
-"""MHz at which a family is said to run, where nothing else is asked: its board's own clock."""
+BOARD = "zcu102"
+"""What a model is weighed for, at its target's clock."""
 CLOSE = 0.02
 """Share of a figure that integers may cost before the verdict says so."""
 
@@ -119,13 +120,13 @@ def proven(artifact: Artifact) -> dict:
     return {"states": len(scans), "cannot_overflow": sum(scans)}
 
 
-def verdict(artifact: Artifact, figure: dict | None = None, *, device: str = "zcu102", cycles_per_token: int = CYCLES_PER_TOKEN,
+def verdict(artifact: Artifact, figure: dict | None = None, *, cycles_per_token: int = CYCLES_PER_TOKEN,
             agreement: dict | None = None, at: Estimator | None = None) -> dict:
-    """Of an artifact, with what `figure_part` or `agreement_part` gave, on `device` at T and its usual clock."""
-    at, board = at or estimator(artifact), DEVICES[device]
+    """Of an artifact, with what `figure_part` or `agreement_part` gave, on BOARD at T."""
+    at, board = at or estimator(artifact), DEVICES[BOARD]
     schedule, resources = at(board, cycles_per_token)
-    return {"figure": figure, "agreement": agreement, "rate": rate_part(schedule, CLOCKS[board.family]),
-            "device": {"name": device, "how": f"cost model fitted to {TOOL}", **shares(board, resources)},
+    return {"figure": figure, "agreement": agreement, "rate": rate_part(schedule, CLOCK_MHZ),
+            "device": {"name": BOARD, "how": f"cost model fitted to {TOOL}", **shares(board, resources)},
             "fits": fits(artifact, at), "proven": proven(artifact)}
 
 

@@ -3,6 +3,7 @@
 import argparse
 import math
 import re
+from collections.abc import Iterable, Mapping
 
 from .errors import SettingError
 
@@ -53,6 +54,13 @@ class Number(argparse.Action):
         if self.most - self.least < RANGE:
             return f"lie in {self.least:g}..{self.most:g}"
         return f"be at most {self.most:g}" if enough else f"be at least {self.least:g}"
+
+
+def refuse(options: argparse.Namespace, names: Iterable[str], why: str, defaults: Mapping[str, object] | None = None) -> None:
+    """Refuses options that are given (not None, or not their default) to what has no use for them, by `why`."""
+    for name in names:
+        if getattr(options, name) != (defaults or {}).get(name):
+            raise SettingError(f"--{name.replace('_', '-')} {why}")
 
 
 def check(options: argparse.Namespace) -> argparse.Namespace:

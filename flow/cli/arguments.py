@@ -10,6 +10,7 @@ from emamba.base.errors import OutputError, SettingError
 from emamba.base.options import at_least, cycles
 from emamba.io.files import check_replaceable
 from rtl.engine.machine import Machine
+from rtl.plan.planner import CYCLES_PER_TOKEN
 
 from ..organization import add_engine, machine_of
 
@@ -56,9 +57,9 @@ def add_sequences(parser: argparse.ArgumentParser, given: bool = True) -> None:
                             help="inputs of the model in a .npy file instead of the data set")
 
 
-def add_cycles(parser: argparse.ArgumentParser) -> None:
+def add_cycles(parser: argparse.ArgumentParser, what: str = "of the rtl backend") -> None:
     """The folding of the design."""
-    parser.add_argument("--cycles-per-token", **cycles(), default=20, help="of the rtl backend (default: 20)")
+    parser.add_argument("--cycles-per-token", **cycles(), default=CYCLES_PER_TOKEN, help=f"{what} (default: {CYCLES_PER_TOKEN})")
 
 
 def add_design(parser: argparse.ArgumentParser) -> None:

@@ -5,12 +5,12 @@ import re
 from pathlib import Path
 
 from emamba.base.errors import SettingError
-from emamba.base.options import at_least, cycles, real
+from emamba.base.options import at_least, real
 from emamba.base.progress import meter
 from emamba.config import QuantizeConfig, TrainConfig, validate
 from emamba.io.files import check_replaceable
 
-from .arguments import LARGE, Commands, add_judges, add_settings, check_artifact_folder, command
+from .arguments import LARGE, Commands, add_cycles, add_judges, add_settings, check_artifact_folder, command
 from .inputs import settings
 from .onnx import import_onnx
 from .output import measure_and_save, save_artifact, write_json
@@ -49,7 +49,7 @@ def add(commands: Commands) -> None:
                      default=0.05, help="how far the integer model's figure may lie above the float "
                      "model's, in the figure's unit, on the validation part (default: 0.05)")
     sub.add_argument("--device", default="zcu102", help="device whose shares are the cost (default: zcu102)")
-    sub.add_argument("--cycles-per-token", **cycles(), default=20, help="of the design that is costed (default: 20)")
+    add_cycles(sub, "of the design that is costed")
     add_judges(sub)
 
     sub = command(commands, "sensitivity", _sensitivity, "what each tensor's width alone does to the figure",

@@ -22,6 +22,7 @@ from emamba.run.reference import Reference
 from rtl.kit.inventory import Inventory
 from rtl.plan.cost import TOOL, components
 from rtl.plan.devices import DEVICES
+from rtl.plan.planner import CYCLES_PER_TOKEN
 from rtl.plan.schedule import Schedule
 
 from ..executors import make_executor
@@ -40,7 +41,7 @@ TRACED_VALUES = 1 << 22
 BINS = 60
 
 
-def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *, cycles_per_token: int = 20,
+def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *, cycles_per_token: int = CYCLES_PER_TOKEN,
             backends: tuple[str, ...] = ("float", "int"), sensitivity: dict | None = None,
             stalls: dict | None = None, command: str = "", step: Callable[[str], None] = lambda name: None) -> dict:
     """The report's figures.

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from emamba.base.errors import SettingError
 from emamba.config import Config, ModelConfig, QuantizeConfig, Recipe, TrainConfig, validate
+from rtl.plan.planner import CYCLES_PER_TOKEN, FILL
 
 Objective = Literal["error", "multiplies", "cycles", "load"]
 MOST = 1e15
@@ -57,8 +58,8 @@ class HardwareConfig(Config):
     `load`, the share of the device's scarcest resource at `cycles_per_token`. Both by the cost model of `rtl.plan.cost`."""
 
     device: str = "zcu102"
-    fill: float = Field(0.8, gt=0, le=1)
-    cycles_per_token: int = Field(20, ge=1)
+    fill: float = Field(FILL, gt=0, le=1)
+    cycles_per_token: int = Field(CYCLES_PER_TOKEN, ge=1)
 
 
 def _number(value: Any) -> int | float:
