@@ -87,18 +87,15 @@ def activation(w, node, parameter, x):
 
 
 @writes("LayerNorm")
-def layer_norm(w, node, parameter, x):
-    if node.groups:
-        return _by_group(w, node, parameter, x, lambda x, one: w.op("LayerNormalization", x, one, axis=-1, epsilon=node.epsilon))
-    weight = parameter("weight") or np.ones(node.width, np.float32)
-    return w.op("LayerNormalization", x, weight, *filter(None, [parameter("bias")]), axis=-1, epsilon=node.epsilon)
-
-
 @writes("RMSNorm")
-def rms_norm(w, node, parameter, x):
+def root_norm(w, node, parameter, x):
+    def normed(x, *factors):
+        given = (factor for factor in factors if factor is not None)
+        return w.op(f"{node.kind}alization", x, *given, axis=-1, epsilon=node.epsilon)
+
     if node.groups:
-        return _by_group(w, node, parameter, x, lambda x, one: w.op("RMSNormalization", x, one, axis=-1, epsilon=node.epsilon))
-    return w.op("RMSNormalization", x, parameter("weight") or np.ones(node.width, np.float32), axis=-1, epsilon=node.epsilon)
+        return _by_group(w, node, parameter, x, normed)
+    return normed(x, parameter("weight") or np.ones(node.width, np.float32), parameter("bias"))
 
 
 def _by_group(w, node, parameter, x, normed):

@@ -12,8 +12,8 @@ from .base import Array, SameFormat, check_input, check_same, register
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
-    """A grid of tokens, row by row, with a border of zeros; and a kernel that moves over it by a stride."""
+class Sizes:
+    """Of a grid of tokens, row by row, with a border of zeros; and of a kernel that moves over it by a stride."""
 
     rows: int
     columns: int
@@ -25,6 +25,11 @@ class Grid:
     pad_left: int = 0
     pad_bottom: int = 0
     pad_right: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid(Sizes):
+    """A grid of tokens and a kernel that moves over it."""
 
     @classmethod
     def of(cls, source: Any) -> "Grid":
@@ -69,20 +74,9 @@ class Grid:
 
 @register
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Window(SameFormat):
+class Window(SameFormat, Sizes):
     """At every place of a kernel on the grid that a sequence's tokens are, the tokens under it as one, tap by tap; zeros where it
-    reaches into the border. In the input's format. `channels` are those of the input, the others the fields of a `Grid`."""
-
-    rows: int
-    columns: int
-    kernel_rows: int
-    kernel_columns: int
-    stride_rows: int = 1
-    stride_columns: int = 1
-    pad_top: int = 0
-    pad_left: int = 0
-    pad_bottom: int = 0
-    pad_right: int = 0
+    reaches into the border. In the input's format. `channels` are those of the input."""
 
     attributes: ClassVar = {
         **dict.fromkeys(("rows", "columns"), range(1, (1 << 20) + 1)),
