@@ -13,7 +13,6 @@ import numpy as np
 
 from emamba.artifact import load
 from emamba.base.door import guarded
-from emamba.base.errors import ToolFailed
 from emamba.io.files import write_file
 from rtl.kit.datapath import Products
 from rtl.kit.emit import parts, to_verilog
@@ -21,9 +20,10 @@ from rtl.kit.inventory import Inventory
 from rtl.plan import cost
 from rtl.plan.accelerator import Accelerator
 from rtl.plan.schedule import Realization, Schedule
+from sim.bench import Together
 from sim.cases import BLOCKS
 
-from .synthesis import synthesize
+from .synthesis import synthesize_apart
 
 PATH = Path(cost.__file__).with_name("costs.json")
 PAIRS, NARROW = Realization(Products.PAIRS), Realization(narrow=True)
@@ -48,36 +48,23 @@ class Sample:
     measured: dict
 
 
-def samples(where: str, cycles: int, realization: Realization, family: str) -> tuple[dict[str, Sample], list[str]]:
-    """Every component of an accelerator, synthesized alone, by instance name, of which equal ones are one sample; and the names
-    of those at which Yosys fails."""
+def samples(where: str, cycles: int, realization: Realization, family: str) -> list[Sample]:
+    """Components of an accelerator. Of its model's blocks, which differ by their weights alone, one is synthesized."""
     schedule = Schedule(load(where), cycles, realization)
-    texts, known = parts(to_verilog(Accelerator(schedule))), {}
-    found, failed = {}, []
+    texts, kinds = parts(to_verilog(Accelerator(schedule))), {}
     for name, (_, inventory) in cost.components(schedule).items():
-        text = texts[name.replace(".", "_")]
-        if text not in known:
-            known[text] = measured(f"{Path(where).name} T={cycles} {name}", inventory, text, family)
-        if known[text] is None:
-            failed.append(name)
-        else:
-            found[name] = known[text]
-    return found, failed
+        kinds.setdefault(re.sub(r"block\d+", "block", name), (name, inventory))
+    distinct = {texts[name.replace(".", "_")]: (name, inventory) for name, inventory in kinds.values()}
+    return [Sample(f"{Path(where).name} T={cycles} {name}", inventory, measured) for (name, inventory), measured in zip(
+        distinct.values(), synthesize_apart(list(distinct), family), strict=True)]
 
 
 def small(family: str) -> list[Sample]:
-    """The blocks of the benches that SMALL names, but those at which Yosys fails."""
+    """The blocks of the benches that SMALL names."""
     specs = {name: make() for name, make in BLOCKS.items() if re.search(SMALL, name)}
-    found = (measured(name, spec.inventory(), to_verilog(spec), family) for name, spec in specs.items())
-    return [sample for sample in found if sample]
-
-
-def measured(name: str, inventory: Inventory, text: str, family: str) -> Sample | None:
-    try:
-        return Sample(name, inventory, synthesize(text, family))
-    except ToolFailed as error:
-        print(f"{family} {name}: {error}")
-        return None
+    texts = parts(to_verilog(Together({f"b{k}": spec.build() for k, spec in enumerate(specs.values())})))
+    found = synthesize_apart([texts[f"b{k}"] for k in range(len(specs))], family)
+    return [Sample(name, spec.inventory(), measured) for (name, spec), measured in zip(specs.items(), found, strict=True)]
 
 
 def nonnegative(A: np.ndarray, b: np.ndarray, steps: int = 40000) -> np.ndarray:
@@ -115,47 +102,45 @@ def component_errors(found: list[Sample], family: str) -> dict[str, dict]:
     return errors
 
 
-def design_errors(designs: list[tuple], family: str) -> list[dict]:
-    result = []
-    for where, cycles, realization in designs:
-        parts, failed = samples(where, cycles, realization, family)
-        found = parts.values()
-        row = {"artifact": Path(where).name, "cycles_per_token": cycles, "products": str(realization.products),
-               "decay_tables": realization.decay_tables, "narrow": realization.narrow,
-               "parts": len(found), "failed": failed}
-        for key in cost.RESOURCES[family]:
-            estimate = sum(cost.resources(sample.inventory, family)[key] for sample in found)
-            measured = sum(sample.measured[key] for sample in found)
-            row[key] = {"estimate": round(estimate, 1), "yosys": measured,
-                        "error": round(estimate / measured - 1, 4) if measured else round(estimate, 1)}
-        result.append(row)
-    return result
+def design_errors(found: list[Sample], design: tuple, family: str) -> dict:
+    """Of the sum of an accelerator's samples."""
+    where, cycles, realization = design
+    row = {"artifact": Path(where).name, "cycles_per_token": cycles, "products": str(realization.products),
+           "decay_tables": realization.decay_tables, "narrow": realization.narrow, "parts": len(found)}
+    for key in cost.RESOURCES[family]:
+        estimate = sum(cost.resources(sample.inventory, family)[key] for sample in found)
+        measured = sum(sample.measured[key] for sample in found)
+        row[key] = {"estimate": round(estimate, 1), "yosys": measured,
+                    "error": round(estimate / measured - 1, 4) if measured else round(estimate, 1)}
+    return row
 
 
 def main(families: list[str]) -> None:
     for family in families or list(cost.FAMILIES):
-        found = {id(sample): sample for design in FITTED[family] for sample in samples(*design, family)[0].values()}
-        found = [*found.values(), *small(family)]
+        designs = {design: samples(*design, family) for design in FITTED[family]}
+        found = [*(sample for each in designs.values() for sample in each), *small(family)]
+        report(f"{family}, before", component_errors(found, family))
         entry = cost.COSTS["families"][family] = {"coefficients": fit(found, family)}
         entry |= {"fitted_components": len(found), "errors": component_errors(found, family),
-                  "fitted_designs": design_errors(FITTED[family], family), "held_out": design_errors(HELD_OUT[family], family)}
+                  "fitted_designs": [design_errors(each, design, family) for design, each in designs.items()],
+                  "held_out": [design_errors(samples(*design, family), design, family) for design in HELD_OUT[family]]}
         cost.COSTS["limits"] = LIMITS
         cost.COSTS["tool"] = found[0].measured["tool"]
-        report(family, entry)
+        report(family, entry["errors"])
+        print(entry["coefficients"])
+        for kind in ("fitted_designs", "held_out"):
+            for row in entry[kind]:
+                shown = "  ".join(f"{key} {row[key]['estimate']:.0f} / {row[key]['yosys']:.0f} ({row[key]['error']:+.1%})"
+                                  for key in cost.RESOURCES[family])
+                print(f"  {kind}: {row['artifact']} T = {row['cycles_per_token']} {row['products']}: {shown}")
         write_file(PATH, lambda path: path.write_text(json.dumps(cost.COSTS, indent=1) + "\n", encoding="utf-8"))
 
 
-def report(family: str, entry: dict) -> None:
-    print(family, entry["coefficients"])
-    for key, error in entry["errors"].items():
+def report(title: str, errors: dict) -> None:
+    print(title)
+    for key, error in errors.items():
         print(f"  {key:12} {error['components']:4} components  mean {error['mean']:6.1%}  largest {error['largest']:+7.1%}",
-              error["of"])
-    for kind in ("fitted_designs", "held_out"):
-        for row in entry[kind]:
-            shown = "  ".join(f"{key} {row[key]['estimate']:.0f} / {row[key]['yosys']:.0f} ({row[key]['error']:+.1%})"
-                              for key in cost.RESOURCES[family])
-            print(f"  {kind}: {row['artifact']} T = {row['cycles_per_token']} {row['products']}: {shown}",
-                  f"without {', '.join(row['failed'])}" if row["failed"] else "")
+              error["of"], flush=True)
 
 
 if __name__ == "__main__":

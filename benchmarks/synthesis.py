@@ -10,6 +10,7 @@ import re
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
 from hashlib import sha256
@@ -27,6 +28,8 @@ from rtl.plan.accelerator import Accelerator
 from rtl.plan.schedule import Schedule
 
 CACHE = Path("build/synthesis")
+TOGETHER = 16
+"""Texts of one run of Yosys."""
 
 FLOWS = {
     "xcup": ["scratchpad -set abc9.D 5000", "synth_xilinx -family xcup -flatten -noiopad -noclkbuf -top top"],
@@ -81,6 +84,18 @@ def synthesize(design: str | Elaboratable | Spec | Schedule, flow: str) -> dict:
     return _kept([verilog, flow, *FLOWS[flow], json.dumps(COUNTS[flow]), version("pyosys")], lambda: _synthesize(verilog, flow))
 
 
+def synthesize_apart(texts: Sequence[str], flow: str) -> list[dict]:
+    """Resources of several Verilog texts with a module `top` each, by one run of Yosys that keeps them apart: of a small one's
+    time nearly all goes into the beginning of a run."""
+    found: list[dict] = []
+    for start in range(0, len(texts), TOGETHER):
+        verilog = _side_by_side(texts[start:start + TOGETHER])
+        modules = _kept([verilog, flow, *FLOWS[flow], json.dumps(COUNTS[flow]), version("pyosys")],
+                        lambda verilog=verilog: _run(verilog, flow))
+        found += [modules[f"part{k}"] for k in range(len(modules) - 1)]
+    return found
+
+
 def by_module(schedule: Schedule, flow: str, workers: int | None = None) -> dict:
     """Resources of an accelerator, every block and piece between blocks synthesized alone; equal ones once. `modules` gives
     those of each, `total` their sum."""
@@ -110,11 +125,10 @@ def behind_pins(verilog: str) -> str:
     """`verilog` with its module `top` behind four pins: a shift register drives all inputs, and a rotating sum modulo 2 of all
     outputs drives the output pin, so that every path starts and ends in a flip-flop and nothing is optimized away."""
     body = re.search(r"^module top\(.*?^endmodule\n", verilog, re.MULTILINE | re.DOTALL)[0]
-    ports = re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\\\S+|\w+) ?;", body, re.MULTILINE)
     connections, width = [".clk(clk)"], Counter()
-    for direction, high, name in ports:
+    for direction, name, bits in _ports(body):
         if name != "clk":
-            bits, at = int(high or 0) + 1, width[direction]
+            at = width[direction]
             connections.append(f".{name} ({direction}s[{at + bits - 1}:{at}])")
             width[direction] += bits
     return re.sub(r"(?m)(?<=^module )top(?=\()", "inside", verilog) + f"""\
@@ -134,8 +148,7 @@ endmodule
 
 def _place_and_route(family: str, design, options: list[str], seeds: tuple[int, ...], mhz: float) -> dict:
     verilog, mhz = behind_pins(_verilog(design)), float(mhz)
-    package = f"yowasp-nextpnr-{family}"
-    common = [verilog, *FLOWS[family], *options, str(mhz), version("pyosys"), version(package)]
+    common = [verilog, *FLOWS[family], *options, str(mhz), *tools.packages(family)]
     runs = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -150,7 +163,7 @@ def _place_and_route(family: str, design, options: list[str], seeds: tuple[int, 
             runs[seed] = _kept([*common, str(seed)], lambda seed=seed: run(seed))
     rates = [run["mhz"] for run in runs.values()]
     return {"utilization": runs[seeds[0]]["utilization"], "mhz": {"least": min(rates), "best": max(rates)}, "runs": runs,
-            "options": options, "tools": [f"pyosys {version('pyosys')}", f"{package} {version(package)}"]}
+            "options": options, "tools": tools.packages(family)}
 
 
 def _nextpnr(family: str, folder: Path, options: list[str]) -> dict:
@@ -161,7 +174,7 @@ def _nextpnr(family: str, folder: Path, options: list[str]) -> dict:
     path = next(path["path"] for path in report["critical_paths"] if path["from"] == path["to"])  # within the clock
     return {
         "mhz": round(clock["achieved"], 2),
-        "utilization": {name: count for name, count in report["utilization"].items() if count["used"]},
+        "utilization": tools.utilization(report),
         "critical_path": [{"ns": step["delay"], "kind": step["type"], "net": step.get("net", ""), "to": step["to"]["cell"]}
                           for step in path if step["delay"]],
         "longest_paths": tools.longest_paths(report),
@@ -169,12 +182,45 @@ def _nextpnr(family: str, folder: Path, options: list[str]) -> dict:
     }
 
 
+def _side_by_side(texts: Sequence[str]) -> str:
+    """A module `top` with an instance of every text's, whose ports are its own."""
+    modules, instances, widths = [], [], Counter()
+    for k, text in enumerate(texts):
+        body = re.search(r"^module top\(.*?^endmodule\n", text, re.MULTILINE | re.DOTALL)[0]
+        connections = []
+        for direction, name, bits in _ports(body):
+            at = widths[direction]
+            connections.append(f".{name} ({direction}s[{at + bits - 1}:{at}])" if name != "clk" else ".clk(clk)")
+            widths[direction] += bits if name != "clk" else 0
+        instances.append(f"  part{k} p{k}({', '.join(connections)});")
+        named = re.sub(r"(?m)^module top(?=\()", f"(* keep_hierarchy *) module part{k}", text)
+        modules.append(named.replace(r"\top.", rf"\part{k}."))
+    head = f"module top(input clk, input [{widths['input'] - 1}:0] inputs, output [{widths['output'] - 1}:0] outputs);"
+    return "\n".join([head, *instances, "endmodule", *modules])
+
+
+def _ports(module: str) -> Iterator[tuple[str, str, int]]:
+    """Direction, name and bits of the ports of a module."""
+    for direction, high, name in re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\\\S+|\w+) ?;", module, re.MULTILINE):
+        yield direction, name, int(high or 0) + 1
+
+
 def _synthesize(verilog: str, flow: str) -> dict:
     start = time.monotonic()
+    return _run(verilog, flow)["top"] | {"seconds": round(time.monotonic() - start, 1)}
+
+
+def _run(verilog: str, flow: str) -> dict[str, dict]:
+    """Resources of every module that Yosys leaves."""
     with tempfile.TemporaryDirectory() as name:
         netlist = Path(name) / "top.json"
         _yosys(verilog, FLOWS[flow], netlist)
-        cells = json.loads(netlist.read_text(encoding="utf-8"))["modules"]["top"]["cells"].values()
+        modules = json.loads(netlist.read_text(encoding="utf-8"))["modules"]
+    return {name: _counted(module["cells"].values(), flow) for name, module in modules.items()
+            if not module["attributes"].get("blackbox")}
+
+
+def _counted(cells, flow: str) -> dict:
     memories = [cell["parameters"] for cell in cells if cell["type"] == "$mem_v2"]
     kinds = Counter(cell["type"] for cell in cells)
     del kinds["$scopeinfo"], kinds["$mem_v2"]
@@ -187,8 +233,7 @@ def _synthesize(verilog: str, flow: str) -> dict:
                        if fnmatchcase(kind, pattern)) for key, weights in counts.items()}
     if flow == "gates":
         result["memory_bits"] = sum(int(memory["SIZE"], 2) * int(memory["WIDTH"], 2) for memory in memories)
-    return result | {"cells": dict(kinds.most_common()), "seconds": round(time.monotonic() - start, 1),
-                     "tool": f"pyosys {version('pyosys')}"}
+    return result | {"cells": dict(kinds.most_common()), "tool": f"pyosys {version('pyosys')}"}
 
 
 def _yosys(verilog: str, commands: list[str], netlist: Path) -> None:
