@@ -5,7 +5,6 @@ from math import ceil
 
 import numpy as np
 
-from boards.zcu102.target import CLOCK_MHZ
 from emamba.artifact import Artifact
 from emamba.datasets import Dataset
 from emamba.datasets.baseline import Baseline, measure
@@ -22,7 +21,7 @@ from rtl.plan.schedule import MAX_CYCLES, Realization, Schedule, folded
 FOLDINGS = (1, 2, 5, 10, 20, 40, 80, 160, 320, 640, 1280)
 """T of the designs that are weighed against each other."""
 BOARD = "zcu102"
-"""What a model is weighed for, at its target's clock."""
+"""What a model is weighed for."""
 CLOSE = 0.02
 """Share of a figure that integers may cost before the verdict says so."""
 
@@ -125,7 +124,7 @@ def verdict(artifact: Artifact, figure: dict | None = None, *, cycles_per_token:
     """Of an artifact, with what `figure_part` or `agreement_part` gave, on BOARD at T."""
     at, board = at or estimator(artifact), DEVICES[BOARD]
     schedule, resources = at(board, cycles_per_token)
-    return {"figure": figure, "agreement": agreement, "rate": rate_part(schedule, CLOCK_MHZ),
+    return {"figure": figure, "agreement": agreement, "rate": rate_part(schedule, board.clock_mhz),
             "device": {"name": BOARD, "how": f"cost model fitted to {TOOL}", **shares(board, resources)},
             "fits": fits(artifact, at), "proven": proven(artifact)}
 

@@ -21,7 +21,7 @@ def small():
 
 
 def ultrascale(**limits) -> Device:
-    return Device("small", "xcup", {"lut": 10**6, "ff": 10**6, "dsp": 10**6, "bram36": 10**6} | limits)
+    return Device("small", "xcup", {"lut": 10**6, "ff": 10**6, "dsp": 10**6, "bram36": 10**6} | limits, 100.0)
 
 
 @pytest.mark.parametrize("shape", ["standard-sequence", "emamba-image"])

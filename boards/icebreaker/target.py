@@ -18,12 +18,13 @@ from boards.describe import describe, golden_frames
 from emamba.base.errors import DesignLimit, SettingError, ToolFailed
 from rtl.engine.machine import Machine
 from rtl.kit import tools
+from rtl.plan import devices
 from rtl.system.flash import FlashSystem
 from rtl.system.system import System
 
 BAUD = 1_000_000
 CRYSTAL_MHZ = 12.0
-CLOCK_MHZ = 28.125
+CLOCK_MHZ = devices.find("icebreaker").clock_mhz
 SLOWEST_MHZ, FASTEST_MHZ = 16.875, 33.0
 DIVIDED = 32
 """Of the PLL's oscillator, which runs at 533 to 1066 MHz."""

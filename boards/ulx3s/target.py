@@ -14,11 +14,12 @@ from amaranth_boards import ulx3s
 from boards.describe import describe, golden_frames
 from emamba.base.errors import DesignLimit, SettingError
 from rtl.kit import tools
+from rtl.plan import devices
 from rtl.system.serial import BYTES, SerialSystem
 from rtl.system.system import System
 
 BAUD = 1_000_000
-CLOCK_MHZ = 25.0
+CLOCK_MHZ = devices.find("ulx3s-85f").clock_mhz
 UNRUN = "no board was used"
 PLATFORMS = {"ulx3s-85f": (ulx3s.ULX3S_85F_Platform, "85k"), "ulx3s-45f": (ulx3s.ULX3S_45F_Platform, "45k"),
              "ulx3s-25f": (ulx3s.ULX3S_25F_Platform, "25k")}

@@ -20,6 +20,7 @@ from boards.zynqmp.presets import PRESETS
 from emamba.run.integer import IntegerModel
 from rtl.kit import emit
 from rtl.kit.emit import to_verilog
+from rtl.plan import devices
 from rtl.plan.accelerator import accelerator
 from rtl.plan.schedule import Schedule
 from rtl.system.system import System
@@ -27,8 +28,8 @@ from rtl.system.system import System
 from .platform import ZCU102Platform
 from .self_test import SelfTest
 
-CLOCK_MHZ = 125.0
 DEVICE = "zcu102"
+CLOCK_MHZ = devices.find(DEVICE).clock_mhz
 CLOCKS = {"clk74": 74.25, "clk125": 125.0, "clk300": 300.0}
 LEAST_CLOCK_MHZ = min(CLOCKS.values())
 SCRIPTS = (*(f"system/{name}" for name in bundle.SCRIPTS), "self_test.tcl", "out_of_context.tcl")

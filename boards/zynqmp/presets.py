@@ -16,12 +16,14 @@ Documents, in which every name below was looked up, of github.com/Xilinx/XilinxB
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from rtl.plan import devices
+
 
 @dataclass(frozen=True)
 class Preset:
     """`board` is the board part without its version; `connections` are Vivado's BOARD_CONNECTIONS, empty where there are none;
     `settings` of the processor hold over the board's preset; `fan` is the pin that enables the fan; with `kria`, `xmutil` loads
-    the design. `device` names one of `rtl.plan.devices`, None where its limits are not known; `clock_mhz` the default."""
+    the design. `device` names one of `rtl.plan.devices`, None where its limits are not known."""
 
     name: str
     title: str
@@ -32,7 +34,11 @@ class Preset:
     fan: str = ""
     kria: bool = False
     device: str | None = None
-    clock_mhz: float = 100.0
+
+    @property
+    def clock_mhz(self) -> float:
+        """Where nothing else is asked."""
+        return devices.find(self.device).clock_mhz if self.device else 100.0
 
 
 PRESETS = {preset.name: preset for preset in (

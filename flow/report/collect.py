@@ -26,7 +26,7 @@ from rtl.plan.planner import CYCLES_PER_TOKEN
 from rtl.plan.schedule import Schedule
 
 from ..executors import make_executor
-from ..verdict import CLOCKS, FOLDINGS, Estimator, baseline_of, estimator, figure_part, shares, verdict
+from ..verdict import FOLDINGS, Estimator, baseline_of, estimator, figure_part, shares, verdict
 from ..verdict import lines as verdict_lines
 from . import profiling
 from .answers import answers_part, interval, training_part
@@ -160,9 +160,10 @@ def _resources(at: Estimator, cycles: int, smallest: dict[str, int | None]) -> d
         devices[device.name] = shares(device, at(device, cycles)[1])
         if period := smallest[device.name]:
             schedule, found = at(device, period)
-            clock = CLOCKS[device.family]
-            least[device.name] = {"cycles_per_token": period, "clock_mhz": clock, "multipliers": schedule.multipliers,
-                                  "frames_per_second": clock * 1e6 / schedule.cycles_per_frame, "shares": shares(device, found)}
+            frames = device.clock_mhz * 1e6 / schedule.cycles_per_frame
+            least[device.name] = {
+                "cycles_per_token": period, "clock_mhz": device.clock_mhz, "multipliers": schedule.multipliers,
+                "frames_per_second": frames, "shares": shares(device, found)}
     return {"how": f"estimates by the cost model fitted to {TOOL}; no vendor's tool was run", "cycles_per_token": cycles,
             "devices": devices, "smallest": least, "hopeless": [name for name, period in smallest.items() if not period]}
 

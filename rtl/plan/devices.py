@@ -7,28 +7,29 @@ from emamba.base.errors import SettingError
 
 @dataclass(frozen=True)
 class Device:
-    """`limits` of the resources that `rtl.plan.cost.estimate` counts for the family."""
+    """`limits` of the resources that `rtl.plan.cost.estimate` counts for the family; `clock_mhz` where nothing else is asked."""
 
     name: str
     family: str
     limits: dict[str, int]
+    clock_mhz: float
 
 
-def _ultrascale(name: str, lut: int, ff: int, dsp: int, bram36: int) -> Device:
-    return Device(name, "xcup", {"lut": lut, "ff": ff, "dsp": dsp, "bram36": bram36})
+def _ultrascale(name: str, lut: int, ff: int, dsp: int, bram36: int, clock_mhz: float) -> Device:
+    return Device(name, "xcup", {"lut": lut, "ff": ff, "dsp": dsp, "bram36": bram36}, clock_mhz)
 
 
-def _lattice(name: str, family: str, lut: int, dsp: int, ebr: int) -> Device:
-    return Device(name, family, {"lut": lut, "ff": lut, "dsp": dsp, "ebr": ebr})
+def _lattice(name: str, family: str, lut: int, dsp: int, ebr: int, clock_mhz: float) -> Device:
+    return Device(name, family, {"lut": lut, "ff": lut, "dsp": dsp, "ebr": ebr}, clock_mhz)
 
 
 DEVICES = {device.name: device for device in (
-    _ultrascale("zcu102", 274_080, 548_160, 2_520, 912),
-    _ultrascale("kv260", 117_120, 234_240, 1_248, 144),
-    _lattice("ulx3s-85f", "ecp5", 83_640, 156, 208),
-    _lattice("ulx3s-45f", "ecp5", 43_848, 72, 108),
-    _lattice("ulx3s-25f", "ecp5", 24_288, 28, 56),
-    _lattice("icebreaker", "ice40", 5_280, 8, 30),
+    _ultrascale("zcu102", 274_080, 548_160, 2_520, 912, 125),
+    _ultrascale("kv260", 117_120, 234_240, 1_248, 144, 100),
+    _lattice("ulx3s-85f", "ecp5", 83_640, 156, 208, 25),
+    _lattice("ulx3s-45f", "ecp5", 43_848, 72, 108, 25),
+    _lattice("ulx3s-25f", "ecp5", 24_288, 28, 56, 25),
+    _lattice("icebreaker", "ice40", 5_280, 8, 30, 28.125),
 )}
 
 
