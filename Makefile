@@ -22,7 +22,7 @@ demo: setup
 	$(PYTHON_BIN) demo.py
 
 test: setup
-	$(PYTHON_BIN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests sim
+	$(PYTHON_BIN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not quick_only" tests sim
 
 quick: lint
 	$(PYTHON_BIN) -m pytest -q -n 2 -m quick $$(grep -l 'mark\.quick' tests/test_*.py)

@@ -23,6 +23,7 @@ from sim.bench import bench, random_tokens
 
 
 @pytest.mark.quick
+@pytest.mark.quick_only
 @pytest.mark.parametrize("name", cases.FIRST)
 def test_block(name):
     block = cases.BLOCKS[name]()
