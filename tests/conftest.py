@@ -1,6 +1,10 @@
-"""The order of the files, and what several of them use."""
+"""The order of the files, and what holds for all of them."""
+
+import os
 
 import pytest
+
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # before NumPy comes: each process has one core
 
 from emamba.base import progress
 
@@ -8,17 +12,6 @@ from emamba.base import progress
 def pytest_collection_modifyitems(items):
     """Slow files first, so that no process is alone with one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """Tiny tensors of torch: threads only cost."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True, scope="session")

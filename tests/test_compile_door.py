@@ -17,7 +17,6 @@ from emamba.training.network import Network
 CONFIG = ModelConfig(input="sequence", features=2, length=3, d_model=4, dt_rank=1, d_state=2, blocks=1, task="regression",
                      outputs=2)
 SETTINGS = "settings are a QuantizeConfig or a table such as {'residual_bits': 8}, not of the type"
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

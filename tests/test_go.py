@@ -38,7 +38,6 @@ def words(tmp_path):
             "--log", str(tmp_path / "log")]
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_stages_are_done_once(words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("flow.build.to_verilog", lambda *_, **__: "module top();\nendmodule\n")
     assert cli.main(words) == 0

@@ -37,7 +37,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SAVED = sorted(path.name for path in CHECKPOINTS.iterdir())
 LENGTH = 9
 ENDINGS = ".safetensors, .npz, .bin, .pt, .pth, .ckpt"
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 
 
 def refuses(sentence: str):

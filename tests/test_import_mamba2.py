@@ -22,8 +22,6 @@ from emamba.run.integer import IntegerModel
 from emamba.run.reference import Reference
 from sim.executor import RtlExecutor
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 LENGTH = 9
 MIXER = "backbone.layers.0.mixer"

@@ -14,8 +14,6 @@ from emamba.importers import own as layouts
 from emamba.importers.translate import translate
 from flow import cli
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LENGTH = 9
 FILE = '''
 from emamba.importers import layout

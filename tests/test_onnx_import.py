@@ -279,7 +279,6 @@ class Block(nn.Module):
         return self.head(self.last(x).mean(1))
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_a_module_that_torch_exports(tmp_path):
     torch.manual_seed(0)
     module, x = Block().eval(), torch.randn(2, 7, 3)
@@ -314,7 +313,6 @@ class Attends(nn.Module):
         return self.out(y.transpose(1, 2).reshape(batch, length, width))
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("by_hand", [False, True])
 @pytest.mark.parametrize("causal", [False, True])
 def test_attention_that_torch_exports(causal, by_hand, tmp_path):
@@ -345,7 +343,6 @@ class Pictures(nn.Module):
         return self.head(x.flatten(2).transpose(1, 2).mean(1))
 
 
-@pytest.mark.usefixtures("one_thread")
 def test_pictures_that_torch_exports(tmp_path):
     """Pixels are the tokens, row by row."""
     torch.manual_seed(0)

@@ -181,7 +181,6 @@ def test_a_token_beyond_the_vocabulary_is_refused(arrays, tmp_path):
         array[place] = 0
 
 
-@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("task, outputs", [("classification", 2), ("regression", 1)])
 def test_targets_of_every_token(arrays, tmp_path, task, outputs):
     """Whether the running sum of a sequence is above 0, or that sum."""

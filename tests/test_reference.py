@@ -27,7 +27,6 @@ INPUTS = {
 }
 FORMS, NORMS = ("emamba", "standard"), ("range", "layer", "rms", "none")
 POOLS, RESIDUALS = ("mean", "last", "none"), (True, False)
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def make(kind: str, **changes) -> tuple[ModelConfig, Network, dict[str, np.ndarray]]:

@@ -34,7 +34,7 @@ from rtl.plan.schedule import REALIZATION, fold
 from sim.models import random_artifact
 
 MODELS = Path("models")
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
+pytestmark = pytest.mark.slow
 TINY = {"d_model": 2, "expand": 1, "d_state": 1, "dt_rank": 1, "blocks": 1}
 CYCLES = "8"
 EVERY = ["--products", "multipliers", "--decays", "segments", "--activations", "segments", "--cycles-per-token", CYCLES]

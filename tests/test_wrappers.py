@@ -23,7 +23,6 @@ from emamba.importers.translate import translate
 from emamba.quantization.quantize import read_checkpoint
 from emamba.training.network import Network
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 LENGTH = 9
 UNTIED = Settings(tie_embeddings=False)
 STATE = dict(randomize(LanguageModel(UNTIED)).state_dict())
