@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 ONLY = {"icarus": r"full_speed|random_stalls/.*rates=1|reset_in_traffic/.*rates=1"}
 """One test of each kind: Icarus takes ten times as long as Verilator, and runs all tests of every block."""
-CASES = [("emamba-layer-norm", Schedule, 19), ("standard-rms-norm", Schedule, 18), ("standard-one-channel", Schedule, 2),
+CASES = [("emamba-layer-norm", Schedule, 19), ("standard-rms-norm", Schedule, 18),
          ("emamba-per-token", Schedule, 9, Realization(registers=True)), ("emamba-per-token", EngineSchedule, Machine(5))]
 
 

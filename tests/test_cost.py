@@ -75,8 +75,9 @@ def test_loadable_memories():
     makes = [make for parts in Loads(schedule, artifact_of()).memories.values() for make in parts.values()]
     memories = [make() for make in makes]
     assert {memory.count == 1 for memory in memories} == {False, True}
-    for make, memory in zip(makes, memories, strict=True):
-        verilog, made = to_verilog(memory), tally(make)
+    texts = parts(to_verilog(Together({f"b{k}": memory for k, memory in enumerate(memories)})))
+    for k, (make, memory) in enumerate(zip(makes, memories, strict=True)):
+        verilog, made = texts[f"b{k}"], tally(make)
         found = [(int(high) + 1) * (int(last) + 1) for high, last in re.findall(r"reg \[(\d+):0\] \S+ \[(\d+):0\];", verilog)]
         assert sum(found) == sum(words * bits * count for (words, bits, _), count in made.rams.items())
         assert made.registers == memory.lanes * memory.element.bits * (1 if found else 2)
