@@ -13,12 +13,15 @@ from optuna.trial import TrialState
 
 from emamba import datasets
 from emamba.artifact import load
-from emamba.base.errors import EmambaError
+from emamba.base.errors import DesignLimit, EmambaError
 from emamba.config import load_toml
 from emamba.training import loop as training
 from flow import cli
 from flow.search import search, trials, workers
-from flow.search.space import Space
+from flow.search.space import HardwareConfig, Space
+from rtl.engine.machine import Machine
+from rtl.engine.schedule import EngineSchedule
+from sim.models import random_artifact
 from tests.test_training import make_data
 
 TINY = """
@@ -103,6 +106,20 @@ def test_what_a_search_leaves(begin, made, tmp_path, capsys):
     assert record["figures"]["validate"] == record["figures"]["test"]  # the test part was not looked at
 
 
+def test_approximations_share_a_training(begin, monkeypatch):
+    """Points that differ in the quantization alone are trained once, in the first one's folder, and measured each; for an
+    engine."""
+    text = TINY[:TINY.index("[space.model]")].replace("cycles_per_token = 40", 'organization = "engine"')
+    trained, original = [], trials.train
+    monkeypatch.setattr(trials, "train", lambda *arguments, **options: (trained.append(arguments[1]),
+                                                                        original(*arguments, **options)))
+    study = search.run(begin(f"{text}[space.quantize]\nsilu_segments = [2, 17]\n"), trials=2)
+    first, second = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+    assert [path.name for path in trained] == ["0"] and first.user_attrs["error"] != second.user_attrs["error"]
+    assert first.user_attrs["curve"] == second.user_attrs["curve"]
+    assert {path.name for path in begin().folder(second).iterdir()} == set(trials.CHECKPOINT)
+
+
 def test_same_seed_same_trials(begin, tmp_path):
     one = search.run(begin(), trials=1)
     (tmp_path / "run").rename(tmp_path / "other")
@@ -180,6 +197,17 @@ def test_a_device_that_is_too_small(begin):
     with pytest.raises(EmambaError, match=r"icebreaker is too small: at \d+ cycles per token the design takes an estimated \d+% "
                                           "of its scarcest resource, more than 10%"):
         search.run(begin(text), trials=1)
+
+
+def test_costs_of_an_engine():
+    """Its own cycles; the load is of memories that are counted; a device that is too small is refused."""
+    artifact = random_artifact("emamba-odd")
+    engine = EngineSchedule(artifact, Machine(4))
+    known = trials.hardware_costs(artifact, HardwareConfig(organization="engine", lanes=4))
+    assert known["cycles"] == engine.cycles_per_frame and known["cycles_per_token"] == engine.period
+    assert known["load"] == max(sum(engine.memories().values()) / 36_864 / 912, 4 / 2520)
+    with pytest.raises(DesignLimit, match="icebreaker is too small: an engine of 8 lanes takes 100% of its block RAM or mult"):
+        trials.hardware_costs(artifact, HardwareConfig(device="icebreaker", organization="engine"))
 
 
 def test_hopeless(begin):

@@ -16,6 +16,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from emamba.base.errors import SettingError
 from emamba.config import Config, ModelConfig, QuantizeConfig, Recipe, TrainConfig, validate
+from rtl.engine.machine import MOST_LANES
 from rtl.plan.planner import CYCLES_PER_TOKEN, FILL
 
 Objective = Literal["error", "multiplies", "cycles", "load"]
@@ -54,12 +55,16 @@ class SearchConfig(Config):
 
 
 class HardwareConfig(Config):
-    """What `cycles` and `load` of a point are: `cycles` a frame in the fastest design that `device` holds, filled up to `fill`;
-    `load`, the share of the device's scarcest resource at `cycles_per_token`. Both by the cost model of `rtl.plan.cost`."""
+    """What `cycles` and `load` of a point are. Of a pipeline: `cycles` a frame in the fastest design that `device` holds, filled
+    up to `fill`; `load`, the share of the device's scarcest resource at `cycles_per_token`; both by the cost model of
+    `rtl.plan.cost`. Of an engine: `cycles` a frame with `lanes`; `load`, the larger share of the device's block RAM and of its
+    multipliers, since of lookup tables there is no estimate."""
 
     device: str = "zcu102"
     fill: float = Field(FILL, gt=0, le=1)
+    organization: Literal["pipeline", "engine"] = "pipeline"
     cycles_per_token: int = Field(CYCLES_PER_TOKEN, ge=1)
+    lanes: int = Field(8, ge=1, le=MOST_LANES)
 
 
 def _number(value: Any) -> int | float:

@@ -4,9 +4,11 @@ A trial first learns its costs, from weights that are not trained; one that brea
 All of this is our choice. docs/search.md says how to use it.
 """
 
+import shutil
 from bisect import bisect_left
 from dataclasses import replace
-from math import isfinite
+from functools import partial
+from math import isfinite, prod
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +24,23 @@ from emamba.datasets import Dataset
 from emamba.datasets.metrics import error_of, figures
 from emamba.datasets.recordings import whole_recordings
 from emamba.datasets.tokens import executor_tokens
+from emamba.io.files import write_file
 from emamba.quantization.quantize import quantize, read_checkpoint
 from emamba.run.executors import make_executor, predict
 from emamba.training.loop import Scaling, train
 from emamba.training.network import Network
-from rtl.plan.devices import find
+from rtl.engine.machine import Machine
+from rtl.engine.schedule import EngineSchedule
+from rtl.plan.cost import FAMILIES
+from rtl.plan.devices import Device, find
 from rtl.plan.planner import Request, at
 from rtl.plan.schedule import MAX_CYCLES, Schedule
 
-from .space import Point, Space
+from .space import HardwareConfig, Point, Space
 from .study import Refused, Search
 
+CHECKPOINT = ("checkpoint.safetensors", "checkpoint.json")
+"""Files of a training; with the last one it is whole."""
 SAMPLE = 64
 """Sequences by which the weights that are not trained are calibrated, for the costs."""
 
@@ -68,10 +76,25 @@ class Bench:
                                   "higher cost")
 
         folder = self.search.folder(trial)
-        if not (folder / "checkpoint.json").exists():
+        if not ((folder / CHECKPOINT[-1]).exists() or self._shares(study, trial, point, folder)):
             train(recipe, folder, progress=False, threads=1, data=self.data, watch=watch)
         error = self._error(trial, folder, recipe, settings)
         return costs | {"error": error}
+
+    def _shares(self, study: optuna.Study, trial: Trial, point: Point, folder: Path) -> bool:
+        """Takes over the checkpoint of a trial whose point has the same model and training, if one is there."""
+        def trained(values: Point) -> Point:
+            return {name: value for name, value in values.items() if not name.startswith("quantize.")}
+
+        for other in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            source = self.search.folder(other)
+            if trained(other.params) == trained(point) and (source / CHECKPOINT[-1]).exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                for name in CHECKPOINT:
+                    write_file(folder / name, partial(shutil.copyfile, source / name))
+                trial.set_user_attr("curve", other.user_attrs["curve"])
+                return True
+        return False
 
     def _costs(self, trial: Trial, point: Point) -> tuple[Recipe, QuantizeConfig, dict[str, float]]:
         space = self.search.space
@@ -150,15 +173,32 @@ def point_costs(space: Space, recipe: Recipe, settings: QuantizeConfig, data: Da
     weights = {name: value.numpy() for name, value in model.state_dict().items()}
     artifact = quantize("costs", recipe.model, weights, Codec(mean, std, scaling.scale, scaling.offset),
                         executor_tokens(data.x_train[:SAMPLE], recipe.model), settings)
-    hardware = space.hardware
-    request = Request(device=find(hardware.device), fill=hardware.fill)
+    return {"parameters": sum(value.size for value in weights.values()), **hardware_costs(artifact, space.hardware)}
+
+
+def hardware_costs(artifact: Artifact, hardware: HardwareConfig) -> dict[str, float]:
+    """What `HardwareConfig` says, and multiplies a frame."""
+    device = find(hardware.device)
+    if hardware.organization == "engine":
+        engine = EngineSchedule(artifact, Machine(hardware.lanes))
+        load = engine_load(engine, device)
+        if load > hardware.fill:
+            raise DesignLimit(f"{device.name} is too small: an engine of {hardware.lanes} lanes takes {load:.0%} of its block "
+                              f"RAM or multipliers, more than {hardware.fill:.0%}")
+        return {"multiplies": engine.multiplies_per_frame, "cycles": engine.cycles_per_frame, "cycles_per_token": engine.period,
+                "load": load}
+    request = Request(device=device, fill=hardware.fill)
     schedule = fastest(artifact, request)
-    return {
-        "parameters": sum(value.size for value in weights.values()),
-        "multiplies": Schedule(artifact, hardware.cycles_per_token).multiplies_per_frame,
-        "cycles": schedule.cycles_per_frame, "cycles_per_token": schedule.period,
-        "load": at(artifact, hardware.cycles_per_token, request).load,
-    }
+    return {"multiplies": Schedule(artifact, hardware.cycles_per_token).multiplies_per_frame,
+            "cycles": schedule.cycles_per_frame, "cycles_per_token": schedule.period,
+            "load": at(artifact, hardware.cycles_per_token, request).load}
+
+
+def engine_load(engine: EngineSchedule, device: Device) -> float:
+    """The larger share of a device's block RAM, by bits, and of its multipliers, one a lane."""
+    rules = FAMILIES[device.family]
+    blocks = sum(engine.memories().values()) / prod(rules.shapes[0]) * rules.block_share
+    return max(blocks / device.limits[rules.block], engine.multipliers / device.limits["dsp"])
 
 
 def fastest(artifact: Artifact, request: Request) -> Schedule:
