@@ -16,9 +16,10 @@ from rtl.kit import emit
 from rtl.kit.datapath import Products
 from rtl.plan.schedule import Schedule
 
-from . import layout
+from . import openroad
 from .check.equivalence import Check, check
 from .check.gates import verilog_models
+from .layout.flow import lay_out
 from .measure.sizing import implement
 from .measure.timing import IO_SHARE
 from .netlist.memories import LEAST_WORDS, Plan, Ram, find_memories, plan, why_none, with_macros
@@ -40,14 +41,15 @@ NOTES = [
 ]
 
 
-def for_pdk(pdk: Pdk, prove: bool = False) -> SimpleNamespace:
-    """The target for a process. With `prove`, its netlist is proven equivalent to its Verilog."""
+def for_pdk(pdk: Pdk, prove: bool = False, block: str | None = None) -> SimpleNamespace:
+    """The target for a process. With `prove`, its netlist is proven equivalent to its Verilog; with `block`, a block's name or an
+    empty one for the largest that fits, that is laid out."""
     return SimpleNamespace(CLOCK_MHZ=pdk.clock_mhz, LEAST_CLOCK_MHZ=0.0, DEVICE=None, PRODUCTS=PRODUCTS, UNRUN=UNRUN,
-                           write=partial(write, pdk=pdk, prove=prove), run=partial(layout.run, pdk=pdk))
+                           write=partial(write, pdk=pdk, prove=prove, block=block), run=partial(openroad.run, pdk=pdk))
 
 
-def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = None, prove: bool = False
-          ) -> tuple[dict, list[str]]:
+def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = None, prove: bool = False,
+          block: str | None = None) -> tuple[dict, list[str]]:
     """Writes the target's files; returns resources and notes for the report."""
     top = verilog(schedule)
     memories = find_memories(top, {name.replace(".", "_"): block for name, block in schedule.blocks.items()})
@@ -73,7 +75,7 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     if placed:
         (folder / "top_macros.v").write_text(with_macros(top, pdk, clock_mhz), encoding="utf-8")
     facts |= {"pdk": pdk, "clock_mhz": clock_mhz, "area": area["total"], "utilization": CORE_UTILIZATION, "corners": corners,
-              "nickname": layout.DESIGN, "order": order, "netlist_first": " ".join(layout.netlist_first("$PWD")),
+              "nickname": openroad.DESIGN, "order": order, "netlist_first": " ".join(openroad.netlist_first("$PWD")),
               **_macro_facts(placed, pdk)}
     _render("README.txt", folder, facts)
     if pdk.flows.openroad:
@@ -88,6 +90,9 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
         proofs = list(check(top, netlist))
         resources["proofs"] = [asdict(proof) for proof in proofs]
         notes.insert(1, proven(proofs))
+    if block is not None:
+        resources["layout"], lines = lay_out(netlist, pdk, clock_mhz, folder / "layout", block or None)
+        notes[notes.index(UNRUN):notes.index(UNRUN)] = lines
     return resources, notes
 
 

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from amaranth.hdl import Elaboratable
 
 from asic import target as asic
+from asic.layout.block import MOST_CELLS
 from asic.netlist import pdk as pdks
 from boards.describe import describe, golden_frames
 from boards.icebreaker import target as icebreaker
@@ -157,6 +158,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pdk-data", type=Path, metavar="FOLDER", help="where the process' libraries are (default: $EMAMBA_PDK)")
     parser.add_argument("--prove", action="store_true", help="with --pdk: proves that the netlist does what the Verilog says, in "
                         "minutes")
+    parser.add_argument("--layout", nargs="?", const="", metavar="BLOCK", help="with --pdk: places, routes and checks a block "
+                        f"of the chip, to GDS (default: the largest of at most {MOST_CELLS:,} cells)")
     parser.add_argument("--clock-mhz", **real(above=0),
                         metavar="C", help="clock of --frames-per-second and of the timing constraints "
                         "(default: " + ", ".join(f"{target.CLOCK_MHZ:g} for {name}" for name, target in TARGETS.items()
@@ -195,9 +198,9 @@ def build(options: argparse.Namespace) -> int:
     if options.pdk:
         if target is not asic:
             raise SettingError(f"--pdk is for the target asic, not for {options.target}")
-        target = asic.for_pdk(pdks.find(options.pdk, options.pdk_data), options.prove)
-    elif options.prove:
-        raise SettingError("--prove is of a netlist: name the process with --pdk")
+        target = asic.for_pdk(pdks.find(options.pdk, options.pdk_data), options.prove, options.layout)
+    elif options.prove or options.layout is not None:
+        raise SettingError(f"--{'prove' if options.prove else 'layout'} is of a netlist: name the process with --pdk")
     if options.device and hasattr(target, "on"):
         target = target.on(options.device)
     elif options.device and options.target in BOARDS and options.device != options.target:

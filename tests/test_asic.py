@@ -12,7 +12,7 @@ import pytest
 from programs import need
 from test_zcu102 import SMALL
 
-from asic import layout, target
+from asic import openroad, target
 from asic.check import equivalence, gates
 from asic.measure import chip, timing
 from asic.netlist import mapping, memories, pdk
@@ -304,7 +304,7 @@ def test_layout(tmp_path, monkeypatch, capsys):
     place.mkdir()
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("FLOW_HOME", raising=False)
-    assert layout.run(place, tiny) == [] and "OpenROAD is not on PATH: " in capsys.readouterr().out
+    assert openroad.run(place, tiny) == [] and "OpenROAD is not on PATH: " in capsys.readouterr().out
 
     def command(name, body=""):
         (tmp_path / name).write_text(f"#!/bin/sh\necho $WORK_HOME $@ > {place}/call\n{body}")
@@ -314,24 +314,24 @@ def test_layout(tmp_path, monkeypatch, capsys):
         return f"/bin/mkdir -p {(place / path).parent}\n: > {place / path}\n"
 
     command("openroad")
-    assert layout.run(place, tiny)[0].startswith("place and route: not run here; OpenROAD is on PATH, but neither LibreLane")
+    assert openroad.run(place, tiny)[0].startswith("place and route: not run here; OpenROAD is on PATH, but neither LibreLane")
     monkeypatch.setenv("FLOW_HOME", "/flow")
     command("make", gds("layout/results/nangate45/emamba/base/6_final.gds"))
-    note, = layout.run(place, tiny)
+    note, = openroad.run(place, tiny)
     assert note == "place and route: layout/results/nangate45/emamba/base/6_final.gds; the flow's own reports are beside it"
     assert (place / "call").read_text() == f"{place}/layout --file=/flow/Makefile DESIGN_CONFIG={place}/config.mk\n"
     command("librelane", gds("layout/gds/top.gds"))
-    assert layout.run(place, other) == ["place and route: layout/gds/top.gds; the flow's own reports are beside it"]
+    assert openroad.run(place, other) == ["place and route: layout/gds/top.gds; the flow's own reports are beside it"]
     assert (place / "call").read_text() == (
         f"--pdk gf180mcuD --scl gf180mcu_fd_sc_mcu7t5v0 --save-views-to {place}/layout --skip Yosys.Synthesis "
         f"--initial-state-element-override nl={place}/netlist.v config.yaml\n")
     command("make", "exit 2\n")
     with pytest.raises(EmambaError, match=r"make ended with status 2: see .*layout\.log"):
-        layout.run(place, tiny)
+        openroad.run(place, tiny)
     command("librelane")
     (place / "layout" / "gds" / "top.gds").unlink()
     with pytest.raises(EmambaError, match=r"librelane left no .*top\.gds: see .*layout\.log"):
-        layout.run(place, other)
+        openroad.run(place, other)
 
 
 def test_parse():
@@ -489,7 +489,7 @@ def test_files_of_a_process(tmp_path, monkeypatch):
     odd = pdk.find(str(TINY)).model_copy(update={"data": tmp_path / "my $(touch planted)"})
     with pytest.raises(EmambaError, match="has characters that Make or Tcl take for their own"):
         pdk.check_plain(odd)
-    assert layout.run(tmp_path / "a b", odd) == []
+    assert openroad.run(tmp_path / "a b", odd) == []
 
 
 def test_refused_options(tmp_path, capsys, monkeypatch):

@@ -51,5 +51,5 @@ say ".venv gets the Python packages of hashes.txt, 500 MB, and torch, 200 MB to 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 pip() { .venv/bin/python -m pip "$@" -q --disable-pip-version-check; }
 pip install --require-hashes --no-deps -r hashes.txt
-pip install --no-build-isolation -c constraints.txt -e '.[train,data,search,synthesis,onnx,test,docs]'  # adds torch
+pip install --no-build-isolation -c constraints.txt -e '.[train,data,search,synthesis,asic,onnx,test,docs]'  # adds torch
 touch .venv/ready

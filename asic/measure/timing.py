@@ -24,12 +24,13 @@ set sta_crpr_enabled 0
 read_liberty cells.lib
 {macros}
 read_verilog netlist.v
-link_design top
+link_design {top}
 create_clock -name clk -period {period} [get_ports clk]
-set_input_delay {delay} -clock clk [get_ports {{rst i__payload* i__valid o__ready}}]
-set_output_delay {delay} -clock clk [get_ports {{o__payload* o__valid i__ready}}]
-set_driving_cell -lib_cell {driver} [get_ports {{i__payload* i__valid o__ready}}]
-set_load {load} [get_ports {{o__payload* o__valid i__ready}}]
+set_input_delay {delay} -clock clk [get_ports {{rst {inputs}}}]
+set_output_delay {delay} -clock clk [get_ports {{{outputs}}}]
+set_driving_cell -lib_cell {driver} [get_ports {{{inputs}}}]
+set_load {load} [get_ports {{{outputs}}}]
+{routed}
 puts "== setup"
 report_checks -path_delay max -format full -group_count {longest} -to [all_registers -edge_triggered -data_pins]
 puts "== hold"
@@ -55,11 +56,18 @@ def available() -> bool:
     return shutil.which("sta") is not None
 
 
-def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
+ROUTED = """\
+read_spef -quiet wires.spef
+set_propagated_clock [get_clocks clk]
+"""
+
+
+def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float, spef: str = "") -> dict:
     """Slacks in ns, the clock in MHz that setup allows, the ends of the paths that limit setup and hold, the worst path between
     flip-flops, the longest such paths by their registers, and the worst slack by block.
 
-    Clock and reset arrive everywhere at once, as through trees that placement adds; wires are capacitance at the inputs.
+    Clock and reset arrive everywhere at once, as through trees that placement adds; wires are capacitance at the inputs. With
+    `spef`, wires are what it says, and clock and reset take their way through what the netlist has.
     A latch that opens before its data arrive has no slack of its own: what it borrows is taken from the paths after it.
     Clock pessimism is not removed: an ideal clock has none, yet OpenSTA of 2019 removes some.
     """
@@ -74,12 +82,18 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float) -> dict:
     period = 1e-6 / clock_mhz / library.seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        library.write(folder / "cells.lib")
+        library.write(folder / "cells.lib", wired=not spef)
+        (folder / "wires.spef").write_text(spef, encoding="utf-8")
         for name in netlist.macros:
             library.cells[name].library.write(folder / f"{name}.lib", name)
         (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
         parts = {"macros": "\n".join(f"read_liberty {name}.lib" for name in netlist.macros),
                  "halves": HALVES.format(endpoints=ENDPOINTS) if netlist.macros else ""}
+        ports = netlist.top.netlist["ports"]
+        inputs, outputs = ([name + "*" * (len(row["bits"]) > 1) for name, row in ports.items() if row["direction"] == way
+                            and name not in ("clk", "rst")] for way in ("input", "output"))
+        parts |= {"top": netlist.top.name, "inputs": " ".join(inputs), "outputs": " ".join(outputs),
+                  "routed": ROUTED if spef else ""}
         parts |= {"longest": str(LONGEST), "endpoints": str(ENDPOINTS), "period": f"{period:.6g}",
                   "delay": f"{IO_SHARE * period:.6g}", "driver": pdk.drivers.input,
                   "load": f"{pdk.load_ff * 1e-15 / library.farads:.6g}"}

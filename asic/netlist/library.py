@@ -109,20 +109,21 @@ class Library:
             raise InputError(f"the library {self.name} has no inverter; keep one in the PDK's description")
         return min(found, key=lambda cell: cell.area)
 
-    def write(self, path: Path, name: str = "emamba") -> None:
-        """Writes one Liberty file of the kept cells without macros; an input's capacitance includes the wire to it."""
+    def write(self, path: Path, name: str = "emamba", wired: bool = True) -> None:
+        """Writes one Liberty file of the kept cells without macros; an input's capacitance includes the wire to it if `wired`."""
+        wire = self.wire if wired else 0.0
         header = Group("library", [name], [a for a in self.header.attributes], [
             *(group for group in self.header.groups if group.kind in ("operating_conditions", "type")), *self.templates.values(),
-            *(self._with_leakage(cell) for cell in self.cells.values() if cell.library is self)])
+            *(self._with_leakage(cell, wire) for cell in self.cells.values() if cell.library is self)])
         path.write_text("\n".join(header.lines()) + "\n", encoding="utf-8")
 
-    def _with_leakage(self, cell: Cell) -> Group:
+    def _with_leakage(self, cell: Cell, wire: float) -> Group:
         attributes = [a for a in cell.group.attributes if a[0] != "cell_leakage_power"]
-        groups = [self._loaded(group) if group.kind in ("pin", "bus") else group for group in cell.group.groups]
+        groups = [self._loaded(group, wire) if group.kind in ("pin", "bus") else group for group in cell.group.groups]
         return Group("cell", [cell.name], [*attributes, ("cell_leakage_power", f"{cell.leakage / self.watts:.6g}")], groups)
 
-    def _loaded(self, pin: Group) -> Group:
-        attributes = [(key, f"{float(value) + self.wire / self.farads:.6g}") if key in CAPACITANCES else (key, value)
+    def _loaded(self, pin: Group, wire: float) -> Group:
+        attributes = [(key, f"{float(value) + wire / self.farads:.6g}") if key in CAPACITANCES else (key, value)
                       for key, value in pin.attributes]
         return Group(pin.kind, pin.arguments, attributes if pin.get("direction") == "input" else pin.attributes,
                      [group for group in pin.groups if group.kind != "internal_power" or from_supply(group)])

@@ -107,6 +107,27 @@ class Flows(Strict):
     librelane: Annotated[list[Label], Field(min_length=2, max_length=2)] | None = None
 
 
+class Layout(Strict):
+    """What a layout takes. Files: technology and cells in LEF, the cells' GDS and their netlist in CDL, and decks of KLayout, of
+    which a layout can do without the last four. `metals` from that of the cells' pins to that of the supplies' straps; `fill`
+    are cells without function; `streams` gives each layer its number in GDS, whose pins and labels have other data types."""
+
+    technology: File
+    cells: File
+    gds: File | None = None
+    cdl: File | None = None
+    drc: File | None = None
+    lvs: File | None = None
+    metals: Annotated[list[Word], Field(min_length=4)]
+    fill: Annotated[list[Word], Field(min_length=1)]
+    power: Word
+    ground: Word
+    streams: dict[Word, int]
+    outline: int
+    pin: int
+    label: int
+
+
 class Description(Strict):
     """What a TOML file says of a process. `corners` names Liberty files, plain or gzipped; `keep` and `drop` are patterns of
     cells; `macros` its RAMs, of which those are used whose files the data have."""
@@ -122,6 +143,7 @@ class Description(Strict):
     clock_buffer: Word
     wire: Wire
     flows: Flows = Flows()
+    layout: Layout | None = None
     macros: list[Macro] = Field([])
 
 
@@ -199,7 +221,11 @@ class Pdk(Description):
         return pitch * 2 / 9 * inner * (1 - 4 ** (p - 1)) / (1 - n ** (p - 1))
 
     def _path(self, name: str) -> Path | None:
-        return next((path for path in (self.data / name, self.data / f"{name}.gz") if path.exists()), None)
+        flat = [path for path in (self.data / name, self.data / f"{name}.gz") if path.exists()]
+        return next(iter(flat or sorted(self.data.glob(f"libs.*/**/{name}"))), None)
+
+    def has(self, name: str) -> bool:
+        return self._path(name) is not None
 
     def file(self, name: str) -> Path:
         """A file of the data, which may be gzipped."""

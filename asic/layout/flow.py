@@ -1,0 +1,102 @@
+"""Lays out one block of a mapped chip: placed, with trees and supplies, routed, drawn, checked, and timed through its wires."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from emamba.base.errors import Mismatch, ToolMissing
+from emamba.base.progress import say
+
+from ..netlist.mapping import Netlist
+from ..netlist.pdk import Pdk
+from . import block as blocks
+from . import decks, wires
+from .rules import Rules
+
+WORDS = "block level, no pads, no seal ring"
+
+
+@dataclass
+class Laid:
+    """A block that is placed and routed."""
+
+    block: blocks.Block
+    placement: "place.Placement"  # noqa: F821
+    routes: "route.Routes"  # noqa: F821
+    own: int
+
+
+def compose(netlist: Netlist, rules: Rules, name: str) -> Laid:
+    """Places and routes a block; `own`: its cells without the buffers of its trees."""
+    from . import draw, place, route
+
+    block = blocks.extract(netlist, name)[0]
+    own = len(block.cells)
+    say(f"{name}: places {own:,} cells")
+    placement = place.arrange(block, rules, netlist.library, netlist.library.cells[rules.pdk.clock_buffer])
+    say(f"{name}: routes {block.nets:,} nets")
+    offers = {kind: route.accesses(kind, shapes, rules) for kind, shapes in draw.pin_metal(block, rules).items()}
+    return Laid(block, placement, route.route(block, placement, offers, rules), own)
+
+
+def lay_out(netlist: Netlist, pdk: Pdk, clock_mhz: float, folder: Path, name: str | None = None) -> tuple[dict, list[str]]:
+    """Writes the layout of a block into a folder; returns its figures and the report's lines on it."""
+    try:
+        import klayout.db  # noqa: F401
+    except ImportError:
+        raise ToolMissing("--layout needs the package klayout; install it, e.g. pip install 'emamba[asic]'") from None
+    from . import check, draw, picture
+
+    rules = Rules.of(pdk)
+    name = blocks.choose(netlist, name)
+    laid = compose(netlist, rules, name)
+    block, placement, routes = laid.block, laid.placement, laid.routes
+    folder.mkdir()
+    gds = folder / f"{name}.gds"
+    draw.write_gds(gds, block, placement, draw.draw(block, placement, routes, rules), rules)
+    say(f"{name}: checks the shapes")
+    checked = check.check(gds, block, rules)
+    if faults := [*checked.connections, *checked.geometry]:
+        raise Mismatch(f"the layout of {name} is not what the netlist and the process ask for: {'; '.join(faults)}")
+    routed = wires.extract(block, routes, rules)
+    flat = wires.netlist_of(block, netlist)
+    (folder / f"{name}.v").write_text(flat.verilog, encoding="utf-8")
+    (folder / f"{name}.spef").write_text(routed.spef, encoding="utf-8")
+    picture.write(folder / f"{name}.png", gds, rules)
+    length = sum(routed.length.values())
+    facts = {
+        "block": name, "words": WORDS, "cells": laid.own, "tree_buffers": len(block.cells) - laid.own,
+        "fillers": len(placement.fillers), "nets": len(routes.edges), "sweeps": routes.sweeps,
+        "width_um": placement.width / 1000, "height_um": placement.height / 1000,
+        "wire_um": round(length, 1), "vias": routed.vias,
+        "um_per_sink": round(length / sum(len(ends) - 1 for ends in routes.ends.values()), 2),
+        "assumed_um_per_sink": round(pdk.wire_length(pdk.typical), 2), "half_perimeter_um": placement.length,
+        "pins": checked.pins, "shapes": checked.shapes, "timing": wires.measure(flat, routed, pdk, clock_mhz)}
+    why = decks.missing(rules)
+    if not why:
+        say(f"{name}: runs the foundry's decks")
+        decks.write_cdl(folder / f"{name}.cdl", block, rules)
+        facts["decks"] = decks.run(folder, name, rules)
+    (folder / "layout.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return facts, report(facts, why)
+
+
+def report(facts: dict, why: str) -> list[str]:
+    """The report's lines; `why` the decks were not run."""
+    lines = [f"layout of {facts['block']} ({WORDS}): {facts['cells']:,} cells and {facts['tree_buffers']:,} buffers of clock and "
+             f"reset on {facts['width_um']:.1f} × {facts['height_um']:.1f} µm, {facts['nets']:,} nets routed in "
+             f"{facts['sweeps']} sweeps, {facts['wire_um'] / 1000:.1f} mm of wire, {facts['vias']:,} vias",
+             f"the shapes connect {facts['pins']:,} pins as the netlist does; widths, spacings, areas and enclosures of the "
+             "metals keep the process' LEF",
+             f"a sink has {facts['um_per_sink']:.1f} µm of wire, where {facts['assumed_um_per_sink']:.1f} are assumed before "
+             "placement"]
+    for name, corner in facts["timing"].items():
+        setup, hold = (f"{kind} {corner[f'{kind}_ns']:+.3f} ns" + f", violated at {corner[end]}" * (corner[f"{kind}_ns"] < 0)
+                       for kind, end in (("setup", "end"), ("hold", "hold_end")))
+        lines.append(f"{facts['block']} through its wires and clock tree, {name} corner: {setup}; the clock may be "
+                     f"{corner['mhz']:,.0f} MHz; {hold}; by OpenSTA")
+    if why:
+        return [*lines, f"the foundry's decks: not run here, since {why}"]
+    found = facts["decks"]
+    return [*lines, f"the foundry's decks in KLayout: {found['items']:,} items of the main table, the netlists "
+            + ("match" if found["matches"] else "do not match")]
