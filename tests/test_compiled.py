@@ -1,6 +1,8 @@
 """The compiled loop is the integer model: every head's integers, of all shapes, of wide types, of MARS; and the executor
 gives the same with it and without."""
 
+import re
+import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -107,34 +109,89 @@ def functions(loop):
     return {name: found[0] for name, op in loop.artifact.operators.items() if (found := lanes.in_lanes(op, loop))}
 
 
+EMULATED = (*compiled.FLAGS, "-DEMULATED_DOT"), (*compiled.FLAGS, "-DEMULATED_DOT", "-DOFFSET=0"), PLAIN
+
+
 def test_mars(monkeypatch, fresh):
-    """In vectors, as this machine has them and as the compiler makes them; and in the plain C."""
+    """In vectors: as this machine has them; with products of bytes as VNNI and NEON have them, in plain C; all as the compiler
+    makes them. And in the operators' plain C."""
     artifact = load("models/mars")
     frames = executor_tokens(datasets.load("mars", "official").x_test[:20], artifact.config)
     loop = check(artifact, frames)
     assert loop.types == {"VALUE": "int16", "SUM": "int32", "STATE": "int32"}
     assert set(functions(loop)) == {name for name, op in artifact.operators.items() if isinstance(op, Linear | Conv1d | Scan)}
-    with monkeypatch.context() as patch:
-        patch.setattr(compiled, "FLAGS", PLAIN)
-        check(artifact, frames[:3])
+    for flags, rows, offset in zip(EMULATED, (8, 8, 0), (128, 0, 128), strict=True):
+        monkeypatch.setattr(compiled, "FLAGS", flags)
+        compiled._compile.cache_clear()
+        other = check(artifact, frames[:3])
+        assert other.bytes[:2] == (rows, offset) and ("linear_bytes" in functions(other).values()) == bool(rows)
     plain, integers = IntegerLoop(artifact, vectors=False), artifact.codec.encode(frames, artifact.input)
     assert plain.types["VALUE"] == "int32" and np.array_equal(plain.run(integers), loop.run(integers))
 
 
-@pytest.mark.parametrize("flags", [compiled.FLAGS, PLAIN], ids=["native", "plain"])
+def test_vectors_that_are_wrong_are_not_used(monkeypatch, fresh, capfd, tmp_path):
+    artifact, source, before = random_artifact("emamba-image"), tmp_path / "vectors.c", "/* Whether every"
+    wrong = "#ifndef PLAIN_VECTORS\n#undef shift_right\n#define shift_right(x, bits) (plain_shift_right(x, bits) + 1)\n#endif\n"
+    source.write_text(lanes.SOURCES[0].read_text(encoding="utf-8").replace(before, wrong + before), encoding="utf-8")
+    monkeypatch.setattr(lanes, "SOURCES", (source, lanes.SOURCES[1]))
+    monkeypatch.setattr(compiled, "FLAGS", PLAIN)
+    compiled.say.cache_clear()
+    assert check(artifact, random_inputs(artifact.config, 3, seed=5)).bytes[0] == 0
+    said = capfd.readouterr().err
+    assert re.fullmatch(r"emamba: primitive 3 of \S+vectors\.c differs from its plain C on this machine; the plain C computes "
+                        r"instead, several times slower\n", said)
+
+
+@pytest.mark.parametrize("flags", ["-mavx2 -mavx512vnni -mavx512vl", "-mavx2 -mavxvnni"])
+def test_instructions_for_bytes_are_compiled(flags):
+    """Which this machine need not have."""
+    program = f'#define PLACE int64_t\n#define LANES 8\n#include "{compiled.ARITHMETIC}"\n#include "{lanes.SOURCES[0]}"\n'
+    command = [*compiled.compiler(), "-O1", "-std=gnu11", *flags.split(), "-Wall", "-Werror", "-S", "-x", "c", "-", "-o", "-"]
+    done = subprocess.run(command, input=program, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert "vpdpbusd" in done.stdout and "vpdpwssd" in done.stdout
+
+
+def test_sums_of_bytes():
+    """Every weight is there once, and no lane exceeds the limit; of the largest weights, and of none."""
+    random = np.random.default_rng(1)
+    for scale, limit in ((127, 128), (20, 128), (127, 0), (0, 128)):
+        weight = np.clip(np.rint(random.normal(0, scale / 2 + 1e-9, (21, 39))), -127, 127).astype(int)
+        steps, table = lanes.in_sums(weight, limit, 1)
+        left, step, found = iter(table), 0, np.zeros((24, 40), int)
+        for block in (16, 8, 0):
+            for _ in range(next(left)):
+                places = [next(left) for _ in range(next(left))]
+                part = steps[step:step + len(places)]
+                step += len(places)
+                for place, four in zip(places, part, strict=True):
+                    found[block:block + 8, 4 * place:4 * place + 4] += four
+                pairs = part.reshape(-1, 8, 2, 2)
+                largest = max(np.maximum(sign * pairs, 0).sum((0, 3)).max() for sign in (1, -1))
+                assert not limit or largest <= limit
+        assert step == len(steps) and next(left, None) is None
+        assert np.array_equal(found[:21, :39], weight) and not found[21:].any() and not found[:, 39:].any()
+
+
+def scan(**settings):
+    """An artifact with states of two vectors, and channels that do not fill one; what its scan is compiled for, or None."""
+    artifact = random_artifact(ModelConfig(**SHAPES["emamba-odd"] | {"d_state": 16}), **settings)
+    return artifact, lanes.macros(artifact.operators.values()) if lanes._fits(artifact.operators["block0.y"]) else None
+
+
+@pytest.mark.parametrize("flags", [(*PLAIN, "-march=native"), PLAIN], ids=["native", "plain"])
 def test_scan_in_vectors(flags, monkeypatch, fresh):
-    """States of two vectors, and channels that do not fill one; what is not in vectors."""
     monkeypatch.setattr(compiled, "FLAGS", flags)
-    kinds = []
+    found = []
     for settings in ({}, {"state_scale": "calibrated", "rounding": "truncate"},
-                     {"activation_bits": 10, "bits": {"block*.dt": 10}}, {"rounding": "half_even"}, {"input_term": "delta_b"}):
-        artifact = random_artifact(ModelConfig(**SHAPES["emamba-odd"] | {"d_state": 16}), **settings)
-        loop = check(artifact, random_inputs(artifact.config, 5, seed=5))
-        kinds.append(functions(loop).get("block0.y"))
-    assert kinds == ["scan_lanes_narrow_certified", "scan_lanes", "scan_lanes_certified", None, None]
+                     {"activation_bits": 10, "bits": {"block*.dt": 10}}):
+        artifact, macros = scan(**settings)
+        assert functions(check(artifact, random_inputs(artifact.config, 5, seed=5)))["block0.y"] == "scan_lanes"
+        found.append(tuple(macros.values()))
+    assert found == [(1, 0, 1), (0, 1, 0), (0, 0, 1)]  # (1, 0, 0) is that of MARS
+    assert scan(rounding="half_even")[1] is scan(input_term="delta_b")[1] is None
     monkeypatch.setattr(lanes, "certify", lambda op: SimpleNamespace(holds=False))
-    artifact = random_artifact(ModelConfig(**SHAPES["emamba-odd"] | {"d_state": 16}))
-    assert functions(check(artifact, random_inputs(artifact.config, 5, seed=5)))["block0.y"] == "scan_lanes_narrow"
+    assert tuple(scan()[1].values()) == (1, 1, 1)
 
 
 def test_limits_of_every_format():

@@ -7,6 +7,7 @@ import ctypes
 import os
 import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -96,7 +97,17 @@ class IntegerLoop:
             **{f"UNSIGNED_{name}": f"u{self.types[name]}_t" for name in ("SUM", "STATE")}, "PLACE": "int64_t",
             "DEPTH": self.depth, "STATES": scans[0].d_state if scans else 1, "LANES": self.lanes,
             "TOKENS": self.tokens}
-        self._library = _compile((*sources, *[lanes.SOURCE] * self._vectors), **macros)
+        if self._vectors:
+            macros |= lanes.macros(operators)
+        self._library = _compile((*sources, *(lanes.SOURCES if self._vectors else ())), **macros)
+        if self._vectors and (wrong := self._library.vectors_agree()):
+            say(f"primitive {wrong} of {lanes.SOURCES[0]} differs from its plain C on this machine; the plain C computes "
+                "instead, several times slower")
+            self._library = _compile((*sources, *lanes.SOURCES), PLAIN_VECTORS=1, **macros)
+        self.bytes = (0, 0, 0)
+        """`vector_bytes` of vectors.c."""
+        if self._vectors:
+            self.bytes = tuple((ctypes.c_int32 * 3).in_dll(self._library, "vector_bytes"))
         self._constants: list[Array] = []  # what the nodes of all threads point to
         self._size = 0  # bytes of what each thread has for itself
         self._nodes = self._make_nodes()
@@ -115,30 +126,30 @@ class IntegerLoop:
                               f"{first.out}]")
         i = np.ascontiguousarray(tokens, self.types["VALUE"])
         o = np.empty((len(i), head.tokens, head.out), i.dtype)
-        carried = self.artifact.graph.carried
-        size = -(-len(i) // (PIECES * threads if threads > 1 and not carried else 1)) or 1
-        pieces = [(_address(i[k:k + size]), _address(o[k:k + size]), ctypes.c_int64(min(size, len(i) - k)))
+        graph, run, idle, allocate = self.artifact.graph, self._library.run, self._idle, self._allocate
+        size = -(-len(i) // (PIECES * threads if threads > 1 and not graph.carried else 1)) or 1
+        pieces = [(ctypes.c_int64(len(self._nodes)), _address(i[k:k + size]), _address(o[k:k + size]),
+                   ctypes.c_int64(min(size, len(i) - k)), ctypes.c_int64(graph.window(min(size, len(i) - k))))
                   for k in range(0, len(i), size)]
+
+        def compute(piece: tuple) -> None:
+            try:
+                thread = idle.pop()
+            except IndexError:
+                thread = allocate()
+            run(thread[0], *piece)  # Python's lock is free meanwhile
+            idle.append(thread)
 
         def call() -> Array:
             if threads == 1:
                 for piece in pieces:
-                    self._compute(*piece)
+                    compute(piece)
             else:
                 with ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(lambda piece: self._compute(*piece), pieces))
+                    list(pool.map(compute, pieces))
             return o
 
         return call
-
-    def _compute(self, i: ctypes.c_void_p, o: ctypes.c_void_p, sequences: ctypes.c_int64) -> None:
-        try:
-            nodes, memory = self._idle.pop()
-        except IndexError:
-            nodes, memory = self._allocate()
-        window = ctypes.c_int64(self.artifact.graph.window(sequences.value))
-        self._library.run(nodes, ctypes.c_int64(len(nodes)), i, o, sequences, window)  # Python's lock is free meanwhile
-        self._idle.append((nodes, memory))
 
     def _allocate(self) -> tuple[ctypes.Array, Array]:
         """The nodes for one thread, and their memory."""
@@ -157,7 +168,7 @@ class IntegerLoop:
         nodes: dict[str, Node] = {}
         for entry in self.artifact.graph:
             op, inputs = self.artifact.operators[entry.name], [nodes[name] for name in entry.inputs]
-            y = self.reserve((entry.tokens + TOKENS, op.width), "VALUE")
+            y = self.reserve(((entry.tokens + max(TOKENS, self.bytes[0])) * op.width + lanes.LANES,), "VALUE")
             node = Node(x=tuple(node.y for node in inputs), y=y, tokens=entry.tokens, rows=entry.reads,
                         given=entry.reads, out=op.width, block=op.width)
             if inputs:
@@ -179,8 +190,8 @@ class IntegerLoop:
         self._constants.append(memory)
         return memory.ctypes.data + start
 
-    def keep(self, shape: tuple[int, ...], kind: str) -> dict[str, int]:
-        """Fields of what an operator keeps from token to token."""
+    def keep(self, shape: tuple[int, ...], kind: str, *_, **__) -> dict[str, int]:
+        """Fields of what an operator keeps from token to token; its limits are of a microcontroller's saved states."""
         return {"kept": self.reserve(shape, kind), "kept_bytes": prod(shape) * np.dtype(self.types[kind]).itemsize}
 
     def reserve(self, shape: tuple[int, ...], kind: str) -> int:
@@ -218,6 +229,12 @@ def compiler() -> list[str]:
         raise ToolMissing(f"the C loop needs the C compiler {command[0]}, which is not on PATH; install one, e.g. apt-get "
                           "install gcc, or name it in $CC")
     return command
+
+
+@cache
+def say(sentence: str) -> None:
+    """Once on standard error."""
+    print(f"emamba: {sentence}", file=sys.stderr, flush=True)
 
 
 def _address(x: Array) -> ctypes.c_void_p:

@@ -1,6 +1,5 @@
 """The executors of an artifact in software: the same tokens in, the same trace keys out."""
 
-import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from ..artifact import Artifact
 from ..base.errors import DesignLimit, InputError, SettingError, ToolFailed, ToolMissing
-from .compiled import IntegerLoop
+from .compiled import IntegerLoop, say
 from .integer import THREADS, IntegerModel
 from .reference import Reference
 
@@ -48,7 +47,7 @@ def _integer(artifact: Artifact) -> Executor:
         except (ToolMissing, DesignLimit):  # no compiler, or an artifact that is too large for the loop
             return None
         except ToolFailed as error:
-            _say(f"{error}; NumPy computes instead, several times slower")
+            say(f"{error}; NumPy computes instead, several times slower")
             return None
 
     def run(tokens: Array, keep: Iterable[str] | None = None) -> dict[str, Array]:
@@ -59,12 +58,6 @@ def _integer(artifact: Artifact) -> Executor:
         return model.run(integers, keep)
 
     return run
-
-
-@cache
-def _say(sentence: str) -> None:
-    """Once on standard error."""
-    print(f"emamba: {sentence}", file=sys.stderr, flush=True)
 
 
 def predict(artifact: Artifact, backend: str, executor: Executor, tokens: Array,
