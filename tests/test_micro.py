@@ -169,6 +169,72 @@ def test_calls(tmp_path):
     assert lib.c.model_restore(lib.memory, damaged, lib.state) == lib.c.model_restore(lib.memory, other, lib.state) == STATE
 
 
+FORGED = r"""
+#include <stdio.h>
+#include <string.h>
+#include "model.h"
+static model m;
+static uint8_t state[MODEL_STATE_BYTES], good[MODEL_STATE_BYTES];
+static model_input token[MODEL_INPUT_WIDTH];
+static model_output result[MODEL_OUTPUT_WIDTH];
+static uint32_t seed = 1;
+static uint32_t next(void) { return (seed = seed * 1664525u + 1013904223u) >> 8; }
+static void run(uint32_t tokens) {
+    while (tokens--) {
+        for (uint32_t k = 0; k < MODEL_INPUT_WIDTH; k++)
+            token[k] = (model_input)(MODEL_INPUT_MIN + (int)(next() % (MODEL_INPUT_MAX - MODEL_INPUT_MIN + 1)));
+        for (int code = model_push(&m, token, MODEL_INPUT_WIDTH); code == MODEL_READY;)
+            code = model_read(&m, result, MODEL_OUTPUT_WIDTH);
+    }
+}
+static int restore(void) {
+    uint32_t check = 2166136261u;
+    for (uint32_t k = 0; k < MODEL_STATE_BYTES - 8; k++)
+        check = (check ^ state[k]) * 16777619u;
+    memcpy(state + MODEL_STATE_BYTES - 8, &check, 4);
+    return model_restore(&m, state, MODEL_STATE_BYTES);
+}
+int main(void) {
+    int taken = 0, refused = 0;
+    (void)model_init(&m);
+    for (uint32_t turn = 0; turn < TURNS; turn++) {
+        run(next() % MODEL_TOKENS);
+        (void)model_save(&m, good, sizeof good);
+        memcpy(state, good, sizeof state);
+        if (restore() != MODEL_OK)
+            return 1;
+        for (uint32_t k = 0; k <= turn % 3; k++) {
+            const uint32_t from = turn % 4 ? 4 : 0, at = from + next() % (MODEL_STATE_BYTES - 8 - from);
+            state[at] = (uint8_t)(turn & 1 ? 127 + next() % 2 : next());
+        }
+        if (restore() == MODEL_OK)
+            taken++, run(2 * MODEL_TOKENS);
+        else
+            refused++;
+    }
+    for (uint32_t k = 1; k < 4; k++) { /* position, ready, next */
+        memcpy(state, good, sizeof state);
+        memset(state + 4 * k, 0x7F, 4);
+        if (restore() != MODEL_STATE)
+            return 2;
+    }
+    printf("%d %d\n", taken, refused);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("name, turns", [("emamba-image", 400), ("mamba2-norm-before, carried", 400), ("both", 100)])
+def test_forged_states(name, turns, tmp_path):
+    """With a right checksum: every one is refused, or does no harm."""
+    random_project(name).write(tmp_path)
+    (tmp_path / "forged.c").write_text(FORGED, encoding="utf-8")
+    subprocess.run(["cc", "-std=c99", *SANITIZERS, *SMALL, f"-DTURNS={turns}", f"-I{tmp_path / 'src'}", tmp_path / "forged.c",
+                    tmp_path / "src/model.c", "-o", tmp_path / "forged"], check=True)
+    taken, refused = map(int, subprocess.run([tmp_path / "forged"], check=True, capture_output=True, text=True).stdout.split())
+    assert taken > turns / 10 and refused > turns / 10
+
+
 def test_shared_object_without_python(tmp_path):
     """The example in C gives the integer model's answer to zeros."""
     project = random_project("standard-one-channel")

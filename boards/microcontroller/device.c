@@ -96,10 +96,10 @@ static void clear_state(void) {
 static int push(void) {
     static model_output result[MODEL_OUTPUT_WIDTH];
     int code = model_push(&m, d.token, MODEL_INPUT_WIDTH);
+    d.filled = 0;
     if (code < 0)
         return 0;
     d.tokens++;
-    d.filled = 0;
     while (code == MODEL_READY) {
         code = model_read(&m, result, MODEL_OUTPUT_WIDTH);
         begin_message(RESULT);
@@ -190,6 +190,8 @@ static void write_state(uint32_t word) {
         (void)model_init(&m);
     if (!any || model_restore(&m, d.state, MODEL_STATE_BYTES) == MODEL_OK)
         d.cleared = 0;
+    if (m.kept.position) /* of the middle of a sequence, where no packet begins */
+        clear_state();
 }
 
 static int read(uint32_t address, uint32_t *value) {

@@ -35,11 +35,22 @@ class Constant:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """Least and largest of `size` numbers in what is kept; `counted`: of each token of the sequence so far."""
+
+    size: int
+    low: int
+    high: int
+    counted: bool = False
+
+
+@dataclass(frozen=True)
 class Kept:
     """An array of what a node keeps between tokens, or of scratch."""
 
     type: str
     size: int
+    limits: tuple[Limits, ...] = ()
 
 
 class Nodes:
@@ -110,10 +121,13 @@ class Nodes:
             self.constants[name] = kind, x.reshape(-1)
         return Constant(self._names[key], kind)
 
-    def keep(self, shape: tuple[int, ...], kind: str) -> dict:
-        """Fields of what an operator keeps from token to token; VALUE is of its input."""
-        words = {"VALUE": "in0", "SUM": "sum", "STATE": "state"}
-        return {"kept": Kept(self._words[words[kind]], prod(shape))}
+    def keep(self, shape: tuple[int, ...], kind: str, limits: tuple[int, int], *, last: tuple[int, int] | None = None,
+             counted: bool = False) -> dict:
+        """Fields of what an operator keeps from token to token; VALUE is of its input. Least and largest number of an array, and
+        of its last one where that differs; `counted`: of each token of the sequence so far."""
+        words, size = {"VALUE": "in0", "SUM": "sum", "STATE": "state"}, prod(shape)
+        parts = (Limits(size - 1, *limits, counted), Limits(1, *last, counted)) if last else (Limits(size, *limits, counted),)
+        return {"kept": Kept(self._words[words[kind]], size, parts)}
 
     def reserve(self, shape: tuple[int, ...], kind: str) -> Kept:
         """Scratch of a node's sums."""

@@ -12,7 +12,7 @@ from ..artifact import Artifact
 from ..ops import Scan
 from ..run.compiled import Format
 from .layout import Layout, Place
-from .nodes import WIDTH, Constant, Kept, Nodes
+from .nodes import WIDTH, Constant, Kept, Limits, Nodes, narrowest
 from .text import SHORT, Instances
 
 ARITHMETIC = Path(__file__).parents[1] / "ops" / "arithmetic.c"
@@ -25,6 +25,8 @@ TABLES = {"input": "in"}
 UNSCHEDULED = 48
 """Inputs of a Linear from which on GCC's scheduling before registers are given costs more than it brings on a Cortex-M."""
 LINE = 130
+FULL = {(-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (8, 16, 32, 64)} | {(0, (1 << bits) - 1) for bits in (8, 16)}
+"""Limits that a type has itself."""
 
 
 class Source:
@@ -80,6 +82,28 @@ class Source:
         """Those that a node points to."""
         used = {value.name for fields in self.nodes.fields.values() for value in fields.values() if isinstance(value, Constant)}
         return {name: constant for name, constant in self.nodes.constants.items() if name in used}
+
+    @cached_property
+    def limits(self) -> list[tuple[int, str, Limits]]:
+        """What a saved state may hold: from which byte on, of which type, and the limits, where the type does not have them."""
+        starts, at = {}, HEADER
+        for kind, name, size in self._members[0]:
+            starts[name], at = at, at + WIDTH[kind] * size
+        found = []
+        for name, (kind, start) in self.states.items():
+            for part in self.nodes.fields[name]["kept"].limits:
+                if part.counted and self.layout.runs[name]:  # after the last token alone, which leaves nothing
+                    part = Limits(part.size, 0, 0)
+                found.append((starts[f"state_{SHORT[kind]}"] + WIDTH[kind] * start, kind, part))
+                start += part.size
+        for name, place in self.layout.places.items():
+            if place.kept:
+                node, o = self.graph[name], self.artifact.operators[name].o
+                size = (node.tokens if self.layout.whole(name) else 1) * node.width
+                found.append((starts[f"values_{SHORT[place.pool]}"] + WIDTH[place.pool] * place.start, place.pool,
+                              Limits(size, o.min, o.max)))
+        return sorted((entry for entry in found if entry[2].counted or narrowest(entry[2].low, entry[2].high) != entry[1]
+                       or (entry[2].low, entry[2].high) not in FULL), key=lambda entry: entry[0])
 
     def _at(self, place: Place) -> str:
         array = f"{'kept.values' if place.kept else 'work'}_{SHORT[place.pool]}"
@@ -182,6 +206,9 @@ class Source:
             "check_all": check.format(count="count", array="sequence") if narrow else "",
             "restart": "" if graph.carried else "    if (m->kept.position == 0)\n        begin(m);\n",
             "input_place": f"({self._value(graph.input.name)})", "output_place": f"({self._at(layout.place(graph.output.name))})",
+            "limits": ",\n".join(f"    {{{at}, {part.size}, {WIDTH[kind]}, {int(kind[0] == 'u')}, {int(part.counted)}, "
+                                 f"{_number(part.low, 'int64_t')}, {_number(part.high, 'int64_t')}}}"
+                                 for at, kind, part in self.limits) or "    {0, 0, 1, 0, 0, 0, 0}",
             "ready_each": int(streamed), "return_each": "MODEL_READY" if streamed else "MODEL_OK", "later": "".join(later),
             "ready_all": 1 if streamed else graph.output.tokens})
 

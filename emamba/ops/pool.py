@@ -94,4 +94,4 @@ class Pool(Operator):
     def c(self, loop):
         return "pool_mean" if self.mean else "pool_last", {
             "multiplier": loop.pointer(np.array([self.multiplier]), "SUM"), "o": loop.format(self, self.shift),
-            **(loop.keep((self.width + 1,), "SUM") if self.mean else {})}
+            **(loop.keep((self.width + 1,), "SUM", (self.i.min, self.i.max), last=(1, 1), counted=True) if self.mean else {})}

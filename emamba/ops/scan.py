@@ -339,7 +339,7 @@ class Scan(Decays, Operator):
                 else loop.format(self, self.term_shift, self.h_wide))
         return "scan_delta_b" if self.delta_b else "scan_delta_u", {
             **self.c_decays(loop), "left": (self.a_bar.frac, 0), "direct": loop.pointer(self.direct << self.d_shift, "int64"),
-            **loop.keep((self.width, self.d_state), "STATE"),
+            **loop.keep((self.width, self.d_state), "STATE", (self.h.min, self.h.max)),
             "start": loop.pointer(self.start(1), "STATE"), "o": loop.format(self, self.y_shift), "term": term,
             "h": loop.format(self, self.a_bar.frac, self.h), "h_wide": loop.format(self, 0, self.h_wide)}
 

@@ -66,5 +66,6 @@ class Smooth(SameFormat):
         return (self.i.magnitude + 1) << self.shift
 
     def c(self, loop):
-        return "smooth", {**loop.keep((self.width + 1,), "SUM"), "left": (self.shift, 0),
+        limits = self.i.min << self.shift, self.i.max << self.shift
+        return "smooth", {**loop.keep((self.width + 1,), "SUM", limits, last=(0, 1)), "left": (self.shift, 0),
                           "o": loop.format(self, self.shift)}

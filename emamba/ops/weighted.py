@@ -255,4 +255,4 @@ class Conv1d(Weighted):
         return "conv1d", {"taps": self.weight.shape[1], "weight": loop.pointer(self.weight.T, "SUM"),
                           "bias": loop.pointer(self.bias, "SUM"), "multiplier": loop.pointer(self.multiplier, "SUM"),
                           "scratch": loop.reserve((self.width,), "SUM"), "o": loop.format(self, self.shift),
-                          **loop.keep((max(1, self.weight.shape[1] - 1), self.width), "VALUE")}
+                          **loop.keep((max(1, self.weight.shape[1] - 1), self.width), "VALUE", (self.i.min, self.i.max))}
