@@ -16,6 +16,8 @@ LARGEST_TABLE = 1 << 20
 """Entries that a table may have."""
 DECAY_ENTRIES = 1 << 10
 """Of a table of Ā by channel and δ, at most; beyond, δ·A is multiplied and looked up."""
+PACKED_FROM, PACKED_BITS = 8192, 17
+"""Bytes of states of so many bits from which on three bytes hold each, by four instructions more."""
 LANES, DEPTH = 4, 4
 """Outputs and inputs of a Linear that are next to each other in its weights: four products of bytes are two SMLAD."""
 FAST = "\n#if MODEL_DSP\n    return {name}(acc, weight, x);\n#endif\n"
@@ -70,6 +72,7 @@ class Nodes:
         self.fields: dict[str, dict] = {}
         self.words: dict[str, dict[str, str]] = {}
         """What the words of an operator's C mean in a node."""
+        self._packs = 4 * sum(op.A.size for op in artifact.operators.values() if _packable(op)) >= PACKED_FROM
         for node in artifact.graph:
             if node.inputs:
                 self._add(node)
@@ -85,11 +88,13 @@ class Nodes:
             "sum": _signed(op.sum_bound), "wide": "int64_t", "LANES": str(LANES), "DEPTH": str(DEPTH), "TOKENS": "1",
             "LANE_LOOP": "UNROLLED", "SCALED": "1", "FAST_DOT": ""}
         if isinstance(op, Scan):
-            words |= {"state": _signed(op.state_bound), "STATES": str(op.d_state)}
+            packed = self._packs and _packable(op)
+            words |= {"state": _signed(op.state_bound), "STATES": str(op.d_state), "PACKED": str(int(packed)), "TOGETHER": "1",
+                      "kept_t": "int16_t" if packed else narrowest(op.h.min, op.h.max)}
         function, fields = op.c(self)
         if start := fields.pop("start", None):
             first = self.constants[start.name][1]
-            fields |= {"start": self._constant(first, words["state"])} if first.any() else {}
+            fields |= {"start": self._constant(first, words["kept_t"])} if first.any() else {}
         for field, words_of in (("weight", ("weight_t",)), ("bias", ("bias_t",)), ("multiplier", ("multiplier_t",)),
                                 ("table", ("entry", "decay_t", "place_t")), ("rates", ("rate_t",)), ("direct", ("direct_t",))):
             words |= dict.fromkeys(words_of, fields[field].type if field in fields else "int8_t")
@@ -125,7 +130,9 @@ class Nodes:
              counted: bool = False) -> dict:
         """Fields of what an operator keeps from token to token; VALUE is of its input. Least and largest number of an array, and
         of its last one where that differs; `counted`: of each token of the sequence so far."""
-        words, size = {"VALUE": "in0", "SUM": "sum", "STATE": "state"}, prod(shape)
+        words, size = {"VALUE": "in0", "SUM": "sum", "STATE": "kept_t"}, prod(shape)
+        if kind == "STATE" and self._words["PACKED"] == "1":
+            return {"kept": Kept("int16_t", shape[0] * (shape[1] + (shape[1] + 1) // 2))}
         parts = (Limits(size - 1, *limits, counted), Limits(1, *last, counted)) if last else (Limits(size, *limits, counted),)
         return {"kept": Kept(self._words[words[kind]], size, parts)}
 
@@ -141,6 +148,11 @@ class Nodes:
                               "fewer bits for its input")
 
     format = staticmethod(IntegerLoop.format)
+
+
+def _packable(op) -> bool:
+    """Whether three bytes hold a state of the scan, also a forged one: no product of it leaves 32 bits."""
+    return type(op) is Scan and op.h.bits == PACKED_BITS and op.a_bar.bits <= 8 and op.h0 is None
 
 
 def narrowest(low: int, high: int) -> str:

@@ -12,7 +12,7 @@ INLINE void head_scan(const node *n, int delta_b) {
     value *restrict y = n->y;
     const format o = n->o, to_term = n->term, to_h = n->h, to_h_wide = n->h_wide;
     for (place t = 0; t < n->tokens; t++, u += n->out, dt += heads, y += n->out, B += of_B, C += of_B) {
-        state *restrict h = n->kept;
+        kept_t *restrict h = n->kept;
         for (place k = 0; k < n->out; k++, h += STATES) {
             const place head = k / n->head, first = k / n->group * STATES;
             const state decay = !rates ? (state)table[(dt[head] - n->least) * heads + head]
@@ -25,9 +25,9 @@ INLINE void head_scan(const node *n, int delta_b) {
                 state term = round_state(factor * B[first + s], to_term);
                 if (delta_b)
                     term = saturate_state(term, to_term) * gain;
-                const state h_wide = saturate_state(decay * h[s] + term, to_h_wide);
+                const state h_wide = saturate_state(decay * (state)h[s] + term, to_h_wide);
                 acc += (wide)h_wide * C[first + s];
-                h[s] = requantize_state(h_wide, to_h);
+                h[s] = (kept_t)requantize_state(h_wide, to_h);
             }
             y[k] = (value)requantize_wide(acc, o);
         }

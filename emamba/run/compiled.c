@@ -7,7 +7,7 @@
 
 typedef VALUE value, in0, in1, in2, in3;
 typedef SUM sum, weight_t, bias_t, multiplier_t, entry;
-typedef STATE state, decay_t, rate_t;
+typedef STATE state, kept_t, decay_t, rate_t;
 typedef int64_t wide, direct_t, place_t;
 
 /* Loops over a fixed number of lanes: unrolled before they are vectorized, they would become scalars. */
@@ -15,6 +15,8 @@ typedef int64_t wide, direct_t, place_t;
 #define OPERATOR
 #define FAST_DOT
 #define SCALED 1
+#define PACKED 0
+#define TOGETHER 0 /* or Ā is looked up in the loop of the products, which then are no vectors */
 
 DEFINE_ROUNDING(sum, UNSIGNED_SUM, sum)
 DEFINE_SATURATION(sum, sum)
