@@ -8,7 +8,7 @@ from emamba.artifact import load
 from emamba.base.door import guarded
 from emamba.base.formats import IntFormat
 from emamba.io.files import write_file
-from flow.report.drawing import Layout, Picture, graph_part, items_of, path, rectangle, text, timetable, timetable_part
+from flow.report.drawing import Item, Layout, Picture, graph_part, items_of, path, rectangle, text, timetable, timetable_part
 from rtl.kit.block import Beat
 from rtl.kit.streams import Fifo
 from rtl.plan.schedule import Schedule
@@ -30,6 +30,21 @@ def block(schedule: Schedule, fifos: bool) -> Picture:
 
     return layout.draw(f"Its pipeline at {schedule.period} cycles a token: multipliers, cycles a token, FIFO depths in beats"
                        if fifos else f"A block of {schedule.artifact.name}: node, operator, channels", words)
+
+
+FLOW = {"your data": ("files", ()), "checkpoint": ("emamba train", ("your data",)),
+        "foreign model": ("Mamba, ONNX", ()), "ARTIFACT": ("integers, proofs", ("checkpoint", "foreign model")),
+        "float": ("to compare", ("ARTIFACT",)), "integer model": ("NumPy, C loop", ("ARTIFACT",)),
+        "C99": ("microcontroller", ("ARTIFACT",)), "Verilog": ("pipeline, engine", ("ARTIFACT",)),
+        "simulation": ("Verilator", ("Verilog",)), "FPGA": ("Linux, serial", ("Verilog",)),
+        "ASIC": ("cells, OpenROAD", ("Verilog",))}
+"""What becomes what, and by which."""
+
+
+def flow() -> Picture:
+    """From data to every executor."""
+    items = [Item(name, inputs, "Linear" if name == "ARTIFACT" else "") for name, (_, inputs) in FLOW.items()]
+    return Layout(items).draw("One artifact, every executor: the same integers", lambda item: [item.name, FLOW[item.name][0]])
 
 
 READY = (1, 0, 0, 1, 1, 0, 1, 1, 1, 1)
@@ -91,7 +106,8 @@ def pictures() -> dict[str, str]:
     schedule = Schedule(load(MODEL), CYCLES)
     frame = timetable(f"A frame of {schedule.artifact.name}, {schedule.period} cycles a token: from a token's first beat in to "
                       "its last beat out", timetable_part(schedule)["rows"])
-    drawn = {"block": block(schedule, False), "pipeline": block(schedule, True), "timetable": frame, "stream": stream()}
+    drawn = {"block": block(schedule, False), "pipeline": block(schedule, True), "timetable": frame, "stream": stream(),
+             "flow": flow()}
     return {f"{name}.svg": picture.file() for name, picture in drawn.items()}
 
 

@@ -40,9 +40,10 @@ RUN = {"docs/tutorial.md": "test_tutorial", "docs/mistakes.md": "test_mistakes",
 NOT_RUN = {
     ("README.md", "make demo"): "it takes minutes; test_demo runs it with few frames",
     ("README.md", "import emamba"): "test_quickstart runs it with a small model",
-    ("docs/search.md", "pip install '.[search"): "hours, and MARS' training frames, which are not here",
-    ("docs/search.md", "[space.model]"): "no program; test_space reads it",
-    ("docs/search.md", "pip install 'psycopg"): "a database server",
+    ("docs/index.md", "import emamba"): "it is the README's",
+    ("docs/model-search.md", "pip install '.[search"): "hours, and MARS' training frames, which are not here",
+    ("docs/model-search.md", "[space.model]"): "no program; test_space reads it",
+    ("docs/model-search.md", "pip install 'psycopg"): "a database server",
     ("docs/data.md", "[[train.stages]]"): "no program; test_stage_of_the_page reads it",
 }
 """Examples that no test runs, by their first words, and why."""
@@ -110,6 +111,7 @@ def test_quickstart(tmp_path, monkeypatch, capsys):
     Path("build").mkdir()
     page = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     text = next(text for kind, text in FENCE.findall(page) if kind == "python")
+    assert text in (Path(__file__).parents[1] / DOCS / "index.md").read_text(encoding="utf-8")
     exec(text.replace('"kv260"', '"verilog"').replace("compare()", "compare(backends=('int', 'int'))"), {})
     out = capsys.readouterr().out
     assert "frames a second" in out and "\n0\n" in out and Path("build/mars.html").is_file()
@@ -188,7 +190,7 @@ def test_every_module_and_section_that_is_named_exists():
 
 def test_space():
     """The example of the page on searches is a space."""
-    page = (DOCS / "search.md").read_text(encoding="utf-8")
+    page = (DOCS / "model-search.md").read_text(encoding="utf-8")
     example = tomllib.loads(next(text for kind, text in FENCE.findall(page) if kind == "toml"))
     shipped = tomllib.loads(Path("models/searches/mars.toml").read_text(encoding="utf-8"))
     assert Space.model_validate(shipped | example).space["model"]["form"] == ["emamba", "standard"]

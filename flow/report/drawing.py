@@ -79,7 +79,7 @@ class Layout:
             taken = {self.row[name] for name in names & set(self.row) if self.column[name] == self.column[item.name]}
             first = min((self.row[name] for name in item.inputs), default=0)
             self.row[item.name] = next(row for row in range(first, len(items) + 1) if row not in taken)
-        long = any(self.column[item.name] - self.column[name] > 1 for item in items for name in item.inputs)
+        long = any(self.column[item.name] > 1 for item in items for name in item.inputs if name in self.sources)
         self.width = (max(self.column.values()) + 1) * (WIDTH + GAP)
         self.height = (max(self.row.values()) + 1 + long) * ROW + 30
 

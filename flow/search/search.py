@@ -1,7 +1,7 @@
 """Architecture search: points of a space are trained as small proxies and measured by the integer model and the cost model.
 
 Optuna's multi-objective TPE proposes the points. Any number of processes, of any number of machines, work on one study: whatever
-ends one of them, at any time, its trial is tried again. docs/search.md says how to use it.
+ends one of them, at any time, its trial is tried again. docs/model-search.md says how to use it.
 """
 
 import os

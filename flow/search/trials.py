@@ -1,7 +1,7 @@
 """What a trial of a search does: costs of its point, training of a proxy, error of the integer model.
 
 A trial first learns its costs, from weights that are not trained; one that breaks a limit, or that no device holds, ends there.
-All of this is our choice. docs/search.md says how to use it.
+All of this is our choice. docs/model-search.md says how to use it.
 """
 
 import shutil
