@@ -20,7 +20,7 @@ from boards.zynqmp.presets import PRESETS
 from boards.zynqmp.target import Target
 from emamba.artifact import SHIPPED, Artifact, load
 from emamba.base.door import guarded
-from emamba.base.errors import DesignLimit, SettingError
+from emamba.base.errors import SettingError
 from emamba.base.options import at_least, check, cycles, real, refuse
 from emamba.base.progress import add_voice, say, shown
 from emamba.graph import import_models
@@ -29,11 +29,11 @@ from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from flow import micro
 from flow.handover import hand_over
-from flow.organization import STREAMED, add_engine, machine_of
+from flow.organization import STREAMED, add_engine, fastest, machine_of
 from flow.verdict import built as judged
 from flow.verdict import lines
 from rtl.engine.listing import listing
-from rtl.engine.machine import MOST_LANES, Machine
+from rtl.engine.machine import Machine
 from rtl.engine.schedule import EngineSchedule
 from rtl.kit import emit
 from rtl.kit.datapath import Products
@@ -258,24 +258,12 @@ def build(options: argparse.Namespace) -> int:
 def _organized(options: argparse.Namespace, artifact: Artifact, asked: Request) -> Plan:
     """The design in the organization that is asked for; of both, the faster one."""
     machine = machine_of(options, getattr(TARGETS[options.target], "MACHINE", None))
-    kept = options.state == "kept"
     if machine is not None:
         return _engine(options, artifact, machine)
     artifact = envelope(artifact) if options.weights == "loadable" else artifact
     if options.organization == "pipeline" or options.parity == "yes" or options.target not in ENGINES:
         return plan(artifact, asked)
-    if options.multipliers is None:
-        raise SettingError("--organization auto compares designs of as many multipliers: add --multipliers N")
-    found, refusals = [], []
-    for make in (lambda: plan(artifact, asked),
-                 lambda: Plan(EngineSchedule(artifact, Machine(min(options.multipliers, MOST_LANES)), kept))):
-        try:
-            found.append(make())
-        except DesignLimit as error:
-            refusals.append(error)
-    if not found:
-        raise refusals[0]
-    return min(found, key=lambda planned: planned.schedule.cycles_per_frame)
+    return fastest(options, artifact, asked)
 
 
 def _engine(options: argparse.Namespace, artifact: Artifact, machine: Machine) -> Plan:

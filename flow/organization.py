@@ -3,9 +3,13 @@
 import argparse
 from dataclasses import replace
 
-from emamba.base.errors import SettingError
+from emamba.artifact import Artifact
+from emamba.base.errors import DesignLimit, SettingError
 from emamba.base.options import at_least, refuse
-from rtl.engine.machine import Machine, Stream
+from rtl.engine.machine import MOST_LANES, Machine, Stream
+from rtl.engine.schedule import EngineSchedule
+from rtl.plan.engine_plan import for_device
+from rtl.plan.planner import Plan, Request, plan
 
 ORGANIZATIONS = ("pipeline", "engine")
 
@@ -14,7 +18,7 @@ def add_engine(parser: argparse.ArgumentParser, auto: bool = False) -> None:
     """Options of the organization; `auto` is one where both can be compared."""
     parser.add_argument("--organization", choices=[*ORGANIZATIONS, *["auto"] * auto], default="pipeline",
                         help="hardware of its own for every layer, or one array of lanes that runs a program (default: pipeline)"
-                        + "; auto: the faster one with --multipliers N" * auto)
+                        + "; auto: the faster one with --multipliers N, or on --device D" * auto)
     parser.add_argument("--lanes", **at_least(1), metavar="N", help="multipliers of an engine (default: 8)")
     parser.add_argument("--posts", **at_least(1), metavar="P", help="values that an engine requantizes a cycle, a divisor of its "
                         "lanes (default: a fifth of them, or the next divisor)")
@@ -45,6 +49,31 @@ def machine_of(options: argparse.Namespace, own: Machine | None = None) -> Machi
     if stream:
         raise SettingError("--weights streamed is of an engine: add --organization engine")
     return None
+
+
+def fastest(options: argparse.Namespace, artifact: Artifact, asked: Request) -> Plan:
+    """Of both organizations the one with fewer cycles a frame, within `asked`'s multipliers or, by estimate, its device."""
+    kept = options.state == "kept"
+    refuse(options, ("cycles_per_token", "frames_per_second"), "is a rate, but --organization auto finds the fastest design: "
+           "leave it out")
+    if asked.multipliers is None and asked.device is None:
+        raise SettingError("--organization auto compares designs of as many multipliers, or on one device: add --multipliers N "
+                           "or --device D")
+
+    def engine() -> Plan:
+        if asked.multipliers is None:
+            return for_device(artifact, asked.device, asked.fill, kept)
+        return Plan(EngineSchedule(artifact, Machine(min(asked.multipliers, MOST_LANES)), kept))
+
+    found, refusals = [], []
+    for make in (lambda: plan(artifact, replace(asked, cycles_per_token=None)), engine):
+        try:
+            found.append(make())
+        except DesignLimit as error:
+            refusals.append(error)
+    if not found:
+        raise refusals[0]
+    return min(found, key=lambda planned: planned.schedule.cycles_per_frame)
 
 
 def _stream(options: argparse.Namespace) -> Stream | None:

@@ -29,7 +29,11 @@ from rtl.engine.listing import listing
 from rtl.engine.machine import Machine, Stream
 from rtl.engine.micro import IDLE, Acc
 from rtl.engine.schedule import EngineSchedule
+from rtl.engine.timing import check
 from rtl.kit import packing
+from rtl.plan import devices
+from rtl.plan.engine_cost import estimate
+from rtl.plan.engine_plan import for_device
 from rtl.plan.loads import envelope
 from rtl.system.system import Options, System
 from sim.executor import RtlExecutor
@@ -38,7 +42,8 @@ from sim.native_system import NativeTransport
 from sim.small import artifact_of, frames_of, other
 
 CASES = {
-    "odd": ("emamba-odd", {"d_model": 9}, Machine(8, 2), {}),
+    "attention": ("vit-causal", {"length": 3, "d_model": 4, "mlp": 3, "attention_heads": 1, "vocabulary": 5, "outputs": 5},
+                  Machine(4, 2), {}),
     "carried, tiles, a filter": ("emamba-three-blocks", {"carried": True, "blocks": 1, "length": 5, "task": "regression",
                                                          "pool": "mean", "smooth": 2}, Machine(3, 1, tile=2), {}),
     "standard, narrow multipliers": ("standard-sequence", {"blocks": 1, "length": 4}, Machine(4, 2, 16),
@@ -112,7 +117,7 @@ def test_hazards_are_refused():
     for instruction in late:
         instruction.gap -= 1
         with pytest.raises(EmambaError, match=f"'{instruction.name}' reads a row 1 cycles before it is written"):
-            verify(program)
+            check(program.instructions, program.machine, program.rows, program.states)
         instruction.gap += 1
     verify(program)
     for ending, sentence in (("norm", "HELD is read in cycle"), ("y", "the decay that is read in cycle"),
@@ -134,9 +139,20 @@ def test_utilization_of_mars(lanes, posts, least):
     assert sum(stage["multiplies_per_frame"] for stage in report["stages"]) == report["multiplies_per_frame"]
 
 
+def test_cost_model():
+    """MARS with 8 lanes as Yosys counts it for an ECP5; the most lanes of a device, and none."""
+    found = estimate(EngineSchedule(load(SHIPPED), Machine(8, factor_bits=18)), "ecp5")
+    assert abs(found["lut"] / 4721 - 1) < 0.1 and found["dsp"] == 8 and abs(found["ebr"] - 29) <= 2
+    small, device = random_artifact("standard-one-channel"), devices.find("ulx3s-12f")
+    planned = for_device(small, device)
+    assert planned.schedule.machine.lanes == 8 and planned.load <= 0.8  # 16 of 28 multipliers: its decays are segments
+    with pytest.raises(EmambaError, match=r"an engine of 1 lanes takes an estimated [\d,]+ of 300 LUT of tiny: take a larger"):
+        for_device(small, replace(device, name="tiny", limits=device.limits | {"lut": 300}))
+
+
 @pytest.mark.parametrize(("shape", "settings", "sentence"), [
-    ("hybrid-attention", {}, "node 'block1.attention': the engine has no instructions for an Attention; build it with "
-     "--organization pipeline"),
+    ("hybrid-attention", {}, "node 'block1.attention': the engine works heads of whole rows, but here one has 3 channels: "
+     "take --lanes that divide 3"),
     ("mamba2-groups", {}, "node 'block0.y': the engine has one B and one C for a row of channels"),
     ("emamba-odd", {"input_term": "delta_b"}, "node 'block0.y': the engine has the input term"),
 ])
@@ -260,7 +276,7 @@ def test_build(tmp_path, capsys):
         assert main(["verilog", "--artifact", str(tmp_path / "small"), *asked]) == 0, capsys.readouterr().err
         assert json.loads((tmp_path / "auto" / "report.json").read_text()).get("organization") == organization
     for options, sentence in ((["asic", *engine], "--organization engine is for verilog, axi"),
-                              (["verilog", "--organization", "auto"], "add --multipliers N"),
+                              (["verilog", "--organization", "auto"], "add --multipliers N or --device D"),
                               (["verilog", *engine, "--multipliers", "9"], "--multipliers is of a pipeline"),
                               (["verilog", "--lanes", "9"], "--lanes is of an engine: add --organization engine"),
                               (["verilog", "--weights", "streamed"], "--weights streamed is of an engine"),

@@ -40,7 +40,7 @@ def differs(program, tokens, expected) -> bool:
 @pytest.mark.parametrize(("shape", "machine"), [
     ("emamba-image", Machine(5, 1, 16)), ("standard-rms-norm", Machine(2, 2, 18)),
     ("standard-rms-norm", Machine(4, 1, 16, tile=2, small=True)), ("standard-image", Machine(3, 1, tile=2)),
-    ("pointwise-gated-pool", Machine(8, 2, tile=4))])
+    ("pointwise-gated-pool", Machine(8, 2, tile=4)), ("hybrid-attention", Machine(3, 1))])
 def test_interpreter(shape, machine):
     artifact = random_artifact(shape, 1)
     tokens = artifact.codec.encode(random_inputs(artifact.config, 3), artifact.input)

@@ -65,6 +65,19 @@ def test_files(small, said, tmp_path, capsys):
     assert "30.0 MHz by nextpnr where 28.125 are needed" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_bitstream(small, tmp_path, capsys):
+    """Yosys, nextpnr and icepack end, with one lane, which is the least that they can be asked."""
+    out = tmp_path / "out"
+    assert main(["icebreaker", "--artifact", str(small), "--out", str(out), "--lanes", "1"]) == 0, capsys.readouterr().err
+    resources = json.loads((out / "report.json").read_text())["resources"]
+    assert resources["fmax_mhz"] >= target.CLOCK_MHZ and resources["utilization"]["ICESTORM_SPRAM"]["used"] == 1
+    assert 1000 < resources["utilization"]["ICESTORM_LC"]["used"] < resources["utilization"]["ICESTORM_LC"]["available"] == 5280
+    flash = (out / "flash.bin").read_bytes()
+    schedule = EngineSchedule(artifacts.load(small), replace(target.Target.MACHINE, lanes=1))
+    assert b"\x7e\xaa\x99\x7e" in flash[:200] and flash[target.OFFSET:] == schedule.encoded.shared.data
+
+
 def test_refusals(small, said, tmp_path, capsys):
     out, log = tmp_path / "out", said[1]
 

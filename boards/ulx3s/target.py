@@ -22,7 +22,7 @@ BAUD = 1_000_000
 CLOCK_MHZ = devices.find("ulx3s-85f").clock_mhz
 UNRUN = "no board was used"
 PLATFORMS = {"ulx3s-85f": (ulx3s.ULX3S_85F_Platform, "85k"), "ulx3s-45f": (ulx3s.ULX3S_45F_Platform, "45k"),
-             "ulx3s-25f": (ulx3s.ULX3S_25F_Platform, "25k")}
+             "ulx3s-25f": (ulx3s.ULX3S_25F_Platform, "25k"), "ulx3s-12f": (ulx3s.ULX3S_12F_Platform, "12k")}
 """Of each device: its platform, and nextpnr's name for it."""
 FLOW = ["read_rtlil top.il", f"scratchpad -set abc9.D {1e6 / CLOCK_MHZ:.0f}", "synth_ecp5 -top top", "write_json top.json"]
 """The delay asked of abc9, in ps, is a clock period: with less it would trade area for speed that nothing needs."""

@@ -9,6 +9,7 @@ from amaranth.lib import data
 
 from emamba.base.errors import DesignLimit
 from emamba.base.formats import Rounding, bits_for
+from emamba.ops import Attention, LayerNorm
 
 from .compiler import Program
 from .micro import PIECE, A, Acc, B, Instruction, MicroOp, To, When, bits_of
@@ -174,7 +175,18 @@ class Encoded:
     @cached_property
     def total_bits(self) -> int:
         """Of a token's sum."""
-        return max((bits_for(key.op.channels * key.op.i.magnitude) for key in self.norms), default=1)
+        return max((bits_for(key.op.sum_of_weights if isinstance(key.op, Attention) else key.op.channels * key.op.i.magnitude)
+                    for key in self.norms), default=1)
+
+    @cached_property
+    def square_bits(self) -> int:
+        """Of a token's sum of squares; of an attention's products, with a sign."""
+        return max((bits_for(key.op.score_bound) if isinstance(key.op, Attention) else key.op.squares_bound.bit_length()
+                    for key in self.norms if isinstance(key.op, Attention | LayerNorm)), default=1)
+
+    @property
+    def attends(self) -> bool:
+        return any(isinstance(key.op, Attention) for key in self.norms)
 
     @cached_property
     def scaled_bits(self) -> int:
@@ -257,7 +269,7 @@ class Encoded:
                  B.TOTAL: self.total_bits, B.TOTAL_LOW: PIECE + 1, B.TOTAL_HIGH: self.total_bits - PIECE,
                  B.HELD: self.whole_held_bits, B.HELD_LOW: PIECE + 1, B.HELD_HIGH: self.held_bits - PIECE,
                  B.STATE: self.rounded_bits, B.STATE_LOW: self.split + 1, B.STATE_HIGH: self.rounded_bits - self.split,
-                 B.WIDE: self.state_bits,
+                 B.WIDE: self.state_bits, B.SQUARES: self.square_bits, B.GREATEST: self.value_bits,
                  B.WIDE_LOW: PIECE + 1, B.WIDE_HIGH: self.state_bits - PIECE}
         return self._factor(found, {micro.b for micro in self.micros if micro.works})
 

@@ -189,6 +189,8 @@ class Engine(wiring.Component):
             firsts |= {A.ENTRY: norm.entry, A.MINUS: norm.minus, A.SCALED_LOW: norm.scaled[:PIECE],
                        A.SCALED_HIGH: norm.scaled[PIECE:].as_signed()}
             seconds |= {B.TOTAL: norm.total, B.TOTAL_LOW: norm.total[:PIECE], B.TOTAL_HIGH: norm.total[PIECE:].as_signed()}
+            if e.attends:
+                seconds |= {B.SQUARES: norm.squares, B.GREATEST: norm.greatest}
         for factor, picked, keys, choices in zip((a, b), picks, (e.firsts, e.seconds), (firsts, seconds), strict=True):
             chosen = Const(0, len(factor))
             for pick, key in zip(picked, keys, strict=True):
@@ -232,6 +234,9 @@ class Engine(wiring.Component):
             found = [(n, second, post.plain if place == 0 and i.table is not None else post.results)
                      for n, each in enumerate(self.encoded.program.instructions)
                      for second, i in enumerate(each.results) for place, traced in enumerate(i.traces) if traced == name]
-            (number, second, source), most = found[0], found[-1][0]  # which follow each other
-            m.d.comb += [tap.fire.eq(post.valid & (post.number >= number) & (post.number <= most) & (post.second == second)),
+            _, second, source = found[0]
+            own = Signal(name=f"own_{k}")
+            with m.Switch(post.number), m.Case(*(n for n, *_ in found)):
+                m.d.comb += own.eq(1)
+            m.d.comb += [tap.fire.eq(post.valid & own & (post.second == second)),
                          *(lane.eq(value) for lane, value in zip(tap.payload.data, source, strict=True))]

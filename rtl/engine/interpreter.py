@@ -6,7 +6,7 @@ from collections import deque
 import numpy as np
 
 from emamba.base import arithmetic as arith
-from emamba.ops import LayerNorm
+from emamba.ops import Attention, LayerNorm
 
 from .compiler import Program
 from .micro import PIECE, A, Acc, B, Instruction, MicroOp, Operand, Stat, To, Walk, When, Zero
@@ -98,6 +98,8 @@ class Interpreter:
         if op.to is To.INDEX:
             lane["index"] = int(channel[0, 0])  # a batch of one
         if not op.works:
+            if (op.first if k == 0 else op.acc) is Acc.START:
+                lane["acc"] = UNWRITTEN << 16  # a lane multiplies in every cycle
             return
         state = self.states[place] if op.state else None
         first = self._first(i, op, lane, decays, channel, w, scalars)
@@ -135,9 +137,10 @@ class Interpreter:
         if B.STATE <= op.b <= B.STATE_HIGH:
             value, bits = arith.requantize(state, i.scan.a_bar.frac, i.scan.h, i.scan.rounding), self._split(i)
         else:
-            value, bits = {B.ROW: row, B.CHANNEL: channel, B.CONSTANT: op.constant}.get(op.b), PIECE
+            value, bits = {B.ROW: row, B.CHANNEL: channel, B.CONSTANT: op.constant, B.GREATEST: scalars[3],
+                            B.SQUARES: scalars[4]}.get(op.b), PIECE
             value = scalars[0] if B.TOTAL <= op.b <= B.TOTAL_HIGH else held if B.HELD <= op.b <= B.HELD_HIGH else value
-            value = state if op.b >= B.WIDE else value
+            value = state if B.WIDE <= op.b <= B.WIDE_HIGH else value
         if op.b.name.endswith("_LOW"):
             return value & (1 << bits) - 1
         return value >> bits if op.b.name.endswith("_HIGH") else value
@@ -148,21 +151,23 @@ class Interpreter:
         return np.where(product == 0, 1 << scan.a_bar.frac, exact) if scan.hold else exact
 
     def _scalars(self, i: Instruction, token: int):
-        """Sum of the token, entry of the table, zeros."""
+        """Sum of the token, entry of the table, zeros; its greatest value and its sum of squares."""
         op = i.norm
-        if op is None:
-            return 0, 0, 0
         total, high, low = self.stats[Stat.RANGE].get(token, (0, 0, 0))
+        squares = self.stats[Stat.SQUARES].get(token, 0)
+        if op is None:
+            return total, 0, 0, high, squares
         table = op.reciprocals[0]
         if not isinstance(op, LayerNorm):
-            zeros = arith.leading_zeros(high - low, op.spread_bits)
-            index = ((high - low) << zeros) >> (op.spread_bits - len(table).bit_length())
-            return total, table[index & (len(table) - 1)], zeros
+            spread = total if isinstance(op, Attention) else high - low
+            zeros = arith.leading_zeros(spread, op.spread_bits)
+            index = (spread << zeros) >> (op.spread_bits - len(table).bit_length())
+            return total, table[index & (len(table) - 1)], zeros, high, squares
         spread = self.stats[Stat.SQUARES][token] + op.epsilon
         spread = op.channels * spread - total * total if op.centered else spread
         zeros, half = arith.leading_zeros(spread, op.spread_bits), len(table) >> 1
         below = ((spread << zeros) >> (op.spread_bits - half.bit_length())) & (half - 1)
-        return total, table[half * (zeros & 1) + below], zeros >> 1
+        return total, table[half * (zeros & 1) + below], zeros >> 1, high, squares
 
     def _drain(self, i: Instruction, number: int, token: int, rows: list[Array], scalars) -> None:
         """Post-processors: from a token's rows of sums to its results."""

@@ -44,8 +44,11 @@ class Lane(wiring.Component):
         decay = self._shared_decay(m, product) if e.shared else self._own_decay(m, product)
         split = e.split
         a_choices = {A.WEIGHT: self.weight, A.KEPT: kept, A.DECAY: decay, A.DECAY_UP: decay.shift_left(split)}
-        b_choices = {B.ROW: self.row, B.HELD: held, B.HELD_LOW: held[:PIECE], B.HELD_HIGH: held[PIECE:].as_signed(),
-                     B.WIDE: self.state, B.WIDE_LOW: self.state[:PIECE]} | self._states(m)
+        b_choices = {B.ROW: self.row, B.HELD: held, B.HELD_LOW: held[:PIECE]}
+        if e.held_bits > PIECE:
+            b_choices[B.HELD_HIGH] = held[PIECE:].as_signed()
+        if e.decays:
+            b_choices |= {B.WIDE: self.state, B.WIDE_LOW: self.state[:PIECE]} | self._states(m)
         a, b = Signal(signed(e.a_bits)), Signal(signed(e.b_bits))
         for name, factor, keys, choices in (("a", a, e.firsts, a_choices), ("b", b, e.seconds, b_choices)):
             chosen = getattr(self, f"{name}_shared")  # 0 where a lane's own factor is chosen

@@ -19,11 +19,11 @@ class A(IntEnum):
 
 
 class B(IntEnum):
-    """Second factor of a lane: its value of a row; a channel's value, a constant or the sum of a token, which all lanes get; what
-    it holds; its state, rounded or as wide as it is. LOW and HIGH are parts for narrow multipliers."""
+    """Second factor of a lane: its value of a row; a channel's value, a constant or a statistic of a token, which all lanes get;
+    what it holds; its state, rounded or as wide as it is. LOW and HIGH are parts for narrow multipliers."""
 
     (ROW, CHANNEL, CONSTANT, TOTAL, TOTAL_LOW, TOTAL_HIGH, HELD, HELD_LOW, HELD_HIGH, STATE, STATE_LOW, STATE_HIGH, WIDE,
-     WIDE_LOW, WIDE_HIGH) = range(15)
+     WIDE_LOW, WIDE_HIGH, SQUARES, GREATEST) = range(17)
 
 
 class Acc(IntEnum):
@@ -60,7 +60,8 @@ class When(IntEnum):
 
 
 class Stat(IntEnum):
-    """What is gathered of a token while it is written: nothing; sum, maximum and minimum; the sum before the requantization."""
+    """What is gathered of a token while it is written: nothing; sum, maximum and minimum; the sum before the requantization,
+    which are squares or an attention's products."""
 
     NONE, RANGE, SQUARES = range(3)
 
@@ -182,6 +183,7 @@ class Instruction:
     dest: where results go; None: to no memory
     format, low, high: of the results, and their limits where others; table: then a function of them
     before: tokens that lie before the sequence, of Zero.BEFORE
+    norm: by whose statistics the results are scaled; gathered: whose statistics it reads as they are
     bounds: largest |sum|, |HELD| and |KEPT|
     samples: cycle of a token in which a norm's scalars are read at the latest
     work: multiplications of a token
@@ -212,6 +214,7 @@ class Instruction:
     when: When = When.ALWAYS
     before: int = 0
     norm: object | None = None
+    gathered: object | None = None
     scan: object | None = None
     lead: int = 0
     samples: int = 0

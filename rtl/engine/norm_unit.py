@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from emamba.ops import LayerNorm, RangeNorm
+from emamba.ops import Attention, LayerNorm, RangeNorm
 
 from ..blocks.norm import normalized
 from ..kit.datapath import Pipeline, times
@@ -14,7 +14,7 @@ from .encode import Encoded
 
 class NormUnit(wiring.Component):
     """Follows `token` at once: `total` two cycles after it, `entry`, with a minus and `scaled` by the
-    number of channels, and `zeros` `operators.norms.entry_latency`.
+    number of channels, and `zeros` `operators.norms.entry_latency`; for an attention `squares` and `greatest` as `total`.
 
     The statistics are gathered of values as they are written: `ranged` with the results of a beat, `squared` with its sums before
     the requantization; `begins` at a token's first beat, `ends` with its last. `valid` says which values of a beat count.
@@ -24,8 +24,9 @@ class NormUnit(wiring.Component):
         e = self.encoded = encoded
         posts = e.machine.posts
         self.range = data.StructLayout({"total": signed(e.total_bits), "high": signed(e.value_bits), "low": signed(e.value_bits)})
-        self.kept = data.StructLayout({"total": signed(e.total_bits), "spread": e.value_bits})
-        self.square_bits = max((key.op.squares_bound.bit_length() for key in e.norms if isinstance(key.op, LayerNorm)), default=1)
+        self.kept = data.StructLayout({"total": signed(e.total_bits), "spread": e.value_bits}
+                                      | ({"high": signed(e.value_bits)} if e.attends else {}))
+        self.square_bits = e.square_bits
         zeros = max((key.op.largest_shift for key in e.norms), default=1)
         super().__init__({
             "token": In(range(max(2, e.program.most_tokens))), "norm": In(range(max(2, len(e.norms)))),
@@ -36,12 +37,14 @@ class NormUnit(wiring.Component):
             "results": In(signed(e.final_bits)).array(posts), "range_token": In(range(max(2, e.program.most_tokens))),
             "squared": In(1), "square_begins": In(1), "square_ends": In(1), "square_valid": In(posts),
             "sums": In(signed(e.drained_bits)).array(posts), "square_token": In(range(max(2, e.program.most_tokens))),
-        })
+        } | ({"squares": Out(signed(e.square_bits)), "greatest": Out(signed(e.value_bits))} if e.attends else {}))
 
     def elaborate(self, platform):
         m = Module()
         statistics, squares = self._range(m), self._squares(m)
         m.d.comb += self.total.eq(statistics.total)
+        if self.encoded.attends:
+            m.d.comb += [self.squares.eq(squares), self.greatest.eq(statistics.high)]
         found = []
         for k, key in enumerate(self.encoded.norms):
             op, inner = key.op, Module()
@@ -58,6 +61,8 @@ class NormUnit(wiring.Component):
 
     @staticmethod
     def _spread(pipeline: Pipeline, op, statistics, squares):
+        if isinstance(op, Attention):
+            return statistics.total[:op.spread_bits]
         if isinstance(op, RangeNorm):
             return statistics.spread[:op.spread_bits]
         if not op.centered:
@@ -96,6 +101,8 @@ class NormUnit(wiring.Component):
             m.d.sync += kept.eq(now)
         found = Signal(self.kept, name="range_found")
         m.d.comb += [found.total.eq(now.total), found.spread.eq(now.high - now.low)]
+        if self.encoded.attends:
+            m.d.comb += found.high.eq(now.high)
         return self._memory(m, "ranges", self.kept, ranged & ends, token, found)
 
     def _squares(self, m: Module):

@@ -138,7 +138,7 @@ class Walker:
             if step.to is To.DRAIN:
                 made += [(step.at + WRITTEN + self.machine.beats - 1, result.dest.base, 1, result.dest.later)
                          for result in instruction.results if result.dest]
-        if instruction.norm is not None:
+        if instruction.norm is not None or instruction.gathered is not None:
             looked += [(instruction.samples - instruction.lead, self.rows + kind * self.tile, 0, _one) for kind in range(2)]
         if instruction.stat is not Stat.NONE:
             end = max(step.at for step in steps(instruction) if step.to is To.DRAIN) + (

@@ -29,6 +29,7 @@ DEVICES = {device.name: device for device in (
     _lattice("ulx3s-85f", "ecp5", 83_640, 156, 208, 25),
     _lattice("ulx3s-45f", "ecp5", 43_848, 72, 108, 25),
     _lattice("ulx3s-25f", "ecp5", 24_288, 28, 56, 25),
+    _lattice("ulx3s-12f", "ecp5", 12_144, 28, 32, 25),
     _lattice("icebreaker", "ice40", 5_280, 8, 30, 28.125),
 )}
 
