@@ -13,8 +13,8 @@ from .cost import RESOURCES, mapped, resources
 
 OWN = {A.WEIGHT, A.KEPT, A.DECAY, A.DECAY_UP}, {B.ROW, *range(B.HELD, B.WIDE_HIGH + 1)}
 """Factors that each lane has for itself."""
-ECP5 = {"lanes": 0.59, "post-processors": 1.33, "sequencer": 0.46, "norm unit": 1.34, "memories": 1.99}
-SHARES = {"ecp5": ECP5, "xcup": ECP5,
+SHARES = {"ecp5": {"lanes": 0.59, "post-processors": 1.33, "sequencer": 0.46, "norm unit": 1.34, "memories": 1.99},
+          "xcup": {"lanes": 0.73, "post-processors": 0.86, "sequencer": 0.41, "norm unit": 1.09, "memories": 0.83},
           "ice40": {"lanes": 0.65, "post-processors": 1.11, "sequencer": 0.58, "norm unit": 0.93, "memories": 2.71}}
 """By how much Yosys' lookup tables of MARS with 8 lanes differ from those that are counted here."""
 GRANULE = 9

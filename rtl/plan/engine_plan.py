@@ -1,5 +1,7 @@
 """The engine for a device: as many lanes as fit it, by estimate."""
 
+from math import sqrt
+
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit
 from emamba.ops import Lookup, Weighted
@@ -37,14 +39,17 @@ def _memory(device: Device) -> int:
 
 
 def for_device(artifact: Artifact, device: Device, fill: float = FILL, kept: bool = False) -> Plan:
-    """The engine with the most lanes that takes at most `fill` of every resource; refuses what fits with none."""
+    """The engine with the most of LANES, or nearly, that takes at most `fill` of every resource; refuses what fits with none."""
     weights, memory = _weights(artifact), _memory(device)
     if weights > memory:
         raise DesignLimit(f"the weights of {artifact.name} have {weights:,} bits, but the block RAMs of {device.name} hold "
                           f"{memory:,}: take a larger device, or --weights streamed")
     found, refusal = None, DesignLimit(f"an engine of one lane takes more than {fill:.0%} of the multipliers of {device.name}: "
                                        "take a larger device")
-    for lanes in (lanes for lanes in LANES if lanes <= fill * device.limits["dsp"]):
+    most = fill * device.limits["dsp"]
+    for lanes in LANES:
+        if lanes > most:
+            continue
         try:
             found = with_lanes(artifact, lanes, device, kept)
         except DesignLimit as error:
@@ -52,6 +57,7 @@ def for_device(artifact: Artifact, device: Device, fill: float = FILL, kept: boo
             continue
         if found.load <= fill:
             return found
+        most = lanes * sqrt(fill / found.load)  # part of what it takes does not depend on its lanes
     if found is None:
         raise refusal
     name = max(device.limits, key=lambda key: found.resources[key] / device.limits[key])
