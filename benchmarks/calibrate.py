@@ -31,10 +31,13 @@ FITTED = {"xcup": [("models/mars", 32, PAIRS)], "ecp5": [("models/mars", 64, NAR
 HELD_OUT = {"xcup": [("models/mars", 20, PAIRS), ("models/mars_int8", 48, PAIRS)], "ecp5": [("models/mars", 128, NARROW)],
             "ice40": [], "gates": []}
 """Accelerators whose components are fitted, and those that only test the fit: artifact, T, realization."""
-SMALL = ("constants|dyadic|delta_b|logic|range_norm-(20-1-|5-2)|activation-silu$|scan-(4-8|3-3-1-1-table|2-3-2-3$)|pool-6-2-True"
+SMALL = ("constants|dyadic|delta_b|logic|range_norm-(20-1-|5-2)|activation-silu$|scan-(3-3-1-1|2-3-2-3$)|pool-6-2-True"
          "|add-|multiply-5|linear-(65|5-7|9-3|17-5-4-2$)|conv1d-(8-4-2-2|4-2)|lookup-11")
 """Of the blocks of the benches those that are fitted: kinds and shapes that the accelerators lack."""
 LIMITS = {"lut": 0.10, "nand2": 0.25, "ff": 0.05, "dsp": 0.0, "bram36": 0.0, "ebr": 0.0, "memory_bits": 0.0}
+MOST = 1000
+"""Lookup tables of a component that is synthesized, by estimate: larger ones are the same circuits with more lanes, and take most
+of the time."""
 LARGE, SMALL_SIZE = 100, 30
 """Lookup tables or flip-flops from which a component's relative error counts; the fit takes smaller ones for the second."""
 
@@ -53,7 +56,8 @@ def samples(where: str, cycles: int, realization: Realization, family: str) -> l
     schedule = Schedule(load(where), cycles, realization)
     texts, kinds = parts(to_verilog(Accelerator(schedule))), {}
     for name, (_, inventory) in cost.components(schedule).items():
-        kinds.setdefault(re.sub(r"block\d+", "block", name), (name, inventory))
+        if fits(inventory, family):
+            kinds.setdefault(re.sub(r"block\d+", "block", name), (name, inventory))
     distinct = {texts[name.replace(".", "_")]: (name, inventory) for name, inventory in kinds.values()}
     return [Sample(f"{Path(where).name} T={cycles} {name}", inventory, measured) for (name, inventory), measured in zip(
         distinct.values(), synthesize_apart(list(distinct), family), strict=True)]
@@ -62,9 +66,14 @@ def samples(where: str, cycles: int, realization: Realization, family: str) -> l
 def small(family: str) -> list[Sample]:
     """The blocks of the benches that SMALL names."""
     specs = {name: make() for name, make in BLOCKS.items() if re.search(SMALL, name)}
+    specs = {name: spec for name, spec in specs.items() if fits(spec.inventory(), family)}
     texts = parts(to_verilog(Together({f"b{k}": spec.build() for k, spec in enumerate(specs.values())})))
     found = synthesize_apart([texts[f"b{k}"] for k in range(len(specs))], family)
     return [Sample(name, spec.inventory(), measured) for (name, spec), measured in zip(specs.items(), found, strict=True)]
+
+
+def fits(inventory: Inventory, family: str) -> bool:
+    return cost.resources(inventory, family)[cost.RESOURCES[family][0]] <= MOST
 
 
 def nonnegative(A: np.ndarray, b: np.ndarray, steps: int = 40000) -> np.ndarray:

@@ -28,7 +28,7 @@ from rtl.plan.accelerator import Accelerator
 from rtl.plan.schedule import Schedule
 
 CACHE = Path("build/synthesis")
-TOGETHER = 16
+TOGETHER = 12
 """Texts of one run of Yosys."""
 
 FLOWS = {

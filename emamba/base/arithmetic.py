@@ -6,6 +6,7 @@ enough. Nothing here knows a scale except as a shift. docs/numerics.md is the pr
 
 from itertools import count
 from math import isqrt
+from typing import TypeVar
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from .errors import InputError
 from .formats import IntFormat, Rounding
 
 Array = np.ndarray
+Whole = TypeVar("Whole", int, Array)
 
 EXACT_FLOAT32, EXACT_FLOAT = 1 << 24, 1 << 53  # integers up to here are exact in float32 and float64, in every partial sum
 
@@ -23,7 +25,7 @@ def word(bound: int, shift: int = 0, o: IntFormat | None = None) -> np.dtype:
     return np.dtype(np.int32 if largest < 1 << 31 else np.int64)
 
 
-def round_shift(x: Array, shift: int, rounding: Rounding = Rounding.HALF_UP) -> Array:
+def round_shift(x: Whole, shift: int, rounding: Rounding = Rounding.HALF_UP) -> Whole:
     """x · 2^−shift rounded to an integer; a negative shift multiplies exactly."""
     if shift <= 0:
         return x << -shift

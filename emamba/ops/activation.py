@@ -44,7 +44,7 @@ class Activation(Operator):
         if self.entries is not None:
             check_same("the number of entries of the activation", self.entries.shape, (1 << self.i.bits,))
             arith.check_range("entries", self.entries, self.o)
-        else:
+        if self.segments is not None:
             check_same("the segments' input format of the activation", str(self.segments.i), str(self.i))
             check_same("the segments' output format of the activation", str(self.segments.o), str(self.o))
 
@@ -79,15 +79,15 @@ class Activation(Operator):
         check_input("activation", producers[0], self.channels, self.i)
 
     @cached_property
-    def table(self) -> Array | None:
-        """The output for every input code; None where there are too many."""
-        if self.segments is not None and 1 << self.i.bits > TABLE_SIZE:
-            return None
+    def table(self) -> Array:
+        """The output for every input code."""
         entries = self.entries if self.segments is None else self.segments(codes(self.i))
-        return entries.astype(arith.word(self.o.magnitude))
+        return np.asarray(entries, arith.word(self.o.magnitude))
 
     def __call__(self, x: Array) -> Array:
-        return self.segments(x) if self.table is None else self.table[x - self.i.min]
+        if self.segments is not None and 1 << self.i.bits > TABLE_SIZE:
+            return self.segments(x)
+        return self.table[x - self.i.min]
 
     def unit_function(self, node) -> str:
         return node.function

@@ -141,10 +141,10 @@ class Operator:
     def check_inputs(self, producers: "Sequence[Operator]") -> None:
         """Refuses producers whose width or format is not what this operator was made for."""
 
-    def __call__(self, *inputs: Array) -> Array:
+    def __call__(self, *inputs) -> Array:
         raise NotImplementedError
 
-    def resume(self, before: Array | None, *inputs: Array) -> tuple[Array, Array | None]:
+    def resume(self, before: Array | None, *inputs) -> tuple[Array, Array | None]:
         """Output and state after tokens that go on where the state `before` was left; None is the state of the start."""
         if self.whole:
             raise DesignLimit(f"{one_of(type(self))} needs whole sequences, so none goes on from a state: give each whole")
@@ -186,8 +186,8 @@ class Operator:
         """Name of the unit's function."""
         raise NotImplementedError
 
-    def density(self, x: Array) -> Array:
-        """How often each code of the unit's input occurs, for integers x of the input `argument`."""
+    def density(self, *inputs) -> Array:
+        """How often each code of the unit's input occurs, for integers of the input `argument`, or of all that it is made of."""
         raise NotImplementedError
 
     # -- hardware -------------------------------------------------------------------------------------------------------------

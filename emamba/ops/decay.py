@@ -6,8 +6,8 @@ import numpy as np
 
 from .. import piecewise
 from ..base import arithmetic as arith
-from ..base.formats import IntFormat
-from ..piecewise import codes
+from ..base.formats import IntFormat, Rounding
+from ..piecewise import Segments, codes
 from .activation import TABLE_SIZE
 from .base import Array
 
@@ -28,6 +28,21 @@ def argument_format(product: IntFormat, largest: int, decay_bits: int) -> IntFor
 
 class Decays:
     """What a `Scan` is from δ to Ā."""
+
+    A: Array
+    dt: IntFormat
+    a: IntFormat
+    decay: Segments
+    hold: bool
+    rounding: Rounding
+
+    @property
+    def heads(self) -> int:
+        raise NotImplementedError
+
+    @property
+    def word(self) -> np.dtype:
+        raise NotImplementedError
 
     @property
     def p(self) -> IntFormat:

@@ -53,6 +53,16 @@ class Norm(Operator):
     def shift(self) -> int:
         return self.reciprocals[1] - self.o.frac
 
+    @property
+    def reciprocals(self) -> tuple[Array, int]:
+        """The table, and its fraction bits."""
+        raise NotImplementedError
+
+    @property
+    def shifted_bound(self) -> int:
+        """Largest n after the shift of the spread."""
+        raise NotImplementedError
+
     @classmethod
     def shapes(cls, node, widths):
         if node.width % (node.groups or 1):

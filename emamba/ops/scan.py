@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import piecewise
 from ..base import arithmetic as arith
-from ..base.errors import DesignLimit, SettingError
+from ..base.errors import DesignLimit, InputError, SettingError
 from ..base.formats import IntFormat
 from ..piecewise import Segments
 from .base import Array, Operator, check_bound, check_input, check_matrix, check_same, check_shift, inside, register, rounded
@@ -73,7 +73,7 @@ class Scan(Decays, Operator):
             raise DesignLimit(f"the decay reads {self.decay.i}: it must read δ·A, {self.p}, or fewer bits of it")
         check_same("the fraction bits of h_wide", self.h_wide.frac, self.h.frac + self.a_bar.frac)
         if self.delta_b:
-            check_same("the fraction bits of h", self.h.frac, self.b_bar.frac + self.u.frac)
+            check_same("the fraction bits of h", self.h.frac, self._b_bar.frac + self.u.frac)
         for name in ("b_bar_shift" if self.delta_b else "term_shift", "y_shift"):
             check_shift(name, getattr(self, name))
         if not 0 <= self.d_shift <= 40:
@@ -116,9 +116,15 @@ class Scan(Decays, Operator):
         return self.dt.frac + self.u.frac + self.B.frac - self.h_wide.frac
 
     @property
+    def _b_bar(self) -> IntFormat:
+        if self.b_bar is None:
+            raise InputError("delta_b needs the format b_bar")
+        return self.b_bar
+
+    @property
     def b_bar_shift(self) -> int:
         """From δ·B's scale to b_bar's."""
-        return self.dt.frac + self.B.frac - self.b_bar.frac
+        return self.dt.frac + self.B.frac - self._b_bar.frac
 
     @property
     def d_shift(self) -> int:
@@ -133,8 +139,8 @@ class Scan(Decays, Operator):
     def term_bound(self) -> int:
         """Largest |b|."""
         if self.delta_b:
-            return (self.b_bar.magnitude * self.u.magnitude) << self.a_bar.frac
-        return int(arith.round_shift(self.dt.magnitude * self.u.magnitude * self.B.magnitude, self.term_shift, self.rounding)) + 1
+            return (self._b_bar.magnitude * self.u.magnitude) << self.a_bar.frac
+        return arith.round_shift(self.dt.magnitude * self.u.magnitude * self.B.magnitude, self.term_shift, self.rounding) + 1
 
     @cached_property
     def y_bound(self) -> int:
@@ -151,7 +157,7 @@ class Scan(Decays, Operator):
     def word(self) -> np.dtype:
         """Type of the state and its input term."""
         if self.delta_b:
-            term = arith.word(self.dt.magnitude * self.B.magnitude, self.b_bar_shift, self.b_bar)
+            term = arith.word(self.dt.magnitude * self.B.magnitude, self.b_bar_shift, self._b_bar)
         else:
             term = arith.word(self.dt.magnitude * self.u.magnitude * self.B.magnitude, self.term_shift)
         state = arith.word((self.h.magnitude << self.a_bar.bits) + self.term_bound, self.a_bar.frac, self.h_wide)
@@ -165,7 +171,7 @@ class Scan(Decays, Operator):
         decay, dt = (self._of_channels(x) for x in (self._look_up_decays(dt), dt))
         B, C = self._by_state(B), self._by_state(C.T)
         if self.delta_b:
-            b_bar = arith.requantize(dt * B, self.b_bar_shift, self.b_bar, self.rounding)
+            b_bar = arith.requantize(dt * B, self.b_bar_shift, self._b_bar, self.rounding)
             term = (b_bar * u) << self.a_bar.frac
         else:
             term = arith.round_shift((dt * u) * B, self.term_shift, self.rounding)
@@ -335,7 +341,7 @@ class Scan(Decays, Operator):
                    self.C.magnitude)
 
     def c(self, loop):
-        term = (loop.format(self, self.b_bar_shift, self.b_bar) if self.delta_b
+        term = (loop.format(self, self.b_bar_shift, self._b_bar) if self.delta_b
                 else loop.format(self, self.term_shift, self.h_wide))
         return "scan_delta_b" if self.delta_b else "scan_delta_u", {
             **self.c_decays(loop), "left": (self.a_bar.frac, 0), "direct": loop.pointer(self.direct << self.d_shift, "int64"),
