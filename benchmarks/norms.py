@@ -37,7 +37,7 @@ def latency(block: Spec) -> int:
 
 
 def _counts(block: Spec, flow: str) -> dict:
-    return {key: value for key, value in synthesize(block, flow).items() if key not in ("cells", "seconds")}
+    return {key: value for key, value in synthesize(block, flow).items() if key != "cells"}
 
 
 def table(rows: list[dict]) -> list[str]:

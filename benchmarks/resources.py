@@ -8,7 +8,7 @@ from rtl.plan.cost import COSTS, estimate
 from rtl.plan.planner import Request, at
 from rtl.plan.schedule import Realization, Schedule
 
-from .synthesis import by_module, place_and_route_ecp5, place_and_route_ice40
+from .synthesis import by_module, place_and_route
 
 LOGIC = frozenset({"block0.conv", "block1.conv", "head", "block0.B"})
 ZCU102 = [
@@ -54,13 +54,13 @@ def _placed(artifact: Artifact, name: str, device: str, cycles: int, realization
         schedule = at(artifact, cycles, Request(device=devices.find(name), fill=0.9)).schedule
     else:
         schedule = Schedule(artifact, cycles, realization)
-    found = place_and_route_ecp5(schedule, device, mhz=mhz)
+    found = place_and_route(schedule, "ecp5", [f"--{device}", "--package", "CABGA381", "--speed", "6"], mhz)
     return {
         "device": name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
         "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
         "products": schedule.realization.products.value, "logic": sorted(schedule.realization.logic),
         "utilization": found["utilization"], "estimate": estimate(schedule, "ecp5"),
-        "mhz": found["mhz"]["best"], "tools": found["tools"],
+        "mhz": found["fmax_mhz"], "tools": found["tools"],
     }
 
 
@@ -72,7 +72,7 @@ def _smallest(artifact: Artifact) -> dict:
     shares = {name: counted[name] / limit for name, limit in device.limits.items()}
     result = {"cycles_per_token": schedule.period, "multipliers": schedule.multipliers, "resources": counted, "shares": shares}
     if max(shares.values()) <= 1:
-        result["mhz"] = place_and_route_ice40(schedule)["mhz"]["best"]
+        result["mhz"] = place_and_route(schedule, "ice40", ["--up5k", "--package", "sg48"], 24)["fmax_mhz"]
     return result
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import re
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -77,11 +76,11 @@ cells of IHP SG13G2, whose flip-flop would count 6.75."""
 
 def synthesize(design: str | Elaboratable | Spec | Schedule, flow: str) -> dict:
     """Resources of a Verilog text with the module `top`, a component or a whole accelerator; the keys are COUNTS[flow]'s,
-    `memory_bits` (gates only), `cells` by type, `seconds` and `tool`."""
+    `memory_bits` (gates only), `cells` by type and `tool`."""
     if flow not in FLOWS:
         raise SettingError(f"there is no flow '{flow}'; choose one of {', '.join(FLOWS)}")
     verilog = _verilog(design)
-    return _kept([verilog, flow, *FLOWS[flow], json.dumps(COUNTS[flow]), version("pyosys")], lambda: _synthesize(verilog, flow))
+    return _kept([verilog, flow, *FLOWS[flow], json.dumps(COUNTS[flow]), version("pyosys")], lambda: _run(verilog, flow)["top"])
 
 
 def synthesize_apart(texts: Sequence[str], flow: str) -> list[dict]:
@@ -96,29 +95,31 @@ def synthesize_apart(texts: Sequence[str], flow: str) -> list[dict]:
     return found
 
 
-def by_module(schedule: Schedule, flow: str, workers: int | None = None) -> dict:
+def by_module(schedule: Schedule, flow: str) -> dict:
     """Resources of an accelerator, every block and piece between blocks synthesized alone; equal ones once. `modules` gives
     those of each, `total` their sum."""
     texts = parts(to_verilog(Accelerator(schedule)))
     distinct = list(dict.fromkeys(texts.values()))
-    with ThreadPoolExecutor(workers or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = dict(zip(distinct, pool.map(lambda text: synthesize(text, flow), distinct), strict=True))
     modules = {name: found[text] for name, text in texts.items()}
-    keys = [key for key in next(iter(found.values())) if key not in ("cells", "seconds", "tool")]
+    keys = [*COUNTS[flow], *["memory_bits"] * (flow == "gates")]
     return {"total": {key: sum(module[key] for module in modules.values()) for key in keys}, "modules": modules,
             "distinct": len(distinct), "tool": version("pyosys")}
 
 
-def place_and_route_ecp5(design: str | Elaboratable | Schedule, device: str = "85k", package: str = "CABGA381", speed: int = 6,
-                         seeds: tuple[int, ...] = (1,), mhz: float = 100) -> dict:
-    """Utilization and clock rates of a design on a Lattice ECP5, within the few pins of `behind_pins`."""
-    return _place_and_route("ecp5", design, [f"--{device}", "--package", package, "--speed", str(speed)], seeds, mhz)
+def place_and_route(design: str | Elaboratable | Spec | Schedule, family: str, options: list[str], mhz: float) -> dict:
+    """What `rtl.kit.tools.routed` says of a design on a Lattice ECP5 or iCE40, the device by nextpnr's `options`, within the few
+    pins of `behind_pins`."""
+    verilog, options = behind_pins(_verilog(design)), [*options, "--freq", str(float(mhz)), "--seed", "1", "--timing-allow-fail"]
 
+    def route():
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            _yosys(verilog, FLOWS[family], folder / "top.json")
+            return tools.routed(tools.nextpnr(family, folder, options), family)
 
-def place_and_route_ice40(design: str | Elaboratable | Spec | Schedule, device: str = "up5k", package: str = "sg48",
-                          seeds: tuple[int, ...] = (1,), mhz: float = 24) -> dict:
-    """The same on a Lattice iCE40."""
-    return _place_and_route("ice40", design, [f"--{device}", "--package", package], seeds, mhz)
+    return _kept([verilog, *FLOWS[family], *options, *tools.packages(family)], route)
 
 
 def behind_pins(verilog: str) -> str:
@@ -146,42 +147,6 @@ endmodule
 """
 
 
-def _place_and_route(family: str, design, options: list[str], seeds: tuple[int, ...], mhz: float) -> dict:
-    verilog, mhz = behind_pins(_verilog(design)), float(mhz)
-    common = [verilog, *FLOWS[family], *options, str(mhz), *tools.packages(family)]
-    runs = {}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-
-        def run(seed):
-            netlist = folder / "top.json"
-            if not netlist.exists():
-                _yosys(verilog, FLOWS[family], netlist)
-            return _nextpnr(family, folder, [*options, "--freq", str(mhz), "--seed", str(seed)])
-
-        for seed in seeds:
-            runs[seed] = _kept([*common, str(seed)], lambda seed=seed: run(seed))
-    rates = [run["mhz"] for run in runs.values()]
-    return {"utilization": runs[seeds[0]]["utilization"], "mhz": {"least": min(rates), "best": max(rates)}, "runs": runs,
-            "options": options, "tools": tools.packages(family)}
-
-
-def _nextpnr(family: str, folder: Path, options: list[str]) -> dict:
-    start = time.monotonic()
-    tools.nextpnr(family, folder, ["--json", "top.json", "--report", "report.json", "--timing-allow-fail", *options])
-    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    clock, = report["fmax"].values()
-    path = next(path["path"] for path in report["critical_paths"] if path["from"] == path["to"])  # within the clock
-    return {
-        "mhz": round(clock["achieved"], 2),
-        "utilization": tools.utilization(report),
-        "critical_path": [{"ns": step["delay"], "kind": step["type"], "net": step.get("net", ""), "to": step["to"]["cell"]}
-                          for step in path if step["delay"]],
-        "longest_paths": tools.longest_paths(report),
-        "seconds": round(time.monotonic() - start, 1),
-    }
-
-
 def _side_by_side(texts: Sequence[str]) -> str:
     """A module `top` with an instance of every text's, whose ports are its own."""
     modules, instances, widths = [], [], Counter()
@@ -203,11 +168,6 @@ def _ports(module: str) -> Iterator[tuple[str, str, int]]:
     """Direction, name and bits of the ports of a module."""
     for direction, high, name in re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\\\S+|\w+) ?;", module, re.MULTILINE):
         yield direction, name, int(high or 0) + 1
-
-
-def _synthesize(verilog: str, flow: str) -> dict:
-    start = time.monotonic()
-    return _run(verilog, flow)["top"] | {"seconds": round(time.monotonic() - start, 1)}
 
 
 def _run(verilog: str, flow: str) -> dict[str, dict]:

@@ -36,8 +36,7 @@ def said(monkeypatch):
         if log[1]:
             raise ToolFailed("nextpnr-ice40 does not finish: ERROR: no place")
         rate = float(log[0].split()[1])
-        (folder / "report.json").write_text(json.dumps({"fmax": {"clk": {"achieved": rate}}, "utilization": {
-            "ICESTORM_LC": {"used": 9, "available": 5280}}}))
+        return {"fmax": {"clk": {"achieved": rate}}, "utilization": {"ICESTORM_LC": {"used": 9, "available": 5280}}}
 
     monkeypatch.setattr(tools, "yosys", yosys)
     monkeypatch.setattr(tools, "nextpnr", nextpnr)

