@@ -2,6 +2,7 @@
 netlist, area and timing, and the files of flows to a layout."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from itertools import product
@@ -9,8 +10,10 @@ from math import sqrt
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from emamba.artifact import Artifact
 from emamba.base.errors import Mismatch
 from rtl.kit import emit
 from rtl.kit.datapath import Products
@@ -20,6 +23,7 @@ from . import openroad
 from .check.equivalence import Check, check
 from .check.gates import verilog_models
 from .layout.flow import lay_out
+from .measure.chip import run_codes
 from .measure.sizing import implement
 from .measure.timing import IO_SHARE
 from .netlist.memories import LEAST_WORDS, Plan, Ram, find_memories, plan, why_none, with_macros
@@ -41,15 +45,28 @@ NOTES = [
 ]
 
 
-def for_pdk(pdk: Pdk, prove: bool = False, block: str | None = None) -> SimpleNamespace:
-    """The target for a process. With `prove`, its netlist is proven equivalent to its Verilog; with `block`, a block's name or an
-    empty one for the largest that fits, that is laid out."""
+def for_pdk(pdk: Pdk, prove: bool = False, block: str | None = None,
+            inputs: Callable[[Artifact], np.ndarray] | None = None) -> SimpleNamespace:
+    """The target for a process.
+
+    Parameters
+    ----------
+    pdk
+        the process
+    prove
+        the netlist is proven equivalent to the Verilog
+    block
+        the name of a block that is laid out, or an empty one for the largest that fits
+    inputs
+        gives integer inputs of a model, by whose toggles the energy of the block is measured
+    """
+    writing = partial(write, pdk=pdk, prove=prove, block=block, inputs=inputs)
     return SimpleNamespace(CLOCK_MHZ=pdk.clock_mhz, LEAST_CLOCK_MHZ=0.0, DEVICE=None, PRODUCTS=PRODUCTS, UNRUN=UNRUN,
-                           write=partial(write, pdk=pdk, prove=prove, block=block), run=partial(openroad.run, pdk=pdk))
+                           write=writing, run=partial(openroad.run, pdk=pdk))
 
 
 def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = None, prove: bool = False,
-          block: str | None = None) -> tuple[dict, list[str]]:
+          block: str | None = None, inputs: Callable[[Artifact], np.ndarray] | None = None) -> tuple[dict, list[str]]:
     """Writes the target's files; returns resources and notes for the report."""
     top = verilog(schedule)
     memories = find_memories(top, {name.replace(".", "_"): block for name, block in schedule.blocks.items()})
@@ -65,7 +82,7 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
         return resources, ["place and route: not run here, since no --pdk is named", *NOTES]
     if any(chosen for _, chosen in planned):
         check_plain(pdk)
-    netlist, _, corners = implement(top, pdk, clock_mhz)
+    netlist, flat, corners = implement(top, pdk, clock_mhz)
     (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
     (folder / "cells.v").write_text(verilog_models(netlist.library), encoding="utf-8")
     area = netlist.report()
@@ -91,7 +108,8 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
         resources["proofs"] = [asdict(proof) for proof in proofs]
         notes.insert(1, proven(proofs))
     if block is not None:
-        resources["layout"], lines = lay_out(netlist, pdk, clock_mhz, folder / "layout", block or None)
+        run = (flat, run_codes(schedule, netlist, flat, inputs(schedule.artifact))) if inputs else None
+        resources["layout"], lines = lay_out(netlist, pdk, clock_mhz, folder / "layout", block or None, run)
         notes[notes.index(UNRUN):notes.index(UNRUN)] = lines
     return resources, notes
 

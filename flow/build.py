@@ -198,7 +198,8 @@ def build(options: argparse.Namespace) -> int:
     if options.pdk:
         if target is not asic:
             raise SettingError(f"--pdk is for the target asic, not for {options.target}")
-        target = asic.for_pdk(pdks.find(options.pdk, options.pdk_data), options.prove, options.layout)
+        target = asic.for_pdk(pdks.find(options.pdk, options.pdk_data), options.prove, options.layout,
+                              golden_frames if options.layout is not None else None)
     elif options.prove or options.layout is not None:
         raise SettingError(f"--{'prove' if options.prove else 'layout'} is of a netlist: name the process with --pdk")
     if options.device and hasattr(target, "on"):

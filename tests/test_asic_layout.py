@@ -4,12 +4,14 @@ import dataclasses
 import json
 
 import klayout.db as db
+import numpy as np
 import pytest
 from programs import need
 from test_asic import SMALL, TINY
 
+from asic.check.gates import STREAMS, Run, sinks
 from asic.layout import block as blocks
-from asic.layout import check, draw, flow, wires
+from asic.layout import check, draw, flow, power, wires
 from asic.layout.lef import read_layers, read_macros
 from asic.layout.rules import Rules
 from asic.netlist import mapping, pdk
@@ -54,7 +56,7 @@ def gds(laid, rules, tmp_path_factory):
 def test_block(laid, rules, gds):
     """At least 700 cells in legal rows, all nets routed, and the file says the same."""
     block, placement = laid.block, laid.placement
-    assert laid.own >= 700 and len(placement.corners) == len(block.cells)
+    assert len(laid.flat.cells) >= 700 and len(placement.corners) == len(block.cells)
     filled = 0
     placed = [(cell.name, *corner) for cell, corner in zip(block.cells, placement.corners, strict=True)] + placement.fillers
     for y in range(0, placement.height, placement.row):
@@ -141,6 +143,29 @@ def test_wires(laid, rules, netlist):
             before = len(reached)
             reached |= {end for pair in pairs if reached & set(pair) for end in pair}
         assert set(ends) <= reached
+
+
+def test_power(laid, rules, netlist):
+    """A net that toggles once costs what its wire's change of capacitance does; a clock's buffers toggle with it."""
+    routed, flat, library = wires.extract(laid.block, laid.routes, rules), laid.flat, netlist.library
+    chip = dataclasses.replace(flat, blocks=[NAME] * len(flat.cells))
+    net = flat.outputs[next(k for k, cell in enumerate(flat.cells) if cell.name == "INV")][0]
+    (clk,) = flat.ports["clk"]
+
+    def used(toggling: int) -> dict:
+        toggles = np.zeros(flat.nets, np.uint64)
+        toggles[toggling] = STREAMS
+        run = Run(None, toggles, np.zeros((0, 2)), 0)
+        return power.compare(laid.block, routed, flat, (chip, run), library, rules.pdk, 200)
+
+    found, load = used(net), sinks(flat)[net]
+    wired = load - library.wire * sum(net in nets for nets in flat.inputs) + routed.farads[net]
+    table = library.cells["INV"].output_energy("Y")
+    change = (wired - load) * library.volts ** 2 / 2 + np.interp(wired, *table) - np.interp(load, *table)
+    assert found["routed"]["total_j"] - found["assumed"]["total_j"] == pytest.approx(change)
+    buffers = len(laid.block.cells) - len(flat.cells)
+    buffer = library.cells[rules.pdk.clock_buffer]
+    assert used(clk)["routed"]["total_j"] > buffers / 2 * buffer.output_energy(buffer.outputs[0])[1][0]
 
 
 def test_lay_out(laid, netlist, rules, tmp_path, monkeypatch):

@@ -93,12 +93,18 @@ def _bit(pins: dict[str, list], pin: str):
     return pins[name][int(bit.rstrip("]") or 0)] if pins.get(name) else None
 
 
-def loads(flat: Flat, pdk: Pdk) -> np.ndarray:
-    """The load in F of every net: its sinks and the wires to them."""
+def sinks(flat: Flat) -> np.ndarray:
+    """The load in F that the inputs of cells, and the wires to them, are on every net."""
     load = np.zeros(flat.nets)
     for cell, nets in zip(flat.cells, flat.inputs, strict=True):
         for pin, net in zip(cell.inputs, nets, strict=True):
             load[net] += cell.capacitance(pin)
+    return load
+
+
+def loads(flat: Flat, pdk: Pdk) -> np.ndarray:
+    """The load in F of every net of a chip."""
+    load = sinks(flat)
     for name in ("o__payload", "o__valid", "i__ready"):
         load[flat.ports[name]] += pdk.load_ff * 1e-15
     return load

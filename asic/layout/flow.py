@@ -7,10 +7,11 @@ from pathlib import Path
 from emamba.base.errors import Mismatch, ToolMissing
 from emamba.base.progress import say
 
+from ..check.gates import Flat, Run
 from ..netlist.mapping import Netlist
 from ..netlist.pdk import Pdk
 from . import block as blocks
-from . import decks, wires
+from . import decks, power, wires
 from .rules import Rules
 
 WORDS = "block level, no pads, no seal ring"
@@ -23,24 +24,36 @@ class Laid:
     block: blocks.Block
     placement: "place.Placement"  # noqa: F821
     routes: "route.Routes"  # noqa: F821
-    own: int
+    flat: Flat
 
 
 def compose(netlist: Netlist, rules: Rules, name: str) -> Laid:
-    """Places and routes a block; `own`: its cells without the buffers of its trees."""
+    """Places and routes a block; `flat`: its cells without the buffers of its trees."""
     from . import draw, place, route
 
-    block = blocks.extract(netlist, name)[0]
-    own = len(block.cells)
-    say(f"{name}: places {own:,} cells")
+    block, flat = blocks.extract(netlist, name)
+    say(f"{name}: places {len(block.cells):,} cells")
     placement = place.arrange(block, rules, netlist.library, netlist.library.cells[rules.pdk.clock_buffer])
     say(f"{name}: routes {block.nets:,} nets")
     offers = {kind: route.accesses(kind, shapes, rules) for kind, shapes in draw.pin_metal(block, rules).items()}
-    return Laid(block, placement, route.route(block, placement, offers, rules), own)
+    return Laid(block, placement, route.route(block, placement, offers, rules), flat)
 
 
-def lay_out(netlist: Netlist, pdk: Pdk, clock_mhz: float, folder: Path, name: str | None = None) -> tuple[dict, list[str]]:
-    """Writes the layout of a block into a folder; returns its figures and the report's lines on it."""
+def lay_out(netlist: Netlist, pdk: Pdk, clock_mhz: float, folder: Path, name: str | None = None,
+            chip: tuple[Flat, Run] | None = None) -> tuple[dict, list[str]]:
+    """Writes the layout of a block into a folder; returns its figures and the report's lines on it.
+
+    Parameters
+    ----------
+    netlist, pdk, clock_mhz
+        the chip, its process and clock
+    folder
+        is made
+    name
+        the block; None is the largest that fits
+    chip
+        the chip's cells and its run over one sequence's period, for the energy; None measures none
+    """
     try:
         import klayout.db  # noqa: F401
     except ImportError:
@@ -63,15 +76,17 @@ def lay_out(netlist: Netlist, pdk: Pdk, clock_mhz: float, folder: Path, name: st
     (folder / f"{name}.v").write_text(flat.verilog, encoding="utf-8")
     (folder / f"{name}.spef").write_text(routed.spef, encoding="utf-8")
     picture.write(folder / f"{name}.png", gds, rules)
-    length = sum(routed.length.values())
+    length, own = sum(routed.length.values()), len(laid.flat.cells)
     facts = {
-        "block": name, "words": WORDS, "cells": laid.own, "tree_buffers": len(block.cells) - laid.own,
+        "block": name, "words": WORDS, "cells": own, "tree_buffers": len(block.cells) - own,
         "fillers": len(placement.fillers), "nets": len(routes.edges), "sweeps": routes.sweeps,
         "width_um": placement.width / 1000, "height_um": placement.height / 1000,
         "wire_um": round(length, 1), "vias": routed.vias,
         "um_per_sink": round(length / sum(len(ends) - 1 for ends in routes.ends.values()), 2),
         "assumed_um_per_sink": round(pdk.wire_length(pdk.typical), 2), "half_perimeter_um": placement.length,
         "pins": checked.pins, "shapes": checked.shapes, "timing": wires.measure(flat, routed, pdk, clock_mhz)}
+    if chip:
+        facts["energy"] = power.compare(block, routed, laid.flat, chip, netlist.library, pdk, clock_mhz)
     why = decks.missing(rules)
     if not why:
         say(f"{name}: runs the foundry's decks")
@@ -95,6 +110,10 @@ def report(facts: dict, why: str) -> list[str]:
                        for kind, end in (("setup", "end"), ("hold", "hold_end")))
         lines.append(f"{facts['block']} through its wires and clock tree, {name} corner: {setup}; the clock may be "
                      f"{corner['mhz']:,.0f} MHz; {hold}; by OpenSTA")
+    if used := facts.get("energy"):
+        assumed, routed = (used[name]["total_j"] * 1e12 for name in ("assumed", "routed"))
+        lines.append(f"energy of {facts['block']} a sequence: {routed:,.1f} pJ through its wires and clock tree, where "
+                     f"{assumed:,.1f} were estimated before placement")
     if why:
         return [*lines, f"the foundry's decks: not run here, since {why}"]
     found = facts["decks"]

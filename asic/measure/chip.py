@@ -59,7 +59,13 @@ def run_gates(schedule: Schedule, netlist: Netlist, flat: Flat, tokens: np.ndarr
     artifact, needed = schedule.artifact, sequences_needed(schedule)
     if len(tokens) < needed:
         raise InputError(f"the gate-level run takes {needed} sequences, and there are {len(tokens)}; give more")
-    frames = artifact.codec.encode(tokens[:needed], artifact.input)
+    return run_codes(schedule, netlist, flat, artifact.codec.encode(tokens[:needed], artifact.input), idle=idle)
+
+
+def run_codes(schedule: Schedule, netlist: Netlist, flat: Flat, codes: np.ndarray, *, idle: bool = False) -> Run:
+    """`run_gates` of the integers of inputs, again and again where there are fewer than it takes."""
+    artifact = schedule.artifact
+    frames = np.resize(codes, (sequences_needed(schedule), *codes.shape[1:]))
     beats = packing.pack(schedule.input, frames).reshape(STREAMS, -1, packing.payload_words(schedule.input))
     frames_before = 2 * _filling(schedule) + 1 if idle else _filling(schedule)
     run = simulate(netlist, flat, schedule.input, schedule.output, beats, start=frames_before * schedule.cycles_per_frame,

@@ -20,11 +20,13 @@ SINKS = 16
 """Inputs that a buffer of the clock tree drives (our choice)."""
 
 
-def analyze(flat: Flat, run: Run, library: Library, pdk: Pdk, clock_mhz: float, sequences: int) -> dict:
-    """J per sequence, in total, by kind and by block; `sequences` pass in the window of `run`."""
+def analyze(flat: Flat, run: Run, library: Library, pdk: Pdk, clock_mhz: float, sequences: int, *, load: np.ndarray | None = None,
+            tree: bool = True) -> dict:
+    """J per sequence, in total, by kind and by block; `sequences` pass in the window of `run`. `load` in place of the chip's;
+    without `tree`, clocks have the buffers among the cells alone."""
     share = STREAMS * sequences
     toggles = run.toggles.astype(float) / share
-    load = loads(flat, pdk)
+    load = loads(flat, pdk) if load is None else load
     half = library.volts ** 2 / 2
     blocks: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     by_cell: dict[str, list[int]] = defaultdict(list)
@@ -46,7 +48,7 @@ def analyze(flat: Flat, run: Run, library: Library, pdk: Pdk, clock_mhz: float, 
         for port, count in zip((cell.macro.write, cell.macro.read), counts, strict=True):
             blocks[flat.blocks[k]]["macros"] += (count * cell.cycle_energy(port, True)
                                                  + (run.cycles / sequences - count) * cell.cycle_energy(port, False))
-    for block, joules in _clock_tree(flat, toggles, library, pdk, half).items():
+    for block, joules in (_clock_tree(flat, toggles, library, pdk, half) if tree else {}).items():
         blocks[block]["clock"] += joules
     kinds = {kind: sum(row[kind] for row in blocks.values()) for kind in ("gates", "registers", "macros", "clock", "leakage")}
     return {"total": sum(kinds.values()), "kinds": kinds, "blocks": {name: sum(row.values()) for name, row in blocks.items()}}
