@@ -177,11 +177,12 @@ def test_lay_out(laid, netlist, rules, tmp_path, monkeypatch):
     assert json.loads((tmp_path / "layout" / "layout.json").read_text())["nets"] == facts["nets"]
     assert "block level, no pads, no seal ring" in lines[0]
     assert lines[-1].startswith("the foundry's decks: not run here, since ")
-    corner = facts["timing"]["typical"]
+    corner, before = facts["timing"]["typical"], facts["timing_before"]["typical"]
     assert corner["setup_ns"] > 0 and facts["um_per_sink"] < facts["assumed_um_per_sink"]
     early = facts | {"timing": {"typical": corner | {"hold_ns": -0.5, "hold_end": "u1/D"}},
                      "decks": {"items": 2, "matches": False}}
-    assert flow.report(early, "")[-2].endswith("; hold -0.500 ns, violated at u1/D; by OpenSTA")
+    assert flow.report(early, "")[-2].endswith(
+        f"; hold -0.500 ns, before placement {before['hold_ns']:+.3f}, violated at u1/D; by OpenSTA")
     assert flow.report(early, "")[-1] == "the foundry's decks in KLayout: 2 items of the main table, the netlists do not match"
 
 

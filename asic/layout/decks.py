@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from emamba.base import processes
@@ -58,12 +59,14 @@ def run(folder: Path, name: str, rules: Rules) -> dict:
     made = rules.pdk.layout
     common = {"input": folder / f"{name}.gds", "topcell": name, "run_mode": "deep", "threads": 1}
     table = folder / f"{name}.lyrdb"
-    _klayout(rules.pdk.file(made.drc), folder, common | {"report": table, "log": folder / "drc.log"})
+    with ThreadPoolExecutor() as pool:
+        drc = pool.submit(_klayout, rules.pdk.file(made.drc), folder, common | {"report": table, "log": folder / "drc.log"})
+        lvs = pool.submit(_klayout, rules.pdk.file(made.lvs), folder, common | {
+            "schematic": folder / f"{name}.cdl", "report": folder / f"{name}.lvsdb",
+            "target_netlist": folder / f"{name}.extracted.cir", "log": folder / "lvs.log", "ignore_top_ports_mismatch": "true"})
+        drc.result()
+        out = lvs.result()
     items = re.findall(r"<item>.*?<category>'?([^<']*)'?</category>", read_text(table, REPORT_LIMIT), re.S)
-    out = _klayout(rules.pdk.file(made.lvs), folder, common | {
-        "schematic": folder / f"{name}.cdl", "report": folder / f"{name}.lvsdb",
-        "target_netlist": folder / f"{name}.extracted.cir",
-        "log": folder / "lvs.log", "ignore_top_ports_mismatch": "true"})
     same, different = "Netlists match" in out, "Netlists don't match" in out
     if same == different:
         raise ToolFailed(f"KLayout does not compare the netlists: see {folder / 'lvs.log'}")

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import klayout.db as db
 
+from . import supplies
 from .block import Block
 from .lef import Box
 from .place import Placement
-from .route import Node, Routes, stack, straps
+from .route import Node, Routes
 from .rules import MARGIN, Rules
 
 NAME = 1
@@ -82,27 +83,11 @@ def draw(block: Block, placement: Placement, routes: Routes, rules: Rules) -> Dr
             found.shapes[rules.metals[0].name].append((at_x - a, at_y - b, at_x + a, at_y + b))
             square(0, at_x, at_y)
             found.shapes[rules.wires[0].name].append(rules.wire(rules.wires[0], at_x, at_y, x, y))
-    _supplies(found, placement, rules)
+    boxes, labels = supplies.shapes(rules, placement, routes.stacks)
+    for layer, row in boxes.items():
+        found.shapes[layer] += row
+    found.labels += labels
     return found
-
-
-def _supplies(found: Drawing, placement: Placement, rules: Rules) -> None:
-    half, pads = rules.strap_width // 2, stack(rules)
-    for x, supply in straps(rules, placement.width):
-        box = (x - half, -half, x + half, placement.height + half)
-        found.shapes[rules.strap.name].append(box)
-        found.labels.append((rules.strap.name, supply, box))
-        for row in range(placement.rows + 1):
-            if (row % 2 == 0) != (supply == rules.pdk.layout.ground):
-                continue
-            y = row * rules.row
-            for metal, (a, b) in zip(rules.wires, pads, strict=True):
-                found.shapes[metal.name].append((x - a, y - b, x + a, y + b))
-            for k, cut in enumerate(rules.cuts):
-                side = cut.side // 2
-                beside = (cut.side + cut.spacing) // 2 if k < len(rules.wires) else 0
-                found.shapes[cut.name] += [(x + away - side, y - side, x + away + side, y + side)
-                                           for away in sorted({-beside, beside})]
 
 
 def write_gds(path: Path, block: Block, placement: Placement, drawing: Drawing, rules: Rules) -> None:

@@ -84,7 +84,8 @@ def lay_out(netlist: Netlist, pdk: Pdk, clock_mhz: float, folder: Path, name: st
         "wire_um": round(length, 1), "vias": routed.vias,
         "um_per_sink": round(length / sum(len(ends) - 1 for ends in routes.ends.values()), 2),
         "assumed_um_per_sink": round(pdk.wire_length(pdk.typical), 2), "half_perimeter_um": placement.length,
-        "pins": checked.pins, "shapes": checked.shapes, "timing": wires.measure(flat, routed, pdk, clock_mhz)}
+        "pins": checked.pins, "shapes": checked.shapes, "timing": wires.measure(flat, routed.spef, pdk, clock_mhz),
+        "timing_before": wires.measure(wires.netlist_of(blocks.extract(netlist, name)[0], netlist), "", pdk, clock_mhz)}
     if chip:
         facts["energy"] = power.compare(block, routed, laid.flat, chip, netlist.library, pdk, clock_mhz)
     why = decks.missing(rules)
@@ -106,7 +107,9 @@ def report(facts: dict, why: str) -> list[str]:
              f"a sink has {facts['um_per_sink']:.1f} µm of wire, where {facts['assumed_um_per_sink']:.1f} are assumed before "
              "placement"]
     for name, corner in facts["timing"].items():
-        setup, hold = (f"{kind} {corner[f'{kind}_ns']:+.3f} ns" + f", violated at {corner[end]}" * (corner[f"{kind}_ns"] < 0)
+        before = facts["timing_before"][name]
+        setup, hold = (f"{kind} {corner[f'{kind}_ns']:+.3f} ns, before placement {before[f'{kind}_ns']:+.3f}"
+                       + f", violated at {corner[end]}" * (corner[f"{kind}_ns"] < 0)
                        for kind, end in (("setup", "end"), ("hold", "hold_end")))
         lines.append(f"{facts['block']} through its wires and clock tree, {name} corner: {setup}; the clock may be "
                      f"{corner['mhz']:,.0f} MHz; {hold}; by OpenSTA")

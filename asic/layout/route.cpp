@@ -201,10 +201,9 @@ int main(int, char** argv) {
         for (int n = 0; n < count; n++) {
             for (int p : nets[n].tree) mine[p] = n;
             for (int p : nets[n].tree)
-                if (meeting(p, n)) { left++; history[p] += 0.5f; }
+                if (meeting(p, n)) { left++; history[p] += pressure; }
             for (int p : nets[n].tree) mine[p] = -1;
         }
-        if (std::getenv("LAYOUT_TRACE")) std::fprintf(stderr, "sweep %d: %d\n", sweep, left);
         if (!left) { sweep++; break; }
         pressure = std::min(pressure * 1.3f, 60.0f);
         for (int k = count - 1; k > 0; k--) std::swap(order[k], order[random.below(k + 1)]);

@@ -9,13 +9,15 @@ import numpy as np
 
 from emamba.base.errors import DesignLimit, InputError
 
-from . import native
+from . import native, supplies
 from .block import Block
 from .lef import Box
 from .place import Placement
-from .rules import GRID, MARGIN, STRAP_UM, Rules
+from .rules import GRID, MARGIN, Rules
+from .supplies import Stack
 
-ITERATIONS = 150
+SWEEPS = 60
+"""Times that nets which meet are routed again at most."""
 ENOUGH = 8
 """Places for a via that a pin offers at most."""
 Node = tuple[int, int, int]
@@ -35,10 +37,11 @@ class Access:
 @dataclass
 class Routes:
     """Of every net that is routed, the edges between points (metal, i, j), and of its terminals the point, with the via on the
-    pin or None at a port. `sweeps`: times that nets were routed until no two met."""
+    pin or None at a port. `stacks` join rails and straps. `sweeps`: times that nets were routed until no two met."""
 
     edges: dict[int, list[tuple[Node, Node]]]
     ends: dict[int, list[tuple[Node, Access | None]]]
+    stacks: list[Stack]
     sweeps: int
 
 
@@ -75,8 +78,9 @@ def accesses(kind: str, metal: list[Box], rules: Rules) -> dict[str, list[Access
             low_y, high_y = min(box[1] for box in boxes), max(box[3] for box in boxes)
             best = list(found(boxes, range(1), range(py, macro.height, py))) or list(found(
                 boxes, range(-aside, aside + 1, aside or 1), range(-(-low_y // GRID) * GRID, high_y + 1, 3 * GRID)))
-            best.sort(key=lambda one: one[0])
-            result[pin] = list(dict.fromkeys(access for _, access in best))[:ENOUGH]
+            best.sort(key=lambda one: one[0], reverse=True)
+            places = {(access.i, access.j, access.dx, access.dy): access for _, access in best}  # of each the best pad
+            result[pin] = list(places.values())[:-ENOUGH - 1:-1]
     return result
 
 
@@ -99,50 +103,6 @@ def _covered(box: Box, boxes: list[Box]) -> bool:
                 pieces.append((max(a, x1), y2, min(c, x2), d))
         left = pieces
     return not left
-
-
-def straps(rules: Rules, width: int) -> list[tuple[int, str]]:
-    """Middles of the supplies' straps, on the vertical tracks."""
-    step = rules.pitch[0]
-    least = -(-(rules.strap_width + rules.strap.spacing) // step) * step
-    pairs = max(1, round(width / 1000 / STRAP_UM / 2))
-    found = []
-    for k in range(2 * pairs):
-        middle = round(width * (2 * k + 1) / (4 * pairs) / step) * step
-        found.append((max(middle, found[-1][0] + least) if found else middle,
-                      (rules.pdk.layout.ground, rules.pdk.layout.power)[k % 2]))
-    return found
-
-
-def stack(rules: Rules) -> list[tuple[int, int]]:
-    """Half the sides of a stack's pads on the routed metals, from rail to strap: two cuts beside each other, one below the
-    strap."""
-    pads = []
-    for k, _ in enumerate(rules.wires):
-        below, above = rules.cuts[k], rules.cuts[k + 1]
-        last = k == len(rules.wires) - 1
-        wide = below.side + below.spacing // 2 + below.above[1]
-        high = below.side // 2 + below.above[1]
-        if last:
-            wide, high = max(wide, above.side // 2 + above.below[1]), max(high, above.side // 2 + above.below[1])
-        pads.append((wide, high))
-    return pads
-
-
-def _blocked(rules: Rules, placement: Placement, nx: int, ny: int) -> list[int]:
-    """Points whose wires would come too near to the stacks below straps."""
-    (px, py), found = rules.pitch, []
-    for x, supply in straps(rules, placement.width):
-        for row in range(placement.rows + 1):
-            if (row % 2 == 0) != (supply == rules.pdk.layout.ground):
-                continue
-            i, j = x // px + MARGIN, row * rules.row // py + MARGIN
-            for layer, (metal, pad) in enumerate(zip(rules.wires, stack(rules), strict=True)):
-                reach = [metal.width / 2, rules.end(metal)][:: 1 if metal.vertical else -1]
-                di, dj = (int((pad[k] + metal.spacing + reach[k] - 1) // (px, py)[k]) for k in (0, 1))
-                found += [(layer * ny + b) * nx + a for b in range(max(0, j - dj), min(ny, j + dj + 1))
-                          for a in range(max(0, i - di), min(nx, i + di + 1))]
-    return sorted(set(found))
 
 
 def route(block: Block, placement: Placement, offers: dict[str, dict[str, list[Access]]], rules: Rules) -> Routes:
@@ -174,8 +134,11 @@ def route(block: Block, placement: Placement, offers: dict[str, dict[str, list[A
             ends.append(len(points))
         numbers.append(net)
         terms.append(len(choices))
-    edges, starts, chosen, (sweeps, left) = native.run("route", [nx, ny, len(rules.wires), ITERATIONS],
-                                                       _blocked(rules, placement, nx, ny), terms, ends, points, beside)
+    only = {found[0][0][1:] for found in choices if len(found) == 1 and found[0][0][0] == 0}
+    stacks, blocked = supplies.stacks(rules, placement, only)
+    nowhere = [(layer * ny + j) * nx + i for layer, i, j in sorted(blocked)]
+    edges, starts, chosen, (sweeps, left) = native.run("route", [nx, ny, len(rules.wires), SWEEPS], nowhere, terms, ends, points,
+                                                       beside)
     if left:
         raise DesignLimit(f"--layout: {left} points of {block.name} are still wanted by several nets after {sweeps} sweeps; "
                           "choose another block")
@@ -188,7 +151,7 @@ def route(block: Block, placement: Placement, offers: dict[str, dict[str, list[A
         pairs = edges[starts[n]:starts[n + 1]].reshape(-1, 2)
         routed[net] = [(node(a), node(b)) for a, b in pairs]
         at[net] = [choices[t][chosen[t]] for t in range(terms[n], terms[n + 1])]
-    return Routes(routed, at, int(sweeps))
+    return Routes(routed, at, stacks, int(sweeps))
 
 
 def _ports(placement: Placement, ny: int, py: int) -> dict[str, tuple[int, int]]:

@@ -12,8 +12,6 @@ from .lef import Box, Cut, Macro, Metal, read_layers, read_macros
 
 MARGIN = 6
 """Steps of the grid around the core, where ports are."""
-STRAP_UM = 60.0
-"""From a strap of a supply to the next one (our choice)."""
 GRID = 5
 """nm that all coordinates are multiples of."""
 

@@ -104,10 +104,11 @@ def netlist_of(block: Block, netlist: Netlist) -> Netlist:
     return Netlist(netlist.library, Part(block.name, {"ports": ports, "cells": cells, "netnames": {}}, text), {}, "")
 
 
-def measure(flat: Netlist, wires: Wires, pdk: Pdk, clock_mhz: float) -> dict[str, dict]:
-    """A flat block's timing by corner, through its wires and its clock's tree; empty without OpenSTA."""
+def measure(flat: Netlist, spef: str, pdk: Pdk, clock_mhz: float) -> dict[str, dict]:
+    """A flat block's timing by corner, through its wires and its clock's tree, or without `spef` as before placement; empty
+    without OpenSTA."""
     found = {}
     for corner in pdk.corners if timing.available() else ():
-        found[corner] = timing.analyze(flat, pdk, corner, clock_mhz, wires.spef)
+        found[corner] = timing.analyze(flat, pdk, corner, clock_mhz, spef)
         del found[corner]["blocks"]
     return found
