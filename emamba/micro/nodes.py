@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from math import prod
+from typing import TypeGuard
 
 import numpy as np
 
 from ..artifact import Artifact
 from ..base.errors import DesignLimit
-from ..ops import Scan, Weighted
+from ..ops import Operator, Scan, Weighted
 from ..ops.certificate import certify
 from ..run.compiled import IntegerLoop
 from .text import SHORT
@@ -150,7 +151,7 @@ class Nodes:
     format = staticmethod(IntegerLoop.format)
 
 
-def _packable(op) -> bool:
+def _packable(op: Operator) -> TypeGuard[Scan]:
     """Whether three bytes hold a state of the scan, also a forged one: no product of it leaves 32 bits."""
     return type(op) is Scan and op.h.bits == PACKED_BITS and op.a_bar.bits <= 8 and op.h0 is None
 
