@@ -50,7 +50,8 @@ OK, READY, LENGTH, RANGE, STATE, NOTHING, ARGUMENT = 0, 1, -1, -2, -3, -4, -5
 
 
 PACKED = "emamba-odd, carried", "emamba-three-blocks", "standard-image"
-"""Graphs whose scans' states are packed."""
+BLOCKED = "emamba-odd", "standard-image", "standard-sequence"
+"""Graphs whose scans' states are packed, and whose tables of Ā are in blocks where they can be."""
 
 
 def random_project(name: str, frames: int = 3) -> Project:
@@ -68,9 +69,11 @@ def test_random_graph(name, tmp_path, monkeypatch):
     """Without a warning and under the sanitizers, every frame's result is the integer model's; so it is on a Cortex-M4."""
     need("arm-none-eabi-gcc", "qemu-system-arm")
     monkeypatch.setattr("emamba.micro.nodes.PACKED_FROM", 1 if name in PACKED else 1 << 30)
+    monkeypatch.setattr("emamba.micro.nodes.BLOCKED_FROM", 1 if name in BLOCKED else 1 << 30)
     project = random_project(name)
     assert len(np.unique(project.answers)) > 1
-    assert any(words.get("PACKED") == "1" for words in project.source.nodes.words.values()) == (name in PACKED)
+    for word, names in (("PACKED", PACKED), ("BLOCKED", BLOCKED)):
+        assert any(words.get(word) == "1" for words in project.source.nodes.words.values()) == (name in names)
     project.write(tmp_path)
     sources = [f"-I{tmp_path / 'src'}", *(tmp_path / file for file in ("src/model.c", "test/selftest.c", "test/main.c"))]
     subprocess.run(["cc", *WARNINGS, *SANITIZERS, *SMALL, *sources, "-o", tmp_path / "selftest"], check=True)

@@ -19,6 +19,8 @@ DECAY_ENTRIES = 1 << 10
 """Of a table of Ā by channel and δ, at most; beyond, δ·A is multiplied and looked up."""
 PACKED_FROM, PACKED_BITS = 8192, 17
 """Bytes of states of so many bits from which on three bytes hold each, by four instructions more."""
+BLOCKED_FROM = 8192
+"""Entries of a table of Ā by δ·A from which on it has one for a block of arguments, by five instructions more."""
 LANES, DEPTH = 4, 4
 """Outputs and inputs of a Linear that are next to each other in its weights: four products of bytes are two SMLAD."""
 FAST = "\n#if MODEL_DSP\n    return {name}(acc, weight, x);\n#endif\n"
@@ -90,12 +92,18 @@ class Nodes:
             "LANE_LOOP": "UNROLLED", "SCALED": "1", "FAST_DOT": ""}
         if isinstance(op, Scan):
             packed = self._packs and _packable(op)
-            words |= {"state": _signed(op.state_bound), "STATES": str(op.d_state), "PACKED": str(int(packed)), "TOGETHER": "1",
+            words |= {"state": _signed(op.state_bound), "STATES": str(op.d_state), "PACKED": str(int(packed)),
+                      "TOGETHER": "1", "BLOCKED": "0",
                       "kept_t": "int16_t" if packed else narrowest(op.h.min, op.h.max)}
         function, fields = op.c(self)
         if start := fields.pop("start", None):
             first = self.constants[start.name][1]
             fields |= {"start": self._constant(first, words["kept_t"])} if first.any() else {}
+        if type(op) is Scan and "rates" in fields:
+            table = self.constants[fields["table"].name][1][:-1]  # without what it holds for its type alone
+            if len(table) >= BLOCKED_FROM and (bits := _block_bits(table)):
+                fields |= {"table": self._constant(_blocked(table, bits), "uint16_t"), "bits": bits}
+                words["BLOCKED"] = "1"
         for field, words_of in (("weight", ("weight_t",)), ("bias", ("bias_t",)), ("multiplier", ("multiplier_t",)),
                                 ("table", ("entry", "decay_t", "place_t")), ("rates", ("rate_t",)), ("direct", ("direct_t",))):
             words |= dict.fromkeys(words_of, fields[field].type if field in fields else "int8_t")
@@ -149,6 +157,24 @@ class Nodes:
                               "fewer bits for its input")
 
     format = staticmethod(IntegerLoop.format)
+
+
+def _block_bits(table: np.ndarray) -> int:
+    """Of the largest block of entries in which a table of bytes rises by 1 at most; 0 where there is none."""
+    if table.min() < 0 or table.max() > 255 or (np.diff(table) < 0).any():
+        return 0
+    rises = ([bits, np.ptp(_blocks(table, bits), 1).max()] for bits in range(7, 0, -1))
+    return next((bits for bits, rise in rises if rise <= 1), 0)
+
+
+def _blocks(table: np.ndarray, bits: int) -> np.ndarray:
+    return np.pad(table, (0, -len(table) % (1 << bits)), mode="edge").reshape(-1, 1 << bits)
+
+
+def _blocked(table: np.ndarray, bits: int) -> np.ndarray:
+    """Entries as scan.c reads them."""
+    blocks = _blocks(table, bits)
+    return blocks[:, 0] + ((blocks == blocks[:, :1]).sum(1) << 8)
 
 
 def _packable(op: Operator) -> TypeGuard[Scan]:

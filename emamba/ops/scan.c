@@ -9,9 +9,16 @@ INLINE void keep(kept_t *h, int s, state x) {
     h[s] = (kept_t)(PACKED ? x >> 8 : x);
 }
 
+/* Ā of one δ·A. Where BLOCKED, an entry is of 2^bits arguments: Ā of the first one, and from which one on it is 1 more. */
 INLINE state decay_of(const node *n, const rate_t *rates, state delta) {
     const decay_t *table = n->table;
-    return delta ? (state)table[requantize_state(delta * (state)*rates, n->argument) - n->least] : (state)n->held;
+    if (!delta)
+        return (state)n->held;
+    const state at = requantize_state(delta * (state)*rates, n->argument) - (state)n->least;
+    if (!BLOCKED)
+        return table[at];
+    const state entry = table[at >> n->bits];
+    return (entry & 255) + ((at & (((state)1 << n->bits) - 1)) >= entry >> 8);
 }
 
 /* table [codes of δ from `least` on][out][STATES]: Ā; or where there are `rates` [out][STATES], A, it is Ā of every `argument`, δ·A

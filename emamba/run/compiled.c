@@ -16,6 +16,7 @@ typedef int64_t wide, direct_t, place_t;
 #define FAST_DOT
 #define SCALED 1
 #define PACKED 0
+#define BLOCKED 0
 #define TOGETHER 0 /* or Ā is looked up in the loop of the products, which then are no vectors */
 
 DEFINE_ROUNDING(sum, UNSIGNED_SUM, sum)
