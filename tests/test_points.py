@@ -9,7 +9,9 @@ import pytest
 from programs import need
 
 from boards.driver.radar import RadarStream
+from emamba.artifact import load
 from emamba.base.errors import InputError
+from emamba.micro.project import Project
 from emamba.sensors import points
 from emamba.sensors.points import AXES, BOX, EDGES, FEATURES, MOST, NEAR, features, fixed
 
@@ -108,6 +110,34 @@ def test_fixed(library):
 def test_refusals(wrong, count, sentence):
     with pytest.raises(InputError, match=sentence):
         features(wrong, np.array(count))
+
+
+def test_from_points_to_an_answer_in_c(tmp_path):
+    """The C of a shipped model: its tokens are those of the driver's codec, its answer is the integer model's."""
+    need("cc")
+    artifact = load("models/radhar")
+    frames = [fixed(RANDOM.normal(0, 2, (n, AXES))) for n in RANDOM.integers(0, 80, artifact.graph.length)]
+    frames[:2] = [np.zeros((0, AXES), np.int16), np.full((65, AXES), -32768, np.int16)]
+    whole = features(np.concatenate(frames), np.array([len(frame) for frame in frames]))
+    tokens = artifact.codec.encode(whole[None], artifact.input)
+    project = Project(artifact, tokens)
+    project.write(tmp_path)
+    subprocess.run(["cc", "-std=c99", "-O1", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror", "-fsanitize=undefined",
+                    "-fno-sanitize-recover", "-DMODEL_RADAR_FLOAT", "-shared", "-fPIC", "-o", "m.so", "src/model_radar.c",
+                    "src/model.c"], cwd=tmp_path, check=True)
+    library, memory = ctypes.CDLL(str(tmp_path / "m.so")), ctypes.create_string_buffer(project.source.ram)
+    types = (np.dtype(project.source.nodes.types[node.name][:-2]) for node in (artifact.graph.input, artifact.graph.output))
+    token, result = (np.zeros(width, kind) for width, kind in zip((FEATURES, artifact.graph.output.width), types, strict=True))
+    library.model_radar_fixed.argtypes, library.model_radar_fixed.restype = [ctypes.c_float], ctypes.c_int16
+    assert library.model_radar_fixed(-0.33) == fixed(-0.33) and library.model_init(memory) == 0
+    codes = []
+    for frame, wanted in zip(frames, tokens[0], strict=True):
+        library.model_radar_token(frame.ctypes.data_as(ctypes.c_void_p), len(frame), token.ctypes.data_as(ctypes.c_void_p))
+        np.testing.assert_array_equal(token, wanted)
+        codes.append(library.model_push(memory, token.ctypes.data_as(ctypes.c_void_p), FEATURES))
+    assert codes == [0] * (len(frames) - 1) + [1]
+    assert library.model_read(memory, result.ctypes.data_as(ctypes.c_void_p), len(result)) == 0
+    np.testing.assert_array_equal(result, project.answers[0, 0])
 
 
 def test_stream():
