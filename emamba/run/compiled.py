@@ -29,7 +29,7 @@ Array = np.ndarray
 
 SOURCE = Path(__file__).with_name("compiled.c")
 ARITHMETIC = Path(__file__).parents[1] / "ops" / "arithmetic.c"
-FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-std=gnu11", "-shared", "-fPIC", "-Werror=incompatible-pointer-types")
 TOKENS = 8
 """Tokens of a Linear at a time, at most: their sums stay in registers."""
 ALIGNMENT = 64

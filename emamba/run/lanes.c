@@ -7,6 +7,12 @@ INLINE lanes load_values(const value *x) {
     return load(x);
 }
 
+INLINE lanes pairs_of_values(const value *x, const value *y) {
+    if (sizeof(value) == 2)
+        return pairs_of((const int16_t *)x, (const int16_t *)y);
+    return halves(load(x), load(y) << 16);
+}
+
 INLINE lanes saturate(lanes x, format f) { return clip(x, (int32_t)f.low, (int32_t)f.high); }
 
 /* `bits` to the right, saturated. Where fewer than LANES are wanted, the others may be written to the values after them. */
@@ -153,7 +159,7 @@ void conv1d_lanes(const node *n) {
                 const place last = age < before ? age + 1 : age; /* without a weight where there is one tap more */
                 const value *token = age <= t ? x + (t - age) * width : kept + (before + t - age) * width;
                 const value *earlier = last <= t ? x + (t - last) * width : kept + (before + t - last) * width;
-                acc = add_pairs(acc, pairs_of(token + first, earlier + first), load(weight + age / 2 * n->block + first));
+                acc = add_pairs(acc, pairs_of_values(token + first, earlier + first), load(weight + age / 2 * n->block + first));
             }
             store_shifted(y + first, acc, (int32_t)o.right, o);
         }
