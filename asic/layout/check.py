@@ -2,6 +2,7 @@
 enclosures of its metals and cuts, against the process' LEF."""
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from .block import Block
 from .draw import NAME
 from .rules import Rules
 
+TILE_UM, BORDER_UM = 60, 3
+"""Tiles that widths and spacings are measured in, and what they see around them: more than any spacing."""
 NAMED = 5
 """Faults of a kind that are named."""
 
@@ -32,20 +35,21 @@ def check(path: Path, block: Block, rules: Rules) -> Checked:
     top = layout.top_cell()
     regions = {layer.name: db.Region(top.begin_shapes_rec(layout.layer(rules.pdk.layout.streams[layer.name], 0))).merged()
                for layer in (*rules.metals, *rules.cuts)}
+    shapes = sum(region.count() for region in regions.values())
     pins, nets, connections = _connections(layout, top, regions, block, rules)
-    return Checked(pins, nets, sum(region.count() for region in regions.values()), connections, list(_geometry(regions, rules)))
+    return Checked(pins, nets, shapes, connections, list(_geometry(top, regions, rules)))
 
 
-def _geometry(regions: dict[str, db.Region], rules: Rules):
+def _geometry(top: db.Cell, regions: dict[str, db.Region], rules: Rules) -> Iterator[str]:
     def faults(what: str, found: db.EdgePairs | db.Region) -> list[str]:
         boxes = [one.bbox() for one in found.each()]
         return [f"{what}: {len(boxes)}, the first at ({boxes[0].left / 1000:.3f}, {boxes[0].bottom / 1000:.3f}) µm"] \
             if boxes else []
 
     for metal in rules.metals:
-        region = regions[metal.name]
-        yield from faults(f"{metal.name} narrower than {metal.width} nm", region.width_check(metal.width))
-        yield from faults(f"{metal.name} nearer than {metal.spacing} nm", region.space_check(metal.spacing))
+        region, layer = regions[metal.name], top.layout().layer(rules.pdk.layout.streams[metal.name], 0)
+        yield from faults(f"{metal.name} narrower than {metal.width} nm", _tiled(top, layer, f"width_check({metal.width})"))
+        yield from faults(f"{metal.name} nearer than {metal.spacing} nm", _tiled(top, layer, f"space_check({metal.spacing})"))
         yield from faults(f"{metal.name} smaller than its least area", region.with_area(0, metal.area, False))
     for k, cut in enumerate(rules.cuts):
         region = regions[cut.name]
@@ -55,6 +59,20 @@ def _geometry(regions: dict[str, db.Region], rules: Rules):
         yield from faults(f"{cut.name} nearer than {cut.spacing} nm", region.space_check(cut.spacing))
         for metal, around in ((rules.metals[k], cut.below[0]), (rules.metals[k + 1], cut.above[0])):
             yield from faults(f"{cut.name} not enclosed by {metal.name}", region.sized(around) - regions[metal.name])
+
+
+def _tiled(top: db.Cell, layer: int, what: str) -> db.EdgePairs:
+    """A check of a layer, tile by tile: a rail and all that touches it is one polygon, in which every edge would meet every
+    other."""
+    found, tiles, region = db.EdgePairs(), db.TilingProcessor(), db.Region(top.begin_shapes_rec(layer))
+    region.flatten()
+    tiles.tile_size(TILE_UM, TILE_UM)
+    tiles.tile_border(BORDER_UM, BORDER_UM)
+    tiles.input("region", region)
+    tiles.output("found", found)
+    tiles.queue(f"_output(found, region.{what})")
+    tiles.execute("check")
+    return found
 
 
 class _Joined:
