@@ -1,4 +1,5 @@
 # make demo    everything from a fresh checkout: real radar frames through float, integer model and RTL, and the board's files
+# make demo-text  text that the hardware's simulation writes, character by character; ARGS="--prompt 'ROMEO:' --characters 400"
 # make test    everything that CI checks
 # make quick   lint, types, operators, one shape of each circuit in one simulator: under 90 seconds
 # make bench   measures, and writes docs/benchmarks.md
@@ -7,7 +8,7 @@
 # make docs    the documentation as a site, in build/docs (needs the extra docs)
 # make dist   wheel and sdist in build/dist, each installed alone and tried
 # make asic    area, timing and energy of the chip in the libraries that EMAMBA_PDK names, into docs/asic.md
-.PHONY: setup demo test quick lint bench verify evaluation asic docs dist clean
+.PHONY: setup demo demo-text test quick lint bench verify evaluation asic docs dist clean
 .DEFAULT_GOAL := demo
 PYTHON_BIN := .venv/bin/python
 # Tests start hundreds of programs: none compiles all modules anew.
@@ -20,6 +21,9 @@ setup: .venv/ready
 
 demo: setup
 	$(PYTHON_BIN) demo.py
+
+demo-text: setup
+	$(PYTHON_BIN) demo_text.py $(ARGS)
 
 test: setup
 	$(PYTHON_BIN) -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not quick_only" tests sim

@@ -339,7 +339,7 @@ def table_long(rows: list[dict]) -> list[str]:
 SECTIONS = {"shipped": (shipped, table_shipped), "steps": (steps, table_steps), "states": (states, table_states),
             "segments": (segments, table_segments), "units": (units, table_units), "norms": (norms, table_norms),
             "training": (training, table_training), "searched": (searched, table_searched), "lengths": (lengths, table_lengths),
-            "texts": (texts.texts, texts.table_texts),
+            "texts": (texts.texts, texts.table_texts), "characters": (texts.characters, texts.table_characters),
             "long": (long, table_long), "forms": (forms.forms, forms.table_forms),
             "baselines": (baselines.baselines, baselines.table_baselines),
             "seeds": (seeds.seeds, seeds.table_seeds),

@@ -603,7 +603,10 @@ def test_shakespeare(tmp_path):
     assert np.array_equal(data.x_train[1:, 0], data.y_train[:-1, -1])
     assert shakespeare.decode(data.x_test[0]).encode() == text[1170:1178]
     assert (data.token_bytes == 1).all() and len(data.token_bytes) == 65
-    assert refusal("shakespeare", "words", tmp_path).startswith("data set shakespeare has no split 'words'; write characters[-L]")
+    whole = datasets.load("shakespeare", "whole-characters-8", tmp_path)
+    assert len(whole.x_train) == 146 and np.array_equal(whole.x_test, data.x_test)
+    assert np.array_equal(whole.x_validate, data.x_validate) and shakespeare.decode(whole.x_train[-1]).encode() == text[1160:1168]
+    assert refusal("shakespeare", "words", tmp_path).startswith("data set shakespeare has no split 'words'; write [whole-]charac")
     assert refusal("shakespeare", "characters-100", tmp_path).startswith("the validation part of Shakespeare has 65 tokens")
     (tmp_path / "shakespeare/input.txt").write_bytes(text + b"\x80")
     assert "has the byte 0x80 at 1300" in refusal("shakespeare", None, tmp_path)

@@ -1,16 +1,14 @@
 """The shipped artifacts: all in full in the integer model and a sample of each in hardware, MARS in full in hardware too."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from emamba import datasets
-from emamba.artifact import load
+from emamba.artifact import load, of_length
 from emamba.datasets.tokens import executor_tokens
-from emamba.graph import build_graph
 from emamba.run.integer import IntegerModel, answers
 from flow.cli import main
 from flow.compare import compare
@@ -27,7 +25,7 @@ BASELINES = sorted(f"baselines/{path.parent.name}" for path in MODELS.glob("base
 NO_LICENCE = {"cifar10"}
 """Data sets that cannot ship: of their artifacts, only the golden sequences are known here."""
 ALIKE = {"cifar10", "mars", "mars_int8", "mars_layer", "mars_mamba2", "mars_random", "mars_random_int8", "mars_rms", "mars_small",
-         "japanese_vowels", "radhar"}
+         "japanese_vowels", "radhar", "shakespeare"}
 """Of the form of another one, such as `fashion_mnist`, `mars_best` or `japanese_vowels_mamba2`, or with a norm that `test_models`
 has: their sample is not built again. `mars` itself runs in full."""
 MULTIPLIERS = 100
@@ -60,8 +58,7 @@ def test_rtl_equals_the_integer_model(name):
     artifact = load(MODELS / name)
     golden = np.array(artifact.record["golden"])[:SEQUENCES]
     if artifact.graph.length > LONG:  # of a model that answers each token, the first ones alone
-        config = artifact.config.model_copy(update={"length": FIRST})
-        artifact, golden = replace(artifact, config=config, graph=build_graph(config)), golden[:1, :FIRST]
+        artifact, golden = of_length(artifact, FIRST), golden[:1, :FIRST]
     cycles = plan(artifact, Request(multipliers=MULTIPLIERS)).schedule.period
     rtl = RtlExecutor(artifact, cycles, BUILD, trace=True, fast=False)
     expected, found = IntegerModel(artifact).run(golden), rtl.run(golden)
