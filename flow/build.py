@@ -44,6 +44,7 @@ from rtl.plan.loads import envelope
 from rtl.plan.planner import CYCLES_PER_TOKEN, FILL, Plan, Request, plan
 from rtl.plan.schedule import Schedule
 from rtl.system import exports
+from rtl.system.litex import litex_module
 from rtl.system.system import Options, System
 
 NO_TOOL = "Verilog only: no tool has estimated resources or timing"
@@ -67,6 +68,8 @@ def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[di
              "registers.h": exports.c_header(), "registers.rdl": exports.systemrdl()}
     if system.supply:
         system.supply.image.content.tofile(folder / STREAMED)
+    else:
+        files["emamba_litex.py"] = litex_module(system)
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     return {}, [NO_TOOL]

@@ -38,7 +38,8 @@ FILES = {
     "zcu104": {"system", "emamba.core"},
     "kv260": {"system", "emamba.core"},
     "asic": {"top.v", "lint.vlt", "top.sdc", "memories.json", "emamba.core", "test"},
-    "axi": {"top.v", "lint.vlt", "emamba.core", "accelerator.json", "registers.h", "registers.rdl"},
+    "axi": {"top.v", "lint.vlt", "emamba.core", "accelerator.json", "registers.h", "registers.rdl",
+            "emamba_litex.py"},
     "ulx3s": {"top.bit", "top.lpf", "accelerator.json"},
 }
 

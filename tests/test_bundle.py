@@ -1,5 +1,6 @@
 """The bundles for boards with a Zynq UltraScale+, as far as they can be checked without Vivado and a board."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tcl
 from programs import need
@@ -23,6 +25,7 @@ from boards.zynqmp.presets import PRESETS
 from emamba.base.errors import EmambaError
 from rtl.plan.schedule import Schedule
 from rtl.system import registers
+from rtl.system.litex import litex_module
 from rtl.system.system import Options, System
 from sim.models import random_artifact
 
@@ -71,6 +74,35 @@ def verilog_ports(text: str, module: str) -> dict[str, tuple[str, int]]:
              for direction, high, name in re.findall(r"^  (input|output) (?:\[(\d+):0\] )?(\w+);", body[2], re.M)}
     assert set(found) == set(re.split(r"\s*,\s*", body[1].strip()))
     return found
+
+
+def test_litex_meets_the_verilog(built, tmp_path, monkeypatch):
+    """With LiteX' names standing in for it: every port of the module is connected once, in its direction and width."""
+    def endpoint(layout):
+        return SimpleNamespace(valid=1, ready=1, last=1, **dict(layout))
+
+    def lite(data_width, address_width, addressing):
+        address, answer = [("addr", address_width), ("prot", 3)], [("data", data_width), ("resp", 2)]
+        return SimpleNamespace(aw=endpoint(address), ar=endpoint(address), r=endpoint(answer), b=endpoint(answer[1:]),
+                               w=endpoint([("data", data_width), ("strb", data_width // 8)]))
+
+    connected, sources = [], []
+    modules = {"litex": {}, "litex.gen": {"LiteXModule": type("Module", (), {"specials": 0})}, "litex.soc": {},
+               "litex.soc.interconnect": {"axi": SimpleNamespace(AXILiteInterface=lite),
+                                          "stream": SimpleNamespace(Endpoint=endpoint)},
+               "migen": {"ClockSignal": lambda name: 1, "ResetSignal": lambda name: 1, "Signal": lambda: 1,
+                         "Instance": lambda name, **ports: connected.append((name, ports)) or 0}}
+    for name, members in modules.items():
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**members, __path__=[]))
+    file = tmp_path / "emamba_litex.py"
+    file.write_text(litex_module(built[1]))
+    names = {"__file__": str(file)}
+    exec(compile(file.read_text(), file, "exec"), names)
+    names["EMamba"](SimpleNamespace(add_source=sources.append))
+    (name, ports), = connected
+    wanted = verilog_ports((built[0] / "emamba_system.v").read_text(), "emamba_system")
+    assert name == "top" and sources == [str(tmp_path / "top.v")]
+    assert ports == {f"{direction[0]}_{port}": width for port, (direction, width) in wanted.items()}
 
 
 def test_ip_meets_the_verilog(built):
@@ -239,6 +271,23 @@ def test_example_needs_no_more_than_its_folder(built, tmp_path):
     assert process.returncode == 1 and process.stdout == ""
     assert process.stderr.startswith("example: there is no UIO device 'emamba-registers': load the device-tree overlay")
     assert {uio.REGISTERS, uio.DMA, uio.BUFFER} == {Layout.registers_name, Layout.dma_name, Layout.buffer_name}
+
+
+def test_notebook(built, monkeypatch):
+    """Its cells run one after another, on an accelerator that answers as the description says."""
+    found = json.loads((built[0] / "host/emamba.ipynb").read_text())
+    assert found["nbformat"] == 4 and "not run" in found["cells"][0]["source"].lower()
+    frames = np.arange(12).reshape(3, 2, 2)
+    description = SimpleNamespace(golden=(frames, frames + 1), classes=["a"], named=lambda answers: ["a"] * len(answers))
+    fake = SimpleNamespace(description=description, self_test=lambda: 3, clear_counters=lambda: None,
+                           counters=lambda: {"cycles": 4, "stages": {"embed": {"busy": 3}}}, bottleneck=lambda: "embed",
+                           run=lambda batch: batch + 1)
+    monkeypatch.setitem(sys.modules, "pynq", SimpleNamespace(Overlay=lambda name: name, allocate=None))
+    monkeypatch.setattr("boards.driver.pynq.PynqTransport", lambda overlay: overlay)
+    monkeypatch.setattr("boards.driver.accelerator.Accelerator", lambda folder, transport: fake)
+    names: dict = {}
+    for cell in found["cells"][1:]:
+        exec(cell["source"], names)
 
 
 def test_a_radar_needs_no_more_than_its_folder(built):
