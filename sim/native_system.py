@@ -23,12 +23,22 @@ class NativeTransport:
     """`cycles` stand for a second. `marks` are TUSER of every packet received, `cycles_of` the cycles in which it ended."""
 
     def __init__(self, system: System, build_dir: Path | None, *, cycles: int, fast: bool = True):
-        size = system.options.bus_bits // 8
-        defines = {"BUS_BYTES": size, "COMMAND": address("COMMAND"), "ABANDON": mask("COMMAND", "ABANDON")}
+        widths = [reader.bits for reader in system.supply.readers] if system.supply else []
+        self._build(to_verilog(system), system.options.bus_bits, widths, build_dir, cycles, fast)
+
+    @classmethod
+    def of(cls, verilog: str, bus_bits: int, build_dir: Path | None, *, cycles: int, fast: bool = True) -> "NativeTransport":
+        """Of the Verilog of a system, whose module is `top`, without ports to a memory outside."""
+        made = cls.__new__(cls)
+        made._build(verilog, bus_bits, [], build_dir, cycles, fast)
+        return made
+
+    def _build(self, verilog: str, bus_bits: int, widths: list[int], build_dir: Path | None, cycles: int, fast: bool) -> None:
+        defines = {"BUS_BYTES": bus_bits // 8, "COMMAND": address("COMMAND"), "ABANDON": mask("COMMAND", "ABANDON")}
         lines = ['#include "Vtop.h"', "using Top = Vtop;", *(f"#define {name} {value}" for name, value in defines.items())]
-        files = {"top.v": to_verilog(system), "harness.cpp": HARNESS.read_text(encoding="utf-8")}
-        if system.supply:
-            lines.append(native.memories([reader.bits for reader in system.supply.readers]))
+        files = {"top.v": verilog, "harness.cpp": HARNESS.read_text(encoding="utf-8")}
+        if widths:
+            lines.append(native.memories(widths))
             files["memory.hpp"] = native.MEMORY_MODEL.read_text(encoding="utf-8")
         files["ports.h"] = "\n".join([*lines, ""])
         folder = native.build(files, build_dir, fast=fast)

@@ -3,6 +3,7 @@
 `python -m benchmarks system` does the same with 1,000 MARS frames, 100 loads and five bottlenecks.
 """
 
+import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,6 +19,8 @@ from emamba.base.errors import EmambaError
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from emamba.run.integer import IntegerModel
+from flow import cli
+from rtl.kit.emit import to_verilog
 from rtl.plan.schedule import Schedule
 from rtl.system.registers import address, mask
 from rtl.system.system import System
@@ -43,6 +46,26 @@ def desk(build_dir):
         yield SimpleNamespace(first=first, descriptions=descriptions, models=design.models, design=design,
                               transport=transport, failing=failing, frames=frames_of(first, 3, 5),
                               driver=Accelerator(descriptions[0], failing))
+
+
+def test_drive(desk, build_dir, tmp_path, capsys, monkeypatch):
+    """`emamba drive --sim` on what a target wrote; what it cannot is refused."""
+    monkeypatch.setattr("flow.drive.BUILD", {"build_dir": build_dir, "fast": False})
+    (tmp_path / "top.v").write_text("// header\n" + to_verilog(desk.design.system), encoding="utf-8")
+    (tmp_path / "accelerator.json").write_text(json.dumps(desk.descriptions[0]), encoding="utf-8")
+    values = np.random.default_rng(0).normal(size=(3, *frames_of(desk.first, 1).shape[1:]))
+    np.save(tmp_path / "x.npy", values)
+    asked = ["drive", str(tmp_path), "--sim", "--inputs", str(tmp_path / "x.npy"), "--out", str(tmp_path / "y.npy")]
+    assert cli.main(asked) == 0
+    out = capsys.readouterr().out
+    assert "on a simulation: 2 golden frames are right" in out and "cycles a frame" in out and "the bottleneck is" in out
+    own = Description.read(desk.descriptions[0])
+    assert (np.load(tmp_path / "y.npy") == own.decode(desk.models[0].answer(own.encode(values)))).all()
+    (tmp_path / "top.v").unlink()
+    for words, sentence in ((asked, "has no Verilog beside its accelerator.json"), (asked[:2], "there is no UIO device"),
+                            (asked[:5], "--inputs and --out go together"), (["drive", "no"], "holds no accelerator.json")):
+        assert cli.main(words) == 1
+        assert sentence in capsys.readouterr().err
 
 
 def test_two_artifacts_alternate(desk):

@@ -1,7 +1,9 @@
-"""`emamba build | simulate`: the files of a target, and its design cycle by cycle."""
+"""`emamba build | simulate | drive`: the files of a target, its design cycle by cycle, and the driver on it."""
 
 import argparse
 from pathlib import Path
+
+import numpy as np
 
 from emamba.artifact import load
 from emamba.base.errors import SettingError
@@ -32,6 +34,37 @@ def add(commands: Commands) -> None:
     sub.add_argument("--vcd", type=Path, metavar="FILE", help="also write the waveform, and beside it, ending with .gtkw, the "
                      "view for gtkwave")
     sub.set_defaults(limit=2, beside={"vcd": ".gtkw"})
+    sub = commands.add_parser("drive", help=DRIVE, description=DRIVE, epilog="example: emamba drive build/kv260 --sim")
+    sub.add_argument("folder", type=Path, help="what `emamba build axi`, zcu102, zcu104 or kv260 wrote, or its host/ on a board")
+    sub.add_argument("--sim", action="store_true", help="the Verilog of the folder in a simulator, in place of the board")
+    sub.add_argument("--inputs", type=Path, metavar="FILE", help="sequences in the user's unit in a .npy file")
+    sub.add_argument("--out", type=Path, metavar="FILE", help="with --inputs: the answers as a .npy file")
+    sub.add_argument("--json", type=Path, help="also write the result to this file")
+    sub.set_defaults(run=_drive)
+
+
+DRIVE = "run the driver on a built system: golden frames, a file's sequences, rate, bottleneck"
+
+
+def _drive(options: argparse.Namespace) -> int:
+    from emamba.io.tensor_files import read_array
+
+    from ..drive import drive, words
+
+    if (options.out is None) != (options.inputs is None):
+        raise SettingError("--inputs and --out go together: the answers are of these sequences")
+    batch = read_array(options.inputs) if options.inputs else None
+    found, answers = drive(options.folder, options.sim, batch)
+    if options.out:
+        write_file(options.out, lambda path: _save(path, answers))
+    write_json(options.json, found)
+    print("\n".join([*words(found), *([str(options.out)] if options.out else [])]))
+    return 0
+
+
+def _save(path: Path, answers: np.ndarray) -> None:
+    with path.open("wb") as file:  # a name would get a suffix
+        np.save(file, answers)
 
 
 def _simulate(options: argparse.Namespace) -> int:
