@@ -311,8 +311,9 @@ def table_laid(rows: list[dict]) -> list[str]:
     lines = ["## A block laid out", "",
              "By `--layout`, the largest block of at most 10,000 cells of a small model with random weights, not of MARS: block",
              "level, no pads, no seal ring. Signals are on Metal2 to Metal5, supplies on TopMetal1. Our own code checks the GDS:",
-             "connections, widths, spacings, areas, enclosures. The decks are the foundry's, in KLayout. Antenna and density",
-             "rules were not run, and hold is not repaired.", "", "![The layout](layout.png)", "",
+             "connections, widths, spacings, areas, enclosures. The decks are the foundry's, in KLayout 0.30.0, where they",
+             "ask for 0.30.3. Antenna and density rules were not run, and hold is not repaired.", "",
+             "![The layout](layout.png)", "",
              "| block | cells | clock and reset buffers | µm × µm | nets | wire, mm | vias | µm a sink | assumed before |",
              "| --- " * 9 + "|"]
     lines += [f"| {row['block']} | {row['cells']:,} | {row['tree_buffers']:,} | {row['width_um']:.0f} × {row['height_um']:.0f} "
@@ -325,9 +326,9 @@ def table_laid(rows: list[dict]) -> list[str]:
             before = row["timing_before"][corner]
             lines += [f"| {kind}, {corner} | {before[f'{kind}_ns']:+.3f} ns | {found[f'{kind}_ns']:+.3f} ns |"
                       for kind in ("setup", "hold")]
-        lines.append("| a sequence | " + " | ".join(f"{row['energy'][name]['total_j'] * 1e9:.3f} nJ" for name in
-                                                    ("assumed", "routed")) + " |")
-        lines += ["", f"{row['decks']['items']:,} items of the main table; the netlists "
+        used = [f"{row['energy'][name] * 1e9:.2f} nJ" for name in ("assumed_j", "routed_j")]
+        lines.append(f"| a sequence of random inputs | {used[0]} | {used[1]} |")
+        lines += ["", f"By the decks: {row['decks']['items']:,} items of the main table; the netlists "
                   + ("match." if row["decks"]["matches"] else "do not match.")] if "decks" in row else []
     return lines
 

@@ -152,7 +152,7 @@ def test_power(laid, rules, netlist):
     net = flat.outputs[next(k for k, cell in enumerate(flat.cells) if cell.name == "INV")][0]
     (clk,) = flat.ports["clk"]
 
-    def used(toggling: int) -> dict:
+    def used(toggling: int) -> dict[str, float]:
         toggles = np.zeros(flat.nets, np.uint64)
         toggles[toggling] = STREAMS
         run = Run(None, toggles, np.zeros((0, 2)), 0)
@@ -162,10 +162,10 @@ def test_power(laid, rules, netlist):
     wired = load - library.wire * sum(net in nets for nets in flat.inputs) + routed.farads[net]
     table = library.cells["INV"].output_energy("Y")
     change = (wired - load) * library.volts ** 2 / 2 + np.interp(wired, *table) - np.interp(load, *table)
-    assert found["routed"]["total_j"] - found["assumed"]["total_j"] == pytest.approx(change)
+    assert found["routed_j"] - found["assumed_j"] == pytest.approx(change)
     buffers = len(laid.block.cells) - len(flat.cells)
     buffer = library.cells[rules.pdk.clock_buffer]
-    assert used(clk)["routed"]["total_j"] > buffers / 2 * buffer.output_energy(buffer.outputs[0])[1][0]
+    assert used(clk)["routed_j"] > buffers / 2 * buffer.output_energy(buffer.outputs[0])[1][0]
 
 
 def test_lay_out(laid, netlist, rules, tmp_path, monkeypatch):

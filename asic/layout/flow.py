@@ -114,7 +114,7 @@ def report(facts: dict, why: str) -> list[str]:
         lines.append(f"{facts['block']} through its wires and clock tree, {name} corner: {setup}; the clock may be "
                      f"{corner['mhz']:,.0f} MHz; {hold}; by OpenSTA")
     if used := facts.get("energy"):
-        assumed, routed = (used[name]["total_j"] * 1e12 for name in ("assumed", "routed"))
+        assumed, routed = (used[name] * 1e12 for name in ("assumed_j", "routed_j"))
         lines.append(f"energy of {facts['block']} a sequence: {routed:,.1f} pJ through its wires and clock tree, where "
                      f"{assumed:,.1f} were estimated before placement")
     if why:
