@@ -21,7 +21,7 @@ from rtl.plan.engine_plan import for_device
 from rtl.plan.planner import Plan, Request, plan
 
 from . import sections
-from .synthesis import synthesize
+from .synthesis import by_module, lanes_apart
 
 BUDGETS = 4, 8, 20, 35, 40, 50, 60, 85, 200, 836
 """Multipliers."""
@@ -30,7 +30,7 @@ MEASURED = 8, 40, 50
 FAMILY = "ecp5"
 DEVICES = "icebreaker", "ulx3s-12f", "ulx3s-25f", "ulx3s-45f", "ulx3s-85f", "kv260", "zcu102"
 """From the smallest on."""
-LEAN = {"lut": 655, "ff": 500, "dsp": 0, "ebr": 4}
+LEAN = {"lut": 655, "ff": 500, "dsp": 0, "ebr": 2}
 """What serial line, packets, registers and loader of the icebreaker take, by Yosys."""
 
 
@@ -64,7 +64,9 @@ def measured(artifact: Artifact) -> list[dict]:
         for name, schedule in both(artifact, multipliers):
             say(f"{name} of {multipliers} multipliers")
             count = estimate if name == "pipeline" else engine_cost.estimate
-            found = synthesize(accelerator(schedule), FAMILY)
+            pipeline = name == "pipeline"
+            found = by_module(schedule, FAMILY, 1) if pipeline else lanes_apart(accelerator(schedule), FAMILY)
+            found |= found.get("total", {})
             rows.append({"budget": multipliers, "organization": name, "cycles": schedule.cycles_per_frame, "tool": found["tool"],
                          **{key: {"yosys": found[key], "estimate": round(value)}
                             for key, value in count(schedule, FAMILY).items()}})

@@ -108,6 +108,15 @@ def by_module(schedule: Schedule, flow: str) -> dict:
             "distinct": len(distinct), "tool": version("pyosys")}
 
 
+def lanes_apart(design: Elaboratable, flow: str) -> dict:
+    """Resources of an engine, whose lanes are synthesized once and counted as often as they are there."""
+    verilog = re.sub(r"(?m)^(?=module lane_\d+\()", "(* keep_hierarchy *)\n", _verilog(design))
+    modules = _kept([verilog, flow, *FLOWS[flow], json.dumps(COUNTS[flow]), version("pyosys")], lambda: _run(verilog, flow))
+    top = modules.pop("top")
+    return {key: top[key] + sum(top["cells"].get(name, 0) * module[key] for name, module in modules.items())
+            for key in top if key not in ("cells", "tool")} | {"tool": top["tool"]}
+
+
 def place_and_route(design: str | Elaboratable | Spec | Schedule, family: str, options: list[str], mhz: float) -> dict:
     """What `rtl.kit.tools.routed` says of a design on a Lattice ECP5 or iCE40, the device by nextpnr's `options`, within the few
     pins of `behind_pins`."""

@@ -91,5 +91,5 @@ def parts(verilog: str) -> dict[str, str]:
     found, texts = {}, modules(verilog)
     for kind, name in INSTANCE.findall(texts["top"]):
         text = "".join(text for module, text in texts.items() if module == kind or module.startswith(f"{kind}."))
-        found[name] = text.replace(f"{kind} ", "top").replace(f"{kind}.", r"\top.")
+        found[name] = text.replace(f"module {kind}(", "module top(").replace(f"{kind} ", "top").replace(f"{kind}.", r"\top.")
     return found

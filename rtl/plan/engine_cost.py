@@ -13,9 +13,9 @@ from .cost import RESOURCES, mapped, resources
 
 OWN = {A.WEIGHT, A.KEPT, A.DECAY, A.DECAY_UP}, {B.ROW, *range(B.HELD, B.WIDE_HIGH + 1)}
 """Factors that each lane has for itself."""
-SHARES = {"ecp5": {"lanes": 0.59, "post-processors": 1.33, "sequencer": 0.46, "norm unit": 1.34, "memories": 1.99},
-          "xcup": {"lanes": 0.73, "post-processors": 0.86, "sequencer": 0.41, "norm unit": 1.09, "memories": 0.83},
-          "ice40": {"lanes": 0.65, "post-processors": 1.11, "sequencer": 0.58, "norm unit": 0.93, "memories": 2.71}}
+SHARES = {"ecp5": {"lanes": 0.59, "post-processors": 0.89, "sequencer": 0.46, "norm unit": 1.34, "memories": 1.99},
+          "xcup": {"lanes": 0.73, "post-processors": 0.92, "sequencer": 0.41, "norm unit": 1.09, "memories": 0.83},
+          "ice40": {"lanes": 0.63, "post-processors": 1.04, "sequencer": 0.58, "norm unit": 2.12, "memories": 2.08}}
 """By how much Yosys' lookup tables of MARS with 8 lanes differ from those that are counted here."""
 GRANULE = 9
 """Bits of a block RAM that are written apart."""
@@ -65,7 +65,8 @@ def _post(e) -> Inventory:
     found = Inventory(adders=e.drained_bits + 2 * bits, increments=bits, comparisons=wide, registers=e.drained_bits + 2 * bits,
                       muxes=wide * width(e.shifts[1] + e.left + 1) * ways + 3 * bits, selects=len(e.clips) * bits // 2)
     if e.tables:
-        found += _rom(len(e.tables) * max(len(table) for table in e.tables), e.final_bits)
+        bits = bits_of([int(end(table)) for table in e.tables for end in (min, max)])
+        found += _rom(len(e.tables) * max(len(table) for table in e.tables), bits - (bits == 9))  # a byte, nearly always
     return found
 
 
@@ -111,7 +112,8 @@ def _apart(bits: int) -> Inventory:
 
 
 def _norms(e) -> Inventory:
-    posts, depth, value, total = e.machine.posts, max(2, e.program.most_tokens), e.value_bits, e.total_bits
+    posts, value, total = e.machine.posts, e.value_bits, e.total_bits
+    depth = 256 if e.shared else max(2, e.program.most_tokens)  # a block RAM of a small engine
     found = Inventory(adders=posts * (total + 2 * value), muxes=posts * 2 * value, registers=posts * value + total + 2 * value)
     found += ram(depth, total + value, True)
     for key in e.norms:
