@@ -38,7 +38,7 @@ CORE_UTILIZATION = 45
 """Percent of the core that cells may fill before routing (our choice)."""
 HALO_UM = 20
 """Room around a macro for wires and supplies (our choice)."""
-UNRUN = "place and route: not run here; README.txt says what to run"
+UNRUN = "place and route of the chip: not run here; README.txt says what to run"
 NOTES = [
     "top.v has no initial values: hold rst for a cycle after power-on",
     "RAMs are written on the clock edge and read without a clock: a macro in a RAM's place is read on the clock's falling edge",

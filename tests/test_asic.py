@@ -498,6 +498,8 @@ def test_refused_options(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().err == "rtl.build: --pdk is for the target asic, not for verilog\n"
     assert main(["asic", "--prove"]) == 1
     assert capsys.readouterr().err == "rtl.build: --prove is of a netlist: name the process with --pdk\n"
+    assert main(["asic", "--layout"]) == 1
+    assert capsys.readouterr().err == "rtl.build: --layout is of a netlist: name the process with --pdk\n"
 
 
 if __name__ == "__main__":
