@@ -146,7 +146,7 @@ def test_cost_model():
     small, device = random_artifact("standard-one-channel"), devices.find("ulx3s-12f")
     planned = for_device(small, device)
     assert planned.schedule.machine.lanes == 8 and planned.load <= 0.8  # 16 of 28 multipliers: its decays are segments
-    with pytest.raises(EmambaError, match=r"an engine of 1 lanes takes an estimated [\d,]+ of 300 LUT of tiny: take a larger"):
+    with pytest.raises(EmambaError, match=r"an engine of \d lanes takes an estimated [\d,]+ of 300 LUT of tiny: take a larger"):
         for_device(small, replace(device, name="tiny", limits=device.limits | {"lut": 300}))
 
 
