@@ -11,7 +11,7 @@ from test_asic import SMALL, TINY
 
 from asic.check.gates import STREAMS, Run, sinks
 from asic.layout import block as blocks
-from asic.layout import check, draw, flow, power, wires
+from asic.layout import check, decks, draw, flow, power, wires
 from asic.layout.lef import read_layers, read_macros
 from asic.layout.rules import Rules
 from asic.netlist import mapping, pdk
@@ -184,6 +184,40 @@ def test_lay_out(laid, netlist, rules, tmp_path, monkeypatch):
     assert flow.report(early, "")[-2].endswith(
         f"; hold -0.500 ns, before placement {before['hold_ns']:+.3f}, violated at u1/D; by OpenSTA")
     assert flow.report(early, "")[-1] == "the foundry's decks in KLayout: 2 items of the main table, the netlists do not match"
+
+
+def test_decks(laid, rules, tmp_path, monkeypatch):
+    """A stand-in for KLayout, and decks as they lie in a checkout of the open PDK: what it says is in the result."""
+    named = rules.pdk.layout.model_copy(update={"drc": "main.drc", "lvs": "main.lvs", "cdl": "cells.cdl"})
+    own = dataclasses.replace(rules, pdk=rules.pdk.model_copy(update={"layout": named, "data": tmp_path}))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert decks.missing(own) == "there is no command klayout on PATH"
+    (tmp_path / "klayout").write_text("""#!/bin/sh
+for word in "$@"; do
+    case $word in
+        report=*.lyrdb) printf "<item><category>'M1.b'</category></item>\\n%.0s" 1 2 > "${word#report=}" ;;
+        schematic=*) echo "ERROR : Netlists don't match" ;;
+    esac
+done
+""")
+    (tmp_path / "klayout").chmod(0o755)
+    assert decks.missing(own) == f"main.drc of tiny is not in {tmp_path}"
+    place = tmp_path / "libs.tech" / "klayout"
+    place.mkdir(parents=True)
+    kinds = {cell.name: cell for cell in laid.block.cells}
+    for name in ("main.drc", "main.lvs"):
+        (place / name).write_text("")
+    (place / "cells.cdl").write_text("".join(
+        f".SUBCKT {kind} {' '.join(cell.inputs)}\n+ {' '.join(cell.outputs)} PWR GND\nM1 a b c d n\n.ENDS\n"
+        for kind, cell in kinds.items()))
+    assert decks.missing(own) == ""
+    decks.write_cdl(tmp_path / "block.cdl", laid.block, own)
+    text = (tmp_path / "block.cdl").read_text()
+    assert text.count("\nXu") == len(laid.block.cells) and ".SUBCKT linear " in text and text.endswith(".ENDS\n")
+    k, cell = next((k, cell) for k, cell in enumerate(laid.block.cells) if cell.name == "NAND2")
+    nets = [laid.block.net_names[laid.block.pins[k][pin]] for pin in (*cell.inputs, *cell.outputs)]
+    assert f"\nXu{k} {' '.join(nets)} PWR GND NAND2\n" in text
+    assert decks.run(tmp_path, "block", own) == {"rules": {"M1.b": 2}, "items": 2, "matches": False}
 
 
 def test_refusals(netlist, rules, monkeypatch):
