@@ -180,7 +180,9 @@ class Source:
         names = {name: instances.name(self.artifact.operators[name].source, self.nodes.functions[name], words)
                  for name, words in self.nodes.words.items()}
         limits = {"int8_t": (-128, 127), "uint8_t": (0, 255), "int16_t": (-32768, 32767), "uint16_t": (0, 65535)}
-        narrow = limits.get(self.nodes.types[graph.input.name]) != (i.min, i.max)
+        least, most = limits.get(self.nodes.types[graph.input.name], (None, None))
+        outside = " || ".join(["{array}[k] < MODEL_INPUT_MIN"] * (i.min != least)
+                              + ["{array}[k] > MODEL_INPUT_MAX"] * (i.max != most))
         streamed = layout.phases[graph.output.name] == 0
         groups, later = [], []
         for k, group in enumerate(layout.groups):
@@ -194,7 +196,7 @@ class Source:
             if first := self.nodes.fields[name].get("start"):
                 begin.append(f"    memcpy(m->kept.state_{SHORT[kind]} + {start}, {first.name}, sizeof {first.name});\n")
         check = ("    for (uint32_t k = 0; k < {count}; k++)\n"
-                 "        if ({array}[k] < MODEL_INPUT_MIN || {array}[k] > MODEL_INPUT_MAX)\n            return MODEL_RANGE;\n")
+                 f"        if ({outside})\n            return MODEL_RANGE;\n") if outside else ""
         return filled("src/model.c.txt", {
             "title": f"The model '{word_of(self.artifact.name)}'.",
             "arithmetic": ARITHMETIC.read_text(encoding="utf-8").replace("PLACE", "int32_t"),
@@ -202,8 +204,8 @@ class Source:
             "constants": "\n".join(_array(name, *constant) for name, constant in self._constants.items()),
             "nodes": "\n".join(self._node(name, names[name]) for name in names), "groups": "\n".join(groups),
             "begin": "".join(begin) or "    (void)m;\n",
-            "check": check.format(count="count", array="token") if narrow else "",
-            "check_all": check.format(count="count", array="sequence") if narrow else "",
+            "check": check.format(count="count", array="token"),
+            "check_all": check.format(count="count", array="sequence"),
             "restart": "" if graph.carried else "    if (m->kept.position == 0)\n        begin(m);\n",
             "input_place": f"({self._value(graph.input.name)})", "output_place": f"({self._at(layout.place(graph.output.name))})",
             "limits": ",\n".join(f"    {{{at}, {part.size}, {WIDTH[kind]}, {int(kind[0] == 'u')}, {int(part.counted)}, "
