@@ -15,6 +15,8 @@ from rtl.plan.schedule import Schedule
 from .native import NativeSimulation, Result
 
 Array = np.ndarray
+IDLE = 50_000
+"""Cycles beyond two sequences' in which nothing moves, after which a simulation is over."""
 
 
 class RtlExecutor:
@@ -43,7 +45,9 @@ class RtlExecutor:
         return found | {name: found[name][..., columns] for name, columns in (self.columns or {}).items() if name in found}
 
     def simulate(self, words: Array, memory: dict[str, int] | None = None, **settings) -> Result:
-        """Beats of `i` to results, with the memory that a streamed engine reads."""
+        """Beats of `i` to results, with the memory that a streamed engine reads; a design of many cycles a sequence may be
+        silent for as long."""
+        settings = {"idle_cycles": IDLE + 2 * self.schedule.latency} | settings
         if self.image is None:
             return self.simulation.run(words, **settings)
         with draft(self.simulation.folder.parent) as folder:
