@@ -14,7 +14,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from emamba.artifact import Artifact
-from emamba.base.errors import Mismatch
+from emamba.base.errors import Mismatch, ToolMissing
 from rtl.kit import emit
 from rtl.kit.datapath import Products
 from rtl.plan.schedule import Schedule
@@ -22,7 +22,6 @@ from rtl.plan.schedule import Schedule
 from . import openroad
 from .check.equivalence import Check, check
 from .check.gates import verilog_models
-from .layout.flow import lay_out
 from .measure.chip import run_codes
 from .measure.sizing import implement
 from .measure.timing import IO_SHARE
@@ -60,9 +59,22 @@ def for_pdk(pdk: Pdk, prove: bool = False, block: str | None = None,
     inputs
         gives integer inputs of a model, by whose toggles the energy of the block is measured
     """
+    if block is not None:
+        layout()
     writing = partial(write, pdk=pdk, prove=prove, block=block, inputs=inputs)
     return SimpleNamespace(CLOCK_MHZ=pdk.clock_mhz, LEAST_CLOCK_MHZ=0.0, DEVICE=None, PRODUCTS=PRODUCTS, UNRUN=UNRUN,
                            write=writing, run=partial(openroad.run, pdk=pdk))
+
+
+def layout() -> Callable[..., tuple[dict, list[str]]]:
+    """`lay_out`, which only an extra brings."""
+    try:
+        from .layout.flow import lay_out
+    except ModuleNotFoundError as error:
+        if error.name != "klayout":
+            raise
+        raise ToolMissing("--layout needs the package klayout; install it, e.g. pip install 'emamba[asic]'") from None
+    return lay_out
 
 
 def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = None, prove: bool = False,
@@ -109,7 +121,7 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
         notes.insert(1, proven(proofs))
     if block is not None:
         run = (flat, run_codes(schedule, netlist, flat, inputs(schedule.artifact))) if inputs else None
-        resources["layout"], lines = lay_out(netlist, pdk, clock_mhz, folder / "layout", block or None, run)
+        resources["layout"], lines = layout()(netlist, pdk, clock_mhz, folder / "layout", block or None, run)
         notes[notes.index(UNRUN):notes.index(UNRUN)] = lines
     return resources, notes
 

@@ -4,14 +4,14 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from emamba.base.errors import Mismatch, ToolMissing
+from emamba.base.errors import Mismatch
 from emamba.base.progress import say
 
 from ..check.gates import Flat, Run
 from ..netlist.mapping import Netlist
 from ..netlist.pdk import Pdk
 from . import block as blocks
-from . import decks, power, wires
+from . import check, decks, draw, picture, place, power, route, wires
 from .rules import Rules
 
 WORDS = "block level, no pads, no seal ring"
@@ -22,15 +22,13 @@ class Laid:
     """A block that is placed and routed."""
 
     block: blocks.Block
-    placement: "place.Placement"  # noqa: F821
-    routes: "route.Routes"  # noqa: F821
+    placement: place.Placement
+    routes: route.Routes
     flat: Flat
 
 
 def compose(netlist: Netlist, rules: Rules, name: str) -> Laid:
     """Places and routes a block; `flat`: its cells without the buffers of its trees."""
-    from . import draw, place, route
-
     block, flat = blocks.extract(netlist, name)
     say(f"{name}: places {len(block.cells):,} cells")
     placement = place.arrange(block, rules, netlist.library, netlist.library.cells[rules.pdk.clock_buffer])
@@ -54,12 +52,6 @@ def lay_out(netlist: Netlist, pdk: Pdk, clock_mhz: float, folder: Path, name: st
     chip
         the chip's cells and its run over one sequence's period, for the energy; None measures none
     """
-    try:
-        import klayout.db  # noqa: F401
-    except ImportError:
-        raise ToolMissing("--layout needs the package klayout; install it, e.g. pip install 'emamba[asic]'") from None
-    from . import check, draw, picture
-
     rules = Rules.of(pdk)
     name = blocks.choose(netlist, name)
     laid = compose(netlist, rules, name)
