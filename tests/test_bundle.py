@@ -278,7 +278,8 @@ def test_notebook(built, monkeypatch):
     found = json.loads((built[0] / "host/emamba.ipynb").read_text())
     assert found["nbformat"] == 4 and "not run" in found["cells"][0]["source"].lower()
     frames = np.arange(12).reshape(3, 2, 2)
-    description = SimpleNamespace(golden=(frames, frames + 1), classes=["a"], named=lambda answers: ["a"] * len(answers))
+    description = SimpleNamespace(name="a", golden=(frames, frames + 1), classes=["a"],
+                                  named=lambda answers: ["a"] * len(answers))
     fake = SimpleNamespace(description=description, self_test=lambda: 3, clear_counters=lambda: None,
                            counters=lambda: {"cycles": 4, "stages": {"embed": {"busy": 3}}}, bottleneck=lambda: "embed",
                            run=lambda batch: batch + 1)

@@ -48,7 +48,7 @@ def write(folder: Path, system: System, preset: Preset, clock_mhz: float) -> Non
     texts |= {host / name: rendered.get_template(f"{name}.j2").render(values) for name in HOST}
     texts |= {folder / "registers.h": exports.c_header(),
               folder / "registers.rdl": exports.systemrdl(),
-              host / "emamba.ipynb": notebook(system.artifact.name, preset.title, UNRUN),
+              host / "emamba.ipynb": notebook(preset.title, UNRUN),
               host / "accelerator.json": json.dumps(describe(system, golden_frames(system.artifact))) + "\n"}
     emit.write(folder / "emamba_system.v", to_verilog(system, "emamba_system"))
     if preset.kria:

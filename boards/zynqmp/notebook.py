@@ -3,7 +3,7 @@
 import json
 
 TEXT = """\
-# {name} on the {title}
+# An accelerator on the {title}
 
 Under PYNQ, in the folder `host`, which `build.tcl` gave `emamba.bit` and `emamba.hwh`. {unrun}."""
 
@@ -15,7 +15,7 @@ from boards.driver.accelerator import Accelerator
 from boards.driver.pynq import PynqTransport
 
 accelerator = Accelerator(".", PynqTransport(Overlay("emamba.bit")))
-print(accelerator.self_test(), "golden frames are right")""",
+print(accelerator.description.name, accelerator.self_test(), "golden frames are right")""",
     """\
 frames, answers = accelerator.description.golden
 if accelerator.description.classes:
@@ -40,9 +40,9 @@ print("the bottleneck is", accelerator.bottleneck())""",
 )
 
 
-def notebook(name: str, title: str, unrun: str) -> str:
-    """The file, in version 4 of nbformat."""
-    cells: list[dict] = [{"cell_type": "markdown", "metadata": {}, "source": TEXT.format(name=name, title=title, unrun=unrun)}]
+def notebook(title: str, unrun: str) -> str:
+    """The file, in version 4 of nbformat; without the artifact's name, which may be anything."""
+    cells: list[dict] = [{"cell_type": "markdown", "metadata": {}, "source": TEXT.format(title=title, unrun=unrun)}]
     cells += [{"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": cell} for cell in CELLS]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     return json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}, indent=1) + "\n"
