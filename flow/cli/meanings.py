@@ -57,6 +57,8 @@ MEANINGS = {
     "HardwareConfig": {
         "device": "whose shares are the load", "fill": "share of it that a design may take; place and route wants the rest",
         "cycles_per_token": "T of the designs: 20, or what the frames a second allow",
+        "organization": "pipeline, or engine for devices below a few thousand lookup tables",
+        "lanes": "multipliers of an engine: 8 for an iCE40 UP5K",
     },
     "Range": {
         "low": "least value", "high": "largest value", "step": "values are low, low + step, …", "log": "by factors, not by steps",
