@@ -4,6 +4,7 @@ gives the same with it and without."""
 import re
 import subprocess
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
@@ -46,11 +47,9 @@ def threads(monkeypatch):
 
 
 @pytest.fixture
-def fresh():
-    """Nothing is compiled before and after."""
-    compiled._compile.cache_clear()
-    yield
-    compiled._compile.cache_clear()
+def fresh(monkeypatch):
+    """Nothing is compiled before, and what is stays in the test."""
+    monkeypatch.setattr(compiled, "_compile", cache(compiled._compile.__wrapped__))
 
 
 @pytest.fixture
