@@ -247,7 +247,8 @@ def build(options: argparse.Namespace) -> int:
     if hasattr(target, "run") and (notes := target.run(out.resolve())):
         report["notes"] = [*notes, *(note for note in report["notes"] if note != target.UNRUN)]
         change_record(out, RECORD, {"notes": report["notes"]})
-    least = f"{report['latency_floor']} at least, " if "latency_floor" in report else ""
+    least = (f"at least {report['latency_floor']} with as many multipliers, {report['latency_limit']} with any number, "
+             if "latency_floor" in report else "")
     print(f"{options.target} of {artifact.name}: {schedule.period} cycles per token, {schedule.cycles_per_frame} per frame, "
           f"latency {schedule.latency} cycles, {least}{schedule.multipliers} multipliers {report['utilization']:.1%} busy")
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")

@@ -6,6 +6,7 @@ import pytest
 
 from emamba.artifact import load
 from emamba.base.errors import EmambaError
+from emamba.graph.ir import ORDERS, Graph
 from rtl.kit.datapath import Products
 from rtl.plan import devices
 from rtl.plan.devices import Device
@@ -37,11 +38,17 @@ def test_multipliers(shape):
 
 @pytest.mark.parametrize("shape", ["emamba-image", "standard-tokens", "mamba2-norm-before", "hybrid-attention"])
 def test_latency_floor(shape):
-    """No schedule is below it; more registers raise both."""
+    """No order of products is below it, no smaller T below the limit; more registers raise all three."""
     artifact = random_artifact(shape)
     for cycles in (1, 8):
         plain, deep = (Schedule(artifact, cycles, Realization(registers=registers)) for registers in (False, True))
-        assert 0 < plain.latency_floor <= plain.latency and plain.latency_floor <= deep.latency_floor <= deep.latency
+        for found in (plain, deep):
+            assert 0 < found.latency_limit <= found.latency_floor <= found.latency
+        assert plain.latency_floor <= deep.latency_floor and plain.latency_limit <= deep.latency_limit
+        for order in ORDERS:
+            nodes = tuple(replace(node, order=order) for node in artifact.graph)
+            other = Schedule(replace(artifact, graph=Graph(nodes, artifact.graph.outputs)), cycles)
+            assert other.multipliers == plain.multipliers and other.latency_floor == plain.latency_floor <= other.latency
 
 
 def test_registers_by_the_clock(small):

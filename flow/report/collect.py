@@ -260,7 +260,7 @@ def lines(report: dict) -> list[str]:
                for row in report["accuracy"]["rows"]]
     result += ["", f"Pipeline ({pipeline['how']})",
                f"  {pipeline['cycles_per_token']} cycles a token, {pipeline['cycles_per_frame']} a sequence, latency "
-               f"{pipeline['latency_cycles']}, {pipeline['latency_floor']} at least; {pipeline['multipliers']} multipliers, "
+               f"{pipeline['latency_cycles']}, at least {pipeline['latency_floor']} with {pipeline['multipliers']} multipliers, "
                f"{pipeline['utilization']:.1%} busy; bottleneck {pipeline['bottleneck']}",
                f"  {'stage':18}{'cycles':>8}{'multipliers':>12}{'busy':>8}{'ROM bits':>10}{'RAM bits':>10}"]
     result += [f"  {stage['name']:18}{stage['cycles']:8}{stage['multipliers']:12}{stage['utilization']:8.1%}"

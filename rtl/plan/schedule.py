@@ -33,15 +33,16 @@ MAX_CYCLES = 1 << 20
 REALIZATION = Realization()
 
 
-def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Realization) -> Spec:
-    """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers."""
+def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Realization, order: str = "") -> Spec:
+    """The block of `node` that takes at most `cycles_per_token` cycles a token with the fewest multipliers; in another `order`
+    than the node's."""
     op, graph = artifact.operators[node.name], artifact.graph
     block = block_of(op)
     if block is None:
         raise DesignLimit(f"node '{node.name}': there is no block for a {node.kind}; register one with rtl.kit.registry.realizes")
     return block.fold(op, Stage(
         cycles=cycles_per_token, tokens=graph.length, reads=node.reads,
-        order=node.order,
+        order=order or node.order,
         nonnegative=tuple(_never_negative(artifact.operators.get(name)) for name in node.inputs),
         products=Products.LOGIC if node.name in realization.logic else realization.products, realization=realization))
 
@@ -157,19 +158,29 @@ class Schedule:
 
     @cached_property
     def latency_floor(self) -> int:
-        """The least latency of this organization at this rate, with any number of multipliers: a token enters every period, and
-        the last one passes block after block, each as fast as the fastest of its foldings of at most this many cycles."""
-        rates = [1 << k for k in range(self.requested.bit_length())] + [self.requested]
+        """No schedule of this rate with as few multipliers has a latency below it."""
+        return self._floor([self.requested])
+
+    @cached_property
+    def latency_limit(self) -> int:
+        """No schedule of this rate has a latency below it, with any number of multipliers."""
+        return self._floor([1 << k for k in range(self.requested.bit_length())] + [self.requested])
+
+    def _floor(self, rates: list[int]) -> int:
+        """A token enters every period, and the last one passes block after block. Of each, the first and the last beat come as
+        early as with any of its foldings at these rates and in either order, were all beats between as early as the first."""
         realization = self.realization
         if self.requested > 1 and realization.products is Products.CONSTANTS:  # whose graphs nothing but T = 1 has
             realization = replace(realization, products=Products.PAIRS)
-        after = {self.graph.input.name: (self.tokens - 1) * self.period}
+        entry = LATE + (self.tokens - 1) * self.period
+        ends = {self.graph.input.name: (entry, entry)}
         for node in self.graph.nodes[1:]:
             tokens = max(1, self.window * node.reads // self.tokens)
-            folded = {fold(self.artifact, node, rate, realization).paced(self.cycles_per_frame).over(tokens) for rate in rates}
-            after[node.name] = max(after[source] + min(_least_step(block, tokens, k) for block in folded)
-                                   for k, source in enumerate(node.inputs))
-        return after[self.graph.output.name]
+            folded = (fold(self.artifact, node, rate, realization, order) for rate in rates for order in ("emit", "accumulate"))
+            found = [_ends(block.paced(self.cycles_per_frame).over(tokens), tokens, [ends[source] for source in node.inputs])
+                     for block in folded]
+            ends[node.name] = tuple(map(min, zip(*found, strict=True)))
+        return ends[self.graph.output.name][1] - LATE
 
     def timetable(self, sequences: int) -> list[int]:
         """Cycle of every output beat, counted from the first input beat, of sequences that follow each other at once."""
@@ -256,7 +267,7 @@ class Schedule:
             })
         return {
             "cycles_per_token": self.period, "cycles_per_frame": self.cycles_per_frame, "latency_cycles": self.latency,
-            "latency_floor": self.latency_floor,
+            "latency_floor": self.latency_floor, "latency_limit": self.latency_limit,
             "tokens": self.tokens, "multipliers": self.multipliers, "multiplies_per_frame": self.multiplies_per_frame,
             "utilization": self.utilization(self.multiplies_per_frame, self.multipliers), "stages": stages,
             "fifo": [{"name": q.name, "depth": q.depth, "high_water": q.peak, "bits": q.depth * q.port.lanes * q.port.format.bits}
@@ -264,8 +275,13 @@ class Schedule:
         }
 
 
-def _least_step(block: Spec, tokens: int, late: int) -> int:
-    """Cycles from the last beat of one input, all else having come long ago, to the last output beat."""
-    arrivals = [np.zeros(tokens * port.beats, int) for port in block.inputs.values()]
-    arrivals[late][-1] = LATE
-    return int(np.asarray(block.schedule(*arrivals)[-1])[-1]) - LATE
+def _ends(block: Spec, tokens: int, arrivals: list[tuple[int, int]]) -> tuple[int, int]:
+    """The first and the last output beat of the last token, all before it having come long ago, of whose beats at every input
+    the last comes in the second of two cycles and the others in the first."""
+    given = []
+    for port, (first, last) in zip(block.inputs.values(), arrivals, strict=True):
+        cycles = np.zeros(tokens * port.beats, int)
+        cycles[-port.beats:], cycles[-1] = first, last
+        given.append(cycles)
+    left = np.asarray(block.schedule(*given)[-1])
+    return int(left[-block.output.beats]), int(left[-1])
