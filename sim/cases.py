@@ -226,9 +226,9 @@ CASES = [
     *((conv1d_block, (5, 3, 2, tap_lanes), {"dyadic": True}) for tap_lanes in (3, 2)),
     *((conv1d_block, shape, {"products": Products.CONSTANTS}) for shape in ((5, 3, 5, 3), (1, 1, 1, 1))),
     *((range_norm_block, shape, {}) for shape in (
-        (20, 1, 12), (20, 20, 12), (17, 4, 12), (1, 1, 12), (5, 2, 12), (17, 4, 8), (1, 1, 8))),
+        (20, 1, 12), (11, 11, 12), (17, 4, 12), (1, 1, 12), (5, 2, 12), (17, 4, 8), (1, 1, 8))),
     *((layer_norm_block, shape, {"rms": rms}) for rms in (False, True) for shape in (
-        (20, 1, 12), (20, 20, 12), (17, 4, 12), (1, 1, 12), (5, 2, 12), (17, 4, 8), (2, 2, 8))),
+        (20, 1, 12), (11, 11, 12), (17, 4, 12), (1, 1, 12), (5, 2, 12), (17, 4, 8), (2, 2, 8))),
     (layer_norm_block, (17, 4, 12), {"narrow": True}),
     *((layer_norm_block, (6, 3, 12), {"rms": rms, "groups": 3}) for rms in (False, True)),
     (layer_norm_block, (1, 1, 12), {"rms": True, "groups": 4}),
@@ -238,8 +238,8 @@ CASES = [
     *((activation_block, (name,), {"o": o} | options) for options in ({}, {"entries": True}, {"table": True}) for name, o in (
         ("silu", I8), ("softplus", IntFormat(8, True, 4)), ("exp", IntFormat(8, True, 7)), ("sigmoid", IntFormat(8, False, 8)))),
     *((scan_block, shape, {}) for shape in (
-        (4, 3, 1, 3), (5, 4, 2, 2), (3, 5, 3, 2), (2, 3, 2, 3), (1, 1, 1, 1), (4, 8, 2, 8), (3, 3, 1, 1))),
-    *((scan_block, shape, {"table": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (4, 3, 1, 3), (3, 3, 1, 1), (20, 2, 1, 1))),
+        (4, 3, 1, 3), (5, 4, 2, 2), (3, 5, 3, 2), (2, 3, 2, 3), (1, 1, 1, 1), (2, 8, 1, 8), (3, 3, 1, 1))),
+    *((scan_block, shape, {"table": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (4, 3, 1, 3), (3, 3, 1, 1), (9, 2, 1, 1))),
     *((scan_block, shape, {"delta_b": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
     (scan_block, (5, 4, 2, 2), {"delta_b": True, "table": True}),
     (scan_block, (4, 3, 1, 3), {"narrow": True}),
@@ -250,16 +250,16 @@ CASES = [
     (range_norm_block, (13, 5, 12), {"registers": True}),
     (range_norm_block, (3, 3, 12), {"registers": True}),
     (layer_norm_block, (6, 4, 12), {"registers": True}),
-    *((scan_block, shape, {"start": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (20, 2, 1, 1))),
+    *((scan_block, shape, {"start": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3), (9, 2, 1, 1))),
     *((scan_block, shape, {"certified": True}) for shape in ((5, 4, 2, 2), (2, 3, 2, 3))),
     *((scan_block, (4, 3, 1, 3), {"rounding": rounding}) for rounding in (Rounding.HALF_EVEN, Rounding.TRUNCATE)),
     *((head_scan_block, shape, {}) for shape in (
-        (12, 4, 2, 3, 3, 2), (12, 4, 2, 3, 1, 3), (12, 4, 2, 3, 6, 3), (12, 4, 2, 3, 12, 3), (15, 5, 1, 2, 6, 1),
+        (12, 4, 2, 3, 3, 2), (12, 4, 2, 3, 1, 3), (8, 4, 2, 3, 4, 3), (8, 4, 2, 3, 8, 3), (15, 5, 1, 2, 6, 1),
         (7, 1, 1, 3, 2, 3), (3, 3, 3, 2, 2, 2))),
-    *((head_scan_block, shape, {"table": True}) for shape in ((12, 4, 2, 3, 3, 2), (15, 5, 1, 2, 6, 1), (12, 4, 2, 3, 12, 3))),
+    *((head_scan_block, shape, {"table": True}) for shape in ((12, 4, 2, 3, 3, 2), (15, 5, 1, 2, 6, 1), (8, 4, 2, 3, 8, 3))),
     (head_scan_block, (12, 4, 2, 3, 3, 2), {"delta_b": True}),
     (head_scan_block, (12, 4, 2, 3, 3, 2), {"rounded": True}),
-    *((attention_block, shape, {}) for shape in ((4, 2, 2), (4, 2, 1), (1, 1, 1), (12, 4, 6), (15, 3, 15, 33), (6, 1, 2))),
+    *((attention_block, shape, {}) for shape in ((4, 2, 2), (4, 2, 1), (1, 1, 1), (12, 4, 6), (9, 3, 9, 33), (6, 1, 2))),
     *((attention_block, shape, {"causal": True}) for shape in ((6, 2, 3), (6, 2, 6, 17), (6, 1, 2))),
     (attention_block, (6, 2, 6), {"narrow": True, "wide": True, "rounding": Rounding.TRUNCATE}),
     (attention_block, (4, 1, 2), {"rounding": Rounding.HALF_EVEN}),

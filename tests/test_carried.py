@@ -70,13 +70,18 @@ def test_integers_go_on(shape):
 
 @pytest.mark.parametrize(("shape", "cycles"), [("mamba2-norm-before", 2), ("pointwise-gated-pool", 9)])
 def test_hardware_goes_on(shape, cycles, tmp_path):
-    artifact = random_artifact(ModelConfig(**SHAPES[shape] | {"blocks": 1}, carried=True))
+    artifact = random_artifact(ModelConfig(**SHAPES[shape], carried=True))
     x = random_inputs(artifact.config, SEQUENCES)
     rtl = RtlExecutor(artifact, cycles, tmp_path, trace=True, fast=False)
     result = compare(artifact, ("int", "rtl"), (make_executor(artifact, "int"),
                                                 lambda x, keep: rtl.run(artifact.codec.encode(x, artifact.input), keep)), x)
     assert result.mismatches == 0 and len(result.keys) == len(artifact.graph) - 1
-    _, found = simulate(artifact, x[:3], cycles, 1000, stall_percent=30)
+
+
+def test_simulation_goes_on():
+    artifact = random_artifact(ModelConfig(**SHAPES["emamba-odd"], carried=True))
+    x = random_inputs(artifact.config, 3)
+    _, found = simulate(artifact, x, 30, 1000, stall_percent=30)
     assert found["beats"]["different"] == 0 and found["beats"]["left"] == found["beats"]["expected"]
 
 

@@ -46,7 +46,7 @@ def counted(made: inventory.Inventory) -> int:
 
 
 REGISTERS = list(BLOCKS)[::2]
-PRODUCTS = [name for name in BLOCKS if re.match(r"linear-(20|9|17)|multiply|conv1d-8|range|layer", name)]
+PRODUCTS = [name for name in BLOCKS if re.match(r"linear-(20|9|17)|multiply|conv1d-8|(range|layer)_norm-(17|13|6)", name)]
 
 
 @pytest.fixture(scope="module")

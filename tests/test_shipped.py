@@ -24,10 +24,10 @@ BASELINES = sorted(f"baselines/{path.parent.name}" for path in MODELS.glob("base
 """What `mars` is compared with; no sample of them runs in hardware."""
 NO_LICENCE = {"cifar10"}
 """Data sets that cannot ship: of their artifacts, only the golden sequences are known here."""
-ALIKE = {"cifar10", "mars", "mars_int8", "mars_layer", "mars_mamba2", "mars_random", "mars_random_int8", "mars_rms", "mars_small",
-         "japanese_vowels", "radhar", "shakespeare"}
-"""Of the form of another one, such as `fashion_mnist`, `mars_best` or `japanese_vowels_mamba2`, or with a norm that `test_models`
-has: their sample is not built again. `mars` itself runs in full."""
+ALIKE = {"cifar10", "mars", "mars_best", "mars_int8", "mars_layer", "mars_mamba2", "mars_random", "mars_random_int8", "mars_rms",
+         "mars_small", "japanese_vowels", "radhar", "radhar_stream", "shakespeare"}
+"""Of the form of another one, such as `mars`, `mars_stream`, `fashion_mnist` or `japanese_vowels_mamba2`, or with a norm that
+`test_models` has: their sample is not built again. `mars` itself runs in full."""
 MULTIPLIERS = 100
 """Of the sample's designs, which are built fast."""
 SEQUENCES = 2

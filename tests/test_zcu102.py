@@ -116,7 +116,7 @@ def test_passes(golden):
 
 def test_one_wrong_golden_value_fails(golden):
     schedule, frames, answers = golden
-    for index in ((0, 0, 0), (2, 0, 1), (3, 0, 2)):
+    for index in ((0, 0, 0), (3, 0, 2)):
         wrong = answers.copy()
         wrong[index] ^= 1
         passed, failed, done = outcome(SelfTest(Accelerator(schedule), schedule, frames, wrong))
