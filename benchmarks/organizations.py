@@ -25,7 +25,7 @@ from .synthesis import by_module, lanes_apart
 
 BUDGETS = 4, 8, 20, 35, 40, 50, 60, 85, 200, 836
 """Multipliers."""
-MEASURED = 8, 40
+MEASURED = 8, 40, 85
 """Budgets whose designs Yosys counts."""
 FAMILY = "ecp5"
 DEVICES = "icebreaker", "ulx3s-12f", "ulx3s-25f", "ulx3s-45f", "ulx3s-85f", "kv260", "zcu102"
@@ -65,7 +65,7 @@ def measured(artifact: Artifact) -> list[dict]:
             say(f"{name} of {multipliers} multipliers")
             count = estimate if name == "pipeline" else engine_cost.estimate
             pipeline = name == "pipeline"
-            found = by_module(schedule, FAMILY, 1) if pipeline else lanes_apart(accelerator(schedule), FAMILY)
+            found = by_module(schedule, FAMILY) if pipeline else lanes_apart(accelerator(schedule), FAMILY)
             found |= found.get("total", {})
             rows.append({"budget": multipliers, "organization": name, "cycles": schedule.cycles_per_frame, "tool": found["tool"],
                          **{key: {"yosys": found[key], "estimate": round(value)}

@@ -40,28 +40,35 @@ MOST_LANES = 8
 
 
 class Board(Elaboratable):
-    """The system between the pins of the USB serial chip and of the flash memory, on a clock of `multiple` / 32 crystals'."""
+    """The system between the pins of a serial line and of the flash memory, on a clock of `multiple` / 32 crystals'. `own_pin`:
+    the crystal's is the PLL's."""
 
-    def __init__(self, system: FlashSystem, multiple: int):
-        self.system, self.multiple = system, multiple
+    def __init__(self, system: FlashSystem, multiple: int, own_pin: bool = True):
+        self.system, self.multiple, self.own_pin = system, multiple, own_pin
 
     def elaborate(self, platform):
         m = Module()
         m.domains.sync = ClockDomain()
         m.submodules.system = system = self.system
         locked, steady, waited = Signal(), Signal(), Signal(range(SETTLED), reset_less=True)
+        crystal = platform.request("clk12", 0, dir="-")
+        if self.own_pin:
+            kind, source = "SB_PLL40_PAD", {"i_PACKAGEPIN": crystal.io}
+        else:
+            m.submodules.crystal = pin = io.Buffer("i", crystal)
+            kind, source = "SB_PLL40_CORE", {"i_REFERENCECLK": pin.i}
         m.submodules.pll = Instance(
-            "SB_PLL40_PAD", p_FEEDBACK_PATH="SIMPLE", p_DIVR=0, p_DIVF=self.multiple - 1, p_DIVQ=DIVIDED.bit_length() - 1,
-            p_FILTER_RANGE=1, i_PACKAGEPIN=platform.request("clk12", 0, dir="-").io, i_RESETB=Const(1), i_BYPASS=Const(0),
-            o_PLLOUTGLOBAL=ClockSignal(), o_LOCK=locked)
+            kind, p_FEEDBACK_PATH="SIMPLE", p_DIVR=0, p_DIVF=self.multiple - 1, p_DIVQ=DIVIDED.bit_length() - 1,
+            p_FILTER_RANGE=1, **source, i_RESETB=Const(1), i_BYPASS=Const(0), o_PLLOUTGLOBAL=ClockSignal(), o_LOCK=locked)
         m.submodules.steady = FFSynchronizer(locked, steady, reset_less=True)
         with m.If(steady & ~waited.all()):
             m.d.sync += waited.eq(waited + 1)
         m.d.comb += ResetSignal().eq(~waited.all())
         line, flash = platform.request("uart", 0, dir="-"), platform.request("spi_flash_1x", 0, dir="-")
         for name in ("cs", "clk", "copi", "wp", "hold"):
-            m.submodules[name] = buffer = io.Buffer("o", getattr(flash, name))
-            m.d.comb += buffer.o.eq(getattr(system, f"flash_{name}", 0))
+            if hasattr(flash, name):
+                m.submodules[name] = buffer = io.Buffer("o", getattr(flash, name))
+                m.d.comb += buffer.o.eq(getattr(system, f"flash_{name}", 0))
         m.submodules.cipo, m.submodules.rx, m.submodules.tx = cipo, rx, tx = (
             io.Buffer("i", flash.cipo), io.Buffer("i", line.rx), io.Buffer("o", line.tx))
         m.d.comb += [system.flash_cipo.eq(cipo.i), system.rx.eq(rx.i), tx.o.eq(system.tx)]
@@ -73,6 +80,9 @@ class Target:
 
     CLOCK_MHZ, LEAST_CLOCK_MHZ = CLOCK_MHZ, SLOWEST_MHZ
     DEVICE = "icebreaker"
+    PLATFORM, OWN_PIN = ICEBreakerPlatform, True
+    """Where the pins are from; whether the clock's pin is the PLL's."""
+    BOARD, NOTES = "icebreaker", ()
     MACHINE = Machine(8, 1, 16, rows=256, small=True)
     """What is built where nothing else is asked for."""
 
@@ -82,10 +92,10 @@ class Target:
         design = FlashSystem(system.schedule, round(clock_mhz * 1e6 / BAUD), OFFSET, system.artifact)
         (folder / "accelerator.json").write_text(json.dumps(describe(design.lean, golden_frames(system.artifact))) + "\n",
                                                  encoding="utf-8")
-        plan = ICEBreakerPlatform().build(Board(design, multiple), do_build=False)
+        plan = self.PLATFORM().build(Board(design, multiple, self.OWN_PIN), do_build=False)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             work = Path(temporary)
-            (work / "top.il").write_text(collisions_apart(_text(plan.files["top.il"])), encoding="utf-8")
+            (work / "top.il").write_text(tools.collisions_apart(_text(plan.files["top.il"])), encoding="utf-8")
             (work / "top.pcf").write_text(_text(plan.files["top.pcf"]), encoding="utf-8")
             tools.yosys(work, ["read_rtlil top.il", "synth_ice40 -dsp -abc9 -device u -top top", "write_json top.json"])
             for seed in SEEDS:
@@ -100,10 +110,10 @@ class Target:
             raise DesignLimit(f"nextpnr reaches {rate:.2f} MHz where {clock_mhz:g} are needed: build it with a lower "
                               "--clock-mhz")
         frames = clock_mhz * 1e6 / system.schedule.cycles_per_frame
-        return {"placed_on": self.DEVICE, "baud": BAUD} | tools.routed(report, "ice40"), [
-            f"placed and routed on {self.DEVICE}: {rate:.1f} MHz by nextpnr where {clock_mhz:g} are needed, {frames:.0f} "
+        return {"placed_on": self.BOARD, "baud": BAUD} | tools.routed(report, "ice40"), [
+            f"placed and routed on {self.BOARD}: {rate:.1f} MHz by nextpnr where {clock_mhz:g} are needed, {frames:.0f} "
             f"frames a second; {UNRUN}",
-            f"load it with iceprog flash.bin; the driver's transport is SerialTransport at {BAUD:,} baud"]
+            f"load it with iceprog flash.bin; the driver's transport is SerialTransport at {BAUD:,} baud", *self.NOTES]
 
 
 def check(system: System, clock_mhz: float) -> int:
@@ -111,7 +121,7 @@ def check(system: System, clock_mhz: float) -> int:
     tools.packages("ice40")
     options, machine = system.options, system.schedule.machine
     if options.loadable or options.stateful or options.parity:
-        raise SettingError("--weights, --state and --parity: the target icebreaker has few registers, and none for these; leave "
+        raise SettingError("--weights, --state and --parity: an iCE40 UP5K's system has few registers, and none for these; leave "
                            "them out")
     if machine.lanes > MOST_LANES:
         raise DesignLimit(f"--lanes {machine.lanes}: an iCE40 UP5K has {MOST_LANES} multipliers, and memory for the weights of "
@@ -142,15 +152,6 @@ def place(work: Path, seed: int) -> dict:
 def flash_content(bitstream: bytes, design: FlashSystem) -> bytes:
     """Bitstream and weights."""
     return bitstream.ljust(design.offset, b"\xff") + design.image.data
-
-
-def collisions_apart(rtlil: str) -> str:
-    """A design whose memories may answer anything for a word that is written in the same cycle, which nothing reads (`timing`
-    proves it for an engine; a FIFO's reader waits): else Yosys adds a register to every bit that is written."""
-    def change(cell: re.Match) -> str:
-        return cell[0].replace("\\COLLISION_X_MASK 1'0", "\\COLLISION_X_MASK 1'1") if "\\CLK_ENABLE 1\n" in cell[0] else cell[0]
-
-    return re.sub(r"^  cell \$memrd_v2 .*?^  end$", change, rtlil, flags=re.M | re.S)
 
 
 def _text(content: str | bytes) -> str:

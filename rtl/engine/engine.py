@@ -69,9 +69,10 @@ class Engine(wiring.Component):
         issue, i = sequencer.issue, sequencer.instruction
 
         # Memories: values, weights, state.
-        m.submodules.values = values = Ram(sequencer.rows, lanes, bits)
+        apart = not self.windows  # `timing` proves it of a program, but not of who reads and writes the state from outside
+        m.submodules.values = values = Ram(sequencer.rows, machine.beats, posts * bits, apart=apart)
         m.submodules.weights = fetch = self._weights(m, sequencer)
-        m.submodules.states = states = Ram(sequencer.states, 1, lanes * e.state_bits)
+        m.submodules.states = states = Ram(sequencer.states, 1, lanes * e.state_bits, apart=apart)
         m.d.comb += [values.read_addr.eq(sequencer.x), states.read_addr.eq(sequencer.state)]
 
         # The pipeline: factors, product, sum, capture.
@@ -128,9 +129,9 @@ class Engine(wiring.Component):
         for k in range(lanes):
             value = Signal(signed(bits), name=f"written_{k}")
             m.d.comb += [value.eq(Mux(takes, self.i.payload.data[k % posts], post.results[k % posts])),
-                         values.write_data.word_select(k, bits).eq(value),
-                         values.write_en[k].eq(takes & (sequencer.input_beat == k // posts)
-                                               | post.write & (post.beat == k // posts))]
+                         values.write_data.word_select(k, bits).eq(value)]
+        m.d.comb += values.write_en.eq(Cat(takes & (sequencer.input_beat == beat) | post.write & (post.beat == beat)
+                                           for beat in range(machine.beats)))
         for name, window in self.windows.items():
             window.connect_ram(m, {"states": states, "values": values}[name])
         if self.windows:
@@ -168,7 +169,7 @@ class Engine(wiring.Component):
         """The norms' scalars, where the program has norms."""
         if not self.encoded.norms:
             return None
-        m.submodules.norm = norm = NormUnit(self.encoded)
+        m.submodules.norm_unit = norm = NormUnit(self.encoded)
         m.d.comb += [
             norm.token.eq(sequencer.token), norm.norm.eq(sequencer.instruction.norm),
             norm.ranged.eq(post.ranged), norm.range_begins.eq(post.begins), norm.range_ends.eq(post.ends),

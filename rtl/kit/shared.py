@@ -118,13 +118,14 @@ class Restarted(Elaboratable):
 
 class Ram(wiring.Component):
     """`depth` words of `lanes` × `bits` bits, of which none is read before it is written: `read_data` is the word at `read_addr`
-    a cycle later, as it was before a write in that cycle; `write_en` has a bit a lane.
+    a cycle later, as it was before a write in that cycle; `write_en` has a bit a lane. `apart`: no word is used that is read
+    while it is written, so that tools need not keep what it was.
 
     Verilog of an Amaranth memory would have a line a word to clear it.
     """
 
-    def __init__(self, depth: int, lanes: int, bits: int):
-        self.depth, self.lanes, self.bits = depth, lanes, bits
+    def __init__(self, depth: int, lanes: int, bits: int, *, apart: bool = False):
+        self.depth, self.lanes, self.bits, self.apart = depth, lanes, bits, apart
         super().__init__({
             "read_addr": In(range(depth)), "read_data": Out(lanes * bits), "write_addr": In(range(depth)),
             "write_data": In(lanes * bits), "write_en": In(lanes)})
@@ -142,6 +143,7 @@ class Ram(wiring.Component):
 
     def _instance(self, found: Collected) -> Instance:
         name = f"ram_{self.depth}x{self.lanes}x{self.bits}"
+        attribute = "(* no_rw_check *) " if self.apart else ""  # Yosys' word for it
         place, width = len(self.read_addr), self.lanes * self.bits
         writes = "".join(f"    if (write_en[{k}]) storage[write_addr][{k * self.bits} +: {self.bits}] <= "
                          f"write_data[{k * self.bits} +: {self.bits}];\n" for k in range(self.lanes))
@@ -150,7 +152,7 @@ class Ram(wiring.Component):
         declared = ", ".join(f"{'input' if bits > 0 else 'output reg'} [{abs(bits) - 1}:0] {port}"
                              for port, bits in ports.items())
         found.foreign[Foreign(name, tuple(ports.items()), (
-            f"module {name}({declared});\n  reg [{width - 1}:0] storage [0:{self.depth - 1}];\n"
+            f"module {name}({declared});\n  {attribute}reg [{width - 1}:0] storage [0:{self.depth - 1}];\n"
             f"  always @(posedge clk) begin\n    read_data <= storage[read_addr];\n{writes}  end\nendmodule\n"))] = None
         return Instance(name, i_clk=ClockSignal(), i_read_addr=self.read_addr, o_read_data=self.read_data,
                         i_write_addr=self.write_addr, i_write_data=self.write_data, i_write_en=self.write_en)

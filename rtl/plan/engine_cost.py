@@ -14,8 +14,8 @@ from .cost import RESOURCES, mapped, resources
 OWN = {A.WEIGHT, A.KEPT, A.DECAY, A.DECAY_UP}, {B.ROW, *range(B.HELD, B.WIDE_HIGH + 1)}
 """Factors that each lane has for itself."""
 SHARES = {"ecp5": {"lanes": 0.59, "post-processors": 0.89, "sequencer": 0.46, "norm unit": 1.34, "memories": 1.99},
-          "xcup": {"lanes": 0.73, "post-processors": 0.92, "sequencer": 0.41, "norm unit": 1.09, "memories": 0.83},
-          "ice40": {"lanes": 0.63, "post-processors": 1.04, "sequencer": 0.58, "norm unit": 2.12, "memories": 2.08}}
+          "xcup": {"lanes": 0.73, "post-processors": 0.92, "sequencer": 0.41, "norm unit": 1.09, "memories": 1.98},
+          "ice40": {"lanes": 0.63, "post-processors": 1.04, "sequencer": 0.58, "norm unit": 2.12, "memories": 4.51}}
 """By how much Yosys' lookup tables of MARS with 8 lanes differ from those that are counted here."""
 GRANULE = 9
 """Bits of a block RAM that are written apart."""
@@ -92,23 +92,18 @@ def _sequencer(e) -> Inventory:
 
 def _memories(schedule: EngineSchedule) -> Inventory:
     e, program, machine, queue = schedule.encoded, schedule.program, schedule.machine, schedule.queues()[0]
-    granule = -(-e.value_bits // GRANULE) * GRANULE if program.rows > 256 or not e.shared else 16
-    found = ram(max(2, program.rows), machine.lanes * granule, True) + _apart(machine.lanes * e.value_bits)
+    written = machine.posts * e.value_bits
+    granule = -(-written // GRANULE) * GRANULE if program.rows > 256 or not e.shared else 16
+    found = ram(max(2, program.rows), machine.beats * granule, True)
     found += Inventory(selects=e.value_bits * machine.lanes, muxes=e.value_bits * machine.posts)
     if program.states:
-        bits = machine.lanes * e.state_bits
-        found += ram(max(2, program.states), bits, True) + (_apart(bits) if not e.shared else Inventory())
+        found += ram(max(2, program.states), machine.lanes * e.state_bits, True)
     if program.biases.any():
         found += _rom(len(program.biases), machine.posts * e.bias_bits)
     found += ram(queue.depth, queue.port.lanes * queue.port.format.bits + 2, True)
     if e.image:
         return found + ram(machine.stream.rows, machine.lanes * 8, True)
     return found if e.shared else found + _rom(len(program.weights), machine.lanes * program.weight_bits)
-
-
-def _apart(bits: int) -> Inventory:
-    """Yosys' registers for words that are read while they are written."""
-    return Inventory(muxes=bits, registers=2 * bits)
 
 
 def _norms(e) -> Inventory:
