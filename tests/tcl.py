@@ -10,13 +10,14 @@ from programs import need
 PRELUDE = """\
 set calls {}
 array set answers [list ANSWERS]
-array set there {bus_interface {} memory_map {}}
+array set there {bus_interface {} memory_map {} address_space {}}
 proc infer {} {
     foreach name [glob -nocomplain *.v] {
         set file [open $name]
-        foreach {- port kind} [regexp -all -inline {put (\\w+)_(awvalid|tvalid);} [read $file]] {
+        foreach {- way port kind} [regexp -all -inline {(in|out)put (\\w+)_(arvalid|tvalid);} [read $file]] {
+            if {$port in $::there(bus_interface)} continue
             lappend ::there(bus_interface) $port
-            if {$kind eq "awvalid"} {lappend ::there(memory_map) $port}
+            if {$kind eq "arvalid"} {lappend ::there([expr {$way eq "in" ? "memory_map" : "address_space"}]) $port}
         }
         close $file
     }
@@ -34,7 +35,7 @@ proc unknown {args} {
         ipx::package_project {infer}
         ipx::remove_all_bus_interface {set ::there(bus_interface) {}}
     }
-    if {[regexp {^ipx::(add|get|remove)_(bus_interface|memory_map)s?$} [lindex $args 0] - verb kind]} {
+    if {[regexp {^ipx::(add|get|remove)_(bus_interface|memory_map|address_space)s?$} [lindex $args 0] - verb kind]} {
         return [known $verb $kind [lindex $args 1]]
     }
     foreach key [array names ::answers] {

@@ -23,6 +23,10 @@ from boards.zynqmp import bundle
 from boards.zynqmp.layout import Layout
 from boards.zynqmp.presets import PRESETS
 from emamba.base.errors import EmambaError
+from rtl.engine.machine import Machine, Stream
+from rtl.engine.reader import read_ports
+from rtl.engine.schedule import EngineSchedule
+from rtl.engine.stream import STREAMED
 from rtl.plan.schedule import Schedule
 from rtl.system import registers
 from rtl.system.litex import litex_module
@@ -33,7 +37,7 @@ HERTZ = "99999001"
 ANSWERS = {"get_board_parts *": "board:1.9 board:1.10", "get_property PROGRESS *": "100%", "get_property STATS.* *": "0.1",
            "get_property CONFIG.FREQ_HZ processor/pl_clk0": HERTZ, "make_wrapper *": "/a folder/system_wrapper.v"}
 TO_SLAVE = {"AWADDR", "AWPROT", "AWVALID", "WDATA", "WSTRB", "WVALID", "BREADY", "ARADDR", "ARPROT", "ARVALID", "RREADY",
-            "TDATA", "TKEEP", "TLAST", "TVALID", "CLK", "RST", "INTERRUPT"}
+            "ARLEN", "ARSIZE", "ARBURST", "ARCACHE", "TDATA", "TKEEP", "TLAST", "TVALID", "CLK", "RST", "INTERRUPT"}
 """Signals that AMBA drives from the master; the rest go back."""
 
 
@@ -41,16 +45,17 @@ NAME = '[exec touch planted] $(touch planted) `touch planted` "; touch planted'
 """Of the artifact: text, and no command."""
 
 
-def system_of(bus_bits=64):
+def system_of(bus_bits=64, stream=None):
     artifact = replace(random_artifact(SMALL), name=NAME)
-    return System(Schedule(artifact, 8), Options(bus_bits=bus_bits))
+    schedule = EngineSchedule(artifact, Machine(4, tile=1, stream=stream)) if stream else Schedule(artifact, 8)
+    return System(schedule, Options(bus_bits=bus_bits))
 
 
-@pytest.fixture(scope="module", params=[("zcu102", 64), ("kv260", 128)], ids=lambda param: param[0])
+@pytest.fixture(scope="module", params=[("zcu102", 128), ("kv260", 64, Stream(4, 32))], ids=lambda param: param[0])
 def built(request, tmp_path_factory):
-    """Folder, system and preset."""
-    name, bus_bits = request.param
-    system, folder = system_of(bus_bits), tmp_path_factory.mktemp(name) / "system"
+    """Folder, system and preset; one is a pipeline, the other one an engine that reads its weights from memory."""
+    name, *chosen = request.param
+    system, folder = system_of(*chosen), tmp_path_factory.mktemp(name) / "system"
     bundle.write(folder, system, PRESETS[name], 100.0)
     return folder, system, PRESETS[name]
 
@@ -78,6 +83,9 @@ def verilog_ports(text: str, module: str) -> dict[str, tuple[str, int]]:
 
 def test_litex_meets_the_verilog(built, tmp_path, monkeypatch):
     """With LiteX' names standing in for it: every port of the module is connected once, in its direction and width."""
+    if built[1].supply:  # there is no such module of a design with ports to a memory
+        return
+
     def endpoint(layout):
         return SimpleNamespace(valid=1, ready=1, last=1, **dict(layout))
 
@@ -111,8 +119,9 @@ def test_ip_meets_the_verilog(built):
     calls = tcl.run(folder, "package_ip.tcl")
     ports = verilog_ports((folder / "emamba_system.v").read_text(), "emamba_system")
     modes = {call[3]: call[2] for call in calls if call[:2] == ["set_property", "interface_mode"]}
+    masters = bundle.masters(system)
     assert modes == {"s_axil": "slave", "s_axis": "slave", "m_axis": "master", "clk": "slave", "rst": "slave",
-                     "irq": "master"}
+                     "irq": "master"} | dict.fromkeys(masters, "master")
     mapped = {}
     for added, named in zip(calls, calls[2:], strict=False):
         if added[0] == "ipx::add_port_map":
@@ -125,14 +134,18 @@ def test_ip_meets_the_verilog(built):
               "ARPROT": 3, "AWADDR": registers.ADDRESS_BITS, "ARADDR": registers.ADDRESS_BITS}
     for port, (interface, logical) in mapped.items():
         towards = (logical in TO_SLAVE) == (modes[interface] == "slave")
-        assert ports[port] == ("input" if towards else "output", widths.get(logical, 1)), port
+        ours = read_ports(system.supply.readers[0].bits) if interface in masters else {}
+        width = ours[logical.lower()].shape if ours else widths.get(logical, 1)
+        assert ports[port] == ("input" if towards else "output", width), port
     kinds = {call[3]: call[2] for call in calls if call[:2] == ["set_property", "bus_type_vlnv"]}
     assert kinds == {"s_axil": bundle.AXIMM, "s_axis": bundle.AXIS, "m_axis": bundle.AXIS,
                      "clk": "xilinx.com:signal:clock:1.0", "rst": "xilinx.com:signal:reset:1.0",
-                     "irq": "xilinx.com:signal:interrupt:1.0"}
-    values = {call[3]: call[2] for call in calls if call[:2] == ["set_property", "value"]}
-    assert values == {"POLARITY": "ACTIVE_HIGH", "PROTOCOL": "AXI4LITE", "ASSOCIATED_BUSIF": "s_axil:s_axis:m_axis",
-                      "ASSOCIATED_RESET": "rst", "SENSITIVITY": "LEVEL_HIGH"}
+                     "irq": "xilinx.com:signal:interrupt:1.0"} | dict.fromkeys(masters, bundle.AXIMM)
+    values = [(call[3], call[2]) for call in calls if call[:2] == ["set_property", "value"]]
+    assert values == [("POLARITY", "ACTIVE_HIGH"), ("SENSITIVITY", "LEVEL_HIGH"), ("PROTOCOL", "AXI4LITE"),
+                      ("ASSOCIATED_BUSIF", ":".join(["s_axil:s_axis:m_axis", *masters])), ("ASSOCIATED_RESET", "rst"),
+                      *[("PROTOCOL", "AXI4"), ("READ_WRITE_MODE", "READ_ONLY")] * len(masters)]
+    assert [call[2] for call in calls if call[:2] == ["set_property", "master_address_space_ref"]] == masters
     assert ["set_property", "range", str(1 << registers.ADDRESS_BITS), "registers"] in calls
     assert calls[0] == ["create_project", "-force", "-part", preset.part, "package_ip", "package_ip"]
     assert ["set_property", "name", "emamba_system", ""] in calls and calls[-2][0] == "ipx::save_core"
@@ -143,7 +156,9 @@ def test_ip_without_what_vivado_infers(copy):
     script = copy / "package_ip.tcl"
     text = script.read_text()
     removal = re.search(r"^foreach map .*?^}\n", text, re.M | re.S)[0]
+    spaces = re.search(r"^foreach space .*?^}\n", text, re.M | re.S)
     for line, sentence in ((removal, "cannot add memory_map s_axil"),
+                           *([(spaces[0], "cannot add address_space m_axi_0")] if spaces else []),
                            ("ipx::remove_all_bus_interface $core\n", "cannot add bus_interface s_axil")):
         script.write_text(text.replace(line, ""))
         with pytest.raises(subprocess.CalledProcessError) as caught:
@@ -158,7 +173,7 @@ def test_block_design(copy, built):
     cells = {call[-1]: call[-2] for call in calls if call[0] == "create_bd_cell"}
     assert cells.pop("accelerator") == "emamba:user:emamba_system:1.0"
     ips = {"processor": "zynq_ultra_ps_e", "dma": "axi_dma", "control": "smartconnect", "memory": "smartconnect",
-           "reset": "proc_sys_reset"}
+           "reset": "proc_sys_reset"} | {f"weights_{port}": "smartconnect" for port in Layout.of(system).ports[1:]}
     pieces = {"interrupts": "concat"} | ({"fan": "slice"} if preset.fan else {})
     inline = {name: f"xilinx.com:inline_hdl:il{piece}" for name, piece in pieces.items()}
     assert cells == {name: f"xilinx.com:ip:{ip}" for name, ip in ips.items()} | inline
@@ -179,7 +194,18 @@ def test_block_design(copy, built):
     interfaces = {interface["name"] for interface in bundle.interfaces(system)}
     assert {end.split("/")[1] for end in ends if end.startswith("accelerator/")} == interfaces
     clocked = {sink for source, sink in nets if source == "processor/pl_clk0"}
-    assert {sink.split("/")[0] for sink in clocked} == {"processor", "dma", "control", "memory", "reset", "accelerator"}
+    assert {sink.split("/")[0] for sink in clocked} == {"accelerator", *ips}
+    memory = {sink: source for source, sink in streams if sink.startswith(("memory/", "weights_", "processor/"))}
+    assert memory == {"memory/S00_AXI": "dma/M_AXI_MM2S", "memory/S01_AXI": "dma/M_AXI_S2MM",
+                      "processor/S_AXI_HP0_FPD": "memory/M00_AXI"} | ({} if not system.supply else {
+                          "memory/S02_AXI": "accelerator/m_axi_3"} | {end: begin for port in (1, 2, 3) for end, begin in (
+                              (f"weights_{port}/S00_AXI", f"accelerator/m_axi_{port - 1}"),
+                              (f"processor/S_AXI_HP{port}_FPD", f"weights_{port}/M00_AXI"))})
+    counts = {call[-1]: call[2] for call in calls if call[:2] == ["set_property", "-dict"]}
+    assert counts["memory"].split()[:2] == ["CONFIG.NUM_SI", "3" if system.supply else "2"]
+    used = {int(port) for port in re.findall(r"PSU__USE__S_AXI_GP(\d) 1", processor)}
+    assert used == {2 + port for port in Layout.of(system).ports} and all(
+        f"processor/saxihp{port - 2}_fpd_aclk" in clocked for port in used)
     assert ["reset/peripheral_reset", "accelerator/rst"] in nets  # active high, as the IP says
     lines = {sink: source for source, sink in nets if sink.startswith("interrupts/")}
     assert lines == {"interrupts/In0": "dma/mm2s_introut", "interrupts/In1": "dma/s2mm_introut",
@@ -241,6 +267,14 @@ def test_overlay_and_block_design_agree(copy, built):
         lines = [int(line, 16) for line in re.findall(r"interrupts = <0x00 (\w+) 0x04>", text)]
         assert lines == [layout.received, layout.accelerator] == [layout.sent + 1, layout.sent + 2]
         assert f'device-name = "{layout.buffer_name}"' in text and 'firmware-name = "emamba.bit.bin"' in text
+        ports = [int(cell, 16) for cell in re.search(r"config-afi = <([^>]*)>", text)[1].split()]
+        assert ports == [cell for n in range(2 * len(layout.ports)) for cell in (4 + n, 0)] + [14, 0xA00]
+        weights = re.search(rf'device-name = "{layout.weights_name}";\s*size = <(\w+)>', text)
+        assert (int(weights[1], 16) if weights else 0) == layout.image_bytes
+    if system.supply:
+        image = (built[0] / "host" / STREAMED).read_bytes()
+        assert len(image) <= layout.image_bytes and image == system.supply.image.content.tobytes()
+        assert "accelerator.stream(" in (built[0] / "host/example.py").read_text()
 
 
 def test_terms_go_with_the_files(built):
@@ -251,7 +285,7 @@ def test_terms_go_with_the_files(built):
 
 def test_the_name_is_in_no_script(built):
     """Whatever an artifact is called, it is text for readers and JSON alone."""
-    files = {path.name: path.read_text() for path in built[0].rglob("*") if path.is_file()}
+    files = {path.name: path.read_text(errors="replace") for path in built[0].rglob("*") if path.is_file()}
     assert {name for name, text in files.items() if NAME in text or "touch planted" in text} == {"README.txt", "accelerator.json"}
 
 
@@ -270,7 +304,8 @@ def test_example_needs_no_more_than_its_folder(built, tmp_path):
     process = subprocess.run([sys.executable, "example.py"], cwd=host, capture_output=True, text=True)
     assert process.returncode == 1 and process.stdout == ""
     assert process.stderr.startswith("example: there is no UIO device 'emamba-registers': load the device-tree overlay")
-    assert {uio.REGISTERS, uio.DMA, uio.BUFFER} == {Layout.registers_name, Layout.dma_name, Layout.buffer_name}
+    names = {Layout.registers_name, Layout.dma_name, Layout.buffer_name, Layout.weights_name}
+    assert {uio.REGISTERS, uio.DMA, uio.BUFFER, uio.WEIGHTS} == names
 
 
 def test_notebook(built, monkeypatch):
@@ -281,6 +316,7 @@ def test_notebook(built, monkeypatch):
     description = SimpleNamespace(name="a", golden=(frames, frames + 1), classes=["a"],
                                   named=lambda answers: ["a"] * len(answers))
     fake = SimpleNamespace(description=description, self_test=lambda: 3, clear_counters=lambda: None,
+                           stream=lambda file: None,
                            counters=lambda: {"cycles": 4, "stages": {"embed": {"busy": 3}}}, bottleneck=lambda: "embed",
                            run=lambda batch: batch + 1)
     monkeypatch.setitem(sys.modules, "pynq", SimpleNamespace(Overlay=lambda name: name, allocate=None))

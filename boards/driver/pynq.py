@@ -85,6 +85,14 @@ class PynqTransport:
             self._arm(size)
         return bytes(buffer[:count])
 
+    def hold(self, content: bytes) -> int:
+        """Puts streamed weights into a buffer of their own; where it lies."""
+        self._own()
+        self.weights = self.allocate((len(content),), np.uint8)
+        self.weights[:] = np.frombuffer(content, np.uint8)
+        self.weights.flush()
+        return self.weights.physical_address
+
     def abort(self) -> None:
         self._own()
         self.queue.clear()

@@ -34,7 +34,7 @@ NAP_SECONDS = 0.001
 """Longest sleep for an interrupt, which says that a result has left the design; the DMA may still be writing it."""
 
 
-REGISTERS, DMA, BUFFER = "emamba-registers", "emamba-dma", "udmabuf-emamba"
+REGISTERS, DMA, BUFFER, WEIGHTS = "emamba-registers", "emamba-dma", "udmabuf-emamba", "udmabuf-emamba-weights"
 """Names of the overlay's nodes."""
 SYSTEM = Path("/sys/class")
 """Where Linux tells which devices there are."""
@@ -118,7 +118,7 @@ class UioTransport:
     """
 
     def __init__(self, registers: str | None = None, dma: str | None = None, buffer: str | None = None, *,
-                 physical: int | None = None, size: int | None = None, poll: bool = False, weights: str = "/dev/udmabuf1"):
+                 physical: int | None = None, size: int | None = None, poll: bool = False, weights: str = f"/dev/{WEIGHTS}"):
         registers, dma, buffer = registers or device(REGISTERS), dma or device(DMA), buffer or overlay_buffer()
         self.claim, self.weights = Claim(registers), weights
         try:

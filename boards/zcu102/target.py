@@ -78,6 +78,8 @@ def write(folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[st
     """Writes the target's files; returns resources and notes for the report."""
     clock = board_clock(clock_mhz)
     bundle.write(folder / "system", system, PRESETS["zcu102"], clock_mhz)
+    if system.supply:
+        return {}, [UNRUN, "no self-test and no synthesis out of context: the weights are in the processor's memory"]
     # The accelerator alone has blocks of its own: the system's blocks are made for its counters and loads.
     schedule = system.schedule.of(system.artifact)
     frames = golden_frames(schedule.artifact)
@@ -98,7 +100,7 @@ def write(folder: Path, system: System, clock_mhz: float) -> tuple[dict, list[st
 
 def run(folder: Path) -> list[str]:
     """Runs Vivado where it is on PATH, and returns notes for the report in place of UNRUN; else says what to run."""
-    return vivado.run(folder, SCRIPTS)
+    return vivado.run(folder, [name for name in SCRIPTS if (folder / name).is_file()])
 
 
 def shell(board: Board, clock: str, top: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import Out
 import emamba
 from boards.describe import describe, golden_frames
 from boards.vivado import UNRUN, templates
+from rtl.engine.stream import STREAMED
 from rtl.kit import emit
 from rtl.kit.emit import to_verilog
 from rtl.system import exports
@@ -42,15 +43,17 @@ def write(folder: Path, system: System, preset: Preset, clock_mhz: float) -> Non
     host.mkdir(parents=True)
     values = {"name": system.artifact.name, "unrun": UNRUN, "preset": preset, "layout": Layout.of(system),
               "interfaces": interfaces(system), "clock_mhz": f"{clock_mhz:g}", "clock_hz": round(clock_mhz * 1e6),
-              "bus_bits": system.options.bus_bits}
+              "bus_bits": system.options.bus_bits, "masters": masters(system), "streamed": STREAMED if system.supply else ""}
     rendered = templates(__package__)
     texts = {folder / name: rendered.get_template(f"{name}.j2").render(values) for name in DESK}
     texts |= {host / name: rendered.get_template(f"{name}.j2").render(values) for name in HOST}
     texts |= {folder / "registers.h": exports.c_header(),
               folder / "registers.rdl": exports.systemrdl(),
-              host / "emamba.ipynb": notebook(preset.title, UNRUN),
+              host / "emamba.ipynb": notebook(preset.title, UNRUN, values["streamed"]),
               host / "accelerator.json": json.dumps(describe(system, golden_frames(system.artifact))) + "\n"}
     emit.write(folder / "emamba_system.v", to_verilog(system, "emamba_system"))
+    if system.supply:
+        system.supply.image.content.tofile(host / STREAMED)
     if preset.kria:
         texts[host / "shell.json"] = json.dumps({"shell_type": "XRT_FLAT", "num_slots": "1"}) + "\n"
     for path, text in texts.items():
@@ -62,6 +65,11 @@ def write(folder: Path, system: System, preset: Preset, clock_mhz: float) -> Non
         shutil.copyfile(ROOT / "boards" / name, place / name)
 
 
+def masters(system: System) -> list[str]:
+    """The AXI4 ports to streamed weights."""
+    return [f"m_axi_{k}" for k in range(len(system.supply.readers))] if system.supply else []
+
+
 def interfaces(system: System) -> list[dict]:
     """The IP's interfaces: logical names of AMBA → ports of the Verilog."""
     lite = {name.removeprefix("s_axil_").upper(): name for name in system.signature.members if name.startswith("s_axil_")}
@@ -69,6 +77,9 @@ def interfaces(system: System) -> list[dict]:
     for name in ("s_axis", "m_axis"):
         master = system.signature.members[f"{name}_tvalid"].flow is Out
         found.append(_interface(name, "master" if master else "slave", AXIS, {port.upper(): f"{name}_{port}" for port in STREAM}))
+    for name in masters(system):
+        ports = {port.removeprefix(f"{name}_").upper(): port for port in system.signature.members if port.startswith(f"{name}_")}
+        found.append(_interface(name, "master", AXIMM, ports))
     return [*found, _interface("clk", "slave", "xilinx.com:signal:clock:1.0", {"CLK": "clk"}),
             _interface("rst", "slave", "xilinx.com:signal:reset:1.0", {"RST": "rst"}),
             _interface("irq", "master", "xilinx.com:signal:interrupt:1.0", {"INTERRUPT": "irq"})]

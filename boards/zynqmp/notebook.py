@@ -15,7 +15,7 @@ from boards.driver.accelerator import Accelerator
 from boards.driver.pynq import PynqTransport
 
 accelerator = Accelerator(".", PynqTransport(Overlay("emamba.bit")))
-print(accelerator.description.name, accelerator.self_test(), "golden frames are right")""",
+{stream}print(accelerator.description.name, accelerator.self_test(), "golden frames are right")""",
     """\
 frames, answers = accelerator.description.golden
 if accelerator.description.classes:
@@ -40,9 +40,11 @@ print("the bottleneck is", accelerator.bottleneck())""",
 )
 
 
-def notebook(title: str, unrun: str) -> str:
-    """The file, in version 4 of nbformat; without the artifact's name, which may be anything."""
+def notebook(title: str, unrun: str, streamed: str = "") -> str:
+    """The file, in version 4 of nbformat; without the artifact's name, which may be anything. `streamed`: the file of weights
+    that are read from memory."""
     cells: list[dict] = [{"cell_type": "markdown", "metadata": {}, "source": TEXT.format(title=title, unrun=unrun)}]
-    cells += [{"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": cell} for cell in CELLS]
+    cells += [{"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [],
+               "source": cell.replace("{stream}", f'accelerator.stream("{streamed}")\n' if streamed else "")} for cell in CELLS]
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     return json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}, indent=1) + "\n"

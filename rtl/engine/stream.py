@@ -13,6 +13,9 @@ from .machine import BOUNDARY, ELEMENT
 from .micro import Instruction
 from .timing import steps
 
+STREAMED = "weights_streamed.bin"
+"""The file of an image for the memory outside."""
+
 
 def places(i: Instruction) -> list[tuple[int, int | None]]:
     """Of every row of weights that a group reads, its place in the stream; of a packed one also the bit in a byte."""
