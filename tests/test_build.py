@@ -181,8 +181,8 @@ def test_options_of_the_system(small, tmp_path, refuse):
     """Loadable weights are in the system; the self-test beside it is that of the artifact."""
     for option in ("--weights loadable", "--state kept", "--counters no", "--parity yes", "--bus-bits 32"):
         assert refuse("asic", *option.split()) == (
-            "--weights, --state, --counters, --parity and --bus-bits are for axi, ulx3s, zcu102, zcu104, kv260, icebreaker, not "
-            "for the target asic")
+            "--weights, --state, --counters, --parity and --bus-bits are for axi, ulx3s, zcu102, zcu104, kv260, icebreaker, "
+            "upduino, not for the target asic")
     out = tmp_path / "out"
     assert main(["zcu102", "--artifact", str(small), "--out", str(out), "--cycles-per-token", "8", "--weights", "loadable",
                  "--state", "kept", "--bus-bits", "32"]) == 0
@@ -233,7 +233,7 @@ def test_refused_arguments(refuse):
         assert refuse(target, "--device", "kv260") == (
             f"--device kv260: the target {target} is a board of its own; leave out --device, or take the target verilog or axi")
     assert refuse("fpga") == \
-        "there is no target 'fpga'; choose one of verilog, axi, ulx3s, zcu102, zcu104, kv260, icebreaker, asic, c"
+        "there is no target 'fpga'; choose one of verilog, axi, ulx3s, zcu102, zcu104, kv260, icebreaker, upduino, asic, c"
     assert refuse("verilog", "--cycles-per-token", "0") == f"cycles_per_token = 0 is out of range; it must lie in 1..{MAX_CYCLES}"
     assert refuse("verilog", "--device", "de10") == \
         "there is no device 'de10'; choose one of zcu102, kv260, ulx3s-85f, ulx3s-45f, ulx3s-25f, ulx3s-12f, icebreaker"

@@ -1,6 +1,7 @@
 """The target `icebreaker`: what is refused, the flash memory's content, and what its tools are given."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -62,6 +63,20 @@ def test_files(small, said, tmp_path, capsys):
     assert report["resources"]["fmax_mhz"] == 30 and "longest_paths" in report["resources"]
     assert report["lanes"] == 4 and report["tile"] == schedule.program.tile
     assert "30.0 MHz by nextpnr where 28.125 are needed" in capsys.readouterr().out
+
+
+def test_upduino(small, said, tmp_path, capsys):
+    """The same design between other pins, its clock from a pin that is not the PLL's own."""
+    out = tmp_path / "out"
+    asked = ["upduino", "--artifact", str(small), "--out", str(out), "--lanes", "1"]
+    assert main(asked) == 0, capsys.readouterr().err
+    rtlil, pins, *_ = said[0]
+    assert "cell \\SB_PLL40_CORE" in rtlil and "SB_PLL40_PAD" not in rtlil and rtlil.count("SB_SPRAM256KA") == 1
+    assert set(re.findall(r"set_io (\S+) (\d+)", pins)) == {
+        ("clk12_0__io", "20"), ("uart_0__rx__io", "23"), ("uart_0__tx__io", "25"), ("spi_flash_1x_0__cs__io", "16"),
+        ("spi_flash_1x_0__clk__io", "15"), ("spi_flash_1x_0__copi__io", "14"), ("spi_flash_1x_0__cipo__io", "17")}
+    report = json.loads((out / "report.json").read_text())
+    assert report["resources"]["placed_on"] == "upduino" and "note: solder the jumper OSC" in capsys.readouterr().out
 
 
 @pytest.mark.slow
