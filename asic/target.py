@@ -25,7 +25,7 @@ from .check.gates import verilog_models
 from .measure.chip import run_codes
 from .measure.sizing import implement
 from .measure.timing import IO_SHARE
-from .netlist.memories import LEAST_WORDS, Plan, Ram, find_memories, plan, why_none, with_macros
+from .netlist.memories import LEAST_WORDS, Plan, Ram, choose, find_memories, why_none, with_macros
 from .netlist.pdk import Pdk, check_plain
 from .netlist.verilog import verilog
 
@@ -87,7 +87,7 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     facts = {"period": f"{period:.3f}", "delay": f"{IO_SHARE * period:.3f}"}
     _render("top.sdc", folder, facts)
     resources = {"memories": len(memories), "memory_bits": sum(memory.words * memory.width for memory in memories)}
-    planned = [(memory, plan(pdk, memory.words, memory.width, clock_mhz) if pdk else None) for memory in memories]
+    planned = [(memory, choose(pdk, memory, clock_mhz) if pdk else None) for memory in memories]
     rows = [asdict(memory) | ({"becomes": becomes(pdk, memory, chosen)} if pdk else {}) for memory, chosen in planned]
     (folder / "memories.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if pdk is None:
@@ -98,8 +98,8 @@ def write(folder: Path, schedule: Schedule, clock_mhz: float, pdk: Pdk | None = 
     (folder / "netlist.v").write_text(netlist.verilog, encoding="utf-8")
     (folder / "cells.v").write_text(verilog_models(netlist.library), encoding="utf-8")
     area = netlist.report()
-    order = [(name, area["blocks"][name]["area_um2"] / area["total"]["area_um2"])
-             for name in (node.name.replace(".", "_") for node in schedule.graph) if name in area["blocks"]]
+    nodes = [name for node in schedule.graph if (name := node.name.replace(".", "_")) in area["blocks"]]
+    order = [(name, area["blocks"][name]["area_um2"] / area["total"]["area_um2"]) for name in nodes or sorted(area["blocks"])]
     placed = place(planned, pdk, area["total"]["area_um2"])
     if placed:
         (folder / "top_macros.v").write_text(with_macros(top, pdk, clock_mhz), encoding="utf-8")

@@ -15,6 +15,7 @@ from asic.netlist import pdk as pdks
 from boards.describe import describe, golden_frames
 from boards.icebreaker import target as icebreaker
 from boards.ulx3s import target as ulx3s
+from boards.upduino import target as upduino
 from boards.zcu102 import target as zcu102
 from boards.zynqmp.presets import PRESETS
 from boards.zynqmp.target import Target
@@ -29,12 +30,13 @@ from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from flow import micro
 from flow.handover import hand_over
-from flow.organization import STREAMED, add_engine, fastest, machine_of
+from flow.organization import add_engine, fastest, machine_of
 from flow.verdict import built as judged
 from flow.verdict import lines
 from rtl.engine.listing import listing
 from rtl.engine.machine import Machine
 from rtl.engine.schedule import EngineSchedule
+from rtl.engine.stream import STREAMED
 from rtl.kit import emit
 from rtl.kit.datapath import Products
 from rtl.kit.emit import to_verilog
@@ -53,10 +55,8 @@ ESTIMATED = "the estimate is the accelerator's with its memories: packets, regis
 
 def write_verilog(folder: Path, schedule: Schedule, clock_mhz: float | None) -> tuple[dict, list[str]]:
     emit.write(folder / "top.v", to_verilog(accelerator(schedule)))
-    if isinstance(schedule, EngineSchedule):
-        if schedule.image:
-            schedule.image.content.tofile(folder / STREAMED)
-        (folder / "program.txt").write_text(listing(schedule.program), encoding="utf-8")
+    if isinstance(schedule, EngineSchedule) and schedule.image:
+        schedule.image.content.tofile(folder / STREAMED)
     return {}, [NO_TOOL]
 
 
@@ -78,7 +78,7 @@ def write_axi(folder: Path, system: System, clock_mhz: float | None) -> tuple[di
 TARGETS = {"verilog": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_verilog),
            "axi": SimpleNamespace(CLOCK_MHZ=None, LEAST_CLOCK_MHZ=0.0, DEVICE=None, write=write_axi),
            "ulx3s": ulx3s.Target(), "zcu102": zcu102, "zcu104": Target(PRESETS["zcu104"]), "kv260": Target(PRESETS["kv260"]),
-           "icebreaker": icebreaker.Target(), "asic": asic}
+           "icebreaker": icebreaker.Target(), "upduino": upduino.Target(), "asic": asic}
 """A target has a default clock in MHz, or None, and the least that it can do; the device that it is for, or None;
 `write(folder, schedule, clock_mhz)`, which returns resources and notes for the report; perhaps a default CYCLES_PER_TOKEN of its
 own; perhaps MACHINE, the engine that it is for; perhaps `on(device)`, the same target with another device; and perhaps
@@ -88,13 +88,13 @@ FASTEST = 1e5
 """MHz; above it, a period is not a whole picosecond, and no chip reaches it."""
 RECORD = "report.json"
 """The report of an output, by which what was written is known."""
-ENGINES = ("verilog", "axi", "ulx3s", "zcu102", "zcu104", "kv260", "icebreaker")
+ENGINES = ("verilog", "axi", "ulx3s", "zcu102", "zcu104", "kv260", "icebreaker", "upduino", "asic")
 """Targets that an engine can be built for."""
-BOARDS = ("zcu102", "zcu104", "kv260", "icebreaker")
+BOARDS = ("zcu102", "zcu104", "kv260", "icebreaker", "upduino")
 """Targets with one device each."""
-STREAMS = ("verilog", "axi")
+STREAMS = ("verilog", "axi", "zcu102", "zcu104", "kv260")
 """Targets whose engine can have ports to a memory outside."""
-SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260", "icebreaker")
+SYSTEMS = ("axi", "ulx3s", "zcu102", "zcu104", "kv260", "icebreaker", "upduino")
 """Targets whose `write` takes a `System` in place of a schedule."""
 
 
@@ -232,6 +232,8 @@ def build(options: argparse.Namespace) -> int:
                for name, certificate in certificates.items() if not certificate.holds]
     with write_folder(out, RECORD, RECORD) as temporary:
         resources, notes = target.write(temporary, design, clock_mhz)
+        if isinstance(schedule, EngineSchedule) and not system:
+            (temporary / "program.txt").write_text(listing(schedule.program), encoding="utf-8")
         hand_over(temporary, options.target, artifact, schedule, clock_mhz, alone=options.weights != "streamed")
         caveats += [ESTIMATED] * bool(planned.device and system)
         caveats += surprises(options, schedule, target.CLOCK_MHZ, clock_mhz)

@@ -24,14 +24,12 @@ def add_engine(parser: argparse.ArgumentParser, auto: bool = False) -> None:
                         "lanes (default: a fifth of them, or the next divisor)")
     parser.add_argument("--factor-bits", **at_least(2), metavar="B", help="signed bits of factors of an engine's multipliers, "
                         "18 for those of an ECP5; wider ones take two steps (default: as the widest)")
+    parser.add_argument("--tile", **at_least(1), metavar="T", help="most tokens that an engine works at a time: few take little "
+                        f"memory and more cycles (default: {Machine.tile}; 1 of streamed weights)")
     parser.add_argument("--ports", **at_least(1), metavar="P", help="AXI4 ports of streamed weights, a divisor of the lanes "
                         "(default: 1)")
     parser.add_argument("--port-bits", **at_least(1), metavar="W", help="data bits of such a port: 32, 64, 128, … 1024 (default: "
                         "128)")
-
-
-STREAMED = "weights_streamed.bin"
-"""The file of an image for the memory outside."""
 
 
 def machine_of(options: argparse.Namespace, own: Machine | None = None) -> Machine | None:
@@ -41,11 +39,12 @@ def machine_of(options: argparse.Namespace, own: Machine | None = None) -> Machi
         if stream:
             raise SettingError("--weights streamed needs a memory outside, and the target's board has none: leave it out")
         return replace(own, lanes=options.lanes or own.lanes, factor_bits=options.factor_bits or own.factor_bits,
+                       tile=options.tile or own.tile,
                        posts=options.posts or (0 if options.lanes else own.posts))
     if options.organization == "engine":
-        tile = 1 if stream else Machine.tile  # a tile's tokens would read the same weights again
+        tile = options.tile or (1 if stream else Machine.tile)  # a tile's tokens would read the same weights again
         return Machine(options.lanes or Machine.lanes, options.posts or 0, options.factor_bits, tile=tile, stream=stream)
-    refuse(options, ("lanes", "posts", "factor_bits"), "is of an engine: add --organization engine")
+    refuse(options, ("lanes", "posts", "factor_bits", "tile"), "is of an engine: add --organization engine")
     if stream:
         raise SettingError("--weights streamed is of an engine: add --organization engine")
     return None

@@ -110,7 +110,7 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float, spef: str
 
 
 INSTANCE = re.compile(r"^  (\S+) \\?(\S+) +\(\n(.*?)\n  \);", re.M | re.S)
-PIN = re.compile(r"\.(\w+)\(\\?(\S+?) ?\)")
+PIN = re.compile(r"\.(\w+)\(\\?(\S+?(?: \[\d+\])?) ?\)")
 
 
 def _register(netlist: Netlist, place: str) -> str:

@@ -1,11 +1,11 @@
 """The memories of a chip: read-only ones become logic, each RAM is a module of its own, which becomes macros, latches or
-registers."""
+registers. A RAM that is read on the clock is one that is read without it, and a register."""
 
 import re
 from dataclasses import dataclass
 from math import ceil
 
-from amaranth.hdl import Const, MemoryInstance, Module, Mux, Signal
+from amaranth.hdl import Const, MemoryInstance, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -17,11 +17,15 @@ from rtl.kit.emit import BACKSLASH, INSTANCE, modules
 from .cell import Cell
 from .pdk import Pdk, Ports
 
+HELD = "held_ram"
+"""The name of a RAM whose words go to a register."""
 LEAST_WORDS = 8
 """Words from which a RAM is latches (our choice): the register before them costs less than they save."""
 ACCESS_SHARE = 0.5
 """Of the half period in which a macro is read, what its access may take at the slowest corner (our choice): the rest is for the
 logic behind it."""
+HELD_SHARE = 0.9
+"""The same, where a register is behind it."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,12 @@ class Plan:
         return self.rows * self.columns * self.cell.area
 
 
-def plan(pdk: Pdk, words: int, width: int, clock_mhz: float) -> Plan | None:
-    """The smallest macros whose access fits in the cycle; None where cells are smaller."""
-    cells = [pdk.typical.cells[name] for name, seconds in pdk.access.items() if seconds <= ACCESS_SHARE * 0.5e-6 / clock_mhz]
-    plans = [Plan(cell, ceil(words / cell.macro.words), ceil(width / cell.macro.width)) for cell in cells]
+def plan(pdk: Pdk, words: int, width: int, clock_mhz: float, parts: int = 1, held: bool = False) -> Plan | None:
+    """The smallest macros whose access fits in the cycle; None where cells are smaller. A word's `parts` are written apart, each
+    to macros of its own; `held`: what is read goes to a register."""
+    longest = (HELD_SHARE if held else ACCESS_SHARE) * 0.5e-6 / clock_mhz
+    cells = [pdk.typical.cells[name] for name, seconds in pdk.access.items() if seconds <= longest]
+    plans = [Plan(cell, ceil(words / cell.macro.words), parts * ceil(width // parts / cell.macro.width)) for cell in cells]
     best = min(plans, key=lambda plan: plan.area, default=None)
     return best if best and words > 1 and best.area < cell_area(pdk, words, width) else None
 
@@ -73,7 +79,7 @@ def why_none(pdk: Pdk, clock_mhz: float) -> str:
 @dataclass(frozen=True)
 class Ram:
     """A RAM of top.v: `path` of its instance, its Verilog `module`, which holds nothing else and has these `ports`. Where both
-    addresses are one net there is only `r_addr`; a RAM of one word has none."""
+    addresses are one net there is only `r_addr`; a RAM of one word has none. `write_parts` of a word are written apart."""
 
     path: str
     module: str
@@ -81,20 +87,27 @@ class Ram:
     words: int
     width: int
     write_ports: int
+    write_parts: int
     read_ports: int
     read: str
     ports: list[str]
 
 
+def choose(pdk: Pdk, ram: Ram, clock_mhz: float) -> Plan | None:
+    """`plan` of a RAM."""
+    return plan(pdk, ram.words, ram.width, clock_mhz, ram.write_parts, ram.path.endswith(f".{HELD}"))
+
+
 class RamCell(wiring.Component):
-    """One RAM and nothing else, so that a macro can stand in its module's place."""
+    """One RAM and nothing else, so that a macro can stand in its module's place. `w_en` has a bit for every part of a word that
+    is written apart."""
 
     def __init__(self, memory: Memory):
         self.memory = memory
         (write,), (read,) = memory.write_ports, memory.read_ports
         super().__init__({
-            "w_en": In(write.en.shape()), "w_addr": In(write.addr.shape()), "w_data": In(write.data.shape()),
-            "r_addr": In(read.addr.shape()), "r_data": Out(read.data.shape()),
+            "w_en": In(len(write.en)), "w_addr": In(write.addr.shape()), "w_data": In(len(Value.cast(write.data))),
+            "r_addr": In(read.addr.shape()), "r_data": Out(len(Value.cast(read.data))),
         })
 
     def elaborate(self, platform):
@@ -117,14 +130,19 @@ class Platform:
 
     @staticmethod
     def _ram(memory):
-        m = Module()
-        m.submodules.ram = ram = RamCell(memory)
+        m, ram = Module(), RamCell(memory)
         (write,), (read,) = memory.write_ports, memory.read_ports
-        m.d.comb += [
-            ram.w_en.eq(write.en), ram.w_addr.eq(write.addr),
-            ram.w_data.eq(write.data | 0),  # an operator makes the word one net; else each of its sources is a nameless port
-            ram.r_addr.eq(read.addr), read.data.eq(ram.r_data),
+        m.d.comb += [  # an operator makes one net of a value; else each of its sources is a nameless port
+            ram.w_en.eq(write.en | 0 if len(write.en) > 1 else write.en), ram.w_data.eq(Value.cast(write.data) | 0),
+            ram.w_addr.eq(write.addr), ram.r_addr.eq(read.addr),
         ]
+        if read.domain == "comb":
+            m.submodules.ram = ram
+            m.d.comb += read.data.eq(ram.r_data)
+            return m
+        m.submodules[HELD] = ram
+        with m.If(read.en):
+            m.d.sync += Value.cast(read.data).eq(ram.r_data)
         return m
 
     @staticmethod
@@ -150,12 +168,12 @@ def find_memories(verilog: str, blocks: dict[str, Spec]) -> list[Ram]:
     def walk(module: str, path: tuple[str, ...]) -> None:
         body = bodies[module]
         for high, low, name, last, first in re.findall(r"^  reg \[(\d+):(\d+)\] \\?(\S+) +\[(\d+):(\d+)\];$", body, re.M):
-            writes = len(re.findall(rf"^\s*{re.escape(name)}\[.*\] <=", body, re.M))
             reads = len(re.findall(rf"= {re.escape(name)}\[", body))
-            kind = "FIFO" if path[0].endswith("_fifo") else blocks[path[0]].stores
+            kind = "FIFO" if path[0].endswith("_fifo") else blocks[path[0]].stores if path[0] in blocks else path[0].split("$")[0]
             ports = [port for port in re.findall(r"^  (?:in|out)put (?:\[\d+:\d+\] )?(\w+);$", body, re.M) if port != "rst"]
             words, width = int(last) - int(first) + 1, int(high) - int(low) + 1
-            found.append(Ram(".".join(path), module, kind, words, width, writes, reads, "asynchronous", ports))
+            found.append(Ram(".".join(path), module, kind, words, width, 1, len(_enables(body)), reads,
+                             "to a register" if path[-1] == HELD else "asynchronous", ports))
         for child, instance in INSTANCE.findall(body):
             walk(child.removeprefix(BACKSLASH), (*path, instance.removeprefix(BACKSLASH)))
 
@@ -176,13 +194,22 @@ def with_macros(verilog: str, pdk: Pdk, clock_mhz: float) -> str:
     """
     def macros(match: re.Match) -> str:
         width, words = int(match["high"]) + 1, int(match["last"]) + 1
-        chosen = plan(pdk, words, width, clock_mhz)
-        return match[0].replace(match["body"], _instances(pdk, chosen, words, width, match["ports"])) if chosen else match[0]
+        enables = _enables(match[0])
+        chosen = plan(pdk, words, width, clock_mhz, len(enables), f".{HELD} " in match[0].split("\n")[0])
+        if not chosen:
+            return match[0]
+        return match[0].replace(match["body"], _instances(pdk, chosen, words, width, match["ports"], enables))
 
     return RAM.sub(macros, verilog)
 
 
-def _instances(pdk: Pdk, chosen: Plan, words: int, width: int, ports: str) -> str:
+def _enables(module: str) -> list[str]:
+    """Of a RAM's parts that are written apart, lowest bits first."""
+    several = re.search(r"input \[(\d+):0\] w_en;", module)
+    return [f"w_en[{n}]" for n in range(int(several[1]) + 1)] if several else ["w_en"]
+
+
+def _instances(pdk: Pdk, chosen: Plan, words: int, width: int, ports: str, enables: list[str]) -> str:
     cell, macro, library = chosen.cell, chosen.cell.macro, pdk.typical
     within, address = (macro.words - 1).bit_length(), (words - 1).bit_length()
     w_addr = "w_addr" if "w_addr" in ports else "r_addr"
@@ -201,20 +228,22 @@ def _instances(pdk: Pdk, chosen: Plan, words: int, width: int, ports: str) -> st
         *(f"  {kind} tie_{value} (.{pin}({value}));" for (kind, pin), value in zip(ties, ("low", "high"), strict=True)),
         f"  {inverter.name} invert (.{inverter.inputs[0]}(clk), .{inverter.outputs[0]}(fall));",
         f"  reg [{address - 1}:0] last;", "  reg wrote;", "  always @(posedge clk) last <= r_addr;",
-        "  always @(posedge clk) wrote <= w_en;", "  wire fresh = wrote || r_addr != last;",
+        "  always @(posedge clk) wrote <= |w_en;", "  wire fresh = wrote || r_addr != last;",
     ]
     for row in range(chosen.rows):
         w_here, r_here = (f"{addressed}[{address - 1}:{within}] == {row}" if chosen.rows > 1 else "1'b1"
                           for addressed in (w_addr, "r_addr"))
-        lines += [f"  wire write_{row} = w_en && {w_here};", f"  wire here_{row} = {r_here};",
-                  f"  wire read_{row} = fresh && here_{row};", f"  wire [{width - 1}:0] word_{row};"]
+        lines += [*(f"  wire write_{row}_{n} = {enable} && {w_here};" for n, enable in enumerate(enables)),
+                  f"  wire here_{row} = {r_here};", f"  wire read_{row} = fresh && here_{row};",
+                  f"  wire [{width - 1}:0] word_{row};"]
         for column in range(chosen.columns):
-            name, first = f"{row}_{column}", column * macro.width
-            used = min(macro.width, width - first)
+            n, place = divmod(column, chosen.columns // len(enables))
+            part, name = width // len(enables), f"{row}_{column}"
+            first, used = n * part + place * macro.width, min(macro.width, part - place * macro.width)
             written = padded(f"w_data[{first + used - 1}:{first}]", used, macro.width)
             pins = {pin: f"{{{bits}{{{'high' if pin in macro.high else 'low'}}}}}"
                     for way, pin, bits in cell.ports if way == "input"}
-            pins |= port(macro.write, "clk", f"write_{row}", w_addr, written)
+            pins |= port(macro.write, "clk", f"write_{row}_{n}", w_addr, written)
             pins |= port(macro.read, "fall", f"read_{row}", "r_addr", f"data_{name}")
             lines += [f"  wire [{macro.width - 1}:0] data_{name};",
                       f"  {macro.name} ram_{name} ({', '.join(f'.{pin}({net})' for pin, net in pins.items())});"]
@@ -237,15 +266,23 @@ def latched(verilog: str, clock_gate: Cell) -> str:
             return match[0]
         address = "w_addr" if "w_addr" in match["ports"] else "r_addr"
         tied = f", .{clock_gate.role('test')}(1'b0)" if clock_gate.role("test") else ""
-        lines = [f"  reg [{width - 1}:0] held;", "  always @(posedge clk) if (w_en) held <= w_data;"]
-        for k in range(words):
-            lines += [
-                f"  wire open_{k};",
-                f"  {clock_gate.name} gate_{k} (.{clock_gate.role('clock')}(clk), .{clock_gate.role('enable')}"
-                f"(w_en && {address} == {k}), .{clock_gate.outputs[0]}(open_{k}){tied});",
-                f"  reg [{width - 1}:0] word_{k};",
-                f"  always @* if (open_{k}) word_{k} = held;",
-            ]
+        lines, enables = [], _enables(match[0])
+        part = width // len(enables)  # is written apart
+        for n, enable in enumerate(enables):
+            own, apart = f"[{part - 1}:0]", f"_{n}" * (len(enables) > 1)
+            data = f"w_data[{n * part} +: {part}]" if apart else "w_data"
+            lines += [f"  reg {own} held{apart};", f"  always @(posedge clk) if ({enable}) held{apart} <= {data};"]
+            for k in range(words):
+                lines += [
+                    f"  wire open_{k}{apart};",
+                    f"  {clock_gate.name} gate_{k}{apart} (.{clock_gate.role('clock')}(clk), .{clock_gate.role('enable')}"
+                    f"({enable} && {address} == {k}), .{clock_gate.outputs[0]}(open_{k}{apart}){tied});",
+                    f"  reg {own} word_{k}{apart};",
+                    f"  always @* if (open_{k}{apart}) word_{k}{apart} = held{apart};",
+                ]
+        for k in range(words if len(enables) > 1 else 0):
+            whole = ", ".join(f"word_{k}_{n}" for n in reversed(range(len(enables))))
+            lines.append(f"  wire [{width - 1}:0] word_{k} = {{{whole}}};")
         chosen = " | ".join(f"({{{width}{{r_addr == {k}}}}} & word_{k})" for k in range(words))
         return match[0].replace(match["body"], "\n".join([*lines, f"  assign r_data = {chosen};", ""]))
 

@@ -2,16 +2,17 @@
 
 import re
 
+from rtl.engine.schedule import EngineSchedule
 from rtl.kit.emit import to_verilog
-from rtl.plan.accelerator import Accelerator
+from rtl.plan.accelerator import accelerator
 from rtl.plan.schedule import Schedule
 
 from .memories import Platform
 
 
-def verilog(schedule: Schedule, *, rests: bool = True) -> str:
-    """The chip: Verilog without initial values, each RAM a module of its own. `rests`: idle blocks stand still."""
-    return without_initial_values(to_verilog(Accelerator(schedule), platform=Platform(rests=rests)))
+def verilog(schedule: Schedule | EngineSchedule, *, rests: bool = True) -> str:
+    """The chip: Verilog without initial values, each RAM a module of its own. `rests`: idle blocks of a pipeline stand still."""
+    return without_initial_values(to_verilog(accelerator(schedule), platform=Platform(rests=rests)))
 
 
 def without_initial_values(verilog: str) -> str:

@@ -27,7 +27,7 @@ read_rtlil <<rtlil
 {rtlil}
 rtlil
 hierarchy -check
-proc
+proc{roms}
 clean -purge
 write_verilog
 """
@@ -63,7 +63,8 @@ def to_verilog(component: Elaboratable | Spec, name: str = "top", platform=None)
         raise ToolFailed(f"Yosys does not write the design: {str(error).splitlines()[0]}") from None
     own = hasattr(found, "YOSYS_PACKAGE")  # -P: not what lies in the current folder under its name
     command = [sys.executable, "-P", "-m", found.YOSYS_PACKAGE] if own else [require_tool(found.YOSYS_BINARY)]
-    done = processes.run([*command, "-q", "-"], input=SCRIPT.format(rtlil=text + "".join(map(Foreign.rtlil, shared.foreign))))
+    done = processes.run([*command, "-q", "-"], input=SCRIPT.format(
+        rtlil=text + "".join(map(Foreign.rtlil, shared.foreign)), roms=" -norom" * (platform is not None)))
     if done.returncode:
         raise ToolFailed(f"Yosys does not write the design: {(done.stderr.splitlines() or ['no message'])[0]}")
     return FOREIGN.sub("", done.stdout) + "".join(f"\n{foreign.verilog}" for foreign in shared.foreign)
