@@ -25,6 +25,7 @@ from emamba.run.integer import IntegerModel
 from flow.build import main
 from rtl.kit import packing
 from rtl.kit.datapath import Products
+from rtl.kit.emit import INSTANCE
 from rtl.plan.schedule import Realization, Schedule
 from sim.models import random_artifact, random_inputs
 
@@ -250,6 +251,7 @@ def test_planted_netlist(built, netlist):
     part = min((part for part in netlist.parts.values() if part.kinds["LAT"] > 64), key=lambda part: len(part.cells))
     cell = next(name for name, cell in part.cells.items() if cell["type"] == "NAND2")
     part.exchange({cell: "NOR2"})
+    assert [kind for kind, _ in INSTANCE.findall(part.verilog)].count("NOR2") == part.kinds["NOR2"] > 0
     wrong, = proofs(built, netlist, part.name)
     part.exchange({cell: "NAND2"})
     assert wrong.result == "different" and re.fullmatch(r"\S+\[\d+\]", wrong.where)

@@ -238,6 +238,7 @@ class _Flow:
             f"abc -liberty cells.lib -constr abc.constr -D {self.picoseconds}{' -script fast.abc' * fast}", "opt_clean -purge",
             "setundef -zero",
             f"hilomap {' '.join(ties)}", f"insbuf -buf {buffer}", "splitnets", "opt_clean -purge", "setattr -unset src *",
+            "rename -enumerate",  # else names of cells are not the same in the two files
             f"write_verilog -noattr -noexpr -nohex {name}.mapped.v", f"write_json -noscopeinfo {name}.json",
         ]
 
