@@ -217,7 +217,7 @@ CASES = [
     *((linear_block, shape, {"products": Products.CONSTANTS}) for shape in ((7, 5, 7, 5), (1, 1, 1, 1), (7, 4, 7, 2))),
     (linear_block, (5, 3, 5, 3), {"products": Products.CONSTANTS, "dyadic": True}),
     (linear_block, (5, 7, 2, 7), {"products": Products.LOGIC}),
-    (linear_block, (9, 7, 3, 2), {"products": Products.MERGED}),
+    (linear_block, (36, 3, 18, 2), {"products": Products.MERGED}),
     (conv1d_block, (5, 4, 2, 3), {"products": Products.MERGED}),
     (conv1d_block, (5, 3, 2, 3), {"products": Products.LOGIC}),
     *((linear_block, (4, 3, 2, 3), {"rounding": rounding} | RELU) for rounding in Rounding),

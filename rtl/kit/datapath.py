@@ -21,7 +21,7 @@ class Products(StrEnum):
     PAIRS = "pairs"  # two with a shared factor from one wide multiplier, where their formats fit
     CONSTANTS = "constants"  # graphs of adders where a token takes one cycle, elsewhere pairs
     LOGIC = "logic"  # adders of shifted copies, where a device has too few multipliers
-    MERGED = "merged"  # with no register before their sum, which a chip's synthesis makes one carry-save tree of
+    MERGED = "merged"  # with no register before the sum of some, which a chip's synthesis makes one carry-save tree of
 
 
 class Pipeline:
@@ -243,9 +243,16 @@ def logic_product(value: Value, weight: Value) -> Value:
 def weighted_sum(pipeline: Pipeline, weights: list[Value], values: list[Value], products: Products, halved: bool) -> Value:
     """Σ weight · value, `sum_stages` steps later, exact; for an adder with a register behind it."""
     if products is Products.MERGED:
-        return pipeline.register(balanced_sum([w * x for w, x in zip(weights, values, strict=True)]), "sum")
+        each = -(-len(weights) // min(MERGED_SUMS, -(-len(weights) // MERGED_TERMS)))
+        merged = [balanced_sum([w * x for w, x in zip(weights[k:k + each], values[k:k + each], strict=True)])
+                  for k in range(0, len(weights), each)]
+        return balanced_sum([pipeline.register(part, "sum") for part in merged])
     parts = pipeline.each(lambda own, w, x: weighted(own, w, x, products is Products.LOGIC, halved), weights, values)
     return adder_tree(pipeline, [term for part in parts for term in part], "tree")
+
+
+MERGED_TERMS, MERGED_SUMS = 8, 4
+"""Products that a carry-save tree takes, as far as the adder behind takes no more sums: either is a cycle of 1 ns in ASAP7."""
 
 
 def sum_stages(terms: int, products: Products, halved: bool) -> int:
