@@ -170,6 +170,6 @@ def test_setup(tmp_path, commands, environment, code, said):
     calls = (tmp_path / "calls").read_text(encoding="utf-8").splitlines() if (tmp_path / "calls").exists() else []
     assert ("apt-get" in " ".join(calls)) == ("apt-get" in done.stdout or "package manager" in done.stderr)
     installs = [call for call in calls if " -m pip " in call]
-    assert (len(installs) == 2 and installs[0].endswith("--require-hashes --no-deps -r hashes.txt -q --disable-pip-version-check")
-            if code == 0 else not installs)
+    first = "--require-hashes --no-deps -r hashes.txt -q --disable-pip-version-check --no-compile"
+    assert len(installs) == 2 and installs[0].endswith(first) if code == 0 else not installs
     assert (tmp_path / ".venv" / "ready").exists() == (code == 0)
