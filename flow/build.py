@@ -22,7 +22,7 @@ from boards.zynqmp.target import Target
 from emamba.artifact import SHIPPED, Artifact, load
 from emamba.base.door import guarded
 from emamba.base.errors import SettingError
-from emamba.base.options import at_least, check, cycles, real, refuse
+from emamba.base.options import add_own, at_least, check, cycles, real, refuse
 from emamba.base.progress import add_voice, say, shown
 from emamba.graph import import_models
 from emamba.io.files import change_record, check_replaceable, foreign, write_folder
@@ -120,13 +120,6 @@ def make_parser() -> argparse.ArgumentParser:
     add_options(parser)
     add_voice(parser)
     return parser
-
-
-def add_own(parser: argparse.ArgumentParser) -> None:
-    """Files of the user's own."""
-    parser.add_argument("--model", dest="own", action="append", default=[], type=Path, metavar="FILE",
-                        help="a Python file of your own that registers a model, an operator or its hardware; can be given "
-                        "several times")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

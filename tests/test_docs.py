@@ -165,7 +165,7 @@ def test_every_command_is_understood():
     for line in lines:
         words = shlex.split(line.partition(" > ")[0], comments=True)
         assert (parser.parse_args(words[1:]) if words[0] == "emamba" else building.parse_args(words[3:])), line
-    known = parser._subparsers._group_actions[0].choices | {"python": building, "COMMAND": parser, "--help": parser}
+    known = parser._subparsers._group_actions[0].fill() | {"python": building, "COMMAND": parser, "--help": parser}
     found = spans(r"emamba |python -m rtl\.build")
     assert len(found) > 40
     for span in found:

@@ -105,7 +105,7 @@ TEXTS = ("0", "-1", "nan", "inf", "-inf", "1e9", "1e3", "", "٣", "1_000", " 1",
 def numbers():
     """Every option and argument of both programs that takes a number."""
     commands = next(action for action in cli.make_parser()._actions if action.dest == argparse.SUPPRESS and action.choices)
-    parsers = {"rtl.build": build.make_parser()} | commands.choices
+    parsers = {"rtl.build": build.make_parser()} | commands.fill()
     return [(name, action) for name, parser in parsers.items() for action in parser._actions
             if action.type is not None and action.type is not Path]
 

@@ -4,6 +4,7 @@ import argparse
 import math
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from .errors import SettingError
 
@@ -84,3 +85,10 @@ def at_least(least: int, most: float = math.inf) -> dict:
 def real(**limits: float) -> dict:
     """How an option of a real number is added."""
     return {"type": decimal, "action": Number, **limits}
+
+
+def add_own(parser: argparse.ArgumentParser) -> None:
+    """Files of the user's own."""
+    parser.add_argument("--model", dest="own", action="append", default=[], type=Path, metavar="FILE",
+                        help="a Python file of your own that registers a model, an operator or its hardware; can be given "
+                        "several times")

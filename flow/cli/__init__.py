@@ -9,14 +9,11 @@ import shlex
 import sys
 
 from emamba.base.door import guarded
-from emamba.base.options import check
-from emamba.base.progress import add_voice, shown
+from emamba.base.options import add_own, check
+from emamba.base.progress import shown
 from emamba.base.version import version
-from emamba.graph import import_models
 
-from ..build import add_own
-from . import artifact, go, hardware, look, onnx, prepare, search, train, words
-from .arguments import check_outputs
+from .arguments import Commands, check_outputs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
+    from emamba.graph import import_models
+
     import_models(*options.own)
     check_outputs(check(options))
     with shown(f"emamba {options.command}", options.quiet, options.log):
@@ -34,14 +33,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of all commands."""
+    """The parser of all commands, whose options it reads when one is called."""
     parser = argparse.ArgumentParser("emamba", description="From a trained Mamba to integer-only, bit-exact hardware.")
     parser.add_argument("--version", action="version", version=f"emamba {version()}")
     add_own(parser)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for family in (go, prepare, train, artifact, onnx, look, hardware, search, words):
-        family.add(commands)
-    for name, sub in commands.choices.items():
-        add_voice(sub)
-        sub.set_defaults(command=name)
+    parser.add_subparsers(action=Commands, required=True, metavar="COMMAND")
     return parser

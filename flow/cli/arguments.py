@@ -3,18 +3,14 @@
 import argparse
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
-from emamba.artifact import SHIPPED
 from emamba.base.errors import OutputError, SettingError
-from emamba.base.options import at_least, cycles
+from emamba.base.options import at_least
+from emamba.base.progress import add_voice
 from emamba.io.files import check_replaceable
-from rtl.engine.machine import Machine
-from rtl.plan.planner import CYCLES_PER_TOKEN
 
-from ..organization import add_engine, machine_of
-
-PARTS = ("test", "validate", "train")
 OUTPUTS = ("out", "json", "vcd", "plot")
 """Options that name what is written."""
 INPUTS = ("inputs", "targets", "calibration", "config", "sensitivity", "stalls", "data", "search")
@@ -22,15 +18,64 @@ INPUTS = ("inputs", "targets", "calibration", "config", "sensitivity", "stalls",
 LARGE = 10**9
 """More than anybody means."""
 
-Commands = argparse._SubParsersAction
+FAMILIES = {
+    "go": {"go": "prepare, train, quantize, report, compare and build; an interrupted one goes on"},
+    "prepare": {"prepare": "turn tables of a time series, or sounds, into a data set of your own"},
+    "train": {"train": "train a float model from a recipe",
+              "finetune": "train an artifact on: quantization-aware, the forward pass is the integer model"},
+    "artifact": {"import": "take over a trained model: a checkpoint of Mamba, or ONNX",
+                 "quantize": "turn a checkpoint into an integer artifact",
+                 "sensitivity": "what each tensor's width alone does to the figure"},
+    "onnx": {"export": "write a model as ONNX"},
+    "look": {"evaluate": "the task's figures on real data", "compare": "compare two executors at every trace key",
+             "trace": "write the values of any nodes: [sequences, tokens, channels], an array each",
+             "profile": "inputs of SiLU, exp and softplus against their domains and knots",
+             "report": "one page of figures: accuracy, pipeline, resources, formats, functions, state"},
+    "hardware": {"build": "turn an artifact into the files of a target",
+                 "simulate": "run the hardware cycle by cycle: waits of every stream, and a waveform",
+                 "drive": "run the driver on a built system: golden frames, a file's sequences, rate, bottleneck"},
+    "search": {"search": "search for shapes of a model that cost less or err less",
+               "pick": "turn a trial of a search, or its whole front, into artifacts"},
+    "words": {"schema": "the JSON schema of a TOML file: its keys, their limits and meaning",
+              "completion": "completion of commands and options for bash (and zsh, by bashcompinit)"},
+}
+"""Modules, and the commands of each."""
+
 Run = Callable[[argparse.Namespace], int]
 
 
-def command(commands: Commands, name: str, run: Run, text: str, example: str) -> argparse.ArgumentParser:
-    """Adds a command that reads data sets."""
-    parser = commands.add_parser(name, help=text, description=text, epilog=f"example: {example}")
+class Commands(argparse._SubParsersAction):
+    """All commands by name; the module of one is imported where it is called, since most of them take long to import."""
+
+    def __init__(self, *names, **rest):
+        super().__init__(*names, **rest)
+        self.waiting = dict(FAMILIES)
+        for texts in FAMILIES.values():
+            for name, text in texts.items():
+                self.add_parser(name, help=text, description=text)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        self.fill(values[0])
+        super().__call__(parser, namespace, values, option_string)
+
+    def fill(self, name: str | None = None) -> dict[str, argparse.ArgumentParser]:
+        """All commands, with the options of the command `name`, or of every one."""
+        for family, texts in [(family, texts) for family, texts in self.waiting.items() if name is None or name in texts]:
+            del self.waiting[family]
+            import_module(f"{__package__}.{family}").add(self)
+            for each in texts:
+                add_voice(self.choices[each])
+                self.choices[each].set_defaults(command=each)
+        return self.choices
+
+
+def command(commands: Commands, name: str, run: Run, example: str, data: bool = True) -> argparse.ArgumentParser:
+    """The parser of a command, which reads data sets where `data` says so."""
+    parser = commands.choices[name]
+    parser.epilog = f"example: {example}"
     parser.set_defaults(run=run)
-    parser.add_argument("--data", type=Path, help="folder of the data sets (default: $EMAMBA_DATA, else ./data)")
+    if data:
+        parser.add_argument("--data", type=Path, help="folder of the data sets (default: $EMAMBA_DATA, else ./data)")
     return parser
 
 
@@ -43,36 +88,6 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def add_judges(parser: argparse.ArgumentParser) -> None:
     """Sequences by which widths are judged."""
     parser.add_argument("--limit", **at_least(1), default=1000, help="validation sequences that judge widths (default: 1000)")
-
-
-def add_sequences(parser: argparse.ArgumentParser, given: bool = True) -> None:
-    """An artifact, and the sequences it runs on; with `given`, a file may hold them."""
-    parser.add_argument("artifact", type=Path, nargs="?", default=SHIPPED,
-                        help="folder of the artifact (default: the shipped MARS model)")
-    parser.add_argument("--split", choices=PARTS, default="test", help="part of the data set (default: test)")
-    parser.add_argument("--limit", **at_least(1), help="first N sequences only")
-    parser.add_argument("--json", type=Path, help="also write the result to this file")
-    if given:
-        parser.add_argument("--inputs", type=Path, metavar="FILE",
-                            help="inputs of the model in a .npy file instead of the data set")
-
-
-def add_cycles(parser: argparse.ArgumentParser, what: str = "of the rtl backend") -> None:
-    """The folding of the design."""
-    parser.add_argument("--cycles-per-token", **cycles(), default=CYCLES_PER_TOKEN, help=f"{what} (default: {CYCLES_PER_TOKEN})")
-
-
-def add_design(parser: argparse.ArgumentParser) -> None:
-    """The folding of the design, or its engine."""
-    add_cycles(parser)
-    add_engine(parser)
-    parser.add_argument("--weights", choices=["constant", "streamed"], default="constant", help="an engine's weights built in, "
-                        "or read from a memory outside (default: constant)")
-
-
-def design_of(options: argparse.Namespace) -> int | Machine:
-    """Cycles a token of a pipeline, or the machine of an engine."""
-    return machine_of(options) or options.cycles_per_token
 
 
 def check_artifact_folder(folder: Path, marker: str | None = "manifest.json") -> None:

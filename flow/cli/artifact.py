@@ -10,15 +10,15 @@ from emamba.base.progress import meter
 from emamba.config import QuantizeConfig, TrainConfig, validate
 from emamba.io.files import check_replaceable
 
-from .arguments import LARGE, Commands, add_cycles, add_judges, add_settings, check_artifact_folder, command
+from .arguments import LARGE, Commands, add_judges, add_settings, check_artifact_folder, command
+from .designs import add_cycles
 from .inputs import settings
 from .onnx import import_onnx
 from .output import measure_and_save, save_artifact, write_json
 
 
 def add(commands: Commands) -> None:
-    sub = command(commands, "import", _import, "take over a trained model: a checkpoint of Mamba, or ONNX",
-                  "emamba import downloads/mamba-130m --calibration ids.npy --out models/mamba")
+    sub = command(commands, "import", _import, "emamba import downloads/mamba-130m --calibration ids.npy --out models/mamba")
     sub.add_argument("checkpoint", type=Path, help="folder with model.safetensors (or pytorch_model.bin) and config.json, or "
                      "the file, or a file of ONNX")
     sub.add_argument("--out", type=Path, required=True, help="folder of the artifact, or without --calibration of the checkpoint")
@@ -36,8 +36,7 @@ def add(commands: Commands) -> None:
                      default=1e-3, help="learning rate of that training (default: 0.001)")
     add_settings(sub)
 
-    sub = command(commands, "quantize", _quantize, "turn a checkpoint into an integer artifact",
-                  "emamba quantize runs/mars --out models/mars --set residual_bits=8")
+    sub = command(commands, "quantize", _quantize, "emamba quantize runs/mars --out models/mars --set residual_bits=8")
     sub.add_argument("checkpoint", type=Path, help="folder that `emamba train` wrote, or an artifact to quantize again")
     sub.add_argument("--out", type=Path, required=True, help="folder of the artifact")
     add_settings(sub)
@@ -52,8 +51,7 @@ def add(commands: Commands) -> None:
     add_cycles(sub, "of the design that is costed")
     add_judges(sub)
 
-    sub = command(commands, "sensitivity", _sensitivity, "what each tensor's width alone does to the figure",
-                  "emamba sensitivity models/mars --widths 6,8,12,16")
+    sub = command(commands, "sensitivity", _sensitivity, "emamba sensitivity models/mars --widths 6,8,12,16")
     sub.add_argument("checkpoint", type=Path, help="folder of a checkpoint or of an artifact")
     sub.add_argument("--widths", default="6,8,12,16", help="bits that each tensor gets alone (default: 6,8,12,16)")
     sub.add_argument("--json", type=Path, help="also write the result to this file")

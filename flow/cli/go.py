@@ -32,8 +32,7 @@ RECORD = "go.json"
 
 
 def add(commands: Commands) -> None:
-    sub = command(commands, "go", _go, "prepare, train, quantize, report, compare and build; an interrupted one goes on",
-                  "emamba go pump.csv --inputs pressure,flow --target flow --board kv260")
+    sub = command(commands, "go", _go, "emamba go pump.csv --inputs pressure,flow --target flow --board kv260")
     add_source(sub)
     sub.add_argument("--board", choices=BOARDS, default="kv260", help="what files are built for (default: kv260)")
     sub.add_argument("--out", type=Path, help="folder of everything (default: build/NAME, the first source's name)")

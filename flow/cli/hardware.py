@@ -12,18 +12,16 @@ from emamba.base.progress import meter
 from emamba.io.files import write_file
 
 from .. import build
-from .arguments import LARGE, Commands, add_cycles, add_sequences, command
+from .arguments import LARGE, Commands, command
+from .designs import add_cycles, add_sequences
 from .inputs import sequences, source_of
 from .output import write_json
 
 
 def add(commands: Commands) -> None:
-    sub = commands.add_parser("build", help=build.TEXT, description=build.TEXT,
-                              epilog="example: emamba build zcu102 --artifact models/mars --cycles-per-token 20")
-    build.add_options(sub)
-    sub.set_defaults(run=build.build)
-    sub = command(commands, "simulate", _simulate, "run the hardware cycle by cycle: waits of every stream, and a waveform",
-                  "emamba simulate models/mars --limit 2 --vcd build/mars.vcd")
+    build.add_options(command(commands, "build", build.build,
+                              "emamba build zcu102 --artifact models/mars --cycles-per-token 20", data=False))
+    sub = command(commands, "simulate", _simulate, "emamba simulate models/mars --limit 2 --vcd build/mars.vcd")
     add_sequences(sub)
     add_cycles(sub)
     sub.add_argument("--cycles", **at_least(1, LARGE),
@@ -34,16 +32,12 @@ def add(commands: Commands) -> None:
     sub.add_argument("--vcd", type=Path, metavar="FILE", help="also write the waveform, and beside it, ending with .gtkw, the "
                      "view for gtkwave")
     sub.set_defaults(limit=2, beside={"vcd": ".gtkw"})
-    sub = commands.add_parser("drive", help=DRIVE, description=DRIVE, epilog="example: emamba drive build/kv260 --sim")
+    sub = command(commands, "drive", _drive, "emamba drive build/kv260 --sim", data=False)
     sub.add_argument("folder", type=Path, help="what `emamba build axi`, zcu102, zcu104 or kv260 wrote, or its host/ on a board")
     sub.add_argument("--sim", action="store_true", help="the Verilog of the folder in a simulator, in place of the board")
     sub.add_argument("--inputs", type=Path, metavar="FILE", help="sequences in the user's unit in a .npy file")
     sub.add_argument("--out", type=Path, metavar="FILE", help="with --inputs: the answers as a .npy file")
     sub.add_argument("--json", type=Path, help="also write the result to this file")
-    sub.set_defaults(run=_drive)
-
-
-DRIVE = "run the driver on a built system: golden frames, a file's sequences, rate, bottleneck"
 
 
 def _drive(options: argparse.Namespace) -> int:

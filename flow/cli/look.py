@@ -15,36 +15,33 @@ from emamba.run.executors import predict
 
 from ..executors import BACKENDS, make_executor
 from ..verdict import baseline_of, figure_part
-from .arguments import Commands, add_cycles, add_design, add_sequences, command, design_of
+from .arguments import Commands, command
+from .designs import add_cycles, add_design, add_sequences, design_of
 from .inputs import sequences, source_of
 from .output import write_json
 
 
 def add(commands: Commands) -> None:
-    sub = command(commands, "evaluate", _evaluate, "the task's figures on real data",
-                  "emamba evaluate models/mars --backend int")
+    sub = command(commands, "evaluate", _evaluate, "emamba evaluate models/mars --backend int")
     add_sequences(sub)
     add_design(sub)
     sub.add_argument("--targets", type=Path, metavar="FILE", help="with --inputs: what the model should give, in a .npy file")
     sub.add_argument("--backend", choices=BACKENDS, default="int")
-    sub = command(commands, "compare", _compare, "compare two executors at every trace key",
-                  "emamba compare models/mars --backends int,rtl")
+    sub = command(commands, "compare", _compare, "emamba compare models/mars --backends int,rtl")
     add_sequences(sub)
     add_design(sub)
     sub.add_argument("--backends", default="int,rtl", help="two of float, int, rtl (default: int,rtl)")
-    sub = command(commands, "trace", _trace, "write the values of any nodes: [sequences, tokens, channels], an array each",
+    sub = command(commands, "trace", _trace,
                   "emamba trace models/mars --keys block0.y,block0.dt --limit 10 --out build/trace.npz")
     add_sequences(sub)
     add_design(sub)
     sub.add_argument("--backend", choices=BACKENDS, default="int")
     sub.add_argument("--keys", metavar="NAMES", help="nodes, separated by commas (default: all)")
     sub.add_argument("--out", type=Path, required=True, help=".npz file")
-    sub = command(commands, "profile", _profile, "inputs of SiLU, exp and softplus against their domains and knots",
-                  "emamba profile models/mars --plot build/profile.svg")
+    sub = command(commands, "profile", _profile, "emamba profile models/mars --plot build/profile.svg")
     add_sequences(sub)
     sub.add_argument("--plot", type=Path, help="also draw functions, segments, errors and histograms into this SVG file")
-    sub = command(commands, "report", _report, "one page of figures: accuracy, pipeline, resources, formats, functions, state",
-                  "emamba report models/mars --out build/report.html")
+    sub = command(commands, "report", _report, "emamba report models/mars --out build/report.html")
     add_sequences(sub)
     add_cycles(sub)
     sub.add_argument("--out", type=Path, required=True, help="HTML file; report.json of the same figures goes beside it, under "

@@ -10,7 +10,7 @@ from emamba.io.tensor_files import read_array
 from emamba.quantization.quantize import read_checkpoint
 
 from ..artifacts import agreement
-from .arguments import Commands, check_artifact_folder
+from .arguments import Commands, check_artifact_folder, command
 from .inputs import settings
 from .output import save_artifact
 
@@ -18,10 +18,7 @@ FORMATS = ("onnx",)
 
 
 def add(commands: Commands) -> None:
-    text = "write a model as ONNX"
-    sub = commands.add_parser("export", help=text, description=text,
-                              epilog="example: emamba export onnx models/mars --out build/mars.onnx")
-    sub.set_defaults(run=_export)
+    sub = command(commands, "export", _export, "emamba export onnx models/mars --out build/mars.onnx", data=False)
     sub.add_argument("format", choices=FORMATS)
     sub.add_argument("model", type=Path, help="folder of an artifact or of a checkpoint")
     sub.add_argument("--out", type=Path, required=True, help=".onnx file")

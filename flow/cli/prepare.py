@@ -16,7 +16,7 @@ MISSING = ("refuse", "previous", "linear", "drop")
 
 
 def add(commands: Commands) -> None:
-    sub = command(commands, "prepare", _prepare, "turn tables of a time series, or sounds, into a data set of your own",
+    sub = command(commands, "prepare", _prepare,
                   "emamba prepare pump.csv --inputs pressure,flow --target flow --length 32 --out data/pump")
     add_source(sub)
     sub.add_argument("--out", type=Path, required=True, help="folder of the arrays and of recipe.toml; below the data directory, "

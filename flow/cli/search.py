@@ -13,14 +13,13 @@ from .output import measure_and_save
 
 
 def add(commands: Commands) -> None:
-    sub = command(commands, "search", _search, "search for shapes of a model that cost less or err less",
-                  "emamba search models/searches/mars.toml --out runs/search_mars --workers 2")
+    sub = command(commands, "search", _search, "emamba search models/searches/mars.toml --out runs/search_mars --workers 2")
     _add_space(sub)
     sub.add_argument("--out", type=Path, required=True, help="folder of the trials; a search in it goes on")
     sub.add_argument("--trials", **at_least(1, LARGE), help="finished trials at which it ends (default: those of the file)")
     sub.add_argument("--workers", **at_least(1, 256), default=1, help="processes, each with one thread (default: 1)")
     sub.add_argument("--show", action="store_true", help="show what was found so far, and search no further")
-    sub = command(commands, "pick", _pick, "turn a trial of a search, or its whole front, into artifacts",
+    sub = command(commands, "pick", _pick,
                   "emamba pick models/searches/mars.toml 17 --search runs/search_mars --epochs 120 --out models/mars_small")
     _add_space(sub)
     sub.add_argument("trial", **at_least(0, LARGE), nargs="?", help="number of the trial")

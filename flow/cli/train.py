@@ -21,8 +21,7 @@ from .output import measure_and_save
 
 
 def add(commands: Commands) -> None:
-    sub = command(commands, "train", _train, "train a float model from a recipe",
-                  "emamba train models/recipes/mars.toml --out runs/mars")
+    sub = command(commands, "train", _train, "emamba train models/recipes/mars.toml --out runs/mars")
     sub.add_argument("recipe", type=Path, help="TOML file with [data], [model] and [train]")
     sub.add_argument("--out", type=Path, required=True, help="folder of the checkpoint; an interrupted training in it goes on")
     sub.add_argument("--start", type=Path, metavar="FOLDER", help="artifact or checkpoint whose weights it starts from, instead "
@@ -31,7 +30,6 @@ def add(commands: Commands) -> None:
     sub.add_argument("--threads", **at_least(1, 1024), help="processor threads (default: all)")
 
     sub = command(commands, "finetune", _finetune,
-                  "train an artifact on: quantization-aware, the forward pass is the integer model",
                   "emamba finetune models/mars_int8 --run runs/mars_qat --out models/mars_qat --epochs 10")
     sub.add_argument("artifact", type=Path, help="folder of the artifact to start from")
     sub.add_argument("--run", type=Path, required=True, dest="run_folder",

@@ -7,7 +7,7 @@ import sys
 from emamba.config import QuantizeConfig, Recipe
 from emamba.training.settings import FinetuneConfig
 
-from .arguments import Commands
+from .arguments import Commands, command
 from .meanings import explained
 
 SCHEMAS = ("recipe", "quantize", "finetune", "search")
@@ -15,13 +15,9 @@ SCHEMAS = ("recipe", "quantize", "finetune", "search")
 
 
 def add(commands: Commands) -> None:
-    sub = commands.add_parser("schema", help="the JSON schema of a TOML file: its keys, their limits and meaning",
-                              epilog="example: emamba schema recipe > recipe.schema.json")
+    sub = command(commands, "schema", _schema, "emamba schema recipe > recipe.schema.json", data=False)
     sub.add_argument("kind", choices=SCHEMAS)
-    sub.set_defaults(run=_schema)
-    sub = commands.add_parser("completion", help="completion of commands and options for bash (and zsh, by bashcompinit)",
-                              epilog='example: eval "$(emamba completion)"')
-    sub.set_defaults(run=lambda options: _completion(commands.choices))
+    command(commands, "completion", lambda options: _completion(commands.fill()), 'eval "$(emamba completion)"', data=False)
 
 
 def _schema(options: argparse.Namespace) -> int:
