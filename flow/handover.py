@@ -39,15 +39,23 @@ SYSTEM_PORTS = """\
 """
 CORE = """\
 CAPI=2:
-name: "::emamba_{name}:0.1.0"
+name: "emamba:{target}:{name}:0.1.0"
 description: "{title}, {period} cycles a token, by eMamba"
 filesets:
   rtl:
     files: [{rtl}]
     file_type: verilogSource
+  waivers:
+    files: [{waivers}]
+    file_type: vlt
 {tests}targets:
   default:
     filesets: [rtl]
+    toplevel: {top}
+  lint:
+    flow: lint
+    flow_options: {{tool: verilator, verilator_options: [-Wall]}}
+    filesets: [waivers, rtl]
     toplevel: {top}
 {sim}"""
 CORE_TESTS = """\
@@ -60,7 +68,8 @@ CORE_TESTS = """\
 """
 CORE_SIM = """\
   sim:
-    default_tool: icarus
+    flow: sim
+    flow_options: {tool: icarus}
     filesets: [rtl, tests]
     toplevel: testbench
 """
@@ -137,7 +146,8 @@ def hand_over(folder: Path, target: str, artifact: Artifact, schedule, clock_mhz
     if tops:
         top = "emamba_system" if tops[0] != "top.v" else "top"
         values = {"name": re.sub(r"\W", "_", artifact.name), "title": printable(artifact.name).replace('"', "'"),
-                  "period": schedule.period, "rtl": tops[0], "top": top, "tests": CORE_TESTS if tested else "",
+                  "period": schedule.period, "target": target, "rtl": tops[0], "top": top,
+                  "waivers": tops[0].replace(Path(tops[0]).name, "lint.vlt"), "tests": CORE_TESTS if tested else "",
                   "sim": CORE_SIM if tested else ""}
         (folder / "emamba.core").write_text(CORE.format(**values), encoding="utf-8")
 

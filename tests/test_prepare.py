@@ -94,6 +94,9 @@ def test_times_and_rates(tmp_path):
     back = write_csv(tmp_path / "b.csv", [(k % 30, k, 0) for k in range(60)])
     assert "b.csv, line 32: the column 't' is not later than in the row before" in refusal(
         series, back, ["a"], "a", Windows(length=4, time="t"))
+    stamps = [(1657533977810 + 5 * (k - (k % 3 == 1)), k, 0) for k in range(200)]  # milliseconds, some of which are shown twice
+    fine = series(write_csv(tmp_path / "m.csv", stamps), ["a"], "a", Windows(length=4, time="t", rate=100))
+    assert sum(map(len, fine.x.values())) == 88
     assert refusal(Windows, length=4, rate=2) == "--rate needs --time, the column that says when each row was measured"
 
 

@@ -94,17 +94,25 @@ def values(table: Table, names: list[str], gaps: bool = False) -> tuple[dict[str
     return found, ("numbers have decimal commas",) if mark == "," else ()
 
 
+PER_SECOND = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
+"""Numbers from which a time is in smaller units than seconds, and how many of them are a second."""
+
+
 def seconds(table: Table, name: str) -> np.ndarray:
-    """A column of times in seconds: numbers, or ISO dates and times, without a zone as UTC. Each is later than the one before."""
+    """A column of times in seconds: numbers, or ISO dates and times, without a zone as UTC. None is before the one above it, and
+    most are later. Numbers too large for seconds since 1970 are thousandths, millionths or billionths."""
     try:
         found = values(table, [name])[0][name]
+        found = found / next((per for least, per in PER_SECOND if len(found) and found[0] >= least), 1.0)
     except InputError as refusal:
         try:
             moments = [datetime.fromisoformat(str(word)) for word in table.columns[name]]
         except ValueError:
             raise refusal from None
         found = np.array([(moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() for moment in moments])
-    if (back := np.flatnonzero(np.diff(found) <= 0)).size:
+    steps = np.diff(found)
+    late = steps < 0 if len(steps) and np.median(steps) > 0 else steps <= 0  # a coarse clock shows a time twice
+    if (back := np.flatnonzero(late)).size:
         raise InputError(f"{_cell(table, name, int(back[0]) + 1)} is not later than in the row before: sort the rows by time, or "
                          "give --group so that each recording has its own time")
     return found

@@ -38,8 +38,8 @@ def add_source(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--ahead", **at_least(0, LARGE), help="tables: rows from a window's last to its target's (default: 1, and 0 "
                      "for majority and any)")
     sub.add_argument("--step", **at_least(1, LARGE), default=1, help="tables: rows from a window to the next (default: 1)")
-    sub.add_argument("--time", metavar="COLUMN", help="tables: when a row was measured, in seconds or as an ISO date; a new "
-                     "recording begins after five usual steps without a row")
+    sub.add_argument("--time", metavar="COLUMN", help="tables: when a row was measured, in seconds (large numbers: ms, µs or "
+                     "ns since 1970) or as an ISO date; a new recording begins after five usual steps without a row")
     sub.add_argument("--rate", **real(above=0, most=1e9), metavar="HZ", help="tables: resample to this many rows a second, by "
                      "straight lines; needs --time")
     sub.add_argument("--missing", choices=MISSING, default="refuse", help="tables: a missing value is refused (default), takes "

@@ -1,10 +1,10 @@
 """A system as a module of LiteX: registers on AXI-Lite, packets on two streams."""
 
-from .registers import SPAN
+from .registers import ADDRESS_BITS, SPAN
 from .system import System
 
 TEXT = '''\
-"""{name} as a module of LiteX, made by eMamba; it was not run in LiteX.
+"""{name} as a module of LiteX, made by eMamba.
 
     self.emamba = EMamba(platform)
     self.bus.add_slave("emamba", self.emamba.bus, SoCRegion(origin=0x9000_0000, size={span:#x}, cached=False))
@@ -24,7 +24,7 @@ class EMamba(LiteXModule):
     """The system in top.v, which lies beside this file."""
 
     def __init__(self, platform, clock="sys"):
-        self.bus = axi.AXILiteInterface(data_width=32, address_width={address}, addressing="byte")
+        self.bus = axi.AXILiteInterface(data_width=32, address_width=32, addressing="byte")
         self.sink = stream.Endpoint([("data", {bits}), ("keep", {size})])
         self.source = stream.Endpoint([("data", {bits}), ("keep", {size}), ("user", 1)])
         self.irq = Signal()
@@ -45,7 +45,7 @@ def litex_module(system: System) -> str:
     lines = [f"            {'i' if inward else 'o'}_{name}={_signal(name)}," for name, inward in inputs.items()]
     bits = system.options.bus_bits
     return TEXT.format(name=system.artifact.name.replace('"', "'").replace("\\", "/"), span=SPAN, bits=bits, size=bits // 8,
-                       address=members["s_axil_awaddr"].shape, ports="\n".join(lines))
+                       ports="\n".join(lines))
 
 
 def _signal(name: str) -> str:
@@ -56,4 +56,5 @@ def _signal(name: str) -> str:
     if place != "s_axil":
         return f"{PLACES[place]}.{port.removeprefix('t')}"
     channel = next(channel for channel in ("aw", "ar", "w", "b", "r") if port.startswith(channel))
-    return f"{PLACES[place]}.{channel}.{port.removeprefix(channel)}"
+    part = f"[:{ADDRESS_BITS}]" if port == f"{channel}addr" else ""  # a SoC's buses have addresses of 32 bits
+    return f"{PLACES[place]}.{channel}.{port.removeprefix(channel)}{part}"
