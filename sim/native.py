@@ -67,6 +67,7 @@ class NativeSimulation:
 
     def __init__(self, component: Component, build_dir: Path | None = None, *, fast: bool = True, verilog: str | None = None,
                  platform=None, options: tuple[str, ...] = ()):
+        tools.verilator()  # what is missing is told before the design is made
         self.i, self.o = component.inputs["i"], component.output
         graph = getattr(getattr(component, "schedule", None), "graph", None)
         self.growth = max(1, -(-graph.output.tokens // graph.length)) if graph else 1  # of a sequence, in tokens

@@ -89,8 +89,12 @@ def test_litex_meets_the_verilog(built, tmp_path, monkeypatch):
     def endpoint(layout):
         return SimpleNamespace(valid=1, ready=1, last=1, **dict(layout))
 
+    class Address(int):
+        def __getitem__(self, bits):
+            return bits.stop
+
     def lite(data_width, address_width, addressing):
-        address, answer = [("addr", address_width), ("prot", 3)], [("data", data_width), ("resp", 2)]
+        address, answer = [("addr", Address(address_width)), ("prot", 3)], [("data", data_width), ("resp", 2)]
         return SimpleNamespace(aw=endpoint(address), ar=endpoint(address), r=endpoint(answer), b=endpoint(answer[1:]),
                                w=endpoint([("data", data_width), ("strb", data_width // 8)]))
 

@@ -88,6 +88,20 @@ def test_tutorial(tmp_path):
     assert {"report.html", "report.json"} <= {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.parametrize("path", sorted(DOCS.glob("notebooks/*.ipynb")), ids=lambda path: path.stem)
+def test_notebook(path, tmp_path, monkeypatch, capsys):
+    """Every cell, one after another, in an empty folder; the Verilog of a board is left out. None holds outputs."""
+    monkeypatch.setattr("boards.zynqmp.bundle.to_verilog", lambda *_, **__: "module emamba_system();\nendmodule\n")
+    cells = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for number, cell in enumerate(cells):
+        assert not cell["outputs"] and cell["execution_count"] is None
+        exec(compile("".join(cell["source"]), f"{path.name}, cell {number}", "exec"), names)
+    assert {"own-data": "does NOT beat the linear fit", "import": "likely one: 100.0%", "streaming-radar": "boxing, votes [11 ",
+            "from-artifact-to-board": "'left': 4, 'different': 0"}[path.stem] in capsys.readouterr().out
+
+
 def test_demo(monkeypatch, capsys):
     """With few frames and a small design; what it builds is built elsewhere."""
     root, built = Path(__file__).parents[1], []

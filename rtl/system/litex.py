@@ -9,8 +9,8 @@ TEXT = '''\
     self.emamba = EMamba(platform)
     self.bus.add_slave("emamba", self.emamba.bus, SoCRegion(origin=0x9000_0000, size={span:#x}, cached=False))
 
-`sink` takes a sequence a packet, `source` gives its result, `irq` is a level for an EventSourceLevel. What the packets hold says
-accelerator.json, where the registers are registers.h.
+`sink` takes a sequence a packet, once software has set ENABLE, bit 0 of the register CONTROL at 0x60; `source` gives its result,
+`irq` is a level for an EventSourceLevel. What the packets hold says accelerator.json, where the registers are registers.h.
 """
 
 from pathlib import Path
