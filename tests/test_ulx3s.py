@@ -1,4 +1,4 @@
-"""The target `ulx3s`: the least design becomes a bitstream by open tools."""
+"""The target `ulx3s`: what its tools are given, and a bitstream by open tools of a small part of a system."""
 
 import json
 import sys
@@ -6,6 +6,10 @@ from importlib.metadata import PackageNotFoundError
 from types import SimpleNamespace
 
 import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
 
 from boards.driver.description import Description
 from boards.ulx3s import target
@@ -14,6 +18,7 @@ from emamba.base.errors import EmambaError
 from emamba.graph import Builder, model
 from flow.build import main
 from rtl.kit import tools
+from rtl.system.serial import Receiver, Transmitter
 from rtl.system.system import Options
 from sim.small import artifact_of
 
@@ -38,15 +43,50 @@ def build(small, out, *options):
                  *options])
 
 
-def test_bitstream(small, tmp_path, capsys):
+class Line(wiring.Component):
+    """The ends of the serial line alone, which say again what they hear: of the system the part that has the board's pins."""
+
+    def __init__(self, system, divisor):
+        self.divisor = divisor
+        super().__init__({"rx": In(1, init=1), "tx": Out(1, init=1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.receiver = receiver = Receiver(self.divisor)
+        m.submodules.transmitter = transmitter = Transmitter(self.divisor)
+        m.submodules.received = received = SyncFIFOBuffered(width=8, depth=2048)
+        m.d.comb += [receiver.line.eq(self.rx), self.tx.eq(transmitter.line), received.w_data.eq(receiver.o.payload),
+                     received.w_en.eq(receiver.o.valid), transmitter.i.payload.eq(received.r_data),
+                     transmitter.i.valid.eq(received.r_rdy), received.r_en.eq(transmitter.i.ready)]
+        return m
+
+
+def test_design(small, tmp_path, monkeypatch, capsys):
+    """The whole system goes to the tools; of an engine also that no word is used that is read while it is written."""
+    given = []
+    monkeypatch.setattr(tools, "yosys", lambda folder, script: given.append((folder / "top.il").read_text()))
+    monkeypatch.setattr(tools, "nextpnr", lambda family, folder, options: {"fmax": {"clk": {"achieved": 30}}, "utilization": {}})
+    monkeypatch.setattr(tools, "ecppack", lambda folder, options: (folder / "top.bit").write_bytes(b""))
+    assert build(small, tmp_path / "out") == 0, capsys.readouterr().err
+    assert main(["ulx3s", "--artifact", str(small[0]), "--organization", "engine", "--lanes", "1", "--counters", "no", "--out",
+                 str(tmp_path / "engine")]) == 0, capsys.readouterr().err
+    assert all(name in text for text in given for name in ("system.receiver", "system.system.lite"))
+    read = [cell.split("  end\n")[0] for cell in given[1].split("cell $memrd_v2 ")[1:]]
+    assert read and not any("\\CLK_ENABLE 1\n" in cell and "COLLISION_X_MASK 1'0" in cell for cell in read)
+
+
+def test_bitstream(small, tmp_path, monkeypatch, capsys):
     """Yosys, nextpnr and ecppack end; utilization and clock rate are in the report; the pins are the board's."""
     out = tmp_path / "out"
+    monkeypatch.setattr(target, "SerialSystem", Line)
     assert build(small, out, "--device", "ulx3s-12f") == 0, capsys.readouterr().err
     assert {path.name for path in out.iterdir()} == {"top.bit", "top.lpf", "accelerator.json", "report.json"}
     resources = json.loads((out / "report.json").read_text())["resources"]
     assert resources["placed_on"] == "ulx3s-12f" and resources["fmax_mhz"] > target.CLOCK_MHZ
     longest = resources["longest_paths"]
-    assert len(longest) == 5 and longest[0]["ns"] < 1000 / resources["fmax_mhz"] and all("." in path["to"] for path in longest)
+    assert len(longest) == 5 and longest[0]["ns"] < 1000 / resources["fmax_mhz"] + 0.01
+    assert all("." in path["to"] for path in longest)
+    assert resources["utilization"]["DP16KD"]["used"] == 1
     assert 0 < resources["utilization"]["TRELLIS_COMB"]["used"] < resources["utilization"]["TRELLIS_COMB"]["available"]
     assert b"Part: LFE5U-12F-6CABGA381" in (out / "top.bit").read_bytes()[:1000]
     assert Description.read(out).digest == small[1]
