@@ -64,6 +64,9 @@ while running:
     finish()
 """
 
+LANE = "\n  input row_kept;\n"
+"""A port of an engine's lanes."""
+
 FAST = "strash; &get -n; &synch2; &nf -D {0}; &put; buffer -c; topo; upsize -D {0}; dnsize -D {0}\n"
 """ABC for speed; its own script, which is for area, leaves long carries."""
 
@@ -183,8 +186,10 @@ def with_parts(verilog: str, names: dict[str, str]) -> str:
 
 
 def lowering(name: str, text: str) -> str:
-    """How Yosys lowers a part. Products with weights from a memory are Booth's, which are smaller."""
-    return f"synth -flatten -top {name} -noabc{' -booth' * (f'{BACKSLASH}{name}.weight' in text)}"
+    """How Yosys lowers a part. Products with weights from a memory, and those of an engine's lanes, are Booth's, which are
+    smaller."""
+    booth = f"{BACKSLASH}{name}.weight" in text or LANE in text
+    return f"synth -flatten -top {name} -noabc{' -booth' * booth}"
 
 
 def _add(text: str, found: dict[str, str]) -> str:

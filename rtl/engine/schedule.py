@@ -14,6 +14,9 @@ from .micro import Instruction, To
 from .stream import Image
 from .timing import TURN, WRITTEN, skipped, steps
 
+LEAVES = 3
+"""Cycles from a beat's write until the queue has room for another one."""
+
 
 class Results(NamedTuple):
     """The queue of results, which holds what may be on its way, so that none waits for room at an output that takes all."""
@@ -125,7 +128,17 @@ class EngineSchedule:
 
     def queues(self) -> list[Results]:
         depth = 8 * self.machine.beats + 16
-        return [Results(self.output, 1 << depth.bit_length() - 1 if self.machine.small else depth)]
+        return [Results(self.output, 1 << depth.bit_length() - 1 if self.machine.small else min(depth, self._under_way))]
+
+    @property
+    def _under_way(self) -> int:
+        """The most beats of results between the group that makes room for them and their end, and a group's for the next one, of
+        which it is known a cycle or two later."""
+        beats, groups = self.machine.beats, 0
+        for i in (each for each in self.program.instructions if each.out):
+            drain, = (step.at for step in steps(i) if step.to is To.DRAIN)
+            groups = max(groups, -(-(drain + WRITTEN + beats + LEAVES) // i.group_cycles))
+        return beats * (groups + 2)
 
     @property
     def multipliers(self) -> int:
