@@ -24,10 +24,11 @@ from emamba.base.door import guarded
 from emamba.config import ModelConfig, QuantizeConfig
 from emamba.datasets.tokens import executor_tokens
 from emamba.io.files import write_file
+from rtl.engine.schedule import EngineSchedule
 from rtl.kit.datapath import Products
 from rtl.plan.schedule import Realization, Schedule
 
-from . import sections
+from . import asic_engine, sections
 
 MODELS = Path("models")
 MODEL = "mars"
@@ -69,31 +70,36 @@ def realization(cycles: int) -> Realization:
 def point(artifact: Artifact, cycles: int, process: str, chosen: Realization | None = None, mhz: float | None = None,
           **options) -> dict:
     """One design in one process."""
-    mhz = mhz or CLOCKS[process]
     if cycles == 1:  # no block is ever idle there
         options |= {"rests": False}
     schedule = Schedule(artifact, cycles, chosen or realization(cycles))
-    described = pdk.find(process)
+    return measured(schedule, f"T = {cycles}", process, mhz or CLOCKS[process], **options) | {"requested": cycles}
+
+
+def measured(schedule: Schedule | EngineSchedule, name: str, process: str, mhz: float, every: bool = False, **options) -> dict:
+    """One schedule's design in one process, by the name under which its progress is shown; with `every` one of its blocks."""
+    artifact, described = schedule.artifact, pdk.find(process)
     text = verilog_of(schedule, rests=options.get("rests", True))
     key = [artifact.digest, text, process, str(mhz), str(options),
            (pdk.DESCRIPTIONS / f"{process}.toml").read_text(encoding="utf-8")]
     path = POINTS / f"{sha256(chr(0).join(key).encode()).hexdigest()[:24]}.json"
     if not path.exists():
-        print(f"T = {cycles}, {process}, {mhz:g} MHz …", file=sys.stderr, flush=True)
+        print(f"{name}, {process}, {mhz:g} MHz …", file=sys.stderr, flush=True)
         tokens = executor_tokens(datasets.load("mars", "official").x_test[:chip.sequences_needed(schedule)], artifact.config)
         found = chip.measure(schedule, described, mhz, tokens, **options)
         write_file(path, lambda target: target.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8"))
-    return shown(json.loads(path.read_text(encoding="utf-8"))) | {
-        "requested": cycles, "multiplications": Schedule(artifact, AUTHORS).multiplies_per_frame}
+    return shown(json.loads(path.read_text(encoding="utf-8")), every) | {
+        "multiplications": Schedule(artifact, AUTHORS).multiplies_per_frame}
 
 
-def shown(found: dict) -> dict:
-    """Of a point what the page shows: totals, and of the blocks those that use the most, norms and scans."""
+def shown(found: dict, every: bool) -> dict:
+    """Of a point what the page shows: totals, and of the blocks every one, or those that use the most, norms and scans."""
     area, used = found["area"], found["energy_j"]
     largest = sorted(area["blocks"], key=lambda name: -used["blocks"].get(name, 0))[:LARGEST]
-    names = [name for name in area["blocks"] if name in largest or _norm(name) or _scan(name)]
+    names = [name for name in area["blocks"] if every or name in largest or _norm(name) or _scan(name)]
     return {key: found[key] for key in ("pdk", "cycles_per_token", "cycles_per_frame", "clock_mhz", "sequences")} | {
-        "area": {"total": {key: area["total"][key] for key in ("area_um2", "nand2", "flip_flops")},
+        "area": {"total": {key: area["total"][key] for key in ("area_um2", "nand2", "flip_flops")}
+                 | ({"macro_um2": area["total"]["macro_um2"]} if area["total"]["macros"] else {}),
                  "blocks": {name: {"nand2": area["blocks"][name]["nand2"]} for name in names}},
         "timing": {corner: row and {key: row[key] for key in ("setup_ns", "mhz")} for corner, row in found["timing"].items()},
         "energy_j": {"total": _digits(used["total"]), "kinds": {key: _digits(used["kinds"][key]) for key in KINDS},
@@ -342,7 +348,7 @@ def _proof(row: dict) -> str:
 HEADING = ["# The chip in open libraries", "",
            "Written by `python -m benchmarks.asic`; the same figures are in `asic.json`. What they are and are not:", "",
            "- Area is that of the cells alone, by Yosys and ABC, in the typical library; NAND2 is its smallest. RAMs are",
-           "  latches: IHP's SRAM macros are read too slowly for these clocks.",
+           "  latches: IHP's SRAM macros are read too slowly for a pipeline at these clocks, but not for an engine at 80 MHz.",
            "- Place and route of the chip was not run here; of a block it was, below. Timing is OpenSTA's before placement, with",
            "  ideal clock and reset, and wires as capacitance: every input carries the wire of Donath's mean connection (Rent",
            "  0.6, 5,000 cells, 70 % filled).",
@@ -361,6 +367,7 @@ def main(names: list[str]) -> None:
         **{process: (partial(points, artifact, process), table_points) for process in CLOCKS},
         "beside": (partial(beside, artifact), table_beside), "gating": (partial(gating, artifact), table_gating),
         "states": (partial(states, artifact), table_states),
+        "engines": (partial(asic_engine.engines, artifact, measured), asic_engine.table),
         "norms": (norms, table_norms), "functions": (partial(functions, artifact), table_functions),
         "layout": (laid, table_laid), "equivalence": (partial(proofs, artifact), table_equivalence),
     }, names, artifact)
