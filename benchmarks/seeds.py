@@ -9,7 +9,8 @@ from emamba.datasets.metrics import BETTER
 from emamba.training.loop import train
 from flow.artifacts import measure, quantized
 
-RECIPES = {"japanese_vowels": 5, "japanese_vowels_mamba2": 5}
+RECIPES = dict.fromkeys(("japanese_vowels", "japanese_vowels_mamba2", "baselines/japanese_vowels_vit",
+                         "baselines/japanese_vowels_cnn", "baselines/japanese_vowels_cnn_wide"), 5)
 """By recipe, how many seeds, from 0 on."""
 FOLDER = Path("build/seeds")
 
