@@ -18,7 +18,7 @@ from boards.driver.accelerator import Accelerator
 from boards.driver.serial import SerialTransport
 from emamba.base.errors import EmambaError
 from emamba.micro.measure import CORES, link
-from emamba.micro.project import Project
+from emamba.micro.project import Project, check_of
 from emamba.run.integer import IntegerModel
 
 SECONDS = 60
@@ -80,6 +80,22 @@ def test_answers_and_state(board):
     assert np.array_equal(driver.run(frames[:1]), model.resume(frames[:1])[0])
     driver.keep_state(False)
     assert all(np.array_equal(driver.run(frame[None]), model.resume(frame[None])[0]) for frame in frames)
+
+
+def test_a_state_of_the_middle_of_a_sequence(board):
+    """Which only a program on the board can have saved: it is refused, since a packet begins a sequence."""
+    driver = board.driver
+    driver.reset()
+    driver.run(board.frames[:1])
+    state = driver.save_state()
+    for position in 0, 1:
+        state[1] = position
+        state[-2] = check_of(state[:-2])
+        if not position:
+            driver.restore_state(state)
+    with pytest.raises(EmambaError, match="did not take the state"):
+        driver.restore_state(state)
+    usual(board)
 
 
 def test_bad_packets(board):
