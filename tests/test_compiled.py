@@ -16,6 +16,7 @@ from emamba.base.errors import EmambaError
 from emamba.base.formats import IntFormat
 from emamba.config import ModelConfig
 from emamba.datasets.tokens import executor_tokens
+from emamba.graph import build_graph
 from emamba.ops import Conv1d, Linear, Scan
 from emamba.run import compiled, executors, lanes
 from emamba.run.compiled import IntegerLoop
@@ -39,11 +40,29 @@ WIDE = [
 
 
 THREADS = 3
+OPTIMIZED = ("emamba-image", "emamba-layer-norm", "hybrid-attention", "mamba2-norm-before", "pointwise-gated-pool")
+"""Shapes that are compiled as they are used: every operator, and a scan in vectors. The others take a third of the time."""
+AS_USED, PLAIN = compiled.FLAGS, ("-O0", "-std=gnu11", "-shared", "-fPIC")
+QUICK = (*PLAIN, "-march=native")
 
 
 @pytest.fixture(autouse=True)
 def threads(monkeypatch):
     monkeypatch.setattr(executors, "THREADS", THREADS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def own():
+    """What is compiled here stays here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "_compile", cache(compiled._compile.__wrapped__))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Compiled without optimization, unless a test says else."""
+    monkeypatch.setattr(compiled, "FLAGS", QUICK)
 
 
 @pytest.fixture
@@ -76,8 +95,16 @@ def check(artifact, tokens):
     return loop
 
 
+def test_every_operator_is_optimized():
+    def kinds(names):
+        return {node.kind for name in names for node in build_graph(ModelConfig(**SHAPES[name]))}
+
+    assert kinds(OPTIMIZED) == kinds(SHAPES)
+
+
 @pytest.mark.parametrize("shape", SHAPES)
-def test_shape(shape):
+def test_shape(shape, monkeypatch):
+    monkeypatch.setattr(compiled, "FLAGS", AS_USED if shape in OPTIMIZED else QUICK)
     artifact = random_artifact(shape, **SETTINGS.get(shape, {}))
     check(artifact, random_inputs(artifact.config, 12, seed=5))
 
@@ -100,20 +127,18 @@ def test_exp_of_its_argument(shape, monkeypatch):
         check(artifact, random_inputs(artifact.config, 12, seed=5))
 
 
-PLAIN = ("-O1", "-std=gnu11", "-shared", "-fPIC")
-
-
 def functions(loop):
     """Names of the C of vectors, by node."""
     return {name: found[0] for name, op in loop.artifact.operators.items() if (found := lanes.in_lanes(op, loop))}
 
 
-EMULATED = (*compiled.FLAGS, "-DEMULATED_DOT"), (*compiled.FLAGS, "-DEMULATED_DOT", "-DOFFSET=0"), PLAIN
+EMULATED = (*QUICK, "-DEMULATED_DOT"), (*QUICK, "-DEMULATED_DOT", "-DOFFSET=0"), PLAIN
 
 
 def test_mars(monkeypatch, fresh):
     """In vectors: as this machine has them; with products of bytes as VNNI and NEON have them, in plain C; all as the compiler
     makes them. And in the operators' plain C."""
+    monkeypatch.setattr(compiled, "FLAGS", AS_USED)
     artifact = load("models/mars")
     frames = executor_tokens(datasets.load("mars", "official").x_test[:20], artifact.config)
     loop = check(artifact, frames)
@@ -178,7 +203,7 @@ def scan(**settings):
     return artifact, lanes.macros(artifact.operators.values()) if lanes._fits(artifact.operators["block0.y"]) else None
 
 
-@pytest.mark.parametrize("flags", [(*PLAIN, "-march=native"), PLAIN], ids=["native", "plain"])
+@pytest.mark.parametrize("flags", [QUICK, PLAIN], ids=["native", "plain"])
 def test_scan_in_vectors(flags, monkeypatch, fresh):
     monkeypatch.setattr(compiled, "FLAGS", flags)
     found = []
