@@ -17,7 +17,7 @@ from boards.driver import serial
 from boards.driver.accelerator import Accelerator
 from boards.driver.serial import SerialTransport
 from emamba.base.errors import EmambaError
-from emamba.micro.measure import CORES, link
+from emamba.micro.measure import CORES, link, start
 from emamba.micro.project import Project, check_of
 from emamba.run.integer import IntegerModel
 
@@ -152,7 +152,7 @@ def test_driver_over_a_uart(core, uart, tmp_path):
     """Packets over a pseudo terminal to the UART of a machine of qemu."""
     need(f"{CORES[core].tools}-gcc", CORES[core].emulator)
     project = project_of("emamba-odd", tmp_path, 3)
-    program = link(tmp_path, core, ("serial/main.c", "serial/device.c", f"serial/uart-{uart}.c"), tmp_path / "src" / "model.c",
+    program = link(tmp_path, core, ("serial/main.c", "serial/device.c", f"serial/uart-{uart}.c", "src/model.c", *start(core)),
                    (f"-I{tmp_path / 'serial'}", *SMALL))
     command = [CORES[core].emulator, "-M", *CORES[core].machine, "-display", "none", "-monitor", "none", "-serial", "pty",
                "-kernel", program]

@@ -4,6 +4,7 @@
 of a frame, to `Core.step` instructions.
 """
 
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ FLAGS = ("-O2", "-std=c99", "-Wall", "-Wextra", "-Werror", "-ffreestanding", "-f
          "-fno-tree-loop-distribute-patterns", "-ffunction-sections", "-fdata-sections")
 STACK = 1024
 """Bytes that the linker must find for the stack, at least."""
-SECONDS = 120.0
+SECONDS = 600.0
 """Of a run, at most."""
 
 
@@ -36,6 +37,12 @@ class Core:
     tools: str = "arm-none-eabi"
     emulator: str = "qemu-system-arm"
     port: str = "cortex-m"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """Of its emulator, before the program; an instruction takes a nanosecond."""
+        return ("-M", *self.machine, "-nographic", "-icount", "shift=0", "-semihosting-config", "enable=on,target=native",
+                "-kernel")
 
 
 def _cortex(number: str, machine: tuple[str, ...], mhz: int, flash: int, flash_size: int, ram: int, ram_size: int) -> Core:
@@ -80,19 +87,21 @@ def measure(folder: Path, core: str, ram: int, frames: int | None = None, flags:
         ram: bytes of the model's memory, for the result
         frames: of the self-test; all of them without it
         flags: for the compiler, after the others
-        code_of: another core whose model.o, built here before, is run; its instructions must be among this core's
+        code_of: another core whose code, built here before, is run; its instructions must be among this core's
 
     Raises ToolMissing without the compiler or qemu, ToolFailed where one of them fails or the program does not fit.
     """
-    chosen, model = CORES[core], folder / f"{code_of or core}.o"
+    chosen, built = CORES[core], code_of or core
     need(core)
-    flags = (*flags, *([f"-DSELF_TEST_FRAMES={frames}"] if frames else []))
+    model, rest = folder / f"{built}.o", folder / f"{built}-rest.o"
     if not code_of:
-        _run([*_compiler(folder, core, flags), "-c", folder / "src" / "model.c", "-o", model])
-    program = link(folder, core, ("test/selftest.c", "bare-metal/main.c"), model, flags)
-    text, data, *_ = _run([f"{chosen.tools}-size", model]).splitlines()[1].split()
-    said = _run([chosen.emulator, "-M", *chosen.machine, "-nographic", "-icount", "shift=0", "-semihosting-config",
-                 "enable=on,target=native", "-kernel", program], statuses=(0, 1))
+        flags = (*flags, *([f"-DSELF_TEST_FRAMES={frames}"] if frames else []))
+        run([*_compiler(folder, core, flags), "-c", folder / "src" / "model.c", "-o", model])
+        run([*_compiler(folder, core, flags), "-r", "-nostdlib",
+             *(folder / name for name in ("test/selftest.c", "bare-metal/main.c", *start(core))), "-o", rest])
+    program = link(folder, core, (model, rest))
+    text, data, *_ = run([f"{chosen.tools}-size", model]).splitlines()[1].split()
+    said = run([chosen.emulator, *chosen.arguments, program], statuses=(0, 1))
     try:
         wrong, count, stack, units = map(int, said.split())
     except ValueError:
@@ -109,14 +118,28 @@ def need(core: str) -> None:
                               f"{PACKAGES[command]}")
 
 
-def link(folder: Path, core: str, files: tuple[str, ...], model: Path, flags: tuple[str, ...] = ()) -> Path:
-    """A program for the machine of a `core`, of `files` of the folder and of `model`, C or object."""
+def start(core: str) -> tuple[str, str]:
+    """Files with which every program of a core begins."""
+    return "bare-metal/start.c", f"bare-metal/{CORES[core].port}.c"
+
+
+def link(folder: Path, core: str, files: tuple[str | Path, ...], flags: tuple[str, ...] = (),
+         libraries: tuple[str, ...] = ()) -> Path:
+    """A program for the machine of a `core`.
+
+    Parameters
+        files: C and objects, `start` among them; in the folder, or anywhere
+        flags: for the compiler, after the others
+        libraries: for the linker, before the compiler's own
+
+    Raises ToolFailed where it does not link or fit.
+    """
     chosen, program = CORES[core], folder / f"{core}.elf"
     places = {"FLASH": chosen.flash, "FLASH_SIZE": chosen.flash_size, "RAM": chosen.ram, "RAM_SIZE": chosen.ram_size,
               "STACK_SIZE": STACK}
-    _run([*_compiler(folder, core, flags), "-nostdlib", "-Wl,--gc-sections",
-          *(f"-Wl,--defsym={name}={value}" for name, value in places.items()), "-T", folder / "bare-metal" / "link.ld", model,
-          *(folder / file for file in (*files, "bare-metal/start.c", f"bare-metal/{chosen.port}.c")), "-lgcc", "-o", program])
+    run([*_compiler(folder, core, flags), "-nostdlib", "-Wl,--gc-sections",
+         *(f"-Wl,--defsym={name}={value}" for name, value in places.items()), "-T", folder / "bare-metal" / "link.ld",
+         *(folder / file for file in files), *libraries, "-lgcc", "-o", program])
     return program
 
 
@@ -126,10 +149,11 @@ def _compiler(folder: Path, core: str, flags: tuple[str, ...]) -> list:
             *(f"-I{folder / name}" for name in ("bare-metal", "src", "test"))]
 
 
-def _run(command: list, statuses: tuple[int, ...] = (0,)) -> str:
+def run(command: list, statuses: tuple[int, ...] = (0,)) -> str:
+    """What a program prints. Raises ToolFailed with its first fault where it ends with another status."""
     done = processes.run(command, timeout=SECONDS)
     if done.returncode not in statuses:
-        said = [line for line in done.stderr.splitlines() if "error" in line or "stack" in line] or done.stderr.splitlines() or [
-            f"it ends with status {done.returncode}"]
-        raise ToolFailed(f"{command[0]} fails: {said[0][:200]}")
+        lines = done.stderr.splitlines() or [f"it ends with status {done.returncode}"]
+        fault = next((line for line in lines if re.search("error|undefined|stack", line)), lines[0])
+        raise ToolFailed(f"{command[0]} fails: {fault[:200]}")
     return done.stdout or done.stderr  # qemu's semihosting writes to the latter
