@@ -1,6 +1,6 @@
 // A Verilated design with the serial lines `rx` and `tx`, a bit every DIVISOR cycles, as a process: bytes of standard input go to
-// `rx`, those of `tx` to standard output. It ends with its input. Where FLASH is defined, the design has the lines of a flash
-// memory, whose content is the file that is named.
+// `rx`, those of `tx` to standard output. It ends with its input. After QUIET cycles without a bit it waits for input, and the design
+// with it. Where FLASH is defined, the design has the lines of a flash memory, whose content is the file that is named.
 
 #include <cstdint>
 #include <deque>
@@ -8,11 +8,14 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <poll.h>
 #include <unistd.h>
 #include <vector>
 
 #include "ports.h"
 #include "verilated.h"
+
+static const int WAIT = 20;  // milliseconds
 
 #ifdef FLASH
 // A flash memory that knows the command 0x03: from an address on, its bytes. It takes a bit as the clock rises, and gives one as
@@ -48,13 +51,17 @@ int main(int, char** arguments) {
     std::deque<uint8_t> waiting;
     uint32_t out = 0, in = 0;
     int out_bits = 0, out_wait = 0, in_bits = 0, in_wait = 0;
+    uint64_t last = 0;  // with a bit
 #ifdef FLASH
     Flash flash(arguments[1]);
 #endif
     top->rx = 1, top->rst = 1;
     for (uint64_t cycle = 0;; ++cycle) {
         if (cycle == 4) top->rst = 0;
+        if (out_bits || in_bits) last = cycle;
         if (cycle % 64 == 63 && waiting.empty()) {
+            pollfd input{0, POLLIN, 0};
+            if (cycle - last > QUIET) poll(&input, 1, WAIT);
             uint8_t buffer[256];
             const ssize_t count = read(0, buffer, sizeof buffer);
             if (count == 0) return 0;

@@ -27,6 +27,7 @@ from sim.small import artifact_of, frames_of
 
 DIVISOR = 5
 SECONDS = 60  # for what must come
+QUIET = 1000  # cycles: a frame takes fewer
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,8 @@ def board(tmp_path_factory):
     """A driver on the line to a design with a state, the artifact's model, and frames."""
     artifact = artifact_of(features=2, d_model=2, d_state=1, norm="none", outputs=2, pool="none")
     system = System(Schedule(artifact, 6), Options(counters=False, stateful=True))
-    with line_to(SerialSystem(system, DIVISOR), DIVISOR, tmp_path_factory.mktemp("serial"), seconds=SECONDS) as transport:
+    folder = tmp_path_factory.mktemp("serial")
+    with line_to(SerialSystem(system, DIVISOR), DIVISOR, folder, seconds=SECONDS, fast=False, quiet=QUIET) as transport:
         driver = Accelerator(describe(system, frames_of(artifact, 2)), transport, timeout=SECONDS)
         yield SimpleNamespace(driver=driver, model=IntegerModel(artifact), frames=frames_of(artifact, 10))
 
