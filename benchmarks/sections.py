@@ -59,5 +59,16 @@ def figures(name: str) -> dict:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
+def replace_tables(name: str, tables: list[list[str]]) -> None:
+    """Puts tables in the place of those of docs/NAME.md with the same heads; the rest of the page is written by hand."""
+    lines = (DOCS / f"{name}.md").read_text(encoding="utf-8").splitlines()
+    for table in tables:
+        start = end = lines.index(table[0])
+        while end < len(lines) and lines[end].startswith("|"):
+            end += 1
+        lines[start:end] = table
+    write_page(name, "\n".join(lines) + "\n")
+
+
 def write_page(name: str, text: str) -> None:
     write_file(DOCS / f"{name}.md", lambda target: target.write_text(text, encoding="utf-8"))

@@ -15,7 +15,7 @@ from .source import FILES, Source, filled, word_of
 from .text import SHORT
 
 PLAIN = ("test/main.c", "examples/host.c", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig",
-         *(f"zephyr/sample/{name}" for name in ("CMakeLists.txt", "main.c", "prj.conf")),
+         *(f"zephyr/sample/{name}" for name in ("CMakeLists.txt", "main.c", "prj.conf", "sample.yaml")),
          *(f"bare-metal/{name}" for name in ("cortex-m.c", "link.ld", "main.c", "port.h", "risc-v.c", "start.c", "string.h")))
 """Files that are alike for every artifact."""
 FILLED = ("test/selftest.c", "test/selftest.h", "CMakeLists.txt", "README.md", "library.json", "library.properties",

@@ -1,0 +1,86 @@
+"""What microcontrollers take, measured in qemu: `python -m benchmarks.microcontrollers [SECTION …] [--engine OBJECT …]` writes
+docs/microcontrollers.json and the tables of docs/microcontrollers.md."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from boards.describe import golden_frames
+from emamba.artifact import SHIPPED, Artifact, load, of_length
+from emamba.base.door import guarded
+from emamba.base.errors import ToolFailed
+from emamba.micro.measure import CORES, Measured, measure
+from emamba.micro.project import Project
+
+from . import floating, sections
+
+LONG, FIRST = 100, 32
+"""Tokens from which sequences run for long, and so many of theirs."""
+TARGETS = "m4", "m0", "rv32"
+TITLES = {"m0": "Cortex-M0", "m4": "Cortex-M4", "m33": "Cortex-M33", "m55": "Cortex-M55", "rv32": "RV32IMAC"}
+
+
+def on(artifact: Artifact, cores: tuple[str, ...]) -> tuple[Project, dict[str, Measured]]:
+    """Its C, and what a golden frame takes on each core. Raises ToolFailed where a result is not the integer model's."""
+    project = Project(artifact, golden_frames(artifact)[:1])
+    with TemporaryDirectory() as folder:
+        project.write(Path(folder))
+        found = {core: measure(Path(folder), core, project.source.ram) for core in cores}
+    if wrong := [core for core, one in found.items() if one.wrong]:
+        raise ToolFailed(f"the golden frame of {artifact.name} differs from the integer model's on {', '.join(wrong)}")
+    return project, found
+
+
+def sizes() -> list[dict]:
+    """Of every artifact that ships."""
+    rows = []
+    for manifest in sorted(Path("models").glob("*/manifest.json")):
+        artifact = load(manifest.parent)
+        digest, long = artifact.digest[:16], artifact.graph.length > LONG
+        project, found = on(of_length(artifact, FIRST) if long else artifact, TARGETS)
+        rows.append({"artifact": artifact.name, "digest": digest, "tokens": project.artifact.graph.length, "first": long,
+                     "ram": project.source.ram, "stack": found["m4"].stack, "flash": found["m4"].flash,
+                     "multiplications": project.multiplications}
+                    | {core: one.instructions for core, one in found.items()})
+        print(rows[-1], file=sys.stderr, flush=True)
+    return rows
+
+
+def cores(artifact: Artifact) -> list[dict]:
+    """Of one artifact, on every core."""
+    return [one.report() for one in on(artifact, tuple(CORES))[1].values()]
+
+
+def table_sizes(rows: list[dict]) -> list[str]:
+    return ["| artifact | RAM | stack | flash | multiplications | instructions, M4 | each | M0 | RV32IMAC |",
+            "| --- " * 9 + "|",
+            *(f"| `{row['artifact']}`{f', {FIRST} tokens' if row['first'] else ''} | {row['ram']:,} | {row['stack']:,} "
+              f"| {row['flash']:,} | {row['multiplications']:,} | {row['m4']:,} | {row['m4'] / row['multiplications']:.2f} "
+              f"| {row['m0']:,} | {row['rv32']:,} |" for row in rows)]
+
+
+def table_cores(rows: list[dict]) -> list[str]:
+    return ["| `mars` on | flash | stack | instructions |", "| --- " * 4 + "|",
+            *(f"| {TITLES[row['core']]} | {row['flash']:,} | {row['stack']:,} | {row['instructions']:,} |" for row in rows)]
+
+
+SECTIONS = {"sizes": (sizes, table_sizes), "cores": (cores, table_cores), "floating": (floating.measured, floating.table)}
+
+
+def main(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.microcontrollers", description=__doc__)
+    parser.add_argument("sections", nargs="*", help=f"some of {', '.join(SECTIONS)}; without any, those that need no engine")
+    parser.add_argument("--engine", type=Path, action="append", default=[], help="an object of an engine in float32, as "
+                        "floating.c calls it")
+    options = parser.parse_args(words)
+    wanted = options.sections or ["sizes", "cores", *(["floating"] if options.engine else [])]
+    artifact = load(SHIPPED)
+    bound = {"sizes": sizes, "cores": partial(cores, artifact), "floating": partial(floating.measured, options.engine)}
+    found = sections.measure("microcontrollers", bound, wanted, artifact)
+    sections.replace_tables("microcontrollers", [table(found[name]) for name, (_, table) in SECTIONS.items() if name in found])
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("benchmarks.microcontrollers", lambda: main(sys.argv[1:])))
