@@ -247,10 +247,6 @@ class TrainConfig(Config):
     thin: float = Field(0.0, ge=0, lt=1, description="share of an image's pixels that is left out, the others moving up: for "
                         "images that are lists of points and end with zeros, such as MARS")
     scale: float = Field(0.0, ge=0, lt=1, description="each sequence is multiplied by a factor of 1 ± so much")
-    level: float = Field(0.0, ge=0, description="each sequence is lifted or lowered by up to so much, all its standardized "
-                         "features alike: loudness, where they are logarithms")
-    slide: int = Field(0, ge=0, description="the features of each sequence are moved by up to so many places among themselves: "
-                       "the pitch of another voice, where they are bands of a spectrum")
     mask: float = Field(0.0, ge=0, lt=1, description="share of the features that are left out of each sequence")
     mix: float = Field(0.0, ge=0, le=0.5, description="each input is mixed with up to this share of another one, and so is "
                        "the loss")
@@ -267,8 +263,7 @@ class TrainConfig(Config):
     @property
     def varies(self) -> bool:
         """Whether inputs differ from epoch to epoch before they are cut into tokens."""
-        return bool(self.shift or self.flip or self.cutout or self.thin or self.scale or self.mask or self.level or
-                    self.slide)
+        return bool(self.shift or self.flip or self.cutout or self.thin or self.scale or self.mask)
 
 
 class DataConfig(Config):
@@ -290,9 +285,8 @@ class Recipe(Config):
         model, train = self.model, self.train
         if (train.flip or train.thin) and model.input != "image":
             raise ValueError(f"train.flip and thin are for images, not for input = '{model.input}'")
-        if (train.scale or train.mask or train.level or train.slide) and model.input != "sequence":
-            raise ValueError("train.scale, mask, level and slide are for sequences of numbers, not for input = "
-                             f"'{model.input}'")
+        if (train.scale or train.mask) and model.input != "sequence":
+            raise ValueError(f"train.scale and mask are for sequences of numbers, not for input = '{model.input}'")
         if (train.shift or train.cutout or train.jitter or train.mix) and model.input == "tokens":
             raise ValueError("train.shift, cutout, jitter and mix are for images and sequences of numbers, not for "
                              "input = 'tokens'")

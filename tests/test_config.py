@@ -158,7 +158,7 @@ def test_noise_of_tokens(tmp_path, train):
 @pytest.mark.parametrize("train", ["scale = 0.1", "mask = 0.1"])
 def test_what_only_sequences_have(tmp_path, train):
     path = recipe(tmp_path / "r.toml", IMAGE | REST, train=train)
-    with refuses(f"{path}: the whole: train.scale, mask, level and slide are for sequences of numbers, not for input = 'image'"):
+    with refuses(f"{path}: the whole: train.scale and mask are for sequences of numbers, not for input = 'image'"):
         load_toml(Recipe, path)
 
 

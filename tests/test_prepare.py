@@ -100,6 +100,19 @@ def test_times_and_rates(tmp_path):
     assert refusal(Windows, length=4, rate=2) == "--rate needs --time, the column that says when each row was measured"
 
 
+def test_changes_of_a_value_that_hardly_moves(tmp_path, capsys):
+    """`prepare` says where the last value is hard to beat."""
+    walk = np.random.default_rng(0).normal(size=300).cumsum()
+    file = write_csv(tmp_path / "s.csv", [(k, value, 0) for k, value in enumerate(walk)])
+    plain, change = (series(file, ["a"], "a", Windows(length=4, ahead=3, change=change)) for change in (False, True))
+    assert np.allclose(change.y["test"], plain.y["test"] - plain.last["test"], atol=1e-6) and change.source["change"]
+    words = ["prepare", str(file), "--inputs", "a", "--target", "a", "--length", "4"]
+    assert cli.main([*words, "--out", str(tmp_path / "x")]) == 0 and prepare.STILL in capsys.readouterr().out
+    assert cli.main([*words, "--change", "--out", str(tmp_path / "y")]) == 0 and prepare.STILL not in capsys.readouterr().out
+    assert "name it in --inputs too" in refusal(series, file, ["t"], "a", Windows(length=4, change=True))
+    assert refusal(Windows, length=4, change=True, classes=True) == "--change is for values: leave it out, or --classes"
+
+
 @pytest.mark.parametrize("missing, third", [("previous", 10), ("linear", 20)])
 def test_missing_values(tmp_path, missing, third):
     file = write_csv(tmp_path / "s.csv", [(k, "" if k == 2 else 10 * k, 0) for k in range(40)])

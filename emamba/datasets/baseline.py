@@ -18,6 +18,8 @@ WIDEST = 1024
 """Values of a sequence that the fit reads one by one; bounds time and memory."""
 MOST = 20_000
 """Sequences that are fitted, evenly spaced."""
+NEAR = 1.1
+"""Of the best trivial model's error, up to which that of the last value is hard to beat."""
 RIDGE = 1e-3
 """Share of the mean square of a standardized value."""
 
@@ -32,6 +34,12 @@ class Baseline:
 
     def value(self, part: str = "test") -> float:
         return self.figures[self.best][part]
+
+    @property
+    def still(self) -> bool:
+        """Whether to copy the last value is nearly the best that trivial models can do."""
+        found = self.figures.get("last value", {})
+        return "validate" in found and found["validate"] <= NEAR * self.value("validate")
 
     @property
     def parts(self) -> set[str]:

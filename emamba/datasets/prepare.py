@@ -82,7 +82,11 @@ def write(found: Prepared, folder: Path) -> list[str]:
     length, features = found.x["train"].shape[1:]
     lines = [f"{counts} sequences of {length} tokens of {features} features to train / validate / test on, "
              + (f"{found.classes} classes: {', '.join(source['classes'])}" if found.classes else "1 value each")]
-    return [*lines, *found.remarks, *balance(found), *([told(baseline)] if baseline else [])]
+    advice = [STILL] if baseline and baseline.still else []
+    return [*lines, *found.remarks, *balance(found), *([told(baseline)] if baseline else []), *advice]
+
+
+STILL = "the last value is hard to beat: with --change the model predicts the difference from it"
 
 
 def told(baseline: Baseline) -> str:

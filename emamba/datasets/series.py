@@ -36,6 +36,7 @@ class Windows:
     time: str | None = None
     rate: float | None = None
     missing: str = "refuse"
+    change: bool = False
 
     def __post_init__(self):
         for name, value, least in (("--length", self.length, 1), ("--step", self.step, 1), ("--ahead", self.distance, 0)):
@@ -43,6 +44,8 @@ class Windows:
                 raise SettingError(f"{name} must be at least {least}, not {value}")
         if self.label != "last" and not self.classes:
             raise SettingError(f"--label {self.label} is for classes: add --classes, or leave it out")
+        if self.change and self.classes:
+            raise SettingError("--change is for values: leave it out, or --classes")
         if self.rate is not None and self.time is None:
             raise SettingError("--rate needs --time, the column that says when each row was measured")
 
@@ -69,6 +72,9 @@ def series(files: Path | list[Path], inputs: list[str], target: str, options: Wi
     """Windows of the columns `inputs` of one or more tables, and what the column `target` holds for each."""
     files = [files] if isinstance(files, Path) else files
     inputs, target = [name.strip() for name in inputs], target.strip()
+    if options.change and target not in inputs:
+        raise SettingError(f"--change is added to the last value of '{target}', which the model must read: name it in --inputs "
+                           "too")
     whole = options.group or ("file" if len(files) >= MANY else "none")
     tables = [_read(file, inputs, target, options, whole) for file in files]
     names = sorted({word for _, _, y, _, _ in tables for word in y if word}) if options.classes else []
@@ -91,6 +97,7 @@ def series(files: Path | list[Path], inputs: list[str], target: str, options: Wi
               "target": target, "length": options.length, "ahead": options.distance, "step": options.step}
     source |= {key: value for key in ("label", "time", "rate", "missing") if (value := getattr(options, key)) not in
                (None, "last", "refuse")}
+    source |= {"change": True} if options.change else {}
     where = f"{files[0]}" if len(files) == 1 else f"{len(files)} files"
     starts = _starts(runs, options, whole, where, len(names), rarest, source)
     x, y, last = {}, {}, {}
@@ -101,9 +108,11 @@ def series(files: Path | list[Path], inputs: list[str], target: str, options: Wi
         rows = np.arange(options.length)
         x[part] = np.concatenate([run.x[begin[:, None] + rows] for run, begin in places]).astype(np.float32)
         found = np.concatenate([_labels(run, begin, options, rarest) for run, begin in places])
-        y[part] = found.astype(np.int64) if options.classes else found[:, None].astype(np.float32)
         if not options.classes and target in inputs:
             last[part] = np.concatenate([run.y[begin + options.length - 1] for run, begin in places])[:, None]
+        if options.change:
+            found = found - last.pop(part)[:, 0]
+        y[part] = found.astype(np.int64) if options.classes else found[:, None].astype(np.float32)
     made = Prepared(x, y, source | {"remarks": notes + [f"recordings: {len(runs)}, and no window is in two"] * (len(runs) > 1)},
                     last)
     return named(made, names, lambda k: _why_absent(runs, k, names[k], options))

@@ -33,6 +33,7 @@ def advice(recipe: Recipe, record: dict) -> list[str]:
                      "give more data")
     elif not beaten or record["epoch"] >= LATE * len(record["history"]):
         pool = "; model.pool = 'last' suits forecasts" if recipe.model.pool == "mean" and task == "regression" else ""
+        change = "; prepare --change suits values that hardly move" if not beaten and baseline.still else ""
         found.append(f"it was still learning, or is too small: raise train.epochs ({train.epochs}) or model.d_model "
-                     f"({recipe.model.d_model}){pool}")
+                     f"({recipe.model.d_model}){pool}{change}")
     return found

@@ -43,20 +43,14 @@ def vary_images(images: Tensor, settings: TrainConfig, empty: Tensor, generator:
 
 
 def vary_sequences(sequences: Tensor, settings: TrainConfig, generator: torch.Generator) -> Tensor:
-    """Sequences [b, L, c] as `settings` says: shifted in time with reflection at the ends, slid along the features with the
-    last ones repeated, multiplied, lifted, tokens and features cut out, which leaves 0, their mean."""
+    """Sequences [b, L, c] as `settings` says: shifted in time with reflection at the ends, multiplied, tokens and features cut
+    out, which leaves 0, their mean."""
     b, length, width = sequences.shape
     if settings.shift:
         steps = torch.randint(-settings.shift, settings.shift + 1, (b, 1), generator=generator)
         sequences = sequences[torch.arange(b)[:, None], _reflected(torch.arange(length) + steps, length)]
-    if settings.slide:
-        steps = torch.randint(-settings.slide, settings.slide + 1, (b, 1, 1), generator=generator)
-        features = (torch.arange(width) + steps).clamp(0, width - 1).expand(-1, length, -1)
-        sequences = sequences.gather(2, features)
     if settings.scale:
         sequences = sequences * (1 + settings.scale * (2 * torch.rand((b, 1, 1), generator=generator) - 1))
-    if settings.level:
-        sequences = sequences + settings.level * (2 * torch.rand((b, 1, 1), generator=generator) - 1)
     if settings.cutout:
         start = torch.randint(1 - settings.cutout, length, (b, 1), generator=generator)
         inside = (start <= torch.arange(length)) & (torch.arange(length) < start + settings.cutout)

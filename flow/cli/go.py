@@ -81,8 +81,8 @@ def _go(options: argparse.Namespace) -> int:
     return 0
 
 
-PREPARED = ("inputs", "target", "classes", "label", "group", "length", "ahead", "step", "time", "rate", "missing", "seconds",
-            "bands", "recipe")
+PREPARED = ("inputs", "target", "classes", "change", "label", "group", "length", "ahead", "step", "time", "rate", "missing",
+            "seconds", "bands", "recipe")
 """Options that decide what the data set is."""
 
 

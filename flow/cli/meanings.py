@@ -39,8 +39,6 @@ MEANINGS = {
         "label_smoothing": "0.05: small logits need few bits",
         "shift": "a sixteenth of the sequence, where the moment does not decide",
         "cutout": "an eighth of the sequence", "scale": "0.1 where loudness or gain does not decide",
-        "level": "0.5 for sounds: nobody speaks as loud as those who were recorded",
-        "slide": "1 of 16 bands for voices",
         "mask": "0.1 for bands of a spectrum", "mix": "0.2 for classes of pictures and sounds",
     },
     "QuantizeConfig": {

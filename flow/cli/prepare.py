@@ -30,6 +30,8 @@ def add_source(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--inputs", metavar="COLUMNS", help="tables: columns that the model reads, separated by commas")
     sub.add_argument("--target", metavar="COLUMN", help="tables: column that it predicts")
     sub.add_argument("--classes", action="store_true", help="tables: --target names classes")
+    sub.add_argument("--change", action="store_true", help="tables: predict by how much --target changes from the window's last "
+                     "row, for values that hardly move; the answer is added to that row's value")
     sub.add_argument("--label", default=None, metavar="RULE", help="class of a window: last (the default; the row --ahead after "
                      "its last one), majority, or any (the rarest class in it); of sounds, name=PATTERN finds it in the name")
     sub.add_argument("--group", metavar="BY", help="what stays in one part: file, a column such as subject, or name=PATTERN, a "
@@ -79,6 +81,7 @@ def prepared(options: argparse.Namespace, out: Path) -> list[str]:
             raise SettingError(f"--label {options.label}: of tables it is one of {', '.join(LABELS)}")
         chosen = Windows(length=options.length, ahead=options.ahead, step=options.step, classes=options.classes,
                          label=options.label or "last", group=options.group and one_name(options.group),
-                         time=options.time and one_name(options.time), rate=options.rate, missing=options.missing)
+                         time=options.time and one_name(options.time), rate=options.rate, missing=options.missing,
+                         change=options.change)
         found = series(files, split_names(options.inputs), one_name(options.target), chosen)
     return prepare.write(found, out)
