@@ -11,7 +11,7 @@ from test_asic import SMALL, TINY
 
 from asic.check.gates import STREAMS, Run, sinks
 from asic.layout import block as blocks
-from asic.layout import check, decks, draw, flow, power, wires
+from asic.layout import check, decks, draw, flow, hold, power, wires
 from asic.layout.lef import read_layers, read_macros
 from asic.layout.rules import Rules
 from asic.netlist import mapping, pdk
@@ -166,6 +166,26 @@ def test_power(laid, rules, netlist):
     buffers = len(laid.block.cells) - len(flat.cells)
     buffer = library.cells[rules.pdk.clock_buffer]
     assert used(clk)["routed_j"] > buffers / 2 * buffer.output_energy(buffer.outputs[0])[1][0]
+
+
+def test_hold(laid, netlist, rules, tmp_path):
+    """With buffers before the inputs that data reach first, all are as late as is asked; the layout is that of the netlist."""
+    need("sta")
+    wired = wires.extract(laid.block, laid.routes, rules)
+    before = wires.measure(wires.netlist_of(laid.block, netlist), wired.spef, rules.pdk, 200)
+    least_ns = sorted(before["typical"]["early"].values())[3] + 0.001
+    found = hold.repair(laid, netlist, rules, 200, least_ns)
+    added = range(len(laid.block.cells), len(found.block.cells))
+    assert len(added) >= 4 and {found.block.cells[k].name for k in added} == {"BUF"}
+    wired = wires.extract(found.block, found.routes, rules)
+    after = wires.measure(wires.netlist_of(found.block, netlist), wired.spef, rules.pdk, 200)
+    assert after["typical"]["hold_ns"] >= least_ns > before["typical"]["hold_ns"]
+    path = tmp_path / "block.gds"
+    draw.write_gds(path, found.block, found.placement, draw.draw(found.block, found.placement, found.routes, rules), rules)
+    checked = check.check(path, found.block, rules)
+    assert checked.connections == checked.geometry == []
+    moved = np.abs(found.placement.corners[:added.start] - laid.placement.corners).sum(axis=1)
+    assert np.median(moved) <= rules.row
 
 
 def test_lay_out(laid, netlist, rules, tmp_path, monkeypatch):

@@ -39,6 +39,15 @@ class Block:
             found[net].append((-1, port))
         return found
 
+    def add(self, cell: Cell, net: int, sinks: list[tuple[int, str]]) -> int:
+        """Puts a buffer between a net and inputs of cells; returns its number, its output is on the last net."""
+        self.cells.append(cell)
+        self.pins.append({cell.inputs[0]: net, cell.outputs[0]: self.nets})
+        for k, pin in sinks:
+            self.pins[k][pin] = self.nets
+        self.nets += 1
+        return len(self.cells) - 1
+
     @property
     def net_names(self) -> list[str]:
         names = [f"n{net}" for net in range(self.nets)]
@@ -108,14 +117,9 @@ def grow_trees(block: Block, library: Library, buffer: Cell, at: Callable[[int],
                 return level
             above = []
             for group in _clusters(items, place):
-                k = len(block.cells)
-                block.cells.append(buffer)
-                block.pins.append({buffer.inputs[0]: net, buffer.outputs[0]: block.nets})
-                for sink, pin in group:
-                    block.pins[sink][pin] = block.nets
                 if clock:
                     clocks.add(block.nets)
-                block.nets += 1
+                k = block.add(buffer, net, group)
                 places[k] = np.mean([place(sink) for sink, _ in group], axis=0)
                 above.append((k, buffer.inputs[0]))
             items, level = above, level + 1

@@ -1,7 +1,6 @@
 """Lays out one block of a mapped chip: placed, with trees and supplies, routed, drawn, checked, and timed through its wires."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from emamba.base.errors import Mismatch
@@ -11,30 +10,19 @@ from ..check.gates import Flat, Run
 from ..netlist.mapping import Netlist
 from ..netlist.pdk import Pdk
 from . import block as blocks
-from . import check, decks, draw, picture, place, power, route, wires
+from . import check, decks, draw, hold, picture, place, power, wires
+from .laid import Laid, routed
 from .rules import Rules
 
 WORDS = "block level, no pads, no seal ring"
 
 
-@dataclass
-class Laid:
-    """A block that is placed and routed."""
-
-    block: blocks.Block
-    placement: place.Placement
-    routes: route.Routes
-    flat: Flat
-
-
 def compose(netlist: Netlist, rules: Rules, name: str) -> Laid:
-    """Places and routes a block; `flat`: its cells without the buffers of its trees."""
+    """Places and routes a block."""
     block, flat = blocks.extract(netlist, name)
     say(f"{name}: places {len(block.cells):,} cells")
     placement = place.arrange(block, rules, netlist.library, netlist.library.cells[rules.pdk.clock_buffer])
-    say(f"{name}: routes {block.nets:,} nets")
-    offers = {kind: route.accesses(kind, shapes, rules) for kind, shapes in draw.pin_metal(block, rules).items()}
-    return Laid(block, placement, route.route(block, placement, offers, rules), flat)
+    return routed(block, placement, flat, rules)
 
 
 def lay_out(netlist: Netlist, pdk: Pdk, clock_mhz: float, folder: Path, name: str | None = None,
@@ -55,6 +43,8 @@ def lay_out(netlist: Netlist, pdk: Pdk, clock_mhz: float, folder: Path, name: st
     rules = Rules.of(pdk)
     name = blocks.choose(netlist, name)
     laid = compose(netlist, rules, name)
+    grown = len(laid.block.cells)
+    laid = hold.repair(laid, netlist, rules, clock_mhz)
     block, placement, routes = laid.block, laid.placement, laid.routes
     folder.mkdir()
     gds = folder / f"{name}.gds"
@@ -63,23 +53,25 @@ def lay_out(netlist: Netlist, pdk: Pdk, clock_mhz: float, folder: Path, name: st
     checked = check.check(gds, block, rules)
     if faults := [*checked.connections, *checked.geometry]:
         raise Mismatch(f"the layout of {name} is not what the netlist and the process ask for: {'; '.join(faults)}")
-    routed = wires.extract(block, routes, rules)
+    wired = wires.extract(block, routes, rules)
     flat = wires.netlist_of(block, netlist)
     (folder / f"{name}.v").write_text(flat.verilog, encoding="utf-8")
-    (folder / f"{name}.spef").write_text(routed.spef, encoding="utf-8")
+    (folder / f"{name}.spef").write_text(wired.spef, encoding="utf-8")
     picture.write(folder / f"{name}.png", gds, rules)
-    length, own = sum(routed.length.values()), len(laid.flat.cells)
+    length, own = sum(wired.length.values()), len(laid.flat.cells)
     facts = {
-        "block": name, "words": WORDS, "cells": own, "tree_buffers": len(block.cells) - own,
+        "block": name, "words": WORDS, "cells": own, "tree_buffers": grown - own, "hold_buffers": len(block.cells) - grown,
         "fillers": len(placement.fillers), "nets": len(routes.edges), "sweeps": routes.sweeps,
         "width_um": placement.width / 1000, "height_um": placement.height / 1000,
-        "wire_um": round(length, 1), "vias": routed.vias,
+        "wire_um": round(length, 1), "vias": wired.vias,
         "um_per_sink": round(length / sum(len(ends) - 1 for ends in routes.ends.values()), 2),
         "assumed_um_per_sink": round(pdk.wire_length(pdk.typical), 2), "half_perimeter_um": placement.length,
-        "pins": checked.pins, "shapes": checked.shapes, "timing": wires.measure(flat, routed.spef, pdk, clock_mhz),
+        "pins": checked.pins, "shapes": checked.shapes, "timing": wires.measure(flat, wired.spef, pdk, clock_mhz),
         "timing_before": wires.measure(wires.netlist_of(blocks.extract(netlist, name)[0], netlist), "", pdk, clock_mhz)}
     if chip:
-        facts["energy"] = power.compare(block, routed, laid.flat, chip, netlist.library, pdk, clock_mhz)
+        facts["energy"] = power.compare(block, wired, laid.flat, chip, netlist.library, pdk, clock_mhz)
+    for corner in (*facts["timing"].values(), *facts["timing_before"].values()):
+        corner.pop("early", None)
     why = decks.missing(rules)
     if not why:
         say(f"{name}: runs the foundry's decks")
@@ -91,9 +83,10 @@ def lay_out(netlist: Netlist, pdk: Pdk, clock_mhz: float, folder: Path, name: st
 
 def report(facts: dict, why: str) -> list[str]:
     """The report's lines; `why` the decks were not run."""
-    lines = [f"layout of {facts['block']} ({WORDS}): {facts['cells']:,} cells and {facts['tree_buffers']:,} buffers of clock and "
-             f"reset on {facts['width_um']:.1f} × {facts['height_um']:.1f} µm, {facts['nets']:,} nets routed in "
-             f"{facts['sweeps']} sweeps, {facts['wire_um'] / 1000:.1f} mm of wire, {facts['vias']:,} vias",
+    lines = [f"layout of {facts['block']} ({WORDS}): {facts['cells']:,} cells, {facts['tree_buffers']:,} buffers of clock and "
+             f"reset and {facts['hold_buffers']:,} for hold on {facts['width_um']:.1f} × {facts['height_um']:.1f} µm, "
+             f"{facts['nets']:,} nets routed in {facts['sweeps']} sweeps, {facts['wire_um'] / 1000:.1f} mm of wire, "
+             f"{facts['vias']:,} vias",
              f"the shapes connect {facts['pins']:,} pins as the netlist does; widths, spacings, areas and enclosures of the "
              "metals keep the process' LEF",
              f"a sink has {facts['um_per_sink']:.1f} µm of wire, where {facts['assumed_um_per_sink']:.1f} are assumed before "

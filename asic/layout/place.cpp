@@ -1,6 +1,6 @@
 // Places cells in rows near where they would like to be, then swaps and moves them for shorter wires, colder and colder.
 //
-// In: columns, rows, site, row height, moves of each cell; widths in sites; x and y of the wishes; where each net's pins begin; of
+// In: columns, rows, site, row height, moves of each cell, 0 if only those that make wires shorter; widths in sites; x and y of the wishes; where each net's pins begin; of
 // each pin its cell or -1, and its x and y from the cell's corner, or from the core's. Out: column and row of each cell; the wire
 // length in um before and after.
 
@@ -189,6 +189,7 @@ int main(int, char** argv) {
     auto in = read_arrays(argv[1]);
     columns = in[0][0]; rows = in[0][1]; site = in[0][2]; height = in[0][3];
     const long long moves = in[0][4];
+    const double hot = 4.0 * height * in[0][5];
     width = in[1]; starts = in[4]; pin_cell = in[5]; pin_x = in[6]; pin_y = in[7];
     const int cells = int(width.size());
     column.assign(cells, 0); row.assign(cells, 0); nets_of.resize(cells);
@@ -201,7 +202,7 @@ int main(int, char** argv) {
     const long long total = moves * cells;
     for (long long k = 0; k < total; k++) {
         const double left = 1 - double(k) / double(total);
-        refinement.move(refinement.random.below(cells), 1 + int(6 * left * left), std::max(0.0, 4.0 * height * (left - 0.15) * left));
+        refinement.move(refinement.random.below(cells), 1 + int(6 * left * left), std::max(0.0, hot * (left - 0.15) * left));
     }
     write_arrays(argv[2], {column, row, {int(before / 1000), int(refinement.total() / 1000)}});
 }

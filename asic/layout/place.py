@@ -18,8 +18,8 @@ ROUNDS, STEPS = 24, 40
 """Times that cells are pulled together and spread, and steps of a solution."""
 BROAD = 48
 """Pins from which a net pulls at nothing."""
-MOVES = 300
-"""Swaps and moves that are tried, of each cell."""
+MOVES, FEW = 300, 20
+"""Swaps and moves that are tried of each cell: hot ones, then colder; and only those that make wires shorter."""
 
 
 @dataclass
@@ -156,7 +156,16 @@ def arrange(block: Block, rules: Rules, library: Library, buffer: Cell) -> Place
     wishes = np.vstack([anchors, *[place[None] for _, place in sorted(above.items())]])
     ports = {port: (-1 if direction == "input" else 1, int(places[pull.ports[port], 1])) for port, (direction, _) in
              block.ports.items()}
-    return _in_rows(block, macros, rules, columns, rows, wishes, ports)
+    return _in_rows(block, rules, columns, rows, wishes, ports)
+
+
+def again(block: Block, rules: Rules, before: Placement, corners: np.ndarray, seed: int = 0) -> Placement:
+    """The block, which has more cells than in a placement before, in the same core, its cells near to `corners`; a little
+    elsewhere for another `seed`."""
+    middles = np.array([[rules.macros[cell.name].width, rules.row] for cell in block.cells]) / 2
+    shifts = np.random.default_rng(seed).normal(0, rules.site, middles.shape) * (seed > 0)
+    wishes = corners + middles + shifts
+    return _in_rows(block, rules, before.width // rules.site, before.rows, wishes, before.ports, hot=False)
 
 
 def _offsets(block: Block, macros: dict[str, Macro]) -> list[dict[str, np.ndarray]]:
@@ -173,9 +182,9 @@ def _middles(macro: Macro) -> dict[str, np.ndarray]:
     return found
 
 
-def _in_rows(block: Block, macros: dict[str, Macro], rules: Rules, columns: int, rows: int, wishes: np.ndarray,
-             ports: dict[str, tuple[int, int]]) -> Placement:
-    width = columns * rules.site
+def _in_rows(block: Block, rules: Rules, columns: int, rows: int, wishes: np.ndarray, ports: dict[str, tuple[int, int]],
+             hot: bool = True) -> Placement:
+    macros, width = rules.macros, columns * rules.site
     sites = np.array([macros[cell.name].width // rules.site for cell in block.cells])
     offsets = _offsets(block, macros)
     starts, cells, dx, dy = [0], [], [], []
@@ -188,7 +197,7 @@ def _in_rows(block: Block, macros: dict[str, Macro], rules: Rules, columns: int,
             starts.append(len(cells))
     corners = wishes - np.stack([sites * rules.site / 2, np.full(len(sites), rules.row / 2)], 1)
     columns_of, rows_of, lengths = native.run(
-        "place", [columns, rows, rules.site, rules.row, MOVES], sites, *corners.T, starts, cells, dx, dy)
+        "place", [columns, rows, rules.site, rules.row, MOVES if hot else FEW, hot], sites, *corners.T, starts, cells, dx, dy)
     x, y = columns_of * rules.site, rows_of * rules.row
     fillers = []
     for number in range(rows):

@@ -34,9 +34,13 @@ def compare(block: Block, wires: Wires, flat: Flat, chip: tuple[Flat, Run], libr
             if net >= 0:
                 toggles[net] = run.toggles[outer]
     before = energy.analyze(flat, _of(run, toggles[:flat.nets]), library, pdk, clock_mhz, 1, load=sinks(flat))
-    for k in reversed(range(len(flat.cells), len(block.cells))):  # a tree's root was added last
-        cell, pins = block.cells[k], block.pins[k]
-        toggles[pins[cell.outputs[0]]] = toggles[pins[cell.inputs[0]]]
+    added = range(len(flat.cells), len(block.cells))
+    before_it = {block.pins[k][block.cells[k].outputs[0]]: block.pins[k][block.cells[k].inputs[0]] for k in added}
+    for net in before_it:
+        source = net
+        while source in before_it:
+            source = before_it[source]
+        toggles[net] = toggles[source]
     laid = Flat(block.cells, [block.name] * len(block.cells), [], [[pins[pin] for pin in cell.inputs] for cell, pins in
                 zip(block.cells, block.pins, strict=True)], [[pins.get(pin, -1) for pin in cell.outputs] for cell, pins in
                 zip(block.cells, block.pins, strict=True)], block.nets, flat.ports)

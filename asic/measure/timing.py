@@ -35,6 +35,7 @@ puts "== setup"
 report_checks -path_delay max -format full -group_count {longest} -to [all_registers -edge_triggered -data_pins]
 puts "== hold"
 report_checks -path_delay min -format full
+{early}
 puts "== ends"
 report_checks -path_delay max -group_count {endpoints} -format end
 {halves}
@@ -56,6 +57,10 @@ def available() -> bool:
     return shutil.which("sta") is not None
 
 
+EARLY = """\
+puts "== early"
+report_checks -path_delay min -group_count {endpoints} -format end
+"""
 ROUTED = """\
 read_spef -quiet wires.spef
 set_propagated_clock [get_clocks clk]
@@ -67,7 +72,8 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float, spef: str
     flip-flops, the longest such paths by their registers, and the worst slack by block.
 
     Clock and reset arrive everywhere at once, as through trees that placement adds; wires are capacitance at the inputs. With
-    `spef`, wires are what it says, and clock and reset take their way through what the netlist has.
+    `spef`, wires are what it says, clock and reset take their way through what the netlist has, and `early` is the hold slack by
+    input.
     A latch that opens before its data arrive has no slack of its own: what it borrows is taken from the paths after it.
     Clock pessimism is not removed: an ideal clock has none, yet OpenSTA of 2019 removes some.
     """
@@ -93,7 +99,7 @@ def analyze(netlist: Netlist, pdk: Pdk, corner: str, clock_mhz: float, spef: str
         inputs, outputs = ([name + "*" * (len(row["bits"]) > 1) for name, row in ports.items() if row["direction"] == way
                             and name not in ("clk", "rst")] for way in ("input", "output"))
         parts |= {"top": netlist.top.name, "inputs": " ".join(inputs), "outputs": " ".join(outputs),
-                  "routed": ROUTED if spef else ""}
+                  "routed": ROUTED if spef else "", "early": EARLY.format(endpoints=ENDPOINTS) if spef else ""}
         parts |= {"longest": str(LONGEST), "endpoints": str(ENDPOINTS), "period": f"{period:.6g}",
                   "delay": f"{IO_SHARE * period:.6g}", "driver": pdk.drivers.input,
                   "load": f"{pdk.load_ff * 1e-15 / library.farads:.6g}"}
@@ -144,6 +150,10 @@ def read(text: str, library: Library, clock_mhz: float) -> dict:
             if left < 0 or cell not in library.cells or library.cells[cell].kind != "latch":
                 yield end, left
 
+    early: dict[str, float] = {}
+    if found := re.search(r"== early\n(.*?)(?=\n== )", text, re.S):
+        for end, left in slacks(found[1]):
+            early[end] = min(left, early.get(end, left))
     worst, ends_at, setup_ns = {}, "a register", slack(setup)
     for end, left in slacks(ends):
         block = end.split("/")[0] if "/" in end else "ports"
@@ -163,4 +173,5 @@ def read(text: str, library: Library, clock_mhz: float) -> dict:
     return {"setup_ns": round(setup_ns, 4), "hold_ns": round(slack(hold), 4), "mhz": round(1000 / shortest, 1),
             "end": ends_at, "hold_end": pins[-1] if pins else "a register",
             "path": [{"ns": round(float(delay) * nanoseconds, 4), "pin": pin, "cell": cell} for delay, _, pin, cell in path],
-            "paths": paths, "blocks": {name: round(value, 4) for name, value in sorted(worst.items(), key=lambda item: item[1])}}
+            "paths": paths, "blocks": {name: round(value, 4) for name, value in sorted(worst.items(), key=lambda item: item[1])}
+            } | ({"early": early} if early else {})

@@ -86,8 +86,17 @@ class Cell:
     @property
     def inverts(self) -> bool:
         """Whether it is an inverter."""
+        return self._gives(1, 0)
+
+    @property
+    def buffers(self) -> bool:
+        """Whether it is a buffer."""
+        return self._gives(0, 1)
+
+    def _gives(self, *values: int) -> bool:
+        """Whether it is a gate of one input, which gives these for 0 and 1."""
         return (self.kind == "gate" and len(self.inputs) == len(self.outputs) == 1
-                and all(evaluate(self.function(self.outputs[0]), {self.inputs[0]: x}) == 1 - x for x in (0, 1)))
+                and all(evaluate(self.function(self.outputs[0]), {self.inputs[0]: x}) == value for x, value in enumerate(values)))
 
     @property
     def clock_pins(self) -> list[str]:

@@ -104,9 +104,15 @@ class Library:
 
     @property
     def smallest_inverter(self) -> Cell:
-        found = [cell for cell in self.cells.values() if cell.inverts]
+        return self._smallest("inverter", [cell for cell in self.cells.values() if cell.inverts])
+
+    @property
+    def smallest_buffer(self) -> Cell:
+        return self._smallest("buffer", [cell for cell in self.cells.values() if cell.buffers])
+
+    def _smallest(self, what: str, found: list[Cell]) -> Cell:
         if not found:
-            raise InputError(f"the library {self.name} has no inverter; keep one in the PDK's description")
+            raise InputError(f"the library {self.name} has no {what}; keep one in the PDK's description")
         return min(found, key=lambda cell: cell.area)
 
     def write(self, path: Path, name: str = "emamba", wired: bool = True) -> None:
