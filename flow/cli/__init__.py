@@ -24,9 +24,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from emamba.graph import import_models
+    if options.own:
+        from emamba.graph import import_models
 
-    import_models(*options.own)
+        import_models(*options.own)
     check_outputs(check(options))
     with shown(f"emamba {options.command}", options.quiet, options.log):
         return options.run(options)

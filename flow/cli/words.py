@@ -4,6 +4,8 @@ import argparse
 import json
 import sys
 
+from pydantic import BaseModel
+
 from emamba.config import QuantizeConfig, Recipe
 from emamba.training.settings import FinetuneConfig
 
@@ -21,9 +23,11 @@ def add(commands: Commands) -> None:
 
 
 def _schema(options: argparse.Namespace) -> int:
-    from ..search.space import Space
+    kinds: dict[str, type[BaseModel]] = {"recipe": Recipe, "quantize": QuantizeConfig, "finetune": FinetuneConfig}
+    if options.kind == "search":
+        from ..search.space import Space
 
-    kinds = {"recipe": Recipe, "quantize": QuantizeConfig, "finetune": FinetuneConfig, "search": Space}
+        kinds["search"] = Space
     encoding = (getattr(sys.stdout, "encoding", None) or "").lower()
     print(json.dumps(explained(kinds[options.kind].model_json_schema()), indent=1, ensure_ascii=not encoding.startswith("utf")))
     return 0
