@@ -105,8 +105,9 @@ def sinks(flat: Flat) -> np.ndarray:
 def loads(flat: Flat, pdk: Pdk) -> np.ndarray:
     """The load in F of every net of a chip."""
     load = sinks(flat)
-    for name in ("o__payload", "o__valid", "i__ready"):
-        load[flat.ports[name]] += pdk.load_ff * 1e-15
+    for name in flat.ports:
+        if name in ("o__payload", "o__valid") or (name.endswith("__ready") and name != "o__ready"):
+            load[flat.ports[name]] += pdk.load_ff * 1e-15
     return load
 
 
