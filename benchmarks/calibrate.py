@@ -35,9 +35,11 @@ SMALL = ("constants|dyadic|delta_b|logic|range_norm-(20-1-|5-2)|activation-silu$
          "|add-|multiply-5|linear-(65|5-7|9-3|17-5-4-2$)|conv1d-(8-4-2-2|4-2)|lookup-11")
 """Of the blocks of the benches those that are fitted: kinds and shapes that the accelerators lack."""
 LIMITS = {"lut": 0.10, "nand2": 0.25, "ff": 0.05, "dsp": 0.0, "bram36": 0.0, "ebr": 0.0, "memory_bits": 0.0}
-MOST = 1000
-"""Lookup tables of a component that is synthesized, by estimate: larger ones are the same circuits with more lanes, and take most
-of the time."""
+MOST = {"xcup": 1000, "ecp5": 1000, "ice40": 1000, "gates": 7000}
+"""Lookup tables, or NAND2, of a component that is synthesized, by estimate: larger ones are the same circuits with more lanes,
+and take most of the time."""
+ROUNDS, FLOOR = 8, 0.03
+"""Rounds of least squares, each weighted by the errors of the one before, and the error from which they weigh less."""
 LARGE, SMALL_SIZE = 100, 30
 """Lookup tables or flip-flops from which a component's relative error counts; the fit takes smaller ones for the second."""
 
@@ -73,7 +75,7 @@ def small(family: str) -> list[Sample]:
 
 
 def fits(inventory: Inventory, family: str) -> bool:
-    return cost.resources(inventory, family)[cost.RESOURCES[family][0]] <= MOST
+    return cost.resources(inventory, family)[cost.RESOURCES[family][0]] <= MOST[family]
 
 
 def nonnegative(A: np.ndarray, b: np.ndarray, steps: int = 40000) -> np.ndarray:
@@ -87,15 +89,18 @@ def nonnegative(A: np.ndarray, b: np.ndarray, steps: int = 40000) -> np.ndarray:
 
 
 def fit(found: list[Sample], family: str) -> dict[str, float]:
-    """Coefficients of the logic, of the least squares of relative errors: small components count as much as large ones."""
+    """Coefficients of the logic, of the least sum of relative errors: small components count as much as large ones."""
     key = cost.RESOURCES[family][0]
     rows = [cost.mapped(sample.inventory, family) for sample in found]
-    names = [name for name in cost.FITTED if name != "registers" or family == "gates"]
+    names = [name for name in cost.FITTED if name not in ("registers", "resets", "rom_bits") or family == "gates"]
     A = np.array([[row.fitted[name] for name in names] for row in rows])
     b = np.array([sample.measured[key] - row.known[key] for sample, row in zip(found, rows, strict=True)])
-    weight = 1 / np.array([max(SMALL_SIZE, sample.measured[key]) for sample in found])
-    coefficients = nonnegative(A * weight[:, None], b * weight).round(4).tolist()
-    return dict.fromkeys(cost.FITTED, 0.0) | dict(zip(names, coefficients, strict=True))
+    size = np.array([max(SMALL_SIZE, sample.measured[key]) for sample in found])
+    A, b, weight = A / size[:, None], b / size, np.ones(len(size))
+    for _ in range(ROUNDS):
+        x = nonnegative(A * weight[:, None], b * weight)
+        weight = np.maximum(np.abs(A @ x - b), FLOOR) ** -0.5
+    return dict.fromkeys(cost.FITTED, 0.0) | dict(zip(names, x.round(4).tolist(), strict=True))
 
 
 def component_errors(found: list[Sample], family: str) -> dict[str, dict]:

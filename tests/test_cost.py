@@ -149,6 +149,9 @@ def test_inventories():
     a, b = inventory.product(8, 12), inventory.register(7, 4)
     assert (2 * a + b).products == {(12, 8, 1.0): 2} and (a + 3 * b).delays == {(4, 7): 3}
     assert inventory.columns([[0, 5], [0, 5], [0, 2]], 3) == (3, 2)  # constants, and two equal columns
+    step = [[word >= 48] for word in range(64)]
+    assert inventory.tables(64, 1) == (7, 1) and inventory.tables(64, 40) == (280, 120)  # of random words
+    assert inventory.tables(64, 1, step, 1) == (1, 1)  # parts of 16 words are constant
 
 
 def test_costs():

@@ -21,6 +21,8 @@ from flow.search import search, trials, workers
 from flow.search.space import HardwareConfig, Space
 from rtl.engine.machine import Machine
 from rtl.engine.schedule import EngineSchedule
+from rtl.plan import engine_cost
+from rtl.plan.devices import find
 from sim.models import random_artifact
 from tests.test_training import make_data
 
@@ -200,13 +202,14 @@ def test_a_device_that_is_too_small(begin):
 
 
 def test_costs_of_an_engine():
-    """Its own cycles; the load is of memories that are counted; a device that is too small is refused."""
+    """Its own cycles; the load is the cost model's; a device that is too small is refused."""
     artifact = random_artifact("emamba-odd")
     engine = EngineSchedule(artifact, Machine(4))
+    taken = engine_cost.estimate(engine, "xcup")
     known = trials.hardware_costs(artifact, HardwareConfig(organization="engine", lanes=4))
     assert known["cycles"] == engine.cycles_per_frame and known["cycles_per_token"] == engine.period
-    assert known["load"] == max(sum(engine.memories().values()) / 36_864 / 912, 4 / 2520)
-    with pytest.raises(DesignLimit, match="icebreaker is too small: an engine of 8 lanes takes 100% of its block RAM or mult"):
+    assert known["load"] == max(taken[name] / limit for name, limit in find("zcu102").limits.items())
+    with pytest.raises(DesignLimit, match=r"icebreaker is too small: an engine of 8 lanes takes an estimated \d+% of"):
         trials.hardware_costs(artifact, HardwareConfig(device="icebreaker", organization="engine"))
 
 

@@ -57,8 +57,7 @@ class SearchConfig(Config):
 class HardwareConfig(Config):
     """What `cycles` and `load` of a point are. Of a pipeline: `cycles` a frame in the fastest design that `device` holds, filled
     up to `fill`; `load`, the share of the device's scarcest resource at `cycles_per_token`; both by the cost model of
-    `rtl.plan.cost`. Of an engine: `cycles` a frame with `lanes`; `load`, the larger share of the device's block RAM and of its
-    multipliers, since of lookup tables there is no estimate."""
+    `rtl.plan.cost`. Of an engine: `cycles` a frame and `load` with `lanes`, the latter by `rtl.plan.engine_cost`."""
 
     device: str = "zcu102"
     fill: float = Field(FILL, gt=0, le=1)

@@ -8,7 +8,7 @@ import shutil
 from bisect import bisect_left
 from dataclasses import replace
 from functools import partial
-from math import isfinite, prod
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -29,10 +29,8 @@ from emamba.quantization.quantize import quantize, read_checkpoint
 from emamba.run.executors import make_executor, predict
 from emamba.training.loop import Scaling, train
 from emamba.training.network import Network
-from rtl.engine.machine import Machine
-from rtl.engine.schedule import EngineSchedule
-from rtl.plan.cost import FAMILIES
-from rtl.plan.devices import Device, find
+from rtl.plan.devices import find
+from rtl.plan.engine_plan import with_lanes
 from rtl.plan.planner import Request, at
 from rtl.plan.schedule import MAX_CYCLES, Schedule
 
@@ -180,25 +178,18 @@ def hardware_costs(artifact: Artifact, hardware: HardwareConfig) -> dict[str, fl
     """What `HardwareConfig` says, and multiplies a frame."""
     device = find(hardware.device)
     if hardware.organization == "engine":
-        engine = EngineSchedule(artifact, Machine(hardware.lanes))
-        load = engine_load(engine, device)
-        if load > hardware.fill:
-            raise DesignLimit(f"{device.name} is too small: an engine of {hardware.lanes} lanes takes {load:.0%} of its block "
-                              f"RAM or multipliers, more than {hardware.fill:.0%}")
+        found = with_lanes(artifact, hardware.lanes, device)
+        if found.load > hardware.fill:
+            raise DesignLimit(f"{device.name} is too small: an engine of {hardware.lanes} lanes takes an estimated "
+                              f"{found.load:.0%} of its scarcest resource, more than {hardware.fill:.0%}")
+        engine = found.schedule
         return {"multiplies": engine.multiplies_per_frame, "cycles": engine.cycles_per_frame, "cycles_per_token": engine.period,
-                "load": load}
+                "load": found.load}
     request = Request(device=device, fill=hardware.fill)
     schedule = fastest(artifact, request)
     return {"multiplies": Schedule(artifact, hardware.cycles_per_token).multiplies_per_frame,
             "cycles": schedule.cycles_per_frame, "cycles_per_token": schedule.period,
             "load": at(artifact, hardware.cycles_per_token, request).load}
-
-
-def engine_load(engine: EngineSchedule, device: Device) -> float:
-    """The larger share of a device's block RAM, by bits, and of its multipliers, one a lane."""
-    rules = FAMILIES[device.family]
-    blocks = sum(engine.memories().values()) / prod(rules.shapes[0]) * rules.block_share
-    return max(blocks / device.limits[rules.block], engine.multipliers / device.limits["dsp"])
 
 
 def fastest(artifact: Artifact, request: Request) -> Schedule:

@@ -183,14 +183,14 @@ class Linear(Weighted):
         m.submodules.accumulators = memory = Memory(shape=unsigned(shape.width * len(sums)), depth=self.groups, init=[])
         read, write = memory.read_port(domain="comb"), memory.write_port()
         at = pipeline.register(group, "acc_group", before - 1)
-        word = pipeline.register(read.data, "so_far")
+        word, bits = pipeline.register(read.data, "so_far"), shape.width
         m.d.comb += [read.addr.eq(at), write.addr.eq(pipeline.register(at, "acc_row")), write.en.eq(pipeline.advance & live)]
         written = write.data
 
-        def total(own, k, s, b):
-            place = slice(k * shape.width, (k + 1) * shape.width)
+        def total(own, k, so_far, s, b):
             total = Signal(shape, name="total")
-            own.m.d.comb += [total.eq(s + Mux(start, b, word[place].as_signed())), written[place].eq(total)]
+            own.m.d.comb += [total.eq(s + Mux(start, b, so_far)), written[k * bits:(k + 1) * bits].eq(total)]
             return own.register(total, "acc")
 
-        return pipeline.each(total, range(len(sums)), sums, bias)
+        parts = [word[k * bits:(k + 1) * bits].as_signed() for k in range(len(sums))]
+        return pipeline.each(total, range(len(sums)), parts, sums, bias)

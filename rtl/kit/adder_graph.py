@@ -84,6 +84,21 @@ class Graph:
         """Σ widths of the adders, without the low bits that only the left side has: these are wires."""
         return sum(shape.width - a.shift for a, shape in zip(self.nodes, self.shapes(i)[self.inputs:], strict=True))
 
+    def merged_bits(self, i: IntFormat, levels: int = 2) -> int:
+        """Of these the ones of adders that only another one in the same step reads, and whose width tells Yosys that none can
+        overflow: it adds the three terms carry-save."""
+        steps, widths = self.steps(i, levels), [shape.width for shape in self.shapes(i)]
+        read = Counter(node for a in self.nodes for node in (a.left, a.right))
+        read.update(term.node for term in self.outputs if term)
+        found = 0
+        for k, a in enumerate(self.nodes, self.inputs):
+            for node in {a.left, a.right}:
+                if node >= self.inputs and read[node] == 1 and steps[node] == steps[k]:
+                    inner = self.nodes[node - self.inputs]
+                    most = (1 << widths[inner.left]) + (1 << widths[inner.right] + inner.shift) - 2
+                    found += (widths[node] - inner.shift) * (most.bit_length() <= widths[node])
+        return found
+
     def register_bits(self, i: IntFormat, levels: int = 2) -> int:
         """Σ widths of the pipeline registers in `hardware`."""
         return self._register_bits(i, levels, self.steps(i, levels))
@@ -123,7 +138,9 @@ def hardware(pipeline: Pipeline, graph: Graph, inputs: list[Value], i: IntFormat
     """W·x, `stages` steps after x: a register after every `levels` adders. A value that is needed later passes through one chain
     of registers for all its readers. A negated output is an expression, for the adder behind it to absorb."""
     if counted():
-        made = inv.Inventory(adders=graph.adder_bits(i), registers=graph.register_bits(i, levels))
+        merged = graph.merged_bits(i, levels)
+        made = inv.Inventory(adders=graph.adder_bits(i) - merged, carry_saves=merged,
+                             registers=graph.register_bits(i, levels))
         pipeline.m.note(made, *inputs)
         return [Signal(graph.shapes(i)[-1])] * len(graph.outputs)
     steps = graph.steps(i, levels)

@@ -12,6 +12,8 @@ from .datapath import Pipeline
 from .hdl import Component, Const, In, Memory, Module, Out, Signal, Value, counted, unsigned
 from .light import later
 
+MOST_KNOWN = 256
+"""Words up to which the contents of a memory count; larger ones are block RAM, or counted as random."""
 SHALLOW_ROM, DEEP_ROM = 64, 2048
 """Words up to which a memory is read fast, and up to which it is one memory. A deeper one than the first, in block RAM, gets a
 register at its output; a deeper one than the second is banks, each with such a register, and another one behind their choice."""
@@ -79,7 +81,9 @@ class Rom(Component):
             return
         self.data.words = self.count
         bits, different = inv.columns(self.rows, self.element.bits) if trim else [len(self.data)] * 2
-        m.note(rom_parts(self.count, bits, self.style, different), self.addr)
+        known = (self.rows, self.element.bits) if trim and self.count <= MOST_KNOWN else ()
+        tables = inv.tables(self.count, different, *known)
+        m.note(rom_parts(self.count, bits, self.style, different, tables), self.addr)
 
 
 def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, address: Value, steps: int,
@@ -99,12 +103,14 @@ def rom(pipeline: Pipeline, name: str, rows: np.ndarray, element: IntFormat, add
     return [lane.as_signed() if element.signed else lane for lane in lanes]
 
 
-def rom_parts(words: int, bits: int, style: str | None, different: int) -> inv.Inventory:
-    """Of a `Rom` of `bits`-bit words with `different` columns."""
-    depths = [min(DEEP_ROM, words - start) for start in range(0, words, DEEP_ROM)]
-    parts = inv.Inventory(roms=Counter({(depth, bits, style, different): count for depth, count in Counter(depths).items()}))
+def rom_parts(words: int, bits: int, style: str | None, different: int, tables: tuple[int, int]) -> inv.Inventory:
+    """Of a `Rom` of `bits`-bit words with `different` columns, which are so many lookup `tables`."""
+    depths = Counter(min(DEEP_ROM, words - start) for start in range(0, words, DEEP_ROM))
+    parts = inv.Inventory(roms=Counter({(depth, bits, style, different, *(count * depth // words for count in tables)): number
+                                        for depth, number in depths.items()}))
+    banks = depths.total()
     if words > SHALLOW_ROM:
-        parts += inv.Inventory(registers=different * len(depths))
-    if len(depths) > 1:
-        parts += inv.Inventory(registers=different + 2 * inv.width(len(depths)), muxes=different * (len(depths) - 1))
+        parts += inv.Inventory(registers=different * banks)
+    if banks > 1:
+        parts += inv.Inventory(registers=different + 2 * inv.width(banks)) + inv.choices(different, banks)
     return parts

@@ -22,8 +22,8 @@ from .schedule import Schedule
 COSTS = json.loads((Path(__file__).parent / "costs.json").read_text(encoding="utf-8"))
 TOOL = COSTS["tool"]
 
-COUNTED = ("adders", "increments", "compressors", "comparisons", "muxes", "operand_muxes", "selects", "partials", "control")
-FITTED = (*COUNTED, "multiplied", "rom_columns", "rom_bits", "registers")
+COUNTED = ("adders", "increments", "inversions", "comparisons", "carry_saves", "compressors", "partials", "resets", "control")
+FITTED = (*COUNTED, "logic", "operands", "multiplied", "rom_columns", "rom_bits", "registers")
 """What the lookup tables are fitted to."""
 
 
@@ -62,10 +62,12 @@ class Multiplier:
 
 @dataclass(frozen=True)
 class Family:
-    """How Yosys maps macros for a family. `shapes`: (words, bits) of a block RAM; `styled`, whether a ROM may ask for one;
-    `block_cost` against `ram_cost` of a RAM in lookup tables and 1 of `rom_words` bits of a ROM in them; `rams`: (words, bits,
-    lookup tables) of such a RAM; `shift_register`: stages of a delay line in one lookup table."""
+    """How Yosys maps macros for a family. `inputs`: of a lookup table, or of a gate; `shapes`: (words, bits) of a block RAM;
+    `styled`, whether a ROM may ask for one; `block_cost` against `ram_cost` of a RAM in lookup tables and 1 of `rom_words` bits
+    of a ROM in them; `rams`: (words, bits, lookup tables) of such a RAM; `shift_register`: stages of a delay line in one lookup
+    table."""
 
+    inputs: int
     multiplier: Multiplier | None = None
     block: str = ""
     block_share: float = 1
@@ -76,6 +78,10 @@ class Family:
     rams: tuple[tuple[int, int, int], ...] = ()
     ram_cost: int = 0
     shift_register: int = 0
+
+    def tables(self, inputs: int) -> int:
+        """Lookup tables of a bit of logic."""
+        return ceil((inputs - 1) / (self.inputs - 1))
 
     def rom_blocks(self, words: int, bits: int, style: str | None) -> int:
         """Block RAMs of a ROM; 0 where it becomes logic, if that costs less."""
@@ -100,12 +106,12 @@ class Family:
 
 DEPTHS = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 FAMILIES = {
-    "xcup": Family(Multiplier(27, 18, 18, 1, 9), "bram36", 0.5, DEPTHS, 129, 64, rams=((64, 7, 8), (32, 14, 8)), ram_cost=16,
+    "xcup": Family(6, Multiplier(27, 18, 18, 1, 9), "bram36", 0.5, DEPTHS, 129, 64, rams=((64, 7, 8), (32, 14, 8)), ram_cost=16,
                    shift_register=32),
-    "ecp5": Family(Multiplier(18, 18, 18, 0, 0), "ebr", 1, DEPTHS, 128, 16, rams=((16, 4, 6),), ram_cost=4),
-    "ice40": Family(Multiplier(16, 16, 16, 0, 11, absorbs=True), "ebr", 1, ((256, 16), (512, 8), (1024, 4), (2048, 2)), 64, 16,
+    "ecp5": Family(4, Multiplier(18, 18, 18, 0, 0), "ebr", 1, DEPTHS, 128, 16, rams=((16, 4, 6),), ram_cost=4),
+    "ice40": Family(4, Multiplier(16, 16, 16, 0, 11, absorbs=True), "ebr", 1, ((256, 16), (512, 8), (1024, 4), (2048, 2)), 64, 16,
                     styled=False),
-    "gates": Family(),
+    "gates": Family(2),
 }
 """xcup: DSP48E2, RAMB18E2, RAM32M16 and RAM64M8; ecp5: MULT18X18D, DP16KD, TRELLIS_DPR16X4; ice40: SB_MAC16, SB_RAM40_4K."""
 
@@ -122,6 +128,8 @@ def mapped(inventory: Inventory, family: str) -> Mapped:
     """The macros of an inventory, and what is left for lookup tables."""
     rules, known = FAMILIES[family], Counter()
     fitted = dict.fromkeys(FITTED, 0.0) | {name: float(getattr(inventory, name)) for name in COUNTED}
+    for name in ("logic", "operands"):
+        fitted[name] += sum(bits * rules.tables(inputs) for inputs, bits in getattr(inventory, name).items())
     flipflops = float(inventory.registers)
     for (a, b, share), count in inventory.products.items():
         blocks, adders, logic = rules.multiplier.blocks(a, b) if rules.multiplier else (0, 0, a * b)
@@ -130,12 +138,12 @@ def mapped(inventory: Inventory, family: str) -> Mapped:
             flipflops -= count * (a + b)
         fitted["adders"] += count * adders
         fitted["multiplied"] += count * logic * share
-    for (words, bits, style, columns), count in inventory.roms.items():
+    for (words, bits, style, columns, *tables), count in inventory.roms.items():
         blocks = rules.rom_blocks(words, bits, style)
         known[rules.block] += count * blocks * rules.block_share
         if not blocks:
             flipflops += count * columns
-            fitted["rom_columns"] += count * columns
+            fitted["rom_columns"] += count * (columns if family == "gates" else tables[rules.inputs > 4])
             fitted["rom_bits"] += count * columns * words
     for (words, bits, held), count in inventory.rams.items():
         known["memory_bits"] += count * words * bits
@@ -143,7 +151,7 @@ def mapped(inventory: Inventory, family: str) -> Mapped:
         known[rules.block] += count * blocks * rules.block_share
         known["lut"] += count * luts
         if luts or (family == "ice40" and not blocks):
-            fitted["muxes"] += count * (banks - 1) * bits
+            fitted["logic"] += count * bits * (banks - 1)
             flipflops += 0 if luts else count * words * bits
     for (stages, bits), count in inventory.delays.items():
         if rules.shift_register:
