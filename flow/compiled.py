@@ -25,7 +25,7 @@ from rtl.plan.planner import CYCLES_PER_TOKEN
 from .artifacts import agreement
 from .compare import Comparison, compare
 from .executors import make_executor
-from .verdict import figure_part, lines, verdict
+from .verdict import BOARD, figure_part, lines, verdict
 
 Array = np.ndarray
 
@@ -69,14 +69,15 @@ class Compiled(Artifact):
         return verdict(self, cycles_per_token=cycles_per_token, agreement=agreement(self, ids))
 
     def report(self, path: Path | str = "report.html", x: Any = None, y: Any = None,
-               cycles_per_token: int = CYCLES_PER_TOKEN) -> Path:
+               cycles_per_token: int = CYCLES_PER_TOKEN, device: str = BOARD) -> Path:
         """Writes the page of `emamba report`."""
         from .report.collect import collect
         from .report.page import page
 
         tokens = self._tokens(x)
         targets = tokens[:0] if y is None else api.to_data(y)
-        text = page(collect(self, tokens, targets, self._data(tokens, targets), cycles_per_token=cycles_per_token))
+        text = page(collect(self, tokens, targets, self._data(tokens, targets), cycles_per_token=cycles_per_token,
+                            device=device))
         Path(path).write_text(text, encoding="utf-8")
         return Path(path)
 

@@ -14,7 +14,7 @@ from emamba.ops.certificate import certify
 from rtl.kit.block import BlockOptions
 from rtl.kit.datapath import Products
 from rtl.plan.cost import TOOL, estimate, exceeds
-from rtl.plan.devices import DEVICES, Device
+from rtl.plan.devices import DEVICES, Device, find
 from rtl.plan.planner import CYCLES_PER_TOKEN, FILL
 from rtl.plan.schedule import MAX_CYCLES, Realization, Schedule, folded
 
@@ -120,12 +120,12 @@ def proven(artifact: Artifact) -> dict:
 
 
 def verdict(artifact: Artifact, figure: dict | None = None, *, cycles_per_token: int = CYCLES_PER_TOKEN,
-            agreement: dict | None = None, at: Estimator | None = None) -> dict:
-    """Of an artifact, with what `figure_part` or `agreement_part` gave, on BOARD at T."""
-    at, board = at or estimator(artifact), DEVICES[BOARD]
+            agreement: dict | None = None, at: Estimator | None = None, device: str = BOARD) -> dict:
+    """Of an artifact, with what `figure_part` or `agreement_part` gave, on a device at T."""
+    at, board = at or estimator(artifact), find(device)
     schedule, resources = at(board, cycles_per_token)
     return {"figure": figure, "agreement": agreement, "rate": rate_part(schedule, board.clock_mhz),
-            "device": {"name": BOARD, "how": f"cost model fitted to {TOOL}", **shares(board, resources)},
+            "device": {"name": board.name, "how": f"cost model fitted to {TOOL}", **shares(board, resources)},
             "fits": fits(artifact, at), "proven": proven(artifact)}
 
 

@@ -236,17 +236,19 @@ def test_command(found, tmp_path, capsys):
     stalls = stalls_of(load(tmp_path / "a"))
     (tmp_path / "w.json").write_text(json.dumps(stalls), encoding="utf-8")
     asked = ["report", str(tmp_path / "a"), "--inputs", str(tmp_path / "x.npy"), "--out", str(tmp_path / "out" / "r.html"),
-             "--stalls", str(tmp_path / "w.json")]
+             "--stalls", str(tmp_path / "w.json"), "--device", "kv260"]
     assert cli.main(asked) == 0
     text, error = capsys.readouterr()
     shares = re.findall(r"^  (i|embed.i): (.*)% of the cycles$", text, re.MULTILINE)
     assert error == "" and dict(shares) == {stream["name"]: f"{stream['blocked']:.1f}" for stream in stalls["streams"]}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["r.html", "r.json"]
-    assert set(json.loads((tmp_path / "out" / "r.json").read_text(encoding="utf-8"))) == SECTIONS
+    report = json.loads((tmp_path / "out" / "r.json").read_text(encoding="utf-8"))
+    assert set(report) == SECTIONS and report["verdict"]["device"]["name"] == "kv260"
     (tmp_path / "s.json").write_text("[]", encoding="utf-8")
     (tmp_path / "w.json").write_text(json.dumps(stalls | {"artifact": {"digest": "0"}}), encoding="utf-8")
     for more, sentence in ((["--sensitivity", str(tmp_path / "s.json")], "is not what emamba sensitivity --json writes"),
                            (["--stalls", str(tmp_path / "w.json")], "simulate --json writes (it is of another artifact)"),
+                           (["--device", "zx81"], "there is no device 'zx81'; choose one of "),
                            (["--out", "r.pdf"], "--out r.pdf: name a file that ends with .html")):
         assert cli.main([*asked, *more]) == 1
         assert sentence in capsys.readouterr().err

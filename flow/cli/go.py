@@ -19,7 +19,7 @@ from emamba.config import Recipe, load_toml
 from emamba.io.files import read_bytes, write_file
 from flow import build
 
-from ..verdict import lines
+from ..verdict import BOARD, lines
 from .arguments import LARGE, Commands, command
 from .prepare import add_source, prepared
 
@@ -65,8 +65,10 @@ def _go(options: argparse.Namespace) -> int:
                lambda: _command("train", trained, "--out", run, *threads, *of))
     work.stage("quantize", [_digest(run / "checkpoint.json")], lambda: _command("quantize", run, "--out", model, *of))
     made, T = _digest(model / "manifest.json"), _rate(options, model)
-    work.stage("report", [made, T], shown=False,
-               work=lambda: _command("report", model, "--out", out / "report.html", "--cycles-per-token", T, *of))
+    device = build.TARGETS[options.board].DEVICE or BOARD
+    work.stage("report", [made, T, device], shown=False,
+               work=lambda: _command("report", model, "--out", out / "report.html", "--cycles-per-token", T, "--device", device,
+                                     *of))
     work.stage("compare", [made, T, options.sequences],
                lambda: _command("compare", model, "--backends", "int,rtl", "--limit", options.sequences, "--cycles-per-token", T,
                                 "--json", out / "compare.json", *of))

@@ -46,6 +46,7 @@ def add(commands: Commands) -> None:
     add_cycles(sub)
     sub.add_argument("--out", type=Path, required=True, help="HTML file; report.json of the same figures goes beside it, under "
                      "the same name")
+    sub.add_argument("--device", default="zcu102", metavar="D", help="of the verdict (default: zcu102)")
     sub.add_argument("--rtl", action="store_true", help="run the hardware's simulation too, which takes minutes to build")
     sub.add_argument("--sensitivity", type=Path, metavar="FILE", help="what `emamba sensitivity --json FILE` wrote")
     sub.add_argument("--stalls", type=Path, metavar="FILE", help="what `emamba simulate --json FILE` wrote")
@@ -134,18 +135,22 @@ def _profile(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from rtl.plan.devices import find
+
     from ..report.collect import collect, lines
     from ..report.page import page
     from ..report.written import read_sensitivity, read_stalls
 
     if options.out.suffix != ".html":
         raise SettingError(f"--out {options.out}: name a file that ends with .html")
+    device = find(options.device).name
     artifact = load(options.artifact)
     sensitivity = options.sensitivity and read_sensitivity(options.sensitivity, artifact)
     stalls = options.stalls and read_stalls(options.stalls, artifact)
     tokens, targets, data = sequences(options, artifact)
-    report = collect(artifact, tokens, targets, data, cycles_per_token=options.cycles_per_token, sensitivity=sensitivity,
-                     stalls=stalls, backends=("float", "int", "rtl") if options.rtl else ("float", "int"), step=say,
+    report = collect(artifact, tokens, targets, data, cycles_per_token=options.cycles_per_token, device=device,
+                     sensitivity=sensitivity, stalls=stalls, step=say,
+                     backends=("float", "int", "rtl") if options.rtl else ("float", "int"),
                      command=getattr(options, "line", ""))
     text = page(report)
     write_json(options.out.with_suffix(".json"), report)

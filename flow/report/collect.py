@@ -26,7 +26,7 @@ from rtl.plan.planner import CYCLES_PER_TOKEN
 from rtl.plan.schedule import Schedule
 
 from ..executors import make_executor
-from ..verdict import FOLDINGS, Estimator, baseline_of, estimator, figure_part, shares, verdict
+from ..verdict import BOARD, FOLDINGS, Estimator, baseline_of, estimator, figure_part, shares, verdict
 from ..verdict import lines as verdict_lines
 from . import profiling
 from .answers import answers_part, interval, training_part
@@ -42,11 +42,12 @@ BINS = 60
 
 
 def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *, cycles_per_token: int = CYCLES_PER_TOKEN,
-            backends: tuple[str, ...] = ("float", "int"), sensitivity: dict | None = None,
+            device: str = BOARD, backends: tuple[str, ...] = ("float", "int"), sensitivity: dict | None = None,
             stalls: dict | None = None, command: str = "", step: Callable[[str], None] = lambda name: None) -> dict:
     """The report's figures.
 
-    Parameters: tokens [n, L, input width] in the user's unit; targets without entries where there are none; `sensitivity`
+    Parameters: tokens [n, L, input width] in the user's unit; targets without entries where there are none; the verdict is
+    on `device`; `sensitivity`
     is what `emamba sensitivity --json` wrote, `stalls` what `emamba simulate --json` did; `command` asked for the report;
     `step` is told what is being done.
     """
@@ -78,7 +79,7 @@ def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *,
     step("verdict")
     measured = {row["executor"]: row["figures"] for row in report["accuracy"]["rows"] if row["figures"]}
     figure = figure_part(config.task, data.unit, measured, baseline_of(data, artifact.record)) if measured else None
-    report["verdict"] = verdict(artifact, figure, cycles_per_token=cycles_per_token, at=at)
+    report["verdict"] = verdict(artifact, figure, cycles_per_token=cycles_per_token, at=at, device=device)
     report["resources"] = _resources(at, cycles_per_token, report["verdict"]["fits"])
     step("formats")
     traced = Reference(artifact.graph, artifact.weights).run(artifact.codec.standardize(tokens[:few]))
