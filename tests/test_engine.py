@@ -109,7 +109,7 @@ def test_a_planted_fault_is_found(tmp_path):
 
 def test_hazards_are_refused():
     """Every gap is the shortest: one cycle less, and a row is read before it is written; or a lane's register is."""
-    program = compile_program(random_artifact("emamba-one-token"), Machine(8, 1))
+    program = compile_program(random_artifact("emamba-three-blocks"), Machine(8, 1))
     late = [i for i in program.instructions if i.gap]
     assert len(late) > 10
     for instruction in late:
