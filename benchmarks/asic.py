@@ -319,13 +319,12 @@ def table_laid(rows: list[dict]) -> list[str]:
              "By `--layout`, the largest block of at most 10,000 cells of a small model with random weights, not of MARS: block",
              "level, no pads, no seal ring. Signals are on Metal2 to Metal5, supplies on TopMetal1. Our own code checks the GDS:",
              "connections, widths, spacings, areas, enclosures. The decks are the foundry's, in KLayout 0.30.0, where they",
-             "ask for 0.30.3. Antenna and density rules were not run" + (
-                 ". Inputs that data reached too early got buffers,\nand the nets were routed again."
-                 if any(row.get("hold_buffers") for row in rows) else ", and hold is not repaired in this one."), "",
+             "ask for 0.30.3. Antenna and density rules were not run. Inputs that data reached too early got buffers,",
+             "and the nets were routed again.", "",
              "![The layout](layout.png)", "",
              "| block | cells | buffers of clock and reset | for hold | µm × µm | nets | wire, mm | vias | µm a sink "
              "| assumed before |", "| --- " * 10 + "|"]
-    lines += [f"| {row['block']} | {row['cells']:,} | {row['tree_buffers']:,} | {row.get('hold_buffers', 0):,} "
+    lines += [f"| {row['block']} | {row['cells']:,} | {row['tree_buffers']:,} | {row['hold_buffers']:,} "
               f"| {row['width_um']:.0f} × {row['height_um']:.0f} | {row['nets']:,} | {row['wire_um'] / 1000:.1f} "
               f"| {row['vias']:,} | {row['um_per_sink']:.1f} | {row['assumed_um_per_sink']:.1f} |" for row in rows]
     for row in rows:

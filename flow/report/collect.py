@@ -47,9 +47,8 @@ def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *,
     """The report's figures.
 
     Parameters: tokens [n, L, input width] in the user's unit; targets without entries where there are none; the verdict is
-    on `device`; `sensitivity`
-    is what `emamba sensitivity --json` wrote, `stalls` what `emamba simulate --json` did; `command` asked for the report;
-    `step` is told what is being done.
+    on `device`; `sensitivity` is what `emamba sensitivity --json` wrote, `stalls` what `emamba simulate --json` did;
+    `command` asked for the report; `step` is told what is being done.
     """
     source = f"{data.name}, {data.split} split, {data.note}"
     config = artifact.config
