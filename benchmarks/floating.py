@@ -42,7 +42,8 @@ def engine(folder: Path, path: Path) -> dict:
     """What an engine takes, with the files of a project in `folder`."""
     tools = CORES[CORE].tools
     fpu = "Tag_ABI_VFP_args: VFP registers" in run([f"{tools}-readelf", "-A", path])
-    program = link(folder, CORE, (HARNESS, path.resolve(), *start(CORE)), FPU if fpu else (), LIBRARIES)
+    newlib = Path(run([f"{tools}-gcc", "-print-file-name=libc.a"]).strip()).is_absolute()  # which not every engine needs
+    program = link(folder, CORE, (HARNESS, path.resolve(), *start(CORE)), FPU if fpu else (), LIBRARIES if newlib else ())
     try:
         units, used = map(int, run([CORES[CORE].emulator, *CORES[CORE].arguments, program]).split())
     except ValueError:
