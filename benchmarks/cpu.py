@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import operator
 import os
 import platform
 import subprocess
@@ -23,6 +24,8 @@ LARGE_BATCHES = (64, 128, 256, 512)
 """PyTorch's throughput is the best over these; larger ones leave the caches."""
 FRAMES = 256
 """Of one call of the compiled loop, where it is not called for each."""
+CALLS = 64
+"""Prepared calls of a frame each: a stream has one, whose input changes; a thousand do not stay in the caches."""
 REPETITIONS = 60
 DURATION = 0.005
 """Seconds of a repetition, at least: short enough that some of them have a core of a busy machine to themselves."""
@@ -103,12 +106,16 @@ def _c(artifact: Artifact, tokens: Array, head: Array) -> list[list[Candidate]]:
     loop, plain = IntegerLoop(artifact), IntegerLoop(artifact, vectors=False)
     integers = artifact.codec.encode(tokens, artifact.input)
     many, choices = min(FRAMES, len(tokens)), []
-    for title, chosen, frames, threads in (("plain C", plain, 1, 1), ("plain C", plain, many, 1), ("vectors", loop, 1, 1),
-                                           ("vectors", loop, many, 1), ("vectors", loop, many, THREADS)):
+    cases = [("plain C", plain, 1, 1), ("plain C", plain, many, 1), ("vectors", loop, 1, 1), ("vectors", loop, many, 1),
+             ("vectors", loop, many, THREADS)]
+    if loop.tables:
+        narrow = IntegerLoop(artifact, options=("-mno-avx512f", "-mno-avxvnni"))
+        cases += [("AVX2 alone", narrow, 1, 1), ("AVX2 alone", narrow, many, 1)]
+    for title, chosen, frames, threads in cases:
         calls = [chosen.prepare(part, threads) for part in _split(integers, frames)]
         facts = {"mismatches": int((np.concatenate([call() for call in calls]) != head).sum())}
         title = f"C loop, {title}, {'a call a frame' if frames == 1 else f'a call for {frames} frames'}"
-        choices.append([Candidate(title, 1, threads, lambda call: call(), calls[:len(tokens) // frames], frames, facts)])
+        choices.append([Candidate(title, 1, threads, operator.call, calls[:min(CALLS, len(tokens) // frames)], frames, facts)])
     return choices
 
 

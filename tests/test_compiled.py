@@ -1,6 +1,7 @@
 """The compiled loop is the integer model: every head's integers, of all shapes, of wide types, of MARS; and the executor
 gives the same with it and without."""
 
+import platform
 import re
 import subprocess
 from dataclasses import replace
@@ -17,7 +18,7 @@ from emamba.base.formats import IntFormat
 from emamba.config import ModelConfig
 from emamba.datasets.tokens import executor_tokens
 from emamba.graph import build_graph
-from emamba.ops import Conv1d, Linear, Scan
+from emamba.ops import Activation, Conv1d, Linear, RangeNorm, Scan
 from emamba.run import compiled, executors, lanes
 from emamba.run.compiled import IntegerLoop
 from emamba.run.executors import make_executor, predict
@@ -44,6 +45,8 @@ OPTIMIZED = ("emamba-image", "emamba-layer-norm", "hybrid-attention", "mamba2-no
 """Shapes that are compiled as they are used: every operator, and a scan in vectors. The others take a third of the time."""
 AS_USED, PLAIN = compiled.FLAGS, ("-O0", "-std=gnu11", "-shared", "-fPIC")
 QUICK = (*PLAIN, "-march=native")
+NARROW = ("-mno-avx512f", "-mno-avxvnni") if platform.machine() == "x86_64" else ()
+"""Without what AVX2 has not."""
 
 
 @pytest.fixture(autouse=True)
@@ -132,23 +135,26 @@ def functions(loop):
     return {name: found[0] for name, op in loop.artifact.operators.items() if (found := lanes.in_lanes(op, loop))}
 
 
-EMULATED = (*QUICK, "-DEMULATED_DOT"), (*QUICK, "-DEMULATED_DOT", "-DOFFSET=0"), PLAIN
+EMULATED = (*QUICK, "-DEMULATED_DOT"), (*QUICK, "-DEMULATED_DOT", "-DEMULATED_TWINS", "-DOFFSET=0"), (*AS_USED, *NARROW), PLAIN
 
 
 def test_mars(monkeypatch, fresh):
-    """In vectors: as this machine has them; with products of bytes as VNNI and NEON have them, in plain C; all as the compiler
-    makes them. And in the operators' plain C."""
+    """In vectors: as this machine has them; with products of bytes as VNNI and NEON have them, and with twins, in plain C; by
+    AVX2 alone; all as the compiler makes them. And in the operators' plain C."""
     monkeypatch.setattr(compiled, "FLAGS", AS_USED)
     artifact = load("models/mars")
     frames = executor_tokens(datasets.load("mars", "official").x_test[:20], artifact.config)
     loop = check(artifact, frames)
     assert loop.types == {"VALUE": "int16", "SUM": "int32", "STATE": "int32"}
-    assert set(functions(loop)) == {name for name, op in artifact.operators.items() if isinstance(op, Linear | Conv1d | Scan)}
-    for flags, rows, offset in zip(EMULATED, (8, 8, 0), (128, 0, 128), strict=True):
+    rows, offset, _ = loop.bytes
+    narrow = min(rows, 4) if NARROW else rows
+    for flags, *wanted in zip((AS_USED, *EMULATED), (rows, 8, 8, narrow, 0), (offset, 128, 0, offset, 128), strict=True):
         monkeypatch.setattr(compiled, "FLAGS", flags)
         compiled._compile.cache_clear()
         other = check(artifact, frames[:3])
-        assert other.bytes[:2] == (rows, offset) and ("linear_bytes" in functions(other).values()) == bool(rows)
+        assert [*other.bytes[:2]] == wanted and ("linear_bytes" in functions(other).values()) == bool(wanted[0])
+        vectors = Linear | Conv1d | RangeNorm | Scan | (Activation if other.tables else Scan)
+        assert set(functions(other)) == {name for name, op in artifact.operators.items() if isinstance(op, vectors)}
     plain, integers = IntegerLoop(artifact, vectors=False), artifact.codec.encode(frames, artifact.input)
     assert plain.types["VALUE"] == "int32" and np.array_equal(plain.run(integers), loop.run(integers))
 
@@ -166,14 +172,15 @@ def test_vectors_that_are_wrong_are_not_used(monkeypatch, fresh, capfd, tmp_path
                         r"instead, several times slower\n", said)
 
 
-@pytest.mark.parametrize("flags", ["-mavx2 -mavx512vnni -mavx512vl", "-mavx2 -mavxvnni"])
+@pytest.mark.parametrize("flags", ["-mavx2 -mavx512vnni -mavx512vl", "-mavx2 -mavxvnni",
+                                   "-mavx2 -mavx512vnni -mavx512vl -mavx512bw -mavx512vbmi"])
 def test_instructions_for_bytes_are_compiled(flags):
     """Which this machine need not have."""
     program = f'#define PLACE int64_t\n#define LANES 8\n#include "{compiled.ARITHMETIC}"\n#include "{lanes.SOURCES[0]}"\n'
     command = [*compiled.compiler(), "-O1", "-std=gnu11", *flags.split(), "-Wall", "-Werror", "-S", "-x", "c", "-", "-o", "-"]
     done = subprocess.run(command, input=program, capture_output=True, text=True)
     assert not done.returncode, done.stderr
-    assert "vpdpbusd" in done.stdout and "vpdpwssd" in done.stdout
+    assert "vpdpbusd" in done.stdout and "vpdpwssd" in done.stdout and ("vpermb" in done.stdout) == ("vbmi" in flags)
 
 
 def test_sums_of_bytes():
@@ -181,7 +188,7 @@ def test_sums_of_bytes():
     random = np.random.default_rng(1)
     for scale, limit in ((127, 128), (20, 128), (127, 0), (0, 128)):
         weight = np.clip(np.rint(random.normal(0, scale / 2 + 1e-9, (21, 39))), -127, 127).astype(int)
-        steps, table = lanes.in_sums(weight, limit, 1)
+        steps, table = lanes.in_sums(weight, limit)
         left, step, found = iter(table), 0, np.zeros((24, 40), int)
         for block in (16, 8, 0):
             for _ in range(next(left)):
@@ -189,7 +196,7 @@ def test_sums_of_bytes():
                 part = steps[step:step + len(places)]
                 step += len(places)
                 for place, four in zip(places, part, strict=True):
-                    found[block:block + 8, 4 * place:4 * place + 4] += four
+                    found[block:block + 8, place:place + 4] += four
                 pairs = part.reshape(-1, 8, 2, 2)
                 largest = max(np.maximum(sign * pairs, 0).sum((0, 3)).max() for sign in (1, -1))
                 assert not limit or largest <= limit
@@ -203,7 +210,8 @@ def scan(**settings):
     return artifact, lanes.macros(artifact.operators.values()) if lanes._fits(artifact.operators["block0.y"]) else None
 
 
-@pytest.mark.parametrize("flags", [QUICK, PLAIN], ids=["native", "plain"])
+@pytest.mark.parametrize("flags", [QUICK, (*QUICK, *NARROW), (*QUICK, "-DEMULATED_DOT", "-DEMULATED_TWINS"), PLAIN],
+                         ids=["native", "narrow", "twins", "plain"])
 def test_scan_in_vectors(flags, monkeypatch, fresh):
     monkeypatch.setattr(compiled, "FLAGS", flags)
     found = []

@@ -47,8 +47,9 @@ void run(const step *steps, int64_t count, const value *in, value *out, int64_t 
     const step *head = steps + count - 1;
     const size_t read = (size_t)(steps->of.tokens * steps->of.out), written = (size_t)(head->of.tokens * head->of.out);
     for (int64_t k = 0; k < sequences; k++, in += read, out += written) {
-        for (const step *s = steps + 1; k % window == 0 && s <= head; s++)
-            begin(&s->of);
+        if (k % window == 0)
+            for (const step *s = steps + 1; s <= head; s++)
+                begin(&s->of);
         memcpy(steps->of.y, in, read * sizeof *in);
         for (const step *s = steps + 1; s <= head; s++)
             s->compute(&s->of);

@@ -65,14 +65,17 @@ class Node(ctypes.Structure):
 
 class IntegerLoop:
     """The integer model in C, for sequences of the artifact's own length; without `vectors` by the operators' plain C alone.
-    Raises EmambaError without a compiler, and for an artifact whose tables, values or sums are too large."""
+
+    `options` are more of the compiler's. Raises EmambaError without a compiler, and for an artifact whose tables, values or sums
+    are too large.
+    """
 
     lanes, depth = lanes.LANES, 1
     """Outputs and inputs of a Linear that are next to each other in its weights."""
     decay_entries = LARGEST_TABLE
     """Of a table of Ā by channel and δ, at most."""
 
-    def __init__(self, artifact: Artifact, vectors: bool = True):
+    def __init__(self, artifact: Artifact, vectors: bool = True, options: tuple[str, ...] = ()):
         self.artifact, operators = artifact, artifact.operators.values()
         scans = [op for op in operators if isinstance(op, Scan)]
         sources = tuple(dict.fromkeys(op.source for op in operators if op.inputs))
@@ -99,15 +102,17 @@ class IntegerLoop:
             "TOKENS": self.tokens}
         if self._vectors:
             macros |= lanes.macros(operators)
-        self._library = _compile((*sources, *(lanes.SOURCES if self._vectors else ())), **macros)
+        self._library = _compile((*sources, *(lanes.SOURCES if self._vectors else ())), options, **macros)
         if self._vectors and (wrong := self._library.vectors_agree()):
             say(f"primitive {wrong} of {lanes.SOURCES[0]} differs from its plain C on this machine; the plain C computes "
                 "instead, several times slower")
-            self._library = _compile((*sources, *lanes.SOURCES), PLAIN_VECTORS=1, **macros)
+            self._library = _compile((*sources, *lanes.SOURCES), options, PLAIN_VECTORS=1, **macros)
         self.bytes = (0, 0, 0)
         """`vector_bytes` of vectors.c."""
         if self._vectors:
             self.bytes = tuple((ctypes.c_int32 * 3).in_dll(self._library, "vector_bytes"))
+        self.tables = bool(self._vectors and ctypes.c_int32.in_dll(self._library, "vector_tables").value)
+        """Whether tables of 256 bytes are looked up in vectors."""
         self._constants: list[Array] = []  # what the nodes of all threads point to
         self._size = 0  # bytes of what each thread has for itself
         self._nodes = self._make_nodes()
@@ -132,21 +137,20 @@ class IntegerLoop:
                    ctypes.c_int64(min(size, len(i) - k)), ctypes.c_int64(graph.window(min(size, len(i) - k))))
                   for k in range(0, len(i), size)]
 
-        def compute(piece: tuple) -> None:
+        def compute(*pieces: tuple) -> None:
             try:
                 thread = idle.pop()
             except IndexError:
                 thread = allocate()
-            run(thread[0], *piece)  # Python's lock is free meanwhile
+            for piece in pieces:
+                run(thread[0], *piece)  # Python's lock is free meanwhile
             idle.append(thread)
 
         def call() -> Array:
             if threads == 1:
-                for piece in pieces:
-                    compute(piece)
+                compute(*pieces)
             else:
-                with ThreadPoolExecutor(threads) as pool:
-                    list(pool.map(compute, pieces))
+                list(_pool(threads).map(compute, pieces))
             return o
 
         return call
@@ -168,7 +172,7 @@ class IntegerLoop:
         nodes: dict[str, Node] = {}
         for entry in self.artifact.graph:
             op, inputs = self.artifact.operators[entry.name], [nodes[name] for name in entry.inputs]
-            y = self.reserve(((entry.tokens + max(TOKENS, self.bytes[0])) * op.width + lanes.LANES,), "VALUE")
+            y = self.reserve(((entry.tokens + max(TOKENS, self.bytes[0])) * op.width + lanes.BEYOND,), "VALUE")
             node = Node(x=tuple(node.y for node in inputs), y=y, tokens=entry.tokens, rows=entry.reads,
                         given=entry.reads, out=op.width, block=op.width)
             if inputs:
@@ -242,13 +246,21 @@ def _address(x: Array) -> ctypes.c_void_p:
 
 
 @cache
-def _compile(sources: tuple[Path, ...], **macros: str | int) -> ctypes.CDLL:
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads)
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a child has none of its parent's threads
+
+
+@cache
+def _compile(sources: tuple[Path, ...], options: tuple[str, ...], **macros: str | int) -> ctypes.CDLL:
     """compiled.c and the operators' `sources` with these types and sizes, for this machine. No file stays."""
     with tempfile.TemporaryDirectory() as folder:
         program, library = Path(folder) / "compiled.c", Path(folder) / "compiled.so"
         texts = [path.read_text(encoding="utf-8") for path in (ARITHMETIC, SOURCE, *sources)]
         program.write_text("\n".join(texts), encoding="utf-8")
-        command = [*compiler(), *FLAGS, *(f"-D{name}={value}" for name, value in macros.items()), str(program), "-o"]
+        command = [*compiler(), *FLAGS, *options, *(f"-D{name}={value}" for name, value in macros.items()), str(program), "-o"]
         done = processes.run([*command, library])
         if done.returncode:
             said = [line for line in done.stderr.splitlines() if line.strip()] or [f"it ends with status {done.returncode}"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.formats import Rounding
-from ..ops import Conv1d, Linear, Operator, Scan
+from ..ops import Activation, Conv1d, Linear, Operator, RangeNorm, Scan
 from ..ops.certificate import certify
 
 Array = np.ndarray
@@ -17,6 +17,8 @@ LOW, OFFSET = 8, 128
 """Bits of h_wide that are multiplied by C apart from the others, so that both sums have 32 bits."""
 OPEN = 16
 """Sums that four more inputs are tried to fit into."""
+BEYOND = 8 * LANES
+"""Elements that may be read or written after the last one of an array."""
 STATES = 8
 """The number of states is a multiple of it."""
 
@@ -26,11 +28,29 @@ def in_lanes(op: Operator, loop) -> tuple[str, dict] | None:
     types = loop.types
     if types["VALUE"] == "int64":
         return None
+    if isinstance(op, Activation):
+        return _activation(op, loop)
+    if isinstance(op, RangeNorm):
+        return _range_norm(op, loop)
     if isinstance(op, Linear | Conv1d):
         return _weighted(op, loop)
     if type(op) is Scan and types["STATE"] == "int32" and types["VALUE"] == "int16" and _fits(op):
         return _scan(op, loop)
     return None
+
+
+def _range_norm(op: RangeNorm, loop) -> tuple[str, dict] | None:
+    if loop.types["VALUE"] != "int16" or op.shift < 0 or op.rounding is Rounding.HALF_EVEN:
+        return None
+    return "range_norm_lanes", op.c(loop)[1]
+
+
+def _activation(op: Activation, loop) -> tuple[str, dict] | None:
+    if not loop.tables or loop.types["VALUE"] != "int16" or op.i.bits > 8 or op.o.min < -128 or op.o.max > 127:
+        return None
+    table = np.zeros(256, np.int8)
+    table[np.arange(op.i.min, op.i.max + 1) & 255] = op.table
+    return "activation_lanes", {"table": loop.pointer(table, "int8")}
 
 
 def _weighted(op: Linear | Conv1d, loop) -> tuple[str, dict] | None:
@@ -47,22 +67,21 @@ def _weighted(op: Linear | Conv1d, loop) -> tuple[str, dict] | None:
     taken = bias - offset * op.weight.sum(1)
     if (rows and loop.types["VALUE"] == "int16" and op.i.min >= -128 and op.i.max < 128 and largest < 128
             and int(np.abs(taken).max()) < 1 << 31):
-        weight, table = in_sums(op.weight, limit, 4 * rows)
+        weight, table = in_sums(op.weight, limit)
         return "linear_bytes", fields | {
             "input": op.weight.shape[1], "weight": loop.pointer(weight, "int8"), "table": loop.pointer(table, "int32"),
             "bias": loop.pointer(_padded(taken), "int32"),
-            "scratch": loop.reserve((rounded_up(op.weight.shape[1], LANES) * rows,), "int8")}
+            "scratch": loop.reserve((op.weight.shape[1] * rows + BEYOND,), "int8")}
     return "linear_lanes", fields | _linear(op, loop)
 
 
-def in_sums(weight: Array, limit: int, stride: int) -> tuple[Array, list[int]]:
+def in_sums(weight: Array, limit: int) -> tuple[Array, list[int]]:
     """Steps of LANES outputs and four inputs, in sums: the positive weights that a lane of 16 bits adds in a sum are at most
     `limit` together, and so are the negative ones. Four inputs that alone exceed it take two steps, of half the weights each.
 
     Parameters
         weight: [outputs, inputs]
         limit: 0 for none
-        stride: from four packed inputs to the next
 
     Returns
         weights [steps, LANES, 4], and the table of `linear_bytes`
@@ -85,7 +104,7 @@ def in_sums(weight: Array, limit: int, stride: int) -> tuple[Array, list[int]]:
             next(found for held, found in sums if held is room).append((k, part))
         table.append(len(sums))
         for _, found in sums:
-            table += [len(found), *(k * stride for k, _ in found)]
+            table += [len(found), *(4 * k for k, _ in found)]
             steps += [part for _, part in found]
     return np.array(steps), table
 
@@ -144,7 +163,7 @@ def _scan(op: Scan, loop) -> tuple[str, dict]:
     return "scan_lanes", {
         "least": op.dt.min, "table": loop.pointer(table, "uint8"), "block": len(codes) * op.d_state,
         "direct": loop.pointer(direct >> LOW, "int32"), "bias": loop.pointer(direct & (1 << LOW) - 1, "int32"),
-        **loop.keep(blocks.shape, "STATE"),
+        "scratch": loop.reserve((width,), "int32"), **loop.keep(blocks.shape, "STATE"),
         "start": loop.pointer(blocks, "STATE"), "o": loop.format(op, op.y_shift),
         "term": loop.format(op, op.term_shift, op.h_wide), "h": loop.format(op, op.a_bar.frac, op.h),
         "h_wide": loop.format(op, 0, op.h_wide)}

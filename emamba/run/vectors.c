@@ -14,6 +14,9 @@ typedef int8_t bytes __attribute__((vector_size(4 * LANES)));
 #if defined EMULATED_DOT || defined __AVXVNNI__ || (defined __AVX512VNNI__ && defined __AVX512VL__)
 #define DOT
 #endif
+#if defined EMULATED_TWINS || (defined __AVX512VBMI__ && defined __AVX512VNNI__ && defined __AVX512BW__)
+#define TWINS
+#endif
 #elif defined __aarch64__
 #include <arm_neon.h>
 #define NEON
@@ -41,6 +44,12 @@ typedef int8_t bytes __attribute__((vector_size(4 * LANES)));
 const int32_t vector_bytes[3] = {ROWS, OFFSET, LIMIT};
 #else
 const int32_t vector_bytes[3] = {0, OFFSET, LIMIT};
+#endif
+#if defined TWINS /* lanes of one thing, then those of another */
+typedef int32_t twins __attribute__((vector_size(8 * LANES)));
+const int32_t vector_tables = 1; /* there is `look_up` */
+#else
+const int32_t vector_tables = 0;
 #endif
 
 INLINE lanes load(const void *x) {
@@ -104,14 +113,25 @@ INLINE lanes plain_add_shorts(lanes acc, shorts x) {
     return acc;
 }
 
-/* LANES values of a byte each, OFFSET added. */
-INLINE uint64_t plain_bytes_of(const int16_t *x) {
-    uint8_t y[LANES];
-    for (int k = 0; k < LANES; k++)
+/* 4·LANES values of a byte each, OFFSET added. */
+INLINE void plain_store_bytes(uint8_t *y, const int16_t *x) {
+    for (int k = 0; k < 4 * LANES; k++)
         y[k] = (uint8_t)(x[k] + OFFSET);
-    uint64_t all;
-    memcpy(&all, y, sizeof all);
-    return all;
+}
+
+/* Of `width` values. */
+typedef struct {
+    int32_t total, low, high;
+} extent;
+
+INLINE extent plain_extent_of(const int16_t *x, place width) {
+    extent y = {0, x[0], x[0]};
+    for (place k = 0; k < width; k++) {
+        y.total += x[k];
+        y.low = x[k] < y.low ? x[k] : y.low;
+        y.high = x[k] > y.high ? x[k] : y.high;
+    }
+    return y;
 }
 
 /* Lower halves of the lanes of x, upper ones of y. */
@@ -131,6 +151,72 @@ INLINE void plain_transpose(lanes *to, const uint8_t *const *row) {
         for (int k = 0; k < LANES; k++)
             to[s][k] = row[k][s];
 }
+
+#if defined TWINS
+INLINE twins plain_twins_of(lanes x, lanes y) {
+    twins z;
+    memcpy(&z, &x, sizeof x);
+    memcpy((lanes *)&z + 1, &y, sizeof y);
+    return z;
+}
+
+INLINE lanes plain_first_of(twins x) {
+    lanes y;
+    memcpy(&y, &x, sizeof y);
+    return y;
+}
+
+INLINE lanes plain_second_of(twins x) {
+    lanes y;
+    memcpy(&y, (lanes *)&x + 1, sizeof y);
+    return y;
+}
+
+INLINE twins plain_add_twin_pairs(twins acc, twins x, twins y) {
+    for (int k = 0; k < 2 * LANES; k++)
+        acc[k] += (int16_t)x[k] * (int16_t)y[k] + (x[k] >> 16) * (y[k] >> 16);
+    return acc;
+}
+
+INLINE twins plain_clip_twins(twins x, int32_t low, int32_t high) {
+    for (int k = 0; k < 2 * LANES; k++) {
+        x[k] = x[k] > high ? high : x[k];
+        x[k] = x[k] < low ? low : x[k];
+    }
+    return x;
+}
+
+/* Bytes of 8 states and LANES channels, [channel][state], each channel's at its place; and of two states, [state][channel]. */
+INLINE twins plain_rows_of(const uint8_t *table, const int32_t *at) {
+    twins y;
+    for (int k = 0; k < LANES; k++)
+        memcpy((uint8_t *)&y + 8 * k, table + at[k], 8);
+    return y;
+}
+
+INLINE twins plain_column_twins(twins rows, int j) {
+    twins y;
+    for (int k = 0; k < 2 * LANES; k++)
+        y[k] = ((const uint8_t *)&rows)[k % LANES * 8 + 2 * j + k / LANES];
+    return y;
+}
+
+/* Of x and y of 24 bits: pairs of their upper 16 bits, then pairs of their lower 8. */
+INLINE twins plain_parts(twins x) {
+    twins y;
+    for (int k = 0; k < LANES; k++) {
+        y[k] = (int32_t)((uint32_t)x[k] >> 8 & 0xFFFF) | (int32_t)((uint32_t)x[LANES + k] << 8 & 0xFFFF0000);
+        y[LANES + k] = (x[k] & 0xFF) | (x[LANES + k] & 0xFF) << 16;
+    }
+    return y;
+}
+
+/* 8·LANES values from a table of 256 bytes, by the lower byte of each x. */
+INLINE void plain_look_up(int16_t *y, const int16_t *x, const int8_t *table) {
+    for (int k = 0; k < 8 * LANES; k++)
+        y[k] = table[(uint8_t)x[k]];
+}
+#endif
 
 /* -- by instructions -------------------------------------------------------------------------------------------------------- */
 
@@ -154,9 +240,37 @@ INLINE shorts byte_products(lanes weight, lanes x) { return (shorts)_mm256_maddu
 
 INLINE lanes add_shorts(lanes acc, shorts x) { return acc + (lanes)_mm256_madd_epi16((__m256i)x, _mm256_set1_epi16(1)); }
 
-INLINE uint64_t bytes_of(const int16_t *x) {
-    const __m128i y = _mm_loadu_si128((const __m128i *)x);
-    return (uint64_t)_mm_cvtsi128_si64(_mm_xor_si128(_mm_packs_epi16(y, y), _mm_set1_epi8((char)OFFSET)));
+INLINE void store_bytes(uint8_t *y, const int16_t *x) {
+    const __m256i all = _mm256_packs_epi16(_mm256_loadu_si256((const __m256i *)x), _mm256_loadu_si256((const __m256i *)x + 1));
+    _mm256_storeu_si256((__m256i *)y, _mm256_xor_si256(_mm256_permute4x64_epi64(all, 0xD8), _mm256_set1_epi8((char)OFFSET)));
+}
+
+INLINE int32_t least_of(__m256i x, __m256i flip) {
+    x = _mm256_xor_si256(x, flip);
+    const __m128i least = _mm_minpos_epu16(_mm_min_epu16(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1)));
+    return (int16_t)(_mm_cvtsi128_si32(least) ^ _mm256_extract_epi16(flip, 0));
+}
+
+INLINE extent extent_of(const int16_t *x, place width) {
+    const __m256i one = _mm256_set1_epi16(1), first = _mm256_set1_epi16(*x);
+    const __m256i number = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    __m256i low = first, high = first, sums = _mm256_setzero_si256();
+    place k = 0;
+    for (; k + 16 <= width; k += 16) {
+        const __m256i v = _mm256_loadu_si256((const __m256i *)(x + k));
+        low = _mm256_min_epi16(low, v), high = _mm256_max_epi16(high, v);
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(v, one));
+    }
+    if (k < width) {
+        const __m256i mask = _mm256_cmpgt_epi16(_mm256_set1_epi16((int16_t)(width - k)), number);
+        const __m256i v = _mm256_loadu_si256((const __m256i *)(x + k)), some = _mm256_blendv_epi8(first, v, mask);
+        low = _mm256_min_epi16(low, some), high = _mm256_max_epi16(high, some);
+        sums = _mm256_add_epi32(sums, _mm256_madd_epi16(_mm256_and_si256(v, mask), one));
+    }
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    four = _mm_add_epi32(four, _mm_unpackhi_epi64(four, four));
+    four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 1));
+    return (extent){_mm_cvtsi128_si32(four), least_of(low, _mm256_set1_epi16(INT16_MIN)), least_of(high, _mm256_set1_epi16(INT16_MAX))};
 }
 
 INLINE lanes halves(lanes x, lanes y) { return (lanes)_mm256_blend_epi16((__m256i)x, (__m256i)y, 0xAA); }
@@ -198,6 +312,56 @@ INLINE lanes add_fours(lanes acc, lanes weight, lanes x) {
 #else
 INLINE lanes add_pairs(lanes acc, lanes x, lanes y) { return acc + (lanes)_mm256_madd_epi16((__m256i)x, (__m256i)y); }
 #define add_fours plain_add_fours
+#endif
+
+#if defined TWINS && !defined EMULATED_TWINS
+INLINE twins twins_of(lanes x, lanes y) { return (twins)_mm512_inserti64x4(_mm512_castsi256_si512((__m256i)x), (__m256i)y, 1); }
+
+INLINE lanes first_of(twins x) { return (lanes)_mm512_castsi512_si256((__m512i)x); }
+
+INLINE lanes second_of(twins x) { return (lanes)_mm512_extracti64x4_epi64((__m512i)x, 1); }
+
+INLINE twins add_twin_pairs(twins acc, twins x, twins y) { return (twins)_mm512_dpwssd_epi32((__m512i)acc, (__m512i)x, (__m512i)y); }
+
+INLINE twins clip_twins(twins x, int32_t low, int32_t high) {
+    return (twins)_mm512_max_epi32(_mm512_min_epi32((__m512i)x, _mm512_set1_epi32(high)), _mm512_set1_epi32(low));
+}
+
+INLINE __m256i four_rows(const uint8_t *table, const int32_t *at) {
+    return _mm256_setr_m128i(_mm_unpacklo_epi64(_mm_loadu_si64(table + at[0]), _mm_loadu_si64(table + at[1])),
+                             _mm_unpacklo_epi64(_mm_loadu_si64(table + at[2]), _mm_loadu_si64(table + at[3])));
+}
+
+INLINE twins rows_of(const uint8_t *table, const int32_t *at) {
+    return twins_of((lanes)four_rows(table, at), (lanes)four_rows(table, at + 4));
+}
+
+INLINE twins column_twins(twins rows, int j) {
+    const __m512i first = _mm512_setr_epi32(0, 8, 16, 24, 32, 40, 48, 56, 1, 9, 17, 25, 33, 41, 49, 57);
+    const __m512i from = _mm512_add_epi32(first, _mm512_set1_epi32(2 * j));
+    return (twins)_mm512_maskz_permutexvar_epi8(0x1111111111111111, from, (__m512i)rows);
+}
+
+INLINE twins parts(twins x) {
+    __m512i from;
+    uint8_t *of = (uint8_t *)&from;
+    UNROLL
+    for (int k = 0; k < 4 * LANES; k++) {
+        of[k] = (uint8_t)(k % 4 % 2 + 1 + k / 4 * 4 + (k % 4 / 2) * 4 * LANES);
+        of[4 * LANES + k] = (uint8_t)(k / 4 * 4 + (k % 4 / 2) * 4 * LANES);
+    }
+    return (twins)_mm512_maskz_permutexvar_epi8(0x55555555FFFFFFFF, from, (__m512i)x);
+}
+
+INLINE void look_up(int16_t *y, const int16_t *x, const int8_t *table) {
+    const __m512i *t = (const __m512i *)table;
+    const __m256i low = _mm512_cvtepi16_epi8(_mm512_loadu_si512(x)), high = _mm512_cvtepi16_epi8(_mm512_loadu_si512(x + 32));
+    const __m512i at = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+    const __m512i found = _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), _mm512_permutex2var_epi8(t[0], at, t[1]),
+                                                 _mm512_permutex2var_epi8(t[2], at, t[3]));
+    _mm512_storeu_si512(y, _mm512_cvtepi8_epi16(_mm512_castsi512_si256(found)));
+    _mm512_storeu_si512(y + 32, _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(found, 1)));
+}
 #endif
 
 #elif defined NEON
@@ -253,8 +417,10 @@ INLINE lanes add_fours(lanes acc, lanes weight, lanes x) {
 #define add_fours plain_add_fours
 #endif
 
-INLINE uint64_t bytes_of(const int16_t *x) {
-    return vget_lane_u64(vreinterpret_u64_s8(vmovn_s16(vaddq_s16(vld1q_s16(x), vdupq_n_s16(OFFSET)))), 0);
+INLINE void store_bytes(uint8_t *y, const int16_t *x) {
+    UNROLL
+    for (int k = 0; k < 4 * LANES; k += 8)
+        vst1_u8(y + k, vreinterpret_u8_s8(vmovn_s16(vaddq_s16(vld1q_s16(x + k), vdupq_n_s16(OFFSET)))));
 }
 
 INLINE lanes pairs_of(const int16_t *x, const int16_t *y) {
@@ -267,6 +433,7 @@ INLINE lanes pairs_of(const int16_t *x, const int16_t *y) {
 #define transpose plain_transpose
 #define byte_products plain_byte_products
 #define add_shorts plain_add_shorts
+#define extent_of plain_extent_of
 #else
 #define load_shorts plain_load_shorts
 #define clip plain_clip
@@ -276,42 +443,89 @@ INLINE lanes pairs_of(const int16_t *x, const int16_t *y) {
 #define add_fours plain_add_fours
 #define byte_products plain_byte_products
 #define add_shorts plain_add_shorts
-#define bytes_of plain_bytes_of
+#define store_bytes plain_store_bytes
 #define halves plain_halves
 #define pairs_of plain_pairs_of
 #define transpose plain_transpose
+#define extent_of plain_extent_of
+#endif
+
+#if defined EMULATED_TWINS
+#define twins_of plain_twins_of
+#define first_of plain_first_of
+#define second_of plain_second_of
+#define add_twin_pairs plain_add_twin_pairs
+#define clip_twins plain_clip_twins
+#define rows_of plain_rows_of
+#define column_twins plain_column_twins
+#define parts plain_parts
+#define look_up plain_look_up
 #endif
 
 /* Whether every primitive gives what its plain C does, of fixed numbers: 0, or the number of the first that does not. */
-#define TRIED 19
-#define TRY(way, to)                                                                                                        \
-    to[0] = way##load_shorts((const int16_t *)in);                                                                          \
-    to[1] = way##clip(a, -(1 << 20), (1 << 24) + 5);                                                                        \
-    to[2] = way##shift_right(a, turn & 31);                                                                                 \
-    way##store_shorts((int16_t *)(to + 3), a >> turn, -100 * turn, 32767);                                                  \
-    to[4] = way##add_pairs(a >> 8, (lanes)((shorts)b >> 1), c);                                                             \
-    to[5] = way##add_fours(a >> 8, b, c);                                                                                   \
-    to[6] = (lanes)way##byte_products((lanes)((bytes)b >> 2), c);                                                           \
-    to[7] = way##add_shorts(a >> 8, (shorts)b);                                                                             \
-    memcpy(to + 8, &(uint64_t){way##bytes_of(small)}, 8);                                                                   \
-    to[9] = way##halves(a, b);                                                                                              \
-    to[10] = way##pairs_of((const int16_t *)in, (const int16_t *)(in + 1));                                                 \
-    way##transpose(to + 11, rows);
+#define TRIED 42
+#define TRY(way, to)                                                                                                       \
+    to[0] = way##load_shorts((const int16_t *)in);                                                                         \
+    to[1] = way##clip(a, -(1 << 20), (1 << 24) + 5);                                                                       \
+    to[2] = way##shift_right(a, turn & 31);                                                                                \
+    way##store_shorts((int16_t *)(to + 3), a >> turn, -100 * turn, 32767);                                                 \
+    to[4] = way##add_pairs(a >> 8, (lanes)((shorts)b >> 1), c);                                                            \
+    to[5] = way##add_fours(a >> 8, b, c);                                                                                  \
+    to[6] = (lanes)way##byte_products((lanes)((bytes)b >> 2), c);                                                          \
+    to[7] = way##add_shorts(a >> 8, (shorts)b);                                                                            \
+    way##store_bytes((uint8_t *)(to + 8), small);                                                                          \
+    to[9] = way##halves(a, b);                                                                                             \
+    to[10] = way##pairs_of((const int16_t *)in, (const int16_t *)(in + 1));                                                \
+    way##transpose(to + 11, rows);                                                                                         \
+    all = way##extent_of((const int16_t *)in, 1 + turn % 50);                                                              \
+    memcpy(to + 19, &all, sizeof all);                                                                                     \
+    TRY_TWINS(way, to + 20)
+#if defined TWINS
+#define TRY_TWINS(way, to)                                                                                                 \
+    twin = way##twins_of(a, b);                                                                                            \
+    memcpy(to, &twin, sizeof twin);                                                                                        \
+    twin = way##add_twin_pairs(twin >> 8, (twins){0} + c[0], twin);                                                        \
+    memcpy(to + 2, &twin, sizeof twin);                                                                                    \
+    twin = way##clip_twins(twin, -(1 << 20), (1 << 24) + 5);                                                               \
+    memcpy(to + 4, &twin, sizeof twin);                                                                                    \
+    twin = way##rows_of(byte, at);                                                                                         \
+    memcpy(to + 6, &twin, sizeof twin);                                                                                    \
+    for (int k = 0; k < 4; k++)                                                                                            \
+        (twin = way##column_twins(way##rows_of(byte, at), k)), memcpy(to + 8 + 2 * k, &twin, sizeof twin);                 \
+    twin = way##parts(way##twins_of(b, a) >> 8);                                                                           \
+    memcpy(to + 16, &twin, sizeof twin);                                                                                   \
+    way##look_up((int16_t *)((to) + 18), many, table);
+#else
+#define TRY_TWINS(way, to)
+#endif
 int32_t vectors_agree(void) {
     uint32_t seed = 1;
     for (int turn = 0; turn < 64; turn++) {
         lanes in[4], got[TRIED] = {0}, wanted[TRIED] = {0};
+        extent all;
+        int16_t small[4 * LANES];
         uint8_t *byte = (uint8_t *)in;
         for (size_t k = 0; k < sizeof in; k++) { /* both ends of every type first */
             seed = seed * 1664525 + 1013904223;
             byte[k] = (uint8_t)(turn ? seed >> 24 : 127 + (seed >> 31));
         }
-        int16_t small[LANES];
         const uint8_t *rows[LANES];
-        for (int k = 0; k < LANES; k++) {
-            small[k] = (int8_t)byte[k];
+        for (int k = 0; k < LANES; k++)
             rows[k] = byte + 9 * k;
-        }
+        for (int k = 0; k < 4 * LANES; k++)
+            small[k] = (int8_t)byte[k];
+#if defined TWINS
+        twins twin;
+        int32_t at[LANES];
+        int8_t table[32 * LANES] __attribute__((aligned(64)));
+        int16_t many[8 * LANES];
+        for (int k = 0; k < LANES; k++)
+            at[k] = 9 * k;
+        for (int k = 0; k < 8 * LANES; k++)
+            many[k] = (int16_t)(8 * turn + k - 128);
+        for (int k = 0; k < 32 * LANES; k++)
+            table[k] = (int8_t)(byte[k % 128] + k);
+#endif
         const lanes a = in[1], b = in[2], c = in[3];
         TRY(, got)
         TRY(plain_, wanted)
