@@ -371,7 +371,6 @@ def main(names: list[str]) -> None:
         "beside": (partial(beside, artifact), table_beside), "gating": (partial(gating, artifact), table_gating),
         "states": (partial(states, artifact), table_states),
         "engines": (partial(asic_engine.engines, artifact, measured), asic_engine.table),
-        "engine_areas": (partial(asic_engine.areas, artifact), asic_engine.table_areas),
         "norms": (norms, table_norms), "functions": (partial(functions, artifact), table_functions),
         "layout": (laid, table_laid), "equivalence": (partial(proofs, artifact), table_equivalence),
     }, names, artifact)

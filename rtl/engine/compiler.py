@@ -14,7 +14,7 @@ from emamba.ops import Operator
 from . import operators  # noqa: F401  registers the executors
 from .decays import Decay
 from .machine import ELEMENT, Machine
-from .memory_map import allocate
+from .memory_map import allocate, depths
 from .micro import A as First
 from .micro import B, Buffer, Instruction, MicroOp, Operand, Stat, To, Walk, When, Zero, bits_of, idle
 from .micro import Body as Repeat
@@ -157,10 +157,12 @@ class Compiler:
     # -- the rest -------------------------------------------------------------------------------------------------------------
 
     def _carry(self) -> None:
-        """Keeps the last tokens of every tile that the next one reads."""
+        """Keeps the last tokens of every tile that the next one reads, once this one has read them."""
         for name, buffer in self.buffers.items():
             if not (buffer.history and buffer.kept):
                 continue
+            after = 1 + max(k for k, i in enumerate(self.instructions) if any(each.buffer is buffer for each in i.operands))
+            later, self.instructions = self.instructions[after:], self.instructions[:after]
             node, o = self.graph[name], self.artifact.operators[name].o
             copy = MicroOp(x=0, a=First.CONSTANT, constant=1, b=B.ROW, zero=Zero.BEFORE, to=To.DRAIN)
             tiles = [(When.EARLY, self.tile)] * (self.tiles > 1) + [(When.LAST, self.rest)] * self.kept
@@ -168,6 +170,7 @@ class Compiler:
                 self.emit(node, None, [Repeat((copy,))], name=f"{name}.history", operands=[Operand(buffer, count, True)],
                           tokens=buffer.history, rest=buffer.history, dest=Operand(buffer, 0, True), format=o, when=when,
                           bound=o.magnitude, traces=("", ""), before=max(0, buffer.history - count))
+            self.instructions += later
 
 
 @dataclass
@@ -185,8 +188,13 @@ class Program:
     @cached_property
     def kept_rows(self) -> int:
         """First rows of values, among which are all that a sequence leaves to the next one."""
-        operands = [each for i in self.instructions for each in (*i.operands, i.dest) if each]
-        return max((each.buffer.base + each.buffer.size for each in operands if each.buffer.kept), default=0)
+        buffers = [each.buffer for i in self.instructions for each in (*i.operands, i.dest) if each]
+        return max((buffer.base + buffer.lasting for buffer in buffers if buffer.kept), default=0)
+
+    @cached_property
+    def depths(self) -> list[int]:
+        """Of every beat of a row, the rows from which on none has values in it."""
+        return depths(self.instructions, self.machine.posts, self.machine.beats)
 
     @property
     def tiles(self) -> int:

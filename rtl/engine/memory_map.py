@@ -29,8 +29,8 @@ def lifetimes(instructions: Sequence[Instruction]) -> dict[Buffer, list[Life]]:
 def replaced(instructions: Sequence[Instruction]) -> set[tuple[Buffer, Buffer]]:
     """A buffer that is read by an instruction, and one whose rows it writes after it has read the same ones."""
     def plain(operand: Operand, i: Instruction) -> bool:
-        return operand.buffer.tokens == i.tokens and not operand.buffer.kept and operand.rows is None and operand.row == 0 and (
-            not operand.backwards and operand.period is None)
+        return (operand.buffer.tokens == i.tokens and not operand.buffer.kept and operand.token == operand.row == 0
+                and operand.rows is operand.period is None and not operand.backwards)
 
     found = set()
     for i in instructions:

@@ -117,7 +117,8 @@ class Body:
 @dataclass(eq=False)
 class Buffer:
     """Rows of the memory of values: `rows` a token, for `tokens` tokens of which the first `history` are of the tile before.
-    `kept`: it lives from tile to tile. `base` is where the memory map puts it. `parts`: of a token, each in rows of its own."""
+    `kept`: these live from tile to tile, or all where there are none. `base` is where the memory map puts it. `parts`: of a
+    token, each in rows of its own."""
 
     name: str
     rows: int
@@ -130,6 +131,11 @@ class Buffer:
     @property
     def size(self) -> int:
         return self.rows * self.tokens
+
+    @property
+    def lasting(self) -> int:
+        """First rows that live from tile to tile: of a buffer with a history that alone."""
+        return self.rows * (self.history or self.tokens) if self.kept else 0
 
 
 @dataclass

@@ -1,17 +1,20 @@
 """Parts of a design that are modules of their own in its Verilog: what it has many times, and memories without contents."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from amaranth.back import rtlil
 from amaranth.hdl import (
+    Cat,
     ClockSignal,
     Elaboratable,
     Fragment,
     Instance,
     Module,
+    Mux,
     ResetInserter,
     ResetSignal,
     Signal,
@@ -119,13 +122,15 @@ class Restarted(Elaboratable):
 class Ram(wiring.Component):
     """`depth` words of `lanes` × `bits` bits, of which none is read before it is written: `read_data` is the word at `read_addr`
     a cycle later, as it was before a write in that cycle; `write_en` has a bit a lane. `apart`: no word is used that is read
-    while it is written, so that tools need not keep what it was.
+    while it is written, so that tools need not keep what it was. `depths`: of each lane, the words from which on it is not used;
+    a chip has none there.
 
     Verilog of an Amaranth memory would have a line a word to clear it.
     """
 
-    def __init__(self, depth: int, lanes: int, bits: int, *, apart: bool = False):
+    def __init__(self, depth: int, lanes: int, bits: int, *, apart: bool = False, depths: Sequence[int] = ()):
         self.depth, self.lanes, self.bits, self.apart = depth, lanes, bits, apart
+        self.depths = [max(2, each) for each in depths] or [depth] * lanes
         super().__init__({
             "read_addr": In(range(depth)), "read_data": Out(lanes * bits), "write_addr": In(range(depth)),
             "write_data": In(lanes * bits), "write_en": In(lanes)})
@@ -134,11 +139,17 @@ class Ram(wiring.Component):
         found = _COLLECTED.get()
         if found is not None:
             return self._instance(found)
-        m = Module()
-        m.submodules.storage = storage = Memory(shape=unsigned(self.lanes * self.bits), depth=self.depth, init=[])
-        read, write = storage.read_port(), storage.write_port(granularity=self.bits)
-        m.d.comb += [read.addr.eq(self.read_addr), self.read_data.eq(read.data), write.addr.eq(self.write_addr),
-                     write.data.eq(self.write_data), write.en.eq(self.write_en)]
+        m, first, data = Module(), 0, []
+        for depth, alike in groupby(self.depths):
+            lanes = len([*alike])
+            m.submodules[f"storage_{first}"] = storage = Memory(shape=unsigned(lanes * self.bits), depth=depth, init=[])
+            read, write = storage.read_port(), storage.write_port(granularity=self.bits)
+            m.d.comb += [read.addr.eq(self.read_addr), write.addr.eq(self.write_addr),
+                         write.data.eq(self.write_data[first * self.bits:]),
+                         write.en.eq(Mux(self.write_addr < depth, self.write_en[first:first + lanes], 0))]
+            data.append(read.data)
+            first += lanes
+        m.d.comb += self.read_data.eq(Cat(data))
         return m
 
     def _instance(self, found: Collected) -> Instance:
