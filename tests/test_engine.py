@@ -184,7 +184,7 @@ def test_machines_are_refused():
     with pytest.raises(EmambaError, match="a small engine's weights lie in the memories of its decays"):
         Machine(4, stream=Stream(), small=True)
     assert [Machine(n).posts for n in (1, 3, 8, 20, 40)] == [1, 1, 2, 4, 8]
-    with pytest.raises(EmambaError, match=r"KEPT has 16 bits, but the engine's multipliers take 15"):
+    with pytest.raises(EmambaError, match=r"WIDE_HIGH has 16 bits, but the engine's multipliers take 15"):
         Encoded(compile_program(random_artifact("emamba-per-token"), Machine(8, 2, 15)))
     with pytest.raises(EmambaError, match="rows of 1 values, but the engine has 9"):
         compile_program(random_artifact("emamba-one-token"), Machine(1, rows=9))

@@ -206,7 +206,12 @@ class Encoded:
     @cached_property
     def kept_bits(self) -> int:
         kept = bits_for(max((i.kept for i in self.program.instructions), default=0))
-        return max([kept, *(self.value_bits + up for up in self.row_shifts)])
+        return max(kept, self.row_bits)
+
+    @property
+    def row_bits(self) -> int:
+        """Of a row that is kept, as which alone KEPT is a first factor."""
+        return self.value_bits + max(self.row_shifts, default=0)
 
     @cached_property
     def firsts(self) -> list[A]:
@@ -257,7 +262,7 @@ class Encoded:
     @cached_property
     def a_bits(self) -> int:
         found = {A.WEIGHT: self.program.weight_bits, A.CHANNEL: self.value_bits, A.CONSTANT: self.constant_bits,
-                 A.ENTRY: max((key.op.entry_bits + 1 for key in self.norms), default=1), A.KEPT: self.kept_bits,
+                 A.ENTRY: max((key.op.entry_bits + 1 for key in self.norms), default=1), A.KEPT: self.row_bits,
                  A.DECAY: self.decay_bits, A.DECAY_UP: self.decay_bits + self.split,
                  A.SCALED_LOW: PIECE + 1, A.SCALED_HIGH: self.scaled_bits - PIECE}
         found[A.MINUS] = found[A.ENTRY]
@@ -269,7 +274,7 @@ class Encoded:
                  B.TOTAL: self.total_bits, B.TOTAL_LOW: PIECE + 1, B.TOTAL_HIGH: self.total_bits - PIECE,
                  B.HELD: self.whole_held_bits, B.HELD_LOW: PIECE + 1, B.HELD_HIGH: self.held_bits - PIECE,
                  B.STATE: self.rounded_bits, B.STATE_LOW: self.split + 1, B.STATE_HIGH: self.rounded_bits - self.split,
-                 B.WIDE: self.state_bits, B.SQUARES: self.square_bits, B.GREATEST: self.value_bits,
+                 B.KEPT: self.kept_bits, B.WIDE: self.state_bits, B.SQUARES: self.square_bits, B.GREATEST: self.value_bits,
                  B.WIDE_LOW: PIECE + 1, B.WIDE_HIGH: self.state_bits - PIECE}
         return self._factor(found, {micro.b for micro in self.micros if micro.works})
 

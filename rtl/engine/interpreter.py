@@ -103,7 +103,7 @@ class Interpreter:
             return
         state = self.states[place] if op.state else None
         first = self._first(i, op, lane, decays, channel, w, scalars)
-        second = 0 if zero else self._second(i, op, lane["held"], row, channel, scalars, state)
+        second = 0 if zero else self._second(i, op, lane, row, channel, scalars, state)
         before, acc = lane["acc"], op.first if k == 0 else op.acc
         if acc is Acc.TERM:
             before = arith.round_shift(before, i.scan.term_shift, i.scan.rounding)
@@ -133,13 +133,13 @@ class Interpreter:
         return {A.WEIGHT: w, A.CHANNEL: channel, A.CONSTANT: op.constant, A.ENTRY: scalars[1], A.MINUS: -scalars[1],
                 A.KEPT: lane["kept"]}[op.a]
 
-    def _second(self, i, op, held, row, channel, scalars, state):
+    def _second(self, i, op, lane, row, channel, scalars, state):
         if B.STATE <= op.b <= B.STATE_HIGH:
             value, bits = arith.requantize(state, i.scan.a_bar.frac, i.scan.h, i.scan.rounding), self._split(i)
         else:
-            value, bits = {B.ROW: row, B.CHANNEL: channel, B.CONSTANT: op.constant, B.GREATEST: scalars[3],
+            value, bits = {B.ROW: row, B.CHANNEL: channel, B.CONSTANT: op.constant, B.KEPT: lane["kept"], B.GREATEST: scalars[3],
                             B.SQUARES: scalars[4]}.get(op.b), PIECE
-            value = scalars[0] if B.TOTAL <= op.b <= B.TOTAL_HIGH else held if B.HELD <= op.b <= B.HELD_HIGH else value
+            value = scalars[0] if B.TOTAL <= op.b <= B.TOTAL_HIGH else lane["held"] if B.HELD <= op.b <= B.HELD_HIGH else value
             value = state if B.WIDE <= op.b <= B.WIDE_HIGH else value
         if op.b.name.endswith("_LOW"):
             return value & (1 << bits) - 1

@@ -44,7 +44,7 @@ class Lane(wiring.Component):
         decay = self._shared_decay(m, product) if e.shared else self._own_decay(m, product)
         split = e.split
         a_choices = {A.WEIGHT: self.weight, A.KEPT: kept, A.DECAY: decay, A.DECAY_UP: decay.shift_left(split)}
-        b_choices = {B.ROW: self.row, B.HELD: held, B.HELD_LOW: held[:PIECE]}
+        b_choices = {B.ROW: self.row, B.KEPT: kept, B.HELD: held, B.HELD_LOW: held[:PIECE]}
         if e.held_bits > PIECE:
             b_choices[B.HELD_HIGH] = held[PIECE:].as_signed()
         if e.decays:

@@ -20,10 +20,10 @@ class A(IntEnum):
 
 class B(IntEnum):
     """Second factor of a lane: its value of a row; a channel's value, a constant or a statistic of a token, which all lanes get;
-    what it holds; its state, rounded or as wide as it is. LOW and HIGH are parts for narrow multipliers."""
+    what it holds or keeps; its state, rounded or as wide as it is. LOW and HIGH are parts for narrow multipliers."""
 
     (ROW, CHANNEL, CONSTANT, TOTAL, TOTAL_LOW, TOTAL_HIGH, HELD, HELD_LOW, HELD_HIGH, STATE, STATE_LOW, STATE_HIGH, WIDE,
-     WIDE_LOW, WIDE_HIGH, SQUARES, GREATEST) = range(17)
+     WIDE_LOW, WIDE_HIGH, KEPT, SQUARES, GREATEST) = range(18)
 
 
 class Acc(IntEnum):

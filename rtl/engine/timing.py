@@ -69,7 +69,7 @@ def lane_faults(instruction: Instruction, machine: Machine, decay: tuple[int, in
     for group in range(3):
         for step in found:
             at, op = step.at + group * instruction.group_cycles, step.op
-            wanted = ["HELD"] * (B.HELD <= op.b <= B.HELD_HIGH) + ["KEPT"] * (op.a is A.KEPT)
+            wanted = ["HELD"] * (B.HELD <= op.b <= B.HELD_HIGH) + ["KEPT"] * (op.a is A.KEPT or op.b is B.KEPT)
             wanted += ["INDEX"] * op.indexed
             faults += [f"{name} is read in cycle {at} and comes in {ready[name]}" for name in wanted
                        if op.works and at < ready[name]]

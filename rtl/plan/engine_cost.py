@@ -11,7 +11,7 @@ from ..engine.schedule import EngineSchedule
 from ..kit.inventory import Inventory, choices, product, tables, width
 from .cost import RESOURCES, mapped, resources
 
-OWN = {A.WEIGHT, A.KEPT, A.DECAY, A.DECAY_UP}, {B.ROW, *range(B.HELD, B.WIDE_HIGH + 1)}
+OWN = {A.WEIGHT, A.KEPT, A.DECAY, A.DECAY_UP}, {B.ROW, *range(B.HELD, B.KEPT + 1)}
 """Factors that each lane has for itself."""
 SHARES = {"ecp5": {"lanes": 0.77, "post-processors": 0.83, "sequencer": 0.67, "memories": 2.4, "norm unit": 1.26},
           "xcup": {"lanes": 1.03, "post-processors": 0.93, "sequencer": 0.61, "memories": 2.16, "norm unit": 1.16},

@@ -109,7 +109,7 @@ class Scan(Executor):
         """D·u · 2^d_shift, which steps to the left bring to its place, and C·h."""
         parts = [B.WIDE_HIGH, B.WIDE_LOW] if c.narrow(op.h_wide.bits) else [B.WIDE]
         raises, rest = divmod(op.d_shift, PIECE)
-        direct = MicroOp(a=A.KEPT, b=B.CONSTANT, constant=1 << rest)
+        direct = MicroOp(a=A.CONSTANT, b=B.KEPT, constant=1 << rest)
         reads = [MicroOp(x=READ, state="last", a=A.CHANNEL, b=part, first=Acc.RAISE, acc=Acc.ADD) for part in parts]
         reads[-1] = replace(reads[-1], to=To.DRAIN, at_last=True)
         if raises < len(parts) - 1:  # after the upper part
