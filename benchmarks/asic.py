@@ -48,8 +48,8 @@ CHIP = {"mm2": 0.350, "mhz": 100, "mw": 13.49, "frame_nj": 200}
 """The authors' first chip, GF 22 nm: core area, clock and power as its note gives them; the energy of a frame is inferred."""
 NAND2_22NM = 0.20
 """µm² of a NAND2 in a 22 nm library (our assumption: the foundry publishes none)."""
-REALIZATIONS = {"segments": Realization(Products.MERGED, tables=False),
-                "tables": Realization(Products.MERGED, decay_tables=True)}
+REALIZATIONS = {"segments": Realization(Products.MERGED, tables=False, decay_tables=False),
+                "tables": Realization(Products.MERGED)}
 SMALL = ModelConfig(input="sequence", features=3, length=4, d_model=4, dt_rank=2, d_state=2, blocks=1, task="regression",
                     outputs=3)
 SMALL_CYCLES = 32
@@ -154,7 +154,7 @@ def laid() -> list[dict]:
     from sim.models import random_artifact
 
     artifact, process, described = random_artifact(SMALL, residual_bits=8), "ihp-sg13g2", pdk.find("ihp-sg13g2")
-    schedule = Schedule(artifact, SMALL_CYCLES, Realization(Products.MERGED))
+    schedule = Schedule(artifact, SMALL_CYCLES, Realization(Products.MERGED, decay_tables=False))
     netlist, flat, _ = sizing.implement(verilog_of(schedule), described, CLOCKS[process])
     run = chip.run_codes(schedule, netlist, flat, golden_frames(artifact))
     with TemporaryDirectory() as name:

@@ -1,7 +1,5 @@
 """The blocks of MARS that limited the clock, each mapped as a chip of its own: a section of `python -m benchmarks.asic`."""
 
-from dataclasses import replace
-
 from amaranth.hdl import Module
 from amaranth.lib import wiring
 
@@ -37,7 +35,7 @@ class Alone(wiring.Component):
 def measure(artifact: Artifact) -> list[dict]:
     found, process = [], pdk.find(PROCESS)
     for cycles, name, many in ROWS:
-        spec = fold(artifact, artifact.graph[name], cycles, replace(Realization(Products.MERGED), registers=many))
+        spec = fold(artifact, artifact.graph[name], cycles, Realization(Products.MERGED, registers=many))
         verilog = without_initial_values(to_verilog(Alone(spec), platform=Platform(rests=True)))
         netlist, _, corners = sizing.implement(verilog, process, MHZ)
         row = corners["typical"]

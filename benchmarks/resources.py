@@ -17,7 +17,7 @@ ZCU102 = [
     (20, Realization(Products.PAIRS, decay_tables=True)),
 ]
 ECP5 = [
-    ("ulx3s-85f", "85k", 140, Realization(Products.LOGIC, decay_tables=True, narrow=True), 125),
+    ("ulx3s-85f", "85k", 140, Realization(Products.LOGIC, decay_tables=True, narrow=True, registers=True), 125),
     ("ulx3s-25f", "25k", 400, None, 110),
 ]
 """Device, nextpnr's name for it, T, realization or None for the choice of `rtl.plan.planner` at 90 %, MHz asked for."""

@@ -145,7 +145,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--products", choices=[kind.value for kind in Products],
                         help="products with weights: one multiplier each, pairs in a wide one, adder graphs at T = 1, "
                         "merged with their sum (default: what the estimate favours, merged for asic)")
-    parser.add_argument("--decays", choices=["segments", "tables"], help="the scan's exp (default: what the estimate favours)")
+    parser.add_argument("--decays", choices=["segments", "tables"], help="the scan's exp (default: what the estimate "
+                        "favours, for asic tables where they are small)")
     parser.add_argument("--activations", choices=["segments", "tables"], help="SiLU and softplus (default: tables up to 8 bits)")
     parser.add_argument("--registers", choices=["few", "many"], help="a norm's long logic in one cycle, or in one a level, for a "
                         "fast clock (default: as the device and --clock-mhz ask for)")

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from emamba import ops
 from emamba.artifact import load
 from emamba.base.errors import EmambaError
 from emamba.graph.ir import ORDERS, Graph
+from rtl.blocks import scan
+from rtl.blocks.scan import Scan
 from rtl.kit.datapath import Products
 from rtl.plan import devices
 from rtl.plan.devices import Device
@@ -101,6 +104,19 @@ def test_what_the_user_fixes_stays(small):
     fixed = {"products": Products.MULTIPLIERS, "decay_tables": False}
     found = plan(small, Request(cycles_per_token=4, device=devices.find("zcu102"), realization=fixed))
     assert found.schedule.realization.products is Products.MULTIPLIERS and not found.schedule.realization.decay_tables
+
+
+def test_tables_of_a_chip(small, monkeypatch):
+    """Ā is a table where products are a chip's and the table is small, or as asked."""
+    def tables(*asked):
+        return {block.table for block in Schedule(small, 4, Realization(*asked)).blocks.values() if isinstance(block, Scan)}
+
+    assert tables() == tables(Products.PAIRS) == tables(Products.MERGED, True, False) == {False}
+    assert tables(Products.MERGED) == tables(Products.MULTIPLIERS, True, True) == {True}
+    op = next(op for op in small.operators.values() if isinstance(op, ops.Scan))
+    for words, expected in ((op.A.size << op.dt.bits, True), ((op.A.size << op.dt.bits) - 1, False)):
+        monkeypatch.setattr(scan, "TABLE_WORDS", words)
+        assert tables(Products.MERGED) == {expected}
 
 
 def test_too_small_a_device(small):

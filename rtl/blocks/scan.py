@@ -14,6 +14,7 @@ from ..kit.block import BlockOptions, Port, Spec, beats, shape_of, transfers
 from ..kit.datapath import (
     NARROW_BITS,
     Pipeline,
+    Products,
     accumulate,
     adder_tree,
     bounded,
@@ -36,6 +37,10 @@ SEGMENTS_LEAD, TABLE_LEAD = 1 + PIECEWISE_LATENCY, 3
 
 LOOP = 4
 """Steps of the recurrence, where a row has so much time: read, first token or not, Ā·h, sum and write."""
+
+TABLE_WORDS = 65536
+"""Entries of Ā, of all states and codes of δ, up to which a chip has tables of them: they take no more than the segments and
+multipliers of about two states (our choice, by mapping MARS to ASAP7)."""
 
 
 @realizes(Operator)
@@ -134,9 +139,16 @@ class Scan(Recurrence, Spec):
         for groups in range(1, min(op.d_state, stage.budget) + 1):
             state_lanes = ceil(op.d_state / groups)
             lanes = cls.possible_lanes(op, ceil(op.width / min(op.width, stage.budget // beats(op.d_state, state_lanes))))
-            choices.append((groups, cls(op, lanes, state_lanes, stage.realization.decay_tables, stage.nonnegative[1],
+            choices.append((groups, cls(op, lanes, state_lanes, cls._tabled(op, stage), stage.nonnegative[1],
                                         stage.realization.narrow)))
         return min(choices, key=lambda choice: (choice[1].multipliers, choice[1].lanes, choice[0], choice[1].state_lanes))[1]
+
+    @staticmethod
+    def _tabled(op: Operator, stage: Stage) -> bool:
+        """Whether Ā is a table: as asked, else where a chip's tables are small."""
+        if stage.realization.decay_tables is not None:
+            return stage.realization.decay_tables
+        return stage.products in (Products.MERGED, Products.CONSTANTS) and op.A.size << op.dt.bits <= TABLE_WORDS
 
     @staticmethod
     def possible_lanes(op: Operator, least: int) -> int:

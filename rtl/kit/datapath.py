@@ -243,7 +243,7 @@ def logic_product(value: Value, weight: Value) -> Value:
 def weighted_sum(pipeline: Pipeline, weights: list[Value], values: list[Value], products: Products, halved: bool) -> Value:
     """Σ weight · value, `sum_stages` steps later, exact; for an adder with a register behind it."""
     if products is Products.MERGED:
-        sums = 1 if len(weights) <= MERGED_TERMS else min(MERGED_SUMS, -(-len(weights) // MERGED_PART))
+        sums = 1 if len(weights) <= MERGED_TERMS else min(MERGED_SUMS, max(2, -(-len(weights) // MERGED_PART)))
         each = -(-len(weights) // sums)
         merged = [balanced_sum([w * x for w, x in zip(weights[k:k + each], values[k:k + each], strict=True)])
                   for k in range(0, len(weights), each)]
@@ -252,9 +252,9 @@ def weighted_sum(pipeline: Pipeline, weights: list[Value], values: list[Value], 
     return adder_tree(pipeline, [term for part in parts for term in part], "tree")
 
 
-MERGED_TERMS, MERGED_PART, MERGED_SUMS = 8, 6, 6
+MERGED_TERMS, MERGED_PART, MERGED_SUMS = 4, 6, 6
 """Products that one carry-save tree takes; else, that each of several takes, and such sums that the adder behind takes at most.
-All are a cycle of 1 ns in ASAP7."""
+All are a cycle of 1 ns in ASAP7. Two trees of some products take less energy than one of all: less switches in vain."""
 
 
 def sum_stages(terms: int, products: Products, halved: bool) -> int:
