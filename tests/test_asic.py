@@ -163,7 +163,7 @@ def test_macros(built):
     assert " µm² (4,200 in macros) of cells of a library to test with: " in report["notes"][0]
     assert "block0_y.states.ram (16 words of 17 bits) is 2 × 2 RAM8X9; " in report["notes"][3]
     assert report["notes"][4] == ("no other RAM is a macro, since in macros they would be larger, by an estimate: "
-                                  "block0_silu_to_block0_gate_1_fifo.storage.ram (20 words of 10 bits) and 31 others are "
+                                  "embed_to_block0_residual_0_fifo.storage.ram (20 words of 10 bits) and 31 others are "
                                   "latches or registers")
     counts = {name: (built / name).read_text().count("RAM8X9 ") for name in ("top.v", "top_macros.v", "netlist.v")}
     assert counts["top.v"] == 0 and counts["netlist.v"] == 14
