@@ -120,7 +120,7 @@ def design_errors(found: list[Sample], design: tuple, family: str) -> dict:
     """Of the sum of an accelerator's samples."""
     where, cycles, realization = design
     row = {"artifact": Path(where).name, "cycles_per_token": cycles, "products": str(realization.products),
-           "decay_tables": realization.decay_tables, "narrow": realization.narrow, "parts": len(found)}
+           "decay_tables": bool(realization.decay_tables), "narrow": realization.narrow, "parts": len(found)}
     for key in cost.RESOURCES[family]:
         estimate = sum(cost.resources(sample.inventory, family)[key] for sample in found)
         measured = sum(sample.measured[key] for sample in found)

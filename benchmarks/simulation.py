@@ -39,7 +39,7 @@ def measure(artifact: Artifact, tokens: np.ndarray) -> list[dict]:
         leaves = result.output_cycles[schedule.output.beats - 1::schedule.output.beats]
         rows.append({
             "requested": cycles, "products": realization.products.value, "tables": realization.tables,
-            "decay_tables": realization.decay_tables, "frames": len(frames), "mismatches": int((head != expected).sum()),
+            "decay_tables": bool(realization.decay_tables), "frames": len(frames), "mismatches": int((head != expected).sum()),
             "cycles_per_frame": (int(leaves[-1]) - int(leaves[0])) / (len(leaves) - 1),
             "latency_cycles": int(leaves[0]) - result.first_input,
             "scheduled": [schedule.cycles_per_frame, schedule.latency],
