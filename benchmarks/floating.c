@@ -32,18 +32,6 @@ void *malloc(size_t size) {
 void *calloc(size_t count, size_t size) { return malloc(count * size); }
 void free(void *memory) { (void)memory; }
 
-static char *number(char *to, uint32_t value) {
-    char digits[10];
-    int size = 0;
-    do
-        digits[size++] = (char)('0' + value % 10);
-    while (value /= 10);
-    while (size)
-        *to++ = digits[--size];
-    *to++ = ' ';
-    return to;
-}
-
 static __attribute__((noinline)) void tokens(void) {
     uint32_t random = 1, from = 0;
     for (uint32_t k = 0; k < WEIGHTS; k++) {

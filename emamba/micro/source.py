@@ -131,7 +131,7 @@ class Source:
         shown = ",\n        ".join(f".{field} = {text}" for field, text in said.items())
         unscheduled = "UNSCHEDULED " * (isinstance(self.artifact.operators[name], Scan) or fields.get("input", 0) >= UNSCHEDULED)
         return (f"/* {name}: {node.kind}, {node.tokens} tokens of {node.width} */\n"
-                f"{unscheduled}static void node_{name.replace('.', '_')}(model *m, place at) {{\n{uses}"
+                f"{unscheduled}DISTINCT static void node_{name.replace('.', '_')}(model *m, place at) {{\n{uses}"
                 f"    const node n = {{\n        {shown}}};\n    {function}(&n);\n}}\n")
 
     def _field(self, name: str, field: str, value) -> str:
@@ -187,7 +187,7 @@ class Source:
         groups, later = [], []
         for k, group in enumerate(layout.groups):
             calls = [f"    node_{name.replace('.', '_')}(m, at);\n" for name in group.nodes if name in names]
-            groups.append(f"/* {group.tokens} tokens */\nstatic void group_{k}(model *m, place at) {{\n"
+            groups.append(f"/* {group.tokens} tokens */\nDISTINCT static void group_{k}(model *m, place at) {{\n"
                           + ("".join(calls) or "    (void)m, (void)at;\n") + "}\n")
             if k:
                 later.append(f"    for (at = 0; at < {group.tokens}; at++)\n        group_{k}(m, at);\n")

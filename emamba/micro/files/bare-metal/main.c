@@ -8,18 +8,6 @@
 
 static char line[96];
 
-static char *number(char *to, uint32_t value) {
-    char digits[10];
-    int size = 0;
-    do
-        digits[size++] = (char)('0' + value % 10);
-    while (value /= 10);
-    while (size)
-        *to++ = digits[--size];
-    *to++ = ' ';
-    return to;
-}
-
 /* From the end of the data to a little below this function's frame. */
 static void paint(void) {
     uint32_t *end = (uint32_t *)(void *)((uint8_t *)__builtin_frame_address(0) - 256);

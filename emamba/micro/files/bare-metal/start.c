@@ -1,4 +1,5 @@
-/* Start of a program without a C library, and what the model needs of one; compile with -fno-tree-loop-distribute-patterns. */
+/* Start of a program without a C library, what the model needs of one, and a number in digits; compile with
+   -fno-tree-loop-distribute-patterns. */
 
 #include <stdint.h>
 #include <string.h>
@@ -52,5 +53,17 @@ void *memset(void *to, int byte, size_t size) {
         *(uint32_t *)(void *)t = four;
     while (size--)
         *t++ = (uint8_t)byte;
+    return to;
+}
+
+char *number(char *to, uint32_t value) {
+    char digits[10];
+    int size = 0;
+    do
+        digits[size++] = (char)('0' + value % 10);
+    while (value /= 10);
+    while (size)
+        *to++ = digits[--size];
+    *to++ = ' ';
     return to;
 }
