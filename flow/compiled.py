@@ -19,6 +19,7 @@ from emamba.base.errors import InputError
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import data_figures
 from emamba.datasets.tokens import executor_tokens
+from emamba.io.files import write_file
 from emamba.run.executors import predict
 from rtl.plan.planner import CYCLES_PER_TOKEN
 
@@ -78,7 +79,7 @@ class Compiled(Artifact):
         targets = tokens[:0] if y is None else api.to_data(y)
         text = page(collect(self, tokens, targets, self._data(tokens, targets), cycles_per_token=cycles_per_token,
                             device=device))
-        Path(path).write_text(text, encoding="utf-8")
+        write_file(Path(path), lambda target: target.write_text(text, encoding="utf-8"))
         return Path(path)
 
     def simulate(self, x: Any = None, cycles: int = 2000, cycles_per_token: int = CYCLES_PER_TOKEN) -> dict:
@@ -105,7 +106,7 @@ class Compiled(Artifact):
         from emamba.onnx.export import export_float, export_integer
 
         model = export_integer(self) if integer else export_float(self.graph, self.weights, self.codec, self.config.task)
-        Path(path).write_bytes(model.SerializeToString())
+        write_file(Path(path), lambda target: target.write_bytes(model.SerializeToString()))
         return Path(path)
 
     def save(self, folder: Path | str) -> str:

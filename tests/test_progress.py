@@ -61,5 +61,6 @@ def test_a_silent_stage_is_heard(hear):
 
 
 def test_a_log_that_cannot_be_written(tmp_path):
-    with pytest.raises(EmambaError, match=r"^cannot write --log "), progress.shown("train", log=tmp_path / "no" / "log"):
+    (tmp_path / "file").touch()
+    with pytest.raises(EmambaError, match=r"^cannot write --log "), progress.shown("train", log=tmp_path / "file" / "log"):
         pass

@@ -41,11 +41,11 @@ def test_comparison_report_and_files(model, x, tmp_path, monkeypatch):
     monkeypatch.setattr("flow.build.to_verilog", lambda *_, **__: "module top();\nendmodule\n")
     assert model.compare(x, ("int", "int")).mismatches == 0
     assert model.simulate(x, cycles=50)["sequences"] == 2
-    assert model.report(tmp_path / "r.html", x).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert model.report(tmp_path / "new" / "r.html", x).read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     report = model.build("verilog", tmp_path / "v", cycles_per_token=8)
     assert (tmp_path / "v/top.v").is_file() and report["cycles_per_token"] <= 8
     assert model.save(tmp_path / "again") == load(tmp_path / "again").digest
-    assert model.export(tmp_path / "m.onnx").stat().st_size > 1000
+    assert model.export(tmp_path / "newer" / "m.onnx").stat().st_size > 1000
 
 
 def test_in_a_notebook(model):

@@ -68,6 +68,8 @@ def shown(stage: str, quiet: bool = False, log: Path | None = None) -> Iterator[
     """Shows progress of a command while the block lasts, or with `quiet` not; a file named by `log` receives the lines too."""
     global _voice
     try:
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
         file = log.open("a", encoding="utf-8", buffering=1) if log else None
     except OSError as error:
         raise OutputError(f"cannot write --log {log}: {error.strerror}") from None
