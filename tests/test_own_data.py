@@ -247,12 +247,12 @@ def test_prepare_command_makes_a_data_set_and_a_recipe(tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, sentence", [
     (["--inputs", "a", "--target", "c"], "has no column 'c'; its first line names: t, a, b"),
-    (["--inputs", "b", "--target", "a"], "s.csv, line 3: the column 'b' is empty: fill it in or remove the row"),
+    (["--inputs", "b", "--target", "a"], f"s.csv, line 3: the column 'b' is empty: {tables.FILL}"),
     (["--inputs", "a", "--target", "a", "--length", "20"], "has 30 rows, of which 18 are for train: too few for windows of 20 "
                                                            "rows and a target 1 later; give more rows or a smaller --length"),
     (["--inputs", "a", "--target", "a", "--step", "0"], "--step must be at least 1, not 0"),
     (["--inputs", "a"], "is read as CSV: name its columns with --inputs and --target"),
-    (["--inputs", "a", "--target", "b", "--classes"], "s.csv, line 3: the column 'b' is empty: fill it in or remove the row"),
+    (["--inputs", "a", "--target", "b", "--classes"], f"s.csv, line 3: the column 'b' is empty: {tables.FILL}"),
     (["--inputs", "a", "--target", "a", "--length", "1000000000"], "give more rows or a smaller --length"),
 ])
 def test_prepare_refuses(tmp_path, capsys, arguments, sentence):
@@ -346,21 +346,21 @@ def test_lines_that_are_refused(tmp_path, row, sentence):
 
 
 @pytest.mark.parametrize("word, sentence", [
-    ("", "is empty: fill it in or remove the row"),
-    ("NaN", "holds 'NaN', no finite number: fill it in or remove the row"),
-    ("-inf", "holds '-inf', no finite number: fill it in or remove the row"),
-    ("n/a", "holds 'n/a', no finite number: fill it in or remove the row"),
+    ("", f"is empty: {tables.FILL}"),
+    ("NaN", f"holds 'NaN', no finite number: {tables.FILL}"),
+    ("-inf", f"holds '-inf', no finite number: {tables.FILL}"),
+    ("n/a", f"holds 'n/a', no finite number: {tables.FILL}"),
     ("1e39", "holds '1e39', beyond 3.4e+38, the largest float32: give the column in a larger unit"),
     ("-1e999", "holds '-1e999', beyond 3.4e+38, the largest float32: give the column in a larger unit"),
     ("45.5 %", "holds the percentage '45.5 %': write it as a number"),
-    ("2024-01-02 10:00", "holds '2024-01-02 10:00', a date or a time: write it as a number, such as seconds"),
-    ("10:30", "holds '10:30', a date or a time: write it as a number, such as seconds"),
+    ("2024-01-02 10:00", "holds '2024-01-02 10:00', a date or a time: write it as a number, or name its column by --time"),
+    ("10:30", "holds '10:30', a date or a time: write it as a number, or name its column by --time"),
     ("1,234", "holds '1,234', which may be 1.234 or 1234: write decimal points, and no separators of thousands"),
     ("1,234,567", "holds '1,234,567', a number with separators of thousands: write it without"),
     ("1.234,5", "holds '1.234,5', a number with separators of thousands: write it without"),
     ("1_000", "holds '1_000', a number with separators of thousands: write it without"),
     ("1,5", "holds '1,5' with a comma, line 2 '0.5' with a point: write decimal points, and no separators of thousands"),
-    ("0x1F", "holds '0x1F', no number: mend it or remove the row"),
+    ("0x1F", "holds '0x1F', no number: mend it or remove the row; a target of names needs --classes"),
 ])
 def test_values_that_are_refused(tmp_path, word, sentence):
     assert read(tmp_path, f"t;a\n0;0.5\n\n1;{word}\n", "a") == f"s.csv, line 4: the column 'a' {sentence}"

@@ -1,6 +1,7 @@
 """The front door for data: groups, labels, times, gaps, kinds of files, and the trivial models that stand beside every figure."""
 
 import sys
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from emamba.datasets import Dataset, baseline, grouping, prepare
 from emamba.datasets.baseline import Baseline, measure
 from emamba.datasets.series import Windows, series
 from emamba.datasets.sounds import read_sound
+from emamba.io import tables
 from flow import cli
 
 PARTS = grouping.PARTS
@@ -98,6 +100,32 @@ def test_times_and_rates(tmp_path):
     fine = series(write_csv(tmp_path / "m.csv", stamps), ["a"], "a", Windows(length=4, time="t", rate=100))
     assert sum(map(len, fine.x.values())) == 88
     assert refusal(Windows, length=4, rate=2) == "--rate needs --time, the column that says when each row was measured"
+
+
+@pytest.mark.parametrize("form, read_as", [
+    ("%Y%m%d", "dates YYYYMMDD"), ("%Y%m%d%H%M", "dates YYYYMMDDhhmm"), ("%Y/%m/%d %H:%M", "dates"), ("%Y-%m-%d", "dates"),
+    ("%s", "seconds"), ("%s000", "milliseconds")])
+def test_forms_of_times(tmp_path, form, read_as):
+    """Whole years of weeks are one recording, in whatever form; four weeks without a row are no gap, and six are one."""
+    days = [datetime(1979, 12, 29, tzinfo=UTC) + timedelta(weeks=k + 3 * (k >= 50) + 5 * (k >= 70)) for k in range(100)]
+    stamps = [day.strftime(form.replace("%s", str(int(day.timestamp())))) for day in days]
+    found = series(write_csv(tmp_path / "s.csv", [(t, k, 0) for k, t in enumerate(stamps)]), ["a"], "a",
+                   Windows(length=4, time="t"))
+    assert found.remarks == [f"the column 't' is read as {read_as}: 1 gap, of more than 5 usual steps",
+                             "recordings: 2, and no window is in two"]
+
+
+@pytest.mark.parametrize("second, sentence", [
+    ("01.02.2010 00:00", "holds '01.02.2010 00:00', a date or a time in another form: write it as 2010-01-01 00:00"),
+    ("2010/13/01", "holds '2010/13/01', a date or a time in another form: write it as 2010-01-01 00:00"),
+    ("", f"is empty: {tables.FILL}")])
+def test_times_that_are_refused(tmp_path, second, sentence):
+    file = write_csv(tmp_path / "s.csv", [("2010/1/1 0:00", 0, 0), (second, 1, 0)])
+    assert refusal(series, file, ["a"], "a", Windows(length=4, time="t")).endswith(f"line 3: the column 't' {sentence}")
+    counted = write_csv(tmp_path / "s.csv", [(20100101, 0, 0), (20100132, 1, 0), ("x", 1, 0)])
+    assert "line 4: the column 't' holds 'x', no number" in refusal(series, counted, ["a"], "a", Windows(length=4, time="t"))
+    assert tables.seconds(tables.read_table(write_csv(tmp_path / "s.csv", [(20100101, 0, 0), (20100132, 1, 0)]), ["t"]), "t")[
+        1] == "seconds"
 
 
 def test_changes_of_a_value_that_hardly_moves(tmp_path, capsys):

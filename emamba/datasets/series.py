@@ -8,7 +8,7 @@ import numpy as np
 
 from ..base.errors import InputError, SettingError, printable
 from ..io.columns import read_columns
-from ..io.tables import Table, seconds, values, words
+from ..io.tables import Table, check_order, seconds, values, words
 from .grouping import PARTS, PATTERN, deal, group_of
 from .prepared import Array, Prepared, named
 
@@ -77,15 +77,20 @@ def series(files: Path | list[Path], inputs: list[str], target: str, options: Wi
                            "too")
     whole = options.group or ("file" if len(files) >= MANY else "none")
     tables = [_read(file, inputs, target, options, whole) for file in files]
-    names = sorted({word for _, _, y, _, _ in tables for word in y if word}) if options.classes else []
+    names = sorted({word for _, _, y, *_ in tables for word in y if word}) if options.classes else []
     number = {name: k for k, name in enumerate(names)}
-    runs, notes, gaps = [], [], 0
+    runs, notes, gaps, jumps, read_as = [], [], 0, 0, {}
     for table, x, y, groups, found in tables:
         labels = np.array([number.get(word, -1) for word in y]) if options.classes else y
         notes += [note for note in found if note not in notes]
         absent = np.isnan(x).any(1) | ((labels < 0) if options.classes else np.isnan(labels))
         gaps += int(absent.sum())
-        runs += _runs(table, x, labels, groups, absent, options)
+        clock, form = seconds(table, options.time) if options.time else (None, "")
+        own, cuts = _runs(table, x, labels, groups, absent, clock, options)
+        runs, jumps, read_as[form] = runs + own, jumps + cuts, None
+    if options.time:
+        notes.append(f"the column '{options.time}' is read as {' or '.join(read_as)}: {jumps} gap{'s' * (jumps != 1)}, of more "
+                     f"than {GAP:g} usual steps")
     if gaps:
         notes.append(f"{gaps} row{'s' * (gaps > 1)} with a missing value {FILLED[options.missing]}")
     if options.classes and options.label == "any":
@@ -134,35 +139,33 @@ def _read(file: Path, inputs: list[str], target: str, options: Windows, group: s
     return table, np.stack([columns[name] for name in inputs], 1), y, groups, [*table.notes, *notes]
 
 
-def _runs(table: Table, x: Array, y: Array, groups: list[str], absent: Array, options: Windows) -> list[Run]:
-    """The recordings of a file: a new one begins with another group, after a gap in time, and after a row that is dropped."""
+def _runs(table: Table, x: Array, y: Array, groups: list[str], absent: Array, clock: Array | None,
+          options: Windows) -> tuple[list[Run], int]:
+    """The recordings of a file, and its gaps in time: a new one begins with another group, after a gap, and after a row that is
+    dropped."""
     edges = [0, *(k for k in range(1, len(x)) if groups[k] != groups[k - 1]), len(x)]
     found: list[Run] = []
+    jumps = 0
     for low, high in pairwise(edges):
-        clock = seconds(_part(table, low, high), options.time) if options.time else None
         cuts = {low, high}
-        if clock is not None and high - low > 2:
-            gap = np.diff(clock)
-            cuts |= {low + 1 + int(k) for k in np.flatnonzero(gap > GAP * np.median(gap))}
+        if clock is not None and options.time:
+            check_order(table, options.time, clock[low:high], low)
+            steps = np.diff(clock[low:high])
+            cuts |= {low + 1 + int(k) for k in np.flatnonzero(steps > GAP * np.median(steps))} if len(steps) > 1 else set()
+            jumps += len(cuts) - 2
         kept = ~absent if options.missing == "drop" else np.ones(len(x), bool)
         cuts |= {int(k) + edge for k in np.flatnonzero(~kept[low:high]) + low for edge in (0, 1)} if not kept.all() else set()
         for begin, end in pairwise(sorted(cuts)):
             if not kept[begin]:
                 continue
-            own = None if clock is None else clock[begin - low:end - low]
             filled = _filled(table.file, x[begin:end], y[begin:end], options)
-            rows = _resampled(*filled, own, options) if options.rate else filled
+            rows = _resampled(*filled, clock[begin:end], options) if options.rate and clock is not None else filled
             found.append(Run(groups[begin], *rows, 0, 0))
     total = sum(len(run.x) for run in found)
     place = 0
     for run in found:
         run.first, run.rows, place = place, total, place + len(run.x)
-    return found
-
-
-def _part(table: Table, low: int, high: int) -> Table:
-    return Table(table.file, {name: column[low:high] for name, column in table.columns.items()}, table.lines[low:high], (),
-                 table.counted)
+    return found, jumps
 
 
 def _filled(file: Path, x: Array, y: Array, options: Windows) -> tuple[Array, Array]:
@@ -229,7 +232,8 @@ def _starts(runs: list[Run], options: Windows, group: str, where: str, classes: 
     for part in PARTS:
         if not sum(len(begin) for _, begin in found[part]):
             rows = sum(len(run.x) for run in runs)
-            raise SettingError(f"{where} has {rows} rows, of which {held[part]} are for {part}: too few "
+            recordings = f" in {len(runs)} recordings" * (len(runs) > 1)
+            raise SettingError(f"{where} has {rows} rows{recordings}, of which {held[part]} are for {part}: too few "
                                f"for windows of {options.length} rows and a target {options.distance} later; give more rows or a "
                                "smaller --length")
     return found

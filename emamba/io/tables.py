@@ -34,16 +34,18 @@ THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+")
 LARGEST = float(np.finfo(np.float32).max)
 
 MISSING = r"(?i)[+-]?(nan|na|n/a|null|none|inf|infinity|-|\?)"
+FILL = "fill it in or remove the row; of inputs and target, --missing does so"
+DATE = r"[0-9]+[-/.:][0-9]+[-/.:T ].*|[0-9]+:[0-9]+"
 NO_NUMBERS = {
-    r"": "is empty: fill it in or remove the row",
-    MISSING: "holds '{}', no finite number: fill it in or remove the row",
+    r"": f"is empty: {FILL}",
+    MISSING: f"holds '{{}}', no finite number: {FILL}",
     r"\S+ ?%": "holds the percentage '{}': write it as a number",
     r"[+-]?[0-9]{1,3}([,. '’\u00a0\u202f_][0-9]{3})+([.,][0-9]+)?": "holds '{}', a number with separators of thousands: write it "
                                                                     "without",
-    r"[0-9]+[-/.:][0-9]+[-/.:T ].*|[0-9]+:[0-9]+": "holds '{}', a date or a time: write it as a number, such as seconds",
+    DATE: "holds '{}', a date or a time: write it as a number, or name its column by --time",
 }
 """Patterns of what is no number → the end of the sentence."""
-NO_NUMBER = "holds '{}', no number: mend it or remove the row"
+NO_NUMBER = "holds '{}', no number: mend it or remove the row; a target of names needs --classes"
 
 
 @dataclass(frozen=True)
@@ -94,28 +96,66 @@ def values(table: Table, names: list[str], gaps: bool = False) -> tuple[dict[str
     return found, ("numbers have decimal commas",) if mark == "," else ()
 
 
-PER_SECOND = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))
-"""Numbers from which a time is in smaller units than seconds, and how many of them are a second."""
+UNITS = ((1e17, 1e9, "nanoseconds"), (1e14, 1e6, "microseconds"), (1e11, 1e3, "milliseconds"), (-np.inf, 1.0, "seconds"))
+"""Numbers from which a time is in a unit, how many of it are a second, and its name."""
+DIGITS = {8: "YYYYMMDD", 12: "YYYYMMDDhhmm", 14: "YYYYMMDDhhmmss"}
+"""Digits of a number that may be a date."""
+YEAR_FIRST = re.compile(r"([0-9]{4})[-/]([0-9]{1,2})[-/]([0-9]{1,2})(?:[ T]([0-9]{1,2})(:.*))?")
 
 
-def seconds(table: Table, name: str) -> np.ndarray:
-    """A column of times in seconds: numbers, or ISO dates and times, without a zone as UTC. None is before the one above it, and
-    most are later. Numbers too large for seconds since 1970 are thousandths, millionths or billionths."""
+def seconds(table: Table, name: str) -> tuple[np.ndarray, str]:
+    """A column of times in seconds, and what it was read as: numbers, or dates with the year first, without a zone as UTC.
+
+    Whole numbers whose digits all are dates are dates; others, too large for seconds since 1970, are thousandths, millionths or
+    billionths.
+    """
     try:
         found = values(table, [name])[0][name]
-        found = found / next((per for least, per in PER_SECOND if len(found) and found[0] >= least), 1.0)
-    except InputError as refusal:
-        try:
-            moments = [datetime.fromisoformat(str(word)) for word in table.columns[name]]
-        except ValueError:
-            raise refusal from None
-        found = np.array([(moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() for moment in moments])
-    steps = np.diff(found)
+    except InputError:
+        if len(table.lines) and NUMBER.fullmatch(str(table.columns[name][0])):
+            raise
+        return np.array([_moment(table, name, k) for k in range(len(table.lines))]), "dates"
+    first = f"{found[0]:.0f}" if len(found) else ""
+    if len(first) in DIGITS:
+        with suppress(ValueError):
+            return np.array([_stamp(f"{value:.0f}", len(first), value) for value in found]), f"dates {DIGITS[len(first)]}"
+    per, unit = next((per, unit) for least, per, unit in UNITS if not len(found) or found[0] >= least)
+    return found / per, unit
+
+
+def check_order(table: Table, name: str, clock: np.ndarray, low: int) -> None:
+    """Refuses times of a recording, whose first row is `low`, of which one is before the one above it, or most are not later."""
+    steps = np.diff(clock)
     late = steps < 0 if len(steps) and np.median(steps) > 0 else steps <= 0  # a coarse clock shows a time twice
     if (back := np.flatnonzero(late)).size:
-        raise InputError(f"{_cell(table, name, int(back[0]) + 1)} is not later than in the row before: sort the rows by time, or "
-                         "give --group so that each recording has its own time")
-    return found
+        raise InputError(f"{_cell(table, name, low + int(back[0]) + 1)} is not later than in the row before: sort the rows by "
+                         "time, or give --group so that each recording has its own time")
+
+
+def _stamp(digits: str, length: int, value: float) -> float:
+    """Seconds of a date without marks; raises ValueError where it is none."""
+    if len(digits) != length or value % 1:
+        raise ValueError
+    return _utc(datetime.fromisoformat(f"{digits[:8]}T{digits[8:] or '00'}"))
+
+
+def _moment(table: Table, name: str, k: int) -> float:
+    """Seconds of a date whose year is first."""
+    word = str(table.columns[name][k])
+    year_first = YEAR_FIRST.fullmatch(word)
+    with suppress(ValueError):
+        if not year_first:
+            return _utc(datetime.fromisoformat(word))
+        year, month, day, hour, rest = year_first.groups()
+        return _utc(datetime.fromisoformat(f"{year}-{month:0>2}-{day:0>2}" + (f"T{hour:0>2}{rest}" if hour else "")))
+    if re.fullmatch(DATE, word) or year_first or NUMBER.fullmatch(word):
+        raise InputError(f"{_cell(table, name, k)} holds '{_shown(word[:80])}', a date or a time in another form: write it as "
+                         "2010-01-01 00:00")
+    raise _no_number(table, name, k)
+
+
+def _utc(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
 def words(table: Table, name: str, gaps: bool = False) -> list[str]:
@@ -281,8 +321,13 @@ def _value(table: Table, name: str, k: int, mark: str, gaps: bool) -> float:
             return value
         raise InputError(f"{_cell(table, name, k)} holds '{word}', beyond {LARGEST:.3g}, the largest float32: give the column "
                          "in a larger unit")
+    raise _no_number(table, name, k)
+
+
+def _no_number(table: Table, name: str, k: int) -> InputError:
+    word = str(table.columns[name][k])
     told = next((told for pattern, told in NO_NUMBERS.items() if re.fullmatch(pattern, word)), NO_NUMBER)
-    raise InputError(f"{_cell(table, name, k)} {told.format(_shown(word[:80]))}")
+    return InputError(f"{_cell(table, name, k)} {told.format(_shown(word[:80]))}")
 
 
 def _shown(text: str) -> str:

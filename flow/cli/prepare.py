@@ -41,7 +41,8 @@ def add_source(sub: argparse.ArgumentParser) -> None:
                      "for majority and any)")
     sub.add_argument("--step", **at_least(1, LARGE), default=1, help="tables: rows from a window to the next (default: 1)")
     sub.add_argument("--time", metavar="COLUMN", help="tables: when a row was measured, in seconds (large numbers: ms, µs or "
-                     "ns since 1970) or as an ISO date; a new recording begins after five usual steps without a row")
+                     "ns since 1970) or as a date with the year first (2010-01-31, 20100131); a new recording begins after five "
+                     "usual steps without a row")
     sub.add_argument("--rate", **real(above=0, most=1e9), metavar="HZ", help="tables: resample to this many rows a second, by "
                      "straight lines; needs --time")
     sub.add_argument("--missing", choices=MISSING, default="refuse", help="tables: a missing value is refused (default), takes "
