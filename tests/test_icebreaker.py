@@ -12,6 +12,7 @@ from boards.icebreaker import target
 from emamba import artifact as artifacts
 from emamba.base.errors import EmambaError, ToolFailed
 from flow.build import main
+from rtl.engine import shared_store
 from rtl.engine.schedule import EngineSchedule
 from rtl.engine.shared_store import SharedStore, load_ports
 from rtl.kit import tools
@@ -127,7 +128,22 @@ def test_refusals(small, said, tmp_path, capsys):
     assert "nextpnr reaches 20.00 MHz where 28.125 are needed: build it with a lower --clock-mhz" in refused()
     (tmp_path / "top.pcf").write_text("")
     for log[1], sentence in (("Info:  ICESTORM_LC:    5400/   5280   102%\nInfo:  ICESTORM_RAM:     31/   30   103%\n",
-                              "it takes 5,400 of 5,280 logic cells, 31 of 30 block RAMs; take a smaller"),
+                              "it takes 5,400 of 5,280 logic cells, 31 of 30 block RAMs; take --lanes 6, which fits by"),
+                             ("Info:  ICESTORM_RAM:    131/   30   103%\n", "131 of 30 block RAMs; take a smaller model or a larger"),
                              ("Info: nothing", "nextpnr-ice40 does not finish: ERROR: no place")):
         with pytest.raises(EmambaError, match=sentence):
-            target.place(tmp_path, 1)
+            target.place(tmp_path, 1, EngineSchedule(artifacts.load(small), target.Target.MACHINE))
+
+
+def test_too_little_memory(small, monkeypatch):
+    """What takes it, and what lowers it."""
+    artifact, machine = artifacts.load(small), target.Target.MACHINE
+    at = {lanes: EngineSchedule(artifact, replace(machine, lanes=lanes, posts=0)).encoded.shared for lanes in (1, 8)}
+    first, rows = at[8].first, at[8].depth - at[8].first
+    for lanes, depth, remedy in ((8, rows + first // 2, "bits={\"*.dt\" = 7}', or take another target"),
+                                 (8, rows, "take fewer blocks or a smaller d_model, or"),
+                                 (1, at[1].depth - 1, "take more --lanes, or")):
+        monkeypatch.setattr(shared_store, "DEPTH", depth)
+        with pytest.raises(EmambaError, match=rf"{at[lanes].depth:,}: {first:,} for tables of Ā \(1 scan × {first:,} values of "
+                                              rf"δ·A\) and [\d,]+ for weights; .*{re.escape(remedy)}"):
+            shared_store.Image(EngineSchedule(artifact, replace(machine, lanes=lanes, posts=0)).encoded)

@@ -7,6 +7,7 @@ Pins and package come from amaranth-boards (`amaranth_boards.icebreaker`).
 import json
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from amaranth.hdl import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, ResetSignal, Signal
@@ -17,8 +18,11 @@ from amaranth_boards.icebreaker import ICEBreakerPlatform
 from boards.describe import describe, golden_frames
 from emamba.base.errors import DesignLimit, SettingError, ToolFailed
 from rtl.engine.machine import Machine
+from rtl.engine.schedule import EngineSchedule
+from rtl.engine.shared_store import MOST_LANES
 from rtl.kit import tools
 from rtl.plan import devices
+from rtl.plan.engine_cost import estimate
 from rtl.system.flash import FlashSystem
 from rtl.system.system import System
 
@@ -34,10 +38,10 @@ SETTLED = 1 << 9
 """Cycles until the block RAMs answer after the configuration."""
 UNRUN = "no board was used"
 CELLS = {"ICESTORM_LC": "logic cells", "ICESTORM_RAM": "block RAMs", "ICESTORM_DSP": "multipliers", "ICESTORM_SPRAM": "SPRAMs"}
+ESTIMATED = {"ICESTORM_LC": "lut", "ICESTORM_RAM": "ebr"}
+"""What a design may have too much of, as the cost model calls it; multipliers that a device lacks become logic."""
 SEEDS = 2, 1, 3
 """Of the placement, until one meets the clock."""
-MOST_LANES = 8
-
 
 class Board(Elaboratable):
     """The system between the pins of a serial line and of the flash memory, on a clock of `multiple` / 32 crystals'. `own_pin`:
@@ -99,7 +103,7 @@ class Target:
             (work / "top.pcf").write_text(_text(plan.files["top.pcf"]), encoding="utf-8")
             tools.yosys(work, ["read_rtlil top.il", "synth_ice40 -dsp -abc9 -device u -top top", "write_json top.json"])
             for seed in SEEDS:
-                report = place(work, seed)
+                report = place(work, seed, system.schedule)
                 rate = tools.rate(report)
                 if rate >= clock_mhz:
                     break
@@ -134,7 +138,7 @@ def check(system: System, clock_mhz: float) -> int:
     return multiple
 
 
-def place(work: Path, seed: int) -> dict:
+def place(work: Path, seed: int, schedule: EngineSchedule) -> dict:
     """Runs nextpnr in a folder with top.json and top.pcf; its report. A design that does not fit is refused with its size."""
     try:
         return tools.nextpnr("ice40", work, [
@@ -144,9 +148,25 @@ def place(work: Path, seed: int) -> dict:
         log = (work / "top.log").read_text(encoding="utf-8") if (work / "top.log").is_file() else ""
         used = {name: (int(count), int(most)) for name, count, most in re.findall(r"(ICESTORM_\w+): +(\d+)/ +(\d+)", log)}
         if over := [f"{used[cell][0]:,} of {used[cell][1]:,} {name}" for cell, name in CELLS.items() if cell in used]:
-            raise DesignLimit(f"the design does not fit an iCE40 UP5K: it takes {', '.join(over)}; take a smaller model or a "
-                              "larger device") from None
+            lanes = fewer_lanes(schedule, used)
+            raise DesignLimit(f"the design does not fit an iCE40 UP5K: it takes {', '.join(over)}; "
+                              + (f"take --lanes {lanes}, which fits by estimate, " if lanes else "take a smaller model ")
+                              + "or a larger device") from None
         raise
+
+
+def fewer_lanes(schedule: EngineSchedule, used: dict[str, tuple[int, int]]) -> int:
+    """The most lanes with which a design that takes `used` (count, limit) of each cell fits: what lanes save is estimated. 0
+    where none do."""
+    now = estimate(schedule, "ice40")
+    for lanes in range(schedule.machine.lanes - 1, 0, -1):
+        try:
+            less = estimate(EngineSchedule(schedule.artifact, replace(schedule.machine, lanes=lanes, posts=0)), "ice40")
+        except DesignLimit:  # as of lanes that do not divide what they must
+            continue
+        if all(used[cell][0] - now[name] + less[name] <= used[cell][1] for cell, name in ESTIMATED.items() if cell in used):
+            return lanes
+    return 0
 
 
 def flash_content(bitstream: bytes, design: FlashSystem) -> bytes:

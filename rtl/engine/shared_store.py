@@ -14,6 +14,8 @@ WORD = 16
 """Bits of a memory's word: the weights of two lanes, or a decay."""
 DEPTH = 1 << 14
 """Words of a memory of an iCE40 UltraPlus."""
+MOST_LANES = 8
+"""For which an iCE40 UltraPlus has memories and multipliers."""
 EVEN, ODD = 1, 3
 """Cycles from a product δ·A to that in which the decay of an even lane is read, and of an odd one, which waits for its turn."""
 
@@ -31,8 +33,18 @@ class Image:
             raise DesignLimit(f"weights of {self.program.weight_bits} bits and decays of {encoded.decay_bits - 1} do not fit a "
                               f"small engine's words of {WORD} bits: take a larger device")
         if self.depth > DEPTH:
-            raise DesignLimit(f"{len(self.program.weights)} rows of weights and {self.first} decays do not fit {DEPTH} words: "
-                              "take a larger device")
+            raise DesignLimit(self._too_deep(self.program.artifact.name))
+
+    def _too_deep(self, name: str) -> str:
+        """What takes the memory, and which setting lowers it."""
+        rows, scans, bits = self.depth - self.first, len(self.tables), max((d.op.dt.bits for d in self.tables), default=1) + 1
+        fewer = next((k for k in range(1, bits - 1) if (self.first >> k) + rows <= DEPTH), 0)
+        remedy = ("take more --lanes" if self.first + rows * self.banks * 2 // MOST_LANES <= DEPTH else
+                  f"""each bit of δ less halves the tables: quantize with --set 'bits={{"*.dt" = {bits - fewer}}}'""" if fewer
+                  else "take fewer blocks or a smaller d_model")
+        return (f"the memory for weights and tables of Ā holds {DEPTH:,} words, but {name} needs {self.depth:,}: {self.first:,} "
+                f"for tables of Ā ({scans} scan{'s' * (scans != 1)} × {self.entries:,} values of δ·A) and {rows:,} for weights; "
+                f"{remedy}, or take another target")
 
     @cached_property
     def words(self) -> np.ndarray:
