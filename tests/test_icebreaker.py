@@ -129,7 +129,7 @@ def test_refusals(small, said, tmp_path, capsys):
     (tmp_path / "top.pcf").write_text("")
     for log[1], sentence in (("Info:  ICESTORM_LC:    5400/   5280   102%\nInfo:  ICESTORM_RAM:     31/   30   103%\n",
                               "it takes 5,400 of 5,280 logic cells, 31 of 30 block RAMs; take --lanes 6, which fits by"),
-                             ("Info:  ICESTORM_RAM:    131/   30   103%\n", "131 of 30 block RAMs; take a smaller model or a larger"),
+                             ("Info:  ICESTORM_RAM:    131/   30   103%\n", "131 of 30 block RAMs; take a smaller model or a"),
                              ("Info: nothing", "nextpnr-ice40 does not finish: ERROR: no place")):
         with pytest.raises(EmambaError, match=sentence):
             target.place(tmp_path, 1, EngineSchedule(artifacts.load(small), target.Target.MACHINE))
