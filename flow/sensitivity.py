@@ -1,6 +1,6 @@
 """Where bits matter: what each tensor's width alone does to the integer model, and widths that are chosen by it.
 
-Errors are measured on validation sequences: RMSE, perplexity, or 1 − accuracy. The paper is silent: all of this is our choice.
+Errors are measured on validation sequences: RMSE, perplexity, or the error rate. The paper is silent: all of this is our choice.
 """
 
 from collections.abc import Callable

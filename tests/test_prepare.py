@@ -11,7 +11,7 @@ from test_own_data import write_csv, write_wav
 from emamba import datasets
 from emamba.base.errors import EmambaError
 from emamba.config import Recipe, load_toml
-from emamba.datasets import Dataset, baseline, grouping, prepare
+from emamba.datasets import Dataset, baseline, grouping, outside, prepare
 from emamba.datasets.baseline import Baseline, measure
 from emamba.datasets.series import Windows, series
 from emamba.datasets.sounds import read_sound
@@ -139,6 +139,19 @@ def test_changes_of_a_value_that_hardly_moves(tmp_path, capsys):
     assert cli.main([*words, "--change", "--out", str(tmp_path / "y")]) == 0 and prepare.STILL not in capsys.readouterr().out
     assert "name it in --inputs too" in refusal(series, file, ["t"], "a", Windows(length=4, change=True))
     assert refusal(Windows, length=4, change=True, classes=True) == "--change is for values: leave it out, or --classes"
+
+
+def test_what_lies_beyond_the_training_part(tmp_path, capsys):
+    """A line that rises leaves the range of the training part, a wave does not; token ids have none."""
+    file = write_csv(tmp_path / "s.csv", [(k, np.sin(k), k if k < 70 else 50) for k in range(100)])
+    words = ["prepare", str(file), "--inputs", "a,b", "--length", "1", "--out", str(tmp_path / "x")]
+    assert cli.main([*words, "--target", "b"]) == 0
+    assert ("\n53% of the validation and 0% of the test values of 'b' lie beyond the range of the training part, where a model "
+            f"only guesses: {outside.REMEDY}\n") in capsys.readouterr().out
+    words[3] = "a"
+    assert cli.main([*words, "--target", "a"]) == 0 and "lie beyond" not in capsys.readouterr().out
+    text = made(np.zeros((9, 4), np.int64), np.ones((9, 4), np.int64))
+    assert outside.largest(outside.outside(text)) == {"validate": 0.0, "test": 0.0}
 
 
 @pytest.mark.parametrize("missing, third", [("previous", 10), ("linear", 20)])

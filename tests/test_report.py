@@ -54,7 +54,7 @@ def found():
     artifact = replace(random_artifact("emamba-odd"), name=NAME)
     tokens = random_inputs(artifact.config, 9)
     targets = np.arange(9) % 4
-    sensitivity = {"error": "1 − accuracy", "base": 0.25, "sequences": 9,
+    sensitivity = {"error": "error rate", "base": 0.25, "sequences": 9,
                    "rows": [{"name": "embed", "bits": 12, "changes": {"6": 0.125, "8": None}}]}
     return artifact, tokens, targets, collect(artifact, tokens, targets, data_of(artifact, tokens), cycles_per_token=8,
                                               sensitivity=sensitivity, stalls=stalls_of(artifact))

@@ -61,12 +61,20 @@ def test_agreement():
     (0.5, 0.9, 5, ["it overfits, rmse 0.5 on the training part", "set train.dropout, jitter, raise train.weight_decay (0.01)"]),
     (0.9, 0.9, 5, []),
     (0.9, 0.9, 10, ["it was still learning", "model.pool = 'last' suits forecasts"]),
-    (1.4, 1.5, 5, ["it does not beat the linear fit, rmse 1 on the validation part", "raise train.epochs (10)"]),
+    (1.4, 1.5, 5, ["it was still learning, or is too small: raise train.epochs (10)"]),
 ])
-def test_advice(train, validation, best, words):
+def test_advice(train, validation, best, words, beyond=0.0):
     model = {"form": "emamba", "input": "sequence", "features": 1, "length": 4, "d_model": 4, "dt_rank": 1, "d_state": 2,
              "blocks": 1, "task": "regression", "outputs": 1}
     recipe = validate(Recipe, {"data": {"name": "x"}, "model": model, "train": {"epochs": 10}}, "recipe")
     said = "; ".join(advice(recipe, {"figures": {"train": {"rmse": train}, "validate": {"rmse": validation}}, "epoch": best,
-                                     "history": [{}] * 10, "baseline": BASELINE.report()}))
+                                     "history": [{}] * 10, "baseline": BASELINE.report(),
+                                     "beyond": {"validate": beyond, "test": 0.0}}))
     assert all(word in said for word in words) and bool(said) == bool(words)
+    assert ("overfits" in said) == ("overfits" in str(words))
+
+
+@pytest.mark.parametrize("train, validation", [(0.5, 0.9), (1.4, 1.5)])
+def test_values_beyond_what_trained_explain_before_all_else(train, validation):
+    words = ["76% of the validation values of a feature lie beyond the range of the training part"]
+    test_advice(train, validation, 10, words, 0.76)

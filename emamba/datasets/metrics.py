@@ -47,7 +47,7 @@ def error_name(task: str, unit: str = "") -> str:
     """What `error_of` is, with its unit."""
     name, sign = BETTER[task]
     if sign > 0:
-        return f"1 − {name}"
+        return "error rate"
     return f"RMSE{', ' + unit if unit else ''}" if name == "rmse" else name
 
 

@@ -16,6 +16,8 @@ from ..io.files import write_folder
 from . import MODULES, Dataset
 from .baseline import Baseline, measure
 from .grouping import PARTS
+from .outside import outside
+from .outside import told as told_outside
 from .prepared import Prepared, balance
 from .recipe import recipe_text
 from .sounds import KINDS as SOUNDS
@@ -83,7 +85,9 @@ def write(found: Prepared, folder: Path) -> list[str]:
     lines = [f"{counts} sequences of {length} tokens of {features} features to train / validate / test on, "
              + (f"{found.classes} classes: {', '.join(source['classes'])}" if found.classes else "1 value each")]
     advice = [STILL] if baseline and baseline.still else []
-    return [*lines, *found.remarks, *balance(found), *([told(baseline)] if baseline else []), *advice]
+    names = [*source.get("inputs", ()), *([source["target"]] if not found.classes else [])] if "inputs" in source else []
+    return [*lines, *found.remarks, *balance(found), *([told(baseline)] if baseline else []), *advice,
+            *told_outside(outside(data), names)]
 
 
 STILL = "the last value is hard to beat: with --change the model predicts the difference from it"

@@ -3,6 +3,7 @@
 from ..config import Recipe
 from ..datasets.baseline import Baseline
 from ..datasets.metrics import BETTER, error_of
+from ..datasets.outside import LARGE, REMEDY
 
 APART = 1.5
 """Error on the validation part, in shares of that on the training part, from which a model overfits."""
@@ -20,10 +21,11 @@ def advice(recipe: Recipe, record: dict) -> list[str]:
     baseline = Baseline.read(record.get("baseline"))
     overfits = new > APART * seen and new - seen > (GAP if BETTER[task][1] > 0 else 0.0)
     beaten = not baseline or baseline.metric != metric or new <= error_of(task, {metric: baseline.value("validate")})
+    beyond = record.get("beyond", {}).get("validate", 0.0)
     found = []
-    if not beaten:
-        found.append(f"it does not beat the {baseline.best}, {metric} {baseline.value('validate'):.4g} on the validation part")
-    if overfits:
+    if beyond >= LARGE and (overfits or not beaten):
+        found.append(f"{beyond:.0%} of the validation values of a feature lie beyond the range of the training part: {REMEDY}")
+    elif overfits:
         names = ("dropout", "jitter") if task == "regression" else ("dropout", "jitter", "label_smoothing", "scale", "cutout")
         unset = [name for name in names if not getattr(train, name)]
         found.append(f"it overfits, {metric} {figures['train'][metric]:.4g} on the training part and "

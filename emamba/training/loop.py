@@ -30,6 +30,7 @@ from ..datasets import Dataset
 from ..datasets.baseline import Baseline
 from ..datasets.baseline import measure as trivial_models
 from ..datasets.metrics import BETTER, data_figures, log_likelihood
+from ..datasets.outside import largest, outside
 from ..datasets.recordings import window_starts
 from ..datasets.tokens import to_tokens
 from ..graph import build_graph
@@ -372,6 +373,7 @@ def _write_checkpoint(recipe: Recipe, model: Network, data: Dataset, scaling: Sc
         "history": state.history,
         "figures": results,
         "baseline": trivial and trivial.report(),
+        "beyond": largest(outside(data)),
         "seconds": round(state.seconds, 1),
         "torch": torch.__version__,
         "seed": recipe.train.seed,
