@@ -1,6 +1,7 @@
 """The front door for data: groups, labels, times, gaps, kinds of files, and the trivial models that stand beside every figure."""
 
 import sys
+import tomllib
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from emamba.base.errors import EmambaError
 from emamba.config import Recipe, load_toml
 from emamba.datasets import Dataset, baseline, grouping, outside, prepare
 from emamba.datasets.baseline import Baseline, measure
+from emamba.datasets.recipe import recipe_text
 from emamba.datasets.series import Windows, series
 from emamba.datasets.sounds import read_sound
 from emamba.io import tables
@@ -242,6 +244,23 @@ def test_trivial_models():
     assert measure(made(x[:0], classes[:0])) is None
     for wrong in (None, {}, {"figures": {}, "best": "x"}, {"figures": {"x": "y"}, "best": "x"}):
         assert Baseline.read(wrong) is None
+
+
+def test_recipes_follow_target_and_windows():
+    """The end of a window answers where the target is of it; windows that overlap are few; a value keeps its level."""
+    x = np.zeros((6000, 16, 2), np.float32)
+    classes, values = np.arange(6000) % 2, np.zeros((6000, 1), np.float32)
+
+    def recipe(y, source) -> Recipe:
+        return Recipe.model_validate(tomllib.loads(recipe_text(made(x, y), '"d"', source)))
+
+    last, whole, sound = (recipe(classes, source) for source in
+                          ({"step": 1}, {"step": 16, "label": "majority"}, {"front_end": {}}))
+    assert (last.model.pool, last.train.shift, last.train.dropout, last.train.mix) == ("last", 0, 0.2, 0.2)
+    assert (whole.model.pool, whole.train.shift, whole.train.dropout, whole.train.mix) == ("mean", 1, 0.1, 0.0)
+    assert whole.train.epochs == 2 * last.train.epochs and sound.model.pool == "mean" and sound.train.mask == 0.1
+    value = recipe(values, {"step": 16})
+    assert (value.model.pool, value.model.norm, value.train.dropout) == ("last", "none", 0.0) and whole.model.norm == "range"
 
 
 def test_the_baseline_is_stored_with_the_data_set(tmp_path, capsys):

@@ -79,7 +79,7 @@ def write(found: Prepared, folder: Path) -> list[str]:
             np.save(temporary / f"y_{part}.npy", found.y[part])
         (temporary / RECORD).write_text(json.dumps(source, indent=1, ensure_ascii=False) + "\n", encoding="utf-8",
                                         errors="backslashreplace")
-        (temporary / "recipe.toml").write_text(recipe_text(data, name, "front_end" in source), encoding="utf-8")
+        (temporary / "recipe.toml").write_text(recipe_text(data, name, source), encoding="utf-8")
     counts = " / ".join(str(len(x)) for x in found.x.values())
     length, features = found.x["train"].shape[1:]
     lines = [f"{counts} sequences of {length} tokens of {features} features to train / validate / test on, "

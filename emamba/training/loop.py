@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from .. import datasets
 from ..base import progress as said
 from ..base.errors import Diverged, InputError, OutputError, SettingError
-from ..config import Recipe
+from ..config import ModelConfig, Recipe
 from ..datasets import Dataset
 from ..datasets.baseline import Baseline
 from ..datasets.baseline import measure as trivial_models
@@ -118,12 +118,13 @@ def train(
     data: Dataset | None = None,
     watch: Callable[[list[dict]], None] | None = None,
     start: dict[str, np.ndarray] | None = None,
+    network: Callable[[ModelConfig], Network] = Network,
 ) -> dict:
     """Trains `recipe` into the folder `out` and returns what it wrote to checkpoint.json.
 
     An interrupted training in `out` goes on. `progress` shows how far it is. `threads` None leaves it to torch. `data` replaces
     the recipe's data set. `watch` gets the history after each epoch; what it raises ends the training. `start` are weights to
-    start from instead of random ones.
+    start from instead of random ones. `network` makes what is trained, for comparisons with what is no graph of this project.
     """
     build_graph(recipe.model)
     if threads:
@@ -138,7 +139,7 @@ def train(
         raise OutputError(f"cannot make the folder {out}: {error.strerror}") from None
     scaling = Scaling.measure(recipe, data)
     torch.manual_seed(recipe.train.seed)
-    model = Network(recipe.model)
+    model = network(recipe.model)
     if start is not None:
         check_tensors(model.graph, start, "the model to start from")
         model.load_state_dict({name: torch.from_numpy(np.array(value, np.float32)) for name, value in start.items()})
@@ -301,9 +302,8 @@ class _Training:
 
 
 def _parameter_groups(model: Network, weight_decay: float) -> list[dict]:
-    """Weight decay on the matrices of Linear and Embedding only: not on norms, biases, convolutions, A and D (Mamba)."""
-    decayed = {node.parameters[name] for node in model.graph for name in node.operator.decayed if name in node.parameters}
     groups: dict[bool, list[Tensor]] = {True: [], False: []}
+    decayed = model.decayed
     for name, parameter in model.named_parameters():
         groups[name in decayed].append(parameter)
     return [{"params": groups[True], "weight_decay": weight_decay}, {"params": groups[False], "weight_decay": 0.0}]

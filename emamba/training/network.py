@@ -78,6 +78,12 @@ class Network(nn.Module):
             for name, tensor in node.parameters.items():
                 self._register(tensor, nn.Parameter(node.operator.initial(TORCH, node, name, shapes).float()))
 
+    @property
+    def decayed(self) -> set[str]:
+        """Names of the parameters on which weight decay acts: matrices of Linear and Embedding only, not norms, biases,
+        convolutions, A and D (Mamba)."""
+        return {node.parameters[name] for node in self.graph for name in node.operator.decayed if name in node.parameters}
+
     def _register(self, tensor: str, value: nn.Parameter) -> None:
         *path, leaf = tensor.split(".")
         module: nn.Module = self
