@@ -12,7 +12,7 @@ from emamba.artifact import load
 from emamba.config import ModelConfig
 from emamba.run.integer import IntegerModel
 from rtl.engine.compiler import compile_program
-from rtl.engine.interpreter import Interpreter
+from rtl.engine.interpreter import UNWRITTEN, Interpreter
 from rtl.engine.machine import Machine
 from rtl.engine.micro import IDLE, A, B, Instruction, MicroOp, Zero
 from sim.models import SHAPES, random_artifact, random_inputs
@@ -45,6 +45,17 @@ def test_interpreter(shape, machine):
     artifact = random_artifact(shape, 1)
     tokens = artifact.codec.encode(random_inputs(artifact.config, 3), artifact.input)
     assert not differs(compile_program(artifact, machine), tokens, IntegerModel(artifact).run(tokens))
+
+
+def test_rows_without_values():
+    """Of every beat of a row, the rows from which on none is written: a chip has no latches there."""
+    artifact = random_artifact("standard-rms-norm", 1)
+    program = compile_program(artifact, Machine(8, 1, tile=2))
+    interpreter = Interpreter(program)
+    interpreter.run(artifact.codec.encode(random_inputs(artifact.config, 3), artifact.input))
+    written = (interpreter.values != UNWRITTEN).any(1)  # [rows, lanes]
+    assert program.depths == [written.shape[0] - int(lane[::-1].argmax()) if lane.any() else 0 for lane in written.T]
+    assert len(set(program.depths)) > 1
 
 
 def test_shipped_model_of_one_token():

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from amaranth.sim import Simulator
 from blocks import check
 
 from emamba.base.formats import IntFormat, Rounding
@@ -18,6 +19,7 @@ from rtl.blocks.range_norm import RangeNorm
 from rtl.kit import packing
 from rtl.kit.block import BlockOptions, beats
 from rtl.kit.datapath import Products
+from rtl.kit.shared import Ram
 from sim import amaranth_bench, cases
 from sim.bench import bench, random_tokens
 
@@ -126,3 +128,27 @@ def test_packets_that_go_on_with_a_state(name, length):
         word, bit = divmod(packing.payload_bits(port) - 2, packing.WORD)
         words[~np.repeat(fresh, len(words) // len(fresh)), word] &= ~np.uint32(1 << bit)
     amaranth_bench.run(case, name, [(30, 30)])
+
+
+@pytest.mark.quick
+def test_lanes_of_fewer_words():
+    """A RAM whose lanes are not used from a word on: what is written there changes none of the others."""
+    ram, words, depths = Ram(5, 3, 4, depths=[5, 3, 2]), [0x321, 0x654, 0x987, 0xCBA, 0xFED], (5, 3, 2)
+
+    async def bench(ctx):
+        ctx.set(ram.write_en, 7)
+        for address, word in enumerate(words):
+            ctx.set(ram.write_addr, address)
+            ctx.set(ram.write_data, word)
+            await ctx.tick()
+        ctx.set(ram.write_en, 0)
+        for address, word in enumerate(words):
+            ctx.set(ram.read_addr, address)
+            await ctx.tick()
+            used = sum(0xF << 4 * lane for lane, depth in enumerate(depths) if address < depth)
+            assert ctx.get(ram.read_data) & used == word & used
+
+    simulator = Simulator(ram)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()

@@ -111,6 +111,7 @@ class Walker:
                 self.now += skipped(self.machine)
                 continue
             looked, made = self._values(instruction, last)
+            self._replaces(instruction, looked, made)
             start = self.now + 1 + TURN + instruction.gap
             early = int((self.written[looked[:, 1]] + 1 - start - looked[:, 0]).max(initial=0))
             drains = [step.at for step in steps(instruction) if step.to is To.DRAIN]
@@ -147,6 +148,13 @@ class Walker:
         if instruction.takes_input:
             made = [(instruction.token_cycles, dest.base + row, 0, dest.later) for row in range(dest.buffer.rows)]
         return self._spread(instruction, last, looked), self._spread(instruction, last, made)
+
+    def _replaces(self, instruction: Instruction, looked: np.ndarray, made: np.ndarray) -> None:
+        """Refuses results that take the place of values before these are read for the last time."""
+        begun = np.full(len(self.written), np.iinfo(np.int64).max)
+        np.minimum.at(begun, made[:, 1], made[:, 0] - self.machine.beats + 1)
+        for cycle, row in looked[looked[:, 0] >= begun[looked[:, 1]]][:1]:
+            raise DesignLimit(f"'{instruction.name}' reads row {row} in cycle {cycle}, but writes it in {begun[row]}")
 
     def _states(self, instruction: Instruction, last: bool) -> None:
         """Refuses a state that is read before it is written."""
