@@ -185,13 +185,7 @@ def _row(row: dict) -> str:
     return (f"{row['cycles_per_frame']:,} | {total['area_um2']:,.0f} | {total['nand2']:,} | {total['flip_flops']:,} "
             f"| {_timing(row, 'typical')} | {_timing(row, 'slow')} | {used['total'] * 1e9:,.1f} | {kinds} "
             f"| {used['total'] / row['multiplications'] * 1e15:,.0f} "
-            f"| {row['cycles_per_frame'] / _clock_mhz(row) * used['total'] * 1e9 * total['nand2'] / 1e6:,.1f} |")
-
-
-def _clock_mhz(row: dict) -> float:
-    """The clock that was asked for, or what timing allows where that is less."""
-    found = row["timing"]["typical"]
-    return min(row["clock_mhz"], found["mhz"]) if found else row["clock_mhz"]
+            f"| {row['cycles_per_frame'] / asic_engine.clock_mhz(row) * used['total'] * 1e9 * total['nand2'] / 1e6:,.1f} |")
 
 
 def _timing(row: dict, corner: str) -> str:
