@@ -33,6 +33,7 @@ DATA = {"digits": "spoken digits, a new speaker", "watch": "a watch's motion, fi
         "oilchange": "change of the oil temperature"}
 SEEDS = 3
 KERNEL = 5
+WIDTHS = range(1, 256)
 RUNS = Path("build/rivals")
 
 
@@ -87,7 +88,7 @@ def size(model: nn.Module) -> int:
 def like(rival: Callable[[ModelConfig, int], Rival], config: ModelConfig) -> Rival:
     """The rival whose number of parameters is nearest to that of the Mamba of `config`."""
     wanted = size(Network(config))
-    return rival(config, min(range(1, 256), key=lambda width: abs(size(rival(config, width)) - wanted)))
+    return rival(config, min(WIDTHS, key=lambda width: abs(size(rival(config, width)) - wanted)))
 
 
 NETWORKS: dict[str, Callable[[ModelConfig], Network]] = {"recipe": Network, "cnn": partial(like, Cnn), "gru": partial(like, Gru)}

@@ -15,7 +15,8 @@ CONFIG = ModelConfig(input="sequence", features=6, length=32, d_model=16, dt_ran
 
 
 @pytest.mark.parametrize("rival", [rivals.Cnn, rivals.Gru])
-def test_a_rival_has_as_many_parameters(rival):
+def test_a_rival_has_as_many_parameters(rival, monkeypatch):
+    monkeypatch.setattr(rivals, "WIDTHS", range(12, 32))
     model = partial(rivals.like, rival)(CONFIG)
     assert abs(rivals.size(model) / rivals.size(Network(CONFIG)) - 1) < 0.05
     model.dropout = 0.5
