@@ -228,6 +228,9 @@ def test_bad_limit(run, command, limit):
 
 def test_missing_artifact_and_data(run, tmp_path):
     run("evaluate", tmp_path / "none", sentence=f"{tmp_path}/none is not an artifact: it has no manifest.json")
+    (tmp_path / "checkpoint.json").touch()
+    run("evaluate", tmp_path, sentence=f"{tmp_path} is a checkpoint, no artifact: emamba quantize {tmp_path} --out "
+        f"models/{tmp_path.name} makes one")
     run("evaluate", MARS, "--data", tmp_path, sentence=f"no MARS data in {tmp_path}/mars or {tmp_path}: get featuremap_…")
     run("evaluate", MARS, "--data", DATA, "--split", "train", sentence="data set mars has no train part here: get featuremap_…")
 
@@ -249,7 +252,7 @@ def test_targets_beside_inputs(run, small, tmp_path):
 def test_artifact_without_a_data_set(run, tmp_path):
     save(random_artifact(SMALL), tmp_path / "a")
     run("evaluate", tmp_path / "a", sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on: "
-        "give --inputs")
+        "give --inputs and --targets")
     save(replace(random_artifact(SMALL), data={"name": "maps", "split": None}), tmp_path / "a")
     run("evaluate", tmp_path / "a", sentence="unknown data set 'maps'; known: …")
 

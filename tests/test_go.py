@@ -47,8 +47,11 @@ def test_stages_are_done_once(words, tmp_path, monkeypatch, capsys):
     assert {"data", "run", "model", "verilog", "go.json"} <= {path.name for path in (tmp_path / "g").iterdir()}
     assert out.splitlines()[-6].startswith("verdict:")
     assert " [2/6] train: " in (tmp_path / "log").read_text() and json.loads((tmp_path / "g/go.json").read_text())["build"]
+    assert "next: emamba" not in out and json.loads((tmp_path / "g/model/manifest.json").read_text())["name"] == "pump"
     assert cli.main(words) == 0
     assert capsys.readouterr().out.count("done before") == 4
+    words[words.index("verilog")] = "ulx3s"
+    assert cli.main([*words, "--skip", "build"]) == 0 and capsys.readouterr().out.count("  ulx3s-85f, by estimate: ") == 2
 
 
 def test_what_does_not_fit_is_refused_before_the_training(words, tmp_path, monkeypatch, capsys):

@@ -651,7 +651,7 @@ def test_compare_and_profile_of_given_inputs(run, tmp_path):
     run("compare", tmp_path / "a",
         sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on: give --inputs")
     run("evaluate", tmp_path / "a",
-        sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on: give --inputs")
+        sentence=f"{tmp_path}/a does not name a data set, so there is nothing to run it on: give --inputs and --targets")
     np.save(tmp_path / "short.npy", ids[:, 1:])
     run("compare", tmp_path / "a", "--inputs", tmp_path / "short.npy",
         sentence="the data has inputs of 8, the model's tokens input is 9: make the two agree")

@@ -372,7 +372,7 @@ def test_remarks_are_printed_and_kept(tmp_path, capsys):
     words = ["--inputs", "a,t", "--target", "a", "--length", "4", "--out", str(tmp_path / "out")]
     assert cli.main(["prepare", str(file), *words]) == 0
     remarks = ["columns are separated by a semicolon", "1 comment line skipped", "numbers have decimal commas"]
-    assert capsys.readouterr().out.splitlines()[1:-2] == remarks
+    assert capsys.readouterr().out.splitlines()[1:-3] == remarks
     assert json.loads((tmp_path / "out/source.json").read_text())["remarks"] == remarks
     assert datasets.load("out", None, tmp_path).x_train[0, :, 0].tolist() == [0.5, 1.5, 2.5, 3.5]
 
@@ -508,15 +508,16 @@ def test_what_is_left_out_is_said(tmp_path, capsys):
     for name in ("a/readme.md", "a/._0.wav", "top.wav", "noise/n.mp3"):
         (tmp_path / "words" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "words" / name).touch()
-    assert cli.main(["prepare", str(tmp_path / "words"), "--seconds", "0.05", "--out", str(tmp_path / "w")]) == 0
+    assert cli.main(["prepare", str(tmp_path / "words"), "--seconds", "0.2", "--out", str(tmp_path / "w")]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[0].startswith("2 / 2 / 2 sequences") and out[1:5] == [
+    assert out[0].startswith("2 / 2 / 2 sequences") and out[1:6] == [
         "left out: files of other kinds in the folders of the classes, 2 (a/._0.wav, a/readme.md)",
         "left out: folders in the folders of the classes, 1 (a/old)",
         "left out: folders without .wav files, 1 (noise)",
         "left out: files beside the folders of the classes, 1 (top.wav)",
+        "6 of 6 sounds are shorter than 0.2 s, and half of all than 0.1 s: silence fills them up (--seconds)",
     ]
-    assert json.loads((tmp_path / "w/source.json").read_text())["remarks"] == out[1:5]
+    assert json.loads((tmp_path / "w/source.json").read_text())["remarks"] == out[1:6]
     os.mkfifo(tmp_path / "words/b/3.wav")
     assert cli.main(["prepare", str(tmp_path / "words"), "--out", str(tmp_path / "w")]) == 1
     assert capsys.readouterr().err.startswith(f"emamba: cannot read {tmp_path}/words/b/3.wav: it is a pipe")

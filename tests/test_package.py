@@ -172,4 +172,4 @@ def test_setup(tmp_path, commands, environment, code, said):
     installs = [call for call in calls if " -m pip " in call]
     first = "--require-hashes --no-deps -r hashes.txt -q --disable-pip-version-check --no-compile"
     assert len(installs) == 2 and installs[0].endswith(first) if code == 0 else not installs
-    assert (tmp_path / ".venv" / "ready").exists() == (code == 0)
+    assert (tmp_path / ".venv" / "ready").exists() == ("make demo" in done.stdout) == (code == 0)

@@ -216,6 +216,11 @@ def test_what_is_given(tmp_path, people):
     assert prepare.find([tmp_path / "w"]) == ("sounds", [tmp_path / "w"])
     assert "is named twice" in refusal(prepare.find, [people[0], people[0]])
     assert "name the folder that holds a folder for each class" in refusal(prepare.find, [tmp_path / "w" / "0.wav"])
+    (tmp_path / "pictures").mkdir()
+    for name in ("0.png", "x.npy"):
+        (tmp_path / "pictures" / name).touch()
+        assert refusal(prepare.find, [tmp_path / "pictures" / name]) == f"{tmp_path}/pictures/{name} is no {prepare.READS}"
+    assert refusal(prepare.find, [tmp_path / "pictures"]) == f"{tmp_path}/pictures holds no {prepare.READS}"
     assert "is a folder of sounds: name it alone" in refusal(prepare.find, [tmp_path / "w", people[0]])
 
 

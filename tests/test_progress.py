@@ -28,11 +28,25 @@ def test_a_terminal_line_is_rewritten(hear, monkeypatch):
     monkeypatch.setattr(progress, "REDRAWN", 0.0)
     out = hear(Terminal())
     with progress.shown("train"):
-        show = progress.meter(2, "epochs")
+        show = progress.meter(3, "epochs")
         show(1, "rmse 3")
         show(2, "rmse 2")
+        show(3, "rmse 1")
         progress.say("writes")
-    assert out.getvalue() == "1 of 2 epochs, 0 s left; rmse 3\r\033[K2 of 2 epochs; rmse 2\nwrites …\n"
+    assert out.getvalue() == (
+        "1 of 3 epochs; rmse 3\r\033[K2 of 3 epochs, 0 s left; rmse 2\r\033[K3 of 3 epochs; rmse 1\nwrites …\n")
+
+
+def test_start_up_is_not_in_the_time_left(hear, monkeypatch):
+    """A first epoch of 16 s, and then one of 1 s each."""
+    clock = iter([0.0, 16.0, 17.0, 18.0])
+    out = hear(io.StringIO(), every=0.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(progress, "_write", lambda text, **_: print(text, file=out))
+    show = progress.meter(40, "epochs")
+    for done in (1, 2, 3):
+        show(done)
+    assert out.getvalue() == "1 of 40 epochs\n2 of 40 epochs, 38 s left\n3 of 40 epochs, 37 s left\n"
 
 
 def test_lines_elsewhere(hear, tmp_path):
@@ -46,7 +60,7 @@ def test_lines_elsewhere(hear, tmp_path):
     out = hear(io.StringIO(), every=0.0)
     with progress.shown("train"):
         progress.meter(9, "epochs")(3)
-    assert "3 of 9 epochs, 0 s left\n" in out.getvalue()
+    assert "3 of 9 epochs\n" in out.getvalue()
 
 
 def test_a_silent_stage_is_heard(hear):

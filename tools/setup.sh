@@ -51,6 +51,8 @@ say ".venv gets the Python packages of hashes.txt, 500 MB, and torch, 200 MB to 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 pip() { .venv/bin/python -m pip "$@" -q --disable-pip-version-check --no-compile; }
 pip install --require-hashes --no-deps -r hashes.txt
+say "now torch, the largest, and this package"
 pip install --no-build-isolation -c constraints.txt -e '.[train,data,search,synthesis,asic,onnx,test,docs]'  # adds torch
 .venv/bin/python -m compileall -q -j 0 -x '/tests?/' .venv/lib >/dev/null 2>&1 || :  # on all cores; pip would take one
 touch .venv/ready
+say "ready: '. .venv/bin/activate' puts emamba on PATH, 'make demo' shows it at work"

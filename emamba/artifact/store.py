@@ -148,6 +148,9 @@ def load(folder: Path | str) -> Artifact:
     """Reads and checks the artifact in `folder`."""
     folder = Path(folder)
     if not (folder / "manifest.json").is_file():
+        if (folder / "checkpoint.json").is_file():
+            raise InputError(f"{folder} is a checkpoint, no artifact: emamba quantize {folder} --out models/{folder.name} makes "
+                             "one")
         raise InputError(f"{folder} is not an artifact: it has no manifest.json")
     try:
         manifest = json.loads(_read(folder / "manifest.json", MANIFEST_LIMIT))

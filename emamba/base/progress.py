@@ -43,22 +43,25 @@ def say(stage: str) -> None:
     _write(f"{stage} …", terminal_only=True)
 
 
-def meter(total: int, what: str, done: int = 0) -> Callable[..., None]:
-    """A function of (done, words) that shows how far work is and the time left; work begins at `done`."""
-    first, start = done, time.monotonic()
-    shown = [start]
+def meter(total: int, what: str) -> Callable[..., None]:
+    """A function of (done, words) that shows how far work is, and from its second call on the time left: the first has the
+    start-up in it."""
+    start = shown = time.monotonic()
+    first: tuple[float, int] | None = None
 
     def show(done: int, words: str = "") -> None:
-        now = time.monotonic()
-        terminal = _on_terminal()
-        if done < total and now - shown[0] < (REDRAWN if terminal else EVERY):
+        nonlocal shown, first
+        now, terminal, known = time.monotonic(), _on_terminal(), first
+        first = first or (now, done)
+        if done < total and now - shown < (REDRAWN if terminal else EVERY):
             return
-        if done >= total and not terminal and shown[0] == start:
+        if done >= total and not terminal and shown == start:
             return  # short work
-        shown[0] = now
-        left = (now - start) / max(1, done - first) * (total - done)
-        text = f"{done} of {total} {what}" + f", {_seconds(left)} left" * (done < total) + f"; {words}" * bool(words)
-        _write(text, rewritten=terminal, ends=done >= total)
+        shown = now
+        text = f"{done} of {total} {what}"
+        if known and done < total:
+            text += f", {_seconds((now - known[0]) / max(1, done - known[1]) * (total - done))} left"
+        _write(text + f"; {words}" * bool(words), rewritten=terminal, ends=done >= total)
 
     return show
 

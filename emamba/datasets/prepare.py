@@ -24,6 +24,9 @@ from .sounds import KINDS as SOUNDS
 
 MARKER = "x_train.npy"
 RECORD = "source.json"
+ARRAYS = (".npy", ".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+READS = (f"table ({', '.join(TABLES)}) and no sound ({', '.join(SOUNDS)}), which prepare reads; arrays, such as images, "
+         "are a data set as they are: docs/tutorial.md, Images")
 
 
 def find(sources: list[Path]) -> tuple[str, list[Path]]:
@@ -37,11 +40,16 @@ def find(sources: list[Path]) -> tuple[str, list[Path]]:
             continue
         below = sorted(file for file in source.rglob("*") if file.is_file() and not file.name.startswith("."))
         tables = [file for file in below if file.suffix.lower() in TABLES]
-        if any(file.suffix.lower() in SOUNDS for file in below) or not tables:
+        sounds = any(file.suffix.lower() in SOUNDS for file in below)
+        if not sounds and not tables:
+            raise InputError(f"{source} holds no {READS}")
+        if sounds:
             if len(sources) > 1:
                 raise SettingError(f"{source} is a folder of sounds: name it alone, with all sounds in it")
             return "sounds", [source]
         found += tables
+    if array := next((file for file in found if file.suffix.lower() in ARRAYS), None):
+        raise InputError(f"{array} is no {READS}")
     if sound := next((file for file in found if file.suffix.lower() in SOUNDS), None):
         raise SettingError(f"{sound} is a sound: name the folder that holds a folder for each class")
     if len(set(found)) < len(found):

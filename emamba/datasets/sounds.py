@@ -44,6 +44,7 @@ def sounds(folder: Path, seconds: float, bands: int, group: str | None = None, l
     x: dict[str, list[Array]] = {part: [] for part in PARTS}
     y: dict[str, list[int]] = {part: [] for part in PARTS}
     rates: dict[int, Path] = {}
+    lengths = []
     for k, name in enumerate(names):
         for part in PARTS:
             for file in parts[name][part]:
@@ -54,12 +55,16 @@ def sounds(folder: Path, seconds: float, bands: int, group: str | None = None, l
                 rates[rate] = file
                 front_end = LogMel.of_seconds(rate, bands, FRAME)
                 heard = np.zeros(max(round(seconds * rate), front_end.frame), np.int16)
+                lengths.append(len(samples) / rate)
                 taken = fixed(samples[:len(heard)])
                 heard[:len(taken)] = taken
                 x[part].append(front_end.features(heard).astype(np.float32))
                 y[part].append(k)
     if empty := [part for part in PARTS if not y[part]]:
         raise InputError(f"{folder}: no sound is for {empty[0]}: group by something else")
+    if short := sum(length < seconds for length in lengths):
+        remarks.append(f"{short} of {len(lengths)} sounds are shorter than {seconds:g} s, and half of all than "
+                       f"{np.median(lengths):.3g} s: silence fills them up (--seconds)")
     made = Prepared({part: np.stack(values) for part, values in x.items()},
                     {part: np.array(values, np.int64) for part, values in y.items()},
                     source | {"front_end": front_end.fields})

@@ -201,7 +201,7 @@ class _Training:
     def run(self, progress: bool, watch: Callable[[list[dict]], None] | None) -> State:
         stages, saved = self.recipe.train.all_stages, _read_state(self.recipe, self.out)
         self.state = State(**saved["state"]) if saved else State()
-        show = said.meter(sum(stage.epochs for stage in stages), "epochs", len(self.state.history))
+        show = said.meter(sum(stage.epochs for stage in stages), "epochs")
         for number in range(self.state.stage, len(stages)):
             self._begin(number, saved)
             while self.state.epoch < self.stage.epochs:

@@ -195,7 +195,7 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
         integers = artifact.codec.encode(train.tokens, artifact.input)
         vary = vary or (lambda index, generator: integers[index.numpy()])
         targets = torch.from_numpy(_targets(artifact, train.targets))
-        show = meter(settings.epochs, "epochs", len(state["history"]) - 1)
+        show = meter(settings.epochs, "epochs")
         for epoch in range(len(state["history"]), settings.epochs + 1):
             total = _epoch(model, optimizer, schedule, vary, targets, settings, epoch, order)
             now = {"epoch": epoch, "loss": total, **measure(model.current())}

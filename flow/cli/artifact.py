@@ -47,8 +47,8 @@ def add(commands: Commands) -> None:
     sub.add_argument("--tolerance", **real(least=0, most=1e9),
                      default=0.05, help="how far the integer model's figure may lie above the float "
                      "model's, in the figure's unit, on the validation part (default: 0.05)")
-    sub.add_argument("--device", default="zcu102", help="device whose shares are the cost (default: zcu102)")
-    add_cycles(sub, "of the design that is costed")
+    sub.add_argument("--device", default="zcu102", help="device of the verdict, whose shares are the cost (default: zcu102)")
+    add_cycles(sub, "of the design of the verdict, whose cost counts")
     add_judges(sub)
 
     sub = command(commands, "sensitivity", _sensitivity, "emamba sensitivity models/mars --widths 6,8,12,16")
@@ -107,23 +107,25 @@ def _import(options: argparse.Namespace) -> int:
 
 def _quantize(options: argparse.Namespace) -> int:
     from emamba.io.tensor_files import read_array
+    from rtl.plan.devices import find
 
     from ..artifacts import agreement, known_settings, quantized, quantized_on
 
     check_artifact_folder(options.out)
     wanted = settings(options, known_settings(options.checkpoint))
+    name = getattr(options, "titled", options.out.name)
+    weighed = {"device": find(options.device).name, "cycles_per_token": options.cycles_per_token}
     if options.calibration and options.auto_width:
         raise SettingError("--auto-width judges widths on a data set: leave out --calibration, or --auto-width")
     if options.fold and options.auto_width:
         raise SettingError("--auto-width judges the model as it is: quantize with --fold first, then that artifact with "
                            "--auto-width")
     if options.calibration:
-        artifact = quantized_on(options.out.name, options.checkpoint, wanted, options.calibration, options.fold)
-        return save_artifact(artifact, options.out, agreement=agreement(artifact, read_array(options.calibration)))
+        artifact = quantized_on(name, options.checkpoint, wanted, options.calibration, options.fold)
+        return save_artifact(artifact, options.out, agreement=agreement(artifact, read_array(options.calibration)), **weighed)
     if options.auto_width:
         wanted = _chosen_widths(options, wanted)
-    return measure_and_save(*quantized(options.out.name, options.checkpoint, wanted, options.data, options.fold),
-                            options.out)
+    return measure_and_save(*quantized(name, options.checkpoint, wanted, options.data, options.fold), options.out, **weighed)
 
 
 def _chosen_widths(options: argparse.Namespace, wanted: QuantizeConfig) -> QuantizeConfig:

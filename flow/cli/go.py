@@ -63,9 +63,11 @@ def _go(options: argparse.Namespace) -> int:
     trained = _with_epochs(recipe, options.epochs, out)
     work.stage("train", [_digest(trained), _digest(data / wanted / "source.json")],
                lambda: _command("train", trained, "--out", run, *threads, *of))
-    work.stage("quantize", [_digest(run / "checkpoint.json")], lambda: _command("quantize", run, "--out", model, *of))
-    made, T = _digest(model / "manifest.json"), _rate(options, model)
-    device = build.TARGETS[options.board].DEVICE or BOARD
+    device, usual = build.TARGETS[options.board].DEVICE or BOARD, _usual(options)
+    work.stage("quantize", [_digest(run / "checkpoint.json"), device, usual],
+               lambda: _command("quantize", run, "--out", model, "--device", device, "--cycles-per-token", usual, *of,
+                                titled=name))
+    made, T = _digest(model / "manifest.json"), _rate(options, model) if options.frames_per_second else usual
     work.stage("report", [made, T, device], shown=False,
                work=lambda: _command("report", model, "--out", out / "report.html", "--cycles-per-token", T, "--device", device,
                                      *of))
@@ -130,11 +132,11 @@ class _Noted(io.TextIOBase):
         return len(text)
 
 
-def _command(*words: object) -> None:
-    """Runs a command of `emamba`; a difference it found ends everything."""
+def _command(*words: object, **known: str) -> None:
+    """Runs a command of `emamba`; a difference it found ends everything. `known` are no options, but read like them."""
     from . import make_parser
 
-    options = make_parser().parse_args([str(word) for word in words])
+    options = make_parser().parse_args([str(word) for word in words], argparse.Namespace(**known))
     if options.run(options):
         raise DesignLimit(f"{words[0]} found what is wrong: see above")
 
@@ -185,15 +187,19 @@ def _with_epochs(recipe: Path, epochs: int | None, out: Path) -> Path:
     return copy
 
 
-def _rate(options: argparse.Namespace, model: Path) -> int:
-    """T of the design."""
-    from emamba.artifact import load
-    from rtl.plan.planner import CYCLES_PER_TOKEN, Request, plan
+def _usual(options: argparse.Namespace) -> int:
+    """T as asked for, else the board's."""
+    from rtl.plan.planner import CYCLES_PER_TOKEN
 
-    target = build.TARGETS[options.board]
-    if options.frames_per_second is None:
-        return options.cycles_per_token or getattr(target, "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
-    clock = target.CLOCK_MHZ or 100.0
+    return options.cycles_per_token or getattr(build.TARGETS[options.board], "CYCLES_PER_TOKEN", CYCLES_PER_TOKEN)
+
+
+def _rate(options: argparse.Namespace, model: Path) -> int:
+    """The largest T that does as many frames a second as asked for."""
+    from emamba.artifact import load
+    from rtl.plan.planner import Request, plan
+
+    clock = build.TARGETS[options.board].CLOCK_MHZ or 100.0
     return plan(load(model), Request(frames_per_second=options.frames_per_second, clock_mhz=clock)).schedule.requested
 
 

@@ -35,7 +35,8 @@ def sequences(options: argparse.Namespace, artifact: Artifact) -> tuple[np.ndarr
     if getattr(options, "targets", None):
         raise SettingError("--targets go with --inputs: the data set has its own")
     if not {"name", "split"} <= set(artifact.data):
-        remedy = ": give --inputs" if hasattr(options, "inputs") else ""
+        needed = [f"--{name}" for name in ("inputs", "targets") if hasattr(options, name)]
+        remedy = f": give {' and '.join(needed)}" if needed else ""
         raise InputError(f"{options.artifact} does not name a data set, so there is nothing to run it on{remedy}")
     data = datasets.load(artifact.data["name"], artifact.data["split"], options.data, options.data is not None)
     x, y = getattr(data, f"x_{options.split}")[:options.limit], getattr(data, f"y_{options.split}")[:options.limit]

@@ -10,8 +10,8 @@ from emamba.datasets.metrics import words
 from emamba.io.files import write_file
 
 
-def measure_and_save(artifact: Artifact, data: Dataset, folder: Path) -> int:
-    """Writes an artifact with its figures on the test part and the golden sequences."""
+def measure_and_save(artifact: Artifact, data: Dataset, folder: Path, **known) -> int:
+    """Writes an artifact with its figures on the test part and the golden sequences; `known` as of `save_artifact`."""
     from ..artifacts import measure
     from ..verdict import baseline_of, figure_part
 
@@ -20,11 +20,11 @@ def measure_and_save(artifact: Artifact, data: Dataset, folder: Path) -> int:
     for backend, figures in measured.items():
         print(f"{backend}: {words(figures, data.unit)}")
     figure = figure_part(artifact.config.task, data.unit, measured, baseline_of(data, artifact.record))
-    return save_artifact(artifact, folder, figure=figure)
+    return save_artifact(artifact, folder, figure=figure, **known)
 
 
-def save_artifact(artifact: Artifact, folder: Path, **known: dict) -> int:
-    """Writes an artifact with its verdict, and says what its certificates prove. `known` are parts of the verdict."""
+def save_artifact(artifact: Artifact, folder: Path, **known) -> int:
+    """Writes an artifact with its verdict, and says what its certificates prove. `known` are parameters of `verdict`."""
     from ..verdict import lines, verdict
 
     for name, certificate in artifact.record["certificate"].items():

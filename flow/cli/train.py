@@ -48,13 +48,16 @@ def _train(options: argparse.Namespace) -> int:
     recipe = load_toml(Recipe, options.recipe)
     start = None if options.start is None else read_model(options.start).weights
     record = train(recipe, options.out, options.data, threads=options.threads, start=start)
+    print(f"kept: the weights of epoch {record['epoch']} of {len(record['history'])}, the best on the validation part")
     for part in ("validate", "test")[:1 + options.test]:
         print(f"{part}: {words(record['figures'][part], record['figures']['unit'])}")
     part = "test" if options.test else "validate"
     figure = figure_part(recipe.model.task, record["figures"]["unit"], {"float": record["figures"][part]},
                          Baseline.read(record["baseline"]), part)
     print("\n".join([*lines({"figure": figure}), *(f"  {sentence}" for sentence in record["advice"])]))
-    print(f"next: emamba quantize {options.out} --out models/{options.out.name}" + f" --data {options.data}" * bool(options.data))
+    if hasattr(options, "line"):  # else a part of `go`
+        print(f"next: emamba quantize {options.out} --out models/{options.out.name}"
+              + f" --data {options.data}" * bool(options.data))
     return 0
 
 
