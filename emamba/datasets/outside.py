@@ -7,7 +7,8 @@ from . import Dataset
 LARGE = 0.1
 """Share of a feature's values from which it is said."""
 NAMES = {"validate": "validation", "test": "test"}
-REMEDY = "take the trend off, give changes in place of values (of the target: prepare --change), or split by --group"
+REMEDY = ("take the trend off or give changes in place of values (prepare --change does so for the target alone), or split by "
+          "--group")
 
 
 def outside(data: Dataset) -> dict[str, np.ndarray]:
