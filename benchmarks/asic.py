@@ -119,12 +119,17 @@ def points(artifact: Artifact, process: str) -> list[dict]:
 
 def gating(artifact: Artifact) -> list[dict]:
     cases = {"none": {"gated": False, "rests": False}, "by enables": {"rests": False}, "and idle blocks": {}}
-    return [point(artifact, AUTHORS, "asap7", **options, **when) | {"name": name + ", idle" * bool(when)}
+    return [_whole(point(artifact, AUTHORS, "asap7", **options, **when)) | {"name": name + ", idle" * bool(when)}
             for when in ({}, {"idle": True}) for name, options in cases.items()]
 
 
+def _whole(row: dict) -> dict:
+    """A point without its blocks."""
+    return row | {part: {key: value for key, value in row[part].items() if key != "blocks"} for part in ("area", "energy_j")}
+
+
 def beside(artifact: Artifact) -> list[dict]:
-    return [point(artifact, cycles, process, mhz=mhz) for process, rows in BESIDE.items() for cycles, mhz in rows]
+    return [_whole(point(artifact, cycles, process, mhz=mhz)) for process, rows in BESIDE.items() for cycles, mhz in rows]
 
 
 def norms() -> list[dict]:

@@ -14,24 +14,16 @@ PARTS = {"values": "values", "states": "states", "results": "queue of results", 
 
 
 def engines(artifact: Artifact, measured: Callable[..., dict]) -> list[dict]:
-    """Of each of POINTS what `benchmarks.asic.measured` gives, its blocks put together to PARTS."""
+    """Of each of POINTS what `benchmarks.asic.measured` gives, its blocks put together to PARTS: NAND2 and joules."""
     rows = []
     for process, mhz, machine in POINTS:
         found = measured(EngineSchedule(artifact, machine), f"{machine.lanes} lanes", process, mhz, every=True)
+        del found["multiplications"]
         blocks, joules = found["area"].pop("blocks"), found["energy_j"].pop("blocks")
-        parts = {part: {"nand2": count, "joules": sum(value for name, value in joules.items() if name.startswith(part))}
-                 for part, count in _parts(blocks).items()}
-        rows.append(found | _machine(machine) | {"parts": parts})
+        parts = {part: [sum(blocks[name]["nand2"] for name in blocks if name.startswith(part)),
+                        float(f"{sum(joules[name] for name in joules if name.startswith(part)):.6g}")] for part in PARTS}
+        rows.append(found | {"lanes": machine.lanes, "factor_bits": machine.factor_bits, "tile": machine.tile, "parts": parts})
     return rows
-
-
-def _machine(machine: Machine) -> dict:
-    return {"lanes": machine.lanes, "posts": machine.posts, "factor_bits": machine.factor_bits, "tile": machine.tile}
-
-
-def _parts(blocks: dict[str, dict]) -> dict[str, int]:
-    """NAND2 of every part."""
-    return {part: sum(row["nand2"] for name, row in blocks.items() if name.startswith(part)) for part in PARTS}
 
 
 def table(rows: list[dict]) -> list[str]:
@@ -55,9 +47,9 @@ def table(rows: list[dict]) -> list[str]:
     for row in rows:
         lines += ["", f"Of {row['lanes']} lanes in {row['pdk']}:", "", "| part | NAND2 | share | nJ a frame | share |",
                   "| --- " * 5 + "|",
-                  *(f"| {PARTS[part]} | {found['nand2']:,} | {found['nand2'] / row['area']['total']['nand2']:.1%} "
-                    f"| {found['joules'] * 1e9:,.1f} | {found['joules'] / row['energy_j']['total']:.1%} |"
-                    for part, found in row["parts"].items())]
+                  *(f"| {PARTS[part]} | {nand2:,} | {nand2 / row['area']['total']['nand2']:.1%} "
+                    f"| {joules * 1e9:,.1f} | {joules / row['energy_j']['total']:.1%} |"
+                    for part, (nand2, joules) in row["parts"].items())]
     return lines
 
 
