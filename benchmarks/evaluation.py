@@ -14,7 +14,7 @@ from emamba.artifact import Artifact, load
 from emamba.base.door import guarded
 from emamba.base.errors import DesignLimit, InputError
 from emamba.config import QuantizeConfig
-from emamba.datasets.metrics import BETTER, data_figures
+from emamba.datasets.metrics import BETTER, NAMES, data_figures
 from emamba.datasets.tokens import executor_tokens
 from emamba.ops import Activation, Scan
 from emamba.ops.certificate import certify
@@ -349,8 +349,7 @@ SECTIONS = {"shipped": (shipped, table_shipped), "steps": (steps, table_steps), 
 
 
 def _words(found: dict[str, float], unit: str) -> str:
-    names = {"mae": "MAE", "rmse": "RMSE"}
-    return ", ".join(f"{names.get(key, key.replace('_', ' '))} {_number(key, value)}{' ' + unit if key in names and unit else ''}"
+    return ", ".join(f"{NAMES.get(key, key.replace('_', ' '))} {_number(key, value)}{' ' + unit if key in NAMES and unit else ''}"
                      for key, value in found.items())
 
 

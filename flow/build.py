@@ -220,7 +220,7 @@ def build(options: argparse.Namespace) -> int:
     planned = _organized(options, artifact, asked)
     schedule = planned.schedule
     design = System(schedule, choice, artifact) if system else schedule
-    say(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers} multipliers; {options.target}")
+    say(f"{artifact.name}: {schedule.period} cycles per token, {schedule.multipliers:,} multipliers; {options.target}")
     certificates = {name: certify(op) for name, op in artifact.operators.items() if isinstance(op, Scan)}
     caveats = [f"{name}: no certificate excludes that the state saturates"
                for name, certificate in certificates.items() if not certificate.holds]
@@ -243,10 +243,10 @@ def build(options: argparse.Namespace) -> int:
     if hasattr(target, "run") and (notes := target.run(out.resolve())):
         report["notes"] = [*notes, *(note for note in report["notes"] if note != target.UNRUN)]
         change_record(out, RECORD, {"notes": report["notes"]})
-    least = (f"at least {report['latency_floor']} with as many multipliers, {report['latency_limit']} with any number, "
+    least = (f"at least {report['latency_floor']:,} with as many multipliers, {report['latency_limit']:,} with any number, "
              if "latency_floor" in report else "")
-    print(f"{options.target} of {artifact.name}: {schedule.period} cycles per token, {schedule.cycles_per_frame} per frame, "
-          f"latency {schedule.latency} cycles, {least}{schedule.multipliers} multipliers {report['utilization']:.1%} busy")
+    print(f"{options.target} of {artifact.name}: {schedule.period} cycles per token, {schedule.cycles_per_frame:,} per frame, "
+          f"latency {schedule.latency:,} cycles, {least}{schedule.multipliers:,} multipliers {report['utilization']:.1%} busy")
     print(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
     print("\n".join(lines(report["verdict"])))
     for note in report["notes"]:

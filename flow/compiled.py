@@ -16,6 +16,7 @@ from emamba.artifact import Artifact
 from emamba.artifact import load as load_artifact
 from emamba.artifact import save as save_artifact
 from emamba.base.errors import InputError
+from emamba.base.words import counted
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import data_figures
 from emamba.datasets.tokens import executor_tokens
@@ -122,7 +123,8 @@ class Compiled(Artifact):
 
     def _about(self) -> str:
         weights = sum(value.size for value in self.weights.values())
-        return f"{self.config.task}, form {self.config.form}, {weights:,} weights, {self.graph.length} tokens a sequence"
+        tokens = counted(self.graph.length, "token")
+        return f"{self.config.task}, form {self.config.form}, {weights:,} weights, {tokens} a sequence"
 
     def _tokens(self, x: Any) -> Array:
         if x is not None:
@@ -137,8 +139,8 @@ class Compiled(Artifact):
 
     def _data(self, x: Array, y: Array) -> Dataset:
         none = np.zeros((0, *np.shape(y)[1:]), y.dtype)
-        return Dataset("given", "given", f"{len(x)} sequences", none, none, none, none, x, y, unit=self.data.get("unit", ""),
-                       unit_scale=self.data.get("unit_scale", 1.0))
+        return Dataset("given", "given", counted(len(x), "sequence"), none, none, none, none, x, y,
+                       unit=self.data.get("unit", ""), unit_scale=self.data.get("unit_scale", 1.0))
 
 
 def compile(module: Any, calibration_data: Any, **options: Any) -> Compiled:

@@ -6,9 +6,10 @@ from math import ceil
 import numpy as np
 
 from emamba.artifact import Artifact
+from emamba.base.words import counted, time_words
 from emamba.datasets import Dataset
 from emamba.datasets.baseline import Baseline, measure
-from emamba.datasets.metrics import BETTER, words
+from emamba.datasets.metrics import BETTER, value_words, words
 from emamba.ops import Scan
 from emamba.ops.certificate import certify
 from rtl.kit.block import BlockOptions
@@ -65,12 +66,6 @@ def rate_part(schedule, clock_mhz: float | None) -> dict:
     return found
 
 
-def shares(device: Device, resources: Mapping[str, float]) -> dict:
-    """Of each resource of a device: the estimate, the limit and the share."""
-    return {name: {"estimate": round(resources[name]), "limit": limit, "share": round(resources[name] / limit, 4)}
-            for name, limit in device.limits.items()}
-
-
 def estimator(artifact: Artifact) -> Estimator:
     """A function of a device and T that gives schedule and estimate, once for all devices of a family."""
     known: dict[tuple[str, int], tuple[Schedule, dict]] = {}
@@ -125,7 +120,7 @@ def verdict(artifact: Artifact, figure: dict | None = None, *, cycles_per_token:
     at, board = at or estimator(artifact), find(device)
     schedule, resources = at(board, cycles_per_token)
     return {"figure": figure, "agreement": agreement, "rate": rate_part(schedule, board.clock_mhz),
-            "device": {"name": board.name, "how": f"cost model fitted to {TOOL}", **shares(board, resources)},
+            "device": {"name": board.name, "how": f"cost model fitted to {TOOL}", **board.shares(resources)},
             "fits": fits(artifact, at), "proven": proven(artifact)}
 
 
@@ -158,10 +153,10 @@ def lines(found: dict) -> list[str]:
     if agreement := found.get("agreement"):
         result.append(_agreement_line(agreement))
     if rate := found.get("rate"):
-        text = f"{rate['cycles_per_token']} cycles a token, {rate['multipliers']} multipliers: "
+        text = f"{rate['cycles_per_token']} cycles a token, {rate['multipliers']:,} multipliers: "
         if rate["clock_mhz"]:
-            result.append(f"{text}{rate['frames_per_second']:,.0f} frames a second, {rate['microseconds']:,.3g} µs of latency at "
-                          f"{rate['clock_mhz']:g} MHz")
+            result.append(f"{text}{rate['frames_per_second']:,.0f} frames a second, {time_words(rate['microseconds'])} of "
+                          f"latency at {rate['clock_mhz']:g} MHz")
         else:
             result.append(f"{text}{rate['cycles_per_frame']:,} cycles a frame, {rate['latency_cycles']:,} of latency")
     if device := found.get("device"):
@@ -172,13 +167,15 @@ def lines(found: dict) -> list[str]:
     if "fits" in found:
         fitting = [f"{name} from T = {cycles}" for name, cycles in found["fits"].items() if cycles]
         hopeless = [name for name, cycles in found["fits"].items() if not cycles]
-        result.append("fits " + ", ".join(fitting or ["no device"]) + f"; not {', '.join(hopeless)}" * bool(fitting and hopeless))
+        result.append("as a pipeline it fits " + ", ".join(fitting or ["no device"])
+                      + f", but not {', '.join(hopeless)}" * bool(fitting and hopeless))
     if known := found.get("proven"):
-        every = known["cannot_overflow"] == known["states"]
-        result.append((f"proven: none of {known['states']} states can overflow, for any input of any length" if every and
-                       known["states"] else "proven: nothing to overflow, there is no state" if every else
-                       f"not proven: {known['states'] - known['cannot_overflow']} of {known['states']} states may saturate")
-                      + "; tested, not proven: hardware equals integer model")
+        count, unsure = known["states"], known["states"] - known["cannot_overflow"]
+        told = ("proven: nothing to overflow, there is no state" if not count else
+                f"not proven: {unsure} of {counted(count, 'state')} may saturate" if unsure else
+                f"proven: {f'none of the {count} states can' if count > 1 else 'the state cannot'} overflow, for any input of "
+                "any length")
+        result.append(f"{told}; tested, not proven: hardware equals integer model")
     return ["verdict:", *(f"  {line}" for line in result)]
 
 
@@ -191,12 +188,13 @@ def _figure_line(figure: dict) -> str:
         text += f" as integers, {shown['float']} as float ({told})"
     if "baseline" in figure:
         text += (f"; {'beats' if figure['beats_baseline'] else 'does NOT beat'} the {figure['baseline']['name']}, "
-                 f"{figure['baseline']['value']:.4g}")
+                 f"{value_words(figure['metric'], figure['baseline']['value'])}")
     return f"{text} ({figure['part']} part)"
 
 
 def _agreement_line(agreement: dict) -> str:
     same = (f"the same answer as the float model in {agreement['same_answer']:.1%}, " if "same_answer" in agreement else "")
-    more = f"; perplexity {agreement['int']:.4g}, float {agreement['float']:.4g}" if "int" in agreement else ""
-    return (f"on {agreement['sequences']} calibration sequences: {same}an error of {agreement['relative_error']:.2%} of the "
-            f"outputs' spread{more}")
+    more = "; perplexity " + ", float ".join(value_words("perplexity", agreement[key]) for key in ("int", "float")
+                                             ) if "int" in agreement else ""
+    return (f"on {counted(agreement['sequences'], 'calibration sequence')}: {same}an error of "
+            f"{agreement['relative_error']:.2%} of the outputs' spread{more}")

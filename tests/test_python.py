@@ -50,7 +50,7 @@ def test_comparison_report_and_files(model, x, tmp_path, monkeypatch):
 
 def test_in_a_notebook(model):
     assert "frames a second" in repr(model) and repr(model).startswith("random: ")
-    assert model._repr_html_().startswith("<b>random</b>: ") and "<li>fits zcu102" in model._repr_html_()
+    assert model._repr_html_().startswith("<b>random</b>: ") and "<li>as a pipeline it fits zcu102" in model._repr_html_()
 
 
 def test_golden_sequences_are_the_default(model):

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from emamba.base.words import counted, time_words
 from emamba.config import Recipe, validate
 from emamba.datasets.baseline import Baseline
+from emamba.datasets.metrics import value_words
 from emamba.training.advice import advice
 from flow import verdict
 from rtl.plan.devices import DEVICES
@@ -45,7 +47,22 @@ def test_hardware(artifact):
                    for schedule, resources in (at(DEVICES[name], T) for T in verdict.FOLDINGS)]
         assert cycles == min((period for period, fitting in weighed if fitting), default=None)
     text = "\n".join(verdict.lines(found))
-    assert "LUT" in text and "frames a second" in text and "can overflow" in text
+    assert "LUT" in text and "frames a second" in text and "proven: the state cannot overflow, for" in text
+    assert "as a pipeline it fits zcu102 from T = " in text
+
+
+@pytest.mark.parametrize("microseconds, words", [(0.864, "0.864 µs"), (999.4, "999 µs"), (999.6, "1 ms"), (2440.0, "2.44 ms"),
+                                                 (3.2e6, "3.2 s"), (1.234e9, "1,234 s")])
+def test_times(microseconds, words):
+    assert time_words(microseconds) == words
+
+
+def test_figures_of_people():
+    assert value_words("accuracy", 1.0) == "100.00%" and value_words("perplexity", 76543.2) == "76,543"
+    assert value_words("rmse", 5.0231, "cm") == "5.023 cm"
+    assert counted(1, "token") == "1 token" and counted(1404, "token") == "1,404 tokens"
+    assert DEVICES["zcu102"].shares({"lut": 0, "ff": 0, "dsp": 0, "bram36": 0.9 / 2})["bram36"] == {
+        "estimate": 0, "limit": 912, "share": 0.0}
 
 
 def test_agreement():

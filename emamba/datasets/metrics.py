@@ -7,6 +7,8 @@ from . import Dataset
 
 BETTER = {"regression": ("rmse", -1), "classification": ("accuracy", 1), "next_token": ("perplexity", -1)}
 """Task -> its leading figure, and +1 where larger is better, -1 where smaller is."""
+NAMES = {"mae": "MAE", "rmse": "RMSE"}
+"""Figures in the unit of the data, as people write them."""
 
 
 def figures(task: str, prediction: np.ndarray, target: np.ndarray, scale: float = 1.0) -> dict[str, float]:
@@ -61,9 +63,14 @@ def data_figures(task: str, prediction: np.ndarray, target: np.ndarray, data: Da
 
 def words(figures: dict[str, float], unit: str) -> str:
     """Figures for people, those with a unit in `unit`."""
-    names = {"mae": "MAE", "rmse": "RMSE"}
-    return ", ".join(f"{names.get(key, key)} {value:.4g}{' ' + unit if key in names and unit else ''}"
-                     for key, value in figures.items())
+    return ", ".join(f"{NAMES.get(key, key.replace('_', ' '))} {value_words(key, value, unit)}" for key, value in figures.items())
+
+
+def value_words(key: str, value: float, unit: str = "") -> str:
+    """A figure's value for people."""
+    if key == "accuracy":
+        return f"{value:.2%}"
+    return (f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}") + (f" {unit}" if key in NAMES and unit else "")
 
 
 def text_figures(loss: float, target: np.ndarray, token_bytes: np.ndarray, bytes_per_word: float) -> dict[str, float]:

@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import InputError, OutputError, SettingError
+from ..base.words import counted
 from ..io.columns import KINDS as TABLES
 from ..io.files import write_folder
 from . import MODULES, Dataset
 from .baseline import Baseline, measure
 from .grouping import PARTS
+from .metrics import value_words
 from .outside import outside
 from .outside import told as told_outside
 from .prepared import Prepared, balance
@@ -90,7 +92,7 @@ def write(found: Prepared, folder: Path) -> list[str]:
         (temporary / "recipe.toml").write_text(recipe_text(data, name, source), encoding="utf-8")
     counts = " / ".join(str(len(x)) for x in found.x.values())
     length, features = found.x["train"].shape[1:]
-    lines = [f"{counts} sequences of {length} tokens of {features} features to train / validate / test on, "
+    lines = [f"{counts} sequences of {counted(length, 'token')} of {counted(features, 'feature')} to train / validate / test on, "
              + (f"{found.classes} classes: {', '.join(source['classes'])}" if found.classes else "1 value each")]
     advice = [STILL] if baseline and baseline.still else []
     names = [*source.get("inputs", ()), *([source["target"]] if not found.classes else [])] if "inputs" in source else []
@@ -103,5 +105,5 @@ STILL = "the last value is hard to beat: with --change the model predicts the di
 
 def told(baseline: Baseline) -> str:
     """A line on the trivial models."""
-    each = ", ".join(f"{name} {value['test']:.4g}" for name, value in baseline.figures.items())
+    each = ", ".join(f"{name} {value_words(baseline.metric, value['test'])}" for name, value in baseline.figures.items())
     return f"trivial models, {baseline.metric} on the test part: {each}; the one to beat is the {baseline.best}"

@@ -2,7 +2,7 @@
 
 from ..config import Recipe
 from ..datasets.baseline import Baseline
-from ..datasets.metrics import BETTER, error_of
+from ..datasets.metrics import BETTER, error_of, value_words
 from ..datasets.outside import LARGE, REMEDY
 
 APART = 1.5
@@ -28,8 +28,8 @@ def advice(recipe: Recipe, record: dict) -> list[str]:
     elif overfits:
         names = ("dropout", "jitter") if task == "regression" else ("dropout", "jitter", "label_smoothing", "scale", "cutout")
         unset = [name for name in names if not getattr(train, name)]
-        found.append(f"it overfits, {metric} {figures['train'][metric]:.4g} on the training part and "
-                     f"{figures['validate'][metric]:.4g} on the validation part: "
+        found.append(f"it overfits, {metric} {value_words(metric, figures['train'][metric])} on the training part and "
+                     f"{value_words(metric, figures['validate'][metric])} on the validation part: "
                      + (f"set train.{', '.join(unset[:3])}, " if unset else "raise train.dropout, ")
                      + f"raise train.weight_decay ({train.weight_decay:g}), lower model.d_model ({recipe.model.d_model}), or "
                      "give more data")

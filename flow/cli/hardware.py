@@ -9,6 +9,7 @@ from emamba.artifact import load
 from emamba.base.errors import SettingError
 from emamba.base.options import at_least
 from emamba.base.progress import meter
+from emamba.base.words import counted
 from emamba.io.files import write_file
 
 from .. import build
@@ -78,8 +79,8 @@ def _simulate(options: argparse.Namespace) -> int:
     write_json(options.json, found | {"data": source_of(data)})
     beats = found["beats"]
     print(table(found))
-    print(f"{beats['left']} of {beats['expected']} output beats of {len(tokens)} sequences came out ({source_of(data)}), "
-          f"{beats['different']} of them not the integer model's"
+    print(f"{beats['left']:,} of {beats['expected']:,} output beats of {counted(len(tokens), 'sequence')} came out "
+          f"({source_of(data)}), {beats['different']} of them not the integer model's"
           + ("" if beats["left"] == beats["expected"] else "; --cycles ended it"))
     if options.vcd:
         print(f"{options.vcd}, {options.vcd.with_suffix('.gtkw')}")

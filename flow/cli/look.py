@@ -9,7 +9,8 @@ import numpy as np
 from emamba.artifact import load
 from emamba.base.errors import SettingError
 from emamba.base.progress import meter, say
-from emamba.datasets.metrics import BETTER, data_figures, words
+from emamba.base.words import counted
+from emamba.datasets.metrics import BETTER, data_figures, value_words, words
 from emamba.io.files import write_file
 from emamba.run.executors import predict
 
@@ -69,8 +70,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     write_json(options.json, {
         "metric": metric, "value": measured[metric], "unit": data.unit, "figures": measured, "samples": len(tokens),
         "backend": options.backend, "seconds": round(seconds, 3), "data": source_of(data), "baseline": figure.get("baseline")})
-    beside = f"; {figure['baseline']['name']}: {figure['baseline']['value']:.4g}" if "baseline" in figure else ""
-    print(f"{options.backend}: {words(measured, data.unit)} on {len(tokens)} sequences ({source_of(data)}){beside}")
+    beside = f"; {figure['baseline']['name']}: {value_words(metric, figure['baseline']['value'])}" if "baseline" in figure else ""
+    print(f"{options.backend}: {words(measured, data.unit)} on {counted(len(tokens), 'sequence')} ({source_of(data)}){beside}")
     return 0
 
 
@@ -85,7 +86,7 @@ def _compare(options: argparse.Namespace) -> int:
     executors = tuple(make_executor(artifact, backend, cycles_per_token=design_of(options), trace=True)
                       for backend in backends)
     result = compare(artifact, backends, executors, tokens, meter(len(tokens), "sequences"))
-    print(f"{' against '.join(backends)}, {result.frames} sequences ({source_of(data)})")
+    print(f"{' against '.join(backends)}, {counted(result.frames, 'sequence')} ({source_of(data)})")
     print(table(result, artifact, backends))
     write_json(options.json, {"frames": result.frames, "backends": list(backends), "mismatches": result.mismatches,
                               "keys": {name: key.report() for name, key in result.keys.items()}})
@@ -112,7 +113,7 @@ def _trace(options: argparse.Namespace) -> int:
         key: {"shape": list(value.shape), "format": forms[key]} for key, value in values.items()}})
     for key, value in values.items():
         print(f"{key:20} {list(value.shape)!s:20} {'real' if options.backend == 'float' else forms[key]}")
-    print(f"{options.out}: {len(tokens)} sequences of {data.name}, {options.backend}")
+    print(f"{options.out}: {counted(len(tokens), 'sequence')} of {data.name}, {options.backend}")
     return 0
 
 

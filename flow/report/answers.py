@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from emamba.artifact import Artifact
+from emamba.base.words import counted
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import BETTER, log_likelihood
 
@@ -43,7 +44,7 @@ def answers_part(artifact: Artifact, values: Array, targets: Array, data: Datase
     task = artifact.config.task
     if not len(targets) or task == "next_token":
         return {"how": "no targets of classes or values"}
-    how = f"integer model on {len(targets)} sequences"
+    how = f"integer model on {counted(len(targets), 'sequence')}"
     if task == "classification":
         count = artifact.graph.output.width
         pairs = targets.astype(np.int64).ravel() * count + values.argmax(-1).ravel()
@@ -57,7 +58,7 @@ def answers_part(artifact: Artifact, values: Array, targets: Array, data: Datase
                 "recall": [float(matrix[k, k] / matrix[k].sum()) if matrix[k].sum() else None for k in kept]}
     true, guess = (np.asarray(x, np.float64).ravel() * data.unit_scale for x in (targets, values))
     shown = np.unique(np.linspace(0, len(true) - 1, min(POINTS, len(true))).astype(int))
-    return {"how": f"{how}; {len(shown)} of {len(true)} values, evenly spaced", "unit": data.unit,
+    return {"how": f"{how}; {len(shown):,} of {len(true):,} values, evenly spaced", "unit": data.unit,
             "points": np.round(np.stack([true[shown], guess[shown]], 1), 6).tolist()}
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from emamba.artifact import Artifact
 from emamba.base.version import version
+from emamba.base.words import counted
 from emamba.datasets import Dataset
 from emamba.datasets.metrics import BETTER, data_figures, words
 from emamba.ops import Scan
@@ -26,7 +27,7 @@ from rtl.plan.planner import CYCLES_PER_TOKEN
 from rtl.plan.schedule import Schedule
 
 from ..executors import make_executor
-from ..verdict import BOARD, FOLDINGS, Estimator, baseline_of, estimator, figure_part, shares, verdict
+from ..verdict import BOARD, FOLDINGS, Estimator, baseline_of, estimator, figure_part, verdict
 from ..verdict import lines as verdict_lines
 from . import profiling
 from .answers import answers_part, interval, training_part
@@ -83,7 +84,7 @@ def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *,
     step("formats")
     traced = Reference(artifact.graph, artifact.weights).run(artifact.codec.standardize(tokens[:few]))
     integers = IntegerModel(artifact).run(artifact.codec.encode(tokens[:few], artifact.input))
-    about = f"first {len(tokens[:few])} sequences of {source}"
+    about = f"first {counted(len(tokens[:few]), 'sequence')} of {source}"
     report["formats"] = _formats(artifact, traced, integers, about)
     report["drift"] = _drift(artifact, traced, integers, about)
     step("units")
@@ -110,7 +111,7 @@ def _stalls(found: dict | None) -> dict:
     pauses = f"; both ports pause in {found['stall_percent']} % of the cycles" if found["stall_percent"] else ""
     return {key: found[key] for key in ("cycles", "edges", "streams")} | {
         "how": f"the design in Amaranth's simulator at {found['cycles_per_token']} cycles a token, {found['cycles']} "
-               f"cycles, {found['sequences']} sequences of {found['data']}{pauses}"}
+               f"cycles, {counted(found['sequences'], 'sequence')} of {found['data']}{pauses}"}
 
 
 def _accuracy(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, backends: tuple[str, ...],
@@ -131,8 +132,8 @@ def _accuracy(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, 
     rows.append({"executor": "board", "how": "not run here", "figures": {}, "interval": None})
     different = int((values["int"] != values["rtl"]).sum()) if {"int", "rtl"} <= set(values) else None
     bits = Counter(op.o.bits for op in artifact.operators.values())
-    return {"how": f"{len(tokens)} sequences of {data.name}, {data.split} split, {data.note}", "unit": data.unit, "rows": rows,
-            "metric": BETTER[task][0], "int_rtl_differences": different,
+    return {"how": f"{counted(len(tokens), 'sequence')} of {data.name}, {data.split} split, {data.note}",
+            "unit": data.unit, "rows": rows, "metric": BETTER[task][0], "int_rtl_differences": different,
             "bits": {"weights": artifact.record.get("quantize", {}).get("weight_bits"),
                      "values": {str(width): count for width, count in sorted(bits.items())},
                      "states": sorted({op.h_wide.bits for op in artifact.operators.values() if isinstance(op, Scan)})},
@@ -157,13 +158,13 @@ def _resources(at: Estimator, cycles: int, smallest: dict[str, int | None]) -> d
     """Of each device at T, and at the smallest T that fits it."""
     devices, least = {}, {}
     for device in DEVICES.values():
-        devices[device.name] = shares(device, at(device, cycles)[1])
+        devices[device.name] = device.shares(at(device, cycles)[1])
         if period := smallest[device.name]:
             schedule, found = at(device, period)
             frames = device.clock_mhz * 1e6 / schedule.cycles_per_frame
             least[device.name] = {
                 "cycles_per_token": period, "clock_mhz": device.clock_mhz, "multipliers": schedule.multipliers,
-                "frames_per_second": frames, "shares": shares(device, found)}
+                "frames_per_second": frames, "shares": device.shares(found)}
     return {"how": f"estimates by the cost model fitted to {TOOL}; no vendor's tool was run", "cycles_per_token": cycles,
             "devices": devices, "smallest": least, "hopeless": [name for name, period in smallest.items() if not period]}
 
@@ -254,14 +255,14 @@ def _lists(arrays: dict[str, Array]) -> dict[str, list]:
 def lines(report: dict) -> list[str]:
     """The report for a terminal."""
     artifact, pipeline = report["artifact"], report["pipeline"]
-    result = [f"{artifact['name']}: {artifact['weights']} weights, {artifact['tokens']} tokens a sequence, digest "
+    result = [f"{artifact['name']}: {artifact['weights']:,} weights, {artifact['tokens']} tokens a sequence, digest "
               f"{artifact['digest'][:16]}", *verdict_lines(report["verdict"]), "", f"Accuracy ({report['accuracy']['how']})"]
     result += [f"  {row['executor']:6} {words(row['figures'], report['accuracy']['unit']) or 'no figures'}; {row['how']}"
                for row in report["accuracy"]["rows"]]
     result += ["", f"Pipeline ({pipeline['how']})",
-               f"  {pipeline['cycles_per_token']} cycles a token, {pipeline['cycles_per_frame']} a sequence, latency "
-               f"{pipeline['latency_cycles']}, at least {pipeline['latency_floor']} with {pipeline['multipliers']} multipliers, "
-               f"{pipeline['utilization']:.1%} busy; bottleneck {pipeline['bottleneck']}",
+               f"  {pipeline['cycles_per_token']} cycles a token, {pipeline['cycles_per_frame']:,} a sequence, latency "
+               f"{pipeline['latency_cycles']:,}, at least {pipeline['latency_floor']:,} with {pipeline['multipliers']:,} "
+               f"multipliers, {pipeline['utilization']:.1%} busy; bottleneck {pipeline['bottleneck']}",
                f"  {'stage':18}{'cycles':>8}{'multipliers':>12}{'busy':>8}{'ROM bits':>10}{'RAM bits':>10}"]
     result += [f"  {stage['name']:18}{stage['cycles']:8}{stage['multipliers']:12}{stage['utilization']:8.1%}"
                f"{stage['rom_bits']:10}{stage['ram_bits']:10}" for stage in pipeline["stages"]]
@@ -271,13 +272,14 @@ def lines(report: dict) -> list[str]:
         result += [f"  {stream['name']}: {stream['blocked'] / report['stalls']['cycles']:.1%} of the cycles" for stream in waits]
     resources = report["resources"]
     result += ["", f"Resources at {resources['cycles_per_token']} cycles a token ({resources['how']})"]
-    result += [f"  {name:12}" + ", ".join(f"{key} {value['estimate']} ({value['share']:.1%})" for key, value in found.items())
+    result += [f"  {name:12}" + ", ".join(f"{key} {value['estimate']:,} ({value['share']:.1%})" for key, value in found.items())
                for name, found in resources["devices"].items() if name not in resources["hopeless"]]
     result += ["", f"State ({report['certificate']['how']})"]
     for name, found in report["certificate"]["scans"].items():
         drift = report["drift"]["scans"][name]
         result.append(f"  {name}: {'cannot overflow' if found['holds'] else 'may saturate'} (bound {found['bound']} of "
-                      f"{found['limit']}); drift {drift[-1]:.2%} after {len(drift)} tokens: {report['drift']['grades'][name]}")
+                      f"{found['limit']}); drift {drift[-1]:.2%} after {counted(len(drift), 'token')}: "
+                      f"{report['drift']['grades'][name]}")
     worst = sorted(report["formats"]["nodes"], key=lambda node: -node["clipped"])[:3]
     result += ["", f"Clipped most ({report['formats']['how']})"]
     result += [f"  {node['name']}: {node['clipped']:.3%} outside {node['format']}: {node['grade']}" for node in worst]

@@ -5,7 +5,7 @@ from itertools import pairwise
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from emamba.datasets.metrics import words
+from emamba.datasets.metrics import NAMES, value_words, words
 
 from ..verdict import lines as verdict_lines
 from .charts import Plot, bars, heat, matrix, number
@@ -46,11 +46,11 @@ def _figures(report: dict) -> list[tuple[str, str, str, str]]:
     rows = []
     for key in real.keys() | integer.keys():
         change = f"{integer[key] / real[key] - 1:+.2%}" if key in integer and real.get(key) else "–"
-        rows.append((key != accuracy["metric"], words({key: 0}, "").removesuffix(" 0"),
+        rows.append((key != accuracy["metric"], NAMES.get(key, key.replace("_", " ")),
                      *(_told(found[name], key, accuracy) for name in ("float", "int")), change))
     result = [row[1:] for row in sorted(rows)]
     if baseline := (report["verdict"]["figure"] or {}).get("baseline"):
-        figure = _with_unit(baseline["value"], accuracy["metric"], accuracy)
+        figure = value_words(accuracy["metric"], baseline["value"], accuracy["unit"])
         result.append((f"the same of a trivial model: {baseline['name']}", figure, "–", "–"))
     weights = report["artifact"]["weights"]
     if bits["weights"]:
@@ -64,12 +64,8 @@ def _figures(report: dict) -> list[tuple[str, str, str, str]]:
 def _told(row: dict, key: str, accuracy: dict) -> str:
     if key not in row["figures"]:
         return "–"
-    text, ends = _with_unit(row["figures"][key], key, accuracy), row["interval"]
-    return text + (f" ({ends[0]:.4g} … {ends[1]:.4g})" if ends and key == accuracy["metric"] else "")
-
-
-def _with_unit(value: float, key: str, accuracy: dict) -> str:
-    return f"{value:.4g}" + (f" {accuracy['unit']}" if key in ("rmse", "mae") and accuracy["unit"] else "")
+    text, ends = value_words(key, row["figures"][key], accuracy["unit"]), row["interval"]
+    return text + (f" ({' … '.join(value_words(key, end) for end in ends)})" if ends and key == accuracy["metric"] else "")
 
 
 def _model(report: dict) -> list[str]:

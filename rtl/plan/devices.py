@@ -1,5 +1,6 @@
 """What a device has, in the units of `rtl.plan.cost`. Sources: the makers' product tables."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from emamba.base.errors import SettingError
@@ -13,6 +14,11 @@ class Device:
     family: str
     limits: dict[str, int]
     clock_mhz: float
+
+    def shares(self, resources: Mapping[str, float]) -> dict:
+        """Of each resource: the estimate, the limit, and the share of it."""
+        return {name: {"estimate": (count := round(resources[name])), "limit": limit, "share": round(count / limit, 4)}
+                for name, limit in self.limits.items()}
 
 
 def _ultrascale(name: str, lut: int, ff: int, dsp: int, bram36: int, clock_mhz: float) -> Device:

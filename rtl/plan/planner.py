@@ -50,9 +50,7 @@ class Plan:
         """What `resources` of report.json holds of a device: per resource the estimate, the limit and the share."""
         if self.device is None:
             return {}
-        rows = {name: {"estimate": round(self.resources[name]), "limit": limit, "share": round(self.resources[name] / limit, 3)}
-                for name, limit in self.device.limits.items()}
-        return {"device": self.device.name, "tool": f"cost model fitted to {TOOL}"} | rows
+        return {"device": self.device.name, "tool": f"cost model fitted to {TOOL}"} | self.device.shares(self.resources)
 
     @property
     def shares(self) -> list[float]:
