@@ -103,6 +103,19 @@ def test_values_and_state(found):
     assert report["certificate"]["scans"]["block0.y"]["holds"]
 
 
+def test_without_targets(found):
+    """The page tells the agreement that an import measured, and has no bracket to explain; a head's cycles are a sequence's."""
+    artifact = replace(random_artifact("emamba-image"), record={"verdict": {"agreement": {
+        "sequences": 1, "relative_error": 0.01, "int": 3.5, "float": 3.0}}})
+    tokens = random_inputs(artifact.config, 1)
+    report = collect(artifact, tokens, np.zeros(0), data_of(artifact, tokens))
+    text = page(report)
+    assert "on 1 calibration sequence: " in text and "perplexity 3.5, float 3" in text and "in brackets" not in text
+    assert "in brackets: the 95% confidence interval" in page(found[3]) and "As a pipeline, no T fits" in page(found[3])
+    head = report["pipeline"]["stages"][-1]
+    assert head["name"] == "head" and f"{head['cycles']} once a sequence" in text and " a token, " in text
+
+
 def test_words(found):
     text = "\n".join(lines(found[3]))
     assert text.startswith(f"{NAME}: ") and "not run here" in text and "cannot overflow" in text

@@ -197,9 +197,10 @@ def bars(title: str, label: str, rows: Sequence[Row], limit: float | None = None
         parts.append(f'<path class="limit" d="M{left + limit / most * inner:.1f} {TOP}v{ROW * len(rows)}"/>')
     for k, (name, value, kind, words) in enumerate(rows):
         y = TOP + k * ROW
+        end = left + (inner if limit else value / most * inner)  # no line runs through the words
         parts.append(f'{_name(name, left, y + 11)}'
                      f'<rect class="{kind}" x="{left}" y="{y + 2}" width="{value / most * inner:.1f}" height="{ROW - 4}"/>'
-                     f'<text class="tick" x="{left + value / most * inner + 6:.1f}" y="{y + 11}">{escape(words)}</text>')
+                     f'<text class="tick" x="{end + 6:.1f}" y="{y + 11}">{escape(words)}</text>')
     return _svg(title, width, height, [
         *parts, heading(title, left, width),
         f'<text x="{left + inner / 2}" y="{height - 8}" text-anchor="middle">{escape(label)}</text>'])

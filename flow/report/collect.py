@@ -79,7 +79,8 @@ def collect(artifact: Artifact, tokens: Array, targets: Array, data: Dataset, *,
     step("verdict")
     measured = {row["executor"]: row["figures"] for row in report["accuracy"]["rows"] if row["figures"]}
     figure = figure_part(config.task, data.unit, measured, baseline_of(data, artifact.record)) if measured else None
-    report["verdict"] = verdict(artifact, figure, cycles_per_token=cycles_per_token, at=at, device=device)
+    report["verdict"] = verdict(artifact, figure, cycles_per_token=cycles_per_token, at=at, device=device,
+                                agreement=None if figure else (artifact.record.get("verdict") or {}).get("agreement"))
     report["resources"] = _resources(at, cycles_per_token, report["verdict"]["fits"])
     step("formats")
     traced = Reference(artifact.graph, artifact.weights).run(artifact.codec.standardize(tokens[:few]))

@@ -14,7 +14,7 @@ WIDTH, HEIGHT, GAP, ROW = 92, 40, 42, 62
 """Of a box, of the room between two columns, of a row, in px."""
 BLOCKS, ROWS = 4, 120
 """Different blocks that are drawn, and nodes of a timetable."""
-COLOURS = {"Linear": "#cfe0f5", "Conv1d": "#d5ecd4", "Scan": "#f7d7c4", "Activation": "#f3e6b3", "Multiply": "#e6dcf2",
+COLOURS = {"Linear": "#cfe0f5", "Conv1d": "#d5ecd4", "Scan": "#f5cfe3", "Activation": "#f3e6b3", "Multiply": "#e6dcf2",
            "Add": "#e6dcf2", "RangeNorm": "#e3e3e3"}
 PLAIN, SLOWEST = "#f4f4f4", "#c2410c"
 

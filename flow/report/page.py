@@ -73,7 +73,7 @@ def _model(report: dict) -> list[str]:
 
     def told(item) -> list[str]:
         stage = stages.get(item.name)
-        return [f"{item.kind} {item.width}", *([f"{stage['multipliers']} mult, {stage['cycles']} cyc"] if stage else [])]
+        return [f"{item.kind} {item.width}", *([f"{stage['multipliers']:,} mult, {stage['cycles']:,} cyc"] if stage else [])]
 
     return [picture.inline() for picture in drawings(report["graph"]["nodes"], told, report["pipeline"]["bottleneck"])]
 
@@ -107,7 +107,7 @@ def _pipeline(report: dict) -> list[str]:
     pipeline = report["pipeline"]
     stages = pipeline["stages"]
     cycles = [(s["name"], s["cycles_per_frame"], "b" if s["name"] == pipeline["bottleneck"] else "a",
-               f"{s['cycles']} a token" + (f", {s['utilization']:.0%} busy" if s["multipliers"] else "")) for s in stages]
+               _pace(s) + (f", {s['utilization']:.0%} busy" if s["multipliers"] else "")) for s in stages]
     multipliers = [(s["name"], s["multipliers"], "a", str(s["multipliers"])) for s in stages if s["multipliers"]]
     memory = [(s["name"], s["rom_bits"] + s["ram_bits"], "c", f"{number(s['rom_bits'])} ROM, {number(s['ram_bits'])} RAM")
               for s in stages if s["rom_bits"] + s["ram_bits"]]
@@ -115,6 +115,12 @@ def _pipeline(report: dict) -> list[str]:
                  cycles, pipeline["cycles_per_frame"]),
             bars("Multipliers by stage", "multipliers", multipliers),
             bars("Memories by stage, with the FIFOs after it", "bits", memory)]
+
+
+def _pace(stage: dict) -> str:
+    """Cycles of a token; of a stage that works once a sequence, such as a head after a pool, of that."""
+    once = stage["cycles_per_frame"] == stage["cycles"]
+    return f"{stage['cycles']:,} {'once a sequence' if once else 'a token'}"
 
 
 def _timetable(report: dict) -> list[str]:
