@@ -56,6 +56,8 @@ def description(artifact: Artifact, frames: np.ndarray, *, tokens: int, input: d
     """All fields of `boards.driver.description.Description`; those of `more` are empty where they are not given."""
     answers = IntegerModel(artifact).answer(frames)
     codec = {key: None if value is None else value.tolist() for key, value in vars(artifact.codec).items()}
+    config = artifact.config
+    cut = {"image": list(config.image), "patch": list(config.patch), "overlap": config.overlap} if config.image else None
     return {
         "format": FORMAT, "version": VERSION, "name": artifact.name, "digest": artifact.digest, "tokens": tokens,
         "input_width": artifact.graph.input.width, "output_tokens": answers.shape[1],
@@ -63,7 +65,7 @@ def description(artifact: Artifact, frames: np.ndarray, *, tokens: int, input: d
         "golden": {"frames": frames.tolist(), "answers": answers.tolist()}, "stages": [], "queues": [],
         "cycles_per_frame": cycles_per_frame, "structure": {}, "structure_digest": "", "image": None,
         "state_words": state_words, "carried": artifact.graph.carried,
-        "front_end": artifact.data.get("front_end"), "stream": None, "classes": artifact.record.get("classes")} | more
+        "front_end": artifact.data.get("front_end"), "stream": None, "classes": artifact.record.get("classes"), "cut": cut} | more
 
 
 def format_of(format: IntFormat, size: int) -> dict:

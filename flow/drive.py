@@ -12,6 +12,7 @@ from boards.driver.accelerator import Accelerator
 from boards.driver.description import Description
 from boards.driver.uio import UioTransport
 from emamba.base.errors import DesignLimit, DeviceError, InputError
+from emamba.datasets.tokens import patchify
 from emamba.io.files import read_text
 from sim.native_system import NativeTransport
 
@@ -29,9 +30,13 @@ def drive(folder: Path, simulated: bool, batch: np.ndarray | None = None) -> tup
     """Runs the golden frames, then a batch; what the driver tells, and the answers to the batch.
 
     Parameters: `folder` holds the files of the target; `simulated` takes their Verilog in place of the board; `batch`
-    [n, L, input width] is in the user's unit.
+    [n, L, input width], or images [n, height, width, channels] of a model that cuts them, is in the user's unit.
     """
     description, verilog = _found(folder)
+    if batch is not None:
+        if (cut := description.cut) and list(batch.shape[1:]) == cut["image"]:
+            batch = patchify(batch, cut["patch"], cut["overlap"])
+        description.check_shape(batch)
     with _simulated(folder, description, verilog) if simulated else _board() as transport:
         accelerator, clock = Accelerator(description, transport), getattr(transport, "clock", time.perf_counter)
         frames, expected = description.golden

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import zlib
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +19,18 @@ import numpy as np
 import pytest
 from interruptions import Failing, broken_off, stopped
 
+from boards.describe import description as described
+from boards.describe import format_of
 from boards.driver import claim, uio
 from boards.driver.accelerator import Accelerator, checksum, difference
 from boards.driver.description import Description
 from boards.driver.pynq import PynqTransport
 from boards.zynqmp import bundle
-from emamba.base.errors import EmambaError
+from emamba.base.errors import EmambaError, SimulationStopped
+from emamba.datasets.tokens import executor_tokens
+from flow import drive as driving
 from rtl.system.registers import INTERFACE, MAGIC, address, mask
+from sim.models import random_artifact
 
 DESCRIPTION = {
     "format": "emamba-accelerator", "version": 1, "name": "toy", "digest": "ab" * 32, "tokens": 2, "input_width": 3,
@@ -682,3 +688,29 @@ def test_uio_sleeps(board, monkeypatch):
     with pytest.raises(TimeoutError):
         transport.receive(2, 0.01)
     assert transport.interrupt is None
+
+
+def test_images_are_cut_before_the_simulator_is_built(tmp_path, monkeypatch):
+    """Images as the Python API takes them; another shape is refused at once."""
+    artifact, given = replace(random_artifact("emamba-image"), digest="ab" * 32), []
+    images = np.random.default_rng(0).normal(size=(2, *artifact.config.image))
+    tokens = executor_tokens(images, artifact.config)
+    form = format_of(artifact.input, 4)
+    content = described(artifact, artifact.codec.encode(tokens[:1], artifact.input), tokens=artifact.graph.length, input=form,
+                          output=format_of(artifact.output, 4), state_words=0, structure_digest="ab" * 32)
+    (tmp_path / "accelerator.json").write_text(json.dumps(content), encoding="utf-8")
+    (tmp_path / "top.v").touch()
+
+    def built(*_):
+        raise SimulationStopped("built")
+
+    monkeypatch.setattr(driving, "_simulated", built)
+    monkeypatch.setattr(Description, "check_shape", lambda self, batch, check=Description.check_shape: given.append(batch) or
+                        check(self, batch))
+    with pytest.raises(SimulationStopped, match="built"):
+        driving.drive(tmp_path, True, images)
+    assert np.array_equal(given[0], tokens)
+    with pytest.raises(EmambaError, match=r"the batch has the shape \[2, 1, 2\]; the design reads \[sequences, "):
+        driving.drive(tmp_path, True, np.zeros((2, 1, 2)))
+    with pytest.raises(EmambaError, match="the description is damaged: cut is not a table of image, patch and overlap"):
+        Description.read(content | {"cut": content["cut"] | {"patch": [0, 1]}})

@@ -44,7 +44,9 @@ class Description:
     has frames and answers; `structure` is all that loading cannot change, `image` the words of a load, None where none is
     possible; `state_words` the words of the state, None where it is not known; `carried` whether each packet goes on with the
     state of the one before; `front_end` what makes the inputs from the samples of a sound; `stream` the bytes and the SHA-256 of
-    the image of streamed weights; `classes` the names of the outputs, where they are classes with names."""
+    the image of streamed weights; `classes` the names of the outputs, where they are classes with names; `cut` how an image
+    becomes tokens: its `image` [height, width, channels], `patch` [height, width] and `overlap`, as
+    `emamba.datasets.tokens.patchify` takes them."""
 
     name: str
     digest: str
@@ -67,6 +69,7 @@ class Description:
     front_end: LogMel | None = None
     stream: dict | None = None
     classes: list[str] | None = None
+    cut: dict | None = None
 
     @classmethod
     def read(cls, source: "Description | dict | str | Path") -> "Description":
@@ -150,7 +153,7 @@ def _checked(source: dict) -> dict:
 
     known = {field.name for field in fields(Description)}
     values = {key: value for key, value in source.items() if key not in ("format", "version")}
-    for key in sorted(known - {"state_words", "carried", "front_end", "stream", "classes"} - values.keys()):
+    for key in sorted(known - {"state_words", "carried", "front_end", "stream", "classes", "cut"} - values.keys()):
         raise InputError(f"the description is damaged: {key} is missing; build it again")
     for key in sorted(values.keys() - known, key=str):
         raise InputError(f"the description is damaged: {brief(key)!a} is unknown; build it again")
@@ -176,6 +179,10 @@ def _checked(source: dict) -> dict:
     classes = values.get("classes")
     need(classes is None or (isinstance(classes, list) and len(classes) <= values["output_width"] and all(map(_text, classes))),
          "classes", "a list of names, at most as many as outputs")
+    cut = values.get("cut")
+    need(cut is None or (isinstance(cut, dict) and sorted(cut) == ["image", "overlap", "patch"]
+                         and _whole(cut["overlap"], 0, 1 << 10) and _sizes(cut["image"], 3) and _sizes(cut["patch"], 2)), "cut",
+         "a table of image, patch and overlap")
     if values.get("front_end") is not None:
         values["front_end"] = LogMel.of(values["front_end"])
     for key, shape in (("input", ("tokens", "input_width")), ("output", ("output_tokens", "output_width"))):
@@ -235,6 +242,10 @@ def _golden(values: dict, need) -> tuple[np.ndarray, np.ndarray]:
 
 def _whole(value, low: int, high: int) -> bool:
     return type(value) is int and low <= value <= high
+
+
+def _sizes(value, count: int) -> bool:
+    return isinstance(value, list) and len(value) == count and all(_whole(size, 1, 1 << 14) for size in value)
 
 
 def _finite(value) -> bool:
