@@ -1,8 +1,6 @@
 """The scalars of a norm: of a token's statistics its sum, the entry of the table, and how far n is to be shifted."""
 
-from operator import gt, lt
-
-from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -88,14 +86,17 @@ class NormUnit(wiring.Component):
             ("token", self.range_token)))  # registered with the results, which come from a memory
         m.d.sync += [ranged.eq(self.ranged), start.eq(self.range_begins), ends.eq(self.range_ends), valid.eq(self.range_valid),
                      token.eq(self.range_token)]
-        total, values = Mux(start, 0, kept.total), []
+        total, high, low = Mux(start, 0, kept.total), kept.high, kept.low
         for k, value in enumerate(self.results):
             x = Signal(signed(self.encoded.value_bits), name=f"x_{k}")
             m.d.sync += x.eq(value)
-            total = total + Mux(valid[k], x, 0)
-            values.append((x, valid[k] if k else Const(1)))
-        m.d.comb += [now.total.eq(total), now.high.eq(_most(m, "high", [*values, (kept.high, ~start)], gt)),
-                     now.low.eq(_most(m, "low", [*values, (kept.low, ~start)], lt))]
+            counts = valid[k]
+            total = total + Mux(counts, x, 0)
+            highest, lowest = (Signal(signed(self.encoded.value_bits), name=f"{what}_{k}") for what in ("high", "low"))
+            above, below = (start | (x > high), start | (x < low)) if k == 0 else (counts & (x > high), counts & (x < low))
+            m.d.comb += [highest.eq(Mux(above, x, high)), lowest.eq(Mux(below, x, low))]
+            high, low = highest, lowest
+        m.d.comb += [now.total.eq(total), now.high.eq(high), now.low.eq(low)]
         with m.If(ranged):
             m.d.sync += kept.eq(now)
         found = Signal(self.kept, name="range_found")
@@ -114,16 +115,3 @@ class NormUnit(wiring.Component):
         with m.If(self.squared):
             m.d.sync += kept.eq(now)
         return self._memory(m, "squares", unsigned(self.square_bits), self.squared & self.square_ends, self.square_token, now)
-
-
-def _most(m: Module, name: str, found: list[tuple], beyond) -> Signal:
-    """Of values, each with whether it counts, the one that is beyond all others that do: a tree."""
-    while len(found) > 1:
-        level, found = found, []
-        for k in range(0, len(level) - 1, 2):
-            (one, one_counts), (other, other_counts) = level[k:k + 2]
-            chosen = Signal.like(one, name=f"{name}_{len(level)}_{k}")
-            m.d.comb += chosen.eq(Mux(other_counts & (beyond(other, one) | ~one_counts), other, one))
-            found.append((chosen, one_counts | other_counts))
-        found += level[len(found) * 2:]
-    return found[0][0]
