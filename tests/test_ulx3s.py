@@ -117,3 +117,15 @@ def test_refusals(small, tmp_path, capsys, monkeypatch):
     with pytest.raises(EmambaError, match="a tool does not finish: ERROR: no"):
         tools.run([sys.executable, "-c", "import sys; sys.exit('ERROR: no')"], tmp_path, "a tool")
     assert not any(tmp_path.iterdir())
+
+
+def test_stages(tmp_path, monkeypatch):
+    """Each is named as it begins; what nextpnr says is in the refusal."""
+    heard = []
+    monkeypatch.setattr(tools, "say", heard.append)
+    program = "import sys, time; sys.stderr.write('Routing globals...\\nRouting..'); sys.stderr.flush(); time.sleep(0.5); "
+    monkeypatch.setattr(tools, "YOWASP", program + "open('report.json', 'w').write('{{}}')")
+    assert tools.nextpnr("ecp5", tmp_path, []) == {} and heard == ["placement", "routing"]
+    monkeypatch.setattr(tools, "YOWASP", "import sys; sys.exit('ERROR: no place')")
+    with pytest.raises(EmambaError, match="nextpnr-ecp5 does not finish: ERROR: no place"):
+        tools.nextpnr("ecp5", tmp_path, [])

@@ -17,6 +17,7 @@ from amaranth_boards.icebreaker import ICEBreakerPlatform
 
 from boards.describe import describe, golden_frames
 from emamba.base.errors import DesignLimit, SettingError, ToolFailed
+from emamba.base.progress import say
 from rtl.engine.machine import Machine
 from rtl.engine.schedule import EngineSchedule
 from rtl.engine.shared_store import MOST_LANES
@@ -101,6 +102,7 @@ class Target:
             work = Path(temporary)
             (work / "top.il").write_text(tools.collisions_apart(_text(plan.files["top.il"])), encoding="utf-8")
             (work / "top.pcf").write_text(_text(plan.files["top.pcf"]), encoding="utf-8")
+            say("synthesis")
             tools.yosys(work, ["read_rtlil top.il", "synth_ice40 -dsp -abc9 -device u -top top", "write_json top.json"])
             for seed in SEEDS:
                 report = place(work, seed, system.schedule)

@@ -13,6 +13,7 @@ from amaranth_boards import ulx3s
 
 from boards.describe import describe, golden_frames
 from emamba.base.errors import DesignLimit, SettingError
+from emamba.base.progress import say
 from rtl.engine.schedule import EngineSchedule
 from rtl.kit import tools
 from rtl.plan import devices
@@ -74,6 +75,7 @@ class Target:
             if isinstance(system.schedule, EngineSchedule) and not system.options.stateful:
                 text = (work / "top.il").read_text(encoding="utf-8")
                 (work / "top.il").write_text(tools.collisions_apart(text), encoding="utf-8")
+            say("synthesis")
             tools.yosys(work, FLOW)
             report = tools.nextpnr("ecp5", work, [
                 f"--{name}", "--package", platform.package.replace("BG", "CABGA"), "--speed", platform.speed, "--lpf", "top.lpf",

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 GRACE = 2.0
@@ -17,8 +17,9 @@ WATCH = f'trap "" TERM; read _; kill -TERM 0; sleep {GRACE:g}; kill -KILL 0'
 
 
 def run(command: Sequence[str | os.PathLike], *, input: str | None = None, timeout: float | None = None,
-        **options) -> subprocess.CompletedProcess:
-    """`subprocess.run` of a text program, whose output is captured unless `options` say where it goes."""
+        waiting: Callable[[], object] | None = None, **options) -> subprocess.CompletedProcess:
+    """`subprocess.run` of a text program, whose output is captured unless `options` say where it goes; `waiting` is called now
+    and then while it runs."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "errors": "replace"} | options
     end = None if timeout is None else time.monotonic() + timeout
     with tempfile.TemporaryFile() as stdin:
@@ -30,6 +31,8 @@ def run(command: Sequence[str | os.PathLike], *, input: str | None = None, timeo
                     out, err = process.communicate(timeout=STEP)
                     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
                 except subprocess.TimeoutExpired:
+                    if waiting:
+                        waiting()
                     if end is not None and time.monotonic() > end:
                         raise
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from emamba.base import processes
 from emamba.base.errors import ToolFailed, ToolMissing, extra
+from emamba.base.progress import say
 
 YOSYS = """\
 import sys
@@ -19,6 +20,8 @@ design = libyosys.Design()
 for line in sys.stdin.read().splitlines():
     libyosys.run_pass(line, design)
 """
+STAGES = {"placement": rb"Routing\.\.|Running router2", "routing": None}
+"""Of nextpnr, and what it says when the next one begins."""
 PATHS = 5
 """Paths that are named."""
 PRIMITIVE = re.compile(r"_(?:SB|TRELLIS|L6MUX|PFUMX|LUT|CCU2|MULT|DP16).*")
@@ -55,7 +58,18 @@ def nextpnr(family: str, folder: Path, options: Sequence[str]) -> dict:
     version(f"yowasp-nextpnr-{family}")
     command = [sys.executable, "-c", YOWASP.format(family, f"nextpnr_{family}"), "--json", "top.json", "--detailed-timing-report",
                "--report", "report.json", *options]
-    run(command, folder, f"nextpnr-{family}")
+    said, began = folder / "nextpnr.log", iter(STAGES.items())
+    stage, mark = next(began)
+    say(stage)
+
+    def listen() -> None:
+        nonlocal stage, mark
+        if mark and re.search(mark, said.read_bytes()):
+            stage, mark = next(began)
+            say(stage)
+
+    with said.open("wb") as log:
+        run(command, folder, f"nextpnr-{family}", waiting=listen, stderr=log, said=said)
     return json.loads((folder / "report.json").read_text(encoding="utf-8"))
 
 
@@ -103,11 +117,12 @@ def icepack(folder: Path, options: Sequence[str]) -> None:
     run([sys.executable, "-c", YOWASP.format("ice40", "icepack"), *options], folder, "icepack")
 
 
-def run(command: list[str], folder: Path, what: str, script: str = "", seconds: float | None = None) -> str:
-    """What the command prints; a refusal where it fails."""
-    done = processes.run(command, cwd=folder, input=script, timeout=seconds)
+def run(command: list[str], folder: Path, what: str, script: str = "", seconds: float | None = None, said: Path | None = None,
+        **options) -> str:
+    """What the command prints; a refusal where it fails. `options` of `processes.run` may send its errors to the file `said`."""
+    done = processes.run(command, cwd=folder, input=script, timeout=seconds, **options)
     if done.returncode:
-        lines = (done.stdout + done.stderr).splitlines()
+        lines = (done.stdout + (said.read_text(encoding="utf-8", errors="replace") if said else done.stderr)).splitlines()
         said = [line for line in lines if "ERROR" in line or "rror:" in line] or [f"status {done.returncode}"]
         raise ToolFailed(f"{what} does not finish: {said[0]}")
     return done.stdout
