@@ -5,6 +5,7 @@ import ctypes
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from emamba.graph import build_graph
 from emamba.micro.measure import CORES, measure
 from emamba.micro.nodes import narrowest
 from emamba.micro.project import Project
+from emamba.micro.units import units
 from emamba.ops import OPERATORS
 from emamba.run.integer import IntegerModel
 from sim.models import SHAPES, random_artifact, random_inputs
@@ -348,10 +350,29 @@ def test_target(tmp_path, capsys, build):
                                                     "README.md", "library.json", "library.properties", "report.json", "serial",
                                                     "accelerator.json"}
     assert json.loads((out / "library.json").read_text(encoding="utf-8"))["build"]["srcDir"] == "src"
-    assert f"| memory (`sizeof(model)`), bytes | {report['ram_bytes']} |" in (out / "README.md").read_text(encoding="utf-8")
+    readme = (out / "README.md").read_text(encoding="utf-8")
+    assert f"| memory (`sizeof(model)`), bytes | {report['ram_bytes']} |" in readme
+    assert "An output integer y stands for offset + scale · y · 2^" in readme and "model_sound" not in readme
     for option, value in (("--cycles-per-token", "4"), ("--factor-bits", "18"), ("--fill", "0.5")):
         assert build(option, value) == 1
         assert f"{option} is of hardware; the target c has no such choice" in capsys.readouterr().err
     assert build("--prefix", "kws") == 0 and {path.name for path in (out / "src").iterdir()} == {"kws.h", "kws.c"}
     assert flow.build.main(["verilog", "--prefix", "kws"]) == 1
     assert "--prefix is of the target c, not of verilog" in capsys.readouterr().err
+
+
+def test_units_of_the_readme():
+    """The formulas give the codec's integers and values; classes have their names."""
+    artifact = random_artifact("standard-sequence")
+    width = artifact.graph.input.width
+    artifact = replace(artifact, codec=replace(artifact.codec, mean=np.arange(width) / 3, std=np.arange(width) + 0.1))
+    names = [f"c|{k}" for k in range(artifact.graph.output.width)]
+    text = units(replace(artifact, record={"classes": names}))
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if re.match(r"\| (\d+|each) \|", line)]
+    given, answers = rows[:-len(names)], rows[-len(names):]
+    assert [row[-1] for row in answers] == [name.replace("|", "\\|") for name in names]
+    assert [[float(value) for value in row[1:3]] for row in answers] == [[*pair] for pair in zip(
+        artifact.codec.scale, artifact.codec.offset, strict=True)]
+    assert f"· 2^{artifact.input.frac} + 0.5), clipped to {artifact.input.min} … {artifact.input.max}" in text
+    assert [[float(value) for value in row[1:]] for row in given] == [[*pair] for pair in zip(
+        artifact.codec.mean, artifact.codec.std, strict=True)]

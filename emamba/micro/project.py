@@ -13,6 +13,7 @@ from . import sensor
 from .measure import Measured
 from .source import FILES, Source, filled, word_of
 from .text import SHORT
+from .units import SENSORS, units
 
 PLAIN = ("test/main.c", "examples/host.c", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig",
          *(f"zephyr/sample/{name}" for name in ("CMakeLists.txt", "main.c", "prj.conf", "sample.yaml")),
@@ -76,9 +77,11 @@ class Project:
             "tokens": artifact.graph.length, "input_width": artifact.graph.input.width, "input": artifact.input,
             "output_width": artifact.graph.output.width, "output": artifact.output, "note": f"{note}." if note else "",
             "measured": "".join(f"| {name} (Cortex-M4, -O2) | {value:,} |\n" for name, value in rows.items())}
+        extra = sensor.files(artifact)
+        words |= {"units": units(artifact), "sensors": "".join(line for name, line in SENSORS.items() if name in extra)}
         files = {"src/model.h": source.header, "src/model.c": source.code,
                  **{name: filled(name, words) for name in FILLED},
-                 **{name: (FILES / name).read_text(encoding="utf-8") for name in PLAIN}, **sensor.files(artifact)}
+                 **{name: (FILES / name).read_text(encoding="utf-8") for name in PLAIN}, **extra}
         for name, text in files.items():
             path = folder / renamed(name, prefix)
             path.parent.mkdir(parents=True, exist_ok=True)
