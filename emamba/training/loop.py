@@ -29,7 +29,7 @@ from ..config import ModelConfig, Recipe
 from ..datasets import Dataset
 from ..datasets.baseline import Baseline
 from ..datasets.baseline import measure as trivial_models
-from ..datasets.metrics import BETTER, data_figures, log_likelihood
+from ..datasets.metrics import BETTER, data_figures, log_likelihood, value_words
 from ..datasets.outside import largest, outside
 from ..datasets.recordings import window_starts
 from ..datasets.tokens import to_tokens
@@ -207,7 +207,8 @@ class _Training:
             while self.state.epoch < self.stage.epochs:
                 self._epoch()
                 if progress:
-                    show(len(self.state.history), f"{self.figure} {self.state.history[-1][self.figure]:.4g}")
+                    reached = value_words(self.figure, self.state.history[-1][self.figure])
+                    show(len(self.state.history), f"{self.figure} {reached}")
                 if watch:
                     watch(self.state.history)
             saved = None

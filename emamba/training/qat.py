@@ -22,7 +22,7 @@ from ..artifact import Artifact
 from ..base.errors import Diverged, InputError, OutputError, SettingError
 from ..base.progress import meter
 from ..config import TrainConfig
-from ..datasets.metrics import BETTER, figures
+from ..datasets.metrics import BETTER, figures, value_words
 from ..datasets.tokens import to_tokens
 from ..graph import Node
 from ..graph.parameters import parameters
@@ -201,7 +201,7 @@ def finetune(artifact: Artifact, train: Part, validate: Part, settings: Finetune
             now = {"epoch": epoch, "loss": total, **measure(model.current())}
             state["history"].append(now)
             if progress:
-                show(epoch, f"{key} {now[key]:.4g}")
+                show(epoch, f"{key} {value_words(key, now[key])}")
             if sign * now[key] > sign * state["history"][state["best"]][key]:
                 state |= {"best": epoch, "weights": {name: value.clone() for name, value in model.state_dict().items()}}
             saved = state | {"model": model.state_dict(), "optimizer": optimizer.state_dict(),
