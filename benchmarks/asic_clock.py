@@ -47,7 +47,7 @@ def measure(artifact: Artifact) -> list[dict]:
 def table(rows: list[dict]) -> list[str]:
     return [f"## Blocks that limited the clock, {PROCESS}, {MHZ:g} MHz", "",
             "Each as a chip of its own, by the flow of the whole one. Setup in the tables of MARS' chips is less than it would",
-            "be now, but for T = 20, 58 and 128 in ASAP7, which were measured anew: OpenSTA read cells as ABC chose them, while",
+            "be now, but for those of the design as it is: OpenSTA read cells as ABC chose them, while",
             "area and energy are of the sizes that loads ask for. Here it reads the sizes.", "",
             "| T | block | registers | NAND2 | setup, typical |", "| --- " * 5 + "|",
             *(f"| {row['cycles']} | {row['block']} | {row['registers']} | {row['nand2']:,} | {row['setup_ns']:+.2f} ns, "
