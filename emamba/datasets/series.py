@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..base.errors import InputError, SettingError, printable
+from ..base.words import counted
 from ..io.columns import read_columns
 from ..io.tables import Table, check_order, seconds, values, words
 from .grouping import PARTS, PATTERN, deal, group_of
@@ -89,7 +90,7 @@ def series(files: Path | list[Path], inputs: list[str], target: str, options: Wi
         own, cuts = _runs(table, x, labels, groups, absent, clock, options)
         runs, jumps, read_as[form] = runs + own, jumps + cuts, None
     if options.time:
-        notes.append(f"the column '{options.time}' is read as {' or '.join(read_as)}: {jumps} gap{'s' * (jumps != 1)}, of more "
+        notes.append(f"the column '{options.time}' is read as {' or '.join(read_as)}: {counted(jumps, 'gap')}, of more "
                      f"than {GAP:g} usual steps")
     if gaps:
         notes.append(f"{gaps} row{'s' * (gaps > 1)} with a missing value {FILLED[options.missing]}")

@@ -70,8 +70,7 @@ class Engine(wiring.Component):
 
         # Memories: values, weights, state.
         apart = not self.windows  # `timing` proves it of a program, but not of who reads and writes the state from outside
-        m.submodules.values = values = Ram(sequencer.rows, machine.beats, posts * bits, apart=apart,
-                                             depths=program.depths)
+        m.submodules.values = values = Ram(sequencer.rows, machine.beats, posts * bits, apart=apart, depths=program.depths)
         m.submodules.weights = fetch = self._weights(m, sequencer)
         m.submodules.states = states = Ram(sequencer.states, 1, lanes * e.state_bits, apart=apart)
         m.d.comb += [values.read_addr.eq(sequencer.x), states.read_addr.eq(sequencer.state)]

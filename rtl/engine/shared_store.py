@@ -9,6 +9,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from emamba.base.errors import DesignLimit
+from emamba.base.words import counted
 
 WORD = 16
 """Bits of a memory's word: the weights of two lanes, or a decay."""
@@ -43,7 +44,7 @@ class Image:
                   f"""each bit of δ less halves the tables: quantize with --set 'bits={{"*.dt" = {bits - fewer}}}'""" if fewer
                   else "take fewer blocks or a smaller d_model")
         return (f"the memory for weights and tables of Ā holds {DEPTH:,} words, but {name} needs {self.depth:,}: {self.first:,} "
-                f"for tables of Ā ({scans} scan{'s' * (scans != 1)} × {self.entries:,} values of δ·A) and {rows:,} for weights; "
+                f"for tables of Ā ({counted(scans, 'scan')} × {self.entries:,} values of δ·A) and {rows:,} for weights; "
                 f"{remedy}, or take another target")
 
     @cached_property
