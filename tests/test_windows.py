@@ -81,6 +81,22 @@ def test_integers_and_floats_are_torchs_convolution(seed):
     assert np.array_equal(op.real(torch, node, {}, torch.from_numpy(x)).numpy(), windows)
 
 
+@pytest.mark.quick
+@pytest.mark.parametrize("name", ["grid", "image", "sequence"])
+def test_a_network_convolves_without_the_copies_of_a_window(name):
+    """Without a trace a Window and its reader are one convolution: the same values and gradients."""
+    torch.manual_seed(3)
+    network = Network(ModelConfig(**MODELS[name])).double()
+    x = torch.randn(3, network.config.tokens, network.config.input_width, dtype=torch.float64)
+    results = []
+    for trace in (None, {}):
+        output = network(x, trace)
+        results.append([output, *torch.autograd.grad(output.square().sum(), list(network.parameters()))])
+    assert network.convolutions
+    for merged, apart in zip(*results, strict=True):
+        torch.testing.assert_close(merged, apart, rtol=1e-9, atol=1e-12)
+
+
 def built(channels, grid, kernel, stride, pads) -> Builder:
     config = ModelConfig(input="sequence", features=channels, length=grid[0] * grid[1], **SMALL)
     g = Builder(config)

@@ -29,8 +29,7 @@ class Depthwise(Weighted):
 
     @classmethod
     def real(cls, xp, node, parameters, x):
-        taps = x.reshape(*x.shape[:2], node.taps, node.width)
-        return (taps * parameters["weight"].T).sum(2) + parameters["bias"]
+        return xp.depthwise(x, parameters["weight"], parameters["bias"])
 
     def check_node(self, node):
         if self.weight.shape[1] != node.taps:

@@ -33,6 +33,10 @@ class Numpy:
         return causal_conv(x, weight) + bias
 
     @staticmethod
+    def depthwise(x: Array, weight: Array, bias: Array) -> Array:
+        return (x.reshape(*x.shape[:-1], -1, len(weight)) * weight.T).sum(-2) + bias
+
+    @staticmethod
     def function(name: str, x: Array) -> Array:
         return np.maximum(x, 0) if name == "relu" else FUNCTIONS[name](x)
 

@@ -19,6 +19,7 @@ from ..base.errors import InputError
 from ..config import ModelConfig
 from ..graph import Graph, Node, build_graph
 from ..graph.parameters import parameters
+from ..ops.window import Grid
 from . import kernels
 
 NOISY = ("residual", "branch")
@@ -40,6 +41,10 @@ class Torch:
         return F.embedding(ids, table)
 
     @staticmethod
+    def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return (x.unflatten(-1, (-1, len(weight))) * weight.T).sum(-2) + bias
+
+    @staticmethod
     def function(name: str, x: Tensor) -> Tensor:
         return getattr(F, name)(x)
 
@@ -59,6 +64,28 @@ class Torch:
 TORCH = Torch()
 
 
+class Convolving(Torch):
+    """A Linear or Depthwise of a Window as one convolution of what the Window reads, without its copies of each token."""
+
+    def __init__(self, grid: Grid):
+        self.grid = grid
+
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return self._convolve(x, weight.unflatten(1, (self.grid.taps, -1)).transpose(1, 2), bias)
+
+    def depthwise(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return self._convolve(x, weight.unsqueeze(1), bias)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """x [b, rows · columns, channels]; weight [out, channels of a group, taps] -> [b, places, out]."""
+        grid = self.grid
+        image = x.unflatten(1, (grid.rows, grid.columns)).permute(0, 3, 1, 2)
+        image = F.pad(image, (grid.pad_left, grid.pad_right, grid.pad_top, grid.pad_bottom))
+        kernel = weight.unflatten(2, (grid.kernel_rows, grid.kernel_columns))
+        y = F.conv2d(image, kernel, bias, (grid.stride_rows, grid.stride_columns), groups=x.shape[2] // weight.shape[1])
+        return y.flatten(2).transpose(1, 2)
+
+
 class Network(nn.Module):
     """A model of a configuration, or of a graph; its parameters have the names of the graph's tensors.
 
@@ -73,6 +100,8 @@ class Network(nn.Module):
         self.xp = TORCH
         self.noise_bits: int | None = None
         self.dropout = 0.0
+        self.convolutions = {node.name: Convolving(Grid.of(node)) for node in self.graph if node.kind == "Window" and all(
+            reader.kind in ("Linear", "Depthwise") for reader in self.graph if node.name in reader.inputs)}
         for node in self.graph:
             shapes = self.graph.shapes(node)
             for name, tensor in node.parameters.items():
@@ -99,16 +128,23 @@ class Network(nn.Module):
     def forward(self, tokens: Tensor, trace: dict | None = None, window: int = 1) -> Tensor:
         """`window`: sequences of the batch that follow each other in time, with the state carried from each to the next."""
         tensors, values = dict(self.named_parameters()), {}
+        merged = self.convolutions if trace is None else {}
         for node in self.graph:
             inputs = [values[name] for name in node.inputs]
-            values[node.name] = self._value(node, tensors, *inputs, window=window) if inputs else tokens
+            xp = merged.get(node.inputs[0], self.xp) if inputs else None
+            if xp is None:
+                values[node.name] = tokens
+            elif node.name in merged:
+                values[node.name] = inputs[0]
+            else:
+                values[node.name] = self._value(xp, node, tensors, *inputs, window=window)
             if trace is not None:
                 trace[node.name] = values[node.name].detach()
         found = values[self.graph.output.name]
         return found[:, 0] if self.graph.pooled else found
 
-    def _value(self, node: Node, tensors: Mapping[str, Tensor], *inputs: Tensor, window: int = 1) -> Tensor:
-        compute = partial(node.operator.real, self.xp, node, parameters(self.xp, self.graph, node, tensors))
+    def _value(self, xp: Torch, node: Node, tensors: Mapping[str, Tensor], *inputs: Tensor, window: int = 1) -> Tensor:
+        compute = partial(node.operator.real, xp, node, parameters(xp, self.graph, node, tensors))
         value = node.operator.carry(compute, window, *inputs)
         if node.role == "branch":
             value = F.dropout(value, self.dropout, self.training)
