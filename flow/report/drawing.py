@@ -235,8 +235,8 @@ def timetable(title: str, rows: Sequence[Mapping], width: int = 890) -> Picture:
         y = 34 + pitch * k
         parts.append(text(left - 6, y + 9, row["name"], "end", size=10))
         for token, (start, end) in enumerate(row["spans"]):
-            fill = "#d9622b" if token == 0 else ("#8fb0d6", "#b9cde6")[token % 2]
+            fill = "#2f7d4f" if token == 0 else ("#8fb0d6", "#b9cde6")[token % 2]
             wide = max((end + 1 - start) * scale, 1.5)
             parts.append(rectangle(round(left + start * scale, 1), y + 4 * (token % 2), round(wide, 1), 6, fill, "none"))
-    parts.append(text(left, bottom + 30, f"cycles; token 0 in orange; the last result leaves in cycle {last:,}", "start", 10))
+    parts.append(text(left, bottom + 30, f"cycles; token 0 in green; the last result leaves in cycle {last:,}", "start", 10))
     return Picture(title, width, bottom + 40, parts)
