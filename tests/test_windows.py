@@ -39,6 +39,8 @@ MODELS = {
         {"channels": 4, "kernel": 9, "stride": 8}]},
     "mamba2": IMAGE | {"form": "mamba2", "head_dim": 4, "conv": "grid", "d_conv": 3, "direction": "both"},
 }
+PUBLISHED = {"form": "mars_published", "image": (4, 4, 2), "stem": [{"channels": 3, "kernel": 3}, {"channels": 4, "kernel": 3}],
+             "d_model": 40, "blocks": 1, "norm": "none", "pool": "last", "outputs": 7}
 
 
 def random_window(seed: int):
@@ -217,6 +219,13 @@ CASES = [("sequence", 5), ("image", 12), ("grid", 3)]
 @pytest.mark.parametrize("name, cycles", CASES, ids=[case[0] for case in CASES])
 def test_hardware_of_models(name, cycles, tmp_path):
     assert check_model(random_artifact(ModelConfig(**MODELS[name])), cycles, tmp_path).period <= cycles
+
+
+def test_a_linear_of_all_places_takes_the_whole_sequence(monkeypatch):
+    monkeypatch.setenv("EMAMBA_MODELS", "models/recipes/baselines/mars_published.py")
+    schedule = Schedule(random_artifact(ModelConfig(**IMAGE | PUBLISHED)), 20)
+    assert schedule.blocks["dense"].cycles == schedule.cycles_per_frame == 320
+    assert schedule.utilization(schedule.multiplies_per_frame, schedule.multipliers) > 0.8
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -22,6 +22,8 @@ overlap with it, so its time is pure latency, and it has few multipliers."""
 
 ONCE_PERIODS, ONCE_CYCLES = (1.5, 3), 16
 """Token periods, and cycles at least, that a node may take that reads one token of a sequence."""
+ONCE_SHARE = 6
+"""Of all multipliers, such a node has at most about one part of so many to be so fast (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ class Stage:
 
     `cycles` a token; `tokens` a sequence, of which the node reads `reads`. `order` of a matrix product: "emit" holds a
     whole token and gives output by output, "accumulate" sums all outputs while the input arrives; the two alternate along the
-    pipeline, so that neighbours overlap. `nonnegative`: which inputs never are below zero.
+    pipeline, so that neighbours overlap. `nonnegative`: which inputs never are below zero. `work`: of a node that reads one
+    token, its share of a sequence's products with weights.
     """
 
     cycles: int
@@ -58,6 +61,7 @@ class Stage:
     nonnegative: tuple[bool, ...] = ()
     products: Products = Products.MULTIPLIERS
     realization: Realization = Realization()
+    work: float = 0.0
 
     @property
     def budget(self) -> int:
@@ -65,7 +69,8 @@ class Stage:
         share = max(1, self.tokens * self.cycles // self.reads)
         if self.reads > 1 or self.tokens == 1:
             return share
-        return min(share, max(int(ONCE_PERIODS[self.cycles > SHORT] * self.cycles), ONCE_CYCLES))
+        return min(share, max(int(ONCE_PERIODS[self.cycles > SHORT] * self.cycles), ONCE_CYCLES,
+                              int(ONCE_SHARE * self.work * share)))
 
     def lanes(self, width: int) -> int:
         return ceil(width / self.budget)

@@ -44,7 +44,15 @@ def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Rea
         cycles=cycles_per_token, tokens=graph.length, reads=node.reads,
         order=order or node.order,
         nonnegative=tuple(_never_negative(artifact.operators.get(name)) for name in node.inputs),
-        products=Products.LOGIC if node.name in realization.logic else realization.products, realization=realization))
+        products=Products.LOGIC if node.name in realization.logic else realization.products, realization=realization,
+        work=_work(artifact, node) if node.reads == 1 < graph.length else 0.0))
+
+
+def _work(artifact: Artifact, node: Node) -> float:
+    """Of all products of a sequence with weights, those of a node."""
+    work = {each.name: op.multiplies * each.reads for each in artifact.graph
+            if isinstance(op := artifact.operators.get(each.name), ops.Weighted)}
+    return work.get(node.name, 0) / sum(work.values()) if work else 0.0
 
 
 def folded(artifact: Artifact, cycles_per_token: int, realization: Realization) -> tuple[dict[str, Spec], int]:
