@@ -222,7 +222,8 @@ CASES = [
     (conv1d_block, (5, 3, 2, 3), {"products": Products.LOGIC}),
     *((linear_block, (4, 3, 2, 3), {"rounding": rounding} | RELU) for rounding in Rounding),
     *((conv1d_block, shape, {}) for shape in (
-        (8, 4, 2, 4), (5, 3, 2, 3), (3, 1, 1, 1), (4, 2, 4, 2), (1, 7, 1, 7), (8, 4, 2, 2), (5, 3, 2, 2), (1, 7, 1, 1))),
+        (8, 4, 2, 4), (5, 3, 2, 3), (3, 1, 1, 1), (4, 2, 4, 2), (1, 7, 1, 7), (8, 4, 2, 2), (5, 3, 2, 2), (1, 7, 1, 1),
+        (17, 4, 1, 1), (65, 2, 1, 2))),
     *((conv1d_block, (5, 3, 2, tap_lanes), {"dyadic": True}) for tap_lanes in (3, 2)),
     *((conv1d_block, shape, {"products": Products.CONSTANTS}) for shape in ((5, 3, 5, 3), (1, 1, 1, 1))),
     *((range_norm_block, shape, {}) for shape in (

@@ -83,6 +83,11 @@ class Conv1d(Weighted):
         """Rows of the tokens kept, and bits of a row."""
         return self.output.beats, self.lanes * (self.taps - 1) * self.op.i.bits
 
+    @property
+    def settle(self) -> int:
+        """Steps from the input to the taps: one where the weights take more, so that no path goes from a FIFO to the history."""
+        return int(self.lookup > 1 and self.output.beats > 1)
+
     def schedule(self, arrivals):
         taken = transfers(arrivals, self.groups)
         return taken, taken + self.latency
@@ -120,20 +125,22 @@ class Conv1d(Weighted):
             with m.If(last_group):
                 m.d.sync += beat.eq(Mux(last_beat, 0, beat + 1))
 
-        windows = [[x] for x in block.i.payload.data]
+        data = pipeline.each(lambda own, x: own.register(x, "newest", self.settle), block.i.payload.data)
+        windows = [[x] for x in data]
         if taps > 1:
             row = unsigned(lanes * (taps - 1) * bits)
             past, kept = Signal(row, name="past"), Signal(row, name="kept")
-            self._history(m, block, past, kept, beat)
-            for lane, x in enumerate(block.i.payload.data):
+            self._history(m, block, pipeline, past, kept, beat)
+            for lane, x in enumerate(data):
                 base = lane * (taps - 1) * bits
                 slices = [past[base + k * bits:base + (k + 1) * bits] for k in range(taps - 1)]
                 windows[lane] = [s.as_signed() if op.i.signed else s for s in slices] + [x]
                 for k, value in enumerate(windows[lane][1:]):
                     m.d.comb += kept[base + k * bits:base + (k + 1) * bits].eq(value)
 
-        held = [pipeline.each(lambda own, tap: own.register(tap, "tap", self.lookup), choose(m, window, group, groups, tap_lanes))
-                for window in windows]
+        chosen = register(group, "chosen_group", self.settle)
+        held = [pipeline.each(lambda own, tap: own.register(tap, "tap", self.lookup - self.settle),
+                              choose(m, window, chosen, groups, tap_lanes)) for window in windows]
         if self.graph:
             sums = adder_graph.hardware(pipeline, self.graph, [tap for lane in held for tap in lane], op.i)
         else:
@@ -154,8 +161,9 @@ class Conv1d(Weighted):
         results = pipeline.each(lambda own, s: own.result(s, op.shift, op.o, rounding), sums)
         pipeline.finish(results, block.i.payload.first, block.i.payload.last, block.i.valid & last_group, self.latency)
 
-    def _history(self, m, block, past, kept, beat):
-        """`past` are the taps before the token, 0 before the first; `kept` those before the next one."""
+    def _history(self, m, block, pipeline, past, kept, beat):
+        """`past` are the taps before the token, 0 before the first, `settle` steps after its beat; `kept` those before the next
+        one."""
         taken = block.i.valid & block.i.ready
         first = block.i.payload.first
         if self.output.beats == 1 and block.carries:
@@ -176,9 +184,12 @@ class Conv1d(Weighted):
         parity = block.fault is not None
         m.submodules.history = history = Memory(shape=unsigned(len(past) + parity), depth=self.output.beats, init=[])
         read, write = history.read_port(domain="comb"), history.write_port()
+        row, fresh = (pipeline.register(value, name, self.settle) for value, name in (
+            (decode(read.data, parity), "row"), (first, "fresh")))
         m.d.comb += [
-            read.addr.eq(beat), write.addr.eq(beat), write.en.eq(taken), write.data.eq(encode(kept, parity)),
-            past.eq(Mux(first, 0, decode(read.data, parity))),
+            read.addr.eq(beat), write.addr.eq(pipeline.register(beat, "write_row", self.settle)),
+            write.en.eq(pipeline.advance & pipeline.flag(taken, "written", self.settle)), write.data.eq(encode(kept, parity)),
+            past.eq(Mux(fresh, 0, row)),
         ]
         if parity:
             m.d.comb += block.fault.eq(taken & ~first & read.data.xor())
