@@ -9,13 +9,16 @@ from emamba.artifact import load
 from emamba.base.errors import EmambaError
 from emamba.graph.ir import ORDERS, Graph
 from rtl.blocks import scan
+from rtl.blocks.linear import Linear
 from rtl.blocks.scan import Scan
 from rtl.kit.datapath import Products
+from rtl.kit.registry import Stage
 from rtl.plan import devices
 from rtl.plan.devices import Device
 from rtl.plan.loads import envelope
 from rtl.plan.planner import CYCLES_PER_TOKEN, Request, at, plan
 from rtl.plan.schedule import MAX_CYCLES, Realization, Schedule
+from sim import cases
 from sim.models import random_artifact
 
 
@@ -117,6 +120,15 @@ def test_tables_of_a_chip(small, monkeypatch):
     for words, expected in ((op.A.size << op.dt.bits, True), ((op.A.size << op.dt.bits) - 1, False)):
         monkeypatch.setattr(scan, "TABLE_WORDS", words)
         assert tables(Products.MERGED) == {expected}
+
+
+@pytest.mark.parametrize(("products", "cycles", "lanes", "norm_lanes"), [
+    (Products.MULTIPLIERS, 56, (5, 3), 2), (Products.MERGED, 56, (20, 1), 1), (Products.MERGED, 20, (20, 2), 10)])
+def test_a_lean_chip(products, cycles, lanes, norm_lanes):
+    """Above SHORT, whole sums from more multipliers in place of a memory of partial ones, and norms of fewer lanes."""
+    stage = Stage(cycles=cycles, order="emit", products=products)
+    block = Linear.fold(cases.linear(cases.rng(), 20, 40), stage)
+    assert (block.in_lanes, block.lanes, stage.quick_lanes(20)) == (*lanes, norm_lanes)
 
 
 def test_too_small_a_device(small):

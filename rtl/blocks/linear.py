@@ -29,6 +29,9 @@ from ..kit.registry import Stage, realizes
 from ..kit.rom import rom
 from .weighted import Weighted
 
+SUM_COST = 0.22
+"""What the memory of an output's sum takes of a chip where a product takes 1 (by mapping MARS to ASAP7)."""
+
 
 @realizes(Operator)
 @dataclass(frozen=True)
@@ -77,14 +80,17 @@ class Linear(Weighted):
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Linear":
-        """That with chunks × groups ≤ budget."""
+        """That with chunks × groups ≤ budget. On a lean chip the memory of sums counts beside multipliers."""
         outputs, inputs = op.weight.shape
         choices = []
         for chunks in range(1, min(inputs, stage.budget) + 1):
             in_lanes = ceil(inputs / chunks)
             out_lanes = ceil(outputs / min(stage.budget // beats(inputs, in_lanes), outputs))
             preferred = out_lanes if stage.order == "emit" else in_lanes
-            choices.append(((in_lanes + op.dyadic) * out_lanes, preferred, chunks, in_lanes, out_lanes))
+            cost = (in_lanes + op.dyadic) * out_lanes
+            if stage.lean:
+                cost += SUM_COST * outputs * (chunks > 1 and out_lanes < outputs)
+            choices.append((cost, preferred, chunks, in_lanes, out_lanes))
         return cls(op, *min(choices)[-2:], stage.products)
 
     @cached_property

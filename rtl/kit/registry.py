@@ -16,9 +16,9 @@ from .datapath import Products
 SHORT = 32
 """T up to which a short latency counts for more than few multipliers: the first of the two figures below holds (our choice)."""
 
-NORM_SHARE = (7, 5)
+NORM_SHARE, LEAN_SHARE = (7, 5), 2
 """A norm reads and emits a token in this part of a period, and so do the residual sums and the pool beside it: nothing can
-overlap with it, so its time is pure latency, and it has few multipliers."""
+overlap with it, so its time is pure latency, and it has few multipliers. The second figure holds on a `lean` chip."""
 
 ONCE_PERIODS, ONCE_CYCLES = (1.5, 3), 16
 """Token periods, and cycles at least, that a node may take that reads one token of a sequence."""
@@ -75,9 +75,15 @@ class Stage:
     def lanes(self, width: int) -> int:
         return ceil(width / self.budget)
 
+    @property
+    def lean(self) -> bool:
+        """Whether area counts for more than latency and multipliers: on a chip, above SHORT."""
+        return self.products is Products.MERGED and self.cycles > SHORT
+
     def quick_lanes(self, width: int) -> int:
         """Those of a stage with which nothing overlaps."""
-        return ceil(width / max(1, self.budget // NORM_SHARE[self.cycles > SHORT]))
+        share = LEAN_SHARE if self.lean else NORM_SHARE[self.cycles > SHORT]
+        return ceil(width / max(1, self.budget // share))
 
 
 BLOCKS: dict[type[Operator], type] = {}
