@@ -10,12 +10,14 @@ from rtl.plan.schedule import Realization, Schedule
 
 from .synthesis import by_module, place_and_route
 
-LOGIC = frozenset({"block0.conv", "block1.conv", "head", "block0.B"})
 ZCU102 = [
     (1, Realization(Products.CONSTANTS, decay_tables=True)),
-    (4, Realization(Products.PAIRS, decay_tables=True, logic=LOGIC)),
+    (2, None),
+    (4, None),
     (20, Realization(Products.PAIRS, decay_tables=True)),
+    (20, None),
 ]
+"""T, realization or None for the choice of `rtl.plan.planner`."""
 ECP5 = [
     ("ulx3s-85f", "85k", 140, Realization(Products.LOGIC, decay_tables=True, narrow=True, registers=True), 125),
     ("ulx3s-25f", "25k", 400, None, 110),
@@ -33,20 +35,31 @@ def measure(artifact: Artifact) -> dict:
     }
 
 
-def _counted(artifact: Artifact, cycles: int, realization: Realization) -> dict:
-    schedule = Schedule(artifact, cycles, realization)
+def _counted(artifact: Artifact, cycles: int, realization: Realization | None) -> dict:
+    if realization is None:
+        schedule = at(artifact, cycles, Request(device=devices.find("zcu102"))).schedule
+    else:
+        schedule = Schedule(artifact, cycles, realization)
     found = by_module(schedule, "xcup")
     limits = devices.find("zcu102").limits
     paired = [name for name, block in schedule.blocks.items() if isinstance(block, Linear) and block.paired]
     return {
         "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame, "latency_cycles": schedule.latency,
-        "products": realization.products.value, "logic": sorted(realization.logic), "multipliers": schedule.multipliers,
+        "products": _products(schedule.realization), "multipliers": schedule.multipliers,
         "resources": found["total"], "estimate": estimate(schedule, "xcup"),
         "shares": {name: found["total"][name] / limit for name, limit in limits.items()},
         "dsp_per_shared_multiplier": sum(found["modules"][name.replace(".", "_")]["dsp"] for name in paired)
         / max(1, sum(schedule.blocks[name].multipliers for name in paired)),
         "tool": found["tool"],
     }
+
+
+def _products(realization: Realization) -> str:
+    """In words."""
+    names: dict[str, list[str]] = {}
+    for name, kind in sorted(realization.own):
+        names.setdefault(kind.value, []).append(name)
+    return "; ".join([realization.products.value, *(f"{kind} in {', '.join(of)}" for kind, of in names.items())])
 
 
 def _placed(artifact: Artifact, name: str, device: str, cycles: int, realization: Realization | None, mhz: float) -> dict:
@@ -58,7 +71,7 @@ def _placed(artifact: Artifact, name: str, device: str, cycles: int, realization
     return {
         "device": name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
         "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
-        "products": schedule.realization.products.value, "logic": sorted(schedule.realization.logic),
+        "products": _products(schedule.realization),
         "utilization": found["utilization"], "estimate": estimate(schedule, "ecp5"),
         "mhz": found["fmax_mhz"], "tools": found["tools"],
     }
@@ -79,15 +92,15 @@ def _smallest(artifact: Artifact) -> dict:
 def table(result: dict) -> list[str]:
     lines = ["## Resources on the ZCU102, by Yosys", "",
              "`synth_xilinx -family xcup`, module by module: no count of Vivado, which was not run. Yosys packs neither",
-             "registers nor adders into a DSP48E2. Shares of 274,080 LUT, 548,160 FF, 2,520 DSP and 912 BRAM36.", "",
+             "registers nor adders into a DSP48E2, and keeps those of cascades there. Shares of 274,080 LUT, 548,160 FF,",
+             "2,520 DSP and 912 BRAM36.", "",
              "| T | cycles a frame | latency | products | LUT | FF | DSP | BRAM36 | DSP per multiplier, shared operand |",
              "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for row in result["zcu102"]:
         cells = " | ".join(f"{row['resources'][name]:,.0f} ({row['shares'][name]:.1%})"
                            for name in ("lut", "ff", "dsp", "bram36"))
-        kind = row["products"] + (f", logic in {', '.join(row['logic'])}" if row["logic"] else "")
-        shared = f"{row['dsp_per_shared_multiplier']:.2f}" if row["products"] == "pairs" else "–"
-        lines.append(f"| {row['cycles_per_token']} | {row['cycles_per_frame']} | {row['latency_cycles']} | {kind} "
+        shared = f"{row['dsp_per_shared_multiplier']:.2f}" if row["dsp_per_shared_multiplier"] else "–"
+        lines.append(f"| {row['cycles_per_token']} | {row['cycles_per_frame']} | {row['latency_cycles']} | {row['products']} "
                      f"| {cells} | {shared} |")
     lines += ["", "## Placed and routed on ECP5 (speed grade 6)", "",
               "By nextpnr, between registers behind a few pins; Fmax by its own timing analysis. No board was used.", "",

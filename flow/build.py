@@ -143,8 +143,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                         metavar="SHARE", default=FILL,
                         help=f"share of the device that --device may fill, by estimate (default: {FILL:g})")
     parser.add_argument("--products", choices=[kind.value for kind in Products],
-                        help="products with weights: one multiplier each, pairs in a wide one, adder graphs at T = 1, "
-                        "merged with their sum (default: what the estimate favours, merged for asic)")
+                        help="products with weights: one multiplier each, pairs in a wide one, cascades of these, adder "
+                        "graphs at T = 1, merged with their sum (default: what the estimate favours, merged for asic)")
     parser.add_argument("--decays", choices=["segments", "tables"], help="the scan's exp (default: what the estimate "
                         "favours, for asic tables where they are small)")
     parser.add_argument("--activations", choices=["segments", "tables"], help="SiLU and softplus (default: tables up to 8 bits)")

@@ -216,6 +216,6 @@ def choose_widths(bench: Bench, settings: QuantizeConfig, tolerance: float, cost
 def area(artifact: Artifact, device: Device, cycles_per_token: int) -> float:
     """What an artifact takes of a device: its shares of every resource added up, by the cost model."""
     wide = device.family == "xcup"
-    realization = Realization(Products.PAIRS if wide else Products.MULTIPLIERS, narrow=not wide)
+    realization = Realization(Products.CASCADES if wide else Products.MULTIPLIERS, narrow=not wide)
     found = estimate(Schedule(artifact, cycles_per_token, realization), device.family)
     return sum(found[name] / limit for name, limit in device.limits.items())

@@ -33,7 +33,7 @@ Estimator = Callable[[Device, int], tuple[Schedule, dict]]
 def realization(device: Device) -> Realization:
     """The circuits that a device is weighed with."""
     wide = device.family == "xcup"
-    return Realization(Products.PAIRS if wide else Products.MULTIPLIERS, narrow=not wide)
+    return Realization(Products.CASCADES if wide else Products.MULTIPLIERS, narrow=not wide)
 
 
 def baseline_of(data: Dataset | None, record: Mapping | None = None) -> Baseline | None:
@@ -97,7 +97,7 @@ def _smallest(artifact: Artifact, at: Estimator, device: Device) -> int | None:
         return all(at(device, cycles)[1][name] <= limit for name, limit in limits.items())
 
     work = [block.multiplies for block in folded(artifact, 1, made)[0].values()]
-    paired = 2 if made.products is Products.PAIRS else 1
+    paired = 2 if made.products is Products.CASCADES else 1
     start = next((k for k, cycles in enumerate(usual) if sum(ceil(products / cycles) for products in work)
                   <= paired * limits["dsp"]), len(usual) - 1)
     found = next((k for k in range(start, len(usual)) if fitting(usual[k])), None)

@@ -214,6 +214,10 @@ CASES = [
     *((linear_block, shape, {"dyadic": True}) for shape in ((20, 6, 20, 2), (17, 5, 4, 2))),
     *((linear_block, shape, {"products": Products.PAIRS}) for shape in ((20, 6, 20, 2), (5, 7, 1, 7), (9, 3, 3, 3))),
     (linear_block, (9, 4, 3, 2), {"products": Products.PAIRS, "i": I12}),
+    *((linear_block, shape, {"products": Products.CASCADES}) for shape in ((20, 6, 20, 2), (5, 7, 1, 7), (40, 4, 10, 4))),
+    (linear_block, (17, 5, 17, 2), {"products": Products.CASCADES, "dyadic": True}),
+    (linear_block, (9, 4, 9, 1), {"products": Products.CASCADES, "i": I12}),
+    *((conv1d_block, shape, {"products": Products.CASCADES}) for shape in ((8, 4, 2, 4), (5, 3, 2, 2))),
     *((linear_block, shape, {"products": Products.CONSTANTS}) for shape in ((7, 5, 7, 5), (1, 1, 1, 1), (7, 4, 7, 2))),
     (linear_block, (5, 3, 5, 3), {"products": Products.CONSTANTS, "dyadic": True}),
     (linear_block, (5, 7, 2, 7), {"products": Products.LOGIC}),
@@ -272,6 +276,7 @@ CASES = [
     *((depthwise_block, shape, {"dyadic": True}) for shape in ((6, 4, 3, 1), (3, 4, 3, 4))),
     *((depthwise_block, (3, 4, 3, 4), {"products": products}) for products in (Products.CONSTANTS, Products.MERGED)),
     (depthwise_block, (4, 3, 2, 1), {"products": Products.LOGIC}),
+    (depthwise_block, (3, 9, 3, 3), {"products": Products.CASCADES}),
     *((window_block, shape, {"pads": pads}) for shape, pads in (
         ((3, 1, 1, 300, (3, 4), (3, 3)), (1, 1, 1, 1)), ((2, 2, 3, 40, (3, 3), (3, 3)), (1, 1, 1, 1)),
         ((1, 1, 9, 1, (3, 3), (3, 3)), (1, 1, 1, 1)), ((4, 2, 1, 99, (1, 7), (1, 5)), (0, 2, 0, 2)),

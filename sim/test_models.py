@@ -5,6 +5,7 @@ import pytest
 from emamba.run.integer import IntegerModel
 from rtl.engine.machine import Machine
 from rtl.engine.schedule import EngineSchedule
+from rtl.kit.datapath import Products
 from rtl.plan.accelerator import accelerator
 from rtl.plan.schedule import Realization, Schedule
 
@@ -15,7 +16,8 @@ pytestmark = pytest.mark.slow
 
 ONLY = {"icarus": r"full_speed|random_stalls/.*rates=1|reset_in_traffic/.*rates=1"}
 """One test of each kind: Icarus takes ten times as long as Verilator, and runs all tests of every block."""
-CASES = [("emamba-layer-norm", Schedule, 19), ("standard-rms-norm", Schedule, 18),
+CASCADES = Realization(Products.CASCADES, own=frozenset({("block0.B", Products.CONSTANTS)}))
+CASES = [("emamba-layer-norm", Schedule, 19), ("standard-rms-norm", Schedule, 9, CASCADES),
          ("emamba-per-token", Schedule, 9, Realization(registers=True)), ("emamba-per-token", EngineSchedule, Machine(5))]
 
 

@@ -95,11 +95,11 @@ def test_smallest_that_fits(small, limits):
     assert fitting == [found.schedule.requested]
 
 
-def test_logic_where_multipliers_are_too_few(small):
+def test_other_products_where_multipliers_are_too_few(small):
     free = plan(small, Request(cycles_per_token=4, device=ultrascale()))
-    assert not free.schedule.realization.logic
+    assert not free.schedule.realization.own
     tight = plan(small, Request(cycles_per_token=4, device=ultrascale(dsp=int(free.resources["dsp"]))))
-    assert tight.schedule.realization.logic and tight.resources["dsp"] <= 0.8 * int(free.resources["dsp"])
+    assert tight.schedule.realization.own and tight.resources["dsp"] <= 0.8 * int(free.resources["dsp"])
     assert tight.resources["lut"] > free.resources["lut"] and tight.schedule.requested == 4
 
 
@@ -157,7 +157,7 @@ def test_the_board_has_room_for_mars():
     mars = load("models/mars")
     request = Request(device=devices.find("zcu102"))
     default = plan(mars, replace(request, cycles_per_token=20))
-    assert default.load < 0.4 and default.schedule.realization.products is Products.PAIRS
+    assert default.load < 0.4 and default.schedule.realization.products is Products.CASCADES
     fastest = plan(mars, replace(request, fill=0.9))
     assert fastest.schedule.requested == 1 and fastest.schedule.realization.products is Products.CONSTANTS
 

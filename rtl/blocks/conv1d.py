@@ -10,7 +10,7 @@ from emamba.base.formats import IntFormat
 from emamba.ops import MULTIPLIER
 from emamba.ops import Conv1d as Operator
 
-from ..kit import adder_graph
+from ..kit import adder_graph, cascade
 from ..kit.block import beats, transfers
 from ..kit.datapath import (
     Pipeline,
@@ -21,7 +21,6 @@ from ..kit.datapath import (
     rounded_bias,
     tap_format,
     weighted_sum,
-    width_of,
 )
 from ..kit.hdl import Memory, Mux, Signal, unsigned
 from ..kit.parity import decode, encode
@@ -57,6 +56,10 @@ class Conv1d(Weighted):
     @property
     def groups(self) -> int:
         return beats(self.taps, self.tap_lanes)
+
+    @property
+    def accumulates(self) -> bool:
+        return self.groups > 1
 
     @cached_property
     def graph(self):
@@ -102,7 +105,9 @@ class Conv1d(Weighted):
         op, places = op or self.op, (self.output.beats, self.lanes)
         bias, _ = rounded_bias(op)
         found = {"bias": (fold(bias, *places), tap_format(bias))}
-        if self.graph is None:
+        if self.links:
+            found |= cascade.by_skew(self._weight_rows(op).reshape(self.cycles, self.lanes, -1), self.element, self.links)
+        elif self.graph is None:
             found["weight"] = self._weight_rows(op), tap_format(op.weight)
         if op.dyadic:
             found["scale"] = fold(op.multiplier, *places), MULTIPLIER
@@ -139,27 +144,33 @@ class Conv1d(Weighted):
                     m.d.comb += kept[base + k * bits:base + (k + 1) * bits].eq(value)
 
         chosen = register(group, "chosen_group", self.settle)
-        held = [pipeline.each(lambda own, tap: own.register(tap, "tap", self.lookup - self.settle),
-                              choose(m, window, chosen, groups, tap_lanes)) for window in windows]
-        if self.graph:
-            sums = adder_graph.hardware(pipeline, self.graph, [tap for lane in held for tap in lane], op.i)
-        else:
-            weights = rom(pipeline, "weight", *constants["weight"], step, self.lookup)
-            by_lane = [weights[lane * tap_lanes:(lane + 1) * tap_lanes] for lane in range(lanes)]
-            sums = pipeline.each(lambda own, *lane: weighted_sum(own, *lane, self.products, self.halved), by_lane, held)
+        late = [self.lookup - self.settle + link.skew for link in self.links] or [self.lookup - self.settle] * tap_lanes
+        held = [[pipeline.register(tap, "tap", steps)
+                 for tap, steps in zip(choose(m, window, chosen, groups, tap_lanes), late, strict=True)] for window in windows]
         before = self.latency - 2 - op.dyadic
-        bias, rounding = rounded_bias(op)
-        biases = rom(pipeline, "bias", *constants["bias"], beat, before)
-        start = register(group == 0, "start", before)
-        live = pipeline.flag(block.i.valid, "live", before)
-        shape = width_of(op.bound + int((bias - op.bias).max()))
-        sums = pipeline.each(lambda own, s, b: accumulate(own.m, own, s, b, start, live, shape) if groups > 1
-                             else own.register(s + b, "acc", shape=shape), sums, biases)
+        _, rounding = rounded_bias(op)
+        if self.links:
+            sums = self.cascaded(pipeline, constants, step, beat, group == 0, block.i.valid, held)
+        else:
+            sums = self._sums(pipeline, constants, step, held)
+            biases = rom(pipeline, "bias", *constants["bias"], beat, before)
+            start = register(group == 0, "start", before)
+            live = pipeline.flag(block.i.valid, "live", before)
+            sums = pipeline.each(lambda own, s, b: accumulate(own.m, own, s, b, start, live, self.shape) if groups > 1
+                                 else own.register(s + b, "acc", shape=self.shape), sums, biases)
         if op.dyadic:
             scale = rom(pipeline, "scale", *constants["scale"], beat, before + 1)
             sums = pipeline.each(lambda own, s, k: own.register(s * k, "scaled"), sums, scale)
         results = pipeline.each(lambda own, s: own.result(s, op.shift, op.o, rounding), sums)
         pipeline.finish(results, block.i.payload.first, block.i.payload.last, block.i.valid & last_group, self.latency)
+
+    def _sums(self, pipeline, constants, step, held):
+        """Of every lane the sum of its products."""
+        if self.graph:
+            return adder_graph.hardware(pipeline, self.graph, [tap for lane in held for tap in lane], self.op.i)
+        weights = rom(pipeline, "weight", *constants["weight"], step, self.lookup)
+        by_lane = [weights[lane * self.tap_lanes:(lane + 1) * self.tap_lanes] for lane in range(self.lanes)]
+        return pipeline.each(lambda own, *lane: weighted_sum(own, *lane, self.products, self.halved), by_lane, held)
 
     def _history(self, m, block, pipeline, past, kept, beat):
         """`past` are the taps before the token, 0 before the first, `settle` steps after its beat; `kept` those before the next

@@ -6,12 +6,11 @@ from math import ceil
 
 import numpy as np
 
-from emamba.base.formats import IntFormat
 from emamba.ops import Depthwise as Operator
 
 from ..kit import adder_graph
 from ..kit.block import Port, beats, transfers
-from ..kit.datapath import fold, tap_format, weighted_sum
+from ..kit.datapath import fold, weighted_sum
 from ..kit.registry import Stage, realizes
 from ..kit.rom import rom
 from .conv1d import of_channels
@@ -62,14 +61,15 @@ class Depthwise(Linear):
         taken = transfers(arrivals)
         return taken, taken.reshape(-1, self.chunks, self.groups)[:, -1].reshape(-1) + self.latency
 
-    def constants(self, op: Operator | None = None) -> dict[str, tuple[np.ndarray, IntFormat]]:
-        op = op or self.op
-        found = super().constants(op)
-        if self.graph is None:
-            by_tap = fold(op.weight.T, self.chunks, self.terms)  # chunks, terms, channels
-            rows = fold(by_tap.transpose(2, 0, 1), self.groups, self.lanes)  # groups, lanes, chunks, terms
-            found["weight"] = rows.transpose(2, 0, 1, 3).reshape(self.cycles, -1), tap_format(op.weight)
-        return found
+    def _stored_rows(self, op: Operator) -> np.ndarray:
+        by_tap = fold(op.weight.T, self.chunks, self.terms)  # chunks, terms, channels
+        rows = fold(by_tap.transpose(2, 0, 1), self.groups, self.lanes)  # groups, lanes, chunks, terms
+        return rows.transpose(2, 0, 1, 3).reshape(self.cycles, self.lanes, self.terms)
+
+    def _late(self, block, pipeline, group):
+        x = list(block.i.payload.data)
+        return [[pipeline.register(value, "x", self.lookup + link.skew)
+                 for value, link in zip(x[lane::self.lanes], self.links, strict=True)] for lane in range(self.lanes)]
 
     def _sums(self, block, pipeline, step, constants):
         """Of every lane the sum of its products."""

@@ -10,21 +10,20 @@ from emamba.base.formats import IntFormat
 from emamba.ops import MULTIPLIER
 from emamba.ops import Linear as Operator
 
-from ..kit import adder_graph, pairs
+from ..kit import adder_graph, cascade, pairs
 from ..kit.block import Port, beats, transfers
 from ..kit.datapath import (
     Pipeline,
     Products,
     accumulate,
     adder_tree,
-    bounded,
     fold,
     rounded_bias,
     tap_format,
     weighted_sum,
-    width_of,
 )
-from ..kit.hdl import Memory, Mux, Signal, unsigned
+from ..kit.hdl import Memory, Mux, Signal, counted, unsigned
+from ..kit.light import later
 from ..kit.registry import Stage, realizes
 from ..kit.rom import rom
 from .weighted import Weighted
@@ -74,9 +73,20 @@ class Linear(Weighted):
     def graph(self):
         return adder_graph.solve(self.op.weight, self.op.i) if self.constant else None
 
+    @property
+    def accumulates(self) -> bool:
+        return self.chunks > 1
+
+    @cached_property
+    def links(self):
+        return super().links if self.chunks == 1 or self.groups == 1 else []
+
     @cached_property
     def paired(self) -> bool:
-        return self.products in (Products.PAIRS, Products.CONSTANTS) and pairs.possible(self.op.weight, self.op.i)
+        if self.links:
+            return cascade.both_fit(self.element, self.op.i, self.shape.width)
+        shared = self.products in (Products.PAIRS, Products.CASCADES, Products.CONSTANTS)
+        return shared and pairs.possible(self.op.weight, self.op.i)
 
     @classmethod
     def fold(cls, op: Operator, stage: Stage) -> "Linear":
@@ -122,8 +132,10 @@ class Linear(Weighted):
         op = op or self.op
         bias, _ = rounded_bias(op)
         found = {"bias": (fold(bias, self.groups, self.lanes), tap_format(bias))}
-        if self.graph is None:
-            found["weight"] = self._stored_rows(op).reshape(self.cycles, -1), bounded(int(np.abs(op.weight).max()))
+        if self.links:
+            found |= cascade.by_skew(self._stored_rows(op), self.element, self.links)
+        elif self.graph is None:
+            found["weight"] = self._stored_rows(op).reshape(self.cycles, -1), self.element
         if op.dyadic:
             found["scale"] = fold(op.multiplier, self.groups, self.lanes), MULTIPLIER
         return found
@@ -145,19 +157,37 @@ class Linear(Weighted):
             with m.If(last_group):
                 m.d.sync += chunk.eq(Mux(last_chunk, 0, chunk + 1))
 
-        sums = self._sums(block, pipeline, step, constants)
-
         before = self.latency - 2 - op.dyadic  # steps from the input to the accumulator's inputs
-        bias, rounding = rounded_bias(op)
-        biases = rom(pipeline, "bias", *constants["bias"], group, before)
-        shape = width_of(op.bound + int((bias - op.bias).max()))
-        accumulated = self._accumulate(m, block, pipeline, sums, biases, group, chunk, before, shape)
+        if self.links:
+            accumulated = self.cascaded(pipeline, constants, step, group, chunk == 0, block.i.valid,
+                                        self._late(block, pipeline, group), self.lanes // 2 * 2 if self.paired else 0)
+        else:
+            sums = self._sums(block, pipeline, step, constants)
+            biases = rom(pipeline, "bias", *constants["bias"], group, before)
+            accumulated = self._accumulate(m, block, pipeline, sums, biases, group, chunk, before, self.shape)
 
         if op.dyadic:
             scale = rom(pipeline, "scale", *constants["scale"], group, before + 1)
             accumulated = pipeline.each(lambda own, a, s: own.register(a * s, "scaled"), accumulated, scale)
+        _, rounding = rounded_bias(op)
         lanes = pipeline.each(lambda own, a: own.result(a, op.shift, op.o, rounding, 0 if op.relu else None), accumulated)
         pipeline.finish(lanes, block.i.payload.first, block.i.payload.last, block.i.valid & last_chunk, self.latency)
+
+    def _late(self, block, pipeline, group):
+        """The factors [lanes][terms], each as late as its link. A beat that is held is taken late, not delayed."""
+        found = []
+        for lane, link in zip(block.i.payload.data, self.links, strict=True):
+            late = self.lookup + link.skew
+            if not self.holds or late > self.groups:
+                found.append(pipeline.register(lane, "x", late))
+                continue
+            x = Signal.like(lane, name="x", reset_less=True)
+            with pipeline.m.If(pipeline.moves & (group == late - 1)):
+                pipeline.m.d.sync += x.eq(lane)
+            if counted():
+                later(x, lane, late)
+            found.append(x)
+        return [found] * self.lanes
 
     def _sums(self, block, pipeline, step, constants):
         """Of every output lane the sum of its in_lanes products."""

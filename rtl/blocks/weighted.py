@@ -2,10 +2,15 @@
 
 from functools import cached_property
 
-from ..kit import adder_graph
+import numpy as np
+
+from emamba.base.formats import IntFormat
+
+from ..kit import adder_graph, cascade
 from ..kit.block import Spec
-from ..kit.datapath import Products, sum_stages
-from ..kit.rom import rom_latency
+from ..kit.datapath import Pipeline, Products, bounded, rounded_bias, sum_stages, width_of
+from ..kit.hdl import Shape, Value
+from ..kit.rom import rom, rom_latency
 
 
 class Weighted(Spec):
@@ -32,6 +37,28 @@ class Weighted(Spec):
         return self.op.multiplies - (self.op.weight.size if self.constant else 0)
 
     @property
+    def accumulates(self) -> bool:
+        """Whether a lane adds up several sums of products, one after the other."""
+        raise NotImplementedError
+
+    @cached_property
+    def shape(self) -> Shape:
+        """Of a sum with its bias."""
+        bias, _ = rounded_bias(self.op)
+        return width_of(self.op.bound + int((bias - self.op.bias).max()))
+
+    @property
+    def element(self) -> IntFormat:
+        """Of a weight, or of what `pairs.encode` makes of it."""
+        return bounded(int(np.abs(self.op.weight).max(initial=0)))
+
+    @cached_property
+    def links(self) -> list[cascade.Link]:
+        """The DSP48E2s of a lane, where they sum."""
+        fits = self.products is Products.CASCADES and cascade.possible(self.element, self.op.i, self.shape.width)
+        return cascade.links(self.terms, self.accumulates) if fits else []
+
+    @property
     def lookup(self) -> int:
         """Steps to the weights."""
         return 1 if self.constant else rom_latency(self.cycles)
@@ -45,5 +72,39 @@ class Weighted(Spec):
     def latency(self) -> int:
         """Cycles from a step's operands to its output: weights, products and adder tree, or adder graph; accumulator or bias,
         (multiplier,) requantizer."""
+        if self.links:  # bias and accumulator are in them
+            return self.lookup + cascade.steps(self.links) + 1 + self.op.dyadic
         sums = adder_graph.stages(self.graph) if self.constant else sum_stages(self.terms, self.products, self.halved)
         return self.lookup + sums + 2 + self.op.dyadic
+
+    def cascaded(self, pipeline: Pipeline, constants: dict, step: Value, group: Value, first: Value, live: Value,
+                 values: list[list[Value]], both: int = 0) -> list[Value]:
+        """The sums of all lanes with their bias, as late as the result without rounding and scale.
+
+        Parameters:
+            step, group: the addresses of weights and of bias
+            first, live: mark the first sum of an accumulator, and one that counts
+            values: the factors [lanes][terms], each as late as its link
+            both: lanes below it share DSP48E2s two by two
+        """
+        links, lookup = self.links, self.lookup
+        late = [step]
+        for _ in range(links[-1].skew):
+            late.append(pipeline.register(late[-1], "late"))
+        skews = sorted({link.skew for link in links})
+        memories = {skew: rom(pipeline, f"weight_{skew}", *constants[f"weight_{skew}"], late[skew], lookup) for skew in skews}
+        weights = cascade.by_lane(memories, links, self.lanes)
+        before = lookup + (cascade.steps(links) - 1 if self.accumulates else 1)
+        bias = rom(pipeline, "bias", *constants["bias"], group, before)
+        accumulation = {}
+        if self.accumulates:
+            accumulation = {"start": pipeline.register(first, "start", before), "live": pipeline.flag(live, "live", before)}
+
+        def pair(own, low, stored, x, *addends):
+            return cascade.pair_of(own, links, low, stored, x, addends, self.shape.width, **accumulation)
+
+        def alone(own, words, x, addend):
+            return cascade.sum_of(own, links, words, x, addend, **accumulation)[:self.shape.width].as_signed()
+
+        pairs = pipeline.each(pair, weights[:both:2], weights[1:both:2], values[:both:2], bias[:both:2], bias[1:both:2])
+        return [total for found in pairs for total in found] + pipeline.each(alone, weights[both:], values[both:], bias[both:])

@@ -19,6 +19,7 @@ class Products(StrEnum):
 
     MULTIPLIERS = "multipliers"
     PAIRS = "pairs"  # two with a shared factor from one wide multiplier, where their formats fit
+    CASCADES = "cascades"  # so, and summed in the DSP48E2s of UltraScale+, where the sums fit them
     CONSTANTS = "constants"  # graphs of adders where a token takes one cycle, elsewhere pairs
     LOGIC = "logic"  # adders of shifted copies, where a device has too few multipliers
     MERGED = "merged"  # with no register before the sum of some, which a chip's synthesis makes one carry-save tree of

@@ -30,16 +30,16 @@ ONCE_SHARE = 6
 class Realization:
     """How operators become circuits where there is a choice. The integers are the same.
 
-    `products` with weights; those of the nodes in `logic` are adders. `tables`: functions of few bits, SiLU and softplus, are
-    tables of every code instead of segments; `decay_tables`: so is Ā as a function of δ, for every state; by None where a chip's
-    tables of it are small. `narrow` multipliers, of 18 bits, get wider factors in two parts. `registers`: one behind each level
-    of long logic, for a fast clock.
+    `products` with weights; `own` are those of single nodes, of which constants are graphs at any T. `tables`: functions of few
+    bits, SiLU and softplus, are tables of every code instead of segments; `decay_tables`: so is Ā as a function of δ, for every
+    state; by None where a chip's tables of it are small. `narrow` multipliers, of 18 bits, get wider factors in two parts.
+    `registers`: one behind each level of long logic, for a fast clock.
     """
 
     products: Products = Products.MULTIPLIERS
     tables: bool = True
     decay_tables: bool | None = None
-    logic: frozenset[str] = frozenset()
+    own: frozenset[tuple[str, Products]] = frozenset()
     narrow: bool = False
     registers: bool = False
 

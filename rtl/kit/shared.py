@@ -29,17 +29,19 @@ from amaranth.lib.wiring import In, Out
 
 @dataclass(frozen=True)
 class Foreign:
-    """A module that is written as Verilog: `ports` are their widths, below 0 of an output."""
+    """A module that is written as Verilog: `ports` are their widths, below 0 of an output; `parameters` are integers."""
 
     name: str
     ports: tuple[tuple[str, int], ...]
     verilog: str
+    parameters: tuple[str, ...] = ()
 
     def rtlil(self) -> str:
-        """Its ports alone."""
+        """Its ports and parameters alone."""
+        parameters = "".join(f"  parameter \\{name}\n" for name in self.parameters)
         wires = "".join(f"  wire width {abs(bits)} {'input' if bits > 0 else 'output'} {k} \\{port}\n"
                         for k, (port, bits) in enumerate(self.ports, 1))
-        return f"attribute \\blackbox 1\nmodule \\{self.name}\n{wires}end\n"
+        return f"attribute \\blackbox 1\nmodule \\{self.name}\n{parameters}{wires}end\n"
 
 
 @dataclass
@@ -82,6 +84,11 @@ def collected(platform) -> Iterator[Collected]:
         _COLLECTED.reset(token)
 
 
+def collecting() -> Collected | None:
+    """Where Verilog is written whose modules may be shared, those that it needs."""
+    return _COLLECTED.get()
+
+
 class Shared(Elaboratable):
     """`component`, elaborated once for all that are `of` the same where Verilog is written, else each for itself. `name`: how the
     module's name begins. What resets it beside its domain is told by `Restarted`.
@@ -91,7 +98,7 @@ class Shared(Elaboratable):
         self.component, self.name, self.of = component, name, of
 
     def elaborate(self, platform):
-        found, reset = _COLLECTED.get(), _RESET.get()
+        found, reset = collecting(), _RESET.get()
         if found is None:
             return self.component
         restarts = reset is not None
@@ -136,7 +143,7 @@ class Ram(wiring.Component):
             "write_data": In(lanes * bits), "write_en": In(lanes)})
 
     def elaborate(self, platform):
-        found = _COLLECTED.get()
+        found = collecting()
         if found is not None:
             return self._instance(found)
         m, first, data = Module(), 0, []

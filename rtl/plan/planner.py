@@ -4,6 +4,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from emamba.artifact import Artifact
 from emamba.base.errors import DesignLimit, SettingError
@@ -19,6 +20,9 @@ from .schedule import MAX_CYCLES, Realization, Schedule, fold
 CYCLES_PER_TOKEN = 20
 PLAIN_MHZ = {"xcup": 100, "ecp5": 90, "ice40": 25}
 """Clock above which a norm's logic gets more registers: below what was estimated or, of the latter two, routed without them."""
+GRAPHS, LEAST_ADDERS = 4, 8
+"""T up to which a graph of all of a layer's weights takes fewer lookup tables than multipliers made of them, and what a weight
+takes of them there at least."""
 FILL = 0.8
 """Share of every resource of a device that a design may take, by estimate."""
 
@@ -67,6 +71,9 @@ def plan(artifact: Artifact, request: Request) -> Plan:
     """The design that a request asks for; refuses what cannot be met."""
     if not 0 < request.fill <= 1:
         raise SettingError(f"--fill must be a share above 0 and at most 1, not {request.fill:g}")
+    if request.device and request.device.family != "xcup" and request.realization.get("products") is Products.CASCADES:
+        raise SettingError(f"--products cascades are for the DSP48E2 of UltraScale+, which {request.device.name} lacks: take "
+                           "multipliers")
     if request.multipliers is not None:
         cycles = _for_multipliers(artifact, request)
     elif request.frames_per_second is not None:
@@ -86,7 +93,7 @@ def at(artifact: Artifact, cycles_per_token: int, request: Request) -> Plan:
     plans = []
     for realization in _realizations(request, cycles_per_token):
         found = _estimated(artifact, cycles_per_token, realization, request)
-        plans.append(found if "products" in request.realization else _with_logic(artifact, cycles_per_token, found, request))
+        plans.append(found if "products" in request.realization else _with_fewer(artifact, cycles_per_token, found, request))
     return min(plans, key=lambda candidate: (max(candidate.load, request.fill), sum(candidate.shares)))
 
 
@@ -96,28 +103,49 @@ def _estimated(artifact: Artifact, cycles_per_token: int, realization: Realizati
     return Plan(schedule, request.device, estimate(schedule, request.device.family, loads=loads))
 
 
-def _with_logic(artifact: Artifact, cycles_per_token: int, best: Plan, request: Request) -> Plan:
-    """While multipliers are too few, those of one layer after the other become logic: first where a product takes the most."""
+def _with_fewer(artifact: Artifact, cycles_per_token: int, best: Plan, request: Request) -> Plan:
+    """While multipliers are too few, one layer after the other gets products with fewer: first where it costs the fewest lookup
+    tables for each multiplier."""
     realization, family, limits = best.schedule.realization, request.device.family, request.device.limits
     nodes = {node.name: node for node in best.schedule.graph}
-    found, logic = dict(best.resources), []
-    layers = {name: (block, resources(block.inventory(), family)) for name, block in best.schedule.blocks.items()
+    found, own = dict(best.resources), {}
+    layers = {name: resources(block.inventory(), family) for name, block in best.schedule.blocks.items()
               if isinstance(block, Linear | Conv1d) and block.multipliers}
-    for name in sorted(layers, key=lambda name: -layers[name][1]["dsp"] / layers[name][0].multipliers):
-        if found["dsp"] <= request.fill * limits["dsp"]:
-            break
-        block = fold(artifact, nodes[name], cycles_per_token, replace(realization, logic=frozenset({name})))
-        after = resources(block.inventory(), family)
-        found = {key: found[key] + after[key] - layers[name][1][key] for key in found}
-        logic.append(name)
-    if not logic or max(found[key] / limit for key, limit in limits.items()) >= best.load:
+
+    @cache
+    def other(name: str, products: Products) -> dict[str, float]:
+        single = replace(realization, own=frozenset({(name, products)}))
+        return resources(fold(artifact, nodes[name], cycles_per_token, single).inventory(), family)
+
+    def others() -> Iterator[tuple[float, str, Products]]:
+        for name, now in layers.items():
+            kinds = [Products.PAIRS] * (family == "xcup") + [Products.LOGIC]
+            if 1 < cycles_per_token <= GRAPHS and artifact.operators[name].weight.size * LEAST_ADDERS < limits["lut"]:
+                kinds.append(Products.CONSTANTS)
+            for kind in kinds:
+                then = other(name, kind)
+                if then["dsp"] < now["dsp"]:
+                    yield (then["lut"] - now["lut"]) / (now["dsp"] - then["dsp"]), name, kind
+
+    def change(name: str, then: dict[str, float]) -> dict[str, float]:
+        return {key: count + then[key] - layers[name][key] for key, count in found.items()}
+
+    first, most = dict(layers), request.fill * limits["dsp"]
+    while found["dsp"] > most and (choice := min(others(), default=None)):
+        _, name, kind = choice
+        found, layers[name], own[name] = change(name, other(name, kind)), other(name, kind), kind
+    for name in sorted(own, key=lambda name: first[name]["lut"] - layers[name]["lut"]):  # what later ones made needless
+        if change(name, first[name])["dsp"] <= most:
+            found, layers[name] = change(name, first[name]), first[name]
+            del own[name]
+    if not own or max(found[key] / limit for key, limit in limits.items()) >= best.load:
         return best
-    return _estimated(artifact, cycles_per_token, replace(realization, logic=frozenset(logic)), request)
+    return _estimated(artifact, cycles_per_token, replace(realization, own=frozenset(own.items())), request)
 
 
 def _realizations(request: Request, cycles_per_token: int) -> Iterator[Realization]:
     wide = request.device.family == "xcup"
-    products = [Products.PAIRS if wide else Products.MULTIPLIERS]
+    products = [Products.CASCADES if wide else Products.MULTIPLIERS]
     if cycles_per_token == 1:
         products.append(Products.CONSTANTS)
     for kind in products:

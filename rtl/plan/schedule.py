@@ -40,11 +40,12 @@ def fold(artifact: Artifact, node: Node, cycles_per_token: int, realization: Rea
     block = block_of(op)
     if block is None:
         raise DesignLimit(f"node '{node.name}': there is no block for a {node.kind}; register one with rtl.kit.registry.realizes")
+    own = dict(realization.own).get(node.name)
     return block.fold(op, Stage(
-        cycles=cycles_per_token, tokens=graph.length, reads=node.reads,
+        cycles=1 if own is Products.CONSTANTS else cycles_per_token, tokens=graph.length, reads=node.reads,
         order=order or node.order,
         nonnegative=tuple(_never_negative(artifact.operators.get(name)) for name in node.inputs),
-        products=Products.LOGIC if node.name in realization.logic else realization.products, realization=realization,
+        products=own or realization.products, realization=realization,
         work=_work(artifact, node) if node.reads == 1 < graph.length else 0.0))
 
 
