@@ -27,8 +27,8 @@ from rtl.plan.accelerator import Accelerator
 from rtl.plan.schedule import Schedule
 
 CACHE = Path("build/synthesis")
-TOGETHER = 12
-"""Texts of one run of Yosys."""
+TOGETHER, SMALL = 12, 20_000
+"""Texts of one run of Yosys, and characters below which one shares a run."""
 
 FLOWS = {
     "xcup": ["scratchpad -set abc9.D 5000", "synth_xilinx -family xcup -flatten -noiopad -noclkbuf -top top"],
@@ -100,8 +100,11 @@ def by_module(schedule: Schedule, flow: str) -> dict:
     those of each, `total` their sum."""
     texts = parts(to_verilog(Accelerator(schedule)))
     distinct = list(dict.fromkeys(texts.values()))
+    small = [text for text in distinct if len(text) < SMALL]
+    large = [text for text in distinct if len(text) >= SMALL]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = dict(zip(distinct, pool.map(lambda text: synthesize(text, flow), distinct), strict=True))
+        found = dict(zip(large, pool.map(lambda text: synthesize(text, flow), large), strict=True))
+    found |= zip(small, synthesize_apart(small, flow), strict=True)
     modules = {name: found[text] for name, text in texts.items()}
     keys = [*COUNTS[flow], *["memory_bits"] * (flow == "gates")]
     return {"total": {key: sum(module[key] for module in modules.values()) for key in keys}, "modules": modules,

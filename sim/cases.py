@@ -214,7 +214,8 @@ CASES = [
     *((linear_block, shape, {"dyadic": True}) for shape in ((20, 6, 20, 2), (17, 5, 4, 2))),
     *((linear_block, shape, {"products": Products.PAIRS}) for shape in ((20, 6, 20, 2), (5, 7, 1, 7), (9, 3, 3, 3))),
     (linear_block, (9, 4, 3, 2), {"products": Products.PAIRS, "i": I12}),
-    *((linear_block, shape, {"products": Products.CASCADES}) for shape in ((20, 6, 20, 2), (5, 7, 1, 7), (40, 4, 10, 4))),
+    *((linear_block, shape, {"products": Products.CASCADES}) for shape in (
+        (20, 6, 20, 2), (5, 7, 1, 7), (40, 4, 10, 4), (9, 4, 3, 2))),
     (linear_block, (17, 5, 17, 2), {"products": Products.CASCADES, "dyadic": True}),
     (linear_block, (9, 4, 9, 1), {"products": Products.CASCADES, "i": I12}),
     *((conv1d_block, shape, {"products": Products.CASCADES}) for shape in ((8, 4, 2, 4), (5, 3, 2, 2))),

@@ -77,9 +77,9 @@ class Linear(Weighted):
     def accumulates(self) -> bool:
         return self.chunks > 1
 
-    @cached_property
-    def links(self):
-        return super().links if self.chunks == 1 or self.groups == 1 else []
+    @property
+    def stored(self) -> bool:
+        return self.chunks > 1 and self.groups > 1
 
     @cached_property
     def paired(self) -> bool:
@@ -159,18 +159,19 @@ class Linear(Weighted):
 
         before = self.latency - 2 - op.dyadic  # steps from the input to the accumulator's inputs
         if self.links:
-            accumulated = self.cascaded(pipeline, constants, step, group, chunk == 0, block.i.valid,
-                                        self._late(block, pipeline, group), self.lanes // 2 * 2 if self.paired else 0)
+            sums = self.cascaded(pipeline, constants, step, group, chunk == 0, block.i.valid,
+                                 self._late(block, pipeline, group), self.lanes // 2 * 2 if self.paired else 0)
         else:
             sums = self._sums(block, pipeline, step, constants)
+        if not self.links or self.stored:
             biases = rom(pipeline, "bias", *constants["bias"], group, before)
-            accumulated = self._accumulate(m, block, pipeline, sums, biases, group, chunk, before, self.shape)
+            sums = self._accumulate(m, block, pipeline, sums, biases, group, chunk, before, self.shape)
 
         if op.dyadic:
             scale = rom(pipeline, "scale", *constants["scale"], group, before + 1)
-            accumulated = pipeline.each(lambda own, a, s: own.register(a * s, "scaled"), accumulated, scale)
+            sums = pipeline.each(lambda own, a, s: own.register(a * s, "scaled"), sums, scale)
         _, rounding = rounded_bias(op)
-        lanes = pipeline.each(lambda own, a: own.result(a, op.shift, op.o, rounding, 0 if op.relu else None), accumulated)
+        lanes = pipeline.each(lambda own, a: own.result(a, op.shift, op.o, rounding, 0 if op.relu else None), sums)
         pipeline.finish(lanes, block.i.payload.first, block.i.payload.last, block.i.valid & last_chunk, self.latency)
 
     def _late(self, block, pipeline, group):

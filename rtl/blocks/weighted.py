@@ -9,7 +9,7 @@ from emamba.base.formats import IntFormat
 from ..kit import adder_graph, cascade
 from ..kit.block import Spec
 from ..kit.datapath import Pipeline, Products, bounded, rounded_bias, sum_stages, width_of
-from ..kit.hdl import Shape, Value
+from ..kit.hdl import Const, Shape, Value
 from ..kit.rom import rom, rom_latency
 
 
@@ -17,6 +17,7 @@ class Weighted(Spec):
     """Sums of `terms` products a lane. A subclass has the fields `op`, `lanes` and `products`, and the adder `graph`."""
 
     stores = None
+    stored = False  # whether several accumulators of a lane lie in a memory, which no DSP48E2 reads
 
     @property
     def terms(self) -> int:
@@ -56,7 +57,7 @@ class Weighted(Spec):
     def links(self) -> list[cascade.Link]:
         """The DSP48E2s of a lane, where they sum."""
         fits = self.products is Products.CASCADES and cascade.possible(self.element, self.op.i, self.shape.width)
-        return cascade.links(self.terms, self.accumulates) if fits else []
+        return cascade.links(self.terms, self.accumulates and not self.stored) if fits else []
 
     @property
     def lookup(self) -> int:
@@ -72,14 +73,14 @@ class Weighted(Spec):
     def latency(self) -> int:
         """Cycles from a step's operands to its output: weights, products and adder tree, or adder graph; accumulator or bias,
         (multiplier,) requantizer."""
-        if self.links:  # bias and accumulator are in them
-            return self.lookup + cascade.steps(self.links) + 1 + self.op.dyadic
+        if self.links:  # with bias and accumulator, unless that is stored
+            return self.lookup + cascade.steps(self.links) + self.stored + 1 + self.op.dyadic
         sums = adder_graph.stages(self.graph) if self.constant else sum_stages(self.terms, self.products, self.halved)
         return self.lookup + sums + 2 + self.op.dyadic
 
     def cascaded(self, pipeline: Pipeline, constants: dict, step: Value, group: Value, first: Value, live: Value,
                  values: list[list[Value]], both: int = 0) -> list[Value]:
-        """The sums of all lanes with their bias, as late as the result without rounding and scale.
+        """The sums of all lanes, with their bias unless they are stored, from the step of the operands on.
 
         Parameters:
             step, group: the addresses of weights and of bias
@@ -94,10 +95,11 @@ class Weighted(Spec):
         skews = sorted({link.skew for link in links})
         memories = {skew: rom(pipeline, f"weight_{skew}", *constants[f"weight_{skew}"], late[skew], lookup) for skew in skews}
         weights = cascade.by_lane(memories, links, self.lanes)
-        before = lookup + (cascade.steps(links) - 1 if self.accumulates else 1)
-        bias = rom(pipeline, "bias", *constants["bias"], group, before)
+        inside = self.accumulates and not self.stored
+        before = lookup + (cascade.steps(links) - 1 if inside else 1)
+        bias = [Const(0)] * self.lanes if self.stored else rom(pipeline, "bias", *constants["bias"], group, before)
         accumulation = {}
-        if self.accumulates:
+        if inside:
             accumulation = {"start": pipeline.register(first, "start", before), "live": pipeline.flag(live, "live", before)}
 
         def pair(own, low, stored, x, *addends):
