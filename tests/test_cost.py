@@ -17,6 +17,7 @@ from rtl.kit.datapath import Products
 from rtl.kit.emit import parts, to_verilog
 from rtl.kit.light import counting, node
 from rtl.kit.registry import realizes
+from rtl.kit.shared import collected
 from rtl.kit.streams import Gearbox, Pacer
 from rtl.kit.tally import tally
 from rtl.plan import cost
@@ -31,12 +32,13 @@ from sim.small import artifact_of
 
 MARS = load(Path("models/mars"))
 REGISTER = re.compile(r"cell \$\w*dff\w* .*?parameter \\WIDTH (\d+)|memory width (\d+) size 1 ", re.S)
-MULTIPLIER = re.compile(r"\$signed\([^;]*\) \* \$signed\(|\S+ \* \S+")
+MULTIPLIER = re.compile(r"\$signed\([^;]*\) \* \$signed\(|\S+ \* \S+|DSP48E2 #\(")
 
 
 def registers(component) -> int:
-    """Bits of the registers of a component as elaborated, with memories of one word."""
-    found = REGISTER.findall(rtlil.convert(component, name="top", emit_src=False))
+    """Bits of the registers of a component as it is written, with memories of one word."""
+    with collected(None):
+        found = REGISTER.findall(rtlil.convert(component, name="top", emit_src=False))
     return sum(int(bits or word) for bits, word in found)
 
 
@@ -65,7 +67,7 @@ def test_registers(name):
 
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_products(name, verilog):
-    """As many products as multiplication signs in the Verilog."""
+    """As many products as multiplication signs and multipliers in the Verilog."""
     assert BLOCKS[name]().inventory().products.total() == len(MULTIPLIER.findall(verilog[name]))
 
 
