@@ -6,7 +6,8 @@ from emamba.artifact import Artifact
 from rtl.engine.machine import Machine
 from rtl.engine.schedule import EngineSchedule
 
-POINTS = (("ihp-sg13g2", 80.0, Machine(4, 2, 17, tile=2)), ("asap7", 1000.0, Machine(40, 10, 17, tile=4)))
+POINTS = (("ihp-sg13g2", 80.0, Machine(4, 2, 18, tile=2, chip=True)),
+          ("asap7", 1090.0, Machine(40, 10, 18, tile=2, chip=True)))
 """Processes, MHz and engines."""
 PARTS = {"values": "values", "states": "states", "results": "queue of results", "weights": "weights", "lane": "lanes",
          "post": "post-processors", "sequencer": "sequencer", "norm": "norm unit", "top": "the rest"}

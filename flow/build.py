@@ -258,7 +258,7 @@ def build(options: argparse.Namespace) -> int:
 
 def _organized(options: argparse.Namespace, artifact: Artifact, asked: Request) -> Plan:
     """The design in the organization that is asked for; of both, the faster one."""
-    machine = machine_of(options, getattr(TARGETS[options.target], "MACHINE", None))
+    machine = machine_of(options, getattr(TARGETS[options.target], "MACHINE", None), options.target == "asic")
     if machine is not None:
         return _engine(options, artifact, machine)
     artifact = envelope(artifact) if options.weights == "loadable" else artifact

@@ -32,8 +32,9 @@ def add_engine(parser: argparse.ArgumentParser, auto: bool = False) -> None:
                         "128)")
 
 
-def machine_of(options: argparse.Namespace, own: Machine | None = None) -> Machine | None:
-    """The engine that the options ask for, or None; of a target that is for its `own` alone, that one with what is asked for."""
+def machine_of(options: argparse.Namespace, own: Machine | None = None, chip: bool = False) -> Machine | None:
+    """The engine that the options ask for, or None; of a target that is for its `own` alone, that one with what is asked for;
+    perhaps for a `chip`."""
     stream = _stream(options)
     if own:
         if stream:
@@ -43,7 +44,8 @@ def machine_of(options: argparse.Namespace, own: Machine | None = None) -> Machi
                        posts=options.posts or (0 if options.lanes else own.posts))
     if options.organization == "engine":
         tile = options.tile or (1 if stream else Machine.tile)  # a tile's tokens would read the same weights again
-        return Machine(options.lanes or Machine.lanes, options.posts or 0, options.factor_bits, tile=tile, stream=stream)
+        return Machine(options.lanes or Machine.lanes, options.posts or 0, options.factor_bits, tile=tile, stream=stream,
+                       chip=chip)
     refuse(options, ("lanes", "posts", "factor_bits", "tile"), "is of an engine: add --organization engine")
     if stream:
         raise SettingError("--weights streamed is of an engine: add --organization engine")

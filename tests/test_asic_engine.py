@@ -46,7 +46,7 @@ def test_engine(tmp_path, capsys):
     values = rams["values"]
     assert (values["write_parts"], values["read"], rams["results"]["read"]) == (2, "to a register", "asynchronous")
     assert (values["becomes"], rams["results"]["becomes"]) == ("5 × 2 RAM8X9", "2 × 2 RAM8X9")
-    schedule, chosen = EngineSchedule(artifact, Machine(2, 1, tile=8)), pdk.find(str(TINY))
+    schedule, chosen = EngineSchedule(artifact, Machine(2, 1, tile=8, chip=True)), pdk.find(str(TINY))
     netlist, flat, _ = sizing.implement(verilog(schedule), chosen, MHZ)
     assert netlist.verilog == (out / "netlist.v").read_text()
     run = chip.run_gates(schedule, netlist, flat, inputs(schedule))

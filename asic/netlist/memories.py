@@ -141,8 +141,13 @@ class Platform:
             m.d.comb += read.data.eq(ram.r_data)
             return m
         m.submodules[HELD] = ram
+        last, wrote, held = Signal.like(read.addr), Signal(init=1), Signal(len(ram.r_data), name="held", reset_less=True)
+        m.d.sync += wrote.eq(write.en.any() | wrote & ~read.en)
         with m.If(read.en):
-            m.d.sync += Value.cast(read.data).eq(ram.r_data)
+            m.d.sync += last.eq(read.addr)
+            with m.If(wrote | (read.addr != last)):  # else it holds what would be read
+                m.d.sync += held.eq(ram.r_data)
+        m.d.comb += Value.cast(read.data).eq(held)
         return m
 
     @staticmethod

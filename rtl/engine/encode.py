@@ -73,6 +73,8 @@ class Encoded:
         word |= {"double": i.second is not None, "shift_2": self.left + other.shift,
                  "clip_2": self._number(self.clips, self._clip(other)), "dest_2": other.dest.base if other.dest else 0,
                  "dest_2_stride": other.dest.stride if other.dest else 0, "last_beat_2": -(-other.lanes // posts) - 1}
+        if self.machine.chip:
+            word["working"] = i.working or self.machine.lanes
         if self.machine.stream:
             word |= {"number": k, "whole": i.scan is not None}
         first = i.operands[0] if i.operands else None
@@ -108,7 +110,7 @@ class Encoded:
         return {"x": m.x or 0, "weight": int(m.weight), "indexed": int(m.indexed), "packed": int(m.packed),
                 "next_state": int(m.state == "last"), "a": int(m.a), "b": int(m.b), "constant": m.constant,
                 "first": int(m.first), "acc": int(m.acc), "to": int(m.to), "at_last": int(m.at_last), "skip": int(m.skip),
-                "zero": int(m.zero)}
+                "zero": int(m.zero)} | ({"works": int(m.works)} if self.machine.chip else {})
 
     @staticmethod
     def _number(found: list, value) -> int:
@@ -208,10 +210,30 @@ class Encoded:
         kept = bits_for(max((i.kept for i in self.program.instructions), default=0))
         return max(kept, self.row_bits)
 
-    @property
+    @cached_property
     def row_bits(self) -> int:
         """Of a row that is kept, as which alone KEPT is a first factor."""
-        return self.value_bits + max(self.row_shifts, default=0)
+        return max((bits + micro.constant for micro, bits in self._reads if micro.to is To.ROW), default=self.value_bits)
+
+    @cached_property
+    def channel_bits(self) -> int:
+        """Of a channel as a first factor."""
+        return max((bits for micro, bits in self._reads if micro.works and micro.a is A.CHANNEL), default=self.value_bits)
+
+    @cached_property
+    def _reads(self) -> list[tuple[MicroOp, int]]:
+        """Every micro-operation that reads values, with their bits: on a chip those of the results that are written there."""
+        written = {}
+        for i in self.program.instructions:
+            for result in (each for each in i.results if each.dest):
+                o, clip = result.table_format, self._clip(result)
+                bits = bits_of([clip.low, clip.high]) if result.table is None else o.bits + (not o.signed)
+                written[result.dest.buffer] = max(bits, written.get(result.dest.buffer, 1))
+            if i.takes_input:
+                written.pop(i.dest.buffer)
+        of = written if self.machine.chip else {}
+        return [(op, of.get(i.operands[op.x].buffer, self.value_bits))
+                for i in self.program.instructions for body in i.chain for op in body.ops if op.x is not None]
 
     @cached_property
     def firsts(self) -> list[A]:
@@ -261,8 +283,9 @@ class Encoded:
 
     @cached_property
     def a_bits(self) -> int:
-        found = {A.WEIGHT: self.program.weight_bits, A.CHANNEL: self.value_bits, A.CONSTANT: self.constant_bits,
-                 A.ENTRY: max((key.op.entry_bits + 1 for key in self.norms), default=1), A.KEPT: self.row_bits,
+        entry = max((key.op.entry_bits + 1 for key in self.norms), default=1)
+        found = {A.WEIGHT: self.program.weight_bits, A.CHANNEL: self.channel_bits, A.CONSTANT: self.constant_bits,
+                 A.ENTRY: entry, A.ENTRY_LOW: PIECE + 1, A.ENTRY_HIGH: entry - PIECE, A.KEPT: self.row_bits,
                  A.DECAY: self.decay_bits, A.DECAY_UP: self.decay_bits + self.split,
                  A.SCALED_LOW: PIECE + 1, A.SCALED_HIGH: self.scaled_bits - PIECE}
         found[A.MINUS] = found[A.ENTRY]

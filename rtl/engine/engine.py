@@ -106,7 +106,8 @@ class Engine(wiring.Component):
             m.d.comb += [
                 lane.a.eq(picks[0]), lane.b.eq(picks[1]), lane.row_kept.eq(factors.to == To.ROW),
                 lane.constant.eq(factors.constant),
-                lane.adds.eq(adding.works), lane.acc.eq(adding.acc), lane.decays.eq(adding.to == To.DECAY),
+                *([lane.moves.eq(Cat(self._works(k, factors, i), self._works(k, products, i)))] if machine.chip else []),
+                lane.adds.eq(self._works(k, adding, i)), lane.acc.eq(adding.acc), lane.decays.eq(adding.to == To.DECAY),
                 lane.to.eq(captured.to), lane.scan.eq(i.scan), lane.row.eq(row[k]), lane.a_shared.eq(a_shared),
                 lane.b_shared.eq(b_shared), lane.weight.eq(fetch.data.word_select(k, program.weight_bits)),
                 lane.state.eq(states.read_data.word_select(k, e.state_bits)), post.sums[k].eq(lane.sum),
@@ -139,6 +140,10 @@ class Engine(wiring.Component):
         self._give(m, sequencer, post)
         self._show(m, post)
         return m
+
+    def _works(self, lane: int, issue, instruction):
+        """Whether a lane multiplies."""
+        return issue.works & (~issue.last_group | (instruction.working > lane)) if self.encoded.machine.chip else issue.works
 
     def _weights(self, m: Module, sequencer):
         """What has a row of weights as `data` in the cycle after it is read."""
@@ -188,7 +193,8 @@ class Engine(wiring.Component):
         firsts, seconds = {A.CHANNEL: channel, A.CONSTANT: constant}, {B.CHANNEL: channel, B.CONSTANT: constant}
         if norm is not None:
             firsts |= {A.ENTRY: norm.entry, A.MINUS: norm.minus, A.SCALED_LOW: norm.scaled[:PIECE],
-                       A.SCALED_HIGH: norm.scaled[PIECE:].as_signed()}
+                       A.SCALED_HIGH: norm.scaled[PIECE:].as_signed(), A.ENTRY_LOW: norm.entry[:PIECE],
+                       A.ENTRY_HIGH: norm.entry[PIECE:]}
             seconds |= {B.TOTAL: norm.total, B.TOTAL_LOW: norm.total[:PIECE], B.TOTAL_HIGH: norm.total[PIECE:].as_signed()}
             if e.attends:
                 seconds |= {B.SQUARES: norm.squares, B.GREATEST: norm.greatest}

@@ -127,9 +127,9 @@ class Interpreter:
     def _first(self, i, op, lane, decays, channel, w, scalars):
         if op.a in (A.DECAY, A.DECAY_UP):
             return decays[0] << (self._split(i) if op.a is A.DECAY_UP else 0)
-        if op.a in (A.SCALED_LOW, A.SCALED_HIGH):
-            scaled = scalars[1] * i.norm.channels
-            return scaled >> PIECE if op.a is A.SCALED_HIGH else scaled & (1 << PIECE) - 1
+        if op.a >= A.SCALED_LOW:
+            value = scalars[1] * (i.norm.channels if op.a <= A.SCALED_HIGH else 1)
+            return value >> PIECE if op.a.name.endswith("_HIGH") else value & (1 << PIECE) - 1
         return {A.WEIGHT: w, A.CHANNEL: channel, A.CONSTANT: op.constant, A.ENTRY: scalars[1], A.MINUS: -scalars[1],
                 A.KEPT: lane["kept"]}[op.a]
 

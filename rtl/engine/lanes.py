@@ -9,7 +9,7 @@ from emamba.base.formats import Rounding
 
 from ..blocks.activation import PIECEWISE_LATENCY, piecewise_linear
 from ..kit.block import shape_of
-from ..kit.datapath import Pipeline, bounded, requantize
+from ..kit.datapath import Pipeline, balanced_sum, bounded, requantize
 from .decays import Decay
 from .encode import Encoded
 from .micro import PIECE, A, Acc, B, To
@@ -22,11 +22,12 @@ class Lane(wiring.Component):
     `a_shared` and `b_shared` are those that all lanes get alike.
 
     With `write`, `new_state` is the sum as a state. `sum` may drain. Of a small engine, the decay is word `place` of a memory
-    that lanes share; it is `taken` from `entry`; `odd` lanes ask for it two cycles later.
+    that lanes share; it is `taken` from `entry`; `odd` lanes ask for it two cycles later. On a chip, factors and product stay but
+    where the lane `moves`, and what few micro-operations read of product and sum is 0 else.
     """
 
     def __init__(self, encoded: Encoded, odd: bool = False):
-        e, self.odd = encoded, odd
+        e, self.odd, self.chip = encoded, odd, encoded.machine.chip
         self.encoded = e
         super().__init__({
             "a": In(len(e.firsts)), "b": In(len(e.seconds)), "row_kept": In(1), "adds": In(1), "acc": In(2), "decays": In(1),
@@ -34,13 +35,16 @@ class Lane(wiring.Component):
             "weight": In(signed(e.program.weight_bits)), "row": In(signed(e.value_bits)),
             "a_shared": In(signed(e.a_bits)), "b_shared": In(signed(e.b_bits)), "state": In(signed(e.state_bits)),
             "constant": In(e.micro["constant"].shape), "sum": Out(signed(e.sum_bits)), "new_state": Out(signed(e.state_bits)),
-        } | ({"place": Out(range(e.shared.depth)), "entry": In(WORD), "taken": In(1)} if e.shared else {}))
+        } | ({"moves": In(2)} if self.chip else {})
+            | ({"place": Out(range(e.shared.depth)), "entry": In(WORD), "taken": In(1)} if e.shared else {}))
 
     def elaborate(self, platform):
         m = Module()
         e = self.encoded
-        held, kept, product = (Signal(signed(bits), name=name, reset_less=name == "product") for name, bits in (
-            ("held", e.held_bits), ("kept", e.kept_bits), ("product", e.a_bits + e.b_bits)))
+        held, kept, product, total = (
+            Signal(signed(bits), name=name, reset_less=self.chip or name == "product") for name, bits in (
+                ("held", e.held_bits), ("kept", e.kept_bits), ("product", e.a_bits + e.b_bits), ("total", e.sum_bits)))
+        m.d.comb += self.sum.eq(total)
         decay = self._shared_decay(m, product) if e.shared else self._own_decay(m, product)
         split = e.split
         a_choices = {A.WEIGHT: self.weight, A.KEPT: kept, A.DECAY: decay, A.DECAY_UP: decay.shift_left(split)}
@@ -57,19 +61,28 @@ class Lane(wiring.Component):
                     own = Signal.like(factor, name=f"{name}_{key.name.lower()}")
                     m.d.comb += own.eq(choices[key])
                     chosen = chosen | own & pick.replicate(len(own))
-            m.d.sync += factor.eq(chosen)
+            if self.chip:
+                m.d.comb += factor.eq(chosen)
+            else:
+                m.d.sync += factor.eq(chosen)
 
-        m.d.sync += product.eq(a * b)
+        if self.chip:
+            addends = self._by_digits(m, a, b)
+            m.d.comb += product.eq(balanced_sum(addends))
+        else:
+            addends = [product]
+            m.d.sync += product.eq(a * b)
         base = Signal(signed(e.sum_bits))
         term = self._by_scan(m, "term", signed(e.sum_bits), [
-            requantize(m, self.sum, d.op.term_shift, bounded(d.op.term_bound), d.op.rounding, fits=True) for d in e.decays])
+            requantize(m, self._of(self.sum, self.acc, Acc.TERM), d.op.term_shift, bounded(d.op.term_bound), d.op.rounding,
+                       fits=True) for d in e.decays])
         bases = {Acc.ADD: self.sum, Acc.RAISE: self.sum << PIECE, Acc.TERM: term}
         with m.Switch(self.acc):
             for acc in sorted(e.accs & set(bases)):
                 with m.Case(acc):
                     m.d.comb += base.eq(bases[acc])
         with m.If(self.adds):
-            m.d.sync += self.sum.eq(product + base)
+            m.d.sync += total.eq(balanced_sum([*addends, base]))
         with m.If(self.to == To.HELD):
             m.d.sync += held.eq(self.sum)
         with m.If(self.to == To.KEPT):
@@ -79,8 +92,30 @@ class Lane(wiring.Component):
                 with m.Case(up) if up != e.row_shifts[-1] else m.Default():
                     m.d.sync += kept.eq(self.row << up)
         m.d.comb += self.new_state.eq(self._by_scan(m, "stored", signed(e.state_bits), [
-            requantize(m, self.sum, 0, d.op.h_wide, d.op.rounding, fits=d.certified) for d in e.decays]))
+            requantize(m, self._of(self.sum, self.to, To.STATE), 0, d.op.h_wide, d.op.rounding, fits=d.certified)
+            for d in e.decays]))
         return m
+
+    def _by_digits(self, m: Module, a: Signal, b: Signal) -> list:
+        """Two cycles after factors, the addends of their product, each of a multiplier of its own. The second factor's digits
+        have a sign: the upper one of a value of PIECE bits is 0, and its multiplier stands still."""
+        digits = [b[:PIECE].as_signed(), b[PIECE:].as_signed() + b[PIECE - 1]] if len(b) > PIECE else [b]
+        first, addends = Signal.like(a, name="first", reset_less=True), []
+        with m.If(self.moves[0]):
+            m.d.sync += first.eq(a)
+        for k, digit in enumerate(digits):
+            second = Signal.like(digit, name=f"second_{k}", reset_less=True)
+            partial = Signal(signed(len(first) + len(second)), name=f"partial_{k}", reset_less=True)
+            with m.If(self.moves[0]):
+                m.d.sync += second.eq(digit)
+            with m.If(self.moves[1]):
+                m.d.sync += partial.eq(first * second)
+            addends.append(partial << k * PIECE)
+        return addends
+
+    def _of(self, value: Signal, asked: Signal, wanted: int):
+        """The value, on a chip only where what is `asked` is `wanted`."""
+        return (value & (asked == wanted).replicate(len(value))).as_signed() if self.chip else value
 
     def _by_scan(self, m: Module, name: str, shape, values: list) -> Signal:
         """The value of the scan that runs."""
@@ -135,8 +170,8 @@ class Lane(wiring.Component):
         """What exp is applied to."""
         op = decay.op
         p, read = Signal(shape_of(op.p), name=f"p_{number}"), Signal(shape_of(op.decay.i), name=f"read_{number}")
-        m.d.comb += [p.eq(product), read.eq(p if op.decay.i == op.p else
-                                            requantize(m, p, op.argument_shift, op.decay.i, op.rounding))]
+        m.d.comb += [p.eq(self._of(product, self.decays, 1)), read.eq(
+            p if op.decay.i == op.p else requantize(m, p, op.argument_shift, op.decay.i, op.rounding))]
         return read
 
     def _own_decay(self, m: Module, product: Signal) -> Signal:

@@ -55,7 +55,8 @@ class Machine:
     """`lanes` multipliers, `posts` post-processors that requantize a value a cycle each. `factor_bits`: signed bits of a
     multiplier's factors, or None for what the program needs. `rows` of values at most, `tile` tokens at a time at
     most. `stream`: where program and weights come from a memory outside. `small`: for a device of a few thousand cells, where
-    weights and decays share memories of a single port."""
+    weights and decays share memories of a single port. `chip`: for a fast clock and little energy: a beat's statistics are found
+    by trees, and lanes without work stand still."""
 
     lanes: int = 8
     posts: int = 0
@@ -64,6 +65,7 @@ class Machine:
     tile: int = 16
     stream: Stream | None = None
     small: bool = False
+    chip: bool = False
 
     def __post_init__(self):
         if self.stream and self.small:
@@ -82,6 +84,11 @@ class Machine:
     def beats(self) -> int:
         """Beats in which a row of results passes the post-processors."""
         return self.lanes // self.posts
+
+    @property
+    def gathering(self) -> int:
+        """Cycles more from a token's last results to its statistics."""
+        return 2 * self.chip
 
     def groups(self, width: int) -> int:
         """Rows of a token of `width` channels."""

@@ -13,9 +13,9 @@ from emamba.ops import Operator
 class A(IntEnum):
     """First factor of a lane: its weight; what all lanes get alike, a channel's value, a constant or a norm's entry; what it
     keeps; a decay, and that shifted left by as many bits as a narrow multiplier lacks for the state; an entry with a minus, and
-    parts of one times the number of channels."""
+    parts of one times the number of channels; parts of an entry."""
 
-    WEIGHT, CHANNEL, CONSTANT, ENTRY, KEPT, DECAY, DECAY_UP, MINUS, SCALED_LOW, SCALED_HIGH = range(10)
+    WEIGHT, CHANNEL, CONSTANT, ENTRY, KEPT, DECAY, DECAY_UP, MINUS, SCALED_LOW, SCALED_HIGH, ENTRY_LOW, ENTRY_HIGH = range(12)
 
 
 class B(IntEnum):
@@ -194,7 +194,7 @@ class Instruction:
     samples: cycle of a token in which a norm's scalars are read at the latest
     work: multiplications of a token
     traces: nodes whose values are the results before and after the table
-    second: another one, whose results follow in the same row (`rtl.engine.pairs`)
+    second, place: another one, whose results follow in the same row, from this lane on (`rtl.engine.pairs`)
     """
 
     name: str
@@ -232,11 +232,17 @@ class Instruction:
     traces: tuple[str, str] = ("", "")
     gap: int = 0
     second: "Instruction | None" = None
+    place: int = 0
 
     @property
     def results(self) -> "list[Instruction]":
         """Itself, and the one whose results share its lanes."""
         return [self] if self.second is None else [self, self.second]
+
+    @property
+    def working(self) -> int:
+        """Lanes of the last group with results, those of second results too."""
+        return self.lanes if self.second is None else self.place + self.second.lanes
 
     @property
     def group_cycles(self) -> int:

@@ -1,6 +1,6 @@
 """The scalars of a norm: of a token's statistics its sum, the entry of the table, and how far n is to be shifted."""
 
-from amaranth.hdl import Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from emamba.ops import Attention, LayerNorm, RangeNorm
 
 from ..blocks.norm import normalized
-from ..kit.datapath import Pipeline, times
+from ..kit.datapath import Pipeline, balanced_sum, reduce_tree, times
 from .encode import Encoded
 
 
@@ -81,29 +81,54 @@ class NormUnit(wiring.Component):
     def _range(self, m: Module):
         """Sum of a token, and the spread from its lowest value to its highest."""
         kept, now = Signal(self.range, name="range_kept"), Signal(self.range, name="range_now")
+        bits, chip = self.encoded.value_bits, self.encoded.machine.chip
         ranged, start, ends, valid, token = (Signal.like(value, name=f"{name}_later") for name, value in (
             ("ranged", self.ranged), ("begins", self.range_begins), ("ends", self.range_ends), ("valid", self.range_valid),
             ("token", self.range_token)))  # registered with the results, which come from a memory
         m.d.sync += [ranged.eq(self.ranged), start.eq(self.range_begins), ends.eq(self.range_ends), valid.eq(self.range_valid),
                      token.eq(self.range_token)]
-        total, high, low = Mux(start, 0, kept.total), kept.high, kept.low
+        beat = []
         for k, value in enumerate(self.results):
-            x = Signal(signed(self.encoded.value_bits), name=f"x_{k}")
+            x = Signal(signed(bits), name=f"x_{k}")
             m.d.sync += x.eq(value)
-            counts = valid[k]
-            total = total + Mux(counts, x, 0)
-            highest, lowest = (Signal(signed(self.encoded.value_bits), name=f"{what}_{k}") for what in ("high", "low"))
-            above, below = (start | (x > high), start | (x < low)) if k == 0 else (counts & (x > high), counts & (x < low))
-            m.d.comb += [highest.eq(Mux(above, x, high)), lowest.eq(Mux(below, x, low))]
+            beat.append((x, x, Mux(valid[k], x, 0), valid[k] if k else Const(1)))
+        if chip:
+            halves = filter(None, (beat[:-(-len(beat) // 2)], beat[-(-len(beat) // 2):]))
+            beat = [(*self._later(m, f"half_{k}", self._whole(half)), Const(1)) for k, half in enumerate(halves)]
+            ranged, start, ends, token = self._later(m, "last", (ranged, start, ends, token))
+        total, high, low = Mux(start, 0, kept.total), kept.high, kept.low
+        for k, (most, least, addend, counts) in enumerate(beat):
+            total = total + addend
+            highest, lowest = (Signal(signed(bits), name=f"{what}_{k}") for what in ("high", "low"))
+            above, below = (start | (most > high), start | (least < low)) if k == 0 else (counts & (most > high),
+                                                                                          counts & (least < low))
+            m.d.comb += [highest.eq(Mux(above, most, high)), lowest.eq(Mux(below, least, low))]
             high, low = highest, lowest
         m.d.comb += [now.total.eq(total), now.high.eq(high), now.low.eq(low)]
         with m.If(ranged):
             m.d.sync += kept.eq(now)
+        if chip:
+            now, (ranged, ends, token) = kept, self._later(m, "kept", (ranged, ends, token))
         found = Signal(self.kept, name="range_found")
         m.d.comb += [found.total.eq(now.total), found.spread.eq(now.high - now.low)]
         if self.encoded.attends:
             m.d.comb += found.high.eq(now.high)
         return self._memory(m, "ranges", self.kept, ranged & ends, token, found)
+
+    @staticmethod
+    def _later(m: Module, name: str, values) -> list[Signal]:
+        """The values a cycle later."""
+        found = [Signal.like(value, name=f"{name}_{k}") for k, value in enumerate(values)]
+        m.d.sync += [held.eq(value) for held, value in zip(found, values, strict=True)]
+        return found
+
+    def _whole(self, beat: list[tuple]) -> list:
+        """Greatest, least and sum of a part of a beat, by trees."""
+        bits = self.encoded.value_bits
+        most, least = ([Mux(counts, x, Const(limit, signed(bits))) for x, _, _, counts in beat]
+                       for limit in (-1 << bits - 1, (1 << bits - 1) - 1))
+        return [reduce_tree(most, lambda a, b: Mux(a > b, a, b)), reduce_tree(least, lambda a, b: Mux(a < b, a, b)),
+                balanced_sum([addend for _, _, addend, _ in beat])]
 
     def _squares(self, m: Module):
         """Sum of squares."""

@@ -47,6 +47,6 @@ def _joined(first: Instruction, second: Instruction, machine: Machine) -> Instru
         return found
 
     first.weights, first.bias = both, bias if any(biases) else None
-    first.second, first.work = second, first.work + second.work
+    first.second, first.place, first.work = second, place, first.work + second.work
     first.bound, first.held = max(first.bound, second.bound), max(first.held, second.held)
     return first

@@ -69,7 +69,7 @@ class Post(wiring.Component):
         m = Module()
         e, i = self.encoded, self.instruction
         posts, beats = e.machine.posts, e.machine.beats
-        drained = [Signal(signed(e.sum_bits), name=f"drained_{k}") for k in range(e.machine.lanes)]
+        drained = [Signal(signed(e.sum_bits), name=f"drained_{k}", reset_less=e.machine.chip) for k in range(e.machine.lanes)]
         now, draining, beat = Signal(self.settings, name="now"), Signal(), Signal(range(max(2, beats)))
         then, double, second_row = Signal(self.settings, name="then"), Signal(), Signal(range(self.rows))
         row, token_row, token = Signal(range(self.rows)), Signal(range(self.rows)), Signal(now.token.shape())

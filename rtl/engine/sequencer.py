@@ -130,7 +130,7 @@ class Sequencer(wiring.Component):
         m.d.comb += [
             self.issue.a.eq(u.a), self.issue.b.eq(u.b), self.issue.constant.eq(u.constant), self.issue.lane.eq(lane),
             self.issue.acc.eq(Mux(first, u.first, u.acc)), self.issue.to.eq(Mux(capture, u.to, To.NONE)),
-            self.issue.works.eq(go & ~skipped),
+            self.issue.works.eq(go & ~skipped & (u.works if machine.chip else 1)),
             self.issue.zero.eq((u.zero == Zero.BEFORE) & before | (u.zero == Zero.STATE) & self.fresh & (self.token == 0)
                                | (u.zero == Zero.TILE) & self.first_tile | (u.zero == Zero.NEW) & new
                                | (u.zero == Zero.OLD) & ~new),

@@ -144,7 +144,8 @@ class Walker:
         if instruction.stat is not Stat.NONE:
             end = max(step.at for step in steps(instruction) if step.to is To.DRAIN) + (
                 instruction.groups - 1) * instruction.group_cycles
-            made.append((end + WRITTEN + self.machine.beats, self.rows + (instruction.stat - 1) * self.tile, 0, _one))
+            end += WRITTEN + self.machine.beats + self.machine.gathering
+            made.append((end, self.rows + (instruction.stat - 1) * self.tile, 0, _one))
         if instruction.takes_input:
             made = [(instruction.token_cycles, dest.base + row, 0, dest.later) for row in range(dest.buffer.rows)]
         return self._spread(instruction, last, looked), self._spread(instruction, last, made)

@@ -16,9 +16,10 @@ MOST_SHIFT = 14
 @executes(MultiplyOperator)
 class Multiply(Executor):
     def compile(self, c, node, op):
-        ops = MicroOp(x=0, to=To.ROW), MicroOp(x=1, a=A.KEPT, b=B.ROW, to=To.DRAIN)
+        kept = int(c.machine.chip and op.b.bits < op.a.bits)  # a chip's first factors are narrow
+        ops = MicroOp(x=kept, to=To.ROW), MicroOp(x=1 - kept, a=A.KEPT, b=B.ROW, to=To.DRAIN)
         c.emit(node, op, [Body(ops)], operands=[c.load(name) for name in node.inputs], shift=op.shift, bound=op.bound,
-               kept=op.a.magnitude, work=node.width)
+               kept=(op.b if kept else op.a).magnitude, work=node.width)
 
 
 @executes(AddOperator)

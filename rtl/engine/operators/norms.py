@@ -59,12 +59,13 @@ class Norm(Executor):
     @staticmethod
     def _held(c, op, deviation: list[MicroOp]) -> list[Body]:
         """n, where it is not the value itself, is held for its product with the entry."""
-        if not deviation:
-            scaled = [MicroOp(x=0, a=A.ENTRY, b=B.ROW, to=To.DRAIN)]
-        elif c.narrow(bits_for(op.n_bound)):
+        n = {"x": 0, "b": B.ROW} if not deviation else {"b": B.HELD}
+        if deviation and c.narrow(bits_for(op.n_bound)):
             scaled = [MicroOp(a=A.ENTRY, b=B.HELD_HIGH), MicroOp(a=A.ENTRY, b=B.HELD_LOW, first=Acc.RAISE, to=To.DRAIN)]
+        elif c.machine.chip and op.entry_bits > PIECE:  # whose first factors are narrow
+            scaled = [MicroOp(a=A.ENTRY_HIGH, **n), MicroOp(a=A.ENTRY_LOW, **n | {"first": Acc.RAISE}, to=To.DRAIN)]
         else:
-            scaled = [MicroOp(a=A.ENTRY, b=B.HELD, to=To.DRAIN)]
+            scaled = [MicroOp(a=A.ENTRY, **n, to=To.DRAIN)]
         return [Body(tuple(deviation)), *idle(SUM - 1), Body(tuple(scaled))] if deviation else [Body(tuple(scaled))]
 
 
