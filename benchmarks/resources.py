@@ -99,7 +99,7 @@ def table(result: dict) -> list[str]:
     for row in result["zcu102"]:
         cells = " | ".join(f"{row['resources'][name]:,.0f} ({row['shares'][name]:.1%})"
                            for name in ("lut", "ff", "dsp", "bram36"))
-        shared = f"{row['dsp_per_shared_multiplier']:.2f}" if row["dsp_per_shared_multiplier"] else "–"
+        shared = "–" if row["products"].startswith("constants") else f"{row['dsp_per_shared_multiplier']:.2f}"
         lines.append(f"| {row['cycles_per_token']} | {row['cycles_per_frame']} | {row['latency_cycles']} | {row['products']} "
                      f"| {cells} | {shared} |")
     lines += ["", "## Placed and routed on ECP5 (speed grade 6)", "",
@@ -124,7 +124,8 @@ def table(result: dict) -> list[str]:
         lines += [f"| {family} | {name} | {error['components']} | {error['mean']:.1%} | {error['largest']:+.1%} |"
                   for name, error in errors.items()]
     lines += ["", "| design | resource | estimate | counted | error |", "| --- | --- | --- | --- | --- |"]
-    designs = [(f"zcu102, T = {row['cycles_per_token']}", row["estimate"], row["resources"]) for row in result["zcu102"]]
+    designs = [(f"zcu102, T = {row['cycles_per_token']}, {row['products'].partition(';')[0]}", row["estimate"], row["resources"])
+               for row in result["zcu102"]]
     for row in result["ecp5"]:
         used = {name: row["utilization"][cell]["used"] for name, cell in CELLS.items()}
         designs.append((f"{row['device']}, T = {row['cycles_per_token']}", row["estimate"], used))
