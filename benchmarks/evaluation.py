@@ -25,7 +25,7 @@ from emamba.run.reference import Reference
 from rtl.plan.planner import CYCLES_PER_TOKEN
 from rtl.plan.schedule import Schedule
 
-from . import activities, baselines, forms, seeds, streams, texts
+from . import activities, baselines, forms, outside, seeds, streams, texts
 from .sections import write
 
 MODELS = Path("models")
@@ -345,7 +345,8 @@ SECTIONS = {"shipped": (shipped, table_shipped), "steps": (steps, table_steps), 
             "seeds": (seeds.seeds, seeds.table_seeds),
             "activities": (activities.activities, activities.table_activities),
             "streams": (streams.streams, streams.table_streams), "neighbours": (streams.neighbours, streams.table_neighbours),
-            "folded": (forms.folded, forms.table_folded)}
+            "folded": (forms.folded, forms.table_folded), "systolic": (outside.systolic, outside.table_systolic),
+            "adders": (outside.adders, outside.table_adders)}
 
 
 def _words(found: dict[str, float], unit: str) -> str:

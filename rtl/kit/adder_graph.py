@@ -184,7 +184,7 @@ def _solve(content: bytes, shape: tuple[int, int], i: IntFormat) -> Graph:
     return graph
 
 
-class _Builder:
+class Builder:
     """Collects adders; equal ones are one node. `reach` is a bound of Σ|weights| of each node."""
 
     def __init__(self, inputs: int):
@@ -225,7 +225,7 @@ def _csd(matrix: np.ndarray, i: IntFormat) -> Graph:
     Greedy: the pair that saves the most adder bits becomes a node, until no pair occurs twice; the measure of the saving is our
     choice.
     """
-    builder = _Builder(matrix.shape[1])
+    builder = Builder(matrix.shape[1])
     rows = [{(shift, column): sign for column, weight in enumerate(row) for shift, sign in signed_digits(int(weight))}
             for row in matrix]
     counts = Counter(_pattern(*pair) for row in rows for pair in combinations(row.items(), 2))
