@@ -284,12 +284,12 @@ def compile_program(artifact: Artifact, machine: Machine, kept: bool = False) ->
         tile = -(-graph.length // tiles)
         compiled = Compiler(artifact, machine, tile, kept or graph.carried)
         rows = allocate(compiled.instructions)
-        if rows <= machine.rows:
+        if rows <= machine.limit(whole):
             break
     else:
         what = "a sequence" if whole else "a token"
         raise DesignLimit(f"{what} of {artifact.name} needs {rows} rows of {machine.lanes} values, but the engine has "
-                          f"{machine.rows}: take more lanes, or build it with --organization pipeline")
+                          f"{machine.limit(whole)}: take more lanes, or build it with --organization pipeline")
     program = Program(artifact, machine, tile, compiled.instructions, rows, compiled.states, compiled.buffers)
     settle(program.instructions, machine, rows, compiled.states)
     verify(program)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from emamba.base.errors import SettingError
 
 MOST_LANES = 512
+TILE_ROWS, WHOLE_ROWS = 4096, 1 << 16
+"""Of values: what a tile may take, for larger ones save few cycles, and what a sequence that must lie there as a whole may."""
 PORT_BITS = 32, 64, 128, 256, 512, 1024
 """Widths of data that AXI4 has."""
 BOUNDARY = 4096
@@ -53,15 +55,15 @@ class Stream:
 @dataclass(frozen=True)
 class Machine:
     """`lanes` multipliers, `posts` post-processors that requantize a value a cycle each. `factor_bits`: signed bits of a
-    multiplier's factors, or None for what the program needs. `rows` of values at most, `tile` tokens at a time at
-    most. `stream`: where program and weights come from a memory outside. `small`: for a device of a few thousand cells, where
-    weights and decays share memories of a single port. `chip`: for a fast clock and little energy: a beat's statistics are found
-    by trees, and lanes without work stand still."""
+    multiplier's factors, or None for what the program needs. `rows` of values at most, or None for `limit`; `tile` tokens at
+    a time at most. `stream`: where program and weights come from a memory outside. `small`: for a device of a few thousand
+    cells, where weights and decays share memories of a single port. `chip`: for a fast clock and little energy: a beat's
+    statistics are found by trees, and lanes without work stand still."""
 
     lanes: int = 8
     posts: int = 0
     factor_bits: int | None = None
-    rows: int = 4096
+    rows: int | None = None
     tile: int = 16
     stream: Stream | None = None
     small: bool = False
@@ -89,6 +91,10 @@ class Machine:
     def gathering(self) -> int:
         """Cycles more from a token's last results to its statistics."""
         return 2 * self.chip
+
+    def limit(self, whole: bool) -> int:
+        """Rows of values that a program may take, of a `whole` sequence or of a tile of it."""
+        return self.rows or (WHOLE_ROWS if whole else TILE_ROWS)
 
     def groups(self, width: int) -> int:
         """Rows of a token of `width` channels."""
