@@ -45,7 +45,7 @@ def sizes() -> list[dict]:
     rows = []
     for manifest in sorted(Path("models").glob("*/manifest.json")):
         artifact = load(manifest.parent)
-        digest, long = artifact.digest[:16], artifact.graph.length > LONG
+        digest, long = artifact.digest[:16], artifact.graph.length > LONG and not artifact.graph.pooled
         artifact = of_length(artifact, FIRST) if long else artifact
         project, found = on(artifact, TARGETS, golden_frames(artifact)[:1])
         rows.append({"artifact": artifact.name, "digest": digest, "tokens": project.artifact.graph.length, "first": long,
