@@ -25,12 +25,13 @@ def seeds() -> list[dict]:
     """The test part's figures of every seed."""
     rows = []
     for name, count in RECIPES.items():
+        figure = BETTER[_recipe(name).model.task][0]
         found: dict[str, list[float]] = {"float": [], "int": []}
         for seed in range(count):
             trained = quantized(name, _trained(name, seed), QUANTIZED.get(name, QuantizeConfig()), None)
             for backend, figures in measure(*trained).items():
-                found[backend].append(figures[_figure(name)])
-        rows.append({"recipe": name, "figure": _figure(name), **found})
+                found[backend].append(figures[figure])
+        rows.append({"recipe": name, "figure": figure, **found})
     return rows
 
 
@@ -47,10 +48,6 @@ def _trained(name: str, seed: int) -> Path:
 
 def _recipe(name: str) -> Recipe:
     return load_toml(Recipe, Path("models/recipes") / f"{name}.toml")
-
-
-def _figure(name: str) -> str:
-    return BETTER[_recipe(name).model.task][0]
 
 
 def table_seeds(rows: list[dict]) -> list[str]:

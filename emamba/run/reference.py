@@ -9,6 +9,7 @@ from ..base.arithmetic import causal_conv
 from ..graph import Graph
 from ..graph.parameters import check_tensors, parameters
 from ..ops import Scan
+from ..ops.depthwise import depthwise
 from ..piecewise import FUNCTIONS
 
 Array = np.ndarray
@@ -16,6 +17,8 @@ Array = np.ndarray
 
 class Numpy:
     """NumPy, with the functions of a model: what `Operator.real` is given here."""
+
+    depthwise = staticmethod(depthwise)
 
     def __getattr__(self, name: str):
         return getattr(np, name)
@@ -31,10 +34,6 @@ class Numpy:
     @staticmethod
     def conv(x: Array, weight: Array, bias: Array) -> Array:
         return causal_conv(x, weight) + bias
-
-    @staticmethod
-    def depthwise(x: Array, weight: Array, bias: Array) -> Array:
-        return (x.reshape(*x.shape[:-1], -1, len(weight)) * weight.T).sum(-2) + bias
 
     @staticmethod
     def function(name: str, x: Array) -> Array:

@@ -19,6 +19,7 @@ from ..base.errors import InputError
 from ..config import ModelConfig
 from ..graph import Graph, Node, build_graph
 from ..graph.parameters import parameters
+from ..ops.depthwise import depthwise
 from ..ops.window import Grid
 from . import kernels
 
@@ -31,6 +32,7 @@ class Torch:
 
     linear = staticmethod(F.linear)
     conv = staticmethod(kernels.conv)
+    depthwise = staticmethod(depthwise)
     scan = staticmethod(kernels.scan)
 
     def __getattr__(self, name: str):
@@ -39,10 +41,6 @@ class Torch:
     @staticmethod
     def lookup(table: Tensor, ids: Tensor) -> Tensor:
         return F.embedding(ids, table)
-
-    @staticmethod
-    def depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return (x.unflatten(-1, (-1, len(weight))) * weight.T).sum(-2) + bias
 
     @staticmethod
     def function(name: str, x: Tensor) -> Tensor:
