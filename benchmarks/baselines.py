@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from emamba.artifact import Artifact, load, save
-from emamba.config import QuantizeConfig, Recipe, load_toml
-from emamba.graph import import_models
-from emamba.training.loop import train
+from emamba.config import QuantizeConfig
 from flow.artifacts import measure, quantized
 from rtl.kit.datapath import Products
 from rtl.plan.cost import estimate
@@ -15,10 +13,9 @@ from rtl.plan.planner import Request, plan
 from rtl.plan.schedule import Schedule
 
 from . import energy
+from .trainings import FOLDER, trained
 
 MODELS = Path("models")
-TRAININGS = Path("build/baselines")
-"""Of models that do not ship; an interrupted one goes on."""
 MULTIPLIERS = 836
 """At most, of every design: those of `mars` at 20 cycles a token."""
 CHIP = 300
@@ -68,13 +65,9 @@ def artifact_of(name: str) -> Artifact:
     """A model that ships, or one trained anew by its recipe."""
     if (MODELS / name).is_dir():
         return load(MODELS / name)
-    recipe, checkpoint = Path("models/recipes") / f"{name}.toml", TRAININGS / Path(name).name
-    folder = checkpoint.with_name(f"{checkpoint.name}_int8")
+    folder = Path(f"{FOLDER / name}_int8")
     if not (folder / "manifest.json").is_file():
-        import_models(recipe.with_suffix(".py"))
-        if not (checkpoint / "checkpoint.json").is_file():
-            train(load_toml(Recipe, recipe), checkpoint, progress=False, threads=1)
-        artifact, data = quantized(checkpoint.name, checkpoint, QuantizeConfig(), None)
+        artifact, data = quantized(Path(name).name, trained(name), QuantizeConfig(), None)
         measure(artifact, data)
         save(artifact, folder)
     return load(folder)

@@ -1,53 +1,33 @@
-"""Section of the evaluation: recipes trained from several seeds. Trainings stay in build/seeds; an interrupted one goes on."""
-
-from pathlib import Path
+"""Section of the evaluation: recipes trained from several seeds."""
 
 import numpy as np
 
-from emamba.config import QuantizeConfig, Recipe, load_toml
+from emamba.config import QuantizeConfig
 from emamba.datasets.metrics import BETTER
-from emamba.quantization.quantize import read_checkpoint
-from emamba.training.loop import train
 from flow.artifacts import measure, quantized
+
+from .trainings import recipe_of, trained
 
 RECIPES = dict.fromkeys(("japanese_vowels", "japanese_vowels_mamba2", "baselines/japanese_vowels_vit",
                          "baselines/japanese_vowels_cnn", "baselines/japanese_vowels_cnn_wide"), 5) | {
                              "baselines/mars_mamba": 3, "mars_grid": 3}
 """By recipe, how many seeds, from 0 on."""
-FIRST = {"mars_grid": "mars_grid_first"}
-"""By recipe, the one whose weights it starts from."""
 QUANTIZED = {"mars_grid": QuantizeConfig(a_bits=10, decay_bits=10)}
 """By recipe, how it is quantized where that is not by default."""
-FOLDER = Path("build/seeds")
 
 
 def seeds() -> list[dict]:
     """The test part's figures of every seed."""
     rows = []
     for name, count in RECIPES.items():
-        figure = BETTER[_recipe(name).model.task][0]
+        figure = BETTER[recipe_of(name).model.task][0]
         found: dict[str, list[float]] = {"float": [], "int": []}
         for seed in range(count):
-            trained = quantized(name, _trained(name, seed), QUANTIZED.get(name, QuantizeConfig()), None)
-            for backend, figures in measure(*trained).items():
+            made = quantized(name, trained(name, seed), QUANTIZED.get(name, QuantizeConfig()), None)
+            for backend, figures in measure(*made).items():
                 found[backend].append(figures[figure])
         rows.append({"recipe": name, "figure": figure, **found})
     return rows
-
-
-def _trained(name: str, seed: int) -> Path:
-    """The folder of a recipe's training from a seed."""
-    folder = FOLDER / f"{name}_{seed}"
-    if not (folder / "checkpoint.json").is_file():
-        recipe = _recipe(name)
-        own = recipe.train.model_copy(update={"seed": seed})
-        start = read_checkpoint(_trained(FIRST[name], seed)).weights if name in FIRST else None
-        train(recipe.model_copy(update={"train": own}), folder, progress=False, threads=1, start=start)
-    return folder
-
-
-def _recipe(name: str) -> Recipe:
-    return load_toml(Recipe, Path("models/recipes") / f"{name}.toml")
 
 
 def table_seeds(rows: list[dict]) -> list[str]:
