@@ -364,8 +364,7 @@ HEADING = ["# The chip in open libraries", "",
            "  authors', were measured before convolutions of more than 64 cycles got a register before their taps and, at",
            "  T = 58, norms one lane in place of two, and x, z and δ whole sums in place of a memory of partial ones. T = 1, the",
            "  other tables, the block laid out and the proof were measured before two more changes: Ā from tables of δ where",
-           "  these are small, and two trees of 5 to 8 products in place of one. The engines were measured before lanes stood",
-           "  still, multipliers had two parts and norms trees."]
+           "  these are small, and two trees of 5 to 8 products in place of one."]
 
 
 def main(names: list[str]) -> None:
