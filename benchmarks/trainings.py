@@ -8,7 +8,8 @@ from emamba.quantization.quantize import read_checkpoint
 from emamba.training.loop import train
 
 RECIPES = Path("models/recipes")
-FIRST = {"mars_grid": "mars_grid_first", "fashion_mnist": "fashion_mnist_first"}
+FIRST = {"mars_grid": "mars_grid_first", "fashion_mnist_second": "fashion_mnist_first", "fashion_mnist": "fashion_mnist_second",
+         "cifar10": "cifar10_first"}
 """By recipe, the one whose weights it starts from."""
 FOLDER = Path("build/trainings")
 
