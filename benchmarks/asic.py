@@ -21,14 +21,14 @@ from asic.netlist.verilog import verilog as verilog_of
 from emamba import datasets
 from emamba.artifact import Artifact, load
 from emamba.base.door import guarded
-from emamba.config import ModelConfig, QuantizeConfig
+from emamba.config import ModelConfig
 from emamba.datasets.tokens import executor_tokens
 from emamba.io.files import write_file
 from rtl.engine.schedule import EngineSchedule
 from rtl.kit.datapath import Products
 from rtl.plan.schedule import Realization, Schedule
 
-from . import asic_clock, asic_engine, sections
+from . import asic_clock, asic_engine, asic_narrow, sections
 
 MODELS = Path("models")
 MODEL = "mars"
@@ -56,8 +56,6 @@ SMALL_CYCLES = 32
 """The model of the layout, and its cycles a token."""
 PROOF_SECONDS = 60
 """Limit of each of the two proofs of a part."""
-NARROW = 16
-"""Bits of the state that INT24 is compared with."""
 LARGEST = 16
 """Blocks of a point that the page names."""
 KINDS = ("gates", "registers", "clock", "leakage")
@@ -134,16 +132,6 @@ def beside(artifact: Artifact) -> list[dict]:
 
 def norms() -> list[dict]:
     return [point(load(MODELS / name), AUTHORS, "asap7") | {"norm": norm} for name, norm in NORMS.items()]
-
-
-def states(artifact: Artifact) -> list[dict]:
-    """The shipped model, and the same weights with a narrower state."""
-    from emamba.quantization.quantize import calibration_tokens, quantize
-
-    settings = QuantizeConfig(**artifact.record["quantize"] | {"state_bits": NARROW})
-    tokens = calibration_tokens(datasets.load("mars", "official").x_train, artifact.config, settings)
-    narrow = quantize(artifact.name, artifact.config, artifact.weights, artifact.codec, tokens, settings)
-    return [point(chosen, AUTHORS, "asap7") | {"state_bits": bits} for chosen, bits in ((artifact, 24), (narrow, NARROW))]
 
 
 def functions(artifact: Artifact) -> list[dict]:
@@ -277,19 +265,6 @@ def _scan(name: str) -> bool:
     return name.endswith("_y")
 
 
-def table_states(rows: list[dict]) -> list[str]:
-    def scans(parts: dict) -> list[str]:
-        return [*filter(_scan, parts)]
-
-    return [f"## An INT24 state against INT{NARROW}, T = {AUTHORS}, ASAP7", "",
-            "The same weights, calibrated with either. Accuracy is in evaluation.md.", "",
-            *_table("state", [(f"INT{row['state_bits']}", row) for row in rows]), "", "The scans alone:", "",
-            "| state | NAND2 | nJ a frame |", "| --- | --- | --- |",
-            *(f"| INT{row['state_bits']} | {sum(blocks[name]['nand2'] for name in scans(blocks)):,} "
-              f"| {sum(joules[name] for name in scans(joules)) * 1e9:.2f} |"
-              for row in rows for blocks, joules in ((row["area"]["blocks"], row["energy_j"]["blocks"]),))]
-
-
 def table_functions(rows: list[dict]) -> list[str]:
     return [f"## Piecewise-linear functions against tables, T = {AUTHORS}, ASAP7", "",
             "Segments: SiLU in 17, exp in 11. Tables: of every input code, exact; of Ā for every state.", "",
@@ -360,11 +335,12 @@ HEADING = ["# The chip in open libraries", "",
            "  16 sinks.",
            "- A multiplication is one of the model's; where T = 1 those with weights are adders.",
            "- ASAP7 is predictive: nobody manufactures it, and it has one corner here. Inputs are MARS test frames.",
-           "- In ASAP7 the chips at T = 20 and T = 58 are of the design as it is. The others of the first two tables but T = 1,",
-           "  and beside the authors', were measured before convolutions of more than 64 cycles got a register before their taps",
-           "  and, at T = 58, norms one lane in place of two, and x, z and δ whole sums in place of a memory of partial ones.",
-           "  T = 1, clock gating, states, norms, functions, the block laid out and the proof were measured before two more",
-           "  changes: Ā from tables of δ where these are small, and two trees of 5 to 8 products in place of one."]
+           "- In ASAP7 the chips at T = 20 and T = 58 and those of narrower numbers are of the design as it is. The others of",
+           "  the first two tables but T = 1, and beside the authors', were measured before convolutions of more than 64 cycles",
+           "  got a register before their taps and, at T = 58, norms one lane in place of two, and x, z and δ whole sums in",
+           "  place of a memory of partial ones. T = 1, clock gating, norms, functions, the block laid out and the proof were",
+           "  measured before two more changes: Ā from tables of δ where these are small, and two trees of 5 to 8 products in",
+           "  place of one."]
 
 
 def main(names: list[str]) -> None:
@@ -373,7 +349,8 @@ def main(names: list[str]) -> None:
         **{process: (partial(points, artifact, process), table_points) for process in CLOCKS},
         "clock": (partial(asic_clock.measure, artifact), asic_clock.table),
         "beside": (partial(beside, artifact), table_beside), "gating": (partial(gating, artifact), table_gating),
-        "states": (partial(states, artifact), table_states),
+        "narrower": (partial(asic_narrow.narrower, artifact, partial(point, cycles=AUTHORS, process="asap7")),
+                     partial(asic_narrow.table, scan=_scan)),
         "engines": (partial(asic_engine.engines, artifact, measured), asic_engine.table),
         "norms": (norms, table_norms), "functions": (partial(functions, artifact), table_functions),
         "layout": (laid, table_laid), "equivalence": (partial(proofs, artifact), table_equivalence),
