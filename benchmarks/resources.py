@@ -36,16 +36,13 @@ def measure(artifact: Artifact) -> dict:
 
 
 def _counted(artifact: Artifact, cycles: int, realization: Realization | None) -> dict:
-    if realization is None:
-        schedule = at(artifact, cycles, Request(device=devices.find("zcu102"))).schedule
-    else:
-        schedule = Schedule(artifact, cycles, realization)
+    schedule = scheduled(artifact, cycles, realization)
     found = by_module(schedule, "xcup")
     limits = devices.find("zcu102").limits
     paired = [name for name, block in schedule.blocks.items() if isinstance(block, Linear) and block.paired]
     return {
         "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame, "latency_cycles": schedule.latency,
-        "products": _products(schedule.realization), "multipliers": schedule.multipliers,
+        "products": products(schedule.realization), "multipliers": schedule.multipliers,
         "resources": found["total"], "estimate": estimate(schedule, "xcup"),
         "shares": {name: found["total"][name] / limit for name, limit in limits.items()},
         "dsp_per_shared_multiplier": sum(found["modules"][name.replace(".", "_")]["dsp"] for name in paired)
@@ -54,7 +51,14 @@ def _counted(artifact: Artifact, cycles: int, realization: Realization | None) -
     }
 
 
-def _products(realization: Realization) -> str:
+def scheduled(artifact: Artifact, cycles: int, realization: Realization | None) -> Schedule:
+    """On a ZCU102, as the planner chooses for None."""
+    if realization is None:
+        return at(artifact, cycles, Request(device=devices.find("zcu102"))).schedule
+    return Schedule(artifact, cycles, realization)
+
+
+def products(realization: Realization) -> str:
     """In words."""
     names: dict[str, list[str]] = {}
     for name, kind in sorted(realization.own):
@@ -71,7 +75,7 @@ def _placed(artifact: Artifact, name: str, device: str, cycles: int, realization
     return {
         "device": name, "cycles_per_token": schedule.period, "cycles_per_frame": schedule.cycles_per_frame,
         "latency_cycles": schedule.latency, "multipliers": schedule.multipliers,
-        "products": _products(schedule.realization),
+        "products": products(schedule.realization),
         "utilization": found["utilization"], "estimate": estimate(schedule, "ecp5"),
         "mhz": found["fmax_mhz"], "tools": found["tools"],
     }
