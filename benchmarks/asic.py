@@ -28,7 +28,7 @@ from rtl.engine.schedule import EngineSchedule
 from rtl.kit.datapath import Products
 from rtl.plan.schedule import Realization, Schedule
 
-from . import asic_clock, asic_engine, asic_narrow, sections
+from . import asic_clock, asic_engine, asic_narrow, authors, sections
 
 MODELS = Path("models")
 MODEL = "mars"
@@ -127,7 +127,9 @@ def _whole(row: dict) -> dict:
 
 
 def beside(artifact: Artifact) -> list[dict]:
-    return [_whole(point(artifact, cycles, process, mhz=mhz)) for process, rows in BESIDE.items() for cycles, mhz in rows]
+    wanted = [(artifact, process, *row) for process, rows in BESIDE.items() for row in rows]
+    wanted.append((load(authors.MODEL), "asap7", authors.CYCLES, None))
+    return [_whole(point(made, cycles, process, mhz=mhz)) | {"model": made.name} for made, process, cycles, mhz in wanted]
 
 
 def norms() -> list[dict]:
@@ -225,14 +227,16 @@ def table_beside(rows: list[dict]) -> list[str]:
              f"array of processing elements), {AUTHORS} cycles a token by its longest stage. Assumed: {NAND2_22NM:.2f} µm² a",
              f"NAND2, which makes the whole core, memories and free room with it, {chip:,.0f} NAND2; about",
              f"{CHIP['frame_nj']} nJ a frame is inferred, not measured. Ours: cells alone, no placement, no pads. ASAP7's",
-             "smallest NAND2 has half the drive of the usual unit, so both are counted.", "",
+             "smallest NAND2 has half the drive of the usual unit, so both are counted. `mars_paper` has the shape of the",
+             f"authors' newer design, which takes {authors.AUTHORS['cycles']:,} cycles a frame "
+             "([benchmarks](benchmarks.md#the-authors-shape)) and was not mapped.", "",
              "| design | MHz | M tokens a second | NAND2, smallest | NAND2, drive 1 | nJ a frame | source |",
              "| --- " * 7 + "|",
              f"| the authors' chip | {CHIP['mhz']} | {CHIP['mhz'] / AUTHORS:.2f} |  | {chip:,.0f} (area over NAND2) "
              f"| about {CHIP['frame_nj']} | its note, and inferred |"]
     for row in rows:
         total = row["area"]["total"]
-        lines.append(f"| ours, T = {row['requested']}, {row['pdk']} | {row['clock_mhz']:g} "
+        lines.append(f"| `{row['model']}`, T = {row['requested']}, {row['pdk']} | {row['clock_mhz']:g} "
                      f"| {row['clock_mhz'] / row['cycles_per_token']:.2f} | {total['nand2']:,} "
                      f"| {total['area_um2'] / NAND2_DRIVE_1[row['pdk']]:,.0f} | {row['energy_j']['total'] * 1e9:,.1f} "
                      "| mapped and simulated |")

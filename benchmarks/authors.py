@@ -52,8 +52,8 @@ def table(rows: list[dict]) -> list[str]:
             f"{ROUTED['lut']:,} LUT, {ROUTED['ff']:,} FF and {ROUTED['dsp']} DSP at", f"{ROUTED['mhz']} MHz and takes "
             f"{ROUTED['watts']} W dynamic, by assumed activity, as its authors report: about",
             f"{ROUTED['watts'] / ROUTED['mhz'] * AUTHORS['cycles']:.1f} µJ a frame, inferred. Its NAND2 and nJ as a chip are not "
-            "known. Ours was not routed for such a device. Its weights", "are its authors'; ours were trained here, with 12 bits "
-            "on the residual path.", "",
+            "known; [ours are](asic.md#beside-the-authors-chip).", "Ours was not routed for such a device. Its weights "
+            "are its authors'; ours were trained here, with 12 bits", "on the residual path.", "",
             "| design | cycles a frame | latency | multipliers | products | multiplies a frame | utilization | LUT | FF "
             "| DSP | BRAM36 | RMSE, cm | MAE, cm |", "| --- " * 13 + "|",
             *map(line, [{"design": "the authors'", **AUTHORS}, *rows])]
