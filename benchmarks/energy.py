@@ -1,6 +1,6 @@
 """What a frame takes as a chip, estimated from the measured chips of MARS."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -13,16 +13,20 @@ from .sections import figures
 
 PROCESS = "asap7"
 MODEL = "models/baselines/mars_mamba"
-"""Of the shape of the chips that were measured."""
+SHAPE = "mars"
+"""Of the chips that it is fitted to; MODEL has it."""
+MERGED = Realization(Products.MERGED)
 
 
 @dataclass(frozen=True)
 class Energy:
-    """Joules of a multiplication and of a flip-flop's cycle; `error`, the largest one on the measured chips, as a share."""
+    """Joules of a multiplication and of a flip-flop's cycle; `error`, the largest one on the chips that it is fitted to, as a
+    share; `others`, of chips of other models, by name, what was measured and what is estimated."""
 
     multiplication: float
     flip_flop: float
     error: float
+    others: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def of(self, schedule: Schedule) -> float:
         """Joules of a frame, with a full pipeline."""
@@ -32,11 +36,15 @@ class Energy:
 def fitted() -> Energy:
     """From docs/asic.json: chips of MODEL's shape in PROCESS, but for those whose weights are wired in."""
     artifact, measured = load(MODEL), figures("asic")
-    chips = [row for name in (PROCESS, "beside") for row in measured[name] if row["pdk"] == PROCESS and row["requested"] > 1]
-    work = np.array([_work(Schedule(artifact, row["requested"], Realization(Products.MERGED))) for row in chips])
+    rows = [row for row in (*measured[PROCESS], *measured["beside"]) if row["pdk"] == PROCESS and row["requested"] > 1]
+    chips = [row for row in rows if row.get("model", SHAPE) == SHAPE]
+    work = np.array([_work(Schedule(artifact, row["requested"], MERGED)) for row in chips])
     joules = np.array([row["energy_j"]["total"] for row in chips])
     found = np.linalg.lstsq(work / joules[:, None], np.ones(len(chips)), rcond=None)[0]
-    return Energy(*map(float, found), float(np.abs(work @ found / joules - 1).max()))
+    others = {row["model"]: (row["energy_j"]["total"],
+                             float(_work(Schedule(load(f"models/{row['model']}"), row["requested"], MERGED)) @ found))
+              for row in rows if row not in chips}
+    return Energy(*map(float, found), float(np.abs(work @ found / joules - 1).max()), others)
 
 
 def _work(schedule: Schedule) -> np.ndarray:

@@ -63,9 +63,12 @@ def test_energy_is_fitted_to_chips(monkeypatch):
         joules = truth.of(Schedule(artifact, requested, Realization(Products.MERGED)))
         chips.append({"pdk": energy.PROCESS, "requested": requested, "energy_j": {"total": joules}})
     wired = {"pdk": energy.PROCESS, "requested": 1}
-    monkeypatch.setattr(energy, "figures", lambda _: {energy.PROCESS: [*chips, wired], "beside": []})
+    other = {"pdk": energy.PROCESS, "requested": 102, "model": "mars_paper", "energy_j": {"total": 1.0}}
+    monkeypatch.setattr(energy, "figures", lambda _: {energy.PROCESS: [*chips, wired], "beside": [other]})
     found = energy.fitted()
     assert np.allclose((found.multiplication, found.flip_flop), (2e-13, 3e-15)) and found.error < 1e-9
+    expected = truth.of(Schedule(energy.load("models/mars_paper"), 102, Realization(Products.MERGED)))
+    assert found.others == {"mars_paper": (1.0, pytest.approx(expected))}
 
 
 def test_claims_are_judged_by_the_rows():
