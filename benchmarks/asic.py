@@ -339,10 +339,10 @@ HEADING = ["# The chip in open libraries", "",
            "  16 sinks.",
            "- A multiplication is one of the model's; where T = 1 those with weights are adders.",
            "- ASAP7 is predictive: nobody manufactures it, and it has one corner here. Inputs are MARS test frames.",
-           "- In ASAP7 the chips at T = 20 and T = 58, of `mars_paper` and of narrower numbers are of this design. Others of",
-           "  the first two tables but T = 1, and beside the authors', were measured before convolutions of more than 64 cycles",
+           "- In ASAP7 the chips at T = 1, 20 and 58, of `mars_paper` and of narrower numbers are of this design. Others of",
+           "  the first two tables, and beside the authors', were measured before convolutions of more than 64 cycles",
            "  got a register before their taps and, at T = 58, norms one lane in place of two, and x, z and δ whole sums in",
-           "  place of a memory of partial ones. T = 1, clock gating, norms, functions, the block laid out and the proof were",
+           "  place of a memory of partial ones. Clock gating, norms, functions, the block laid out and the proof were",
            "  measured before two more changes: Ā from tables of δ where these are small, and two trees of 5 to 8 products in",
            "  place of one."]
 
