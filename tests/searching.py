@@ -4,6 +4,7 @@ python -m tests.searching FOLDER TRIALS WORKERS all|few [URL]
 """
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -64,6 +65,7 @@ class Bench:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in a shell's background, it is ignored
     folder, trials, workers, varies, *url = sys.argv[1:]
     wanted = make(Path(folder), {"all": VARIES, "few": FEW}[varies], storage=url[0] if url else None)
     search.run(wanted, int(trials), int(workers), Bench)

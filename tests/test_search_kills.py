@@ -25,7 +25,7 @@ from tests.searching import FEW, Bench, every_point, front, make, values_of
 def started(folder: Path, trials: int, count: int, url: str | None = None, varies: str = "all") -> Iterator[subprocess.Popen]:
     """A search in a session of its own."""
     words = [sys.executable, "-m", "tests.searching", folder, str(trials), str(count), varies, *([url] if url else [])]
-    with subprocess.Popen(words, env=os.environ | {"SECONDS": "2"}, start_new_session=True, stderr=subprocess.PIPE,
+    with subprocess.Popen(words, env=os.environ | {"SECONDS": "0.5"}, start_new_session=True, stderr=subprocess.PIPE,
                           text=True) as parent:
         try:
             yield parent
